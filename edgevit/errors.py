@@ -1,0 +1,95 @@
+"""Every error edgevit raises on purpose, with the exit code the command line gives it.
+
+    EdgevitError                    1  something failed
+    |-- UsageError                  2  the request makes no sense: a typo, a budget of "ten"
+    |   `-- UnknownNameError        2  no such model, target, device...; suggests near ones
+    |-- ModelError                  1  a module cannot be built or run
+    |   |-- CheckpointError         1  a checkpoint is damaged, unsafe or of another model
+    |   `-- FoldError               1  a module cannot be folded exactly, and why
+    |-- ArtifactError               1  an artifact is damaged, incomplete or cannot be written
+    |-- DeviceError                 1  a device cannot be reached or is not what it was
+    |-- StoreError                  1  the latency database cannot be opened, read or written
+    |-- NothingFitsError            3  no candidate meets the budget
+    |-- ParityError                 4  an artifact does not compute what the model computes
+    `-- TargetUnavailableError      5  the target cannot be built or run on this machine
+
+A message says what went wrong, where, why, and the command that mends it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class EdgevitError(Exception):
+    """Base of all errors raised on purpose. `fix` is the command or action that mends it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """The message in the order a reader wants it, empty parts left out."""
+        parts = (("", self.what), ("where: ", self.where), ("why: ", self.why), ("fix: ", self.fix))
+        return [label + text for label, text in parts if text]
+
+
+class UsageError(EdgevitError):
+    """The request makes no sense as it stands."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """No such name; near ones are suggested, never taken in its place."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str) -> None:
+        near = difflib.get_close_matches(name, known := sorted(known), n=3, cutoff=0.5)
+        why = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known[:12])}"
+        super().__init__(f"no {kind} is called {name!r}", why=why, fix=listing)
+
+
+class ModelError(EdgevitError):
+    """A module cannot be built, or does not run on the inputs it was given."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint is damaged, unsafe to read, or belongs to another model."""
+
+
+class FoldError(ModelError):
+    """A module cannot be folded exactly."""
+
+
+class ArtifactError(EdgevitError):
+    """An artifact is damaged or incomplete, or its folder cannot be written."""
+
+
+class DeviceError(EdgevitError):
+    """A device cannot be reached."""
+
+
+class StoreError(EdgevitError):
+    """The latency database cannot be opened, read or written."""
+
+
+class NothingFitsError(EdgevitError):
+    """No candidate meets the budget."""
+
+    exit_code = 3
+
+
+class ParityError(EdgevitError):
+    """An artifact does not compute what the model computes."""
+
+    exit_code = 4
+
+
+class TargetUnavailableError(EdgevitError):
+    """A target cannot be built or run on this machine."""
+
+    exit_code = 5

@@ -1,0 +1,264 @@
+"""The doors between rooms: frozen records that can be written to JSON and read back (see edgevit_runtime.record)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec
+
+Provenance = Literal["published", "measured", "predicted", "reconstructed"]
+SCHEMA_VERSION = 1
+PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
+
+
+@dataclass(frozen=True)
+class PublishedLatency:
+    """A latency that somebody else reports. Papers give no spread and no percentiles, so neither do we."""
+
+    device: str
+    engine: str
+    precision: str
+    latency_ms: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_pct: float = 0.875
+    layout: str = "NCHW"
+    colour: str = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model. `provenance` says whether the design is the published one or reconstructed.
+
+    `params` and `macs` are of the training form, `folded_*` of the folded one; both are counted by edgevit at the
+    card's input size and batch 1. top1_percent is ImageNet-1k, as `source` reports it for the official weights.
+    """
+
+    name: str
+    family: str
+    inputs: tuple[TensorSpec, ...]
+    source: str
+    licence: str
+    provenance: Provenance
+    top1_percent: float | None
+    top1_source: str
+    latencies: tuple[PublishedLatency, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    params: int | None = None
+    macs: int | None = None
+    folded_params: int | None = None
+    folded_macs: int | None = None
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """One comparison: which form against which, over how many inputs, and how far apart.
+
+    max_rel is the largest absolute difference over the largest magnitude of the reference, the worst over the inputs;
+    snr_db is 10 log10 of signal power over error power, None where the two are equal to the bit.
+    """
+
+    stage: str
+    against: str
+    max_rel: float
+    snr_db: float | None
+    top1_agreement: float
+    tolerance: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Whether an artifact computes the model's function, how that was found, and every comparison made."""
+
+    status: Literal["passed", "failed", "built_not_run", "evaluated"]
+    how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
+    inputs: str  # "4 noise, 3 photographs"
+    max_rel: float
+    snr_db: float | None
+    top1_agreement: float
+    tolerance: str
+    checks: tuple[ParityCheck, ...]
+    guilty_stage: str = ""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What one stage of an export cost."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
+
+    model: str  # a zoo name, or path/to/file.py:function
+    weights: Literal["random", "file"]
+    seed: int | None = None
+    weights_file: str = ""
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with an exported model. The manifest in it holds this record, less the folder's own path."""
+
+    folder: Path
+    model: str
+    family: str
+    target: str
+    precision: str
+    payload: str  # the file or folder inside `folder` that the engine opens
+    sha256: str  # of the tree, the manifest left out
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dynamic_batch: bool
+    folded: bool
+    fold_summary: str
+    params: int
+    macs: int
+    source: Source
+    preprocessing: Preprocessing
+    toolchain: dict[str, str]  # distribution -> version
+    stages: tuple[StageTime, ...]
+    created: str  # ISO 8601, UTC
+    parity: Parity | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where artifacts run. `device_id` names one unit, `device_class` all units like it; `name` is a label."""
+
+    name: str
+    device_id: str
+    device_class: str
+    transport: str
+    compute_units: tuple[str, ...] = ("cpu",)
+    description: str = ""
+    options: dict[str, str] = field(default_factory=dict)  # of the transport: host, port, python...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the latency database: what ran, where, how, and how long it took (None: it did not run).
+
+    The headline is the median of the processes' medians; low and high are the smallest and largest of them. An upper
+    bound holds for its percentile with 99% confidence, and is None where too few runs were made to give one.
+    """
+
+    measurement_id: str
+    measurement_key: str
+    status: Status
+    error: str
+    provenance: Provenance
+    model: str
+    family: str
+    target: str
+    precision: str
+    artifact_sha256: str
+    artifact_bytes: int
+    engine: str
+    engine_version: str
+    provider: str
+    device: str
+    device_id: str
+    device_class: str
+    compute_unit: str
+    threads: int
+    batch: int
+    inputs: tuple[TensorSpec, ...]
+    parity_status: str
+    protocol_version: int
+    started: str  # ISO 8601, UTC
+    processes: int
+    runs: int
+    p50_ns: int | None
+    p50_low_ns: int | None
+    p50_high_ns: int | None
+    p90_ns: int | None
+    p90_upper_ns: int | None
+    p99_ns: int | None
+    p99_upper_ns: int | None
+    min_ns: int | None
+    mean_ns: int | None
+    iqr_ns: int | None
+    mad_ns: int | None
+    load_ns: int | None
+    first_ns: int | None
+    peak_rss_bytes: int | None
+    grade: Literal["A", "B", "C", "D", ""]
+    flags: tuple[str, ...]
+    host: Host | None
+    snapshots: tuple[Snapshot, ...]  # before and after each process, in order
+    samples_ns: tuple[tuple[int, ...], ...]  # per process, in order; empty in listings, where nobody reads them
+    source: str = ""  # of a published row
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an answer must fit. None: no limit."""
+
+    max_latency_ms: float | None = None
+    percentile: int = 90
+    min_top1_percent: float | None = None
+    max_size_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model in one runtime and precision, with what is known of it on the device asked about."""
+
+    model: str
+    target: str
+    precision: str
+    threads: int
+    engine_version: str
+    top1_percent: float | None
+    top1_provenance: Provenance
+    latency_ms: float | None  # at the percentile asked for
+    latency_upper_ms: float | None  # what is held against the budget
+    latency_provenance: Provenance
+    size_mb: float | None
+    parity_status: str
+    grade: str
+    measured: str  # ISO 8601, UTC; when
+    measurement_id: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A candidate that was not picked and the constraint that rejected it. excess: share above the limit, if any."""
+
+    candidate: Candidate
+    reason: str
+    excess: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer: the pick, or None, and why each other candidate was not it."""
+
+    device: str
+    budget: Budget
+    picked: Candidate | None
+    fitting: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...]
+    nearest_misses: tuple[Rejection, ...]
+    unmeasured: tuple[str, ...]  # models of the zoo with no row for this device
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION

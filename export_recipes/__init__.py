@@ -1,0 +1,1 @@
+"""One module per target: how to write an artifact and how to run it."""

@@ -1,0 +1,1 @@
+"""The latency database's data: migrations, devices, model cards and the measurements we ship."""

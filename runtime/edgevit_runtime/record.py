@@ -1,0 +1,285 @@
+"""Records that travel between host and device: frozen dataclasses and a strict JSON codec for them.
+
+The codec refuses what it does not know (a missing key, an extra key, a wrong type, NaN), because a record that is read
+loosely on one side is a wrong number on the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+Status = Literal["ok", "failed", "crashed", "timeout", "unsupported", "throttled"]
+ITEM_BYTES = {
+    "float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "uint8": 1, "int8": 1, "int32": 4, "int64": 8, "bool": 1,
+}  # fmt: skip
+
+
+class RecordError(ValueError):
+    """A JSON document is not the record it should be; the message names the place."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of one input or output. A dimension of -1 is the batch, open until the tensor is made."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def at_batch(self, batch: int) -> TensorSpec:
+        """The same tensor with its open dimension set to `batch`."""
+        return dataclasses.replace(self, shape=tuple(batch if size == -1 else size for size in self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor, dense and in C order."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe module says of its target."""
+
+    target: str
+    suffix: str  # of the payload: ".onnx"
+    engine: str  # the distribution that runs the artifact
+    precisions: tuple[str, ...]
+    requires: tuple[str, ...]  # distributions that the conversion imports
+    extra: str  # `pip install edgevit[EXTRA]` brings all of them
+    aliases: tuple[str, ...] = ()
+    known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a conversion: its name, what it cost, and the file it left (None: a step that leaves no file)."""
+
+    name: str
+    seconds: float
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
+
+    task: Literal["time", "infer"]
+    target: str
+    folder: str
+    payload: str  # inside the folder: what the recipe's load() opens
+    sha256: str  # of the folder's tree; the worker refuses another
+    threads: int
+    batch: int = 1
+    seed: int = 0  # of the noise that is timed
+    min_runs: int = 100
+    min_ns: int = 1_000_000_000
+    warmup_min_runs: int = 10
+    warmup_min_ns: int = 500_000_000
+    warmup_max_ns: int = 5_000_000_000
+    feeds: str = ""  # infer: file with `count` sets of the inputs, raw, one after another
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """What does not change while a measurement runs. None: the system does not tell."""
+
+    machine: str
+    system: str
+    kernel: str
+    python: str
+    cpu_model: str
+    cores: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What may change while a measurement runs. None: the system does not tell; never zero in its place."""
+
+    unix_ns: int
+    affinity: tuple[int, ...]
+    governor: str | None
+    frequency_khz: int | None
+    temperature_mc: int | None
+    load_1min: float | None
+    steal_ticks: int | None
+    total_ticks: int | None
+    power_source: str | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One process' raw times in nanoseconds, in the order they were taken."""
+
+    load_ns: int
+    first_ns: int
+    warmup_ns: tuple[int, ...]
+    samples_ns: tuple[int, ...]
+    warm: bool  # the warm-up rule was met before its time was up
+    peak_rss_bytes: int | None
+    before: Snapshot
+    after: Snapshot
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a job. `status` is ok only when the worker finished; `error` says why otherwise."""
+
+    status: Status
+    error: str = ""
+    host: Host | None = None
+    engine: str = ""
+    engine_version: str = ""
+    provider: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    timing: Timing | None = None
+    results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
+
+
+class Session(Protocol):
+    """A loaded artifact, ready to run. Tensors cross as raw little-endian bytes in C order: no NumPy needed here."""
+
+    engine_version: str
+    provider: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs, in the order of `inputs`."""
+
+    def run(self) -> None:
+        """Compute once; this call alone is timed."""
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The outputs of the last run, in the order of `outputs`."""
+
+
+class RecipeModule(Protocol):
+    """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only."""
+
+    RECIPE: Recipe
+
+    def export(
+        self, model: Any, inputs: tuple[Any, ...], path: Path, *, precision: str, dynamic_batch: bool
+    ) -> tuple[Stage, ...]:
+        """Write the payload at `path`; intermediate files go beside it in `stages/`. Last stage: the payload."""
+
+    def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write metadata into the payload, or do nothing where the format holds none."""
+
+    def load(self, path: Path, *, threads: int) -> Session:
+        """Open the payload with the engine."""
+
+
+RecordT = TypeVar("RecordT")
+
+
+def to_data(record: Any) -> Any:
+    """A record as JSON data: dataclasses as objects, tuples as arrays, paths as strings."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {item.name: to_data(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_data(value) for key, value in record.items()}
+    if isinstance(record, (tuple, list)):
+        return [to_data(value) for value in record]
+    return str(record) if isinstance(record, Path) else record
+
+
+def to_json(record: Any, *, indent: int | None = None) -> str:
+    """Canonical JSON: sorted keys, no NaN; the same record is the same text, so it can be hashed."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(to_data(record), sort_keys=True, allow_nan=False, indent=indent, separators=separators)
+
+
+def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
+    """Read a record of this kind. Raises RecordError with the place of the first thing that is wrong."""
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+    return from_data(kind, data)
+
+
+def from_data(kind: type[RecordT], data: Any, where: str = "") -> RecordT:
+    """Build a record of this kind from JSON data. Raises RecordError with the place of the first thing wrong."""
+    return typing.cast(RecordT, _read(kind, data, where or kind.__name__))
+
+
+def _refuse_constant(name: str) -> Any:
+    raise RecordError(f"{name} is not a number that a record may hold")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(typing.cast(type, kind), data, where)
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, data, where)
+    if origin is Literal:
+        return _expect(data in arguments, data, f"one of {', '.join(map(repr, arguments))}", where)
+    if origin is tuple:
+        _expect(isinstance(data, list), data, "an array", where)
+        if arguments[-1] is Ellipsis:
+            arguments = (arguments[0],) * len(data)
+        _expect(len(data) == len(arguments), data, f"{len(arguments)} items", where)
+        return tuple(
+            _read(item, value, f"{where}[{i}]") for i, (item, value) in enumerate(zip(arguments, data, strict=True))
+        )
+    if origin is dict:
+        _expect(isinstance(data, dict), data, "an object", where)
+        return {key: _read(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
+    if kind is Path:
+        return Path(_expect(isinstance(data, str), data, "a path", where))
+    if kind is float:
+        good = isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data)
+        return float(_expect(good, data, "a finite number", where))
+    good = isinstance(data, kind) and (kind is bool or not isinstance(data, bool))
+    return _expect(good, data, kind.__name__, where)
+
+
+def _read_dataclass(kind: type, data: Any, where: str) -> Any:
+    _expect(isinstance(data, dict), data, "an object", where)
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    if extra := sorted(set(data) - set(known)):
+        raise RecordError(f"{where}: unknown {', '.join(extra)}; a newer edgevit may have written it")
+    absent = (dataclasses.MISSING, dataclasses.MISSING)
+    if missing := sorted(n for n, f in known.items() if n not in data and (f.default, f.default_factory) == absent):
+        raise RecordError(f"{where}: {', '.join(missing)} missing")
+    return kind(**{name: _read(_hints(kind)[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def _read_union(arguments: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data is None and type(None) in arguments:
+        return None
+    problems = []
+    for argument in arguments:
+        if argument is not type(None):
+            try:
+                return _read(argument, data, where)
+            except RecordError as error:
+                problems.append(str(error))
+    raise RecordError("; ".join(problems))
+
+
+def _expect(good: bool, data: Any, what: str, where: str) -> Any:
+    if not good:
+        raise RecordError(f"{where}: expected {what}, found {str(data)[:60]!r}")
+    return data
