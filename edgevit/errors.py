@@ -6,6 +6,7 @@
     |-- ModelError                  1  a module cannot be built or run
     |   |-- CheckpointError         1  a checkpoint is damaged, unsafe or of another model
     |   `-- FoldError               1  a module cannot be folded exactly, and why
+    |-- ExportError                 1  a converter refused a model, or the model is not folded
     |-- ArtifactError               1  an artifact is damaged, incomplete or cannot be written
     |-- DeviceError                 1  a device cannot be reached or is not what it was
     |-- StoreError                  1  the latency database cannot be opened, read or written
@@ -63,6 +64,10 @@ class CheckpointError(ModelError):
 
 class FoldError(ModelError):
     """A module cannot be folded exactly."""
+
+
+class ExportError(EdgevitError):
+    """A converter refused a model, or the model is not folded and nobody asked for that."""
 
 
 class ArtifactError(EdgevitError):

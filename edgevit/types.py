@@ -105,10 +105,11 @@ class Source:
     """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
 
     model: str  # a zoo name, or path/to/file.py:function
-    weights: Literal["random", "file"]
+    weights: Literal["random", "file", "function"]  # function: as the user's function made them
     seed: int | None = None
     weights_file: str = ""
     weights_sha256: str = ""
+    state_sha256: str = ""  # of the tensors themselves, however they were stored
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,10 @@ class Measurement:
     snapshots: tuple[Snapshot, ...]  # before and after each process, in order
     samples_ns: tuple[tuple[int, ...], ...]  # per process, in order; empty in listings, where nobody reads them
     source: str = ""  # of a published row
+    affinity: tuple[
+        int, ...
+    ] = ()  # the cores it was held to, as the key has them; identify() reads them off a snapshot
+    nonce: str = ""  # random; tells two measurements of one key and one start apart
 
 
 @dataclass(frozen=True)

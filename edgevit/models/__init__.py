@@ -1,0 +1,81 @@
+"""The models room: names in, modules in their training form out. A family is one file here; nothing else names it.
+
+A module of this package is a family when it has CARDS and build(name); the rest of the package are helpers.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import pkgutil
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from edgevit.errors import ModelError, UnknownNameError
+from edgevit.models.checkpoint import load_weights, read_checkpoint
+from edgevit.models.randomize import randomize
+from edgevit.types import ModelCard
+
+__all__ = ["create_model", "list_models", "load_weights", "model_card", "randomize", "read_checkpoint"]
+
+
+class Family(Protocol):
+    """What a family's module offers."""
+
+    CARDS: tuple[ModelCard, ...]
+
+    def build(self, name: str) -> nn.Module:
+        """The variant in training form, freshly initialised."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the zoo that match a shell pattern, in the order of the families' cards; empty where none match."""
+    return [name for name in _zoo() if fnmatch.fnmatchcase(name, pattern)]
+
+
+def model_card(name: str) -> ModelCard:
+    """The card as the family's file states it: published facts, nothing counted. UnknownNameError if there is none."""
+    return _find(name)[0]
+
+
+def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0) -> nn.Module:
+    """The model in training form, in evaluation mode.
+
+    `weights` is a checkpoint file; without one the weights are random, on the CPU the same for the same seed, and the
+    CPU's global random state is left as it was. Raises UnknownNameError, CheckpointError.
+    """
+    card, family = _find(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = family.build(card.name)
+    if weights is not None:
+        load_weights(model, Path(weights))
+    return model.eval()
+
+
+def _find(name: str) -> tuple[ModelCard, Family]:
+    if name not in _zoo():
+        raise UnknownNameError("model", name, _zoo(), listing="edgevit models")
+    return _zoo()[name]
+
+
+@functools.cache
+def _zoo() -> dict[str, tuple[ModelCard, Family]]:
+    """Name -> card and family. Two families that claim one name are refused, not shadowed."""
+    zoo: dict[str, tuple[ModelCard, Family]] = {}
+    for family in _families():
+        for card in family.CARDS:
+            if card.name in zoo:
+                raise ModelError(
+                    f"two cards are called {card.name!r}", where=f"{card.family}, {zoo[card.name][0].family}"
+                )
+            zoo[card.name] = (card, family)
+    return zoo
+
+
+def _families() -> list[Family]:
+    modules = (pkgutil.resolve_name(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    return [module for module in modules if hasattr(module, "CARDS")]

@@ -1,0 +1,18 @@
+"""Verification: an artifact, run by its own engine in its own process, against the modules it came from."""
+
+from edgevit.verify.compare import FOLD_GATE, GATES, Gate
+from edgevit.verify.inputs import Samples, make_samples
+from edgevit.verify.verify import References, judge, verify_fold, verify_payload, verify_stages
+
+__all__ = [
+    "FOLD_GATE",
+    "GATES",
+    "Gate",
+    "References",
+    "Samples",
+    "judge",
+    "make_samples",
+    "verify_fold",
+    "verify_payload",
+    "verify_stages",
+]

@@ -61,11 +61,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a conversion: its name, what it cost, and the file it left (None: a step that leaves no file)."""
+    """One step of a conversion: its name, what it cost, and the file it left, which load() can open."""
 
     name: str
     seconds: float
-    path: Path | None = None
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,13 @@ class RecipeModule(Protocol):
     RECIPE: Recipe
 
     def export(
-        self, model: Any, inputs: tuple[Any, ...], path: Path, *, precision: str, dynamic_batch: bool
+        self, model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
     ) -> tuple[Stage, ...]:
-        """Write the payload at `path`; intermediate files go beside it in `stages/`. Last stage: the payload."""
+        """Write the payload at `path` for these example inputs by name, and say what each stage cost.
+
+        Every stage leaves its result in `stages/` beside the payload, in a form that load() opens, so that a wrong
+        result can be traced to the stage that made it.
+        """
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write metadata into the payload, or do nothing where the format holds none."""

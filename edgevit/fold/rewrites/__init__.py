@@ -1,0 +1,50 @@
+"""The exact rewrites, each a function that looks at one node and says whether it changed the network there.
+
+Contract of a rewrite: the network computes the same function afterwards (in exact arithmetic), it costs no more
+multiply-accumulates than before, and the rewrite cannot be applied for ever: it removes an operator or moves a constant
+downstream. To add one, write the function in the file of its subject and list it here; order is preference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch.fx import Node
+
+from edgevit.fold.graph import Net
+from edgevit.fold.rewrites.affine import affine_into_next, affine_into_previous
+from edgevit.fold.rewrites.bias import bias_downstream
+from edgevit.fold.rewrites.concat import difference_into_weights
+from edgevit.fold.rewrites.constants import constant_expression
+from edgevit.fold.rewrites.differences import max_of_differences, min_over_rolls
+from edgevit.fold.rewrites.identity import drop_identity
+from edgevit.fold.rewrites.linear import compose, merge_parallel
+from edgevit.fold.rewrites.order import reshape_downstream
+from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A rewrite and how a report names it."""
+
+    says: str
+    apply: Callable[[Net, Node], bool]
+
+
+REWRITES = (
+    Rewrite("identities dropped", drop_identity),
+    Rewrite("constant expressions computed", constant_expression),
+    Rewrite("arithmetic ahead of reshapes", reshape_downstream),
+    Rewrite("norms and scales into the layer before", affine_into_previous),
+    Rewrite("norms and scales into the layer after", affine_into_next),
+    Rewrite("linear layers in sequence merged", compose),
+    Rewrite("parallel branches summed", merge_parallel),
+    Rewrite("adaptive max-pools made plain", plain_max_pool),
+    Rewrite("ReLUs after their max-pool", max_pool_before_relu),
+    Rewrite("maxima of differences into one difference", max_of_differences),
+    Rewrite("minima over rolls by doubling", min_over_rolls),
+    Rewrite("differences into weights", difference_into_weights),
+    Rewrite("depthwise layers and means into weighted sums", mean_into_depthwise),
+    Rewrite("biases moved downstream", bias_downstream),
+)

@@ -1,0 +1,83 @@
+"""Artifact folders on disk: sealed by a manifest, checked before use, published by one rename."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from edgevit.errors import ArtifactError
+from edgevit.types import Artifact
+from edgevit_runtime.digest import DigestError, tree_bytes, tree_sha256
+from edgevit_runtime.record import RecordError, from_data, to_data, to_json
+
+MANIFEST = "manifest.json"
+
+
+def folder_name(model: str, target: str, precision: str) -> str:
+    """The folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
+    safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in model.replace(".py:", "-"))
+    return f"{safe.split('/')[-1].strip('-')}-{target}-{precision}"
+
+
+def seal(artifact: Artifact) -> Artifact:
+    """Digest the folder's tree, write the manifest (temporary name, fsync, rename) and return the sealed record."""
+    folder = artifact.folder
+    sealed = dataclasses.replace(artifact, sha256=tree_sha256(folder), size_bytes=tree_bytes(folder))
+    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(_manifest_text(sealed))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
+    return sealed
+
+
+def _manifest_text(artifact: Artifact) -> str:
+    data = to_data(artifact)
+    del data["folder"]
+    digest = hashlib.sha256(to_json(data).encode()).hexdigest()
+    return json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read an artifact and check every byte of it, the manifest's own too.
+
+    Raises ArtifactError if it is not an artifact, or not the one that was sealed.
+    """
+    path = folder / MANIFEST
+    fix = "export it again: edgevit export MODEL --target T"
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)["artifact"]
+        artifact = from_data(Artifact, {**data, "folder": str(folder)})
+        found = tree_sha256(folder)
+    except OSError as error:
+        raise ArtifactError(
+            "not an artifact", where=str(folder), why=f"{MANIFEST}: {error.strerror}", fix=fix
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError, DigestError) as error:
+        raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
+    if text != _manifest_text(artifact):
+        raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
+    if found != artifact.sha256:
+        why = f"sha256 of its files is {found[:12]}, the manifest says {artifact.sha256[:12]}"
+        raise ArtifactError("the artifact is damaged", where=str(folder), why=why, fix=fix)
+    return artifact
+
+
+def publish(artifact: Artifact, final: Path) -> Artifact:
+    """Give a finished folder its final name in one rename; an older artifact there is replaced whole."""
+    old = final.with_name(f".{final.name}.old.{os.getpid()}")
+    try:
+        if final.exists():
+            final.rename(old)
+        artifact.folder.rename(final)
+    except OSError as error:
+        raise ArtifactError("cannot write the artifact", where=str(final), why=str(error.strerror)) from error
+    if old.exists():
+        shutil.rmtree(old)
+    return dataclasses.replace(artifact, folder=final)

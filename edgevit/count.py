@@ -1,0 +1,156 @@
+"""Parameters, multiply-accumulates and layers of any module: counted by watching ATen operators run.
+
+Ours, because torch's FlopCounterMode counts attention on the CPU as 0. Elementwise operators, pooling and FFTs count
+nothing: papers leave them out too, and that is what makes the numbers comparable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a model costs on the inputs it was counted with.
+
+    params: numbers in unique nn.Parameters. macs: multiply-accumulates of one run over the whole batch (one MAC is two
+    FLOPs). layers: how many operators with weights ran: convolutions, linear and other products with weights, norms.
+    (RMSNorm counts only where it is one operator: on the CPU torch takes it apart into elementwise ones.)
+    """
+
+    params: int
+    macs: int
+    layers: int
+
+
+def count(model: nn.Module, *inputs: Any) -> Count:
+    """Run the model once in evaluation mode, without gradients, and count. Modes are as before when it returns.
+
+    Takes an fx.GraphModule as well. With model and inputs on the meta device nothing is computed, only counted.
+    Counted: convolutions (grouped, transposed), matrix products, and attention in each of its fused forms as QK^T and
+    AV. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on these inputs.
+    """
+    counter = _Counter(model)
+    with torch.no_grad(), _evaluating(model), _plain_attention(), counter:
+        model(*inputs)
+    return Count(sum(parameter.numel() for parameter in model.parameters()), counter.macs, counter.layers)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__
+    """Adds up what each operator costs while it runs. Operators made of others are taken apart first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = self.layers = 0
+        self.weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operator = func._schema.name
+        if operator not in _MACS and operator not in _NORMS:
+            with self:  # inference mode hands over conv2d and linear whole
+                if (parts := func.decompose(*args, **kwargs)) is not NotImplemented:
+                    return parts
+        out = func(*args, **kwargs)
+        if operator in _MACS:
+            self.macs += _MACS[operator](args, out)
+        self.layers += operator in _NORMS or operator in _CONVOLUTIONS or self._multiplies_weights(operator, args)
+        return out
+
+    def _multiplies_weights(self, operator: str, args: Sequence[Any]) -> bool:
+        """Whether it is a matrix product in which a parameter or buffer, or a view of one, takes part."""
+        tensors = (arg for arg in args if isinstance(arg, Tensor))
+        return operator in _PRODUCTS and any(_storage(tensor) in self.weights for tensor in tensors)
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)  # the same for all views, unlike data_ptr() also on the meta device
+
+
+def _convolution_macs(args: Sequence[Any], out: Tensor) -> int:
+    """Weight is [C_out, C_in/g, k...], transposed [C_in, C_out/g, k...]: one position costs the numbers of one row."""
+    image: Tensor = args[0]
+    weight: Tensor = args[1]
+    positions = image if args[6] else out  # args[6]: transposed
+    return positions.numel() * math.prod(weight.shape[1:])
+
+
+def _product_macs(args: Sequence[Any], out: Tensor) -> int:
+    """(..., n, k) x (..., k, m): k per number of the result."""
+    return out.numel() * int(args[0].shape[-1])
+
+
+def _added_product_macs(args: Sequence[Any], out: Tensor) -> int:
+    return _product_macs(args[1:], out)  # the first argument is what is added
+
+
+def _attention_macs(args: Sequence[Any], out: Any) -> int:
+    """Q (N, h, L, d), K (N, h', S, d), V (N, h', S, e): QK^T is N h L S d, AV is N h L S e."""
+    query, key, value = args[:3]
+    return int(math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
+
+
+# Operators by the names of their schemas: which ones exist depends on torch's version and build.
+_CONVOLUTIONS = {"aten::convolution", "aten::_convolution", "aten::convolution_overrideable"}
+_ATTENTIONS = {
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "aten::_scaled_dot_product_fused_attention_overrideable",
+}  # the plain form is taken apart into two products
+_NORMS = {
+    "aten::native_batch_norm",
+    "aten::_native_batch_norm_legit",
+    "aten::_native_batch_norm_legit_no_training",
+    "aten::_batch_norm_with_update",
+    "aten::_batch_norm_no_update",
+    "aten::cudnn_batch_norm",
+    "aten::miopen_batch_norm",
+    "aten::native_layer_norm",
+    "aten::native_group_norm",
+    "aten::_fused_rms_norm",
+}
+_PLAIN = {"aten::mm", "aten::bmm", "aten::mv", "aten::dot"}
+_ADDED = {"aten::addmm", "aten::baddbmm", "aten::addmv"}
+_PRODUCTS = _PLAIN | _ADDED
+_MACS: dict[str, Callable[[Sequence[Any], Any], int]] = {
+    **dict.fromkeys(_CONVOLUTIONS, _convolution_macs),
+    **dict.fromkeys(_ATTENTIONS, _attention_macs),
+    **dict.fromkeys(_PLAIN, _product_macs),
+    **dict.fromkeys(_ADDED, _added_product_macs),
+}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, so that counting changes no running statistics. Not eval(): exported modules refuse to."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep nn.MultiheadAttention off its one-operator fast path, in which there is nothing to see."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

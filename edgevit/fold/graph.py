@@ -1,0 +1,304 @@
+"""A network as an editable graph of ATen operators, captured by torch.export: the common form that all folds work on.
+
+Constants are kept in float64 while the graph is edited and return to the model's dtype at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from edgevit.errors import ModelError
+from edgevit.fold.kernel import Kernel, Norm, norm_affine
+
+aten = torch.ops.aten
+CONVOLUTION = aten.conv2d.default
+LINEAR = aten.linear.default
+BATCH_NORM = aten.batch_norm.default
+
+
+class Net:
+    """A captured network under edit. `batch_is_open` tells whether it takes any batch size."""
+
+    def __init__(self, module: GraphModule, dtype: torch.dtype, batch_is_open: bool) -> None:
+        self.module, self.graph = module, module.graph
+        self.dtype, self.batch_is_open = dtype, batch_is_open
+        self._fake_mode = next(node.meta["val"].fake_mode for node in self.graph.find_nodes(op="placeholder"))
+        self._made = 0
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            if tensor.is_floating_point():
+                self._store(name, tensor.detach().double())
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[Node]:
+        """All nodes, in order of execution."""
+        return list(self.graph.nodes)
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """The shape of a node's output; an open batch is -1."""
+        return tuple(size if isinstance(size, int) else -1 for size in node.meta["val"].shape)
+
+    def constant(self, value: Any) -> Tensor | None:
+        """The tensor behind a constant node, None for anything else."""
+        if isinstance(value, Node) and value.op == "get_attr":
+            tensor = _resolve(self.module, str(value.target))
+            return tensor if isinstance(tensor, Tensor) else None
+        return None
+
+    def arguments(self, node: Node) -> dict[str, Any]:
+        """A call's arguments by the names of its schema, defaults filled in."""
+        schema = node.target._schema  # type: ignore[union-attr]
+        given = dict(zip((item.name for item in schema.arguments), node.args, strict=False)) | node.kwargs
+        return {item.name: given.get(item.name, item.default_value) for item in schema.arguments}
+
+    def input(self, node: Node) -> Node:
+        """The node whose output is a call's first argument."""
+        first = node.args[0]
+        if not isinstance(first, Node):
+            raise ModelError(f"{node.name} has no tensor as its first argument")
+        return first
+
+    def is_linear(self, node: Any) -> TypeGuard[Node]:
+        """Whether a node is a 2-D convolution or a fully connected layer with constant weights."""
+        return is_call(node, CONVOLUTION, LINEAR) and self.constant(node.args[1]) is not None
+
+    def shared(self, node: Node) -> bool:
+        """Whether another call uses a linear node's weights too: folding into them would change that call."""
+        return any(len(item.users) > 1 for item in node.args[1:3] if isinstance(item, Node))
+
+    def kernel(self, node: Node) -> Kernel:
+        """The kernel of a linear node."""
+        named = self.arguments(node)
+        weight, bias = self.constant(named["weight"]), self.constant(named["bias"])
+        if weight is None:
+            raise ModelError(f"{node.name} computes its weights")
+        if is_call(node, LINEAR):
+            return Kernel.of(weight, bias)
+        stride, padding, dilation = (pair(named[key]) for key in ("stride", "padding", "dilation"))
+        return Kernel.of(weight, bias, stride, padding, dilation, named["groups"])
+
+    def channel_axis(self, node: Node) -> int:
+        """The axis of a linear node's channels: 1 for maps, the last for a fully connected layer."""
+        return 1 if is_call(node, CONVOLUTION) else len(self.shape(node)) - 1
+
+    def affine(self, node: Node, axis: int) -> tuple[Node, Tensor, Tensor | None] | None:
+        """Read a node as scale * x + shift per channel: (x, scale, shift), or None.
+
+        BatchNorm in inference and products, quotients, sums and differences with a constant are read.
+        """
+        if is_call(node, BATCH_NORM):
+            named = self.arguments(node)
+            norm = _NormArguments(*(self.constant(named[k]) for k in _NORM_TENSORS), eps=named["eps"])
+            usable = axis == 1 and not named["training"] and norm.running_mean is not None
+            return (self.input(node), *norm_affine(norm)) if usable else None
+        if not is_call(node, aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.sub.Tensor):
+            return None
+        if node.kwargs.get("alpha", 1) != 1:
+            return None
+        first, second = node.args[:2]
+        if isinstance(second, Node) and self.constant(second) is None:
+            first, second = second, first
+            if not is_call(node, aten.mul.Tensor, aten.add.Tensor):
+                return None
+        if not isinstance(first, Node) or self.shape(first) != self.shape(node):
+            return None
+        vector = self._per_channel(second, first, axis)
+        if vector is None:
+            return None
+        one = torch.ones_like(vector)
+        scale_shift = {
+            aten.mul.Tensor: (vector, None),
+            aten.div.Tensor: (1 / vector, None),
+            aten.add.Tensor: (one, vector),
+            aten.sub.Tensor: (one, -vector),
+        }
+        return (first, *scale_shift[node.target])  # type: ignore[index]
+
+    def _per_channel(self, value: Any, like: Node, axis: int) -> Tensor | None:
+        """A constant that is the same everywhere but along `axis`, as a vector (channels,); None otherwise."""
+        shape = self.shape(like)
+        if isinstance(value, (int, float)):
+            return torch.full((shape[axis],), float(value), dtype=torch.float64, device=like.meta["val"].device)
+        tensor = self.constant(value)
+        if tensor is None or tensor.dim() > len(shape):
+            return None
+        sizes = (1,) * (len(shape) - tensor.dim()) + tuple(tensor.shape)
+        if any(size != 1 for i, size in enumerate(sizes) if i != axis):
+            return None
+        return tensor.double().flatten().expand(shape[axis])
+
+    # ---- editing -----------------------------------------------------------------------------------------------
+
+    def set_kernel(self, node: Node, kernel: Kernel) -> None:
+        """Give a linear node another kernel, under the names it has."""
+        weight = kernel.weight[:, :, 0, 0] if is_call(node, LINEAR) else kernel.weight
+        named = self.arguments(node)
+        place = str(named["weight"].target)
+        self._store(place, weight)
+        named["weight"].meta["val"] = self._fake(weight)
+        bias = self._bias(node, kernel.bias, place.removesuffix("weight") + "bias")
+        arguments: list[Any] = [named["input"], named["weight"], bias]
+        if is_call(node, CONVOLUTION):
+            arguments += [list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups]
+        node.args, node.kwargs = tuple(arguments), {}
+        node.meta["val"] = self._infer(node)
+
+    def _bias(self, node: Node, bias: Tensor | None, place: str) -> Node | None:
+        if bias is None:
+            return None
+        old = self.arguments(node)["bias"]
+        if isinstance(old, Node):
+            self._store(str(old.target), bias)
+            return old
+        return self.add_constant(bias, before=node, place=place)
+
+    def add_constant(self, tensor: Tensor, *, before: Node, place: str = "") -> Node:
+        """A new constant, as a parameter named `place` or by a name of our own, ahead of `before`."""
+        self._made += 1
+        place = place or f"folded_{self._made}"
+        self._store(place, tensor)
+        with self.graph.inserting_before(before):
+            node = self.graph.get_attr(place)
+        node.meta["val"] = self._fake(tensor)
+        return node
+
+    def call(self, target: Callable[..., Any], *arguments: Any, before: Node) -> Node:
+        """A new call ahead of `before`, its shape inferred and its origin the same."""
+        with self.graph.inserting_before(before):
+            node = self.graph.call_function(target, arguments)
+        node.meta = {key: before.meta[key] for key in ("nn_module_stack", "stack_trace") if key in before.meta}
+        node.meta["val"] = self._infer(node)
+        return node
+
+    def convolve(self, source: Node, kernel: Kernel, *, before: Node) -> Node:
+        """A new convolution of `source` ahead of `before`."""
+        weight = self.add_constant(kernel.weight, before=before)
+        geometry = (list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups)
+        node = self.call(CONVOLUTION, source, weight, None, *geometry, before=before)
+        self.set_kernel(node, kernel)
+        return node
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Let every reader of `old` read `new`, and drop `old` and what only it needed."""
+        old.replace_all_uses_with(new)
+        self.drop(old)
+
+    def drop(self, node: Node) -> None:
+        """Remove a node that nobody reads, and then its inputs that nobody reads any more."""
+        if node.users or node.op in ("placeholder", "output"):
+            return
+        inputs = list(node.all_input_nodes)
+        self.graph.erase_node(node)
+        for item in inputs:
+            if not getattr(item, "_erased", False):
+                self.drop(item)
+
+    def finish(self, memory_format: torch.memory_format) -> GraphModule:
+        """The edited module: own copies of its constants, in the model's dtype and the memory format asked for."""
+        self.graph.eliminate_dead_code()
+        module = GraphModule(self.module, self.graph)  # takes over what the graph refers to, and nothing else
+        for tensor in [*module.parameters(), *module.buffers()]:
+            if tensor.is_floating_point():
+                layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
+                # Through a contiguous copy first: a 1x1 kernel satisfies both layouts and would keep odd strides.
+                tensor.data = tensor.detach().to(self.dtype).clone(memory_format=torch.contiguous_format)
+                tensor.data = tensor.data.contiguous(memory_format=layout)
+        module.recompile()
+        return module
+
+    def _store(self, place: str, tensor: Tensor) -> None:
+        *path, name = place.split(".")
+        owner: nn.Module = self.module
+        for part in path:
+            owner = getattr(owner, part)
+        if name in owner._buffers:
+            owner._buffers[name] = tensor
+        else:
+            owner.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+
+    def _fake(self, tensor: Tensor) -> Any:
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        with self._fake_mode:
+            return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
+
+    def _infer(self, node: Node) -> Any:
+        arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda item: item.meta["val"])
+        with self._fake_mode:
+            return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+
+
+_NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
+
+
+class _NormArguments(Norm):
+    def __init__(
+        self, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, *, eps: float
+    ):
+        self.running_mean, self.running_var, self.weight, self.bias, self.eps = mean, var, weight, bias, eps
+
+
+def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[Node]:
+    """Whether a node calls one of these operators."""
+    return isinstance(node, Node) and node.op == "call_function" and node.target in targets
+
+
+def origin(node: Node) -> str:
+    """The path of the module that a node comes from, as the model names it; the node's own name where unknown."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [str(path) for path, _ in stack.values()]
+    return paths[-1] if paths and paths[-1] else node.name
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """One number for both axes, or one each."""
+    both = [value] * 2 if isinstance(value, int) else [*value] * (2 // len(value))
+    return both[0], both[1]
+
+
+def elements(shape: Iterable[int]) -> int:
+    """How many elements a shape has."""
+    return math.prod(shape)
+
+
+def _resolve(module: nn.Module, place: str) -> Any:
+    value: Any = module
+    for part in place.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
+    """Export a model in eval mode to ATen operators. The batch stays open where the model allows it.
+
+    Raises ModelError with torch's reason where the model cannot be captured.
+    """
+    module = _export(model, tuple(_at_least_two(item) for item in inputs), open_batch=True)
+    first = next(iter(module.graph.find_nodes(op="placeholder"))).meta["val"]
+    is_open = first.dim() > 0 and not isinstance(first.shape[0], int)
+    if not is_open:  # the model ties its computation to one batch size: take the one asked for
+        module = _export(model, inputs, open_batch=False)
+    floating = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
+    dtype = next(floating, inputs[0].dtype)
+    return Net(GraphModule(module, module.graph), dtype, is_open)
+
+
+def _at_least_two(tensor: Tensor) -> Tensor:
+    """torch.export takes a batch of 1 for a constant; two rows keep it open."""
+    return tensor.repeat(2, *[1] * (tensor.dim() - 1)) if tensor.dim() and tensor.shape[0] == 1 else tensor
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
+    shapes = tuple({0: torch.export.Dim.AUTO} if item.dim() else {} for item in inputs) if open_batch else None
+    try:
+        program = torch.export.export(model, inputs, dynamic_shapes=shapes)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        name = type(model).__name__
+        fix = "make its forward traceable (torch.export), or check the input size"
+        raise ModelError(f"{name} cannot be captured", why=str(error).strip().split("\n")[0], fix=fix) from error
+    return program.module(check_guards=False)

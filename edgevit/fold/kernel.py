@@ -1,0 +1,223 @@
+"""The algebra of linear kernels: what convolutions do to each other when nothing nonlinear stands between them.
+
+A `Kernel` is an affine map on NCHW maps, y = conv(x, weight) + bias, in float64 whatever the model's dtype, so that a
+chain of folds rounds once, at its end. A fully connected layer is the 1x1 case. Every operation returns a new kernel
+that computes exactly the function its name says, or raises ValueError where no single kernel does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+
+class Norm(Protocol):
+    """A BatchNorm in inference: y = (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel."""
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+def norm_affine(norm: Norm) -> tuple[Tensor, Tensor | None]:
+    """Scale and shift (C,) that a BatchNorm in inference applies to each channel."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics has no inference form")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two biases, where None is no bias."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """weight (out, in / groups, kh, kw) and bias (out,), both float64, with a convolution's geometry.
+
+    No bias is None rather than zeros, so that whether there is one never depends on values.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Kernel:
+        """A kernel from tensors of any float dtype; a 2-D weight is a fully connected layer."""
+        weight = weight.detach().double()
+        weight = weight[:, :, None, None] if weight.dim() == 2 else weight
+        bias = None if bias is None else bias.detach().double()
+        return cls(weight, bias, stride, padding, dilation, groups)
+
+    @classmethod
+    def identity(cls, channels: int, like: Tensor | None = None) -> Kernel:
+        """The 1x1 depthwise kernel that changes nothing. `like` gives the device."""
+        device = None if like is None else like.device
+        ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64, device=device)
+        return cls.of(ones, groups=channels)
+
+    @property
+    def channels_in(self) -> int:
+        """Input channels, all groups together."""
+        return self.weight.shape[1] * self.groups
+
+    @property
+    def channels_out(self) -> int:
+        """Output channels, all groups together."""
+        return self.weight.shape[0]
+
+    @property
+    def size(self) -> Pair:
+        """Height and width of the kernel, dilation not counted."""
+        return self.weight.shape[2], self.weight.shape[3]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each output pixel sees one input pixel: 1x1, no stride, no padding."""
+        return self.size == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
+
+    @property
+    def padded(self) -> bool:
+        """Whether zeros are read beyond the border, which a shift of the input would not reach."""
+        return self.padding != (0, 0)
+
+    @property
+    def macs_per_pixel(self) -> int:
+        """Multiply-accumulates for one output pixel."""
+        return self.weight.numel()
+
+    def then_affine(self, scale: Tensor, shift: Tensor | None) -> Kernel:
+        """self, then scale * y + shift per output channel, both (out,) or scalar."""
+        scale = scale.double().expand(self.channels_out)
+        bias = None if self.bias is None else self.bias * scale
+        shift = None if shift is None else shift.double().expand(self.channels_out)
+        return dataclasses.replace(self, weight=self.weight * scale[:, None, None, None], bias=plus(bias, shift))
+
+    def then(self, norm: Norm) -> Kernel:
+        """self, then a BatchNorm in inference."""
+        return self.then_affine(*norm_affine(norm))
+
+    def after_affine(self, scale: Tensor, shift: Tensor | None) -> Kernel:
+        """scale * x + shift per input channel, both (in,), then self.
+
+        Raises ValueError for a shift before padding: the border's zeros do not get the shift, so no kernel is equal.
+        """
+        if self.padded and shift is not None:
+            raise ValueError("the padding's zeros come after the shift")
+        scale = scale.double().expand(self.channels_in)
+        weight = self.weight * self._per_weight(scale)[:, :, None, None]
+        return dataclasses.replace(self, weight=weight, bias=plus(self.bias, self.response(shift)))
+
+    def response(self, constant: Tensor | None) -> Tensor | None:
+        """What the weights answer (out,) to an input that is constant (in,) in every channel, borders aside."""
+        if constant is None:
+            return None
+        per_weight = self._per_weight(constant.double().expand(self.channels_in))
+        return (self.weight.sum((2, 3)) * per_weight).sum(1)
+
+    def _per_weight(self, vector: Tensor) -> Tensor:
+        """(in,) -> (out, in / groups): for each output channel, the entries of its own group."""
+        per_group = self.channels_out // self.groups
+        return vector.reshape(self.groups, -1).repeat_interleave(per_group, 0)
+
+    def dense(self) -> Kernel:
+        """The same map with one group: the groups as blocks on the diagonal."""
+        return self.regroup(1)
+
+    def regroup(self, groups: int) -> Kernel:
+        """The same map with fewer groups, zeros between the blocks. `groups` must divide the groups there are."""
+        if self.groups % groups:
+            raise ValueError(f"{self.groups} groups do not nest in {groups}")
+        if groups == self.groups:
+            return self
+        merged = self.groups // groups  # old groups in each new one
+        blocks = self.weight.reshape(groups, merged, -1, *self.weight.shape[1:])
+        out = blocks.new_zeros(groups, merged, blocks.shape[2], merged, *blocks.shape[3:])
+        for i in range(merged):
+            out[:, i, :, i] = blocks[:, i]
+        weight = out.reshape(self.channels_out, self.channels_in // groups, *self.size)
+        return dataclasses.replace(self, weight=weight, groups=groups)
+
+    def pad(self, size: Pair) -> Kernel:
+        """The same map in a larger kernel of the same parity, zeros around it and the padding grown to match."""
+        grow = tuple(new - old for new, old in zip(size, self.size, strict=True))
+        if any(extra < 0 or extra % 2 for extra in grow):
+            raise ValueError(f"a kernel of {self.size} has no centre in one of {size}")
+        top, left = grow[0] // 2, grow[1] // 2
+        padding = (self.padding[0] + top * self.dilation[0], self.padding[1] + left * self.dilation[1])
+        weight = torch.nn.functional.pad(self.weight, (left, left, top, top))
+        return dataclasses.replace(self, weight=weight, padding=padding)
+
+    def add(self, other: Kernel) -> Kernel:
+        """self(x) + other(x). Smaller kernels are padded, partitions into groups that nest are merged.
+
+        Raises ValueError where the two do not meet on one grid.
+        """
+        size = (max(self.size[0], other.size[0]), max(self.size[1], other.size[1]))
+        a, b = (kernel._dilated(size, self, other).pad(size) for kernel in (self, other))
+        if (a.stride, a.padding, a.dilation) != (b.stride, b.padding, b.dilation):
+            raise ValueError("the two kernels do not meet on one grid")
+        small, large = sorted((a.groups, b.groups))
+        groups = small if large % small == 0 else 1
+        a, b = a.regroup(groups), b.regroup(groups)
+        if a.weight.shape != b.weight.shape:
+            raise ValueError("the two kernels have other channels")
+        return dataclasses.replace(a, weight=a.weight + b.weight, bias=plus(a.bias, b.bias))
+
+    def _dilated(self, size: Pair, *both: Kernel) -> Kernel:
+        """A 1x1 kernel has no dilation of its own: give it that of the larger one it is added to."""
+        if self.size != (1, 1) or size == (1, 1):
+            return self
+        return dataclasses.replace(self, dilation=next(k.dilation for k in both if k.size != (1, 1)))
+
+    def compose(self, first: Kernel) -> Kernel:
+        """self(first(x)) for a pointwise self: W = W2 W1, b = b2 + W2 b1."""
+        if not self.pointwise:
+            raise ValueError("only a pointwise kernel composes with the one before it")
+        a, b = first.dense(), self.dense()
+        weight = torch.einsum("om,mihw->oihw", b.weight[:, :, 0, 0], a.weight)
+        return dataclasses.replace(a, weight=weight, bias=plus(self.bias, self.response(first.bias)))
+
+    def mean_weights(self, height: int, width: int) -> Kernel:
+        """Depthwise self at stride 1 on a height x width map, then the mean over the output: one kernel of that size.
+
+        The mean of a convolution weighs input pixel q by the kernel entries that reach it from any output pixel p,
+        K[q] = 1/P sum_p k[q - p + padding], P output pixels; the kernel covers the map once, without padding.
+        """
+        if self.weight.shape[1] != 1 or self.stride != (1, 1):
+            raise ValueError("only a depthwise kernel of stride 1 has a cheap mean")
+        seen = []
+        for axis, size in enumerate((height, width)):
+            reach = self.dilation[axis] * (self.size[axis] - 1)
+            outputs = size + 2 * self.padding[axis] - reach
+            taps = torch.arange(self.size[axis]) * self.dilation[axis] - self.padding[axis]
+            offset = torch.arange(size)[None, :] - taps[:, None]  # the output pixel that reads q through this tap
+            seen.append(((offset >= 0) & (offset < outputs)).to(self.weight) / outputs)
+        weight = torch.einsum("cuv,uh,vw->chw", self.weight[:, 0], *seen)
+        return Kernel(weight[:, None], self.bias, groups=self.groups)

@@ -1,0 +1,59 @@
+"""Scales and shifts per channel (BatchNorm, layer scale, constants) into the linear maps beside them."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from edgevit.fold.graph import BATCH_NORM, Net, is_call
+
+
+def affine_into_previous(net: Net, node: Node) -> bool:
+    """linear -> affine becomes linear, where nothing else reads the linear map or shares its weights."""
+    source = node.args[0] if node.args else None
+    candidates = [item for item in node.all_input_nodes if net.is_linear(item)]
+    for source in candidates:
+        read = net.affine(node, net.channel_axis(source))
+        if read and read[0] is source and len(source.users) == 1 and not net.shared(source):
+            net.set_kernel(source, net.kernel(source).then_affine(read[1], read[2]))
+            net.replace(node, source)
+            return True
+    return False
+
+
+def affine_into_next(net: Net, node: Node) -> bool:
+    """affine -> linear becomes linear, where every reader of the affine map is linear and takes it exactly.
+
+    A shift before zero padding is not taken: the padding's zeros come after it.
+    """
+    readers = list(node.users)
+    if not readers or not all(net.is_linear(item) and item.args[0] is node for item in readers):
+        return False
+    read = net.affine(node, net.channel_axis(readers[0]))
+    if read is None or any(net.shared(item) or (net.kernel(item).padded and read[2] is not None) for item in readers):
+        return False
+    for item in readers:
+        net.set_kernel(item, net.kernel(item).after_affine(read[1], read[2]))
+    net.replace(node, read[0])
+    return True
+
+
+def why_norm_stays(net: Net, node: Node) -> str:
+    """The reason why a BatchNorm could not be folded into a linear map before or after it."""
+    source = net.input(node)
+    if net.is_linear(source):
+        if net.shared(source):
+            return f"the weights of {source.name} before it serve another call too"
+        return f"{source.name} before it has {len(source.users)} readers, and only one passes through this norm"
+    readers = [item for item in node.users if net.is_linear(item)]
+    if len(readers) < len(node.users) or not readers:
+        return f"{_name(source)} before it is not linear, nor is every reader after it"
+    return f"{readers[0].name} after it pads with zeros that the shift does not reach, or shares its weights"
+
+
+def _name(node: Node) -> str:
+    return str(node.target).removeprefix("aten.") if node.op == "call_function" else node.name
+
+
+def is_norm(node: Node) -> bool:
+    """Whether a node is a BatchNorm."""
+    return is_call(node, BATCH_NORM)

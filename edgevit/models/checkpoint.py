@@ -1,0 +1,167 @@
+"""Reading published checkpoints: safely (no code in the file runs), completely, or not at all.
+
+A training checkpoint nests its weights and carries the training's arguments and numbers beside them. Those are read as
+blanks (`_Unread`): nothing in them is wanted, so nothing of them is built. Anything else that a pickle asks for is
+refused by torch's weights-only reader.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgevit.errors import CheckpointError, ModelError
+
+# Where weights hide, best first: the averaged weights (EMA) are those that the papers' READMEs evaluate.
+NESTS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state")
+EXTRA_STATE = "_extra_state"  # torch's key for what a module saves beside tensors; a model may do without it
+_SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), path)"
+SHOWN = 10  # names of each kind in a refusal
+
+# What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/test_checkpoint.py).
+_DAMAGE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    SafetensorError,
+)
+
+
+class _Unread:
+    """Stands for an object of a checkpoint that nobody wants: takes any arguments and any state, and keeps none."""
+
+    def __new__(cls, *_: object) -> _Unread:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# Arguments of the training and NumPy numbers (best accuracy so far, ...), by the names that pickles know them.
+_BLANKS = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a .pth, .pth.tar, .pt or .safetensors file: key -> tensor, on the CPU.
+
+    Nested weights are looked for under NESTS in that order, else the file itself is the state dict; `module.`, which
+    data-parallel training puts before every key, is taken off. Raises CheckpointError: no such file, damaged, asking
+    for code, no weights in it, a value that is no dense tensor, NaN or infinity.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("no such checkpoint file", where=str(path), fix="check the path given as --weights")
+    state = _without_module(_unnested(_read(path), path))
+    for key, value in state.items():
+        _check_value(key, value, path)
+    return state
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Copy a checkpoint into the model, every key or none: all is checked before the first tensor is copied.
+
+    Precision follows the model (a half-precision file fills a float32 model). Raises CheckpointError as
+    read_checkpoint does, and where keys are missing, left over, or of another shape or kind than the model's.
+    """
+    state = read_checkpoint(path)
+    if problems := _mismatches(model.state_dict(), state):
+        raise CheckpointError(
+            f"these weights are not of this {type(model).__name__}",
+            where=str(path),
+            why="; ".join(problems),
+            fix="name the model that these weights were trained as: edgevit models",
+        )
+    try:
+        model.load_state_dict(state, strict=True)  # a model's own state comes first, and may be refused by the model
+    except ModelError as error:
+        raise CheckpointError(error.what, where=str(path), why=error.why, fix="save the model again") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Unread, name) for name in _BLANKS]):
+            warnings.simplefilter("ignore")  # of old formats and protocols: it is read, or refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        raise _refusal(error, path) from error
+
+
+def _refusal(error: Exception, path: Path) -> CheckpointError:
+    """Torch's own message advises weights_only=False, which runs whatever the file holds: it is not passed on."""
+    message = str(error).split("WeightsUnpickler error:")[-1].strip()
+    if isinstance(error, pickle.UnpicklingError) and (code := re.search(r"GLOBAL (\S+)", message)):
+        why = f"it asks for {code[1]}, which is neither a tensor nor a number and may run code"
+        return CheckpointError("checkpoint refused as unsafe", where=str(path), why=why, fix=_SAVE_AGAIN)
+    why = f"{type(error).__name__}: {message.splitlines()[0][:200] if message else 'the file ends early'}"
+    fix = f"download the file again; if it stays so, {_SAVE_AGAIN}"
+    return CheckpointError("checkpoint cannot be read", where=str(path), why=why, fix=fix)
+
+
+def _unnested(content: Any, path: Path) -> dict[str, Any]:
+    if isinstance(content, Mapping) and content:
+        inner = (content[nest] for nest in NESTS if content.get(nest) is not None)
+        return dict(next((weights for weights in inner if isinstance(weights, Mapping) and weights), content))
+    kind = "an empty file" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    raise CheckpointError("no weights in this checkpoint", where=str(path), why=f"it holds {kind}", fix=_SAVE_AGAIN)
+
+
+def _without_module(state: dict[str, Any]) -> dict[str, Any]:
+    if all(str(key).startswith("module.") for key in state):
+        return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _check_value(key: object, value: Any, path: Path) -> None:
+    if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        why = f"{key!r} is {type(value).__name__}, not a dense tensor; weights are looked for under {', '.join(NESTS)}"
+        raise CheckpointError("no state dict in this checkpoint", where=str(path), why=why, fix=_SAVE_AGAIN)
+    wide = value.float() if value.is_floating_point() and value.element_size() < 4 else value  # 8 bits: no isfinite
+    if bad := int((~torch.isfinite(wide)).sum()):
+        why = f"{key} holds NaN or infinity in {bad} of {value.numel()} values"
+        fix = "take a checkpoint from before the training diverged, or download the file again"
+        raise CheckpointError("weights that are not finite", where=str(path), why=why, fix=fix)
+
+
+def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """One line per kind of mismatch: how many, and the first names."""
+    missing = [key for key in wanted if key not in found and key.split(".")[-1] != EXTRA_STATE]
+    left_over = [key for key in found if key not in wanted]
+    common = ((key, wanted[key], found[key]) for key in wanted if key in found)
+    wrong = [f"{key} is {_form(has)}, not {_form(want)}" for key, want, has in common if _form(want) != _form(has)]
+    kinds = (("missing", missing), ("unexpected", left_over), ("of another shape", wrong))
+    return [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds if names]
+
+
+def _form(tensor: Tensor) -> str:
+    """Shape and kind of number: floats of any precision are alike, floats and integers are not."""
+    kind = "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
+    return f"{kind} {tuple(tensor.shape)}"
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,52 @@
+"""Packs what runs on the device into one file: the worker and the recipe of one target.
+
+worker.pyz
+|-- __main__.py           of edgevit_runtime, as it stands
+|-- edgevit_runtime/      standard library only
+`-- edgevit_recipes/      a package, because a recipe is called like its engine: onnx.py on the path would hide onnx
+    `-- TARGET.py
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgevit.recipes import recipe_file
+from edgevit_runtime.worker import RECIPES
+
+_RUNTIME = "edgevit_runtime"
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can tell; the true one would change the bytes
+_PLAIN_FILE = 0o100644 << 16
+_UNIX = 3
+
+
+def pack(target: str, path: Path) -> Path:
+    """Write the zipapp for a target at `path`. The same sources give the same bytes on every machine."""
+    return pack_recipe(recipe_file(target), path)
+
+
+def pack_recipe(recipe: Path, path: Path) -> Path:
+    """Write the zipapp with this recipe file, whose stem is the target's name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in sorted(_members(recipe)):
+            archive.writestr(_entry(name), content)
+    return path
+
+
+def _members(recipe: Path) -> Iterator[tuple[str, bytes]]:
+    for item in importlib.resources.files(_RUNTIME).iterdir():
+        if item.name.endswith(".py"):
+            yield f"{_RUNTIME}/{item.name}", item.read_bytes()
+        if item.name == "__main__.py":
+            yield item.name, item.read_bytes()
+    yield f"{RECIPES}/__init__.py", b""
+    yield f"{RECIPES}/{recipe.name}", recipe.read_bytes()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EARLIEST)  # stored, not deflated: zlib's output differs between its versions
+    entry.create_system, entry.external_attr = _UNIX, _PLAIN_FILE
+    return entry

@@ -1,0 +1,244 @@
+"""The rooms in a row: a subject -> folded -> exported -> verified -> an artifact under its final name, or nothing.
+
+Work happens in a hidden folder beside the final one. Only a verified artifact is renamed to its name; one that fails
+verification is moved to `quarantine/` with its stages, so that the guilty one can be looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import nn
+
+from edgevit import __version__
+from edgevit.artifact import folder_name, publish, seal
+from edgevit.count import count
+from edgevit.errors import ArtifactError, ParityError
+from edgevit.export import check_request, convert
+from edgevit.fold import Folded, fold
+from edgevit.recipes import load_recipe
+from edgevit.subject import Subject, reload_subject
+from edgevit.types import Artifact, Parity, StageTime
+from edgevit.verify import References, judge, make_samples, verify_payload, verify_stages
+from edgevit_runtime.record import RecipeModule, Reply, Stage, to_json
+
+QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be exported and how."""
+
+    target: str
+    out: Path
+    precision: str = "fp32"
+    batch: int = 1
+    dynamic_batch: bool = False
+    unfolded: bool = False
+    on_stage: Callable[[str], None] = field(default=lambda name: None)  # called as each stage starts
+
+
+def export_subject(subject: Subject, order: Order) -> Artifact:
+    """Fold, export, verify and publish one artifact; returns it as it lies under its final name.
+
+    Raises ParityError (exit 4) where a comparison fails, and the errors of each room; nothing is left under the final
+    name then, and an older artifact of that name is untouched.
+    """
+    recipe = load_recipe(order.target)
+    versions = check_request(recipe, order.precision)
+    form = "unfolded-" if order.unfolded else ""
+    name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
+    clock = _Clock(order.on_stage)
+    with _staging(order.out, name) as folder:
+        model = subject.module if order.unfolded else _fold(subject, clock)
+        payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
+        with clock.stage("export"):
+            stages = convert(
+                model,
+                recipe,
+                payload,
+                inputs=subject.example(order.batch),
+                precision=order.precision,
+                dynamic_batch=order.dynamic_batch,
+                allow_unfolded=order.unfolded,
+            )
+        clock.replace("export", stages)
+        with clock.stage("verify"):
+            parity, reply = _verify(subject, model, recipe, stages, payload, order)
+        draft = _draft(subject, model, order, recipe, versions, folder, payload)
+        if parity.status != "passed":
+            _quarantine(
+                dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), order.out / QUARANTINE / name
+            )
+        shutil.rmtree(folder / "stages")
+        sealed = dataclasses.replace(
+            draft, inputs=reply.inputs, outputs=reply.outputs, stages=tuple(clock.times), parity=parity
+        )
+        return publish(seal(sealed), order.out / name)
+
+
+def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
+    """Verify an artifact again, against the model it was made from. Raises CheckpointError for other weights."""
+    subject = reload_subject(artifact.source, artifact.inputs, weights)
+    folded = fold(subject.module, tuple(subject.example().values())) if artifact.folded else None
+    references = _references(subject, folded, artifact.inputs[0].shape[0], artifact.dynamic_batch)
+    reply, checks = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
+    return judge(reply, checks, references.samples)
+
+
+def _fold(subject: Subject, clock: _Clock) -> Folded:
+    with clock.stage("fold"):
+        return fold(subject.module, tuple(subject.example().values()))
+
+
+def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool) -> References:
+    batch = 2 if dynamic_batch else batch  # an open batch is tried open
+    samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
+    return References.of(samples, subject.module, folded)
+
+
+def _verify(
+    subject: Subject, model: nn.Module, recipe: RecipeModule, stages: Sequence[Stage], payload: Path, order: Order
+) -> tuple[Parity, Reply]:
+    """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
+    folded = None if order.unfolded else model
+    references = _references(subject, folded, order.batch, order.dynamic_batch)
+    target = recipe.RECIPE.target
+    checks = verify_stages(target, stages, references, order.precision)
+    if not all(check.passed for check in checks):
+        return judge(Reply("ok", engine=recipe.RECIPE.engine), checks, references.samples), Reply("failed")
+    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
+    recipe.annotate(payload, metadata(subject, order, target, found))
+    shipped = _alone(payload)
+    try:
+        reply, last = verify_payload(target, shipped, references, order.precision)
+    finally:
+        shutil.rmtree(shipped.parent)
+    return judge(reply, [*checks, *last], references.samples), reply
+
+
+def _alone(payload: Path) -> Path:
+    """The payload hard-linked into a folder of its own, as it will lie once the stages are gone."""
+    folder = payload.parent / "shipped"
+    folder.mkdir()
+    (folder / payload.name).hardlink_to(payload)
+    return folder / payload.name
+
+
+def metadata(subject: Subject, order: Order, target: str, parity: str) -> dict[str, str]:
+    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`."""
+    card, shape = subject.card, subject.inputs[0].shape
+    known = {
+        "description": f"{subject.name} for {target}, {order.precision}",
+        "author": card.source if card else "unknown",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "license": card.licence if card else "unknown",
+        "task": "classify" if card else "unknown",
+        "batch": "dynamic" if order.dynamic_batch else str(order.batch),
+        "imgsz": str(list(shape[2:])),
+        "edgevit.fold": "unfolded" if order.unfolded else "folded",
+        "edgevit.source": to_json(subject.source),
+        "edgevit.preprocessing": to_json(subject.preprocessing),
+        "edgevit.precision": order.precision,
+        "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
+        "edgevit.parity": parity,
+    }
+    return known
+
+
+def _draft(
+    subject: Subject,
+    model: nn.Module,
+    order: Order,
+    recipe: RecipeModule,
+    versions: dict[str, str],
+    folder: Path,
+    payload: Path,
+) -> Artifact:
+    counted = count(model, *subject.example().values())
+    return Artifact(
+        folder=folder,
+        model=subject.name,
+        family=subject.family,
+        target=recipe.RECIPE.target,
+        precision=order.precision,
+        payload=payload.name,
+        sha256="",
+        size_bytes=0,
+        inputs=subject.inputs,
+        outputs=(),
+        dynamic_batch=order.dynamic_batch,
+        folded=not order.unfolded,
+        fold_summary=model.report.summary if isinstance(model, Folded) else "not folded",
+        params=counted.params,
+        macs=counted.macs,
+        source=subject.source,
+        preprocessing=subject.preprocessing,
+        toolchain={"edgevit": __version__, **versions},
+        stages=(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _quarantine(artifact: Artifact, final: Path) -> None:
+    """Move a failed artifact out of the way, sealed with its failure, and raise ParityError."""
+    parity = artifact.parity
+    assert parity is not None
+    final.parent.mkdir(exist_ok=True)
+    publish(seal(artifact), final)
+    raise ParityError(
+        f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
+        where=f"stage {parity.guilty_stage}; the artifact is in quarantine at {final}",
+        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}",
+        fix=f"look at {final}/stages, and report the converter's bug with the stage before and after",
+    )
+
+
+def _stem(subject: Subject) -> str:
+    return folder_name(subject.name, "", "").rstrip("-")
+
+
+@contextmanager
+def _staging(out: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in `out` that is gone at the end, unless it was renamed. Raises ArtifactError if not writable."""
+    folder = out / f".{name}.{os.getpid()}.partial"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except OSError as error:
+        what = "cannot write to the output folder"
+        raise ArtifactError(what, where=str(out), why=str(error.strerror), fix="-o FOLDER you may write to") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Clock:
+    """Names each stage as it starts and keeps what it cost."""
+
+    def __init__(self, on_stage: Callable[[str], None]) -> None:
+        self._on_stage, self.times = on_stage, list[StageTime]()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        self._on_stage(name)
+        start = time.perf_counter()
+        yield
+        self.times.append(StageTime(name, round(time.perf_counter() - start, 3)))
+
+    def replace(self, name: str, stages: Sequence[Stage]) -> None:
+        """Put the stages that a step consisted of in its place."""
+        inner = [StageTime(stage.name, round(stage.seconds, 3)) for stage in stages]
+        self.times = [item for item in self.times if item.name != name] + inner

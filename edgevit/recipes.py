@@ -1,0 +1,57 @@
+"""Finds and loads recipes by name. The only importlib of targets in the package: nothing else knows one by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.resources
+import pkgutil
+import typing
+from functools import cache
+from pathlib import Path
+
+from edgevit.errors import TargetUnavailableError, UnknownNameError
+from edgevit_runtime.record import Recipe, RecipeModule
+
+_PACKAGE = "edgevit.export_recipes"
+
+
+@cache
+def _modules() -> dict[str, RecipeModule]:
+    package = importlib.import_module(_PACKAGE)
+    found = (importlib.import_module(f"{_PACKAGE}.{item.name}") for item in pkgutil.iter_modules(package.__path__))
+    modules = [typing.cast(RecipeModule, module) for module in found]
+    return {module.RECIPE.target: module for module in sorted(modules, key=lambda module: module.RECIPE.target)}
+
+
+def list_recipes() -> list[Recipe]:
+    """Every recipe there is, by target name. Imports no converter and no engine."""
+    return [module.RECIPE for module in _modules().values()]
+
+
+def load_recipe(name: str) -> RecipeModule:
+    """The recipe module of a target, by its name or an alias people type (trt, ov, tflite...)."""
+    modules = _modules()
+    names = {alias: target for target, module in modules.items() for alias in (target, *module.RECIPE.aliases)}
+    if name.lower() not in names:
+        raise UnknownNameError("target", name, names, listing="edgevit targets")
+    return modules[names[name.lower()]]
+
+
+def recipe_file(target: str) -> Path:
+    """The recipe's source file, which travels to the device."""
+    return Path(str(importlib.resources.files(_PACKAGE))) / f"{target}.py"
+
+
+def toolchain(recipe: Recipe) -> dict[str, str]:
+    """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
+    versions = {}
+    for name in (*recipe.requires, recipe.engine):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise TargetUnavailableError(
+                f"target {recipe.target} needs {name}, which is not installed",
+                fix=f"pip install 'edgevit[{recipe.extra}]'",
+            ) from error
+    return versions

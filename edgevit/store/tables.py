@@ -1,0 +1,170 @@
+"""The tables of the latency database: SQLAlchemy Core, the same on SQLite and PostgreSQL.
+
+A change here needs a migration in latency_db/migrations/versions; a test compares the two. What repeats from row to row
+(model, artifact, device, environment) is kept once, under a short number that means nothing outside its database.
+"""
+
+from __future__ import annotations
+
+import typing
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from edgevit.types import Provenance
+from edgevit_runtime.record import Status
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+# SQLite's INTEGER holds 64 bits and STRICT tables know no BIGINT; PostgreSQL's INTEGER holds 32.
+Wide = BigInteger().with_variant(Integer(), "sqlite")
+
+model = Table(
+    "model",
+    METADATA,
+    Column("model_no", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    UniqueConstraint("name", "family"),
+    sqlite_strict=True,
+)
+
+artifact = Table(
+    "artifact",
+    METADATA,
+    Column("artifact_no", Integer, primary_key=True),
+    Column("model_no", ForeignKey("model.model_no"), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size_bytes", Wide, nullable=False),
+    UniqueConstraint("model_no", "target", "sha256", "size_bytes"),
+    CheckConstraint("size_bytes >= 0", "size"),
+    CheckConstraint("length(sha256) IN (0, 64)", "sha256"),
+    sqlite_strict=True,
+)
+
+device = Table(
+    "device",
+    METADATA,
+    Column("device_no", Integer, primary_key=True),
+    Column("device_id", Text, nullable=False),
+    Column("device_class", Text, nullable=False),
+    Column("name", Text, nullable=False),  # a label: one device_id may have had several
+    UniqueConstraint("device_id", "device_class", "name"),
+    sqlite_strict=True,
+)
+
+environment = Table(
+    "environment",
+    METADATA,
+    Column("environment_no", Integer, primary_key=True),
+    Column("sha256", Text, nullable=False),  # identity.host_sha256
+    Column("machine", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("kernel", Text, nullable=False),
+    Column("python", Text, nullable=False),
+    Column("cpu_model", Text, nullable=False),
+    Column("cores", Integer, nullable=False),
+    Column("memory_bytes", Wide),
+    UniqueConstraint("sha256"),
+    sqlite_strict=True,
+)
+
+TIMES_NS = (
+    "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p90_upper_ns", "p99_ns", "p99_upper_ns",
+    "min_ns", "mean_ns", "load_ns", "first_ns",
+)  # fmt: skip
+SPREADS_NS = ("iqr_ns", "mad_ns")  # may be zero
+# A comparison with NULL is NULL, and a CHECK refuses only what is false: absent percentiles pass.
+ORDERED_NS = (
+    ("min_ns", "p50_ns"), ("p50_low_ns", "p50_ns"), ("p50_ns", "p50_high_ns"), ("p50_ns", "p90_ns"),
+    ("p90_ns", "p99_ns"), ("p50_ns", "p99_ns"), ("p90_ns", "p90_upper_ns"), ("p99_ns", "p99_upper_ns"),
+)  # fmt: skip
+
+
+def _one_of(column: str, kind: object) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, typing.get_args(kind)))})", column)
+
+
+measurement = Table(
+    "measurement",
+    METADATA,
+    Column("measurement_id", Text, primary_key=True),
+    Column("measurement_key", Text, nullable=False),
+    Column("artifact_no", ForeignKey("artifact.artifact_no"), nullable=False),
+    Column("device_no", ForeignKey("device.device_no"), nullable=False),
+    Column("environment_no", ForeignKey("environment.environment_no")),
+    Column("status", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("provenance", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("engine_version", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("compute_unit", Text, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("affinity_json", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("inputs_json", Text, nullable=False),
+    Column("parity_status", Text, nullable=False),
+    Column("protocol_version", Integer, nullable=False),
+    Column("started", Text, nullable=False),  # ISO 8601, as the row has it: the id is made of this text
+    Column("started_unix_us", Wide, nullable=False),  # the same instant, to sort by
+    Column("nonce", Text, nullable=False),
+    Column("processes", Integer, nullable=False),
+    Column("runs", Integer, nullable=False),
+    *(Column(name, Wide) for name in TIMES_NS + SPREADS_NS),
+    Column("peak_rss_bytes", Wide),
+    Column("grade", Text, nullable=False),
+    Column("flags_json", Text, nullable=False),
+    _one_of("status", Status),
+    _one_of("provenance", Provenance),
+    CheckConstraint("length(measurement_id) = 64 AND length(measurement_key) = 64", "digests"),
+    CheckConstraint(" AND ".join(f"{name} > 0" for name in TIMES_NS), "positive"),
+    CheckConstraint(" AND ".join(f"{name} >= 0" for name in SPREADS_NS), "spread"),
+    CheckConstraint(" AND ".join(f"{low} <= {high}" for low, high in ORDERED_NS), "ordered"),
+    CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL", "timed"),
+    CheckConstraint("batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", "counts"),
+    Index("ix_measurement_key", "measurement_key"),
+    Index("ix_measurement_device", "device_no", "started_unix_us"),
+    Index("ix_measurement_artifact", "artifact_no"),
+    sqlite_strict=True,
+)
+
+sample = Table(
+    "sample",
+    METADATA,
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), primary_key=True),
+    Column("process", Integer, primary_key=True, autoincrement=False),
+    Column("runs", Integer),  # NULL: no samples, snapshots only
+    Column("samples_zlib", LargeBinary),  # see rows.pack
+    Column("snapshots_json", Text, nullable=False),  # before and after
+    CheckConstraint("(runs IS NULL) = (samples_zlib IS NULL)", "runs"),
+    sqlite_strict=True,
+)
+
+meta = Table(
+    "meta",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_strict=True,
+)

@@ -1,0 +1,125 @@
+"""What a row must be to enter the database. A row from elsewhere is a claim, and a wrong one poisons every answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+from edgevit.errors import StoreError
+from edgevit.identity import validate_identity
+from edgevit.store.tables import ORDERED_NS, SPREADS_NS, TIMES_NS
+from edgevit.types import Measurement, Provenance
+from edgevit_runtime.record import Status, to_data
+
+_INT64 = 2**63
+_FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in ("load_ns", "first_ns"))
+_HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
+
+
+def validate(measurement: Measurement) -> None:
+    """Check one row, with its samples, before it enters the database.
+
+    Raises StoreError with the first thing wrong: values that no database holds (NaN, beyond 64 bits, half a surrogate),
+    times that are not positive or out of order, a headline that its samples contradict, a key or id of another row.
+    """
+    for problem in _problems(measurement):
+        raise StoreError(
+            "the row is refused", where=_name(measurement), why=problem, fix="measure again, or leave it out"
+        )
+    validate_identity(measurement)
+
+
+def _name(row: Measurement) -> str:
+    return f"measurement {str(row.measurement_id)[:12]} of {row.model} on {row.device}"
+
+
+def _problems(row: Measurement) -> Iterator[str]:
+    yield from _unstorable(to_data(dataclasses.replace(row, samples_ns=())), "row")
+    yield from _times(row)
+    yield from _labels(row)
+    yield from _samples(row)
+
+
+def _unstorable(value: Any, where: str) -> Iterator[str]:
+    """Values that pass as JSON and fail in a database."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unstorable(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unstorable(item, f"{where}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{where} is {value}"
+    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
+        yield f"{where} does not fit into 64 bits"
+    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        yield f"{where} holds a NUL or half a surrogate pair"
+
+
+def _times(row: Measurement) -> Iterator[str]:
+    for name in TIMES_NS + SPREADS_NS:
+        value = getattr(row, name)
+        if value is None:
+            continue
+        if type(value) is not int:
+            yield f"{name} is {value!r}, not a whole number of nanoseconds"
+            return
+        if value < (0 if name in SPREADS_NS else 1):
+            yield f"{name} is {value}, not positive"
+    for low, high in ORDERED_NS:
+        small, large = getattr(row, low), getattr(row, high)
+        if small is not None and large is not None and small > large:
+            yield f"{low} ({small}) is above {high} ({large})"
+
+
+def _labels(row: Measurement) -> Iterator[str]:
+    if row.status not in get_args(Status):
+        yield f"the status is {row.status!r}"
+    if row.provenance not in get_args(Provenance):
+        yield f"the provenance is {row.provenance!r}"
+    if row.batch < 1 or min(row.threads, row.processes, row.runs, row.artifact_bytes) < 0:
+        yield "batch, threads, processes, runs and artifact_bytes cannot be negative, nor batch zero"
+    if row.artifact_sha256 and len(row.artifact_sha256) != 64:
+        yield f"artifact_sha256 is {row.artifact_sha256!r}"
+    try:
+        offset = datetime.fromisoformat(row.started).utcoffset()
+    except ValueError:
+        yield f"started is {row.started!r}, not an ISO 8601 time"
+    else:
+        if offset != timedelta(0):
+            yield f"started is {row.started!r}, which does not say UTC"
+
+
+def _samples(row: Measurement) -> Iterator[str]:
+    for process in row.samples_ns:
+        for value in process:
+            if type(value) is not int or not 0 < value < _INT64:
+                yield f"a sample is {value!r}, not a positive number of nanoseconds"
+                return
+    if row.status != "ok":
+        return
+    if row.p50_ns is None:
+        yield "the status is ok and p50_ns is missing"
+    if row.provenance == "measured":
+        yield from _headline(row)
+
+
+def _headline(row: Measurement) -> Iterator[str]:
+    """A measured row's summary must follow from its samples; a wrong unit does not."""
+    if missing := [name for name in _HEADLINE if getattr(row, name) is None]:
+        yield f"the row is measured and {', '.join(missing)} missing"
+    if len(row.samples_ns) != row.processes or sum(map(len, row.samples_ns)) != row.runs:
+        yield f"{row.processes} processes and {row.runs} runs are not those of the samples"
+    every = [value for process in row.samples_ns for value in process]
+    if not every:
+        yield "the row is measured and has no samples"
+        return
+    low, high = min(every), max(every)
+    for name in _FROM_SAMPLES:
+        value = getattr(row, name)
+        # one nanosecond of room: a summary is rounded
+        if value is not None and not low - 1 <= value <= high + 1:
+            yield f"{name} is {value}, outside its samples ({low} to {high} ns): another unit, or another row's"

@@ -1,0 +1,81 @@
+"""How far two sets of outputs are apart, and how far they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.types import ParityCheck
+from edgevit.verify.inputs import Arrays
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The limits of one comparison; a None is no limit."""
+
+    max_rel: float | None = None
+    min_snr_db: float | None = None
+
+    @property
+    def says(self) -> str:
+        """The limits as a report shows them."""
+        limits = [f"max_rel <= {self.max_rel:g}" if self.max_rel is not None else ""]
+        limits += [f"SNR >= {self.min_snr_db:g} dB" if self.min_snr_db is not None else ""]
+        return ", ".join(filter(None, limits))
+
+    def passes(self, max_rel: float, snr_db: float | None) -> bool:
+        """Whether both hold. No SNR means that the two are equal to the bit; a NaN passes nothing."""
+        near = self.max_rel is None or max_rel <= self.max_rel
+        return near and (self.min_snr_db is None or snr_db is None or snr_db >= self.min_snr_db)
+
+
+FOLD_GATE = Gate(max_rel=1e-5)
+# fp32: engines reorder sums, which costs 1e-6; a wrong epsilon costs 1e-2.
+# fp16: rounding each value to 2^-11 leaves 65 dB in our families (benchmarks/fp16_snr.py); 40 dB is a tenth of the
+# precision's own error budget in amplitude, and a lost term or an overflow leaves less than 30.
+GATES = {"fp32": Gate(max_rel=1e-4), "fp16": Gate(min_snr_db=40.0)}
+
+
+def compare(stage: str, against: str, reference: Sequence[Arrays], other: Sequence[Arrays], gate: Gate) -> ParityCheck:
+    """Compare outputs set by set and judge the worst of them."""
+    errors, snrs, agreements = [], [], []
+    for expected, found in zip(reference, other, strict=True):
+        for a, b in zip(expected, found, strict=True):
+            errors.append(max_rel(a, b))
+            snrs.append(snr_db(a, b))
+            agreements.append(_top1_agreement(a, b))
+    worst_snr = min((value for value in snrs if value is not None), default=None)
+    passed = gate.passes(max(errors), worst_snr)
+    agreement = float(np.mean(agreements))
+    # JSON holds no infinity; an error this large says the same.
+    error = min(max(errors), np.finfo(np.float64).max)
+    return ParityCheck(stage, against, float(error), worst_snr, agreement, gate.says, passed)
+
+
+def max_rel(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    """max |a - b| / max |a|; infinite where the shapes differ or b is not finite."""
+    if a.shape != b.shape or not np.isfinite(b).all():
+        return float("inf")
+    scale = np.abs(a.astype(np.float64)).max()
+    difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
+    return float(difference / scale) if scale > 0 else float("inf") if difference > 0 else 0.0
+
+
+def snr_db(a: NDArray[np.generic], b: NDArray[np.generic]) -> float | None:
+    """10 log10 of the power of a over the power of a - b, in dB; None where they are equal to the bit."""
+    if a.shape != b.shape or not np.isfinite(b).all():
+        return -300.0  # no signal left; JSON holds no infinity
+    exact = a.astype(np.float64)
+    signal, noise = (float(np.square(x).sum()) for x in (exact, exact - b.astype(np.float64)))
+    if noise == 0:
+        return None
+    return float(10 * np.log10(signal / noise)) if signal > 0 else -300.0
+
+
+def _top1_agreement(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
+    if a.shape != b.shape or a.ndim == 0:
+        return float(a.shape == b.shape and bool(a == b))
+    return float((a.argmax(-1) == b.argmax(-1)).mean())

@@ -1,0 +1,71 @@
+"""What an artifact is tried on: noise, and crops of real photographs where scikit-image is there to lend some."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgevit.types import Preprocessing
+from edgevit_runtime.record import TensorSpec
+
+_NOISE_SETS = 3
+_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # ship inside scikit-image's wheel: nothing is fetched
+Arrays = tuple[NDArray[np.generic], ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sets of inputs, each one array per input in the order of the specs, and where they come from."""
+
+    sets: tuple[Arrays, ...]
+    says: str
+    batch: int
+
+
+def make_samples(
+    specs: Sequence[TensorSpec], preprocessing: Preprocessing, *, batch: int = 1, seed: int = 0
+) -> Samples:
+    """Standard normal noise, then photographs as the model's own preprocessing makes them. The same every time."""
+    rng = np.random.default_rng(seed)
+    sized = [spec.at_batch(batch) for spec in specs]
+    sets = [tuple(_noise(spec, rng) for spec in sized) for _ in range(_NOISE_SETS)]
+    photographs = _photographs(sized[0], preprocessing, rng) if len(sized) == 1 and _is_image(sized[0]) else []
+    why = "" if photographs else ", no photographs (pip install 'edgevit[photos]', one RGB input)"
+    says = f"{len(sets)} noise, {len(photographs)} photographs" if photographs else f"{len(sets)} noise{why}"
+    return Samples((*sets, *((item,) for item in photographs)), says, batch)
+
+
+def _noise(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return rng.standard_normal(spec.shape).astype(dtype)
+    return rng.integers(0, 2 if dtype.kind == "b" else 128, spec.shape).astype(dtype)
+
+
+def _is_image(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 4 and spec.shape[1] == 3 and spec.dtype == "float32"
+
+
+def _photographs(spec: TensorSpec, how: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
+    if importlib.util.find_spec("skimage") is None:
+        return []
+    import skimage.data
+    from skimage.transform import resize
+
+    mean, std = (np.array(value)[:, None, None] for value in (how.mean, how.std))
+    batch, _, height, width = spec.shape
+    made = []
+    for name in _PHOTOGRAPHS:
+        photograph = getattr(skimage.data, name)()[:, :, :3]
+        crops = []
+        for _ in range(batch):
+            side = int(min(photograph.shape[:2]) * how.crop_pct)
+            top, left = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
+            crop = resize(photograph[top : top + side, left : left + side], (height, width), anti_aliasing=True)
+            crops.append((np.moveaxis(crop, 2, 0) - mean) / std)
+        made.append(np.stack(crops).astype(spec.dtype))
+    return made

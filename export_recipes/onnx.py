@@ -1,0 +1,171 @@
+"""ONNX, run by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
+
+RECIPE = Recipe(
+    target="onnx",
+    suffix=".onnx",
+    engine="onnxruntime",
+    precisions=("fp32", "fp16"),
+    requires=("torch", "onnx", "onnxscript", "onnxsim"),
+    extra="export",
+    aliases=("ort", "onnxruntime"),
+)
+
+OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
+
+# ONNX Runtime's names for element types, as NumPy spells them.
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(uint8)": "uint8",
+    "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool",
+}  # fmt: skip
+
+
+class OrtSession:
+    """An ONNX Runtime session on the CPU provider, with its thread count pinned."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.engine_version: str = ort.__version__
+        self.provider: str = self._session.get_providers()[0]
+        self.inputs = tuple(map(_spec, self._session.get_inputs()))
+        self.outputs = tuple(map(_spec, self._session.get_outputs()))
+        self._names = [spec.name for spec in self.outputs]
+        self._feeds: dict[str, Any] = {}
+        self._results: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        import numpy as np
+
+        specs = [spec.at_batch(batch) for spec in self.inputs]
+        self._feeds = {
+            spec.name: np.frombuffer(raw, dtype=spec.dtype).reshape(spec.shape)
+            for spec, raw in zip(specs, tensors, strict=True)
+        }
+
+    def run(self) -> None:
+        """Compute once."""
+        self._results = self._session.run(self._names, self._feeds)
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        return tuple(result.tobytes() for result in self._results)
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return TensorSpec(value.name, shape, _DTYPES[value.type])
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open an ONNX file with ONNX Runtime on the CPU, default graph optimisations."""
+    return OrtSession(path, threads)
+
+
+def export(
+    model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
+) -> tuple[Stage, ...]:
+    """Convert with torch's dynamo exporter, simplify with onnxsim; fp16 goes through both again with half weights.
+
+    The half-precision form takes and gives float32, so that the same call serves every precision.
+    """
+    stages = path.parent / "stages"
+    stages.mkdir()
+    done = [
+        _timed("convert", stages / "convert.onnx", _convert, model, inputs, dynamic_batch),
+        _timed("simplify", stages / "simplify.onnx", _simplify, stages / "convert.onnx"),
+    ]
+    if precision == "fp16":
+        done.append(_timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch))
+    shutil.copyfile(stages / f"{done[-1].name}.onnx", path)
+    return tuple(done)
+
+
+def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) -> Stage:
+    start = time.perf_counter()
+    step(path, *arguments)
+    return Stage(name, time.perf_counter() - start, path)
+
+
+def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
+    import torch
+
+    batch = {0: torch.export.Dim.DYNAMIC}
+    # A batch of 1 would be taken for a constant by the exporter.
+    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    with contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its progress whatever it is told
+        program = torch.onnx.export(
+            model,
+            given,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            dynamic_shapes=[tuple(dict(batch) for _ in given)] if dynamic_batch else None,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    outputs = program.model.graph.outputs
+    for i, value in enumerate(outputs):
+        value.name = "output" if len(outputs) == 1 else f"output_{i}"
+    program.save(str(path))
+
+
+def _simplify(path: Path, source: Path) -> None:
+    import onnx
+    import onnxsim
+
+    simplified, checked = onnxsim.simplify(onnx.load(str(source)))
+    if not checked:
+        raise RuntimeError("onnxsim changed the outputs of the graph it simplified")
+    onnx.save(simplified, str(path))
+
+
+def _halve(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
+    converted = path.with_name("half.onnx")
+    _convert(converted, _half_inside(model), inputs, dynamic_batch)
+    _simplify(path, converted)
+    converted.unlink()
+
+
+def _half_inside(model: Any) -> Any:
+    """float32 in, float16 weights and arithmetic, float32 out."""
+    import torch
+
+    class HalfInside(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = copy.deepcopy(model).half()
+
+        def forward(self, *inputs: Any) -> Any:
+            halves = (item.half() if item.is_floating_point() else item for item in inputs)
+            return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
+
+    return HalfInside().eval()
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write metadata_props, sorted by key."""
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.save(model, str(path))

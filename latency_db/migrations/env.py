@@ -1,0 +1,14 @@
+"""Alembic runs this for every command; the connection, and the transaction it is in, come from edgevit.store.schema."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from edgevit.store.tables import METADATA
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise SystemExit("run migrations with edgevit.store.schema.alembic_config(connection)")
+context.configure(connection=connection, target_metadata=METADATA)
+with context.begin_transaction():
+    context.run_migrations()

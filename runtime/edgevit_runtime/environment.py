@@ -1,0 +1,157 @@
+"""What the system tells of itself: a Host once, a Snapshot before and after each block of runs.
+
+Every reader takes the root of the file system, so that a test can hand it a made-up one. What a system does not tell is
+None (or empty text, or no cores): a zero would be a measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgevit_runtime.record import Host, Snapshot
+
+# hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
+_CPU_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors"}
+_STEAL, _GUEST = 7, 8  # columns of /proc/stat; guest time is already inside user time
+
+
+def host(root: Path = Path("/")) -> Host:
+    """The machine this process runs on."""
+    return Host(
+        machine=platform.machine(),
+        system=platform.system(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        cpu_model=_cpu_model(root),
+        cores=os.cpu_count() or 1,
+        memory_bytes=_memory_bytes(),
+    )
+
+
+def snapshot(root: Path = Path("/")) -> Snapshot:
+    """The state of the machine at this moment: frequency in kHz, temperature in thousandths of a degree Celsius."""
+    cores = affinity()
+    steal, total = _cpu_ticks(root)
+    return Snapshot(
+        unix_ns=time.time_ns(),
+        affinity=cores,
+        governor=_governor(root, cores),
+        frequency_khz=_frequency_khz(root, cores),
+        temperature_mc=_temperature_mc(root),
+        load_1min=_load_1min(),
+        steal_ticks=steal,
+        total_ticks=total,
+        power_source=_power_source(root),
+    )
+
+
+def affinity() -> tuple[int, ...]:
+    """The cores this process may run on; empty where the system does not tell (macOS)."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def peak_rss_bytes(root: Path = Path("/")) -> int | None:
+    """The largest resident size this process ever had, in bytes.
+
+    VmHWM first: Linux carries ru_maxrss over an exec, so a worker that a large process started would report its
+    parent's peak.
+    """
+    for line in _text(root / "proc/self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def _text(path: Path) -> str:
+    """A file's text, empty if it is not there or the driver behind it refuses (both are common in /sys)."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _integers(paths: Iterable[Path]) -> list[int]:
+    texts = [_text(path) for path in sorted(paths)]
+    return [int(text) for text in texts if text.lstrip("-").isdigit()]
+
+
+def _cpu_model(root: Path) -> str:
+    lines = [line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # reversed: the first core wins
+    if fields.get("model name"):
+        return fields["model name"]
+    # ARM kernels name the board in the device tree and the core only by number.
+    part = " ".join(fields[name] for name in ("CPU implementer", "CPU part") if name in fields)
+    return _text(root / "proc/device-tree/model") or part or platform.processor()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cpufreq(root: Path, cores: tuple[int, ...], name: str) -> list[Path]:
+    folder = root / "sys/devices/system/cpu"
+    return [folder / f"cpu{core}/cpufreq/{name}" for core in cores]
+
+
+def _governor(root: Path, cores: tuple[int, ...]) -> str | None:
+    names = {_text(path) for path in _cpufreq(root, cores, "scaling_governor")} - {""}
+    return ",".join(sorted(names)) or None
+
+
+def _frequency_khz(root: Path, cores: tuple[int, ...]) -> int | None:
+    """The fastest of our cores: a core that idles at this moment says nothing about the one that works.
+
+    "cpu MHz" of /proc/cpuinfo is no substitute: in a virtual machine it is the nominal clock, whatever really happens.
+    """
+    return max(_integers(_cpufreq(root, cores, "scaling_cur_freq")), default=None)
+
+
+def _temperature_mc(root: Path) -> int | None:
+    zones = list((root / "sys/class/thermal").glob("thermal_zone*/temp"))
+    chips = (root / "sys/class/hwmon").glob("hwmon*")
+    sensors = [path for chip in chips if _text(chip / "name") in _CPU_CHIPS for path in chip.glob("temp*_input")]
+    # A zone that is switched off reads 0 or far below.
+    return max((value for value in _integers(zones + sensors) if value > 0), default=None)
+
+
+def _load_1min() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def _cpu_ticks(root: Path) -> tuple[int | None, int | None]:
+    """Ticks that a hypervisor took from this machine, and all ticks, since it started."""
+    first = _text(root / "proc/stat").partition("\n")[0].split()
+    if first[:1] != ["cpu"] or len(first) <= _STEAL + 1:
+        return None, None
+    ticks = [int(value) for value in first[1:]]
+    return ticks[_STEAL], sum(ticks[:_GUEST])
+
+
+def _power_source(root: Path) -> str | None:
+    """mains or battery. A charger that is plugged in wins over a battery that is full."""
+    supplies = [
+        (_text(path / "type"), _text(path / "online"), _text(path / "status"))
+        for path in (root / "sys/class/power_supply").glob("*")
+    ]
+    if any(kind != "Battery" and online == "1" for kind, online, _ in supplies):
+        return "mains"
+    states = {status for kind, _, status in supplies if kind == "Battery"}
+    if not states:
+        return None
+    return "battery" if states & {"Discharging"} else "mains"

@@ -1,0 +1,110 @@
+"""Noise to feed, warm-up, and the loop that takes the samples.
+
+The clock is time.perf_counter_ns: nanoseconds, monotonic, and on every platform the finest one (CLOCK_MONOTONIC on
+Linux, the same as monotonic_ns; on Windows monotonic_ns ticks every 15.6 ms before Python 3.13, this one does not).
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgevit_runtime.record import ITEM_BYTES, Job, TensorSpec
+
+WARM_TOLERANCE = 0.02  # of the first half's median; LATENCY.md 2.3
+_GROWTH = 1.25  # more runs between two looks at the warm-up: a look sorts all of it, so looking each time is quadratic
+_BLOCK_ITEMS = 4096  # made once and repeated: Python makes a million Gaussian numbers in half a second, a copy in none
+_FLOATS = {"float16": "e", "float32": "f", "float64": "d"}
+# Zeros and ones for wide integers: valid as a size, a flag and an index into any table.
+_INTEGERS = {"uint8": ("B", 0, 255), "int8": ("b", -128, 127), "int32": ("i", 0, 1), "int64": ("q", 0, 1),
+             "bool": ("B", 0, 1)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Times of the runs before the first sample, and whether they had settled."""
+
+    times_ns: tuple[int, ...]
+    warm: bool
+
+
+def noise(specs: Sequence[TensorSpec], batch: int, seed: int) -> tuple[bytes, ...]:
+    """One set of inputs, raw little-endian: standard Gaussian floats, uniform integers. Same seed, same bytes."""
+    generator = random.Random(seed)
+    return tuple(_tensor(spec.at_batch(batch), generator) for spec in specs)
+
+
+def _tensor(spec: TensorSpec, generator: random.Random) -> bytes:
+    block = _block(spec.dtype, generator)
+    return (block * (spec.nbytes // len(block) + 1))[: spec.nbytes]
+
+
+def _block(dtype: str, generator: random.Random) -> bytes:
+    if dtype in _INTEGERS:
+        code, low, high = _INTEGERS[dtype]
+        return struct.pack(f"<{_BLOCK_ITEMS}{code}", *(generator.randint(low, high) for _ in range(_BLOCK_ITEMS)))
+    values = [generator.gauss(0.0, 1.0) for _ in range(_BLOCK_ITEMS)]
+    if dtype == "bfloat16":  # the upper half of a float32
+        wide = struct.pack(f"<{_BLOCK_ITEMS}f", *values)
+        return b"".join(wide[at + 2 : at + 4] for at in range(0, len(wide), ITEM_BYTES["float32"]))
+    return struct.pack(f"<{_BLOCK_ITEMS}{_FLOATS[dtype]}", *values)
+
+
+def timed(run: Callable[[], object]) -> int:
+    """Nanoseconds of one call."""
+    begin = time.perf_counter_ns()
+    run()
+    return time.perf_counter_ns() - begin
+
+
+def warm_up(run: Callable[[], object], job: Job) -> Warmup:
+    """Run until the times settle, as LATENCY.md 2.3 asks.
+
+    At least warmup_min_runs and warmup_min_ns; then on until the second half's median is within 2% of the first half's
+    or warmup_max_ns are over. Where the least number of runs alone takes longer than that, they are still all made.
+    """
+    clock = time.perf_counter_ns
+    begin, times = clock(), list[int]()
+    while len(times) < job.warmup_min_runs or clock() - begin < job.warmup_min_ns:
+        times.append(timed(run))
+    while not settled(times) and clock() - begin < job.warmup_max_ns:
+        enough = int(len(times) * _GROWTH) + 1
+        while len(times) < enough and clock() - begin < job.warmup_max_ns:
+            times.append(timed(run))
+    return Warmup(tuple(times), settled(times))
+
+
+def settled(times_ns: Sequence[int]) -> bool:
+    """Whether the second half's median is within WARM_TOLERANCE of the first half's. Two runs are the least."""
+    half = len(times_ns) // 2
+    if not half:
+        return False
+    first, second = statistics.median(times_ns[:half]), statistics.median(times_ns[half:])
+    return abs(second - first) <= WARM_TOLERANCE * first
+
+
+def sample(run: Callable[[], object], min_runs: int, min_ns: int) -> tuple[int, ...]:
+    """Times of at least min_runs runs that last at least min_ns together, in the order they were taken.
+
+    The garbage collector rests meanwhile: its pauses belong to this loop, not to the model.
+    """
+    clock, samples = time.perf_counter_ns, list[int]()
+    keep, was_enabled = samples.append, gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        now = start = clock()
+        while len(samples) < min_runs or now - start < min_ns:
+            begin = clock()
+            run()
+            now = clock()
+            keep(now - begin)
+    finally:
+        if was_enabled:
+            gc.enable()
+    return tuple(samples)

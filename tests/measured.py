@@ -1,0 +1,110 @@
+"""Rows for tests: measurements with samples that agree with their summary, as the profiler would write them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from edgevit.identity import identify
+from edgevit.types import Measurement, ModelCard
+from edgevit_runtime.record import Host, Snapshot, TensorSpec
+
+HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
+INPUT = TensorSpec("x", (1, 3, 224, 224))
+SAMPLES = ((5_000_000, 5_100_000, 5_300_000), (5_050_000, 5_120_000, 6_000_000))
+
+
+def snapshot(unix_ns: int = 1) -> Snapshot:
+    return Snapshot(unix_ns, (0, 1, 2, 3), "performance", 2_400_000, None, 0.5, 3, 900, None)
+
+
+def summary(samples_ns: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The columns that follow from samples; percentiles are nearest ranks, the upper bounds the largest sample."""
+    every = sorted(value for process in samples_ns for value in process)
+    medians = sorted(round(statistics.median(process)) for process in samples_ns)
+    rank = {share: every[math.ceil(share * len(every)) - 1] for share in (0.9, 0.99)}
+    return {
+        "samples_ns": tuple(map(tuple, samples_ns)),
+        "processes": len(samples_ns),
+        "runs": len(every),
+        "p50_ns": round(statistics.median(medians)),
+        "p50_low_ns": medians[0],
+        "p50_high_ns": medians[-1],
+        "p90_ns": rank[0.9],
+        "p90_upper_ns": every[-1],
+        "p99_ns": rank[0.99],
+        "p99_upper_ns": every[-1],
+        "min_ns": every[0],
+        "mean_ns": round(statistics.mean(every)),
+        "iqr_ns": 0,
+        "mad_ns": 40_000,
+    }
+
+
+NO_TIMES = {
+    "samples_ns": (), "snapshots": (), "processes": 0, "runs": 0, "load_ns": None, "first_ns": None, "grade": "",
+    **{name: None for name in summary(SAMPLES) if name.endswith("_ns") and name != "samples_ns"},
+}  # fmt: skip
+_BASE = Measurement(
+    measurement_id="",
+    measurement_key="",
+    status="ok",
+    error="",
+    provenance="measured",
+    model="net_s",
+    family="net",
+    target="onnx",
+    precision="fp32",
+    artifact_sha256="a" * 64,
+    artifact_bytes=4_000_000,
+    engine="onnxruntime",
+    engine_version="1.31.1",
+    provider="CPUExecutionProvider",
+    device="pi5",
+    device_id="pi-0001",
+    device_class="raspberry-pi-5",
+    compute_unit="cpu",
+    threads=4,
+    batch=1,
+    inputs=(INPUT,),
+    parity_status="passed",
+    protocol_version=1,
+    started="2026-11-21T10:00:00+00:00",
+    load_ns=90_000_000,
+    first_ns=20_000_000,
+    peak_rss_bytes=200_000_000,
+    grade="A",
+    flags=(),
+    host=HOST,
+    snapshots=tuple(snapshot(i) for i in range(4)),
+    nonce="0",
+    **summary(SAMPLES),
+)
+
+
+def measured(samples_ns: Sequence[Sequence[int]] = SAMPLES, **changes: Any) -> Measurement:
+    """An identified row with these samples."""
+    return identify(dataclasses.replace(_BASE, **(summary(samples_ns) | changes)))
+
+
+def failed(status: str = "crashed", **changes: Any) -> Measurement:
+    """An identified row of a run that gave no times."""
+    return identify(dataclasses.replace(_BASE, **(NO_TIMES | {"status": status, "error": "SIGSEGV"} | changes)))
+
+
+def published(**changes: Any) -> Measurement:
+    """An identified row transcribed from a paper: one number, no spread."""
+    facts = {"provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None}
+    unknown = {"artifact_sha256": "", "artifact_bytes": 0, "parity_status": "", "peak_rss_bytes": None}
+    return identify(dataclasses.replace(_BASE, **(NO_TIMES | facts | unknown | changes)))
+
+
+def card(name: str = "net_s", top1_percent: float | None = 75.0, **changes: Any) -> ModelCard:
+    """A card for a model of these tests."""
+    facts = {"family": "net", "inputs": (TensorSpec("x", (-1, 3, 224, 224)),), "source": "", "licence": "MIT"}
+    return ModelCard(
+        name=name, top1_percent=top1_percent, **({"provenance": "published", "top1_source": "paper", **facts} | changes)
+    )

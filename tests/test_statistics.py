@@ -1,0 +1,180 @@
+"""What is said of samples, checked against definitions, exact probabilities and simulation."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics as stdlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgevit.statistics import (
+    PROTOCOL_MIN_NS,
+    grade,
+    is_bimodal,
+    percentile,
+    runs_needed,
+    summarise,
+    upper_bound,
+)
+
+MS = 1_000_000
+process = st.lists(st.integers(1, 10**12), min_size=1, max_size=60)
+processes = st.lists(process, min_size=1, max_size=6)
+
+
+def binomial_at_most(t: int, n: int, p: float) -> float:
+    return math.fsum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(t + 1))
+
+
+@pytest.mark.parametrize(("q", "runs"), [(0.90, 64), (0.99, 662)])
+def test_runs_needed_are_those_of_loadgen(q, runs):
+    assert runs_needed(q) == runs
+    assert upper_bound(range(runs - 1), q) is None
+    assert upper_bound(range(runs), q) == runs - 2, "exactly one sample lies above"
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+@pytest.mark.parametrize("n", [0, 1, 2, 10, 100, 333, 1000])
+def test_upper_bound_is_the_smallest_that_keeps_its_promise(q, confidence, n):
+    bound = upper_bound(list(range(n)), q, confidence)
+    if bound is None:
+        assert n < 2 or binomial_at_most(1, n, 1 - q) > 1 - confidence
+        return
+    above = n - 1 - bound
+    assert binomial_at_most(above, n, 1 - q) <= 1 - confidence < binomial_at_most(above + 1, n, 1 - q)
+
+
+def test_upper_bound_of_a_million_samples():
+    bound = upper_bound(range(10**6), 0.9)
+    deviations = (bound - 900_000) / math.sqrt(10**6 * 0.9 * 0.1)
+    assert abs(deviations - stdlib.NormalDist().inv_cdf(0.99)) < 0.02
+
+
+@pytest.mark.parametrize(("q", "n"), [(0.9, 64), (0.9, 500), (0.99, 662)])
+def test_upper_bound_covers_as_often_as_it_says(q, n):
+    generator = np.random.default_rng(0)
+    samples = np.exp(generator.normal(size=(2000, n)))
+    true = math.exp(stdlib.NormalDist().inv_cdf(q))
+    covered = np.mean([upper_bound(row, q) >= true for row in samples])
+    assert covered > 0.985  # 99%, less two standard errors of 2000 trials
+    assert covered < 1 or n < 100, "a bound that never fails is too high"
+
+
+@given(process, st.integers(1, 100))
+def test_percentile_is_the_nearest_rank(samples, percent):
+    found = percentile(samples, percent / 100)
+    assert found in samples
+    assert 100 * sum(value <= found for value in samples) >= percent * len(samples)
+    assert 100 * sum(value < found for value in samples) < percent * len(samples)
+
+
+@given(processes)
+def test_summary_is_ordered(samples):
+    found = summarise(samples, [True] * len(samples))
+    every = [value for one in samples for value in one]
+    assert found.min_ns == min(every)
+    assert min(every) <= found.p50_low_ns <= found.p50_ns <= found.p50_high_ns
+    assert found.p50_ns <= found.p90_ns <= found.p99_ns <= max(every)
+    assert found.p90_ns in every and found.p99_ns in every
+    assert found.p90_upper_ns is None or found.p90_ns <= found.p90_upper_ns <= max(every)
+    assert found.p99_upper_ns is None or found.p99_ns <= found.p99_upper_ns <= max(every)
+    assert (found.p90_upper_ns is None) == (len(every) < 64)
+    assert 0 <= found.iqr_ns <= max(every) - min(every)
+    assert 0 <= found.mad_ns <= max(every) - min(every) + 1
+    assert min(every) <= found.mean_ns <= max(every)
+    assert (found.processes, found.runs) == (len(samples), len(every))
+
+
+@given(processes, st.randoms(use_true_random=False))
+def test_order_does_not_matter(samples, generator):
+    shuffled = [generator.sample(one, len(one)) for one in generator.sample(samples, len(samples))]
+    assert summarise(shuffled, [True] * len(samples)) == summarise(samples, [True] * len(samples))
+
+
+@given(process)
+def test_one_process_is_the_textbook(samples):
+    found = summarise([samples], [True])
+    assert found.p50_ns == found.p50_low_ns == found.p50_high_ns == round(stdlib.median(samples))
+    assert found.mean_ns == round(stdlib.fmean(samples))
+    assert found.p90_ns == percentile(samples, 0.9)
+    assert found.iqr_ns == percentile(samples, 0.75) - percentile(samples, 0.25)
+    assert found.mad_ns == percentile([abs(value - found.p50_ns) for value in samples], 0.5)
+
+
+def test_processes_weigh_the_same_however_many_runs_they_made():
+    samples = [[10 * MS] * 100] * 3 + [[MS] * 1000] * 2  # three slow processes, ten times as many fast runs
+    found = summarise(samples, [True] * 5)
+    assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns) == (10 * MS, MS, 10 * MS)
+    assert found.p90_ns == 10 * MS
+    assert found.mean_ns == round(6.4 * MS)
+    assert found.grade == "D"
+
+
+def test_upper_bound_is_not_below_the_slowest_process():
+    samples = [[100] * 100] * 4 + [[100] * 89 + [200] * 11]  # pooled: 11 of 500 are slow; the last process' p90 is
+    assert summarise(samples, [True] * 5).p90_upper_ns == 200
+
+
+@pytest.mark.parametrize(
+    ("range_share", "iqr_share", "full", "expected"),
+    [
+        (0.02, 0.10, True, "A"), (0.02, 0.11, True, "B"), (0.021, 0.0, True, "B"), (0.05, 0.5, True, "B"),
+        (0.051, 0.0, True, "C"), (0.10, 0.0, True, "C"), (0.101, 0.0, True, "D"),
+        (0.0, 0.0, False, "C"), (0.2, 0.0, False, "D"),
+    ],
+)  # fmt: skip
+def test_grade(range_share, iqr_share, full, expected):
+    assert grade(range_share, iqr_share, full=full) == expected
+
+
+def test_flags():
+    second = [10 * MS] * 100
+    assert summarise([second] * 5, [True] * 5).flags == ()
+    assert summarise([second] * 5, [True] * 5).grade == "A"
+    assert summarise([second] * 5, [True] * 4 + [False]).flags == ("not_warm",)
+    assert summarise([second] * 4, [True] * 4).flags == ("few_processes",)
+    assert summarise([second] * 4, [True] * 4).grade == "C"
+    assert summarise([second] * 4 + [second[:99]], [True] * 5).flags == ("too_short",)
+    assert summarise([[MS] * 100] * 5, [True] * 5).flags == ("too_short",)
+    assert summarise([[PROTOCOL_MIN_NS // 10_000] * 9_500] * 5, [True] * 5).flags == (), "the loop itself takes time"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_peak_is_not_bimodal(seed):
+    generator = np.random.default_rng(seed)
+    shapes = [
+        generator.normal(1e6, 2e5, 2000), 1e6 + generator.exponential(5e5, 2000), generator.uniform(1e6, 2e6, 2000),
+        np.exp(generator.normal(13, 0.5, 2000)), np.full(2000, 1e6), np.append(np.full(1900, 1e6), np.full(100, 9e6)),
+    ]  # fmt: skip
+    assert [is_bimodal(np.sort(values.astype(np.int64))) for values in shapes] == [False] * 6
+
+
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.85])
+def test_two_peaks_are_bimodal(share):
+    generator = np.random.default_rng(1)
+    low, high = generator.normal(1e6, 2e4, 3000), generator.normal(1.3e6, 2e4, 3000)
+    cut = int(3000 * share)
+    assert is_bimodal(np.sort(np.append(low[:cut], high[cut:]).astype(np.int64)))
+    close = generator.normal(1.02e6, 1e3, 3000)
+    assert not is_bimodal(np.sort(np.append(generator.normal(1e6, 1e3, 3000), close).astype(np.int64))), "2% apart"
+
+
+def test_few_samples_are_never_bimodal():
+    assert not is_bimodal(np.array([1, 1000]))
+    assert not is_bimodal(np.array([], dtype=np.int64))
+
+
+@pytest.mark.parametrize("samples", [[], [[]], [[1], []]])
+def test_no_samples_is_an_error(samples):
+    with pytest.raises(ValueError, match="no samples"):
+        summarise(samples, [True])
+
+
+def test_summary_is_plain_integers():
+    found = summarise([[random.Random(0).randrange(1, 99) for _ in range(700)]], [True])
+    assert all(type(value) in (int, str, tuple) for value in vars(found).values())
