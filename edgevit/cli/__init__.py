@@ -1,0 +1,35 @@
+"""The command line, one file per verb. A verb imports its room when it runs: --help and choose never import torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from edgevit.cli import choose, db, devices, doctor, export, fold, models, profile, sweep, targets, verify
+from edgevit.cli.common import report_error
+from edgevit.errors import EdgevitError
+
+app = typer.Typer(
+    name="edgevit",
+    help="Fold, export, prove, measure and choose vision models for the devices you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (models, targets, devices, doctor, fold, export, verify, profile, sweep, choose):
+    app.command(verb.__name__.rpartition(".")[2])(verb.run)
+app.add_typer(db.app, name="db")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. An error raised on purpose becomes its message and its exit code, anything else a traceback."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except EdgevitError as error:
+        given = sys.argv[1:] if arguments is None else arguments
+        report_error(error, as_json="--json" in given, verbose=bool({"-v", "--verbose"} & set(given)))
+        sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,8 +48,13 @@ def database_url(url: str | None = None) -> URL:
         return URL.create("sqlite", database=str(folder / "latency.db"))
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
-    with _storing(text):
+    try:
         return make_url(text)
+    except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
+        fix = "write sqlite:///path/to/file.db, or the path alone"
+        raise StoreError(
+            "not the URL of a database", where=re.sub("://.*@", "://***@", text), why=str(error), fix=fix
+        ) from error
 
 
 def create(url: URL) -> Engine:

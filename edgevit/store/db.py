@@ -156,7 +156,7 @@ class LatencyDB:
                 for name, table in tables.METADATA.tables.items()
             }
             found = connection.execute(select(status, func.count()).group_by(status).order_by(status)).all()
-        return Stats(self.where, HEAD, lines, dict(row.tuple() for row in found))
+        return Stats(self.where, HEAD, lines, dict(found))
 
     def export_jsonl(self, path: str | Path) -> int:
         """Write every row, with its samples, as JSON lines sorted by id; returns how many.

@@ -42,8 +42,9 @@ def insert(connection: Connection, row: Measurement) -> bool:
 
     Raises StoreError if the database has another row with this id: one of the two was altered.
     """
-    if known := fetch(connection, [row.measurement_id]):
-        _refuse_altered(known[0], row)
+    name = tables.measurement.c.measurement_id
+    if connection.execute(select(name).where(name == row.measurement_id)).first():
+        _refuse_altered(fetch(connection, [row.measurement_id])[0], row)
         return False
     model_no = _number(connection, tables.model, rows.model_values(row))
     values = rows.measurement_values(row)

@@ -26,6 +26,7 @@ _PLAIN = tuple(column.name for column in measurement.columns if column.name in M
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
+@functools.cache
 def head() -> Select[Any]:
     """The query for rows without their evidence (samples and snapshots), oldest first."""
     joined = measurement.join(artifact).join(model).join(device).outerjoin(environment)
@@ -67,7 +68,7 @@ def read(row: RowMapping, evidence: Iterable[RowMapping] = ()) -> Measurement:
             snapshots=snapshots,
             **values,
         )
-    except (RecordError, zlib.error, struct.error) as error:
+    except (RecordError, zlib.error) as error:
         name = str(row["measurement_id"])[:12]
         fix = "put a copy of the database in its place, or take the row out with sqlite3"
         raise StoreError(f"measurement {name}... is damaged", why=str(error), fix=fix) from error
@@ -122,7 +123,7 @@ def sample_values(row: Measurement) -> list[Values]:
             "process": process,
             "runs": None if samples is None else len(samples),
             "samples_zlib": None if samples is None else pack(samples),
-            "snapshots_json": to_json(pair),
+            "snapshots_json": to_json(pair or ()),
         }
         for process, (samples, pair) in enumerate(zip_longest(row.samples_ns, pairs))
     ]
@@ -138,8 +139,10 @@ def pack(samples_ns: tuple[int, ...]) -> bytes:
 
 
 def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
-    """What `pack` was given. Never expands beyond `runs` samples; raises zlib.error or struct.error if damaged."""
+    """What `pack` was given. Never expands beyond `runs` samples; raises zlib.error where it has more or fewer."""
     grouped = zlib.decompressobj().decompress(packed, 8 * runs + 1)
+    if len(grouped) != 8 * runs:
+        raise zlib.error(f"{runs} samples expected, {len(grouped)} bytes found")
     plain = bytearray(len(grouped))
     for i in range(8):
         plain[i::8] = grouped[i * runs : (i + 1) * runs]

@@ -1,0 +1,125 @@
+"""What the verbs share: options, tables, progress, and how errors and JSON are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgevit.errors import EdgevitError, UsageError
+from edgevit.types import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="a name of `edgevit models`, or FILE.py:FUNCTION")]
+JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="more detail, and tracebacks of errors")]
+WeightsOption = Annotated[Path | None, typer.Option(help="official checkpoint; without one the weights are random")]
+SeedOption = Annotated[int, typer.Option(help="of random weights")]
+InputSizeOption = Annotated[str | None, typer.Option(help="224, or 256x192 for height x width; default: the card's")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="of the engine")]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="a name of `edgevit devices`")]
+DbOption = Annotated[
+    str | None, typer.Option("--db", help="file or SQLAlchemy URL; default: EDGEVIT_DB, or your data folder")
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the artifacts")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="a first look: fewer runs, flagged and graded so")]
+
+
+def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
+    """The message on standard error, as JSON where JSON was asked for; the traceback with -v."""
+    if verbose:
+        traceback.print_exception(error)
+    if as_json:
+        fields = {
+            "type": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "why": error.why,
+            "fix": error.fix,
+        }
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": fields}), file=sys.stderr)
+        return
+    first, *rest = error.lines()
+    print("\n".join([f"error: {first}", *(f"  {line}" for line in rest)]), file=sys.stderr)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """One JSON object with the schema's version; keys carry their units."""
+    from edgevit_runtime.record import to_data
+
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **to_data(data)}, indent=1, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
+    """A table on standard output; a column whose name starts with `>` is right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(("" if cell is None else str(cell)) for cell in row))
+    # A pipe or a file has no width: give a table all it needs, so that no cell is cut there.
+    console = Console(markup=False, highlight=False)
+    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    """Progress with time left on standard error, gone at the end; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        yield bars
+
+
+def advance(bars: Progress, task: TaskID, text: str) -> None:
+    """Name what is being done and count one step."""
+    bars.update(task, description=text)
+    bars.advance(task)
+
+
+def split(text: str | None, what: str) -> list[str]:
+    """A comma-separated list without blanks or repeats. Raises UsageError for an empty one."""
+    items = [item.strip() for item in (text or "").split(",") if item.strip()]
+    if not items:
+        raise UsageError(f"no {what} named", fix=f"name one or more {what}s, with commas between")
+    return list(dict.fromkeys(items))
+
+
+def ms(ns: float | None) -> str:
+    """Nanoseconds as milliseconds with three digits that count."""
+    return "" if ns is None else f"{ns / 1e6:.3g}" if ns < 1e8 else f"{ns / 1e6:.0f}"
+
+
+def millions(number: int | None) -> str:
+    """A count in millions."""
+    return "" if number is None else f"{number / 1e6:.3f}"
+
+
+def size(bytes_: int | None) -> str:
+    """A size in MB (10^6 bytes)."""
+    return "" if bytes_ is None else f"{bytes_ / 1e6:.1f}"

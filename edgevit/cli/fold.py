@@ -1,0 +1,63 @@
+"""`edgevit fold`: what folding does to a model, with proof."""
+
+from __future__ import annotations
+
+import typer
+
+from edgevit.cli.common import (
+    InputSizeOption,
+    JsonOption,
+    ModelArgument,
+    SeedOption,
+    WeightsOption,
+    millions,
+    print_json,
+    print_table,
+    say,
+)
+
+
+def run(
+    model: ModelArgument,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    input_size: InputSizeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fold a model and prove that it computes the same."""
+    from edgevit.fold.evidence import examine
+    from edgevit.subject import load_subject, parse_input_size
+
+    size = parse_input_size(input_size) if input_size else None
+    subject = load_subject(model, weights=weights, seed=seed, input_size=size)
+    evidence = examine(subject.module, subject.example(batch=2), seed)
+    if as_json:
+        print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})
+    else:
+        _print(subject.name, subject.source.weights, evidence)
+    if not evidence.proof.passed:
+        raise typer.Exit(4)
+
+
+def _print(name: str, weights: str, evidence: object) -> None:
+    from edgevit.fold.evidence import Evidence
+
+    assert isinstance(evidence, Evidence)
+    before, after, proof = evidence.before, evidence.after, evidence.proof
+    rows = [
+        ("params M", millions(before.params), millions(after.params), f"{after.params / before.params:.1%}"),
+        ("GMACs", f"{before.macs / 1e9:.3f}", f"{after.macs / 1e9:.3f}", f"{after.macs / before.macs:.1%}"),
+        ("layers", before.layers, after.layers, f"{after.layers / before.layers:.1%}"),
+    ]
+    print_table((f"{name}, {weights} weights", ">training form", ">folded form", ">left"), rows)
+    print_table(("rewrite", ">applied"), evidence.report.rewrites.items())
+    for left in evidence.report.left:
+        say(f"not folded: {left.where}: {left.why}")
+    print_table(
+        ("proof", ">max relative error", ">tolerance"),
+        [
+            ("float64", f"{proof.float64_max_rel:.1e}", f"{proof.float64_tolerance:.0e}"),
+            ("float32", f"{proof.float32_max_rel:.1e}", f"{proof.float32_tolerance:.0e}"),
+        ],
+    )
+    say("the folded form is the trained model" if proof.passed else "PROOF FAILED: the folded form is another function")

@@ -1,0 +1,53 @@
+"""`edgevit models`: what the zoo holds."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Annotated
+
+import typer
+
+from edgevit.cli.common import JsonOption, millions, print_json, print_table, say
+
+
+def run(
+    pattern: Annotated[str, typer.Argument(help="a shell pattern: 'mobilevig_*'")] = "*",
+    refresh: Annotated[bool, typer.Option(help="count all models again and write latency_db/models.jsonl")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models of the zoo with their cards."""
+    from edgevit.cards import load_cards
+
+    if refresh:
+        _refresh()
+    cards = [card for name, card in load_cards().items() if fnmatch.fnmatchcase(name, pattern)]
+    if as_json:
+        print_json({"models": cards})
+        return
+    columns = ("model", "design", ">params M", ">folded", ">GMACs", ">folded", ">top-1 %", "published in")
+    print_table(
+        columns,
+        (
+            (
+                card.name,
+                card.provenance,
+                millions(card.params),
+                millions(card.folded_params),
+                f"{(card.macs or 0) / 1e9:.3f}",
+                f"{(card.folded_macs or 0) / 1e9:.3f}",
+                card.top1_percent,
+                card.top1_source,
+            )
+            for card in cards
+        ),
+    )
+    say("params and MACs: counted by edgevit at the card's input size; top-1: published, for the official weights")
+
+
+def _refresh() -> None:
+    from importlib import resources
+
+    from edgevit.cards import write_cards
+    from edgevit.zoo import counted_cards
+
+    write_cards(counted_cards(), str(resources.files("edgevit.latency_db") / "models.jsonl"))

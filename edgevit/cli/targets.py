@@ -1,0 +1,20 @@
+"""`edgevit targets`: what models can be exported to."""
+
+from __future__ import annotations
+
+from edgevit.cli.common import JsonOption, print_json, print_table
+
+
+def run(as_json: JsonOption = False) -> None:
+    """List the targets, their aliases and precisions."""
+    from edgevit.recipes import list_recipes
+
+    recipes = list_recipes()
+    if as_json:
+        print_json({"targets": recipes})
+        return
+    rows = [
+        (r.target, ", ".join(r.aliases), ", ".join(r.precisions), r.engine, f"pip install 'edgevit[{r.extra}]'")
+        for r in recipes
+    ]
+    print_table(("target", "also called", "precisions", "engine", "needs"), rows)

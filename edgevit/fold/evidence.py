@@ -1,0 +1,38 @@
+"""Everything that a person wants to see of a fold: the counts before and after, what was done, and the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgevit.count import Count, count
+from edgevit.fold.fold import FoldReport, fold
+from edgevit.fold.proof import Proof, prove
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Counts are at batch 1."""
+
+    before: Count
+    after: Count
+    report: FoldReport
+    proof: Proof
+
+
+def examine(model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0) -> Evidence:
+    """Fold a model, count both forms at batch 1 and compare them on noise of the inputs' shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = tuple(_noise(item, generator) for item in inputs.values())
+    one = tuple(item[:1] for item in noise)
+    folded = fold(model, noise)
+    return Evidence(count(model, *one), count(folded, *one), folded.report, prove(model, noise))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    if like.is_floating_point():
+        return torch.randn(like.shape, generator=generator).to(like.dtype)
+    return torch.randint(0, 2, like.shape, generator=generator).to(like.dtype)

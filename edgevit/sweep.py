@@ -1,0 +1,126 @@
+"""The plan of a sweep: which artifacts it needs, which are there already, and which measurements the database lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevit.artifact import folder_name, open_artifact
+from edgevit.errors import ArtifactError, UnknownNameError, UsageError
+from edgevit.recipes import load_recipe, toolchain
+from edgevit.store import LatencyDB
+from edgevit.types import PROTOCOL_VERSION, Artifact, Device
+
+
+@dataclass(frozen=True)
+class Request:
+    """One artifact that a sweep needs."""
+
+    model: str
+    target: str
+    precision: str
+    seed: int
+    input_size: str | None
+    out: Path
+
+    @property
+    def says(self) -> str:
+        """`mobilevig_ti onnx fp32`."""
+        return f"{self.model} {self.target} {self.precision}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact is, or will be."""
+        return self.out / folder_name(self.model, self.target, self.precision)
+
+
+def plan(
+    models: Sequence[str],
+    targets: Sequence[str],
+    precisions: Sequence[str],
+    seed: int,
+    input_size: str | None,
+    out: Path,
+) -> list[Request]:
+    """Every model in every target in each of these precisions that the target has.
+
+    Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left,
+    TargetUnavailableError for a target whose tools are missing.
+    """
+    names = [name for pattern in models for name in _expand(pattern)]
+    recipes = [load_recipe(target).RECIPE for target in targets]
+    for recipe in recipes:
+        toolchain(recipe)
+    requests = [
+        Request(name, recipe.target, precision, seed, input_size, out)
+        for name in dict.fromkeys(names)
+        for recipe in recipes
+        for precision in precisions
+        if precision in recipe.precisions
+    ]
+    if not requests:
+        offered = "; ".join(f"{recipe.target}: {', '.join(recipe.precisions)}" for recipe in recipes)
+        raise UsageError(f"no target has the precision {', '.join(precisions)}", why=offered)
+    return requests
+
+
+def _expand(pattern: str) -> list[str]:
+    from edgevit.cards import load_cards
+
+    if ".py:" in pattern:
+        return [pattern]
+    from fnmatch import fnmatchcase
+
+    cards = load_cards()
+    found = [name for name in cards if fnmatchcase(name, pattern)]
+    if not found:
+        raise UnknownNameError("model", pattern, cards, listing="edgevit models")
+    return found
+
+
+def artifact_for(request: Request) -> Artifact:
+    """The artifact, from its folder if it is just the one that would be made now, else exported anew.
+
+    Raises what an export raises.
+    """
+    try:
+        artifact = open_artifact(request.folder)
+    except ArtifactError:  # not there, or damaged: make it
+        artifact = None
+    if artifact is not None and _is_current(artifact, request):
+        return artifact
+    return _export(request)
+
+
+def _is_current(artifact: Artifact, request: Request) -> bool:
+    from edgevit import __version__
+
+    same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
+    same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
+    default_form = artifact.folded and not artifact.dynamic_batch and request.input_size is None
+    passed = artifact.parity is not None and artifact.parity.status == "passed"
+    return same_source and same_tools and default_form and passed
+
+
+def _export(request: Request) -> Artifact:
+    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
+    from edgevit.pipeline import Order, export_subject
+    from edgevit.subject import load_subject, parse_input_size
+
+    size = parse_input_size(request.input_size) if request.input_size else None
+    subject = load_subject(request.model, seed=request.seed, input_size=size)
+    return export_subject(subject, Order(request.target, request.out, request.precision))
+
+
+def still_to_measure(artifacts: Sequence[Artifact], device: Device, threads: int, db: str | None) -> list[Artifact]:
+    """Those without a row of this very artifact, device, thread count, engine version and protocol."""
+    with LatencyDB.open(db) as database:
+        rows = database.measurements(device=device.device_id, threads=threads)
+    held = {(row.artifact_sha256, row.engine_version) for row in rows if row.protocol_version == PROTOCOL_VERSION}
+    return [item for item in artifacts if (item.sha256, _engine_version(item)) not in held]
+
+
+def _engine_version(artifact: Artifact) -> str:
+    recipe = load_recipe(artifact.target).RECIPE
+    return toolchain(recipe)[recipe.engine]

@@ -1,0 +1,607 @@
+"""store: what goes in comes out, what cannot be true stays out, and a crash loses nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measured import HOST, SAMPLES, failed, measured, published, snapshot
+
+from edgevit.errors import EdgevitError, StoreError
+from edgevit.identity import identify
+from edgevit.store import LatencyDB, jsonl, schema, tables, validate
+from edgevit.store.connect import WRITE, create, database_url
+from edgevit.store.rows import pack, unpack
+from edgevit.types import Measurement
+from edgevit_runtime.record import to_json
+
+HERE = Path(__file__).parent
+SHAPES = {
+    "measured": measured(),
+    "one process": measured([[7]]),
+    "crashed at once": failed(host=None),
+    "crashed in its second process": failed(samples_ns=SAMPLES[:1], snapshots=(snapshot(1), snapshot(2)), runs=3),
+    "odd snapshots": measured(snapshots=(snapshot(1), snapshot(2), snapshot(3))),
+    "no snapshots": measured(snapshots=(), affinity=()),
+    "unknown memory": measured(host=dataclasses.replace(HOST, memory_bytes=None)),
+    "published": published(),
+    "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
+    "large": measured([[2**62, 2**63 - 1]], artifact_bytes=2**40),
+}
+
+
+SHAPES = {name: identify(dataclasses.replace(row, nonce=name)) for name, row in SHAPES.items()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "x.db"
+
+
+@pytest.fixture
+def db(path: Path) -> Iterator[LatencyDB]:
+    with LatencyDB.open(str(path), shipped=False) as database:
+        yield database
+
+
+def sql(path: Path, *statements: str) -> list[Any]:
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        rows = [connection.execute(statement).fetchall() for statement in statements]
+        connection.commit()
+        return rows[-1]
+
+
+def variants(count: int) -> list[Measurement]:
+    """Different rows, of a few models on two devices."""
+    return [
+        measured([[1000 + i, 2000 + i]], model=f"net_{i % 3}", device_id=f"pi-{i % 2}", device=f"pi{i % 2}")
+        for i in range(count)
+    ]
+
+
+# What goes in comes out
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
+    row = SHAPES[name]
+    assert db.add(row) is True
+    assert db.get(row.measurement_id) == row
+    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=())]
+
+
+def test_adding_again_changes_nothing(db: LatencyDB) -> None:
+    for row in (*SHAPES.values(), *SHAPES.values()):
+        db.add(row)
+    assert [db.add(row) for row in SHAPES.values()] == [False] * len(SHAPES)
+    assert db.stats().tables["measurement"] == len(SHAPES)
+
+
+def test_what_repeats_is_kept_once(db: LatencyDB) -> None:
+    for row in variants(12):
+        db.add(row)
+    counts = db.stats().tables
+    assert {name: counts[name] for name in ("model", "artifact", "device", "environment", "sample")} == {
+        "model": 3, "artifact": 3, "device": 2, "environment": 1, "sample": 12,
+    }  # fmt: skip
+
+
+def test_one_id_with_two_contents_is_refused(db: LatencyDB) -> None:
+    row = measured()
+    db.add(row)
+    with pytest.raises(StoreError, match="another grade, flags"):
+        db.add(dataclasses.replace(row, grade="D", flags=("stolen",)))
+    assert db.get(row.measurement_id) == row
+
+
+def test_listing_takes_what_is_asked_for(db: LatencyDB) -> None:
+    rows = [
+        measured(started="2026-01-02T00:00:00Z", model="b", threads=2),
+        measured(started="2026-01-01T23:59:59.5+00:00", target="coreml", precision="fp16"),
+        failed(started="2026-01-03T00:00:00+00:00", device="mac", device_id="m-1", device_class="m4"),
+    ]
+    for row in rows:
+        db.add(row)
+    listed = {
+        (key, value): [row.measurement_id for row in db.measurements(**{key: value})]
+        for key, value in [
+            ("device", "pi5"), ("device", "m-1"), ("device", "m4"), ("device", "pi"), ("model", "b"),
+            ("target", "coreml"), ("precision", "fp16"), ("threads", 2), ("status", "crashed"), ("status", "timeout"),
+        ]
+    }  # fmt: skip
+    b, coreml, crashed = (row.measurement_id for row in rows)
+    assert list(listed.values()) == [[coreml, b], [crashed], [crashed], [], [b], [coreml], [coreml], [b], [crashed], []]
+    assert [row.measurement_id for row in db.measurements()] == [coreml, b, crashed]
+    assert db.measurements(device="pi5", model="net_s", threads=2) == []
+
+
+def test_keys_that_were_tried_are_known(db: LatencyDB) -> None:
+    ok, crashed = measured(), failed(threads=1)
+    assert not db.has(ok.measurement_key)
+    db.add(ok)
+    db.add(crashed)
+    assert db.has(ok.measurement_key) and db.has(crashed.measurement_key) and not db.has("0" * 64)
+
+
+def test_devices_and_stats(db: LatencyDB) -> None:
+    assert db.devices() == []
+    db.add(measured(started="2026-01-02T00:00:00Z"))
+    db.add(failed(started="2026-01-03T00:00:00Z"))
+    [device] = db.devices()
+    assert dataclasses.astuple(device) == ("pi5", "pi-0001", "raspberry-pi-5", 2, "2026-01-03T00:00:00+00:00")
+    stats = db.stats()
+    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0001" and stats.where == db.where
+    assert json.loads(to_json(stats))["tables"]["measurement"] == 2
+
+
+def test_unknown_id_is_an_error(db: LatencyDB) -> None:
+    with pytest.raises(StoreError, match="no measurement has the id 'abc'"):
+        db.get("abc")
+
+
+@given(st.lists(st.integers(1, 2**63 - 1)))
+def test_packed_samples_come_out_as_they_went_in(samples: list[int]) -> None:
+    assert unpack(pack(tuple(samples)), len(samples)) == tuple(samples)
+
+
+def test_packing_is_tight() -> None:
+    noise = random.Random(0)
+    samples = tuple(int(5e6 * (1 + 0.03 * noise.lognormvariate(0, 1))) for _ in range(662))
+    assert len(pack(samples)) < 3 * len(samples)
+
+
+# What cannot be true stays out
+
+TIMES = {name: value for name, value in vars(measured()).items() if name.endswith("_ns") and isinstance(value, int)}
+WRONG: dict[str, dict[str, Any]] = {
+    "NaN": {"p50_ns": float("nan")},
+    "infinite": {"p99_ns": float("inf")},
+    "fraction": {"p90_ns": 5.5e6},
+    "truth value": {"iqr_ns": True},
+    "negative": {"p50_ns": -5_000_000},
+    "zero": {"load_ns": 0},
+    "negative spread": {"mad_ns": -1},
+    "p50 above p90": {"p50_ns": 5_900_000, "p50_high_ns": 5_900_000, "p90_ns": 5_200_000},
+    "p90 above p99": {"p90_ns": 6_000_000, "p99_ns": 5_500_000},
+    "low above p50": {"p50_low_ns": 5_200_000},
+    "p50 above high": {"p50_high_ns": 5_050_000},
+    "bound below its percentile": {"p90_upper_ns": 5_500_000},
+    "p99 bound below its percentile": {"p99_upper_ns": 5_500_000},
+    "min above p50": {"min_ns": 5_500_000},
+    "swapped units": {name: value // 1000 for name, value in TIMES.items()},
+    "milliseconds": {name: max(1, value // 1_000_000) for name, value in TIMES.items()},
+    "bound of another row": {"p99_upper_ns": 6_500_000},
+    "ok without times": dict.fromkeys(TIMES),
+    "ok without a range": {"p50_low_ns": None, "p50_high_ns": None},
+    "no samples": {"samples_ns": (), "processes": 0, "runs": 0},
+    "runs that were not made": {"runs": 662},
+    "processes that were not run": {"processes": 5},
+    "negative sample": {"samples_ns": ((-1, 5_100_000, 5_300_000), SAMPLES[1])},
+    "sample of NaN": {"samples_ns": ((float("nan"), 5_100_000, 5_300_000), SAMPLES[1])},
+    "sample beyond 64 bits": {"samples_ns": ((2**63, 5_100_000, 5_300_000), SAMPLES[1])},
+    "status nobody knows": {"status": "fine"},
+    "provenance nobody knows": {"provenance": "guessed"},
+    "no batch": {"batch": 0},
+    "negative threads": {"threads": -1},
+    "negative size": {"artifact_bytes": -1},
+    "beyond 64 bits": {"peak_rss_bytes": 2**63},
+    "digest cut short": {"artifact_sha256": "abc"},
+    "no time at all": {"started": "yesterday"},
+    "local time": {"started": "2026-11-21T10:00:00+01:00"},
+    "time without a zone": {"started": "2026-11-21T10:00:00"},
+    "half a surrogate": {"error": "\ud800"},
+    "NUL": {"model": "net\0"},
+    "NUL in a host": {"host": dataclasses.replace(HOST, kernel="\0")},
+    "load of NaN": {"snapshots": (dataclasses.replace(snapshot(), load_1min=float("nan")), snapshot())},
+}
+
+
+def with_digests(row: Measurement) -> Measurement:
+    """The row as somebody who knows how to compute digests would forge it."""
+    try:
+        return identify(row)
+    except ValueError:  # NaN has no digest
+        return row
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_impossible_rows_are_refused(db: LatencyDB, name: str) -> None:
+    row = with_digests(dataclasses.replace(measured(), **WRONG[name]))
+    with pytest.raises(StoreError, match="the row is refused") as caught:
+        db.add(row)
+    assert caught.value.why
+    assert db.stats().tables["measurement"] == 0 and db.stats().tables["model"] == 0
+
+
+def test_altered_rows_are_refused(db: LatencyDB) -> None:
+    for name, value in {"measurement_id": "0" * 64, "device_id": "pi-2", "started": "2026-01-01T00:00:00Z"}.items():
+        with pytest.raises(StoreError, match="is not that of the row"):
+            db.add(dataclasses.replace(measured(), **{name: value}))
+    listed = dataclasses.replace(measured(), samples_ns=(), snapshots=())
+    with pytest.raises(StoreError):
+        validate(listed)
+
+
+CHECKS = {
+    "status": "status = 'fine'",
+    "provenance": "provenance = 'guessed'",
+    "digests": "measurement_key = 'abc'",
+    "positive": "load_ns = 0",
+    "spread": "iqr_ns = -1",
+    "ordered": "p50_ns = p90_ns + 1",
+    "timed": "p50_ns = NULL",
+    "counts": "batch = 0",
+    "cannot store TEXT value in INTEGER": "threads = 'four'",
+    "cannot store REAL value in INTEGER": "p99_ns = 0.5",
+    "NOT NULL": "nonce = NULL",
+    "FOREIGN KEY": "device_no = 99",
+}
+
+
+@pytest.mark.parametrize("constraint", CHECKS)
+def test_the_tables_refuse_it_too(db: LatencyDB, path: Path, constraint: str) -> None:
+    db.add(measured())
+    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+        sql(path, "PRAGMA foreign_keys=ON", f"UPDATE measurement SET {CHECKS[constraint]}")
+
+
+def test_sqlite_is_made_safe(db: LatencyDB) -> None:
+    with db._transaction() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema", "busy_timeout")
+        }
+    assert found == {
+        "journal_mode": "delete", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0, "busy_timeout": 30_000,
+    }  # fmt: skip
+
+
+def test_every_table_is_strict(db: LatencyDB, path: Path) -> None:
+    strict = {name: is_strict for _, name, _, _, _, is_strict in sql(path, "PRAGMA table_list")}
+    assert all(strict[name] for name in tables.METADATA.tables)
+
+
+# Rows that travel
+
+
+def test_export_and_import_are_a_union_of_sets(tmp_path: Path) -> None:
+    rows = [*variants(4), *SHAPES.values()]
+    files = []
+    for name, part in (("a", rows[:9]), ("b", rows[5:])):
+        with LatencyDB.open(str(tmp_path / f"{name}.db"), shipped=False) as source:
+            for row in part:
+                source.add(row)
+            assert source.export_jsonl(tmp_path / f"{name}.jsonl") == len(part)
+        files.append(tmp_path / f"{name}.jsonl")
+    exports = []
+    for order in itertools.permutations([*files, files[0]]):
+        with LatencyDB.open(str(tmp_path / f"m{len(exports)}.db"), shipped=False) as merged:
+            counts = [merged.import_jsonl(file) for file in order]
+            assert sum(count.added for count in counts) == len(rows)
+            assert not any(count.refused for count in counts)
+            merged.export_jsonl(tmp_path / "merged.jsonl")
+            exports.append((tmp_path / "merged.jsonl").read_bytes())
+    assert len(set(exports)) == 1 and exports[0].count(b"\n") == len(rows)
+
+
+def test_export_reads_in_batches(db: LatencyDB, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgevit.store.db._BATCH_ROWS", 3)
+    for row in variants(7):
+        db.add(row)
+    assert db.export_jsonl(tmp_path / "all.jsonl") == 7
+    with LatencyDB.open(str(tmp_path / "y.db"), shipped=False) as other:
+        assert other.import_jsonl(tmp_path / "all.jsonl") == (7, 0, ())
+
+
+def poison() -> dict[str, bytes]:
+    """Lines that are no rows, by what is wrong with them."""
+    good = to_json(measured())
+    altered = {name: to_json(dataclasses.replace(measured(), **change)) for name, change in (
+        ("swapped units", {"p50_ns": 5_110, "p50_low_ns": 5_100, "p50_high_ns": 5_120, "min_ns": 5_000}),
+        ("p50 above p90", WRONG["p50 above p90"]),
+        ("negative", WRONG["negative"]),
+        ("id of another row", {"measurement_id": measured([[1]]).measurement_id}),
+        ("key of another row", {"measurement_key": measured(threads=1).measurement_key}),
+        ("samples of another row", {"samples_ns": (SAMPLES[1], SAMPLES[0])}),
+        ("half a surrogate", WRONG["half a surrogate"]),
+        ("altered and not altered", {"grade": "D"}),
+    )}  # fmt: skip
+    texts = altered | {
+        "NaN": good.replace('"p50_ns":', '"p50_ns":NaN,"p50_ns_":'),
+        "infinity": re.sub(r'"p99_ns":\d+', '"p99_ns":Infinity', good),
+        "half a nanosecond": re.sub(r'"p99_ns":\d+', '"p99_ns":0.5', good),
+        "unknown field": good.replace('"p50_ns":', '"new":1,"p50_ns":'),
+        "not all of it": good[:200],
+        "no object": "[]",
+        "no JSON": "hello",
+        "thousands of digits": re.sub(r'"p99_ns":\d+', f'"p99_ns":{"9" * 5000}', good),
+        "beyond 64 bits": re.sub(r'"threads":\d+', f'"threads":{2**63}', good),
+        "deep": "[" * 100_000,
+    }
+    return {name: text.encode() for name, text in texts.items()} | {"not UTF-8": b'{"model": "\xff"}'}
+
+
+def test_poisoned_rows_are_refused_one_by_one(db: LatencyDB, tmp_path: Path) -> None:
+    lines, file = poison(), tmp_path / "poison.jsonl"
+    good = [to_json(measured()).encode(), *(to_json(row).encode() for row in variants(3))]
+    file.write_bytes(b"\n".join([*good, *lines.values(), b"", good[0]]))
+    added, known, refused = db.import_jsonl(file)
+    assert (added, known) == (4, 1)
+    assert [refusal.place for refusal in refused] == [f"poison.jsonl, line {5 + i}" for i in range(len(lines))]
+    reasons = dict(zip(lines, (refusal.reason for refusal in refused), strict=True))
+    for name, words in {
+        "swapped units": "outside its samples",
+        "p50 above p90": "p50_ns .* is above p90_ns",
+        "negative": "not positive",
+        "NaN": "NaN is not a number",
+        "infinity": "Infinity is not a number",
+        "half a nanosecond": "expected int",
+        "id of another row": "measurement_id is not that",
+        "key of another row": "measurement_key is not that",
+        "samples of another row": "measurement_id is not that",
+        "altered and not altered": "another grade",
+        "unknown field": "unknown new",
+    }.items():
+        assert re.search(words, reasons[name]), (name, reasons[name])
+    assert db.stats().tables["measurement"] == 4
+
+
+def test_files_that_cannot_be_read_or_written(db: LatencyDB, tmp_path: Path) -> None:
+    for call in (db.import_jsonl, db.export_jsonl):
+        with pytest.raises(StoreError) as caught:
+            call(tmp_path / "missing" / "x.jsonl")
+        assert caught.value.where and caught.value.why and caught.value.fix
+
+
+def test_a_broken_export_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    jsonl.write_lines(file, variants(2))
+    before = file.read_bytes()
+
+    def rows() -> Iterator[Measurement]:
+        yield measured()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jsonl.write_lines(file, rows())
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_shipped_rows_are_loaded_once(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    rows = variants(4)
+    jsonl.write_lines(files[0], rows[:2])
+    jsonl.write_lines(files[1], rows[1:3])
+    monkeypatch.setattr(jsonl, "shipped_files", lambda: files)
+    with LatencyDB.open(str(path)) as db:
+        assert db.stats().tables["measurement"] == 3
+        assert db.load_shipped() == (0, 0, ())
+        jsonl.write_lines(files[1], rows[1:])
+        assert db.load_shipped() == (1, 4, ())
+    with monkeypatch.context() as patch, LatencyDB.open(str(path)):
+        patch.setattr(jsonl, "parse_lines", None)  # not called again
+    with LatencyDB.open(str(tmp_path / "y.db"), shipped=False) as db:
+        assert db.stats().tables["measurement"] == 0
+
+
+def test_bad_shipped_rows_are_said_and_do_not_stop_the_rest(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(to_json(dataclasses.replace(measured(), p50_ns=-1)) + "\n" + to_json(measured()))
+    monkeypatch.setattr(jsonl, "shipped_files", lambda: [file])
+    with pytest.warns(UserWarning, match=r"1 rows that come with edgevit were refused: a.jsonl, line 1"):
+        LatencyDB.open(str(path)).close()
+    with LatencyDB.open(str(path)) as db:  # said once
+        assert db.stats().tables["measurement"] == 1
+
+
+def test_what_edgevit_ships_is_sound(path: Path) -> None:
+    with LatencyDB.open(str(path)) as db:
+        shipped = sum(file.read_bytes().count(b"\n") for file in jsonl.shipped_files())
+        assert db.stats().tables["measurement"] == shipped
+
+
+# Schema and migrations
+
+
+def schema_of(path: Path) -> dict[str, str]:
+    rows = sql(path, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'")
+    return {name: " ".join(text.split()) for name, text in rows}
+
+
+def test_migrations_build_the_tables_of_the_code(db: LatencyDB, path: Path, tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with db._transaction() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, tables.METADATA) == []
+    fresh = create(database_url(str(tmp_path / "fresh.db")))
+    with fresh.execution_options(**WRITE).begin() as connection:
+        tables.METADATA.create_all(connection)
+    fresh.dispose()
+    # compare_metadata passes over CHECK constraints and STRICT; the text of the tables has them
+    assert schema_of(path) == schema_of(tmp_path / "fresh.db")
+
+
+def test_head_is_the_newest_migration() -> None:
+    from alembic.script import ScriptDirectory
+
+    assert ScriptDirectory.from_config(schema.alembic_config()).get_current_head() == schema.HEAD
+
+
+def test_a_migration_can_be_taken_back(db: LatencyDB, path: Path) -> None:
+    from alembic import command
+
+    with db._transaction(write=True) as connection:
+        command.downgrade(schema.alembic_config(connection), "base")
+    assert schema_of(path) == {}
+
+
+def test_newer_databases_are_refused_untouched(db: LatencyDB, path: Path) -> None:
+    sql(path, "UPDATE alembic_version SET version_num = '9999'")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"9999.*a newer edgevit wrote it") as caught:
+        LatencyDB.open(str(path))
+    assert "pip install --upgrade edgevit" in caught.value.fix
+    assert path.read_bytes() == before
+
+
+def test_other_peoples_databases_are_refused_untouched(path: Path) -> None:
+    sql(path, "CREATE TABLE bookmarks (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="bookmarks"):
+        LatencyDB.open(str(path))
+    assert path.read_bytes() == before
+
+
+# What cannot be opened
+
+
+def test_a_file_that_is_no_database(path: Path) -> None:
+    path.write_text("model,latency\nnet_s,5.1\n" * 100)
+    with pytest.raises(StoreError, match="no SQLite database") as caught:
+        LatencyDB.open(str(path))
+    assert caught.value.where == str(path) and "--db" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["file/x.db", "missing/x.db", "."])
+def test_places_where_no_database_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="folder is missing or not writable"):
+        LatencyDB.open(str(tmp_path / name))
+
+
+def test_a_data_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("EDGEVIT_DB", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "file" / "edgevit")
+    with pytest.raises(StoreError) as caught:
+        LatencyDB.open()
+    assert caught.value.where == str(tmp_path / "file" / "edgevit") and caught.value.fix
+
+
+def test_a_damaged_database(path: Path) -> None:
+    with LatencyDB.open(str(path), shipped=False) as db:
+        for row in variants(60):
+            db.add(row)
+    content = bytearray(path.read_bytes())
+    for page in range(1, len(content) // 4096):  # the first page has the schema, and survives
+        content[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
+    path.write_bytes(content)
+    with (
+        pytest.raises(StoreError, match="the database is damaged") as caught,
+        LatencyDB.open(str(path), shipped=False) as db,
+    ):
+        db.measurements()
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("column", ["samples_zlib = x'00'", "snapshots_json = '{'", "runs = runs + 1", "runs = 1"])
+def test_damaged_evidence(db: LatencyDB, path: Path, column: str) -> None:
+    db.add(measured())
+    sql(path, f"UPDATE sample SET {column}")
+    if column == "runs = 1":
+        with pytest.raises(StoreError):  # fewer samples than there are: the id is no longer theirs
+            validate(db.get(measured().measurement_id))
+    else:
+        with pytest.raises(StoreError, match="is damaged"):
+            db.get(measured().measurement_id)
+
+
+@pytest.mark.parametrize(
+    "url", ["nosuch://host/x", "postgresql+psycopg2://user:secret@host/x", "x://u:secret@h:port/x", "://"]
+)
+def test_urls_that_lead_nowhere(url: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        LatencyDB.open(url)
+    assert caught.value.fix and "secret" not in str(caught.value)
+
+
+def test_which_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "data" / "edgevit")
+    monkeypatch.setenv("EDGEVIT_DB", str(tmp_path / "env.db"))
+    for argument in (str(tmp_path / "argument.db"), f"sqlite:///{tmp_path}/url.db", None):
+        LatencyDB.open(argument, shipped=False).close()
+    monkeypatch.delenv("EDGEVIT_DB")
+    LatencyDB.open(shipped=False).close()
+    made = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.db"))
+    assert made == ["argument.db", "data/edgevit/latency.db", "env.db", "url.db"]
+
+
+# Many processes
+
+
+def script(body: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that has `db` open and the arguments in sys.argv."""
+    code = (
+        "import sys, dataclasses; from measured import *; from edgevit.store import LatencyDB\n"
+        "db = LatencyDB.open(sys.argv[1], shipped=False)\n" + body
+    )
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_eight_writers_at_once(path: Path) -> None:
+    body = "for i in range(50): assert db.add(measured([[1000 + i]], nonce=sys.argv[2], model=f'net_{i}'))"
+    writers = [script(body, path, name) for name in range(8)]  # they race for the creation of the tables, too
+    ends = [(writer.communicate(timeout=120)[1], writer.returncode) for writer in writers]
+    assert ends == [("", 0)] * 8
+    with LatencyDB.open(str(path), shipped=False) as db:
+        assert len(db.measurements()) == 400
+        assert (db.stats().tables["model"], db.stats().tables["sample"]) == (50, 400)
+
+
+def test_a_killed_writer_loses_nothing_it_acknowledged(path: Path) -> None:
+    body = (
+        "import itertools\n"
+        "for i in itertools.count():\n"
+        "    row = measured([[1000 + i] * 2000] * 5, nonce=sys.argv[2])\n"
+        "    db.add(row); print(row.measurement_id, flush=True)"
+    )
+    acknowledged: set[str] = set()
+    noise = random.Random(0)
+    for turn in range(6):
+        with script(body, path, turn) as writer:
+            assert writer.stdout
+            if turn:  # the first one is killed anywhere, perhaps while it makes the tables
+                acknowledged.add(writer.stdout.readline().strip())
+            time.sleep(noise.uniform(0.0, 0.4))
+            writer.send_signal(signal.SIGKILL)
+            lines = writer.stdout.read().splitlines(keepends=True)
+        acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
+    with LatencyDB.open(str(path), shipped=False) as db:
+        kept = {row.measurement_id for row in db.measurements()}
+        assert len(acknowledged) >= 5 and acknowledged <= kept
+        for name in kept:
+            validate(db.get(name))  # whole: its id is the digest of its samples
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)] and sql(path, "PRAGMA foreign_key_check") == []
+
+
+def test_opening_costs_neither_torch_nor_alembic(db: LatencyDB, path: Path) -> None:
+    body = "db.measurements(); db.close(); print(*{name.split('.')[0] for name in sys.modules})"
+    out, error = script(body, path).communicate(timeout=60)
+    assert error == "" and "sqlalchemy" in out.split()
+    assert not {"torch", "alembic", "onnxruntime", "numpy"} & set(out.split())
+
+
+def test_errors_are_of_the_error_tree() -> None:
+    assert issubclass(StoreError, EdgevitError)
