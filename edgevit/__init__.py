@@ -1,6 +1,7 @@
 """edgevit: fold, export, prove, measure and choose vision models for phones, boards and GPUs.
 
-Names load on first use, so that `import edgevit` costs no torch.
+Names load on first use, so that `import edgevit` costs no torch. A room whose function has the room's own name is
+imported from there, because Python binds a submodule over it: `from edgevit.fold import fold`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgevit.choose import choose as choose
-    from edgevit.fold import fold as fold
     from edgevit.models import create_model as create_model
     from edgevit.models import list_models as list_models
     from edgevit.store import LatencyDB as LatencyDB
 
 __version__ = "0.1.0"
-_ROOMS = {
-    "LatencyDB": "edgevit.store",
-    "choose": "edgevit.choose",
-    "create_model": "edgevit.models",
-    "fold": "edgevit.fold",
-    "list_models": "edgevit.models",
-}
-__all__ = ["LatencyDB", "__version__", "choose", "create_model", "fold", "list_models"]
+_ROOMS = {"LatencyDB": "edgevit.store", "create_model": "edgevit.models", "list_models": "edgevit.models"}
+__all__ = ["LatencyDB", "__version__", "create_model", "list_models"]
 
 
 def __getattr__(name: str) -> Any:

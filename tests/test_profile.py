@@ -128,6 +128,7 @@ def test_failed_artifact_is_not_run_again(fakes, recorder):
     assert sorted(transport.asked) == ["a"] * 3 + ["b"] * 2
     assert [row.model for row in rows] == ["b", "a"], "the failure is known first"
     assert (rows[0].status, rows[0].error, rows[0].p50_ns, rows[0].grade) == ("crashed", "boom", None, "")
+    assert rows[0].engine == "fake-engine", "known even where no reply names it"
     assert (rows[0].processes, rows[0].runs) == (1, 133), "what the first process measured is kept"
     assert rows[0].samples_ns == (good.timing.samples_ns,)
     assert [step.done for step in steps] == [1, 2, 3, 4, 5]
@@ -166,6 +167,7 @@ def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
     first, second = (profile(artifact, toys.LOCAL, threads=1, settings=SHORT) for _ in range(2))
     assert first.measurement_key == second.measurement_key
     assert first.measurement_id != second.measurement_id
+    assert first.nonce != second.nonce
 
 
 @pytest.mark.parametrize(

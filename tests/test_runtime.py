@@ -291,6 +291,13 @@ def test_what_a_system_does_not_tell_is_none(tmp_path):
     assert found.power_source is None
 
 
+def test_sensor_that_is_off_is_not_a_temperature(tmp_path):
+    root = system(
+        tmp_path, {"sys/class/thermal/thermal_zone0/temp": "-273000\n", "sys/class/thermal/cooling/temp": "9"}
+    )
+    assert environment.snapshot(root).temperature_mc is None
+
+
 def test_snapshot_reads_a_board(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "affinity", lambda: (2, 3))
     cpu, supply = "sys/devices/system/cpu/cpu", "sys/class/power_supply"
@@ -302,7 +309,6 @@ def test_snapshot_reads_a_board(tmp_path, monkeypatch):
             f"{cpu}3/cpufreq/scaling_cur_freq": "1800000\n",
             f"{cpu}2/cpufreq/scaling_governor": "schedutil\n",
             f"{cpu}3/cpufreq/scaling_governor": "performance\n",
-            "sys/class/thermal/thermal_zone0/temp": "-273000\n",
             "sys/class/thermal/thermal_zone1/temp": "48200\n",
             "sys/class/hwmon/hwmon0/name": "nvme\n",
             "sys/class/hwmon/hwmon0/temp1_input": "80000\n",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import HOST, SAMPLES, failed, measured, published, snapshot
 
@@ -155,6 +155,7 @@ def test_unknown_id_is_an_error(db: LatencyDB) -> None:
         db.get("abc")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 2**63 - 1)))
 def test_packed_samples_come_out_as_they_went_in(samples: list[int]) -> None:
     assert unpack(pack(tuple(samples)), len(samples)) == tuple(samples)
@@ -555,7 +556,7 @@ def script(body: str, *arguments: object) -> subprocess.Popen[str]:
         "import sys, dataclasses; from measured import *; from edgevit.store import LatencyDB\n"
         "db = LatencyDB.open(sys.argv[1], shipped=False)\n" + body
     )
-    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

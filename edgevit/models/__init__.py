@@ -51,6 +51,7 @@ def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = family.build(card.name)
+    model.__dict__["card"] = card  # what a fold reads the input's size from; not state, so not through __setattr__
     if weights is not None:
         load_weights(model, Path(weights))
     return model.eval()

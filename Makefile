@@ -1,0 +1,55 @@
+# `make` alone lists the targets. Every command is echoed as it can be repeated by hand.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	$$name -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$name; break; }; done)
+PIP_FLAGS ?=# for the set-up, e.g. --extra-index-url https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+READY := .venv/.ready# newer than what it was made from: set-up runs once
+
+DEMO_MODELS := mobilevig_ti,mobilevig_s,vanillanet_5
+DEMO_DB := demo/latency.db
+DEMO_BUDGET := 25ms
+
+.PHONY: help venv demo test test-all lint bench
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+venv: $(READY) ## set up .venv with everything the tests need
+
+$(READY): pyproject.toml .ci/constraints.txt
+	@test -n '$(PYTHON)' && $(PYTHON) -c '$(NEW_ENOUGH)' || \
+		{ echo 'edgevit needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c .ci/constraints.txt -e '.[test]'
+	@touch $(READY)
+
+demo: $(READY) ## fold, export, prove and time three models here, then choose one for 25 ms
+	@mkdir -p demo
+	$(BIN)/edgevit sweep --models $(DEMO_MODELS) --targets onnx --device local --threads 1 --out demo/artifacts --db $(DEMO_DB)
+	$(BIN)/edgevit fold mobilevig_ti
+	@echo '$(BIN)/edgevit choose --device local --max-latency $(DEMO_BUDGET) --db $(DEMO_DB)'
+	@$(BIN)/edgevit choose --device local --max-latency $(DEMO_BUDGET) --db $(DEMO_DB) || \
+		{ test $$? -eq 3; echo 'Nothing fits $(DEMO_BUDGET) on this machine: an answer too (exit code 3).'; }
+
+lint: $(READY) ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Each worker gets its share of the cores (tests/conftest.py). What needs a core for itself is marked `alone`.
+test: lint ## check everything that takes seconds
+	$(BIN)/pytest -m 'not slow' -n 2
+
+test-all: lint ## check everything, the tests that take minutes too
+	$(BIN)/pytest -n 2
+
+bench: $(READY) ## run every benchmark; each prints one JSON object
+	@for file in benchmarks/*.py; do \
+		test -e "$$file" || { echo 'no benchmarks here yet'; break; }; \
+		echo "$(BIN)/python $$file" >&2; $(BIN)/python "$$file"; \
+	done

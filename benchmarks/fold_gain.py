@@ -1,0 +1,45 @@
+"""Training-form export against folded export in ONNX Runtime, one thread, interleaved in one run.
+
+python benchmarks/fold_gain.py [MODEL...]   random weights; processes of all models and forms in random order
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from common import report
+
+from edgevit.devices import local_device
+from edgevit.pipeline import Order, export_subject
+from edgevit.profile import Settings, profile_all
+from edgevit.subject import load_subject
+
+MODELS = ("mobilevig_ti", "mobilevig_b", "vanillanet_5", "vanillanet_9")
+
+
+def main(models: list[str]) -> None:
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as out:
+        artifacts = []
+        for name in models:
+            subject = load_subject(name)
+            artifacts += [export_subject(subject, Order("onnx", Path(out), unfolded=form)) for form in (True, False)]
+        settings = Settings(percentile=None)
+        rows = list(profile_all(artifacts, local_device(), threads=1, settings=settings))
+    forms = {item.sha256: "folded" if item.folded else "training" for item in artifacts}
+    found: dict[str, dict[str, object]] = {name: {} for name in models}
+    for row in rows:
+        form = forms[row.artifact_sha256]
+        found[row.model][f"{form}_p50_ms"] = row.p50_ns / 1e6 if row.p50_ns else row.status
+        found[row.model][f"{form}_of_processes_ms"] = [row.p50_low_ns, row.p50_high_ns]
+        found[row.model][f"{form}_grade"] = row.grade
+    for values in found.values():
+        values["speedup"] = round(values["training_p50_ms"] / values["folded_p50_ms"], 3)  # type: ignore[operator]
+    report("fold_gain", {"threads": 1, "engine": "onnxruntime", "protocol": vars(settings), "models": found})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(MODELS))

@@ -1,0 +1,64 @@
+"""What holds for every test: nobody's own data is touched, cores are shared out, and CI takes no skip for a pass."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+# A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
+HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
+
+_HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported: the environment is inherited by every process that a test starts."""
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        os.environ[name] = str(_HOME / name.lower())  # platformdirs reads them on Linux and macOS
+    os.environ["EDGEVIT_DB"] = str(_HOME / "session.db")
+    os.environ["NO_COLOR"] = "1"
+    # Workers that each take all cores wait for each other. torch reads this once, when it is imported.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    for pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[pool] = threads
+
+
+@pytest.fixture(autouse=True)
+def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a database of its own, which does not exist until the test opens it."""
+    monkeypatch.setenv("EDGEVIT_DB", str(_HOME / f"{uuid.uuid4().hex}.db"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return _no_silent_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _no_silent_skip((yield))
+
+
+def _no_silent_skip(report):
+    """Under CI a skipped test or module fails, unless its reason is honest. An xfail is not a skip."""
+    if report.outcome != "skipped" or hasattr(report, "wasxfail") or not _under_ci():
+        return report
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr).removeprefix(
+        "Skipped: "
+    )
+    if not reason.startswith(HONEST_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped, which counts as a failure under CI: {reason}"
+    return report
+
+
+def _under_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
