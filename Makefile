@@ -41,7 +41,7 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Each worker gets its share of the cores (tests/conftest.py). What needs a core for itself is marked `alone`.
+# Each of the two workers takes its share of the cores: tests/conftest.py.
 test: lint ## check everything that takes seconds
 	$(BIN)/pytest -m 'not slow' -n 2
 

@@ -1,4 +1,4 @@
-"""Artifact + device -> Measurement: the protocol of LATENCY.md 2, one fresh process after another.
+"""Artifact + device -> Measurement: the protocol of docs/measure.md, one fresh process after another.
 
 In a sweep the processes of all artifacts are interleaved in random order, so that what drifts (heat, a neighbour's
 load) falls on all of them alike. What one artifact does, crash or hang, costs its own row and nothing else.
@@ -52,8 +52,8 @@ class Settings:
 
     @classmethod
     def quick(cls, *, batch: int = 1) -> Settings:
-        """A first look: two processes, 20 runs each. Graded C at best and flagged few_processes and too_short."""
-        return cls(processes=2, min_runs=20, min_ns=0, percentile=None, batch=batch)
+        """A first look: two processes, as few runs as bound a p90. Graded C at best, flagged few_processes, too_short."""
+        return cls(processes=2, min_runs=1, min_ns=0, percentile=90, batch=batch)
 
     @property
     def runs_per_process(self) -> int:

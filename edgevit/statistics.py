@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 Grade = Literal["A", "B", "C", "D"]
 CONFIDENCE = 0.99  # of an upper bound; MLPerf LoadGen's
-# The protocol (LATENCY.md 2.4). The range of five process medians held the true median in 96% of trials, a single
+# The protocol (docs/measure.md). The range of five process medians held the true median in 96% of trials, a single
 # process' own interval in 15 of 24.
 PROTOCOL_PROCESSES = 5
 PROTOCOL_MIN_RUNS = 100
 PROTOCOL_MIN_NS = 1_000_000_000
 _LOOP_SHARE = 0.9  # a process' samples may sum to this much of its second: the clock calls between them take the rest
-# Grades (LATENCY.md 2.6): range of the process medians over the headline, best first, and what an A also needs.
+# Grades (docs/measure.md): range of the process medians over the headline, best first, and what an A also needs.
 _RANGES: tuple[tuple[Grade, float], ...] = (("A", 0.02), ("B", 0.05), ("C", 0.10))
 _IQR_OF_AN_A = 0.10
 _BEST_OF_A_SHORT_PROTOCOL: Grade = "C"  # few or short processes agree by luck: two of them do half the time
@@ -148,7 +148,8 @@ def is_bimodal(ordered: NDArray[np.int64]) -> bool:
     return bool(apart > _MODES_DIFFER * low[best] and apart > _MODES_APART * deviation)
 
 
-_SHORT_FLAGS = {"few_processes", "too_short"}
+FEW_PROCESSES = "few_processes"  # flag of a row that a quick look left: it does not stand in for the protocol
+_SHORT_FLAGS = {FEW_PROCESSES, "too_short"}
 
 
 def _flags(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64]) -> tuple[str, ...]:
@@ -157,7 +158,7 @@ def _flags(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: N
     )
     raised = {
         "bimodal": is_bimodal(ordered),
-        "few_processes": len(samples_ns) < PROTOCOL_PROCESSES,
+        FEW_PROCESSES: len(samples_ns) < PROTOCOL_PROCESSES,
         "not_warm": not all(warm),
         "too_short": short,
     }

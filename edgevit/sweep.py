@@ -9,6 +9,7 @@ from pathlib import Path
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
 from edgevit.recipes import load_recipe, toolchain
+from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
 from edgevit.types import PROTOCOL_VERSION, Artifact, Device
 
@@ -113,11 +114,17 @@ def _export(request: Request) -> Artifact:
     return export_subject(subject, Order(request.target, request.out, request.precision))
 
 
-def still_to_measure(artifacts: Sequence[Artifact], device: Device, threads: int, db: str | None) -> list[Artifact]:
-    """Those without a row of this very artifact, device, thread count, engine version and protocol."""
+def still_to_measure(
+    artifacts: Sequence[Artifact], device: Device, threads: int, db: str | None, *, quick: bool
+) -> list[Artifact]:
+    """Those without a row of this very artifact, device, thread count, engine version and protocol.
+
+    A row of a quick look does not stand in for the whole protocol.
+    """
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
-    held = {(row.artifact_sha256, row.engine_version) for row in rows if row.protocol_version == PROTOCOL_VERSION}
+    good = [row for row in rows if row.protocol_version == PROTOCOL_VERSION and (quick or CUT_SHORT not in row.flags)]
+    held = {(row.artifact_sha256, row.engine_version) for row in good}
     return [item for item in artifacts if (item.sha256, _engine_version(item)) not in held]
 
 

@@ -154,10 +154,10 @@ def test_damaged_files_are_refused(tmp_path: Path, form: str) -> None:
     for share in (0.0, 0.01, 0.1, 0.5, 0.9, 0.99):
         path.write_bytes(whole[: int(len(whole) * share)])
         refused(path)
-    for _ in range(120):
+    for reach in (1500, 10**6) * 80:  # the pickle of a zip lies at the head, its table of contents at the tail
         damaged = bytearray(whole)
         for _ in range(draw.randrange(1, 20)):
-            damaged[draw.randrange(min(len(damaged), 1500))] = draw.randrange(256)
+            damaged[draw.randrange(min(len(damaged), reach))] = draw.randrange(256)
         path.write_bytes(damaged)
         try:
             assert all(isinstance(value, Tensor) for value in read_checkpoint(path).values())
@@ -210,11 +210,12 @@ def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object)
     assert error.what.endswith("in this checkpoint") and error.why
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
-def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e4m3fn])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: str, dtype: torch.dtype) -> None:
+    bad = "nan" if dtype == torch.float8_e4m3fn else bad  # it has no infinities
     weight = STATE["0.weight"].clone()
-    weight[0, 0, 0, :2] = bad
+    weight[0, 0, 0, :2] = float(bad)
     error = refused(write(tmp_path / "w.pth", {**STATE, "0.weight": weight.to(dtype)}))
     assert error.why == "0.weight holds NaN or infinity in 2 of 108 values"
 

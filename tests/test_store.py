@@ -264,6 +264,8 @@ def test_the_tables_refuse_it_too(db: LatencyDB, path: Path, constraint: str) ->
 
 def test_sqlite_is_made_safe(db: LatencyDB) -> None:
     with db._transaction() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None and driver.isolation_level is None  # it sends no BEGIN of its own
         found = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema", "busy_timeout")

@@ -70,7 +70,7 @@ def run(
     rows = []
     for count in counts:
         how = settings(quick)
-        wanted = artifacts if again else still_to_measure(artifacts, place, count, db)
+        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, quick=quick)
         rows += measure(wanted, place, count, how, db, quiet or as_json) if wanted else []
     held = len(artifacts) * len(counts) - len(rows)
     _report(rows, failures, held, as_json)

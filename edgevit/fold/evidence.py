@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgevit.count import Count, count
 from edgevit.fold.fold import FoldReport, fold
-from edgevit.fold.proof import Proof, prove
+from edgevit.fold.proof import Proof, compare, error_in
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ def examine(model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0) -> Ev
     noise = tuple(_noise(item, generator) for item in inputs.values())
     one = tuple(item[:1] for item in noise)
     folded = fold(model, noise)
-    return Evidence(count(model, *one), count(folded, *one), folded.report, prove(model, noise))
+    is_float32 = next(model.parameters()).dtype == torch.float32  # then this fold is the one to prove
+    float32_error = compare(model, folded, noise) if is_float32 else error_in(torch.float32, model, noise)
+    proof = Proof(error_in(torch.float64, model, noise), float32_error)
+    return Evidence(count(model, *one), count(folded, *one), folded.report, proof)
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:

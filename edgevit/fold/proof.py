@@ -42,11 +42,11 @@ def max_rel(reference: Tensor, other: Tensor) -> float:
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
     """Fold copies of the model in float64 and float32 and compare each with its own unfolded form on `inputs`."""
-    errors = {dtype: _error(model, inputs, dtype) for dtype in (torch.float64, torch.float32)}
-    return Proof(errors[torch.float64], errors[torch.float32])
+    return Proof(error_in(torch.float64, model, inputs), error_in(torch.float32, model, inputs))
 
 
-def _error(model: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype) -> float:
+def error_in(dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """The worst `max_rel` of a fold in one dtype, against the unfolded form in that dtype."""
     held = next((tensor.dtype for tensor in model.parameters()), dtype)
     trained = model if held == dtype else copy.deepcopy(model).to(dtype)
     given = tuple(item.to(dtype) if item.is_floating_point() else item for item in inputs)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from edgevit_runtime.record import ITEM_BYTES, Job, TensorSpec
 
-WARM_TOLERANCE = 0.02  # of the first half's median; LATENCY.md 2.3
+WARM_TOLERANCE = 0.02  # of the first half's median
 _GROWTH = 1.25  # more runs between two looks at the warm-up: a look sorts all of it, so looking each time is quadratic
 _BLOCK_ITEMS = 4096  # made once and repeated: Python makes a million Gaussian numbers in half a second, a copy in none
 _FLOATS = {"float16": "e", "float32": "f", "float64": "d"}
@@ -63,7 +63,7 @@ def timed(run: Callable[[], object]) -> int:
 
 
 def warm_up(run: Callable[[], object], job: Job) -> Warmup:
-    """Run until the times settle, as LATENCY.md 2.3 asks.
+    """Run until the times settle.
 
     At least warmup_min_runs and warmup_min_ns; then on until the second half's median is within 2% of the first half's
     or warmup_max_ns are over. Where the least number of runs alone takes longer than that, they are still all made.
