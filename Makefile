@@ -43,13 +43,12 @@ lint: $(READY) ## check style and types
 
 # Each of the two workers takes its share of the cores: tests/conftest.py.
 test: lint ## check everything that takes seconds
-	$(BIN)/pytest -m 'not slow' -n 2
+	$(BIN)/pytest -m 'not slow' -n 2 --dist loadgroup
 
 test-all: lint ## check everything, the tests that take minutes too
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 bench: $(READY) ## run every benchmark; each prints one JSON object
-	@for file in benchmarks/*.py; do \
-		test -e "$$file" || { echo 'no benchmarks here yet'; break; }; \
+	@for file in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
 		echo "$(BIN)/python $$file" >&2; $(BIN)/python "$$file"; \
 	done

@@ -8,6 +8,7 @@ the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 m
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -213,6 +214,7 @@ def _age(row: Measurement) -> tuple[datetime, str]:
     return (datetime.fromisoformat(row.started), row.measurement_id)
 
 
+@functools.lru_cache(maxsize=256)
 def _version(text: str) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts versions: 1.9 < 1.10, and 1.10rc1 < 1.10 because letters come before the end."""
     parts = re.findall(r"[0-9]+|[a-z]+", text.lower())

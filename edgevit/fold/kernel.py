@@ -8,6 +8,7 @@ that computes exactly the function its name says, or raises ValueError where no 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,9 +34,9 @@ def norm_affine(norm: Norm) -> tuple[Tensor, Tensor | None]:
         raise ValueError("a BatchNorm without running statistics has no inference form")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
+        scale = scale * norm.weight.detach().double()
     shift = -norm.running_mean.double() * scale
-    return scale, shift if norm.bias is None else shift + norm.bias.double()
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -175,34 +176,39 @@ class Kernel:
         return dataclasses.replace(self, weight=weight, padding=padding)
 
     def add(self, other: Kernel) -> Kernel:
-        """self(x) + other(x). Smaller kernels are padded, partitions into groups that nest are merged.
+        """self(x) + other(x). Smaller kernels are padded, groups are merged into those that both have.
 
         Raises ValueError where the two do not meet on one grid.
         """
         size = (max(self.size[0], other.size[0]), max(self.size[1], other.size[1]))
-        a, b = (kernel._dilated(size, self, other).pad(size) for kernel in (self, other))
+        a, b = self._dilated(other).pad(size), other._dilated(self).pad(size)
         if (a.stride, a.padding, a.dilation) != (b.stride, b.padding, b.dilation):
             raise ValueError("the two kernels do not meet on one grid")
-        small, large = sorted((a.groups, b.groups))
-        groups = small if large % small == 0 else 1
+        groups = math.gcd(a.groups, b.groups)
         a, b = a.regroup(groups), b.regroup(groups)
         if a.weight.shape != b.weight.shape:
             raise ValueError("the two kernels have other channels")
         return dataclasses.replace(a, weight=a.weight + b.weight, bias=plus(a.bias, b.bias))
 
-    def _dilated(self, size: Pair, *both: Kernel) -> Kernel:
-        """A 1x1 kernel has no dilation of its own: give it that of the larger one it is added to."""
-        if self.size != (1, 1) or size == (1, 1):
-            return self
-        return dataclasses.replace(self, dilation=next(k.dilation for k in both if k.size != (1, 1)))
+    def _dilated(self, other: Kernel) -> Kernel:
+        """Along an axis of size 1 a kernel has no dilation of its own: let it have that of the one it is added to."""
+        dilation = [own if size > 1 else theirs if other_size > 1 else 1 for size, own, other_size, theirs in
+                    zip(self.size, self.dilation, other.size, other.dilation, strict=True)]  # fmt: skip
+        return dataclasses.replace(self, dilation=(dilation[0], dilation[1]))
 
     def compose(self, first: Kernel) -> Kernel:
-        """self(first(x)) for a pointwise self: W = W2 W1, b = b2 + W2 b1."""
+        """self(first(x)) for a pointwise self: W = W2 W1, b = b2 + W2 b1. Groups that both have stay groups."""
         if not self.pointwise:
             raise ValueError("only a pointwise kernel composes with the one before it")
-        a, b = first.dense(), self.dense()
-        weight = torch.einsum("om,mihw->oihw", b.weight[:, :, 0, 0], a.weight)
-        return dataclasses.replace(a, weight=weight, bias=plus(self.bias, self.response(first.bias)))
+        groups = math.gcd(first.groups, self.groups)
+        a, b = (kernel.regroup(groups).weight.unflatten(0, (groups, -1)) for kernel in (first, self))
+        weight = torch.einsum("gom,gmihw->goihw", b[..., 0, 0], a).flatten(0, 1)
+        return dataclasses.replace(first, weight=weight, bias=plus(self.bias, self.response(first.bias)), groups=groups)
+
+    def composed_macs(self, first: Kernel) -> int:
+        """macs_per_pixel of self.compose(first), known without computing it: the product may not fit in memory."""
+        groups = math.gcd(first.groups, self.groups)
+        return first.channels_in // groups * math.prod(first.size) * self.channels_out
 
     def mean_weights(self, height: int, width: int) -> Kernel:
         """Depthwise self at stride 1 on a height x width map, then the mean over the output: one kernel of that size.

@@ -17,7 +17,9 @@ def conditions(device: str | None, **equal: Any) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if device is not None:
         names = tables.device.c
-        found.append(or_(names.name == device, names.device_id == device, names.device_class == device))
+        known_as = or_(names.name == device, names.device_id == device, names.device_class == device)
+        # As a condition on the join this reads every row of every device; so it reads those of the index alone.
+        found.append(tables.measurement.c.device_no.in_(select(names.device_no).where(known_as)))
     columns: dict[str, ColumnElement[Any]] = {"model": tables.model.c.name, "target": tables.artifact.c.target}
     for name, value in equal.items():
         if value is not None:

@@ -25,10 +25,9 @@ def validate(measurement: Measurement) -> None:
     Raises StoreError with the first thing wrong: values that no database holds (NaN, beyond 64 bits, half a surrogate),
     times that are not positive or out of order, a headline that its samples contradict, a key or id of another row.
     """
-    for problem in _problems(measurement):
-        raise StoreError(
-            "the row is refused", where=_name(measurement), why=problem, fix="measure again, or leave it out"
-        )
+    if problem := next(_problems(measurement), ""):
+        fix = "measure again, or leave it out"
+        raise StoreError("the row is refused", where=_name(measurement), why=problem, fix=fix)
     validate_identity(measurement)
 
 

@@ -15,10 +15,7 @@ def compose(net: Net, node: Node) -> bool:
     if first.target != node.target or len(first.users) > 1 or net.shared(first) or net.shared(node):
         return False
     a, b = net.kernel(first), net.kernel(node)
-    if not b.pointwise:
-        return False
-    merged_macs = a.channels_in * a.size[0] * a.size[1] * b.channels_out  # composing leaves one group
-    if merged_macs > a.macs_per_pixel + b.macs_per_pixel:
+    if not b.pointwise or b.composed_macs(a) > a.macs_per_pixel + b.macs_per_pixel:
         return False
     node.replace_input_with(first, net.input(first))
     net.set_kernel(node, b.compose(a))
