@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.types import PROTOCOL_VERSION, Budget, Candidate, Choice, Measurement, ModelCard, Rejection
@@ -26,6 +26,7 @@ _BOUNDS = {  # percentile -> (its column, the column of what it is at most)
     90: ("p90_ns", "p90_upper_ns"),
     99: ("p99_ns", "p99_upper_ns"),
 }
+Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
 _NEAREST = 3
 _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 _UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
@@ -108,8 +109,7 @@ def choose_among(
     rejected: list[Rejection] = []
     for row in rows:
         candidate = _candidate(row, cards.get(row.model), budget.percentile, newest)
-        hindrance = _unwanted(row, wanted) or overruled.get(row.measurement_id) or _unusable(row)
-        verdict = (hindrance, None) if hindrance else _verdict(candidate, budget)
+        verdict = _hindrance(row, wanted, overruled) or _verdict(candidate, budget)
         if verdict is None:
             fitting.append(candidate)
         else:
@@ -274,6 +274,17 @@ def _at_card_size(row: Measurement, card: ModelCard) -> bool:
     return expected == [spec.at_batch(row.batch).shape for spec in row.inputs]
 
 
+def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
+    """Why a row is not even held against the budget."""
+    if unwanted := _unwanted(row, wanted):
+        return unwanted, None, "not_asked"
+    if superseded := overruled.get(row.measurement_id):
+        return superseded, None, "superseded"
+    if unusable := _unusable(row):
+        return unusable, None, "unusable"
+    return None
+
+
 def _unwanted(row: Measurement, wanted: Wanted) -> str:
     if wanted.targets is not None and row.target not in wanted.targets:
         return f"not asked for: target {row.target}"
@@ -300,13 +311,13 @@ def _unusable(row: Measurement) -> str:
     return ""
 
 
-def _verdict(candidate: Candidate, budget: Budget) -> tuple[str, float | None] | None:
+def _verdict(candidate: Candidate, budget: Budget) -> Verdict | None:
     """None if the candidate fits, else why not and the largest share by which it breaks a limit (None: a gap)."""
     broken = [*_latency(candidate, budget), *_size(candidate, budget), *_accuracy(candidate, budget)]
     if not broken:
         return None
     shares = [share for _, share in broken if share is not None]
-    return "; ".join(reason for reason, _ in broken), max(shares) if len(shares) == len(broken) else None
+    return "; ".join(reason for reason, _ in broken), max(shares) if len(shares) == len(broken) else None, "budget"
 
 
 def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:

@@ -52,7 +52,7 @@ class Settings:
 
     @classmethod
     def quick(cls, *, batch: int = 1) -> Settings:
-        """A first look: two processes, as few runs as bound a p90. Graded C at best, flagged few_processes, too_short."""
+        """A first look: two processes, just enough runs to bound a p90; flagged as such and graded C at best."""
         return cls(processes=2, min_runs=1, min_ns=0, percentile=90, batch=batch)
 
     @property

@@ -247,11 +247,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A candidate that was not picked and the constraint that rejected it. excess: share above the limit, if any."""
+    """A candidate that was not picked and why. excess: share by which it breaks the limit it breaks most, if any.
+
+    kind: budget (a limit is broken), unusable (it does not run, or is not proven), not_asked (another target,
+    precision or thread count was wanted), superseded (another row speaks for the same candidate).
+    """
 
     candidate: Candidate
     reason: str
     excess: float | None = None
+    kind: Literal["budget", "unusable", "not_asked", "superseded"] = "budget"
 
 
 @dataclass(frozen=True)

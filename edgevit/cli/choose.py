@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, DeviceOption, JsonOption, print_json, print_table, say, split
+from edgevit.cli.common import DbOption, DeviceOption, JsonOption, VerboseOption, print_json, print_table, say, split
 
 if TYPE_CHECKING:
+    from edgevit.errors import EdgevitError
+    from edgevit.store import LatencyDB
     from edgevit.types import Candidate, Choice, Rejection
 
 
@@ -23,10 +25,11 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="only this thread count")] = None,
     db: DbOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does."""
     from edgevit.cards import load_cards
-    from edgevit.choose import choose, parse_latency
+    from edgevit.choose import Wanted, check_budget, choose_among, parse_latency
     from edgevit.recipes import load_recipe
     from edgevit.store import LatencyDB
     from edgevit.types import Budget
@@ -35,20 +38,17 @@ def run(
     budget = Budget(limit, percentile, min_top1, max_size_mb)
     targets = [load_recipe(name).RECIPE.target for name in split(target, "target")] if target else None
     precisions = split(precision, "precision") if precision else None
+    wanted = Wanted(targets, precisions, threads)
+    check_budget(budget)
     with LatencyDB.open(db) as database:
-        choice = choose(
-            database,
-            _place(device),
-            budget,
-            cards=load_cards(),
-            targets=targets,
-            precisions=precisions,
-            threads=threads,
-        )
+        rows = database.measurements(device=_place(device))
+        if not rows:
+            raise _not_measured(device, database)
+    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted)
     if as_json:
-        print_json({"device": device, **{key: value for key, value in vars(choice).items() if key != "device"}})
+        print_json(vars(choice))
     else:
-        _print(choice, device)
+        _print(choice, verbose)
     if choice.picked is None:
         raise typer.Exit(3)
 
@@ -60,38 +60,48 @@ def _place(device: str) -> str:
     return local_device().device_id if device == LOCAL else device
 
 
-def _print(choice: Choice, device: str) -> None:
-    percentile = choice.budget.percentile
-    picked = choice.picked
-    if picked:
-        say(f"{picked.model}, {picked.target} {picked.precision}, {picked.threads} thread(s), on {device}")
-        say(
-            f"  p{percentile} at most {picked.latency_upper_ms:.3g} ms (measured, grade {picked.grade}), "
-            f"top-1 {picked.top1_percent}% ({picked.top1_provenance}), {picked.size_mb:.1f} MB"
-        )
-        for flag in picked.flags:
-            say(f"  note: {flag}")
-        rows = [_row(item, "picked" if item is picked else "fits, less accurate or slower") for item in choice.fitting]
+def _not_measured(device: str, database: LatencyDB) -> EdgevitError:
+    from edgevit.errors import UnknownNameError
+
+    known = {name for unit in database.devices() for name in (unit.name, unit.device_class)} - {"local"}
+    listing = f"edgevit sweep --models 'mobilevig_*' --targets onnx --device {device}"
+    return UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
+
+
+def _print(choice: Choice, verbose: bool) -> None:
+    percentile, picked = choice.budget.percentile, choice.picked
+    if picked is None:
+        say(f"nothing on {choice.device} fits the budget")
     else:
-        say(f"nothing on {device} fits the budget")
-        rows = []
-    near = {id(item.candidate) for item in choice.nearest_misses}
-    rows += [_row(item.candidate, _reason(item, id(item.candidate) in near)) for item in choice.rejected]
-    print_table(
-        ("model", "target", "prec.", ">thr.", ">top-1 %", f">p{percentile} ms", ">at most", ">MB", "verdict"), rows
-    )
+        say(f"{picked.model}, {picked.target} {picked.precision}, {picked.threads} thread(s), on {choice.device}")
+        say("  " + ", ".join(_facts(picked, percentile)))
+    rows = [_row(item, "picked" if item is picked else "fits; ranks below the pick") for item in choice.fitting]
+    near = {item.candidate.measurement_id for item in choice.nearest_misses}
+    shown = [item for item in choice.rejected if verbose or item.kind in ("budget", "unusable")]
+    rows += [_row(item.candidate, _reason(item, item.candidate.measurement_id in near)) for item in shown]
+    columns = ("model", "target", "prec.", ">thr.", ">top-1 %", f">p{percentile} ms", ">at most", ">MB", "verdict")
+    print_table(columns, rows)
+    if hidden := len(choice.rejected) - len(shown):
+        say(f"{hidden} rows superseded or not asked for are left out; -v shows them")
     if choice.unmeasured:
-        say(f"not measured on {device}: {', '.join(choice.unmeasured)}")
+        say(f"not measured on {choice.device}: {', '.join(choice.unmeasured)}")
     for note in choice.notes:
         say(note)
-    say("latency: measured; top-1: published for the official weights")
+    say("latency and size: measured; at most: with 99% confidence; top-1: published for the official weights")
+
+
+def _facts(picked: Candidate, percentile: int) -> list[str]:
+    """What is known of the pick, each number with its provenance; nothing is said of what is not known."""
+    upper, top1, size = picked.latency_upper_ms, picked.top1_percent, picked.size_mb
+    facts = [] if upper is None else [f"p{percentile} at most {upper:.3g} ms ({picked.latency_provenance})"]
+    facts += [f"grade {picked.grade}"] if picked.grade else []
+    facts += ["top-1 unknown"] if top1 is None else [f"top-1 {top1}% ({picked.top1_provenance})"]
+    facts += [] if size is None else [f"{size:.1f} MB"]
+    return [*facts, *picked.flags]
 
 
 def _row(item: Candidate, verdict: str) -> tuple[object, ...]:
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.3g}"
-
-    latencies = number(item.latency_ms), number(item.latency_upper_ms)
+    latencies = ("" if value is None else f"{value:.3g}" for value in (item.latency_ms, item.latency_upper_ms))
     size = "" if item.size_mb is None else f"{item.size_mb:.1f}"
     return item.model, item.target, item.precision, item.threads, item.top1_percent, *latencies, size, verdict
 
