@@ -165,6 +165,14 @@ def test_damaged_files_are_refused(tmp_path: Path, form: str) -> None:
             assert "weights_only" not in str(error)
 
 
+def test_a_disk_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fail)
+    assert "Input/output error" in refused(write(tmp_path / "w.pth", STATE)).why
+
+
 def test_a_zip_with_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
         archive.writestr("hello/data.txt", "no weights in here")

@@ -69,6 +69,15 @@ def test_cross_attention_counts_both_lengths_and_widths(masked: bool) -> None:
     assert count(Cross(), *wide).macs == 2 * 3 * 5 * 9 * (8 + 12)
 
 
+def test_fused_attention_of_other_devices_is_counted() -> None:
+    class Fused(nn.Module):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, False)[0]
+
+    heads = [torch.zeros(2, 3, tokens, width, device="meta") for tokens, width in ((5, 8), (9, 8), (9, 12))]
+    assert count(Fused(), *heads) == Count(0, 2 * 3 * 5 * 9 * (8 + 12), 0)
+
+
 def test_torch_s_own_attention_layer_does_not_hide() -> None:
     attention = nn.MultiheadAttention(64, 4, batch_first=True)
     x = torch.zeros(2, 49, 64)

@@ -182,6 +182,8 @@ def test_official_files_hold_no_slope_and_mean_one() -> None:
 def test_impossible_slopes_are_refused(slope: float) -> None:
     with pytest.raises(ModelError, match="2 blocks needs 3 slopes from 0 to 1"):
         small_vanillanet().slope = slope
+    with pytest.raises(ModelError, match="2 blocks needs 3 slopes from 0 to 1"):
+        small_vanillanet().set_extra_state(torch.ones(4))
 
 
 def test_the_schedule_ends_at_exactly_one() -> None:
@@ -221,8 +223,7 @@ def test_evaluation_gives_the_mean_of_the_two_heads_and_training_both() -> None:
     mean = model(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     assert mean.shape == (2, 10) and torch.equal(mean, (heads[0] + heads[1]) / 2)
     assert not torch.equal(heads[0], heads[1])
-    both = model.train()(torch.randn(2, 3, 64, 64))
-    assert [logits.shape for logits in both] == [(2, 10), (2, 10)]
+    assert [logits.shape for logits in model.train()(torch.randn(2, 3, 64, 64))] == [(2, 10), (2, 10)]
 
 
 def test_stochastic_depth_grows_with_depth_and_keeps_the_mean() -> None:
@@ -241,9 +242,8 @@ def test_stochastic_depth_grows_with_depth_and_keeps_the_mean() -> None:
 
 
 def test_the_zoo_is_what_the_family_files_say() -> None:
-    assert set(COSTS) <= set(list_models()) and len(list_models()) == len(set(list_models()))
+    assert set(COSTS) <= set(list_models())
     assert list_models("mobilevig_*") == ["mobilevig_ti", "mobilevig_s", "mobilevig_m", "mobilevig_b"]
-    assert list_models("no_such_*") == []
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -279,7 +279,6 @@ def test_two_families_cannot_claim_one_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_seed_decides_the_weights_and_nothing_else() -> None:
-    torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first, again, other = (create_model("mobilevig_ti", seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -374,10 +373,10 @@ def test_absent_cards_name_the_command_that_makes_them(shipped: Path) -> None:
     assert caught.value.fix == "edgevit models --refresh" and str(shipped) in caught.value.where
 
 
-@pytest.mark.parametrize("line", ["{", "{}", '{"name": 3}', "\x00", to_json(model_card("vanillanet_5"))])
+@pytest.mark.parametrize("line", ["{", "{}", '{"name": 3}', "\x00", "twice"])
 def test_a_damaged_card_is_refused_with_its_line(shipped: Path, line: str) -> None:
-    """The last of them is a card in order, but of a name that the file already has."""
-    shipped.write_text(to_json(model_card("vanillanet_5")) + f"\n{line}\n")
+    card = to_json(model_card("vanillanet_5"))
+    shipped.write_text(f"{card}\n{card if line == 'twice' else line}\n")
     with pytest.raises(StoreError, match=r"models\.jsonl, line 2"):
         edgevit.cards.load_cards()
 

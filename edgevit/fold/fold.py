@@ -1,6 +1,6 @@
 """fold: a trained network -> its inference form, by exact rewrites until none applies.
 
-The engine knows operators, not architectures: it captures any module as a graph (graph.py), applies the rewrites
+The engine knows operators, not architectures: it captures any module as a graph (capture.py), applies the rewrites
 (rewrites/), and lists what had to stay and why. A module that must not be folded yet says so through a method
 `fold_obstacle() -> str | None`; that is the whole protocol between models and this engine.
 """
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgevit.errors import FoldError, ModelError
-from edgevit.fold.graph import Net, capture, origin
+from edgevit.fold.capture import capture
+from edgevit.fold.graph import Net, origin
 from edgevit.fold.rewrites import REWRITES
 from edgevit.fold.rewrites.affine import is_norm, why_norm_stays
 
@@ -55,6 +56,8 @@ class Folded(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """Compute. Raises ModelError for a size other than the folded one: some folds hold at one size only."""
+        if len(inputs) != len(self.shapes):
+            raise ModelError(f"folded for {len(self.shapes)} inputs, given {len(inputs)}")
         for given, shape in zip(inputs, self.shapes, strict=True):
             fits = len(given.shape) == len(shape)
             if not fits or any(want not in (-1, have) for have, want in zip(given.shape, shape, strict=True)):

@@ -1,12 +1,11 @@
-"""A network as an editable graph of ATen operators, captured by torch.export: the common form that all folds work on.
+"""A network as an editable graph of ATen operators: the common form that all folds work on (capture.py makes it).
 
-Constants are kept in float64 while the graph is edited and return to the model's dtype at the end.
+Constants are kept in float64 while the graph is edited and return to their own dtype at the end.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -20,6 +19,12 @@ aten = torch.ops.aten
 CONVOLUTION = aten.conv2d.default
 LINEAR = aten.linear.default
 BATCH_NORM = aten.batch_norm.default
+DROPOUTS = (
+    aten.dropout.default,
+    aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
+)
 
 
 class Net:
@@ -30,9 +35,13 @@ class Net:
         self.dtype, self.batch_is_open = dtype, batch_is_open
         self._fake_mode = next(node.meta["val"].fake_mode for node in self.graph.find_nodes(op="placeholder"))
         self._made = 0
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if tensor.is_floating_point():
-                self._store(name, tensor.detach().double())
+        self._dtypes: dict[str, torch.dtype] = {}
+        own: dict[int, nn.Parameter] = {}  # tied weights stay tied, until one of them is folded into
+        parameters = module.named_parameters(remove_duplicate=False)
+        for name, tensor in [*parameters, *module.named_buffers(remove_duplicate=False)]:
+            self._dtypes[name] = tensor.dtype
+            made = tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
+            self._store(name, own.setdefault(id(tensor), nn.Parameter(made, requires_grad=False)))
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -45,17 +54,15 @@ class Net:
         return tuple(size if isinstance(size, int) else -1 for size in node.meta["val"].shape)
 
     def constant(self, value: Any) -> Tensor | None:
-        """The tensor behind a constant node, None for anything else."""
-        if isinstance(value, Node) and value.op == "get_attr":
+        """The tensor behind a constant node, None for anything else, such as a counter that the model writes to."""
+        if isinstance(value, Node) and value.op == "get_attr" and not any(map(writes, value.users)):
             tensor = _resolve(self.module, str(value.target))
             return tensor if isinstance(tensor, Tensor) else None
         return None
 
     def arguments(self, node: Node) -> dict[str, Any]:
         """A call's arguments by the names of its schema, defaults filled in."""
-        schema = node.target._schema  # type: ignore[union-attr]
-        given = dict(zip((item.name for item in schema.arguments), node.args, strict=False)) | node.kwargs
-        return {item.name: given.get(item.name, item.default_value) for item in schema.arguments}
+        return arguments(node)
 
     def input(self, node: Node) -> Node:
         """The node whose output is a call's first argument."""
@@ -65,8 +72,11 @@ class Net:
         return first
 
     def is_linear(self, node: Any) -> TypeGuard[Node]:
-        """Whether a node is a 2-D convolution or a fully connected layer with constant weights."""
-        return is_call(node, CONVOLUTION, LINEAR) and self.constant(node.args[1]) is not None
+        """Whether a node is a 2-D convolution of (B, C, H, W) or a fully connected layer, with constant weights."""
+        if not is_call(node, CONVOLUTION, LINEAR) or (is_call(node, CONVOLUTION) and len(self.shape(node)) != 4):
+            return False
+        bias = self.arguments(node)["bias"]
+        return self.constant(node.args[1]) is not None and (bias is None or self.constant(bias) is not None)
 
     def shared(self, node: Node) -> bool:
         """Whether another call uses a linear node's weights too: folding into them would change that call."""
@@ -108,6 +118,8 @@ class Net:
                 return None
         if not isinstance(first, Node) or self.shape(first) != self.shape(node):
             return None
+        if first.meta["val"].dtype != node.meta["val"].dtype:  # uint8 pixels / 255: the quotient converts, too
+            return None
         vector = self._per_channel(second, first, axis)
         if vector is None:
             return None
@@ -141,7 +153,7 @@ class Net:
         named = self.arguments(node)
         place = str(named["weight"].target)
         self._store(place, weight)
-        named["weight"].meta["val"] = self._fake(weight)
+        named["weight"].meta["val"] = self._fake(weight, self._dtypes[place])
         bias = self._bias(node, kernel.bias, place.removesuffix("weight") + "bias")
         arguments: list[Any] = [named["input"], named["weight"], bias]
         if is_call(node, CONVOLUTION):
@@ -158,15 +170,25 @@ class Net:
             return old
         return self.add_constant(bias, before=node, place=place)
 
-    def add_constant(self, tensor: Tensor, *, before: Node, place: str = "") -> Node:
-        """A new constant, as a parameter named `place` or by a name of our own, ahead of `before`."""
-        self._made += 1
-        place = place or f"folded_{self._made}"
+    def add_constant(self, tensor: Tensor, *, before: Node, place: str = "", dtype: torch.dtype | None = None) -> Node:
+        """A new constant ahead of `before`, as a parameter called `place` where that name is free.
+
+        dtype: what it will have at the end, the model's by default.
+        """
+        while not place or self._is_taken(place):
+            self._made += 1
+            place = f"folded_{self._made}"
+        self._dtypes[place] = dtype or (self.dtype if tensor.is_floating_point() else tensor.dtype)
         self._store(place, tensor)
         with self.graph.inserting_before(before):
             node = self.graph.get_attr(place)
-        node.meta["val"] = self._fake(tensor)
+        node.meta["val"] = self._fake(tensor, self._dtypes[place])
         return node
+
+    def _is_taken(self, place: str) -> bool:
+        """Whether the graph reads a constant of this name or one below it."""
+        constants = (str(node.target) for node in self.graph.find_nodes(op="get_attr"))
+        return any(name == place or name.startswith(f"{place}.") for name in constants)
 
     def call(self, target: Callable[..., Any], *arguments: Any, before: Node) -> Node:
         """A new call ahead of `before`, its shape inferred and its origin the same."""
@@ -200,14 +222,14 @@ class Net:
                 self.drop(item)
 
     def finish(self, memory_format: torch.memory_format) -> GraphModule:
-        """The edited module: own copies of its constants, in the model's dtype and the memory format asked for."""
+        """The edited module: own copies of its constants, in their dtypes and the memory format asked for."""
         self.graph.eliminate_dead_code()
         module = GraphModule(self.module, self.graph)  # takes over what the graph refers to, and nothing else
-        for tensor in [*module.parameters(), *module.buffers()]:
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             if tensor.is_floating_point():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
                 # Through a contiguous copy first: a 1x1 kernel satisfies both layouts and would keep odd strides.
-                tensor.data = tensor.detach().to(self.dtype).clone(memory_format=torch.contiguous_format)
+                tensor.data = tensor.detach().to(self._dtypes[name]).clone(memory_format=torch.contiguous_format)
                 tensor.data = tensor.data.contiguous(memory_format=layout)
         module.recompile()
         return module
@@ -218,12 +240,12 @@ class Net:
         for part in path:
             owner = getattr(owner, part)
         if name in owner._buffers:
-            owner._buffers[name] = tensor
+            owner._buffers[name] = tensor.detach()
         else:
-            owner.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+            known = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+            owner.register_parameter(name, known)
 
-    def _fake(self, tensor: Tensor) -> Any:
-        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+    def _fake(self, tensor: Tensor, dtype: torch.dtype) -> Any:
         with self._fake_mode:
             return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
 
@@ -241,6 +263,19 @@ class _NormArguments(Norm):
         self, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, *, eps: float
     ):
         self.running_mean, self.running_var, self.weight, self.bias, self.eps = mean, var, weight, bias, eps
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """A call's arguments by the names of its schema, defaults filled in."""
+    schema = node.target._schema  # type: ignore[union-attr]
+    given = dict(zip((item.name for item in schema.arguments), node.args, strict=False)) | node.kwargs
+    return {item.name: given.get(item.name, item.default_value) for item in schema.arguments}
+
+
+def writes(node: Node) -> bool:
+    """Whether a node calls an operator that writes to one of its inputs."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[Node]:
@@ -261,44 +296,8 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
     return both[0], both[1]
 
 
-def elements(shape: Iterable[int]) -> int:
-    """How many elements a shape has."""
-    return math.prod(shape)
-
-
 def _resolve(module: nn.Module, place: str) -> Any:
     value: Any = module
     for part in place.split("."):
         value = getattr(value, part)
     return value
-
-
-def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
-    """Export a model in eval mode to ATen operators. The batch stays open where the model allows it.
-
-    Raises ModelError with torch's reason where the model cannot be captured.
-    """
-    module = _export(model, tuple(_at_least_two(item) for item in inputs), open_batch=True)
-    first = next(iter(module.graph.find_nodes(op="placeholder"))).meta["val"]
-    is_open = first.dim() > 0 and not isinstance(first.shape[0], int)
-    if not is_open:  # the model ties its computation to one batch size: take the one asked for
-        module = _export(model, inputs, open_batch=False)
-    floating = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
-    dtype = next(floating, inputs[0].dtype)
-    return Net(GraphModule(module, module.graph), dtype, is_open)
-
-
-def _at_least_two(tensor: Tensor) -> Tensor:
-    """torch.export takes a batch of 1 for a constant; two rows keep it open."""
-    return tensor.repeat(2, *[1] * (tensor.dim() - 1)) if tensor.dim() and tensor.shape[0] == 1 else tensor
-
-
-def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
-    shapes = tuple({0: torch.export.Dim.AUTO} if item.dim() else {} for item in inputs) if open_batch else None
-    try:
-        program = torch.export.export(model, inputs, dynamic_shapes=shapes)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        name = type(model).__name__
-        fix = "make its forward traceable (torch.export), or check the input size"
-        raise ModelError(f"{name} cannot be captured", why=str(error).strip().split("\n")[0], fix=fix) from error
-    return program.module(check_guards=False)

@@ -201,8 +201,9 @@ class Kernel:
         if not self.pointwise:
             raise ValueError("only a pointwise kernel composes with the one before it")
         groups = math.gcd(first.groups, self.groups)
-        a, b = (kernel.regroup(groups).weight.unflatten(0, (groups, -1)) for kernel in (first, self))
-        weight = torch.einsum("gom,gmihw->goihw", b[..., 0, 0], a).flatten(0, 1)
+        a, b = (kernel.regroup(groups).weight for kernel in (first, self))
+        per_group = (weight.reshape(groups, -1, *weight.shape[1:]) for weight in (b[:, :, 0, 0], a))
+        weight = torch.einsum("gom,gmihw->goihw", *per_group).flatten(0, 1)
         return dataclasses.replace(first, weight=weight, bias=plus(self.bias, self.response(first.bias)), groups=groups)
 
     def composed_macs(self, first: Kernel) -> int:

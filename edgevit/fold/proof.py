@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,11 +34,14 @@ class Proof:
 
 
 def max_rel(reference: Tensor, other: Tensor) -> float:
-    """max |reference - other| / max |reference|; infinite where shapes or finiteness differ."""
-    if reference.shape != other.shape or not bool(torch.isfinite(other).all()):
-        return float("inf")
-    scale = reference.abs().max()
-    return float((reference - other).abs().max() / scale) if scale > 0 else float((other != 0).any())
+    """max |reference - other| / max |reference|; infinite where the shapes differ or a value is not finite."""
+    a, b = reference.detach().double(), other.detach().double()
+    if a.shape != b.shape or not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
+        return math.inf
+    if not a.numel():
+        return 0.0
+    scale, difference = float(a.abs().max()), float((a - b).abs().max())
+    return difference / scale if scale > 0 else math.inf if difference > 0 else 0.0
 
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
@@ -54,10 +58,10 @@ def error_in(dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor]) -> 
 
 
 def compare(trained: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> float:
-    """The worst `max_rel` over the outputs of the two on the same inputs."""
+    """The worst `max_rel` over the outputs of the two on the same inputs; infinite where there is none to compare."""
     with torch.inference_mode():
         pairs = zip(outputs(trained, inputs), outputs(folded, inputs), strict=True)
-        return max(max_rel(reference, other) for reference, other in pairs)
+        return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
 
 
 def outputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

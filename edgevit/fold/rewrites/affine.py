@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from edgevit.fold.graph import BATCH_NORM, Net, is_call
+from edgevit.fold.graph import BATCH_NORM, Net, aten, is_call
 
 
 def affine_into_previous(net: Net, node: Node) -> bool:
     """linear -> affine becomes linear, where nothing else reads the linear map or shares its weights."""
-    source = node.args[0] if node.args else None
-    candidates = [item for item in node.all_input_nodes if net.is_linear(item)]
-    for source in candidates:
+    for source in filter(net.is_linear, node.all_input_nodes):
         read = net.affine(node, net.channel_axis(source))
         if read and read[0] is source and len(source.users) == 1 and not net.shared(source):
             net.set_kernel(source, net.kernel(source).then_affine(read[1], read[2]))
@@ -28,7 +26,8 @@ def affine_into_next(net: Net, node: Node) -> bool:
     readers = list(node.users)
     if not readers or not all(net.is_linear(item) and item.args[0] is node for item in readers):
         return False
-    read = net.affine(node, net.channel_axis(readers[0]))
+    axes = {net.channel_axis(item) for item in readers}
+    read = net.affine(node, axes.pop()) if len(axes) == 1 else None
     if read is None or any(net.shared(item) or (net.kernel(item).padded and read[2] is not None) for item in readers):
         return False
     for item in readers:
@@ -39,6 +38,8 @@ def affine_into_next(net: Net, node: Node) -> bool:
 
 def why_norm_stays(net: Net, node: Node) -> str:
     """The reason why a BatchNorm could not be folded into a linear map before or after it."""
+    if net.affine(node, 1) is None:
+        return "it takes its statistics from the batch: it has no inference form"
     source = net.input(node)
     if net.is_linear(source):
         if net.shared(source):
@@ -55,5 +56,5 @@ def _name(node: Node) -> str:
 
 
 def is_norm(node: Node) -> bool:
-    """Whether a node is a BatchNorm."""
-    return is_call(node, BATCH_NORM)
+    """Whether a node is a BatchNorm, one without running statistics (as capture may spell it) too."""
+    return is_call(node, BATCH_NORM, aten._native_batch_norm_legit.no_stats)

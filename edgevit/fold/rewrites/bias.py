@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgevit.fold.graph import CONVOLUTION, LINEAR, Net, aten, is_call
+from edgevit.fold.graph import CONVOLUTION, Net, aten, is_call
 from edgevit.fold.kernel import plus
 
 # f(x + b) = f(x) + b for a shift b that is constant over each channel's pixels.
 _EQUIVARIANT = (
-    aten.roll.default,
     aten.max_pool2d.default,
-    aten.adaptive_max_pool2d.default,
     aten.adaptive_avg_pool2d.default,
 )
 # max(x + b, y + b) = max(x, y) + b.
@@ -53,7 +51,7 @@ def _follow(net: Net, source: Node, bias: Tensor) -> dict[Node, Tensor] | None:
         if net.is_linear(node):
             kernel = net.kernel(node)
             vector = shifts.get(net.input(node))
-            if vector is None or kernel.padded or net.shared(node):
+            if vector is None or kernel.padded or net.shared(node) or net.channel_axis(node) != 1:
                 return None
             gain = kernel.response(vector)
             if gain is not None:
@@ -69,13 +67,15 @@ def _follow(net: Net, source: Node, bias: Tensor) -> dict[Node, Tensor] | None:
 
 def _pass(net: Net, node: Node, shifts: dict[Node, Tensor]) -> Tensor | None:
     """The shift of a node's output, empty where it cancels, None where it is not a shift any more."""
-    inputs = [shifts.get(item) for item in node.all_input_nodes]
-    known = [item for item in inputs if item is not None]
-    if is_call(node, *_EQUIVARIANT) or _is_pixel_mean(net, node) or _is_flatten(net, node):
+    known = [shifts[item] for item in node.all_input_nodes if item in shifts]
+    if is_call(node, *_EQUIVARIANT) or _is_roll(net, node) or _is_pixel_mean(net, node) or _is_flatten(net, node):
         return known[0]
     if is_call(node, aten.cat.default) and net.arguments(node)["dim"] == 1:
         return _joined(net, node, shifts)
-    if len(known) < len(inputs) or any(item is not known[0] for item in known):
+    operands = [item for item in node.args[:2] if isinstance(item, Node)]
+    if len(operands) < 2 or any(shifts.get(item) is not known[0] for item in operands):
+        return None
+    if len({len(net.shape(item)) for item in operands}) > 1:  # broadcast: their channels do not meet
         return None
     if is_call(node, *_LATTICE):
         return known[0]
@@ -90,8 +90,19 @@ def _joined(net: Net, node: Node, shifts: dict[Node, Tensor]) -> Tensor:
     return torch.cat([shifts.get(item, like.new_zeros(net.shape(item)[1])) for item in parts])
 
 
+def _is_roll(net: Net, node: Node) -> bool:
+    """Along other axes than the channels; without an axis it rolls all numbers in a row."""
+    if not is_call(node, aten.roll.default):
+        return False
+    rank = len(net.shape(node))
+    axes = {axis % rank for axis in net.arguments(node)["dims"]}
+    return bool(axes) and 1 not in axes
+
+
 def _is_pixel_mean(net: Net, node: Node) -> bool:
-    return is_call(node, aten.mean.dim) and {axis % 4 for axis in net.arguments(node)["dim"]} == {2, 3}
+    if not is_call(node, aten.mean.dim) or len(net.shape(net.input(node))) != 4:
+        return False
+    return {axis % 4 for axis in net.arguments(node)["dim"] or ()} == {2, 3}
 
 
 def _is_flatten(net: Net, node: Node) -> bool:
@@ -100,8 +111,3 @@ def _is_flatten(net: Net, node: Node) -> bool:
         return False
     before = net.shape(net.input(node))
     return before[2:] == (1, 1) and net.shape(node)[1:] == before[1:2]
-
-
-def is_taker(node: Node) -> bool:
-    """Whether a node is of a kind that takes biases."""
-    return is_call(node, CONVOLUTION, LINEAR)

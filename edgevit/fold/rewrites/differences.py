@@ -12,7 +12,7 @@ _MINIMUM = (aten.minimum.default, aten.min.other)
 
 def max_of_differences(net: Net, node: Node) -> bool:
     """max(a - b, a - c) = a - min(b, c), to the bit: rounding is monotonic. Zeros count as a - a."""
-    if not is_call(node, *_MAXIMUM):
+    if not is_call(node, *_MAXIMUM) or not node.meta["val"].dtype.is_floating_point:
         return False
     differences = [_difference(net, item) for item in node.args[:2]]
     known = [item for item in differences if item is not None]
@@ -23,16 +23,19 @@ def max_of_differences(net: Net, node: Node) -> bool:
     minuend = known[0][0]
     if any(other is not minuend for other, _ in known) or net.shape(minuend) != net.shape(node):
         return False
+    if minuend.meta["val"].dtype != node.meta["val"].dtype:
+        return False
     subtrahends = [minuend if item is None else item[1] for item in differences]
     least = net.call(aten.minimum.default, *subtrahends, before=node)
     net.replace(node, net.call(aten.sub.Tensor, minuend, least, before=node))
     return True
 
 
-def _difference(net: Net, node: object) -> tuple[Node, object] | None:
+def _difference(net: Net, node: object) -> tuple[Node, Node] | None:
     if not is_call(node, aten.sub.Tensor) or len(node.users) > 1 or net.arguments(node)["alpha"] != 1:
         return None
-    return net.input(node), node.args[1]
+    subtrahend = node.args[1]
+    return (net.input(node), subtrahend) if isinstance(subtrahend, Node) else None
 
 
 def _is_zeros(node: object) -> bool:
@@ -53,8 +56,10 @@ def min_over_rolls(net: Net, node: Node) -> bool:
         return False
     source = sources.pop()
     shifts = _shifts(net, source, leaves)
-    if shifts is None or any(_progression(steps) is None for steps in shifts.values()):
+    if shifts is None or not all(map(_is_progression, shifts.values())):
         return False
+    if sum((len(steps) - 1).bit_length() for steps in shifts.values()) >= len(leaves) - 1:
+        return False  # two short axes: there is nothing to gain
     parts = [_doubled(net, source, axis, steps, node) for axis, steps in sorted(shifts.items())]
     result = parts[0]
     for part in parts[1:]:
@@ -73,7 +78,7 @@ def _leaves(node: Node) -> list[Node]:
 
 
 def _shifts(net: Net, source: Node, leaves: list[Node]) -> dict[int, list[int]] | None:
-    """Rolls by axis, the zero roll in each; None if a leaf rolls two axes at once or the map itself is missing."""
+    """Rolls by axis, the zero roll in each; None if a leaf rolls two or the batch, or the map is missing."""
     shifts: dict[int, list[int]] = {}
     for leaf in leaves:
         if leaf is source:
@@ -82,13 +87,15 @@ def _shifts(net: Net, source: Node, leaves: list[Node]) -> dict[int, list[int]] 
         if len(named["dims"]) != 1:
             return None
         axis = named["dims"][0] % len(net.shape(source))
+        if net.shape(source)[axis] == -1:  # along the batch
+            return None
         shifts.setdefault(axis, [0]).append(named["shifts"][0] % net.shape(source)[axis])
     return {axis: sorted(set(steps)) for axis, steps in shifts.items()} if source in leaves else None
 
 
-def _progression(steps: list[int]) -> int | None:
-    """K of 0, K, 2K, ..; None for any other list."""
-    return steps[1] if steps == [i * steps[1] for i in range(len(steps))] else None
+def _is_progression(steps: list[int]) -> bool:
+    """0, K, 2K, .."""
+    return len(steps) > 1 and steps == [i * steps[1] for i in range(len(steps))]
 
 
 def _doubled(net: Net, source: Node, axis: int, steps: list[int], before: Node) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 from torch.fx import Node
@@ -15,6 +16,8 @@ def plain_max_pool(net: Net, node: Node) -> bool:
     Neither ONNX exporter knows the adaptive operator for sizes that do not divide.
     """
     if not is_call(node, aten.adaptive_max_pool2d.default) or any(u.args[1] != 0 for u in node.users):
+        return False
+    if len(net.shape(net.input(node))) != 4:
         return False
     source, sizes = net.input(node), net.arguments(node)["output_size"]
     found = [_plain_window(size, out) for size, out in zip(net.shape(source)[2:], sizes, strict=True)]
@@ -66,8 +69,10 @@ def mean_into_depthwise(net: Net, node: Node) -> bool:
     kernel, shape = net.kernel(source), net.shape(net.input(source))
     if kernel.weight.shape[1] != 1 or kernel.stride != (1, 1) or -1 in shape[2:]:
         return False
+    if math.prod(shape[2:]) > math.prod(kernel.size) * math.prod(net.shape(source)[2:]):
+        return False  # few taps far apart: the convolution reads less than the whole map
     summed = net.convolve(net.input(source), kernel.mean_weights(*shape[2:]), before=node)
-    if net.shape(node) != net.shape(summed):  # the mean dropped the pixel axes
+    if len(net.shape(node)) == 2:  # the mean dropped the pixel axes
         summed = net.call(aten.flatten.using_ints, summed, 1, before=node)
     net.replace(node, summed)
     return True
@@ -75,5 +80,6 @@ def mean_into_depthwise(net: Net, node: Node) -> bool:
 
 def _is_global_mean(net: Net, node: Node) -> bool:
     if is_call(node, aten.mean.dim):
-        return len(net.shape(net.input(node))) == 4 and {d % 4 for d in net.arguments(node)["dim"]} == {2, 3}
+        named, rank = net.arguments(node), len(net.shape(net.input(node)))
+        return rank == 4 and named["dtype"] is None and {axis % 4 for axis in named["dim"] or ()} == {2, 3}
     return is_call(node, aten.adaptive_avg_pool2d.default) and tuple(net.arguments(node)["output_size"]) == (1, 1)

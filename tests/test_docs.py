@@ -1,0 +1,335 @@
+"""The documents do what they say: their commands run, their links lead somewhere, and no verb or file is missing.
+
+How a document is written so that it can be tested is in CONTRIBUTING.md, "Documents".
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from edgevit.cli import app
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "export_recipes").glob("*.md")])
+IDS = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+COMMAND_S = 300
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and what the comments right above it ask for."""
+
+    language: str
+    text: str
+    line: int
+    not_run: str | None = None
+    exits: tuple[int, ...] = (0,)
+    extra: str = ""  # option for sweep and profile
+    output: str = ""  # "checked" or "exact"
+
+    @property
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """(command, the lines shown as its output). A backslash at the end continues a command."""
+        found: list[tuple[str, list[str]]] = []
+        continued = False
+        for line in self.text.splitlines():
+            if continued:
+                found[-1] = (found[-1][0] + "\n" + line, [])
+            elif line.startswith("$ "):
+                found.append((line.removeprefix("$ "), []))
+            else:
+                assert found, f"line {self.line}: output before any command"
+                found[-1][1].append(line)
+            continued = (continued or line.startswith("$ ")) and line.endswith("\\")
+        return found
+
+
+COMMENT = re.compile(r"<!-- (.+) -->")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for match in FENCE.finditer(text):
+        above = text[: match.start()].splitlines()
+        options: dict[str, Any] = {}
+        while above and (comment := COMMENT.fullmatch(above[-1].strip())):
+            options |= directive(comment[1])
+            above.pop()
+        yield Block(match[1], match[2], text[: match.start()].count("\n") + 1, **options)
+
+
+def directive(comment: str) -> dict[str, Any]:
+    """What a comment asks for; {} for one that is no directive. A directive that is nearly right is refused."""
+    if reason := re.fullmatch(r"not run: (\S.*)", comment):
+        return {"not_run": reason[1]}
+    if codes := re.fullmatch(r"exit (\d)(?: or (\d))?", comment):
+        return {"exits": tuple(int(code) for code in codes.groups() if code)}
+    if option := re.fullmatch(r"run with (--\S+)", comment):
+        return {"extra": option[1]}
+    if output := re.fullmatch(r"output (checked|exact)", comment):
+        return {"output": output[1]}
+    assert not re.match(r"not[ -]run|exit|run|output", comment), f"no such directive: {comment}"
+    return {}
+
+
+def read(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+# Commands
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_document_runs(document, tmp_path):
+    for block in blocks(read(document)):
+        if block.not_run is None and block.language == "python":
+            execute([sys.executable, "-c", block.text], tmp_path, (0,), f"{document.name}:{block.line}")
+        if block.not_run is None and block.language == "console":
+            run_console(block, tmp_path, document.name)
+
+
+def run_console(block: Block, folder: Path, document: str) -> None:
+    commands = block.commands
+    for number, (command, shown) in enumerate(commands):
+        where = f"{document}:{block.line}: $ {command}"
+        program, *rest = shlex.split(command, comments=True)
+        assert program in ("edgevit", "make"), f"{where}\nis not run by this test: say `<!-- not run: reason -->`"
+        last = number == len(commands) - 1
+        if program == "make":
+            execute(["make", "--dry-run", "-C", str(ROOT), *rest], folder, (0,), where)
+            continue
+        extra = f" {block.extra}" if block.extra and rest[0] in ("sweep", "profile") else ""
+        printed = execute(["bash", "-c", command + extra], folder, block.exits if last else (0,), where)
+        if block.output:
+            assert_shown(shown, printed, where, skeleton if block.output == "checked" else spaced)
+
+
+def execute(command: list[str], folder: Path, exits: tuple[int, ...], where: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
+                          timeout=COMMAND_S, check=False)  # fmt: skip
+    assert done.returncode in exits, (
+        f"{where}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    )
+    return done.stdout
+
+
+def assert_shown(shown: list[str], printed: str, where: str, reduce: Callable[[str], str]) -> None:
+    """Every line shown was printed, in this order, as far as `reduce` leaves it. `...` stands for any lines."""
+    rest = iter([reduce(line) for line in printed.splitlines()])
+    for line in shown:
+        if line.strip() and line.strip() != "...":
+            assert reduce(line) in rest, f"{where}\ndid not print, or not in this order: {line}\n{printed}"
+
+
+def spaced(line: str) -> str:
+    """A line without the widths of its columns."""
+    return re.sub(r"\s+", " ", re.sub(r"─+", "─", line)).strip()
+
+
+def skeleton(line: str) -> str:
+    """A line without its numbers, too: what is measured differs from run to run."""
+    return spaced(re.sub(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", "#", line))
+
+
+# Links
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def anchors(document: Path) -> set[str]:
+    text = FENCE.sub("", read(document))
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_links_lead_somewhere(document):
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", read(document)))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        assert ROOT in target.parents, f"{link} leads out of the repository"
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_files_named_in_the_text_exist(document):
+    """`edgevit/statistics.py` in backticks is a promise too. What stands for any name is in capitals or has a star."""
+    for name in re.findall(r"`((?:edgevit|runtime|export_recipes|latency_db|benchmarks|docs|tests|\.ci)/[^`\s]*)`",
+                           FENCE.sub("", read(document))):  # fmt: skip
+        if not re.search(r"[*{]|[A-Z]{3}", name.removesuffix("README.md")):
+            assert (ROOT / name).exists(), name
+
+
+# The command line
+
+
+def verbs() -> dict[str, Any]:
+    """`db export` -> its command, for every verb there is."""
+    found, todo = {}, [("", typer.main.get_command(app))]
+    while todo:
+        name, command = todo.pop()
+        inner = getattr(command, "commands", {})
+        todo += [(f"{name} {verb}".strip(), item) for verb, item in inner.items()]
+        if not inner:
+            found[name] = command
+    return dict(sorted(found.items()))
+
+
+VERBS = verbs()
+
+
+def test_the_verbs_are_found():
+    assert {"fold", "choose", "db export"} <= set(VERBS)
+    assert "--max-latency" in options("choose")
+
+
+def options(verb: str) -> set[str]:
+    return {name for parameter in VERBS[verb].params for name in parameter.opts if name.startswith("-")} | {
+        "-h",
+        "--help",
+    }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_in_a_document(verb):
+    said = re.compile(rf"\bedgevit {verb}\b")
+    assert any(said.search(read(document)) for document in DOCUMENTS), (
+        f"`edgevit {verb}` is nowhere in README.md or docs/"
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_has_a_help_text(verb):
+    command = VERBS[verb]
+    assert command.help and inspect.cleandoc(command.help)[0].isupper()
+    bare = [parameter.name for parameter in command.params if not (parameter.help or "").strip()]
+    assert not bare
+
+
+def commands_named(document: Path) -> Iterator[str]:
+    """Every command line of edgevit in a document, whether it is run or not, and those in backticks."""
+    text = read(document)
+    for block in blocks(text):
+        if block.language == "console":
+            yield from (command for command, _ in block.commands if command.startswith("edgevit "))
+    yield from re.findall(r"`(edgevit [a-z][^`]*)`", FENCE.sub("", text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_commands_named_exist_with_their_options(document):
+    for command in commands_named(document):
+        words = shlex.split(command.replace("...", ""), comments=True)[1:]
+        verb = " ".join(words[:2]) if words[0] == "db" else words[0]
+        if verb == "db" or verb.startswith("-"):
+            continue
+        assert verb in VERBS, command
+        flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert flags <= options(verb), command
+
+
+# The tree of CONTRIBUTING.md
+
+
+def tree() -> dict[str, str]:
+    """Path -> description, of the tree drawn in CONTRIBUTING.md."""
+    [drawn] = [block.text for block in blocks(read(ROOT / "CONTRIBUTING.md")) if block.language == "text"]
+    found, above = {}, list[str]()
+    for line in drawn.splitlines():
+        name, _, says = line.strip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        above = [*above[:depth], name]
+        found["".join(above)] = says.strip()
+    return found
+
+
+def test_every_file_of_the_tree_exists():
+    for name in tree():
+        assert (ROOT / name).is_dir() if name.endswith("/") else (ROOT / name).is_file(), name
+
+
+def test_the_tree_leaves_no_module_out():
+    """Of every folder whose content the tree shows, it shows all modules and all folders with modules."""
+    drawn = tree()
+    opened = {name for name in drawn if name.endswith("/") and any(n.startswith(name) and n != name for n in drawn)}
+    missing = []
+    for folder in sorted(opened - {"tests/"}):
+        for path in (ROOT / folder).iterdir():
+            name = folder + path.name + "/" * path.is_dir()
+            module = path.suffix == ".py" and not path.name.startswith("__")
+            if name not in drawn and (module or any(path.glob("__init__.py"))):
+                missing.append(name)
+    assert not missing, "add them to the tree in CONTRIBUTING.md"
+
+
+# This file can fail
+
+SAMPLE = """
+<!-- exit 0 or 3 -->
+<!-- output checked -->
+```console
+$ edgevit choose \\
+    --max-latency 25ms
+ a  1.25 ms
+$ edgevit models
+```
+<!-- a remark -->
+```python
+print()
+```
+<!-- not run: it would take a phone -->
+```console
+$ adb devices
+```
+"""
+
+
+def test_blocks_are_read():
+    first, second, third = blocks(SAMPLE)
+    assert first.commands == [("edgevit choose \\\n    --max-latency 25ms", [" a  1.25 ms"]), ("edgevit models", [])]
+    assert (first.exits, first.output, first.line) == ((0, 3), "checked", 4)
+    assert (second.language, second.exits, second.not_run) == ("python", (0,), None)
+    assert third.not_run == "it would take a phone"
+
+
+@pytest.mark.parametrize("comment", ["not run", "not-run: why", "exit three", "run quick", "output check"])
+def test_a_misspelt_directive_is_refused(comment):
+    with pytest.raises(AssertionError, match="no such directive"):
+        directive(comment)
+
+
+@pytest.mark.parametrize(
+    "command", ["edgevit models no_such_option --bogus", "rm -rf x", "make no-such-target", "edgevit choose --device x"]
+)
+def test_a_command_that_fails_is_noticed(command, tmp_path):
+    with pytest.raises(AssertionError):
+        run_console(Block("console", f"$ {command}\n", 1), tmp_path, "a document")
+
+
+def test_output_that_is_not_printed_is_noticed():
+    printed = " a   1.5 ms\n ────────\n b   3e-07\n"
+    assert_shown([" a 22.75 ms", "...", " ───", " b 1"], printed, "", skeleton)
+    assert_shown(["a 1.5 ms", "b 3e-07"], printed, "", spaced)
+    for wrong in ([" c 1"], [" b 1", " a 1"], [" a 1 s"]):
+        with pytest.raises(AssertionError):
+            assert_shown(wrong, printed, "", skeleton)
+    with pytest.raises(AssertionError):
+        assert_shown(["a 1.6 ms"], printed, "", spaced)
