@@ -49,7 +49,9 @@ def _at_least_two(tensor: Tensor) -> Tensor:
 
 
 def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
-    shapes = tuple({0: torch.export.Dim.AUTO} if item.dim() else {} for item in inputs) if open_batch else None
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in inputs:  # by tensor and not by position, which torch reads otherwise in forward(self, *inputs)
+        shapes[item] = {0: torch.export.Dim.AUTO} if item.dim() and open_batch else {}
     try:
         with torch.no_grad():  # else a no_grad() inside the model becomes a graph in the graph
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
