@@ -118,6 +118,8 @@ def _quiet() -> Iterator[None]:
         # Its progress goes to standard output, whatever `verbose` is; copying its own tree specs, it warns of itself.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            # Every input's first dimension is called "batch", and torch warns that only one name is kept for them.
+            warnings.filterwarnings("ignore", message=r"# The axis name: batch will not be used", category=UserWarning)
             yield
     finally:
         registration.removeFilter(_is_worth_saying)
