@@ -122,17 +122,20 @@ def test_profile_keeps_a_row(here):
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
     assert (row["status"], row["provenance"], row["threads"], row["processes"]) == ("ok", "measured", 1, 2)
     assert row["p90_upper_ns"] >= row["p90_ns"] > 0
-    shown = json.loads(edgevit("db", "show", "--db", "x.db", "--json", folder=here).stdout)["measurements"]
+    show = ("db", "show", "--device", "local", "--db", "x.db", "--json")
+    shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
     assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
-    assert (
-        json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["tables"]["measurement"] == 1
-    )
+    devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
+    assert [item["measurements"] for item in devices if item["name"] == "local"] == [1]
 
 
 def test_rows_travel(here, tmp_path):
     assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
-    assert "1 added, 0 known" in edgevit("db", "import", "rows.jsonl", "--db", "y.db", folder=tmp_path).stdout
-    assert "0 added, 1 known" in edgevit("db", "import", "rows.jsonl", "--db", "y.db", folder=tmp_path).stdout
+    rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
+    shipped = rows - 1  # every database has those already
+    take = ("db", "import", "rows.jsonl", "--db", "y.db")
+    assert f"1 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
+    assert f"0 added, {rows} known" in edgevit(*take, folder=tmp_path).stdout
     (tmp_path / "bad.jsonl").write_text('{"p50_ns": NaN}\n')
     done = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
     assert done.returncode == 1 and "refused: bad.jsonl, line 1" in done.stdout
@@ -149,6 +152,13 @@ def test_choose_picks_misses_and_refuses(here):
     refused(2, "choose", "--max-latency", "ten", "--db", "x.db", folder=here)
     refused(2, "choose", "--max-latency", "5ms", "--percentile", "95", "--db", "x.db", folder=here)
     assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
+
+
+def test_choose_answers_from_shipped_rows(tmp_path):
+    device = "x86_64-linux-amd-epyc-2c"
+    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
+    picked = json.loads(done.stdout)["picked"]
+    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_ti", "measured")
 
 
 def test_sweep_does_only_what_is_missing(here):

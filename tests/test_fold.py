@@ -181,7 +181,7 @@ def test_norms_and_scales_stay_where_the_layer_cannot_take_them(
     ("model", "why"),
     [
         (chain(norm(4), conv(4, 6, 3, padding=1)), "pads"),
-        (chain(nn.ReLU(), norm(4), nn.ReLU()), "not linear"),
+        (chain(nn.ReLU(), norm(4), nn.ReLU()), "cannot take it"),
         (chain(conv(4, 4), norm(4, track_running_stats=False)), "statistics from the batch"),
         (Toy(lambda net, x: (net.n(y := net.c(x)), y.relu()), c=conv(4, 6), n=norm(6)), "2 readers"),
         (Toy(lambda net, x: net.n(net.c(net.c(x).relu())), c=conv(4, 4), n=norm(4)), "another call"),
@@ -254,6 +254,19 @@ def test_linear_layers_in_sequence_merge_where_that_costs_no_more(
         case("a scaled shortcut", Toy(lambda net, x: net.c(x) + x * net.s, c=conv(4, 4), s=parameter(4, 1, 1)), X,
              conv2d=1, add=0, mul=0),
         case("RepVGG with a norm as third branch", repvgg(), X, conv2d=1, add=0, batch_norm=0),
+        case("a sum of three whose first two cost more as one", Toy(lambda net, x: net.a(x) + net.b(x) + net.n(x),
+             a=conv(4, 4, 3, padding=1, groups=2), b=conv(4, 4), n=norm(4)), X, conv2d=2, add=1, batch_norm=0),
+        case("branches of two maps", Toy(lambda net, x: (net.a(x) + net.b(y := x.relu())) + (net.c(x) + y),
+             a=conv(4, 4), b=conv(4, 4), c=conv(4, 4)), X, conv2d=2, add=1),
+        case("the map twice", Toy(lambda net, x: net.a(x) + (x + x), a=conv(4, 4)), X, conv2d=1, add=0),
+        case("MobileOne", Toy(lambda net, x: sum(branch(x) for branch in net.all), all=nn.ModuleList([
+             *(chain(conv(4, 4, 3, padding=1, groups=4, bias=False), norm(4)) for _ in range(4)),
+             chain(conv(4, 4, groups=4, bias=False), norm(4)), norm(4)])), X, conv2d=1, add=0, batch_norm=0),
+        case("the map and a number", Toy(lambda net, x: net.a(x) + (x + 1.5), a=conv(4, 4)), X, conv2d=1, add=0),
+        case("a partial sum read elsewhere", Toy(lambda net, x: ((y := net.a(x) + x.relu()) + net.b(x), y),
+             a=conv(4, 4), b=conv(4, 4)), X, conv2d=2, add=2),
+        case("a partial sum doubled", Toy(lambda net, x: torch.add(net.c(x), net.a(x) + x.relu(), alpha=2),
+             a=conv(4, 4), c=conv(4, 4)), X, conv2d=2, add=2),
         case("groups that nest", two_branches(conv(4, 4, 3, padding=1, groups=2), conv(4, 4, groups=4)), X, conv2d=1),
         case("both convolutions read elsewhere", Toy(lambda net, x: ((y := net.a(x)) + (z := net.b(x)), y, z),
              a=conv(4, 4), b=conv(4, 4)), X, conv2d=2, add=1),
@@ -883,6 +896,81 @@ def test_every_weight_has_the_memory_format_asked_for(memory_format: torch.memor
 def test_views_survive_channels_last() -> None:
     model = ready(Toy(lambda net, x: net.b(net.a(x).relu()).view(x.shape[0], 6, -1), a=conv(4, 6, 3), b=conv(6, 6, 3)))
     assert_same(model, fold(model, (X,), memory_format=torch.channels_last), (X,))
+
+
+# ---- blocks of well-known networks -------------------------------------------------------------------------------
+
+
+def resnet(net: Any, x: Tensor) -> Tensor:
+    out = net.second(F.relu(net.first(x), inplace=True))
+    out += net.down(x)
+    return F.relu(out, inplace=True)
+
+
+def squeeze_excite(net: Any, x: Tensor) -> Tensor:
+    y = net.depthwise(x)
+    weights = F.adaptive_avg_pool2d(y, 1)
+    weights = F.hardsigmoid(net.up(F.relu(net.down(weights), inplace=True)), inplace=True)
+    return net.point(F.hardswish(y * weights, inplace=True)) + x
+
+
+def shuffle(net: Any, x: Tensor) -> Tensor:
+    kept, changed = x.chunk(2, 1)
+    out = torch.cat([kept, net.branch(changed)], 1)
+    batch, channels, height, width = out.shape
+    out = out.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous()
+    return out.view(batch, channels, height, width)
+
+
+def convnext(net: Any, x: Tensor) -> Tensor:
+    y = net.depthwise(x).permute(0, 2, 3, 1)
+    y = net.scale * net.down(F.gelu(net.up(net.norm(y))))
+    return x + y.permute(0, 3, 1, 2)
+
+
+def vit(net: Any, x: Tensor) -> Tensor:
+    tokens = net.patch(x).flatten(2).transpose(1, 2)
+    tokens = torch.cat([net.token.expand(x.shape[0], -1, -1), tokens], 1) + net.position
+    return net.head(net.encoder(tokens)[:, 0])
+
+
+def plain_head(net: Any, x: Tensor) -> Tensor:
+    y = net.norm(net.conv(x))
+    return net.head(y.view(y.size(0), -1))
+
+
+def bottleneck(inputs: int, outputs: int, **options: Any) -> nn.Module:
+    return chain(conv(inputs, outputs, 3, padding=1, bias=False, **options), norm(outputs))
+
+
+STRANGERS: dict[str, tuple[nn.Module, int]] = {
+    "resnet": (Toy(resnet, first=bottleneck(4, 6, stride=2), second=bottleneck(6, 6),
+                   down=chain(conv(4, 6, stride=2, bias=False), norm(6))), 0),
+    "mobilenet v3": (Toy(squeeze_excite, depthwise=chain(bottleneck(4, 4, groups=4), nn.Hardswish(inplace=True)),
+                         down=conv(4, 2), up=conv(2, 4), point=chain(conv(4, 4, bias=False), norm(4))), 0),
+    "shufflenet": (Toy(shuffle, branch=chain(bottleneck(2, 2), nn.ReLU(inplace=True), bottleneck(2, 2, groups=2),
+                                             conv(2, 2), norm(2), nn.ReLU(inplace=True))), 0),
+    "densenet": (Toy(lambda net, x: net.end(torch.cat([x, net.layer(x)], 1)),
+                     layer=chain(norm(4), nn.ReLU(inplace=True), bottleneck(4, 6), nn.ReLU(inplace=True), conv(6, 3)),
+                     end=chain(norm(7), nn.ReLU(inplace=True), conv(7, 4, bias=False), nn.AvgPool2d(2))), 2),
+    "convnext": (Toy(convnext, depthwise=conv(4, 4, 7, padding=3, groups=4), norm=nn.LayerNorm(4), up=nn.Linear(4, 8),
+                     down=nn.Linear(8, 4), scale=parameter(4)), 0),
+    "vit": (Toy(vit, patch=conv(4, 8, 2, stride=2), token=parameter(1, 1, 8), position=parameter(1, 17, 8),
+                encoder=nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
+                head=nn.Linear(8, 3)), 0),
+    "vgg": (Toy(plain_head, conv=conv(4, 4, 3), norm=norm(4), head=nn.Linear(144, 3)), 0),
+    "unet": (Toy(lambda net, x: net.end(torch.cat([y := net.a(x), net.up(net.b(F.max_pool2d(y, 2)))], 1)),
+                 a=bottleneck(4, 4), b=bottleneck(4, 6), up=nn.ConvTranspose2d(6, 4, 2, stride=2), end=conv(8, 1)), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_blocks_of_well_known_networks(name: str) -> None:
+    model, norms_that_stay = STRANGERS[name]
+    folded = fold_and_compare(model, image(2, 4, 8, 8))
+    assert operators(folded)["batch_norm"] == len(folded.report.left) == norms_that_stay
+    assert_no_foldable_norm(folded)
+    assert "relu_" not in operators(folded)
 
 
 # ---- random networks ---------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch.fx import Node
 
 from edgevit.fold.graph import CONVOLUTION, Net, aten, is_call
@@ -24,16 +26,29 @@ def compose(net: Net, node: Node) -> bool:
 
 
 def merge_parallel(net: Net, node: Node) -> bool:
-    """A convolution plus another of the same map, or plus the map itself, scaled and shifted or not, is one."""
-    if not is_call(node, aten.add.Tensor) or len(node.all_input_nodes) != 2 or net.arguments(node)["alpha"] != 1:
-        return False
-    a, b = node.all_input_nodes
-    return _absorb(net, node, a, b) or _absorb(net, node, b, a)
+    """In a sum, a convolution plus another of the same map, or plus the map itself (scaled, shifted or not), is one."""
+    summands = list(_summands(net, node))
+    return any(
+        _absorb(net, branch, other, place)
+        for branch, _ in summands
+        for other, place in summands
+        if other is not branch and _is_branch(net, branch)
+    )
 
 
-def _absorb(net: Net, node: Node, branch: Node, other: Node) -> bool:
-    """Let `branch` compute `node` = branch + other, if it is a convolution and one can."""
-    if not _is_branch(net, branch) or (kernel := _as_kernel(net, other, net.input(branch))) is None:
+def _summands(net: Net, node: object) -> Iterator[tuple[Node, Node]]:
+    """What a sum of sums adds up, each with the node that adds it. A partial sum that others read is a summand."""
+    if not is_call(node, aten.add.Tensor) or net.arguments(node)["alpha"] != 1:
+        return
+    operands = [item for item in node.args if isinstance(item, Node)]
+    for item in operands if len(operands) == 2 else ():  # a number is a shift: see affine.py
+        inner = list(_summands(net, item)) if len(item.users) == 1 else []
+        yield from inner or [(item, node)]
+
+
+def _absorb(net: Net, branch: Node, other: Node, place: Node) -> bool:
+    """Let the convolution `branch` compute branch + other, if one can, and leave `other` out of the sum `place`."""
+    if (kernel := _as_kernel(net, other, net.input(branch))) is None:
         return False
     own = net.kernel(branch)
     try:
@@ -43,7 +58,8 @@ def _absorb(net: Net, node: Node, branch: Node, other: Node) -> bool:
     if merged.macs_per_pixel > own.macs_per_pixel + kernel.macs_per_pixel:
         return False
     net.set_kernel(branch, merged)
-    net.replace(node, branch)
+    first, second = place.args[:2]
+    net.replace(place, second if first is other else first)  # type: ignore[arg-type]
     return True
 
 
