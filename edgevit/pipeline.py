@@ -118,7 +118,7 @@ def _verify(
     if not all(check.passed for check in checks):
         return judge(Reply("ok", engine=recipe.RECIPE.engine), checks, references.samples), Reply("failed")
     found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
-    recipe.annotate(payload, metadata(subject, order, target, found))
+    recipe.annotate(payload, metadata(subject, model, references, order, target, found))
     shipped = _alone(payload)
     try:
         reply, last = verify_payload(target, shipped, references, order.precision)
@@ -138,9 +138,22 @@ def _alone(payload: Path) -> Path:
     return folder / payload.name
 
 
-def metadata(subject: Subject, order: Order, target: str, parity: str) -> dict[str, str]:
-    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`."""
+def metadata(
+    subject: Subject, model: nn.Module, references: References, order: Order, target: str, parity: str
+) -> dict[str, str]:
+    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
+
+    `names` and `stride` are there where they can be told: class numbers of a classifier, and how many input pixels a
+    side of the smallest feature map's pixel spans.
+    """
     card, shape = subject.card, subject.inputs[0].shape
+    logits = references.trained[0]
+    classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
+    side = model.smallest_side if isinstance(model, Folded) else None
+    told = {
+        "names": str({number: f"class{number}" for number in range(classes)}) if classes else "",
+        "stride": str(round(shape[-1] / side)) if side else "",
+    }
     known = {
         "description": f"{subject.name} for {target}, {order.precision}",
         "author": card.source if card else "unknown",
@@ -157,7 +170,7 @@ def metadata(subject: Subject, order: Order, target: str, parity: str) -> dict[s
         "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
         "edgevit.parity": parity,
     }
-    return known
+    return known | {key: value for key, value in told.items() if value}
 
 
 def _draft(

@@ -108,7 +108,8 @@ def _is_current(artifact: Artifact, request: Request) -> bool:
         return _subject(request).source == artifact.source
     wanted = request.input_size or card.inputs[0].shape[-2:]
     same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
-    return same_source and artifact.inputs[0].shape[-2:] == wanted
+    shape = artifact.inputs[0].shape
+    return same_source and shape[0] == 1 and shape[-2:] == wanted
 
 
 def _export(request: Request) -> Artifact:

@@ -1066,7 +1066,7 @@ def assert_no_foldable_norm(folded: Folded) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_random_networks(data: st.DataObject) -> None:
     network = RandomNetwork(data.draw).to_empty(device="cpu")
     for tensor in network.parameters():
@@ -1082,7 +1082,7 @@ def test_random_networks(data: st.DataObject) -> None:
 
 # ---- the zoo -----------------------------------------------------------------------------------------------------
 
-SMALL = ("mobilevig_ti", "mobilevig_s", "vanillanet_5")
+SMALL = ("mobilevig_ti", "vanillanet_5")
 # What the official code's own merging leaves [MODELS.md]. Ours goes further: biases move on, the last layer is a sum.
 OFFICIALLY_FOLDED = {
     "vanillanet_5": (15.523e6, 5.161e9), "vanillanet_6": (32.509e6, 5.993e9), "vanillanet_7": (32.798e6, 6.894e9),
