@@ -226,7 +226,7 @@ class Net:
         self.graph.eliminate_dead_code()
         module = GraphModule(self.module, self.graph)  # takes over what the graph refers to, and nothing else
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() or tensor.is_complex():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
                 # Through a contiguous copy first: a 1x1 kernel satisfies both layouts and would keep odd strides.
                 tensor.data = tensor.detach().to(self._dtypes[name]).clone(memory_format=torch.contiguous_format)

@@ -171,8 +171,8 @@ def _shrink(x: Tensor) -> Tensor:
 
 def _complex(parts: Tensor, like: Tensor) -> Tensor:
     """(2, ...) -> complex (...), in the precision of the complex `like`."""
-    real, imaginary = parts.to(like.dtype.to_real())
-    return torch.complex(real, imaginary)
+    parts = parts.to(like.dtype.to_real())
+    return torch.complex(parts[0], parts[1])
 
 
 def _layer_norm(channels: int) -> nn.GroupNorm:

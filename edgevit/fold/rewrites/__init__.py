@@ -15,11 +15,13 @@ from torch.fx import Node
 from edgevit.fold.graph import Net
 from edgevit.fold.rewrites.affine import affine_into_next, affine_into_previous
 from edgevit.fold.rewrites.bias import bias_downstream
-from edgevit.fold.rewrites.concat import difference_into_weights
+from edgevit.fold.rewrites.complex import complex_region
+from edgevit.fold.rewrites.concat import compose_through_concat, difference_into_weights
 from edgevit.fold.rewrites.constants import constant_expression
 from edgevit.fold.rewrites.differences import max_of_differences, min_over_rolls
 from edgevit.fold.rewrites.identity import drop_identity
 from edgevit.fold.rewrites.linear import compose, merge_parallel
+from edgevit.fold.rewrites.norms import norm_affine_into_next
 from edgevit.fold.rewrites.order import reshape_downstream
 from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
 
@@ -35,10 +37,13 @@ class Rewrite:
 REWRITES = (
     Rewrite("identities dropped", drop_identity),
     Rewrite("constant expressions computed", constant_expression),
+    Rewrite("Fourier transforms and complex numbers in real ones", complex_region),
     Rewrite("arithmetic ahead of reshapes", reshape_downstream),
     Rewrite("norms and scales into the layer before", affine_into_previous),
     Rewrite("norms and scales into the layer after", affine_into_next),
+    Rewrite("scales and shifts of token and group norms into the layer after", norm_affine_into_next),
     Rewrite("linear layers in sequence merged", compose),
+    Rewrite("linear layers through a concatenation merged", compose_through_concat),
     Rewrite("parallel branches summed", merge_parallel),
     Rewrite("adaptive max-pools made plain", plain_max_pool),
     Rewrite("ReLUs after their max-pool", max_pool_before_relu),
