@@ -36,7 +36,8 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
     Takes an fx.GraphModule as well. With model and inputs on the meta device nothing is computed, only counted.
     Counted: convolutions (grouped, transposed), matrix products, and attention in each of its fused forms as QK^T and
-    AV; a complex product as four. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on these inputs.
+    AV; a complex product as four. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on
+    these inputs.
     """
     counter = _Counter(model)
     with torch.no_grad(), _evaluating(model), _plain_attention(), counter:

@@ -1,4 +1,4 @@
-"""AFFNet (Huang et al., arXiv 2307.14008): inverted residuals and filters learned in the frequency domain. Training form.
+"""AFFNet (Huang et al., arXiv 2307.14008): inverted residuals and filters of the frequencies. Training form.
 
 An adaptive frequency filter multiplies a map's spectrum by a mask that a small network computes from that spectrum: a
 circular convolution over the whole map with kernels that depend on the input, at the price of two Fourier transforms.
@@ -88,11 +88,12 @@ class FrequencyFilter(nn.Module):
         mask = _per_part(functional.silu, self._layer(spectrum, self.w1, self.b1))
         mask = _per_part(_shrink, self._layer(mask, self.w2, self.b2))
         mixed = torch.fft.irfft2(spectrum * mask, s=(x.shape[2], x.shape[3]), norm="ortho")
-        return x + mixed.to(x.dtype)
+        out: Tensor = x + mixed.to(x.dtype)
+        return out
 
     def _layer(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Complex (N, C, H, F) -> (N, C, H, F)."""
-        blocks = z.unflatten(1, (FILTER_GROUPS, -1))  # (N, 8, C/8, H, F)
+        blocks = z.reshape(z.shape[0], FILTER_GROUPS, -1, *z.shape[2:])  # (N, 8, C/8, H, F)
         mixed = torch.einsum("nkihf,kio->nkohf", blocks, _complex(weight, z))
         return (mixed + _complex(bias, z)[..., None, None]).flatten(1, 2)
 

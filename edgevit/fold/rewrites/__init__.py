@@ -24,6 +24,7 @@ from edgevit.fold.rewrites.linear import compose, merge_parallel
 from edgevit.fold.rewrites.norms import norm_affine_into_next
 from edgevit.fold.rewrites.order import reshape_downstream
 from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
+from edgevit.fold.rewrites.shrink import plain_softshrink
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ REWRITES = (
     Rewrite("parallel branches summed", merge_parallel),
     Rewrite("adaptive max-pools made plain", plain_max_pool),
     Rewrite("ReLUs after their max-pool", max_pool_before_relu),
+    Rewrite("soft shrinkage as a difference", plain_softshrink),
     Rewrite("maxima of differences into one difference", max_of_differences),
     Rewrite("minima over rolls by doubling", min_over_rolls),
     Rewrite("differences into weights", difference_into_weights),

@@ -105,7 +105,8 @@ def _whole(what: Transform) -> Tensor:
         return _parts(torch.fft.rfft2(_units(height * width).reshape(-1, height, width), norm=what.norm)).flatten(1)
     parts = _units(2 * size[0] * size[1]).reshape(-1, 2, *size)
     spectrum = torch.complex(parts[:, 0], parts[:, 1])
-    return torch.fft.irfft2(spectrum, s=(height, width), norm=what.norm).flatten(1)
+    back: Tensor = torch.fft.irfft2(spectrum, s=(height, width), norm=what.norm)
+    return back.flatten(1)
 
 
 def _rows(what: Transform) -> Tensor:
@@ -113,7 +114,8 @@ def _rows(what: Transform) -> Tensor:
     if not what.inverse:
         return _parts(torch.fft.rfft(_units(what.width), norm=what.norm)).flatten(1)
     parts = _units(2 * what.frequencies).reshape(-1, 2, what.frequencies)
-    return torch.fft.irfft(torch.complex(parts[:, 0], parts[:, 1]), n=what.width, norm=what.norm)
+    back: Tensor = torch.fft.irfft(torch.complex(parts[:, 0], parts[:, 1]), n=what.width, norm=what.norm)
+    return back
 
 
 def _columns(what: Transform) -> Tensor:

@@ -19,22 +19,25 @@ def norm_affine_into_next(net: Net, node: Node) -> bool:
         return False
     named = net.arguments(node)
     scale, shift = net.constant(named["weight"]), net.constant(named["bias"])
-    if (scale, shift) == (None, None) or _computed(named["weight"], scale) or _computed(named["bias"], shift):
+    if scale is None or _is_computed(named["bias"], shift):  # torch has no norm with a shift alone
         return False
-    for item in readers:
-        kernel = net.kernel(item)
-        if shift is not None and kernel.padded:
-            return False
-    for item in readers:
-        kernel = net.kernel(item)
-        ones = kernel.weight.new_ones(kernel.channels_in)
-        net.set_kernel(item, kernel.after_affine(ones if scale is None else scale, shift))
-    constants = [item for item in (named["weight"], named["bias"]) if isinstance(item, Node)]
-    node.args, node.kwargs = (*node.args[:2], None, None, *node.args[4:]), {"eps": named["eps"]}
-    node.args = node.args[:4]
-    for constant in constants:
-        net.drop(constant)
+    kernels = [net.kernel(item) for item in readers]
+    if shift is not None and any(kernel.padded for kernel in kernels):
+        return False
+    for item, kernel in zip(readers, kernels, strict=True):
+        net.set_kernel(item, kernel.after_affine(scale, shift))
+    _strip(net, node)
     return True
+
+
+def _strip(net: Net, node: Node) -> None:
+    """Take scale and shift off a norm."""
+    named = net.arguments(node)
+    source, size = list(named.values())[:2]  # of groups, or of what is normalized
+    node.args, node.kwargs = (source, size, None, None, named["eps"]), {}
+    for constant in (named["weight"], named["bias"]):
+        if isinstance(constant, Node):
+            net.drop(constant)
 
 
 def _channel_axis(net: Net, node: Node) -> int | None:
@@ -51,5 +54,5 @@ def _takes(net: Net, reader: Node, node: Node, axis: int) -> bool:
     return alone and net.channel_axis(reader) == axis
 
 
-def _computed(value: object, constant: Tensor | None) -> bool:
+def _is_computed(value: object, constant: Tensor | None) -> bool:
     return value is not None and constant is None
