@@ -945,9 +945,7 @@ class RandomNetwork(nn.Module):
         shift, axis = draw(st.integers(1, 3)), draw(st.integers(1, 3))
         return lambda maps: torch.roll(maps[i], shift, axis)
 
-    def _draw_conv(
-        self, draw: st.DrawFn, like: Tensor, i: int, *, pointwise: bool
-    ) -> Callable[[list[Tensor]], Tensor]:
+    def _draw_conv(self, draw: st.DrawFn, like: Tensor, i: int, *, pointwise: bool) -> Callable[[list[Tensor]], Tensor]:
         channels, size = like.shape[1], 1 if pointwise else draw(st.integers(1, min(3, *like.shape[2:])))
         groups = draw(st.sampled_from([g for g in (1, 2, channels) if channels % g == 0]))
         outputs = groups * draw(st.integers(1, max(1, 8 // groups)))

@@ -168,7 +168,8 @@ class Net:
         if isinstance(old, Node):
             self._store(str(old.target), bias)
             return old
-        return self.add_constant(bias, before=node, place=place)
+        dtype = self.arguments(node)["weight"].meta["val"].dtype
+        return self.add_constant(bias, before=node, place=place, dtype=dtype)
 
     def add_constant(self, tensor: Tensor, *, before: Node, place: str = "", dtype: torch.dtype | None = None) -> Node:
         """A new constant ahead of `before`, as a parameter called `place` where that name is free.

@@ -25,6 +25,8 @@ def complex_region(net: Net, node: Node) -> bool:
     if read_transform(net, node) is None:
         return False
     region = Region(net, node)
+    if not all(item.target in _RULES for item in region.members):
+        return False
     readable = _read(region)
     if readable:
         for old, new in region.exits.items():
@@ -36,8 +38,7 @@ def complex_region(net: Net, node: Node) -> bool:
 def _read(region: Region) -> bool:
     """Find the real form of every member; False where one has none."""
     for node in [item for item in region.net.nodes() if item in region.members]:
-        rule = _RULES.get(node.target)
-        new = rule(region, node) if rule and region.fits(node) else None
+        new = _RULES[node.target](region, node) if region.fits(node) else None
         if new is None:
             return False
         (region.packed if is_complex(node) else region.exits)[node] = new

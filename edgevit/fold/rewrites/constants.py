@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -13,7 +13,7 @@ from edgevit.fold.graph import Net, is_call
 
 def constant_expression(net: Net, node: Node) -> bool:
     """A call that reads nothing but constants becomes one: a reshaped layer scale, a masked weight, one of a split."""
-    several = node.args[0] if is_call(node, operator.getitem) else None
+    several: Any = node.args[0] if is_call(node, operator.getitem) else None
     value = _value(net, several)[node.args[1]] if _is_known(net, several) else _value(net, node)
     if not isinstance(value, torch.Tensor):
         return False
@@ -21,7 +21,7 @@ def constant_expression(net: Net, node: Node) -> bool:
     return True
 
 
-def _is_known(net: Net, node: Any) -> TypeGuard[Node]:
+def _is_known(net: Net, node: Any) -> bool:
     """Whether a node calls something on constants alone, and gives the same each time."""
     if not isinstance(node, Node) or node.op != "call_function" or _is_random(node):
         return False

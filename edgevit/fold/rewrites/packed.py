@@ -103,7 +103,7 @@ class Region:
 
 
 def _connected(net: Net, start: Node) -> set[Node]:
-    """All complex tensors that calls join with `start`'s, and the calls that make real ones of them."""
+    """All complex tensors that calls join with `start`'s, and what makes real ones of them or gives them away."""
     found, waiting = {start}, [start]
     while waiting:
         node = waiting.pop()
@@ -111,7 +111,7 @@ def _connected(net: Net, start: Node) -> set[Node]:
         near += [item for item in node.all_input_nodes if is_complex(item)]
         near += [read[0]] if (read := same_of_both_parts(node)) else []
         near += [item for part in node.users for item in _rejoined(part)] if is_complex(node) else []
-        new = [item for item in near if item not in found and item.op != "output" and net.constant(item) is None]
+        new = [item for item in near if item not in found and net.constant(item) is None]
         found.update(new)
         waiting += new
     return found
