@@ -1,7 +1,7 @@
 """Filters as real products against DFT nodes, in ONNX Runtime on one thread, interleaved in one run, same weights.
 
-python benchmarks/affnet_fourier.py [MODEL...]   random weights. `one_product_up_to_N` is the folded form with maps up to
-N pixels transformed by one product and larger ones by two: the measurement behind fourier.ONE_PRODUCT_PIXELS.
+python benchmarks/affnet_fourier.py [MODEL...]   random weights. `one_product_up_to_N` is the folded form with maps of up
+to N pixels transformed by one product and larger ones by two: the measurement behind fourier.ONE_PRODUCT_PIXELS.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS = 80
 
 
 class RealLayers(affnet.FrequencyFilter):
-    """The filter with its complex layers in real einsums, as the official code has it: torch exports no complex ones."""
+    """The filter with its complex layers in real einsums, as in the official code: torch exports no complex ones."""
 
     def _layer(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         real, imaginary = (part.reshape(len(z), affnet.FILTER_GROUPS, -1, *z.shape[2:]) for part in (z.real, z.imag))
