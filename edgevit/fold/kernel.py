@@ -8,7 +8,9 @@ that computes exactly the function its name says, or raises ValueError where no 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +46,18 @@ def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
+
+
+def added(kernels: Sequence[Kernel]) -> Kernel:
+    """The sum of one or more kernels as one. ValueError where they do not meet on one grid."""
+    return functools.reduce(Kernel.add, kernels)
+
+
+def added_macs(kernels: Sequence[Kernel]) -> int:
+    """macs_per_pixel of added(kernels), known without computing it: the sum may not fit in memory."""
+    groups = math.gcd(*(kernel.groups for kernel in kernels))
+    size = [max(kernel.size[axis] for kernel in kernels) for axis in (0, 1)]
+    return kernels[0].channels_out * kernels[0].channels_in // groups * math.prod(size)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from torch.fx import Node
 
 from edgevit.fold.graph import Net
 from edgevit.fold.rewrites.affine import affine_into_next, affine_into_previous
+from edgevit.fold.rewrites.averages import affine_after_average
 from edgevit.fold.rewrites.bias import bias_downstream
+from edgevit.fold.rewrites.branches import merge_parallel
 from edgevit.fold.rewrites.concat import difference_into_weights
 from edgevit.fold.rewrites.constants import constant_expression
 from edgevit.fold.rewrites.differences import max_of_differences, min_over_rolls
 from edgevit.fold.rewrites.identity import drop_identity
-from edgevit.fold.rewrites.linear import compose, merge_parallel
+from edgevit.fold.rewrites.linear import compose
 from edgevit.fold.rewrites.order import reshape_downstream
 from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
 
@@ -38,6 +40,7 @@ REWRITES = (
     Rewrite("arithmetic ahead of reshapes", reshape_downstream),
     Rewrite("norms and scales into the layer before", affine_into_previous),
     Rewrite("norms and scales into the layer after", affine_into_next),
+    Rewrite("norms and scales after their average", affine_after_average),
     Rewrite("linear layers in sequence merged", compose),
     Rewrite("parallel branches summed", merge_parallel),
     Rewrite("adaptive max-pools made plain", plain_max_pool),
