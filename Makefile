@@ -41,12 +41,13 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Each of the two workers takes its share of the cores: tests/conftest.py.
+# Two workers, each with its share of the cores (tests/conftest.py). A file stays with one worker, so what it builds
+# for all its tests is built once.
 test: lint ## check everything that takes seconds
-	$(BIN)/pytest -m 'not slow' -n 2 --dist loadgroup
+	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: lint ## check everything, the tests that take minutes too
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(READY) ## run every benchmark; each prints one JSON object
 	@for file in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \

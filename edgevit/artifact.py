@@ -19,8 +19,9 @@ MANIFEST = "manifest.json"
 
 def folder_name(model: str, target: str, precision: str) -> str:
     """The folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
-    safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in model.replace(".py:", "-"))
-    return f"{safe.split('/')[-1].strip('-')}-{target}-{precision}"
+    short = model.split("/")[-1].replace(".py:", "-")
+    safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in short)
+    return f"{safe.strip('-.')}-{target}-{precision}"
 
 
 def seal(artifact: Artifact) -> Artifact:
@@ -51,7 +52,7 @@ def open_artifact(folder: Path) -> Artifact:
     path = folder / MANIFEST
     fix = "export it again: edgevit export MODEL --target T"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
         data = json.loads(text)["artifact"]
         artifact = from_data(Artifact, {**data, "folder": str(folder)})
         found = tree_sha256(folder)
@@ -70,7 +71,12 @@ def open_artifact(folder: Path) -> Artifact:
 
 
 def publish(artifact: Artifact, final: Path) -> Artifact:
-    """Give a finished folder its final name in one rename; an older artifact there is replaced whole."""
+    """Give a finished folder its final name in one rename; an older artifact there is replaced whole, or stays whole.
+
+    Raises ArtifactError where that is not possible, or where something that is no artifact has the name.
+    """
+    if final.exists() and not (final / MANIFEST).is_file():
+        raise ArtifactError("something else has the artifact's name", where=str(final), fix="move it, or -o FOLDER")
     old = final.with_name(f".{final.name}.old.{os.getpid()}")
     try:
         if final.exists():
@@ -78,6 +84,9 @@ def publish(artifact: Artifact, final: Path) -> Artifact:
         artifact.folder.rename(final)
     except OSError as error:
         raise ArtifactError("cannot write the artifact", where=str(final), why=str(error.strerror)) from error
+    finally:  # Ctrl-C too
+        if old.exists() and not final.exists():
+            old.rename(final)
     if old.exists():
-        shutil.rmtree(old)
+        old.unlink() if old.is_symlink() else shutil.rmtree(old)
     return dataclasses.replace(artifact, folder=final)

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +59,7 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
     name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
     clock = _Clock(order.on_stage)
     with _staging(order.out, name) as folder:
-        model = subject.module if order.unfolded else _fold(subject, clock)
+        model = subject.module if order.unfolded else _fold(subject, order.batch, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
@@ -89,15 +89,16 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
 def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
     """Verify an artifact again, against the model it was made from. Raises CheckpointError for other weights."""
     subject = reload_subject(artifact.source, artifact.inputs, weights)
-    folded = fold(subject.module, tuple(subject.example().values())) if artifact.folded else None
-    references = _references(subject, folded, artifact.inputs[0].shape[0], artifact.dynamic_batch)
+    batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
+    folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
+    references = _references(subject, folded, batch, artifact.dynamic_batch)
     reply, checks = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
     return judge(reply, checks, references.samples)
 
 
-def _fold(subject: Subject, clock: _Clock) -> Folded:
+def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
     with clock.stage("fold"):
-        return fold(subject.module, tuple(subject.example().values()))
+        return fold(subject.module, tuple(subject.example(batch).values()))
 
 
 def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool) -> References:
@@ -117,7 +118,7 @@ def _verify(
     if not all(check.passed for check in checks):
         return judge(Reply("ok", engine=recipe.RECIPE.engine), checks, references.samples), Reply("failed")
     found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
-    recipe.annotate(payload, metadata(subject, order, target, found))
+    recipe.annotate(payload, metadata(subject, model, references, order, target, found))
     shipped = _alone(payload)
     try:
         reply, last = verify_payload(target, shipped, references, order.precision)
@@ -127,16 +128,32 @@ def _verify(
 
 
 def _alone(payload: Path) -> Path:
-    """The payload hard-linked into a folder of its own, as it will lie once the stages are gone."""
+    """The payload linked into a folder of its own, as it will lie once the stages are gone."""
     folder = payload.parent / "shipped"
     folder.mkdir()
-    (folder / payload.name).hardlink_to(payload)
+    try:
+        (folder / payload.name).hardlink_to(payload)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(payload, folder / payload.name)
     return folder / payload.name
 
 
-def metadata(subject: Subject, order: Order, target: str, parity: str) -> dict[str, str]:
-    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`."""
+def metadata(
+    subject: Subject, model: nn.Module, references: References, order: Order, target: str, parity: str
+) -> dict[str, str]:
+    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
+
+    `names` and `stride` are there where they can be told: class numbers of a classifier, and how many input pixels a
+    side of the smallest feature map's pixel spans.
+    """
     card, shape = subject.card, subject.inputs[0].shape
+    logits = references.trained[0]
+    classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
+    side = model.smallest_side if isinstance(model, Folded) else None
+    told = {
+        "names": str({number: f"class{number}" for number in range(classes)}) if classes else "",
+        "stride": str(round(shape[-1] / side)) if side else "",
+    }
     known = {
         "description": f"{subject.name} for {target}, {order.precision}",
         "author": card.source if card else "unknown",
@@ -153,7 +170,7 @@ def metadata(subject: Subject, order: Order, target: str, parity: str) -> dict[s
         "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
         "edgevit.parity": parity,
     }
-    return known
+    return known | {key: value for key, value in told.items() if value}
 
 
 def _draft(
@@ -165,7 +182,7 @@ def _draft(
     folder: Path,
     payload: Path,
 ) -> Artifact:
-    counted = count(model, *subject.example().values())
+    counted = count(model, *subject.example(order.batch).values())  # a model may take no other batch
     return Artifact(
         folder=folder,
         model=subject.name,
@@ -181,7 +198,7 @@ def _draft(
         folded=not order.unfolded,
         fold_summary=model.report.summary if isinstance(model, Folded) else "not folded",
         params=counted.params,
-        macs=counted.macs,
+        macs=counted.macs // order.batch,
         source=subject.source,
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
@@ -211,7 +228,7 @@ def _stem(subject: Subject) -> str:
 @contextmanager
 def _staging(out: Path, name: str) -> Iterator[Path]:
     """A hidden folder in `out` that is gone at the end, unless it was renamed. Raises ArtifactError if not writable."""
-    folder = out / f".{name}.{os.getpid()}.partial"
+    is_new, folder = not out.exists(), out / f".{name}.{os.getpid()}.partial"
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
@@ -222,6 +239,9 @@ def _staging(out: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # not empty: something came of it
+                out.rmdir()
 
 
 class _Clock:

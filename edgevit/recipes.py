@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import pkgutil
 import typing
 from functools import cache
@@ -41,6 +42,15 @@ def load_recipe(name: str) -> RecipeModule:
 def recipe_file(target: str) -> Path:
     """The recipe's source file, which travels to the device."""
     return Path(str(importlib.resources.files(_PACKAGE))) / f"{target}.py"
+
+
+def require_torch() -> None:
+    """Raise TargetUnavailableError with the command that mends it where models cannot be built for want of torch."""
+    for name in ("torch", "safetensors"):
+        if importlib.util.find_spec(name) is None:
+            raise TargetUnavailableError(
+                f"this needs {name}, which is not installed", fix="pip install 'edgevit[export]'"
+            )
 
 
 def toolchain(recipe: Recipe) -> dict[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -87,16 +88,17 @@ def _stranger(file: Path, function: str, weights: Path | None) -> Subject:
     inputs = known.inputs if known else ()
     preprocessing = known.preprocessing if known else Preprocessing()
     source = _source(name, module, weights, None)
-    return Subject(name, known.family if known else "custom", module.eval(), inputs, source, preprocessing, known)
+    return Subject(name, known.family if known else "custom", module, inputs, source, preprocessing, known)
 
 
 def _import(file: Path) -> ModuleType:
     if not file.is_file():
         raise ModelError("no such file", where=str(file), fix="MODEL is a name of `edgevit models` or FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec = importlib.util.spec_from_file_location(f"edgevit_subject_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ModelError("not a Python file", where=str(file))
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pickle look for what the file defines
     spec.loader.exec_module(module)
     return module
 
@@ -105,9 +107,13 @@ def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
     known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     if function not in known:
         raise UnknownNameError(f"function in {file}", function, known, listing=f"see {file}")
-    made = getattr(module, function)()
+    made, where = getattr(module, function)(), f"{file}:{function}"
     if not isinstance(made, nn.Module):
-        raise ModelError(f"{file}:{function}() returned {type(made).__name__}, not a torch.nn.Module")
+        raise ModelError(f"it returned {type(made).__name__}, not a torch.nn.Module", where=where)
+    if made.training:
+        raise ModelError(
+            "the model is in training mode", where=where, why="its norms use the batch", fix="return model.eval()"
+        )
     return made
 
 
@@ -141,12 +147,3 @@ def state_sha256(module: nn.Module) -> str:
                 else b"%r" % value.item()
             )
     return digest.hexdigest()
-
-
-def parse_input_size(text: str) -> tuple[int, int]:
-    """`224` or `256x192` (height x width) in pixels. Raises UsageError."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    sizes = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sizes) < 1:
-        raise UsageError(f"{text!r} is not an input size", fix="--input-size 224, or 256x192 for height x width")
-    return sizes

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
+from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
-from edgevit.recipes import load_recipe, toolchain
+from edgevit.recipes import load_recipe, require_torch, toolchain
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
 from edgevit.types import PROTOCOL_VERSION, Artifact, Device
+
+if TYPE_CHECKING:
+    from edgevit.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Request:
     target: str
     precision: str
     seed: int
-    input_size: str | None
+    input_size: tuple[int, int] | None
     out: Path
 
     @property
@@ -41,7 +48,7 @@ def plan(
     targets: Sequence[str],
     precisions: Sequence[str],
     seed: int,
-    input_size: str | None,
+    input_size: tuple[int, int] | None,
     out: Path,
 ) -> list[Request]:
     """Every model in every target in each of these precisions that the target has.
@@ -67,12 +74,8 @@ def plan(
 
 
 def _expand(pattern: str) -> list[str]:
-    from edgevit.cards import load_cards
-
     if ".py:" in pattern:
         return [pattern]
-    from fnmatch import fnmatchcase
-
     cards = load_cards()
     found = [name for name in cards if fnmatchcase(name, pattern)]
     if not found:
@@ -95,23 +98,33 @@ def artifact_for(request: Request) -> Artifact:
 
 
 def _is_current(artifact: Artifact, request: Request) -> bool:
-    from edgevit import __version__
-
-    same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
+    """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
-    default_form = artifact.folded and not artifact.dynamic_batch and request.input_size is None
     passed = artifact.parity is not None and artifact.parity.status == "passed"
-    return same_source and same_tools and default_form and passed
+    if not (same_tools and passed and artifact.folded and not artifact.dynamic_batch):
+        return False
+    card = load_cards().get(request.model)
+    if card is None:  # a person's own file may have changed: only the weights it makes now can tell
+        return _subject(request).source == artifact.source
+    wanted = request.input_size or card.inputs[0].shape[-2:]
+    same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
+    shape = artifact.inputs[0].shape
+    return same_source and shape[0] == 1 and shape[-2:] == wanted
 
 
 def _export(request: Request) -> Artifact:
     # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
+    require_torch()
     from edgevit.pipeline import Order, export_subject
-    from edgevit.subject import load_subject, parse_input_size
 
-    size = parse_input_size(request.input_size) if request.input_size else None
-    subject = load_subject(request.model, seed=request.seed, input_size=size)
-    return export_subject(subject, Order(request.target, request.out, request.precision))
+    return export_subject(_subject(request), Order(request.target, request.out, request.precision))
+
+
+def _subject(request: Request) -> Subject:
+    require_torch()
+    from edgevit.subject import load_subject
+
+    return load_subject(request.model, seed=request.seed, input_size=request.input_size)
 
 
 def still_to_measure(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +92,13 @@ def export(
     """
     stages = path.parent / "stages"
     stages.mkdir()
-    done = [
-        _timed("convert", stages / "convert.onnx", _convert, model, inputs, dynamic_batch),
-        _timed("simplify", stages / "simplify.onnx", _simplify, stages / "convert.onnx"),
-    ]
-    if precision == "fp16":
-        done.append(_timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch))
+    with _quiet():
+        done = [
+            _timed("convert", stages / "convert.onnx", _convert, model, inputs, dynamic_batch),
+            _timed("simplify", stages / "simplify.onnx", _simplify, stages / "convert.onnx"),
+        ]
+        if precision == "fp16":
+            done.append(_timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch))
     shutil.copyfile(stages / f"{done[-1].name}.onnx", path)
     return tuple(done)
 
@@ -105,22 +109,40 @@ def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) ->
     return Stage(name, time.perf_counter() - start, path)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch 2.13's exporter says to everybody, whatever the model."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    registration.addFilter(_is_worth_saying)
+    try:
+        # Its progress goes to standard output, whatever `verbose` is; copying its own tree specs, it warns of itself.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            # Every input's first dimension is called "batch", and torch warns that only one name is kept for them.
+            warnings.filterwarnings("ignore", message=r"# The axis name: batch will not be used", category=UserWarning)
+            yield
+    finally:
+        registration.removeFilter(_is_worth_saying)
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return "torchvision is not installed" not in record.getMessage()  # four lines, each time, of operators nobody uses
+
+
 def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
     import torch
 
-    batch = {0: torch.export.Dim.DYNAMIC}
     # A batch of 1 would be taken for a constant by the exporter.
     given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
-    with contextlib.redirect_stdout(io.StringIO()):  # the exporter prints its progress whatever it is told
-        program = torch.onnx.export(
-            model,
-            given,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            dynamic_shapes=[tuple(dict(batch) for _ in given)] if dynamic_batch else None,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        model,
+        given,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(inputs),
+        dynamic_shapes=_open_batch(model, given) if dynamic_batch else None,
+        verbose=False,
+    )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     outputs = program.model.graph.outputs
@@ -129,13 +151,21 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: b
     program.save(str(path))
 
 
+def _open_batch(model: Any, given: Sequence[Any]) -> dict[str, Any]:
+    """The first dimension of every input open, by the names of forward's arguments; `*inputs` is one name for all."""
+    bound = inspect.signature(model.forward).bind(*given).arguments
+    batch = {0: "batch"}
+    return {name: tuple(batch for _ in value) if isinstance(value, tuple) else batch for name, value in bound.items()}
+
+
 def _simplify(path: Path, source: Path) -> None:
+    """Verification compares what this leaves with the model: onnxsim's own comparison is off unless asked for."""
     import onnx
     import onnxsim
 
-    simplified, checked = onnxsim.simplify(onnx.load(str(source)))
-    if not checked:
-        raise RuntimeError("onnxsim changed the outputs of the graph it simplified")
+    simplified, valid = onnxsim.simplify(onnx.load(str(source)))
+    if not valid:
+        raise RuntimeError("onnxsim left a graph that is not valid")
     onnx.save(simplified, str(path))
 
 

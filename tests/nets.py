@@ -45,11 +45,12 @@ def image(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Ten
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-def fold_and_compare(model: nn.Module, *inputs: Tensor, **options: Any) -> Folded:
-    """Fold in float64; compare on the inputs and, where the batch is open, on a batch of three too."""
+def fold_and_compare(model: nn.Module, *inputs: Tensor, fixed: bool = False, **options: Any) -> Folded:
+    """Fold in float64; compare on the inputs and, where the batch is open (`fixed` says not), on a batch of three."""
     folded = fold(ready(model), inputs, **options)
     assert_same(model, folded, inputs)
-    if folded.report.batch_is_open:
+    assert folded.report.batch_is_open != fixed
+    if not fixed:
         assert_same(model, folded, [torch.cat([item, item.flip(-1), item])[:3] for item in inputs])
     return folded
 

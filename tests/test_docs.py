@@ -5,6 +5,7 @@ How a document is written so that it can be tested is in CONTRIBUTING.md, "Docum
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -19,7 +20,14 @@ from typing import Any
 import pytest
 import typer
 
+from edgevit import profile, statistics
 from edgevit.cli import app
+from edgevit.fold.rewrites import REWRITES
+from edgevit.profile import Settings
+from edgevit.types import PROTOCOL_VERSION
+from edgevit.verify import compare
+from edgevit_runtime import timing
+from edgevit_runtime.record import Job
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "export_recipes").glob("*.md")])
@@ -244,6 +252,47 @@ def test_commands_named_exist_with_their_options(document):
         assert verb in VERBS, command
         flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert flags <= options(verb), command
+
+
+# Tables
+
+
+def test_docs_of_fold_list_every_rewrite():
+    rows = re.findall(r"^\| ([^|]+) \| `\w+\.py` \|", read(ROOT / "docs/fold.md"), re.MULTILINE)
+    assert rows == [rewrite.says for rewrite in REWRITES]
+
+
+def test_docs_of_measuring_give_the_constants_as_they_are():
+    text = read(ROOT / "docs/measure.md")
+    constants = {
+        "PROTOCOL_PROCESSES": f"{statistics.PROTOCOL_PROCESSES}",
+        "PROTOCOL_MIN_RUNS": f"{statistics.PROTOCOL_MIN_RUNS} per process",
+        "PROTOCOL_MIN_NS": f"{statistics.PROTOCOL_MIN_NS / 1e9:g} s per process",
+        "CONFIDENCE": f"{statistics.CONFIDENCE}",
+        "Settings.percentile": f"{Settings().percentile}",
+        "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
+        "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
+        "STOLEN_SHARE": f"{profile.STOLEN_SHARE:.0%}",
+        "PROTOCOL_VERSION": f"{PROTOCOL_VERSION}",
+    }
+    for name, value in constants.items():
+        assert f"| `{name}` | {value} |" in text
+    defaults = {field.name: field.default for field in dataclasses.fields(Job)}
+    shortest = f"{defaults['warmup_min_runs']} runs and {defaults['warmup_min_ns'] / 1e9:g} s"
+    assert f"| `Job.warmup_min_runs`, `warmup_min_ns` | {shortest} |" in text
+    assert f"| `Job.warmup_max_ns` | {defaults['warmup_max_ns'] / 1e9:g} s |" in text
+    assert f"{statistics.runs_needed(0.99)} in all for p99, {statistics.runs_needed(0.9)} for p90" in text
+
+
+def test_docs_of_verification_give_the_gates_as_they_are():
+    text = read(ROOT / "docs/verify.md")
+    assert f"folded form against training form | `max_rel` <= {_limit(compare.FOLD_GATE.max_rel)} |" in text
+    assert f"fp32 payload against either form | `max_rel` <= {_limit(compare.GATES['fp32'].max_rel)} |" in text
+    assert f"fp16 payload against either form | SNR >= {compare.GATES['fp16'].min_snr_db:g} dB |" in text
+
+
+def _limit(value: float | None) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
 
 
 # The tree of CONTRIBUTING.md

@@ -50,8 +50,8 @@ choose        | store                                             |
 subject       | models                                            | torch
 zoo           | models fold count                                 | torch
 pipeline      | subject fold export verify artifact count recipes | torch
-sweep         | store artifact recipes statistics                 |
-sweep         | (cards subject pipeline)                          |
+sweep         | store artifact cards recipes statistics           |
+sweep         | (subject pipeline)                                |
 doctor        | store recipes                                     |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |

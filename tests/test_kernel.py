@@ -65,7 +65,7 @@ def test_a_kernel_is_kept_in_float64_and_apart_from_the_models_gradient() -> Non
 
 
 @given(kernels())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_properties_say_what_the_tensors_are(kernel: Kernel) -> None:
     x = an_image(kernel)
     assert kernel.channels_in == x.shape[1]
@@ -100,7 +100,7 @@ def summands(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
 
 
 @given(summands())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_add_is_the_sum_of_both(both: tuple[Kernel, Kernel]) -> None:
     a, b = both
     merged = a.add(b)
@@ -114,7 +114,7 @@ def test_add_is_the_sum_of_both(both: tuple[Kernel, Kernel]) -> None:
 
 
 @given(kernels(), st.integers(0, 2))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_add_of_the_identity_is_the_shortcut(kernel: Kernel, grown: int) -> None:
     channels = kernel.channels_in
     size = (2 * grown + 1, 3)
@@ -156,7 +156,7 @@ def test_add_refuses_what_no_single_kernel_is(a: Kernel, b: Kernel, says: str) -
 
 
 @given(kernels(), pairs(0, 2))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_pad_computes_the_same_in_a_larger_kernel(kernel: Kernel, grow: tuple[int, int]) -> None:
     size = (kernel.size[0] + 2 * grow[0], kernel.size[1] + 2 * grow[1])
     larger = kernel.pad(size)
@@ -185,7 +185,7 @@ def a_norm(channels: int, seed: int, *, affine: bool = True, eps: float = 1e-3) 
 
 
 @given(kernels(), BOOLS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_then_is_the_batch_norm_after(kernel: Kernel, affine: bool) -> None:
     norm, x = a_norm(kernel.channels_out, 11, affine=affine), an_image(kernel)
     assert_same(norm(run(kernel, x)).detach(), run(kernel.then(norm), x))
@@ -207,7 +207,7 @@ def test_a_norm_without_statistics_has_no_inference_form() -> None:
 
 
 @given(kernels(), BOOLS, BOOLS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_then_affine_scales_and_shifts_the_output(kernel: Kernel, with_shift: bool, scalar: bool) -> None:
     size = () if scalar else (kernel.channels_out,)
     scale, shift = draw_values(1, *size), draw_values(2, *size) if with_shift else None
@@ -219,7 +219,7 @@ def test_then_affine_scales_and_shifts_the_output(kernel: Kernel, with_shift: bo
 
 
 @given(kernels(), BOOLS, BOOLS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_after_affine_takes_a_scale_and_a_shift_of_the_input(kernel: Kernel, with_shift: bool, scalar: bool) -> None:
     size = () if scalar else (kernel.channels_in,)
     scale, shift = draw_values(1, *size), draw_values(2, *size) if with_shift else None
@@ -235,7 +235,7 @@ def test_after_affine_takes_a_scale_and_a_shift_of_the_input(kernel: Kernel, wit
 
 
 @given(kernels())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_response_is_the_answer_to_a_constant_map(kernel: Kernel) -> None:
     constant = draw_values(4, kernel.channels_in)
     x = constant[None, :, None, None].expand_as(an_image(kernel))
@@ -257,7 +257,7 @@ def test_no_bias_plus_no_bias_is_no_bias() -> None:
 
 
 @given(kernels())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_regroup_keeps_the_function(kernel: Kernel) -> None:
     x = an_image(kernel)
     for groups in (g for g in range(1, kernel.groups + 1) if kernel.groups % g == 0):
@@ -282,7 +282,7 @@ def sequences(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
 
 
 @given(sequences())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_compose_is_one_after_the_other(both: tuple[Kernel, Kernel]) -> None:
     first, second = both
     x = an_image(first)
@@ -294,7 +294,7 @@ def test_compose_is_one_after_the_other(both: tuple[Kernel, Kernel]) -> None:
 
 
 @given(kernels())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_only_a_pointwise_kernel_composes(second: Kernel) -> None:
     first = Kernel(torch.ones(second.channels_in, 1, 1, 1, dtype=torch.float64))
     if second.pointwise:
@@ -325,7 +325,7 @@ def depthwise(draw: st.DrawFn) -> tuple[Kernel, tuple[int, int]]:
 
 
 @given(depthwise())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_mean_weights_are_the_convolution_and_the_mean_after_it(case: tuple[Kernel, tuple[int, int]]) -> None:
     kernel, shape = case
     x = draw_values(6, 3, kernel.channels_in, *shape)
@@ -334,7 +334,8 @@ def test_mean_weights_are_the_convolution_and_the_mean_after_it(case: tuple[Kern
     assert not summed.padded
     found = run(summed, x)
     assert found.shape[2:] == (1, 1)
-    terms = F.conv2d(x.abs(), kernel.weight.abs(), None, (1, 1), kernel.padding, kernel.dilation, kernel.groups)
+    bias = None if kernel.bias is None else kernel.bias.abs()
+    terms = F.conv2d(x.abs(), kernel.weight.abs(), bias, (1, 1), kernel.padding, kernel.dilation, kernel.groups)
     difference = (run(kernel, x).mean((2, 3), keepdim=True) - found).abs().max()
     assert float(difference) <= RELATIVE * float(terms.max())  # the mean itself may cancel to nothing
 

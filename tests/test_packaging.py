@@ -25,9 +25,6 @@ IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "build", 
 HANDS_OFF = {"README.md"}  # of a folder, for readers of the repository
 SLOW_NETWORK_S = 300
 
-# One worker builds and installs, and all that needs it runs there.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 
 def shipped_files() -> dict[str, Path]:
     """Path inside the wheel -> file here."""

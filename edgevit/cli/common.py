@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -123,3 +124,14 @@ def millions(number: int | None) -> str:
 def size(bytes_: int | None) -> str:
     """A size in MB (10^6 bytes)."""
     return "" if bytes_ is None else f"{bytes_ / 1e6:.1f}"
+
+
+def parse_input_size(text: str | None) -> tuple[int, int] | None:
+    """`224` or `256x192` (height x width) in pixels. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    sizes = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sizes) < 1:
+        raise UsageError(f"{text!r} is not an input size", fix="--input-size 224, or 256x192 for height x width")
+    return sizes

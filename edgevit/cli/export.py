@@ -17,6 +17,7 @@ from edgevit.cli.common import (
     VerboseOption,
     WeightsOption,
     advance,
+    parse_input_size,
     print_json,
     print_table,
     progress,
@@ -46,15 +47,18 @@ def run(
     verbose: VerboseOption = False,
 ) -> None:
     """Fold, export and verify a model; what fails verification is quarantined (exit code 4)."""
+    from edgevit.recipes import require_torch
+
+    require_torch()
     from edgevit.export import check_request
     from edgevit.pipeline import Order, export_subject
     from edgevit.recipes import load_recipe
-    from edgevit.subject import load_subject, parse_input_size
+    from edgevit.subject import load_subject
 
     pairs = [(t, p) for t in split(target, "target") for p in split(precision, "precision")]
     for name, wanted in pairs:
         check_request(load_recipe(name), wanted)
-    size = parse_input_size(input_size) if input_size else None
+    size = parse_input_size(input_size)
     subject = load_subject(model, weights=weights, seed=seed, input_size=size)
     made = []
     with progress(quiet or as_json) as bars:

@@ -11,6 +11,7 @@ from edgevit.cli.common import (
     SeedOption,
     WeightsOption,
     millions,
+    parse_input_size,
     print_json,
     print_table,
     say,
@@ -25,10 +26,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Fold a model and prove that it computes the same."""
-    from edgevit.fold.evidence import examine
-    from edgevit.subject import load_subject, parse_input_size
+    from edgevit.recipes import require_torch
 
-    size = parse_input_size(input_size) if input_size else None
+    require_torch()
+    from edgevit.fold.evidence import examine
+    from edgevit.subject import load_subject
+
+    size = parse_input_size(input_size)
     subject = load_subject(model, weights=weights, seed=seed, input_size=size)
     evidence = examine(subject.module, subject.example(batch=2), seed)
     if as_json:

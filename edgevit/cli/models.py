@@ -48,6 +48,9 @@ def _refresh() -> None:
     from importlib import resources
 
     from edgevit.cards import write_cards
+    from edgevit.recipes import require_torch
+
+    require_torch()
     from edgevit.zoo import counted_cards
 
     write_cards(counted_cards(), str(resources.files("edgevit.latency_db") / "models.jsonl"))

@@ -19,6 +19,7 @@ from edgevit.cli.common import (
     QuietOption,
     SeedOption,
     advance,
+    parse_input_size,
     print_json,
     progress,
     say,
@@ -55,7 +56,12 @@ def run(
     place = load_device(device)
     counts = _thread_counts(threads)
     requests = plan(
-        split(models, "model"), split(targets, "target"), split(precision, "precision"), seed, input_size, out
+        split(models, "model"),
+        split(targets, "target"),
+        split(precision, "precision"),
+        seed,
+        parse_input_size(input_size),
+        out,
     )
     artifacts: list[Artifact] = []
     failures: list[tuple[Request, EdgevitError]] = []

@@ -16,6 +16,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of an artifact, then run it against the model it was made from (exit code 4 if they differ)."""
+    from edgevit.recipes import require_torch
+
+    require_torch()
     from edgevit.artifact import open_artifact
     from edgevit.pipeline import verify_artifact
 

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
 from edgevit.errors import ModelError
-from edgevit.fold.graph import BATCH_NORM, CONVOLUTION, DROPOUTS, Net, arguments, aten, is_call, pair, writes
+from edgevit.fold.graph import BATCH_NORM, CONVOLUTION, DROPOUTS, Net, arguments, aten, is_call, pair, size_of, writes
 
 
 def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
@@ -36,7 +36,7 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
     try:
         module = _export(model, tuple(_at_least_two(item) for item in inputs), open_batch=True)
         first = next(iter(module.graph.find_nodes(op="placeholder"))).meta["val"]
-        if first.dim() > 0 and not isinstance(first.shape[0], int):
+        if first.dim() > 0 and size_of(first.shape[0]) == -1:
             return module, True
     except ModelError:  # it may still take just the batch it was given; if not, the next line says why
         pass
@@ -49,7 +49,9 @@ def _at_least_two(tensor: Tensor) -> Tensor:
 
 
 def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
-    shapes = tuple({0: torch.export.Dim.AUTO} if item.dim() else {} for item in inputs) if open_batch else None
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in inputs:  # by tensor and not by position, which torch reads otherwise in forward(self, *inputs)
+        shapes[item] = {0: torch.export.Dim.AUTO} if item.dim() and open_batch else {}
     try:
         with torch.no_grad():  # else a no_grad() inside the model becomes a graph in the graph
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)

@@ -15,7 +15,7 @@ from edgevit.fold.proof import Proof, compare, error_in
 
 @dataclass(frozen=True)
 class Evidence:
-    """Counts are at batch 1."""
+    """Counts are at batch 1, or at the only batch that the model takes."""
 
     before: Count
     after: Count
@@ -24,11 +24,11 @@ class Evidence:
 
 
 def examine(model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0) -> Evidence:
-    """Fold a model, count both forms at batch 1 and compare them on noise of the inputs' shapes."""
+    """Fold a model, count both forms and compare them on noise of the inputs' shapes."""
     generator = torch.Generator().manual_seed(seed)
     noise = tuple(_noise(item, generator) for item in inputs.values())
-    one = tuple(item[:1] for item in noise)
     folded = fold(model, noise)
+    one = tuple(item[:1] for item in noise) if folded.report.batch_is_open else noise
     is_float32 = next(model.parameters()).dtype == torch.float32  # then this fold is the one to prove
     float32_error = compare(model, folded, noise) if is_float32 else error_in(torch.float32, model, noise)
     proof = Proof(error_in(torch.float64, model, noise), float32_error)

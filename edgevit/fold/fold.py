@@ -54,6 +54,13 @@ class Folded(nn.Module):
         self.net, self.shapes, self.report = net, shapes, report
         self.eval()
 
+    @property
+    def smallest_side(self) -> int | None:
+        """Pixels on the shorter side of the smallest feature map (B, C, H, W) that still is one; None without any."""
+        values = (node.meta.get("val") for node in self.net.graph.nodes if node.op == "call_function")
+        shapes = (value.shape for value in values if isinstance(value, Tensor) and value.dim() == 4)
+        return min((min(int(shape[2]), int(shape[3])) for shape in shapes if min(shape[2:]) > 1), default=None)
+
     def forward(self, *inputs: Tensor) -> Any:
         """Compute. Raises ModelError for a size other than the folded one: some folds hold at one size only."""
         if len(inputs) != len(self.shapes):

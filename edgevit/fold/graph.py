@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from edgevit.errors import ModelError
 from edgevit.fold.kernel import Kernel, Norm, norm_affine
@@ -51,7 +52,7 @@ class Net:
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of a node's output; an open batch is -1."""
-        return tuple(size if isinstance(size, int) else -1 for size in node.meta["val"].shape)
+        return tuple(map(size_of, node.meta["val"].shape))
 
     def constant(self, value: Any) -> Tensor | None:
         """The tensor behind a constant node, None for anything else, such as a counter that the model writes to."""
@@ -288,6 +289,11 @@ def origin(node: Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for path, _ in stack.values()]
     return paths[-1] if paths and paths[-1] else node.name
+
+
+def size_of(dimension: int | torch.SymInt) -> int:
+    """The size of a captured dimension, -1 where it is open. (A size that was open at first may have become fixed.)"""
+    return -1 if free_symbols(dimension) else int(dimension)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

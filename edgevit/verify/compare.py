@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from edgevit.types import ParityCheck
 from edgevit.verify.inputs import Arrays
 
+# JSON holds no infinities; these say the same.
+INFINITE = float(np.finfo(np.float64).max)
+NO_SIGNAL_DB = -300.0
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -43,22 +47,30 @@ def compare(stage: str, against: str, reference: Sequence[Arrays], other: Sequen
     """Compare outputs set by set and judge the worst of them."""
     errors, snrs, agreements = [], [], []
     for expected, found in zip(reference, other, strict=True):
+        if len(expected) != len(found):
+            return failed(stage, against, f"{gate.says}; {len(found)} outputs instead of {len(expected)}")
         for a, b in zip(expected, found, strict=True):
             errors.append(max_rel(a, b))
             snrs.append(snr_db(a, b))
             agreements.append(_top1_agreement(a, b))
     worst_snr = min((value for value in snrs if value is not None), default=None)
     passed = gate.passes(max(errors), worst_snr)
-    agreement = float(np.mean(agreements))
-    # JSON holds no infinity; an error this large says the same.
-    error = min(max(errors), np.finfo(np.float64).max)
-    return ParityCheck(stage, against, float(error), worst_snr, agreement, gate.says, passed)
+    return ParityCheck(
+        stage, against, min(max(errors), INFINITE), worst_snr, float(np.mean(agreements)), gate.says, passed
+    )
+
+
+def failed(stage: str, against: str, why: str) -> ParityCheck:
+    """The check of something that gave nothing to compare."""
+    return ParityCheck(stage, against, INFINITE, NO_SIGNAL_DB, 0.0, why, False)
 
 
 def max_rel(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
-    """max |a - b| / max |a|; infinite where the shapes differ or b is not finite."""
-    if a.shape != b.shape or not np.isfinite(b).all():
+    """max |a - b| / max |a|; infinite where the shapes differ or a value is not finite."""
+    if not _are_comparable(a, b):
         return float("inf")
+    if not a.size:
+        return 0.0
     scale = np.abs(a.astype(np.float64)).max()
     difference = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
     return float(difference / scale) if scale > 0 else float("inf") if difference > 0 else 0.0
@@ -66,13 +78,17 @@ def max_rel(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
 
 def snr_db(a: NDArray[np.generic], b: NDArray[np.generic]) -> float | None:
     """10 log10 of the power of a over the power of a - b, in dB; None where they are equal to the bit."""
-    if a.shape != b.shape or not np.isfinite(b).all():
-        return -300.0  # no signal left; JSON holds no infinity
+    if not _are_comparable(a, b):
+        return NO_SIGNAL_DB
     exact = a.astype(np.float64)
     signal, noise = (float(np.square(x).sum()) for x in (exact, exact - b.astype(np.float64)))
     if noise == 0:
         return None
-    return float(10 * np.log10(signal / noise)) if signal > 0 else -300.0
+    return float(10 * np.log10(signal / noise)) if signal > 0 else NO_SIGNAL_DB
+
+
+def _are_comparable(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
+    return a.shape == b.shape and bool(np.isfinite(a).all() and np.isfinite(b).all())
 
 
 def _top1_agreement(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgevit.errors import ArtifactError
 from edgevit.types import Parity, ParityCheck
-from edgevit.verify.compare import FOLD_GATE, GATES, Gate, compare
+from edgevit.verify.compare import FOLD_GATE, GATES, Gate, compare, failed
 from edgevit.verify.engine import run_payload
 from edgevit.verify.inputs import Arrays, Samples
 from edgevit_runtime.record import Reply, Stage
@@ -72,18 +72,18 @@ def _verify_payload(
     try:
         reply, found = run_payload(target, payload, references.samples, threads=1)
     except ArtifactError as error:
-        failed = [ParityCheck(stage, name, 0.0, None, 0.0, f"{gate.says}; {error.why}", False) for name, _ in known]
-        return Reply("failed", error.why), failed
+        return Reply("failed", error.why), [failed(stage, name, f"{gate.says}; {error.why}") for name, _ in known]
     return reply, [compare(stage, name, outputs, found, gate) for name, outputs in known]
 
 
 def judge(reply: Reply, checks: Sequence[ParityCheck], samples: Samples) -> Parity:
-    """Sum the comparisons up. The guilty stage is the first that failed; the numbers are of the last one made."""
-    guilty = next((check.stage for check in checks if not check.passed), "")
-    last = next((check for check in checks if check.stage == guilty), checks[-1])
+    """Sum the comparisons up. The numbers are of the first that failed, else of the last one made."""
+    last = next((check for check in checks if not check.passed), checks[-1])
+    guilty = "" if last.passed else last.stage
     return Parity(
         status="failed" if guilty else "passed",
-        how=f"{reply.engine or 'engine'} {reply.engine_version} {reply.provider}, separate process".replace("  ", " "),
+        how=" ".join(filter(None, (reply.engine or "engine", reply.engine_version, reply.provider)))
+        + ", separate process",
         inputs=samples.says,
         max_rel=last.max_rel,
         snr_db=last.snr_db,

@@ -47,7 +47,7 @@ def why_norm_stays(net: Net, node: Node) -> str:
         return f"{source.name} before it has {len(source.users)} readers, and only one passes through this norm"
     readers = [item for item in node.users if net.is_linear(item)]
     if len(readers) < len(node.users) or not readers:
-        return f"{_name(source)} before it is not linear, nor is every reader after it"
+        return f"{_name(source)} before it cannot take it, nor can every reader after it"
     return f"{readers[0].name} after it pads with zeros that the shift does not reach, or shares its weights"
 
 

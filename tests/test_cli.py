@@ -1,0 +1,237 @@
+"""The command line as people use it: what it prints, its exit codes, what it leaves behind, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from edgevit.models import create_model
+
+VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "sweep", "choose", "db")
+STRANGER = """
+import torch
+from torch import nn
+
+def tiny():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(8, 10)).eval()
+
+def training():
+    return tiny().train()
+
+def nothing():
+    return 3
+"""
+
+
+def edgevit(*arguments, folder=None):
+    command = [sys.executable, "-m", "edgevit.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
+
+
+def refused(code, *arguments, folder=None):
+    """Run a command that must fail with this code, leave no traceback, and say something on standard error."""
+    done = edgevit(*arguments, folder=folder)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("error: ", "Usage: "))
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a stranger's model exported and measured: everything downstream starts from it."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "net.py").write_text(STRANGER)
+    done = edgevit("export", "net.py:tiny", "-t", "ort", "--input-size", "32", "-o", "out", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "export.json").write_text(done.stdout)
+    done = edgevit("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "profile.json").write_text(done.stdout)
+    return folder
+
+
+def test_help_names_every_verb():
+    done = edgevit("--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_a_typo_suggests_and_stops(tmp_path):
+    assert "Did you mean 'fold'?" in refused(2, "folt")
+    assert "vanillanet_5" in refused(2, "fold", "vanillanet_55")
+    assert "did you mean onnx" in refused(2, "export", "mobilevig_ti", "-t", "onx", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_lists_counted_cards():
+    models = json.loads(edgevit("models", "vanillanet_5", "--json").stdout)["models"]
+    assert [model["name"] for model in models] == ["vanillanet_5"]
+    assert (models[0]["params"], models[0]["provenance"], models[0]["top1_percent"]) == (22_328_800, "published", 72.49)
+    assert "mobilevig_ti" in edgevit("models").stdout
+
+
+@pytest.mark.parametrize("verb", ["models", "targets", "devices", "doctor"])
+def test_listings_are_json_with_a_schema(verb):
+    done = edgevit(verb, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["schema_version"] == 1
+
+
+def test_fold_prints_counts_and_proof(here):
+    fold = ("fold", "net.py:tiny", "--input-size", "32")
+    found = json.loads(edgevit(*fold, "--json", folder=here).stdout)
+    assert found["passed"] and found["proof"]["float64_max_rel"] <= 1e-10 and found["proof"]["float32_max_rel"] <= 1e-5
+    assert found["before"]["layers"] == found["after"]["layers"] + 1, "the norm is gone"
+    assert "the folded form is the trained model" in edgevit(*fold, folder=here).stdout
+
+
+def test_export_leaves_one_verified_artifact(here):
+    [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
+    assert artifact["parity"]["status"] == "passed" and artifact["folded"]
+    assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "convert", "simplify", "artifact"}
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["net-tiny-onnx-fp32"]
+    files = sorted(path.name for path in (here / "out" / "net-tiny-onnx-fp32").iterdir())
+    assert files == ["manifest.json", "net-tiny.onnx"]
+
+
+def test_verify_again_and_after_damage(here, tmp_path):
+    done = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
+    assert done.returncode == 0 and "passed: onnxruntime" in done.stdout
+    damaged = tmp_path / "damaged"
+    shutil.copytree(here / "out" / "net-tiny-onnx-fp32", damaged)
+    content = bytearray((damaged / "net-tiny.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "net-tiny.onnx").write_bytes(content)
+    for verb in ("verify", "profile"):
+        assert "damaged" in refused(1, verb, damaged, folder=here)
+    assert "not an artifact" in refused(1, "verify", tmp_path)
+
+
+def test_profile_keeps_a_row(here):
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    assert (row["status"], row["provenance"], row["threads"], row["processes"]) == ("ok", "measured", 1, 2)
+    assert row["p90_upper_ns"] >= row["p90_ns"] > 0
+    show = ("db", "show", "--device", "local", "--db", "x.db", "--json")
+    shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
+    assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
+    devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
+    assert [item["measurements"] for item in devices if item["name"] == "local"] == [1]
+
+
+def test_rows_travel(here, tmp_path):
+    assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
+    rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
+    shipped = rows - 1  # every database has those already
+    take = ("db", "import", "rows.jsonl", "--db", "y.db")
+    assert f"1 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
+    assert f"0 added, {rows} known" in edgevit(*take, folder=tmp_path).stdout
+    (tmp_path / "bad.jsonl").write_text('{"p50_ns": NaN}\n')
+    done = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
+    assert done.returncode == 1 and "refused: bad.jsonl, line 1" in done.stdout
+
+
+def test_choose_picks_misses_and_refuses(here):
+    fits = edgevit("choose", "--device", "local", "--max-latency", "10s", "--db", "x.db", folder=here)
+    assert fits.returncode == 0, fits.stderr
+    assert fits.stdout.startswith("net.py:tiny, onnx fp32, 1 thread(s), on local")
+    misses = edgevit("choose", "--max-latency", "1ns", "--db", "x.db", "--json", folder=here)
+    assert misses.returncode == 3
+    [miss] = json.loads(misses.stdout)["nearest_misses"]
+    assert miss["kind"] == "budget" and miss["excess"] > 0 and "above 1e-06 ms" in miss["reason"]
+    refused(2, "choose", "--max-latency", "ten", "--db", "x.db", folder=here)
+    refused(2, "choose", "--max-latency", "5ms", "--percentile", "95", "--db", "x.db", folder=here)
+    assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
+
+
+def test_choose_answers_from_shipped_rows(tmp_path):
+    device = "x86_64-linux-amd-epyc-2c"
+    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
+    picked = json.loads(done.stdout)["picked"]
+    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_ti", "measured")
+
+
+def test_sweep_does_only_what_is_missing(here):
+    sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "s.db")
+    first = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
+    again = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
+    assert (len(first["measurements"]), first["held"]) == (1, 0)
+    assert (len(again["measurements"]), again["held"]) == (0, 1)
+
+
+# Bad input: a clear message, the right exit code, nothing left behind
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "good.pth"
+    torch.save({"state_dict": create_model("mobilevig_ti").state_dict()}, path)
+    return path
+
+
+class Exploit:
+    def __reduce__(self):
+        return os.system, ("touch exploited",)
+
+
+def test_bad_checkpoints(tmp_path, checkpoint):
+    content = checkpoint.read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"state_dict": Exploit()}))
+    torch.save({"state_dict": Exploit()}, tmp_path / "code2.pth")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for name in ("cut.pth", "code.pth", "code2.pth", "absent.pth"):
+        refused(1, "export", "mobilevig_ti", "-t", "onnx", "--weights", name, folder=tmp_path)
+    assert "missing" in refused(1, "fold", "mobilevig_s", "--weights", checkpoint, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before, "no artifact, and the code was not run"
+
+
+def test_a_good_checkpoint_goes_through(checkpoint, tmp_path):
+    found = json.loads(edgevit("fold", "mobilevig_ti", "--weights", checkpoint, "--json", folder=tmp_path).stdout)
+    assert found["source"]["weights"] == "file" and len(found["source"]["weights_sha256"]) == 64 and found["passed"]
+
+
+def test_models_that_cannot_be_used(here):
+    assert "--input-size" in refused(2, "fold", "net.py:tiny", folder=here)
+    for verb in (["fold"], ["export", "-t", "onnx"], ["export", "-t", "onnx", "--unfolded"]):
+        assert "training mode" in refused(1, *verb, "net.py:training", "--input-size", "32", folder=here)
+    assert "returned int" in refused(1, "fold", "net.py:nothing", "--input-size", "32", folder=here)
+    assert "tiny" in refused(2, "fold", "net.py:tyni", "--input-size", "32", folder=here)
+    assert "no such file" in refused(1, "fold", "absent.py:tiny", folder=here)
+    refused(2, "fold", "net.py:tiny", "--input-size", "big", folder=here)
+
+
+def test_an_unwritable_folder(here):
+    stopped = refused(1, "export", "net.py:tiny", "--input-size", "32", "-t", "onnx", "-o", "net.py/out", folder=here)
+    assert "-o FOLDER" in stopped
+
+
+def test_errors_are_json_where_json_was_asked_for(here):
+    done = edgevit("choose", "--max-latency", "ten", "--json", folder=here)
+    assert json.loads(done.stderr)["error"]["type"] == "UsageError"
+    assert done.stdout == ""
+
+
+def test_verbose_shows_where_an_error_came_from(here):
+    export = ("export", "net.py:nothing", "--input-size", "32", "-t", "onnx")
+    assert "Traceback" in edgevit(*export, "-v", folder=here).stderr
+    refused(1, *export, folder=here)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["choose", "--max-latency", "10s", "--db", "x.db"], ["models"]])
+def test_quick_answers_import_no_torch(here, arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=60, check=False)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "edgevit.cli" in imported and done.returncode == 0
+    assert not imported & {"torch", "onnx", "onnxruntime", "alembic"}
