@@ -22,20 +22,22 @@ def merge_parallel(net: Net, node: Node) -> bool:
         return False
     terms = _terms(net, node)
     for members in _candidates(net, terms):
-        if (kernel := _merged(list(members.values()))) is not None:
-            base = next(item for item in members if _is_branch(net, item))
+        if (kernel := _merged(terms, members)) is not None:
+            base = next(terms[i] for i in members if _is_branch(net, terms[i]))
             net.set_kernel(base, kernel)
-            rest, *others = [item for item in terms if item is base or item not in members]
-            for item in others:
-                rest = net.call(aten.add.Tensor, rest, item, before=node)
-            net.replace(node, rest)
+            result = base
+            for item in (term for i, term in enumerate(terms) if i not in members):
+                result = net.call(aten.add.Tensor, result, item, before=node)
+            net.replace(node, result)
             return True
     return False
 
 
 def _is_sum(net: Net, node: object) -> bool:
     """a + b of two maps of one shape and dtype."""
-    if not is_call(node, aten.add.Tensor) or len(node.all_input_nodes) != 2 or net.arguments(node)["alpha"] != 1:
+    if not is_call(node, aten.add.Tensor) or net.arguments(node)["alpha"] != 1:
+        return False
+    if not all(isinstance(item, Node) for item in node.args):
         return False
     kinds = {(net.shape(item), item.meta["val"].dtype) for item in (node, *node.all_input_nodes)}
     return len(kinds) == 1
@@ -47,28 +49,36 @@ def _is_part(net: Net, node: Node) -> bool:
 
 
 def _terms(net: Net, node: Node) -> list[Node]:
-    """What a tree of sums adds up; an inner sum that others read too is a term."""
+    """What a tree of sums adds up, as often as it does; an inner sum that others read too is a term."""
     found: list[Node] = []
-    for item in node.all_input_nodes:
-        found += _terms(net, item) if _is_sum(net, item) and _is_part(net, item) else [item]
+    for item in node.args:
+        if isinstance(item, Node):
+            found += _terms(net, item) if _is_sum(net, item) and _is_part(net, item) else [item]
     return found
 
 
-def _candidates(net: Net, terms: list[Node]) -> Iterator[dict[Node, Kernel]]:
-    """Terms of one source with their kernels: all there are, then the pairs with a convolution in them."""
-    branches = [item for item in dict.fromkeys(terms) if _is_branch(net, item)]
-    for source in dict.fromkeys(map(net.input, branches)):
-        read = {item: _as_kernel(net, item, source) for item in terms if terms.count(item) == 1}
-        known = {item: kernel for item, kernel in read.items() if kernel is not None}
-        pairs = (
-            dict(pair) for pair in itertools.combinations(known.items(), 2) if not set(branches).isdisjoint(dict(pair))
-        )
-        yield from itertools.chain([known] if len(known) > 2 else [], pairs)
+Members = dict[int, Kernel]  # place in the list of terms -> the term as a kernel
 
 
-def _merged(kernels: list[Kernel]) -> Kernel | None:
+def _candidates(net: Net, terms: list[Node]) -> Iterator[Members]:
+    """Terms of one source, a convolution among them: all there are, then two at a time.
+
+    A convolution added twice stays: it cannot take another term for one of its places.
+    """
+    branches = {i for i, term in enumerate(terms) if _is_branch(net, term) and terms.count(term) == 1}
+    for source in dict.fromkeys(net.input(terms[i]) for i in sorted(branches)):
+        able = (i for i, term in enumerate(terms) if i in branches or not _is_branch(net, term))
+        read = {i: _as_kernel(net, terms[i], source) for i in able}
+        known = {i: kernel for i, kernel in read.items() if kernel is not None}
+        pairs = map(dict, itertools.combinations(known.items(), 2))
+        yield from (found for found in ([known] if len(known) > 2 else []) + list(pairs) if branches & found.keys())
+
+
+def _merged(terms: list[Node], members: Members) -> Kernel | None:
     """Their sum as one kernel; None where they do not meet on one grid or one kernel would cost more."""
-    if added_macs(kernels) > sum(kernel.macs_per_pixel for kernel in kernels):
+    costs = {terms[i]: kernel.macs_per_pixel for i, kernel in members.items()}  # a term added twice runs once
+    kernels = list(members.values())
+    if added_macs(kernels) > sum(costs.values()):
         return None
     try:
         return added(kernels)
