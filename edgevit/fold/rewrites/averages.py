@@ -28,6 +28,7 @@ def affine_after_average(net: Net, node: Node) -> bool:
     arguments = [average if item is read[0] else item for item in source.args]
     affine = net.call(source.target, *arguments, before=node)  # type: ignore[arg-type]
     affine.kwargs = source.kwargs
+    affine.meta |= {key: source.meta[key] for key in ("nn_module_stack", "stack_trace") if key in source.meta}
     net.replace(node, affine)
     return True
 
