@@ -30,10 +30,11 @@ DROP_PATH = 0.1  # of the last block; grows linearly from 0 at the first
 
 
 class MultiGroupConv(nn.Module):
-    """gMLP's convolution: parallel branches of g, 2g and 4g groups, each with BatchNorm, summed. Padded by half.
+    """gMLP's convolution: the mean of branches of g, 2g and 4g groups, each with BatchNorm. Padded by half its kernel.
 
     A kernel over 1x1 has a 1x1 branch of g groups beside them, and where the channels stay a BatchNorm alone is the
-    last branch. The partitions nest, so that the sum is one convolution of g groups: (N, C, H, W) -> (N, C', H, W).
+    last branch. The partitions nest, so that the mean is one convolution of g groups: (N, C, H, W) -> (N, C', H, W).
+    A mean and not a sum, so that what a block adds does not grow with its branches: sums of untrained ones reach 1e9.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, groups: int = 1) -> None:
@@ -51,7 +52,7 @@ class MultiGroupConv(nn.Module):
         out: Tensor = first(x)
         for branch in rest:
             out = out + branch(x)
-        return out
+        return out / len(self.branches)
 
 
 class GMLP(nn.Module):
