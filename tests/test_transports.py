@@ -20,8 +20,9 @@ from edgevit.transports import WORKER, list_transports, load_transport, local, r
 from edgevit_runtime.record import Job, Reply, to_json
 
 HOST = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell inherits "ignore"
 import toys
 from edgevit.transports import WORKER, load_transport
 folder = Path(sys.argv[1])
