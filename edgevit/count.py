@@ -36,7 +36,8 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
     Takes an fx.GraphModule as well. With model and inputs on the meta device nothing is computed, only counted.
     Counted: convolutions (grouped, transposed), matrix products, and attention in each of its fused forms as QK^T and
-    AV. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on these inputs.
+    AV; a complex product as four. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on
+    these inputs.
     """
     counter = _Counter(model)
     with torch.no_grad(), _evaluating(model), _plain_attention(), counter:
@@ -63,7 +64,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
                     return parts
         out = func(*args, **kwargs)
         if operator in _MACS:
-            self.macs += _MACS[operator](args, out)
+            self.macs += _MACS[operator](args, out) * _REAL_MACS[isinstance(out, Tensor) and out.is_complex()]
         self.layers += operator in _NORMS or operator in _CONVOLUTIONS or self._multiplies_weights(operator, args)
         return out
 
@@ -124,6 +125,7 @@ _NORMS = {
 _PLAIN = {"aten::mm", "aten::bmm", "aten::mv", "aten::dot"}
 _ADDED = {"aten::addmm", "aten::baddbmm", "aten::addmv"}
 _PRODUCTS = _PLAIN | _ADDED
+_REAL_MACS = {False: 1, True: 4}  # (a + bi)(c + di) is four products
 _MACS: dict[str, Callable[[Sequence[Any], Any], int]] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution_macs),
     **dict.fromkeys(_ATTENTIONS, _attention_macs),

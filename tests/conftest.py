@@ -18,6 +18,10 @@ _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="write what tests find over tests/golden/zoo")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported: the environment is inherited by every process that a test starts."""
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):

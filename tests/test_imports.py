@@ -38,8 +38,9 @@ devices       |                                                   | platformdirs
 identity      |                                                   |
 artifact      |                                                   |
 cards         |                                                   |
+layers        |                                                   | torch
 # the rooms
-models        |                                                   | torch safetensors
+models        | layers                                            | torch safetensors
 fold          | count                                             | torch
 export        | fold recipes                                      | torch
 verify        | devices pack transports                           | torch numpy (skimage)

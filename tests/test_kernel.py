@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -277,15 +278,20 @@ def test_regroup_refuses_groups_that_do_not_nest() -> None:
 
 @st.composite
 def sequences(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
-    first = draw(kernels())
-    return first, draw(kernels(pointwise=True, channels_in=first.channels_out))
+    """Two kernels, one after the other, either of which is the pointwise one."""
+    later = draw(BOOLS)
+    first = draw(kernels(pointwise=not later))
+    second = draw(kernels(pointwise=later, channels_in=first.channels_out))
+    return (first if second.pointwise or not second.padded else dataclasses.replace(first, bias=None)), second
 
 
 @given(sequences())
 @settings(deadline=None, max_examples=100)
 def test_compose_is_one_after_the_other(both: tuple[Kernel, Kernel]) -> None:
     first, second = both
-    x = an_image(first)
+    reach = [d * (s - 1) for d, s in zip(second.dilation, second.size, strict=True)]
+    x = draw_values(7, 2, first.channels_in, *(size + more for size, more in zip(an_image(first).shape[2:], reach)))
+    assert second.composes(first)
     merged = second.compose(first)
     assert_same(run(second, run(first, x)), run(merged, x))
     assert (merged.bias is None) == (first.bias is None and second.bias is None)
@@ -293,15 +299,30 @@ def test_compose_is_one_after_the_other(both: tuple[Kernel, Kernel]) -> None:
     assert merged.macs_per_pixel == second.composed_macs(first)
 
 
-@given(kernels())
+@given(kernels(), st.data())
 @settings(deadline=None, max_examples=50)
-def test_only_a_pointwise_kernel_composes(second: Kernel) -> None:
-    first = Kernel(torch.ones(second.channels_in, 1, 1, 1, dtype=torch.float64))
-    if second.pointwise:
-        assert second.compose(first).channels_in == 1
-    else:
+def test_two_wide_kernels_do_not_compose(first: Kernel, data: st.DataObject) -> None:
+    second = data.draw(kernels(channels_in=first.channels_out))
+    if not first.pointwise and not second.pointwise:
+        assert not second.composes(first)
         with pytest.raises(ValueError, match="pointwise"):
             second.compose(first)
+
+
+def test_a_bias_before_zero_padding_does_not_compose() -> None:
+    """The border's zeros come after the bias: they are not what the first kernel gives for zeros."""
+    wide = Kernel(draw_values(0, 4, 4, 3, 3), padding=(1, 1))
+    point = Kernel(draw_values(1, 4, 4, 1, 1), draw_values(2, 4))
+    with pytest.raises(ValueError, match="padding"):
+        wide.compose(point)
+    assert dataclasses.replace(wide, padding=(0, 0)).compose(point).bias is not None
+
+
+@given(kernels())
+@settings(deadline=None, max_examples=20)
+def test_negated_is_the_negative(kernel: Kernel) -> None:
+    x = an_image(kernel)
+    assert_same(-run(kernel, x), run(kernel.negated(), x))
 
 
 def test_compose_needs_matching_channels() -> None:

@@ -8,9 +8,9 @@ The engine knows operators, not architectures: it captures any module as a graph
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,14 @@ from edgevit.fold.capture import capture
 from edgevit.fold.graph import Net, origin
 from edgevit.fold.rewrites import REWRITES
 from edgevit.fold.rewrites.affine import is_norm, why_norm_stays
+from edgevit.fold.rewrites.branches import why_branches_stay
 
 
 @dataclass(frozen=True)
 class Left:
-    """A normalization that could not be folded: where it is and why."""
+    """What looked foldable and is not: a norm, or branches of a sum. Where it is and why."""
 
+    what: Literal["norm", "branches"]
     where: str
     why: str
 
@@ -41,8 +43,8 @@ class FoldReport:
 
     @property
     def summary(self) -> str:
-        """One line: how many rewrites, what is left."""
-        stayed = f"{len(self.left)} norms left" if self.left else "no norm left"
+        """One line: how many rewrites, how much is left."""
+        stayed = f"{len(self.left)} left" if self.left else "nothing left"
         return f"{sum(self.rewrites.values())} rewrites of {len(self.rewrites)} kinds, {stayed}"
 
 
@@ -88,9 +90,17 @@ def fold(
     check_foldable(model)
     net = capture(model, tuple(inputs) if inputs is not None else example_inputs(model))
     applied = apply_rewrites(net)
-    left = tuple(Left(origin(node), why_norm_stays(net, node)) for node in net.nodes() if is_norm(node))
+    left = tuple(_left(net))
     shapes = tuple(net.shape(node) for node in net.graph.find_nodes(op="placeholder"))
     return Folded(net.finish(memory_format), shapes, FoldReport(applied, left, net.batch_is_open))
+
+
+def _left(net: Net) -> Iterator[Left]:
+    for node in net.nodes():
+        if is_norm(node):
+            yield Left("norm", origin(node), why_norm_stays(net, node))
+        elif (why := why_branches_stay(net, node)) is not None:
+            yield Left("branches", origin(node), why)
 
 
 def check_foldable(model: nn.Module) -> None:

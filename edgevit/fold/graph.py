@@ -14,11 +14,25 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from edgevit.errors import ModelError
-from edgevit.fold.kernel import Kernel, Norm, norm_affine
+from edgevit.fold.kernel import Kernel, Norm, norm_affine, plus
 
 aten = torch.ops.aten
 CONVOLUTION = aten.conv2d.default
 LINEAR = aten.linear.default
+# Every map with weights of its own, and how many axes its maps have: 0 for any number, with the channels last.
+WEIGHTED = {
+    LINEAR: 0,
+    CONVOLUTION: 4,
+    aten.conv2d.padding: 4,
+    aten.conv1d.default: 3,
+    aten.conv1d.padding: 3,
+    aten.conv3d.default: 5,
+    aten.conv3d.padding: 5,
+    aten.conv_transpose1d.default: 3,
+    aten.conv_transpose2d.input: 4,
+    aten.conv_transpose3d.input: 5,
+}
+TRANSPOSED = (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input)
 BATCH_NORM = aten.batch_norm.default
 DROPOUTS = (
     aten.dropout.default,
@@ -73,14 +87,21 @@ class Net:
         return first
 
     def is_linear(self, node: Any) -> TypeGuard[Node]:
-        """Whether a node is a 2-D convolution of (B, C, H, W) or a fully connected layer, with constant weights."""
-        if not is_call(node, CONVOLUTION, LINEAR) or (is_call(node, CONVOLUTION) and len(self.shape(node)) != 4):
+        """Whether a node is a 2-D convolution of (B, C, H, W) or a fully connected layer, with constant weights.
+
+        These have a kernel.
+        """
+        return is_call(node, CONVOLUTION, LINEAR) and self.is_weighted(node)
+
+    def is_weighted(self, node: Any) -> TypeGuard[Node]:
+        """Whether a node is a convolution of any kind, with a batch, or fully connected, with constant weights."""
+        if not is_call(node, *WEIGHTED) or WEIGHTED[node.target] not in (0, len(self.shape(node))):  # type: ignore[index]
             return False
         bias = self.arguments(node)["bias"]
         return self.constant(node.args[1]) is not None and (bias is None or self.constant(bias) is not None)
 
     def shared(self, node: Node) -> bool:
-        """Whether another call uses a linear node's weights too: folding into them would change that call."""
+        """Whether another call uses a node's weights too: folding into them would change that call."""
         return any(len(item.users) > 1 for item in node.args[1:3] if isinstance(item, Node))
 
     def kernel(self, node: Node) -> Kernel:
@@ -95,8 +116,8 @@ class Net:
         return Kernel.of(weight, bias, stride, padding, dilation, named["groups"])
 
     def channel_axis(self, node: Node) -> int:
-        """The axis of a linear node's channels: 1 for maps, the last for a fully connected layer."""
-        return 1 if is_call(node, CONVOLUTION) else len(self.shape(node)) - 1
+        """The axis of a weighted node's channels: 1 for maps, the last for a fully connected layer."""
+        return len(self.shape(node)) - 1 if is_call(node, LINEAR) else 1
 
     def affine(self, node: Node, axis: int) -> tuple[Node, Tensor, Tensor | None] | None:
         """Read a node as scale * x + shift per channel: (x, scale, shift), or None.
@@ -150,16 +171,34 @@ class Net:
 
     def set_kernel(self, node: Node, kernel: Kernel) -> None:
         """Give a linear node another kernel, under the names it has."""
+        geometry: list[Any] = []
+        if is_call(node, CONVOLUTION):
+            geometry = [list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups]
         weight = kernel.weight[:, :, 0, 0] if is_call(node, LINEAR) else kernel.weight
+        self._set_weights(node, weight, kernel.bias, geometry)
+
+    def scale_and_shift(self, node: Node, scale: Tensor, shift: Tensor | None) -> None:
+        """Let a weighted node compute scale * y + shift per output channel, both (out,), for the y it computes."""
+        named = self.arguments(node)
+        weight, bias = self.constant(named["weight"]), self.constant(named["bias"])
+        if weight is None:
+            raise ModelError(f"{node.name} computes its weights")
+        weight, bias = weight.double(), None if bias is None else bias.double() * scale
+        if is_call(node, *TRANSPOSED):  # (in, out / groups, ..), in and out each by group
+            groups = named["groups"]
+            factor = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
+            weight = (weight.unflatten(0, (groups, -1)) * factor).flatten(0, 1)
+        else:
+            weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        self._set_weights(node, weight, plus(bias, shift), list(named.values())[3:])
+
+    def _set_weights(self, node: Node, weight: Tensor, bias: Tensor | None, geometry: list[Any]) -> None:
         named = self.arguments(node)
         place = str(named["weight"].target)
         self._store(place, weight)
         named["weight"].meta["val"] = self._fake(weight, self._dtypes[place])
-        bias = self._bias(node, kernel.bias, place.removesuffix("weight") + "bias")
-        arguments: list[Any] = [named["input"], named["weight"], bias]
-        if is_call(node, CONVOLUTION):
-            arguments += [list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups]
-        node.args, node.kwargs = tuple(arguments), {}
+        biased = self._bias(node, bias, place.removesuffix("weight") + "bias")
+        node.args, node.kwargs = (named["input"], named["weight"], biased, *geometry), {}
         node.meta["val"] = self._infer(node)
 
     def _bias(self, node: Node, bias: Tensor | None, place: str) -> Node | None:
@@ -169,7 +208,8 @@ class Net:
         if isinstance(old, Node):
             self._store(str(old.target), bias)
             return old
-        return self.add_constant(bias, before=node, place=place)
+        dtype = self.arguments(node)["weight"].meta["val"].dtype
+        return self.add_constant(bias, before=node, place=place, dtype=dtype)
 
     def add_constant(self, tensor: Tensor, *, before: Node, place: str = "", dtype: torch.dtype | None = None) -> Node:
         """A new constant ahead of `before`, as a parameter called `place` where that name is free.
@@ -191,10 +231,10 @@ class Net:
         constants = (str(node.target) for node in self.graph.find_nodes(op="get_attr"))
         return any(name == place or name.startswith(f"{place}.") for name in constants)
 
-    def call(self, target: Callable[..., Any], *arguments: Any, before: Node) -> Node:
+    def call(self, target: Callable[..., Any], *arguments: Any, before: Node, **named: Any) -> Node:
         """A new call ahead of `before`, its shape inferred and its origin the same."""
         with self.graph.inserting_before(before):
-            node = self.graph.call_function(target, arguments)
+            node = self.graph.call_function(target, arguments, named)
         node.meta = {key: before.meta[key] for key in ("nn_module_stack", "stack_trace") if key in before.meta}
         node.meta["val"] = self._infer(node)
         return node
@@ -227,7 +267,7 @@ class Net:
         self.graph.eliminate_dead_code()
         module = GraphModule(self.module, self.graph)  # takes over what the graph refers to, and nothing else
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() or tensor.is_complex():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
                 # Through a contiguous copy first: a 1x1 kernel satisfies both layouts and would keep odd strides.
                 tensor.data = tensor.detach().to(self._dtypes[name]).clone(memory_format=torch.contiguous_format)

@@ -8,7 +8,9 @@ that computes exactly the function its name says, or raises ValueError where no 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +46,18 @@ def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
+
+
+def added(kernels: Sequence[Kernel]) -> Kernel:
+    """The sum of one or more kernels as one. ValueError where they do not meet on one grid."""
+    return functools.reduce(Kernel.add, kernels)
+
+
+def added_macs(kernels: Sequence[Kernel]) -> int:
+    """macs_per_pixel of added(kernels), known without computing it: the sum may not fit in memory."""
+    groups = math.gcd(*(kernel.groups for kernel in kernels))
+    size = [max(kernel.size[axis] for kernel in kernels) for axis in (0, 1)]
+    return kernels[0].channels_out * kernels[0].channels_in // groups * math.prod(size)
 
 
 @dataclass(frozen=True)
@@ -196,20 +210,34 @@ class Kernel:
                     zip(self.size, self.dilation, other.size, other.dilation, strict=True)]  # fmt: skip
         return dataclasses.replace(self, dilation=(dilation[0], dilation[1]))
 
+    def negated(self) -> Kernel:
+        """-self(x)."""
+        return self.then_affine(-torch.ones((), dtype=torch.float64, device=self.weight.device), None)
+
+    def composes(self, first: Kernel) -> bool:
+        """Whether self(first(x)) is one kernel.
+
+        One of the two is pointwise; and where `first` is, its bias must not meet zero padding, which comes after it.
+        """
+        return self.pointwise or (first.pointwise and not (self.padded and first.bias is not None))
+
     def compose(self, first: Kernel) -> Kernel:
-        """self(first(x)) for a pointwise self: W = W2 W1, b = b2 + W2 b1. Groups that both have stay groups."""
-        if not self.pointwise:
-            raise ValueError("only a pointwise kernel composes with the one before it")
+        """self(first(x)): W = W2 W1, b = b2 + W2 b1, the geometry that of the wider one. Groups of both stay groups."""
+        if not self.composes(first):
+            raise ValueError("one of two kernels in sequence must be pointwise, and no shift may come before padding")
         groups = math.gcd(first.groups, self.groups)
+        wide = first if self.pointwise else self
         a, b = (kernel.regroup(groups).weight for kernel in (first, self))
-        per_group = (weight.reshape(groups, -1, *weight.shape[1:]) for weight in (b[:, :, 0, 0], a))
-        weight = torch.einsum("gom,gmihw->goihw", *per_group).flatten(0, 1)
-        return dataclasses.replace(first, weight=weight, bias=plus(self.bias, self.response(first.bias)), groups=groups)
+        per_group = (weight.reshape(groups, -1, *weight.shape[1:]) for weight in (b, a))
+        weight = torch.einsum("gomhw,gmihw->goihw", *per_group).flatten(0, 1)
+        bias = plus(self.bias, self.response(first.bias))
+        return dataclasses.replace(wide, weight=weight, bias=bias, groups=groups)
 
     def composed_macs(self, first: Kernel) -> int:
         """macs_per_pixel of self.compose(first), known without computing it: the product may not fit in memory."""
         groups = math.gcd(first.groups, self.groups)
-        return first.channels_in // groups * math.prod(first.size) * self.channels_out
+        size = first.size if self.pointwise else self.size
+        return first.channels_in // groups * math.prod(size) * self.channels_out
 
     def mean_weights(self, height: int, width: int) -> Kernel:
         """Depthwise self at stride 1 on a height x width map, then the mean over the output: one kernel of that size.

@@ -1,6 +1,7 @@
 """The models room: names in, modules in their training form out. A family is one file here; nothing else names it.
 
-A module of this package is a family when it has CARDS and build(name); the rest of the package are helpers.
+A module of this package is a family when it has CARDS and build(name); the rest of the package are helpers. A family
+may have ALIASES, the official code's names of its variants: `mode` or `family_mode` then finds the model, too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def model_card(name: str) -> ModelCard:
 
 
 def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0) -> nn.Module:
-    """The model in training form, in evaluation mode.
+    """The model in training form, in evaluation mode. `name` is one of list_models(), or an official name of one.
 
     `weights` is a checkpoint file; without one the weights are random, on the CPU the same for the same seed, and the
     CPU's global random state is left as it was. Raises UnknownNameError, CheckpointError.
@@ -58,9 +59,24 @@ def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0)
 
 
 def _find(name: str) -> tuple[ModelCard, Family]:
+    name = _aliases().get(name, name)
     if name not in _zoo():
         raise UnknownNameError("model", name, _zoo(), listing="edgevit models")
     return _zoo()[name]
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    """Official name -> ours, alone where one family claims it and with the family's name before it always.
+
+    A name of ours is never an alias: what the cards say comes first.
+    """
+    claims: dict[str, set[str]] = {}
+    for family in _families():
+        for alias, name in getattr(family, "ALIASES", {}).items():
+            for spelling in (alias, f"{_zoo()[name][0].family}_{alias}"):
+                claims.setdefault(spelling, set()).add(name)
+    return {alias: names.pop() for alias, names in claims.items() if len(names) == 1 and alias not in _zoo()}
 
 
 @functools.cache

@@ -14,30 +14,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from edgevit.layers import DropPath
 from edgevit.types import ModelCard, Preprocessing, PublishedLatency
 from edgevit_runtime.record import TensorSpec
 
 HOP = 2  # K of the paper: distance between linked pixels of a row or column
 RATIO = 4  # hidden over outer channels, in inverted residuals and FFNs
 DROP_PATH = 0.1  # of the last block; grows linearly from 0 at the first
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., arXiv 1603.09382): drops whole samples of a branch in training. Keeps the shape.
-
-    `rate` is the probability to drop; what is kept is scaled by 1 / (1 - rate), so that evaluation needs nothing.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); nothing happens in evaluation mode."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        return x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
 class Stem(nn.Module):

@@ -14,14 +14,21 @@ from torch.fx import Node
 
 from edgevit.fold.graph import Net
 from edgevit.fold.rewrites.affine import affine_into_next, affine_into_previous
+from edgevit.fold.rewrites.attention import scale_into_query
+from edgevit.fold.rewrites.averages import affine_after_average, linear_after_average
 from edgevit.fold.rewrites.bias import bias_downstream
-from edgevit.fold.rewrites.concat import difference_into_weights
+from edgevit.fold.rewrites.branches import merge_parallel
+from edgevit.fold.rewrites.complex import complex_region
+from edgevit.fold.rewrites.concat import compose_through_concat, difference_into_weights
 from edgevit.fold.rewrites.constants import constant_expression
 from edgevit.fold.rewrites.differences import max_of_differences, min_over_rolls
 from edgevit.fold.rewrites.identity import drop_identity
-from edgevit.fold.rewrites.linear import compose, merge_parallel
+from edgevit.fold.rewrites.linear import compose
+from edgevit.fold.rewrites.moves import one_gather
+from edgevit.fold.rewrites.norms import norm_affine_into_next
 from edgevit.fold.rewrites.order import reshape_downstream
 from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
+from edgevit.fold.rewrites.shrink import plain_softshrink
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,24 @@ class Rewrite:
 REWRITES = (
     Rewrite("identities dropped", drop_identity),
     Rewrite("constant expressions computed", constant_expression),
+    Rewrite("Fourier transforms and complex numbers in real ones", complex_region),
     Rewrite("arithmetic ahead of reshapes", reshape_downstream),
     Rewrite("norms and scales into the layer before", affine_into_previous),
     Rewrite("norms and scales into the layer after", affine_into_next),
+    Rewrite("scales and shifts of token and group norms into the layer after", norm_affine_into_next),
+    Rewrite("norms and scales after their average", affine_after_average),
+    Rewrite("scales of attention into the queries' layer", scale_into_query),
     Rewrite("linear layers in sequence merged", compose),
+    Rewrite("linear layers through a concatenation merged", compose_through_concat),
     Rewrite("parallel branches summed", merge_parallel),
     Rewrite("adaptive max-pools made plain", plain_max_pool),
     Rewrite("ReLUs after their max-pool", max_pool_before_relu),
+    Rewrite("soft shrinkage as a difference", plain_softshrink),
     Rewrite("maxima of differences into one difference", max_of_differences),
     Rewrite("minima over rolls by doubling", min_over_rolls),
     Rewrite("differences into weights", difference_into_weights),
     Rewrite("depthwise layers and means into weighted sums", mean_into_depthwise),
+    Rewrite("pointwise layers after their average", linear_after_average),
+    Rewrite("chains of moves into one gather", one_gather),
     Rewrite("biases moved downstream", bias_downstream),
 )

@@ -8,11 +8,14 @@ from edgevit.fold.graph import BATCH_NORM, Net, aten, is_call
 
 
 def affine_into_previous(net: Net, node: Node) -> bool:
-    """linear -> affine becomes linear, where nothing else reads the linear map or shares its weights."""
-    for source in filter(net.is_linear, node.all_input_nodes):
+    """linear -> affine becomes linear, where nothing else reads the linear map or shares its weights.
+
+    Any convolution will do, transposed ones and those of lines and volumes too.
+    """
+    for source in filter(net.is_weighted, node.all_input_nodes):
         read = net.affine(node, net.channel_axis(source))
         if read and read[0] is source and len(source.users) == 1 and not net.shared(source):
-            net.set_kernel(source, net.kernel(source).then_affine(read[1], read[2]))
+            net.scale_and_shift(source, read[1], read[2])
             net.replace(node, source)
             return True
     return False
@@ -41,7 +44,7 @@ def why_norm_stays(net: Net, node: Node) -> str:
     if net.affine(node, 1) is None:
         return "it takes its statistics from the batch: it has no inference form"
     source = net.input(node)
-    if net.is_linear(source):
+    if net.is_weighted(source):
         if net.shared(source):
             return f"the weights of {source.name} before it serve another call too"
         return f"{source.name} before it has {len(source.users)} readers, and only one passes through this norm"

@@ -24,7 +24,6 @@ def reshape_downstream(net: Net, node: Node) -> bool:
     sources = [net.input(item) if isinstance(item, Node) else item for item in operands]
     if len({net.shape(item) for item in sources if isinstance(item, Node)}) > 1:
         return False  # the arithmetic would broadcast
-    result = net.call(node.target, *sources, *node.args[2:], before=node)  # type: ignore[arg-type]
-    result.kwargs = node.kwargs
+    result = net.call(node.target, *sources, *node.args[2:], before=node, **node.kwargs)  # type: ignore[arg-type]
     net.replace(node, net.call(first.target, result, *first.args[1:], before=node))  # type: ignore[arg-type]
     return True
