@@ -1,7 +1,7 @@
 """Filters as real products against DFT nodes, in ONNX Runtime on one thread, interleaved in one run, same weights.
 
-python benchmarks/affnet_fourier.py [MODEL...]   random weights. `one_product_up_to_N` is the folded form with maps of up
-to N pixels transformed by one product and larger ones by two: the measurement behind fourier.ONE_PRODUCT_PIXELS.
+python benchmarks/affnet_fourier.py [MODEL...]   random weights. `one_product_up_to_N` is the folded form with maps
+of up to N pixels transformed by one product and larger ones by two: the measurement behind fourier.ONE_PRODUCT_PIXELS.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -204,7 +205,7 @@ class Encoder(nn.Module):
 def decoder(channels: Sequence[int], *, groups: int, bias: bool) -> nn.Module:
     """Transposed convolutions with BatchNorm, as in generators and segmentation heads."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(channels, channels[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(channels):
         layer = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, 1, groups=groups, bias=bias)
         layers += [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

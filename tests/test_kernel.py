@@ -290,7 +290,8 @@ def sequences(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
 def test_compose_is_one_after_the_other(both: tuple[Kernel, Kernel]) -> None:
     first, second = both
     reach = [d * (s - 1) for d, s in zip(second.dilation, second.size, strict=True)]
-    x = draw_values(7, 2, first.channels_in, *(size + more for size, more in zip(an_image(first).shape[2:], reach)))
+    size = (side + more for side, more in zip(an_image(first).shape[2:], reach, strict=True))
+    x = draw_values(7, 2, first.channels_in, *size)
     assert second.composes(first)
     merged = second.compose(first)
     assert_same(run(second, run(first, x)), run(merged, x))

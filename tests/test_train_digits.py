@@ -54,7 +54,9 @@ def test_two_networks_learn_and_fold_without_a_change(
 
 def test_the_slope_is_in_the_checkpoint(example: ModuleType, tmp_path: Path) -> None:
     example.run_vanillanet(example.prepare(*drawn(500)), 3, tmp_path)
-    halfway, end = (torch.load(tmp_path / f"{name}.pth") for name in ("vanillanet_halfway", "vanillanet"))
+    halfway, end = (
+        torch.load(tmp_path / f"{name}.pth", weights_only=True) for name in ("vanillanet_halfway", "vanillanet")
+    )
     assert halfway["_extra_state"].tolist() == [0.5] * 3 and end["_extra_state"].tolist() == [1.0] * 3
 
 
@@ -97,6 +99,5 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(example: ModuleType, mo
 
 
 def test_on_the_real_digits(example: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'edgevit[test]'")
     for item in example.main(["--epochs", "5", "--out", str(tmp_path)]):
         assert item.agree and item.before == item.after > 85.0

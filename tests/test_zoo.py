@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import assert_same, image, operators
+from nets import image, operators
 from torch import Tensor, nn
 
 from edgevit.cards import load_cards
@@ -129,9 +129,7 @@ def test_smallest_feature_map(name: str, side: int) -> None:
 @pytest.mark.onnx
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")  # torch warns of itself
-def test_its_onnx_computes_the_same_and_is_what_it_was(
-    name: str, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_its_onnx_computes_the_same_and_is_what_it_was(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     import onnx
 
     model, path, x = randomized(name), tmp_path / f"{name}.onnx", inputs(name, 2)
@@ -148,9 +146,7 @@ def test_its_onnx_computes_the_same_and_is_what_it_was(
     check_golden(name, model, folded, Counter(node.op_type for node in graph.node), pytestconfig)
 
 
-def check_golden(
-    name: str, model: nn.Module, folded: Folded, nodes: Counter[str], pytestconfig: pytest.Config
-) -> None:
+def check_golden(name: str, model: nn.Module, folded: Folded, nodes: Counter[str], pytestconfig: pytest.Config) -> None:
     given = example_inputs(model)
     before, after = count(model, *given), count(folded, *given)
     lines = [

@@ -187,7 +187,7 @@ class Net:
         if is_call(node, *TRANSPOSED):  # (in, out / groups, ..), in and out each by group
             groups = named["groups"]
             factor = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
-            weight = (weight.unflatten(0, (groups, -1)) * factor).flatten(0, 1)
+            weight = (weight.reshape(groups, -1, *weight.shape[1:]) * factor).flatten(0, 1)
         else:
             weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
         self._set_weights(node, weight, plus(bias, shift), list(named.values())[3:])

@@ -61,9 +61,9 @@ class Attention(nn.Module):
         """(N, L, C) -> (N, L or L / 4, C')."""
         query, key, value = self.qkv(x).chunk(3, dim=2)
         query = _pool(query) if self.pools else query
-        parts = (_by_head(part, self.heads, units) for part in (query, key, value))
-        attended = F.scaled_dot_product_attention(*parts)  # (N, units * heads, L / units, C' / heads)
-        out: Tensor = self.proj(attended.transpose(1, 2).reshape(query.shape))
+        query, key, value = (_by_head(part, self.heads, units) for part in (query, key, value))
+        attended = F.scaled_dot_product_attention(query, key, value)  # (N, units * heads, L / units, C' / heads)
+        out: Tensor = self.proj(attended.transpose(1, 2).reshape(x.shape[0], -1, self.proj.in_features))
         return out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -36,7 +38,7 @@ def scale_into_query(net: Net, node: Node) -> bool:
     return True
 
 
-def _without_defaults(named: dict[str, object]) -> dict[str, object]:
+def _without_defaults(named: dict[str, Any]) -> dict[str, Any]:
     defaults = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
     return {name: named[name] for name, default in defaults.items() if named[name] != default}
 
