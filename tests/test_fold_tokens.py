@@ -134,6 +134,126 @@ def test_the_scale_stays_where_the_rows_reach_more_than_the_queries(name: str) -
     assert attention.kwargs.get("scale", None) in (None, -0.5)
 
 
+# ---- keys and values of few queries ------------------------------------------------------------------------------
+
+
+def split_heads(x: Tensor, units: int = 1, number: int = 3) -> Tensor:
+    """(N, L, C) -> (N, units * heads, L / units, C / heads)."""
+    return x.reshape(x.shape[0], -1, units * number, x.shape[2] // number).transpose(1, 2)
+
+
+def few(net: Any, x: Tensor, query: Tensor, key: Tensor, value: Tensor, units: int = 1) -> Tensor:
+    parts = (split_heads(part, units) for part in (query, key, value))
+    attended = F.scaled_dot_product_attention(*parts).transpose(1, 2)
+    return net.out(attended.reshape(x.shape[0], -1, query.shape[2]))
+
+
+def few_packed(net: Any, x: Tensor, units: int) -> Tensor:
+    query, key, value = net.qkv(x).chunk(3, 2)
+    return few(net, x, query.reshape(x.shape[0], 4, -1, query.shape[2]).amax(1), key, value, units)
+
+
+def layers(inputs: int, outputs: int, **options: Any) -> dict[str, nn.Module]:
+    return {name: nn.Linear(inputs, outputs, **options) for name in "qkv"} | {"out": nn.Linear(outputs, 5)}
+
+
+MANY = image(2, 48, 12)
+LATE: dict[str, tuple[nn.Module, int]] = {  # the network, and the calls of linear that are left
+    "pooled, packed": (Toy(lambda net, x: few_packed(net, x, 1), qkv=nn.Linear(12, 72), out=nn.Linear(24, 5)), 2),
+    "pooled, packed, in units": (
+        Toy(lambda net, x: few_packed(net, x, 3), qkv=nn.Linear(12, 72), out=nn.Linear(24, 5)), 2),
+    "one query": (Toy(lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x), net.v(x)), **layers(12, 12)), 2),
+    "no biases": (
+        Toy(lambda net, x: few(net, x, net.q(x[:, :2]), net.k(x), net.v(x)), **layers(12, 12, bias=False)), 2),
+    "keys and values of two maps": (
+        Toy(lambda net, x: few(net, x, net.q(x[:, :2]), net.k(x.relu()), net.v(x.sin())), **layers(12, 12)), 2),
+    "keys and values packed, queries learned": (
+        Toy(lambda net, x: few(net, x, net.p.expand(x.shape[0], -1, -1).sin(), *net.kv(x).split(12, 2)),
+            kv=nn.Linear(12, 24), p=nn.Parameter(torch.randn(1, 2, 12)), out=nn.Linear(12, 5)), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_few_queries_let_keys_and_values_unprojected(name: str) -> None:
+    model, linear = LATE[name]
+    folded = check(model, MANY, linear=linear, matmul=2, scaled_dot_product_attention=1, add=0)
+    assert count(folded, MANY).macs < count(model, MANY).macs
+    (attention,) = (node for node in calls(folded) if is_call(node, ATTENTION))
+    assert attention.args[1].meta["val"].shape[-1] == 12  # the tokens themselves
+
+
+EARLY: dict[str, nn.Module] = {
+    "as many queries as keys": Toy(lambda net, x: few(net, x, net.q(x), net.k(x), net.v(x)), **layers(12, 12)),
+    "keys that others read": Toy(
+        lambda net, x: few(net, x, net.q(x[:, :1]), y := net.k(x), net.v(x)).sum() + y, **layers(12, 12)),
+    "a nonlinearity before keys": Toy(
+        lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x).relu(), net.v(x)), **layers(12, 12)),
+    "keys in another order of tokens": Toy(
+        lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x).flip(1), net.v(x)), **layers(12, 12)),
+    "keys of other tokens": Toy(
+        lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x)[:, ::2], net.v(x)[:, 1::2]), **layers(12, 12)),
+    "wide tokens": Toy(lambda net, x: few(net, x, net.q(x[:, :24]), net.k(x), net.v(x)), **layers(12, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_keys_and_values_are_projected_where_that_is_cheaper_or_others_read_them(name: str) -> None:
+    check(EARLY[name], MANY, matmul=0, scaled_dot_product_attention=1)
+
+
+def test_few_queries_under_a_mask_stay_as_they_are() -> None:
+    def compute(net: Any, x: Tensor) -> Tensor:
+        parts = (split_heads(part) for part in (net.q(x[:, :1]), net.k(x), net.v(x)))
+        attended = F.scaled_dot_product_attention(*parts, attn_mask=net.m).transpose(1, 2)
+        return net.out(attended.reshape(x.shape[0], -1, 12))
+
+    check(Toy(compute, m=image(1, 48), **layers(12, 12)), MANY, matmul=0)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=15)
+def test_random_attention_with_few_queries(data: st.DataObject) -> None:
+    """Whatever the sizes: the same function, at no more multiply-accumulates."""
+    number, units = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    inputs, width, keys = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
+    outputs = number * width
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        query, key, value = net.qkv(x).split(outputs, 2)
+        query = query.reshape(x.shape[0], 4, -1, outputs).amax(1)
+        parts = (split_heads(part, units, number) for part in (query, key, value))
+        return net.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).reshape(x.shape[0], -1, outputs))
+
+    model = Toy(compute, qkv=nn.Linear(inputs, 3 * outputs, bias=data.draw(st.booleans())), out=nn.Linear(outputs, 4))
+    check(model, image(2, 4 * units * keys, inputs))
+
+
+# ---- maxima ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "axis"), [(2, 1), (3, 1), (4, 1), (4, -2), (3, 2)])
+def test_maxima_of_few_slices_become_maxima_of_two(size: int, axis: int) -> None:
+    shape = [2, 6, 6, 5]
+    shape[axis] = size
+    folded = check(Toy(lambda net, x: x.amax(axis)), image(*shape), amax=0, maximum=size - 1)
+    assert torch.equal(folded(image(*shape)), image(*shape).amax(axis))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda net, x: x.amax(1),
+        lambda net, x: x[:, :4, :5].amax(3),
+        lambda net, x: x[:, :4].amax((1, 2)),
+        lambda net, x: x[:, :4].amax(1, keepdim=True),
+        lambda net, x: x[:, :1].amax(1),
+    ],
+    ids=["of many", "of the last axis", "of two axes", "axis kept", "of one"],
+)
+def test_other_maxima_stay(compute: Callable[[Any, Tensor], Tensor]) -> None:
+    check(Toy(compute), image(2, 6, 6, 4), amax=1)
+
+
 def test_labels_follow_channels_through_moves() -> None:
     """Three of the twelve channels are selected, transposed, reshaped and pooled; they are still those three."""
     model = ready(

@@ -40,6 +40,7 @@ SELECTIONS = (
     aten.index_select.default,
     operator.getitem,
 )  # some of them
+MAXIMA = (aten.amax.default, aten.maximum.default)
 
 
 def labels(net: Net, node: Node, axis: int) -> Tensor:
@@ -98,4 +99,8 @@ def _moved(net: Net, node: Node, known: Mapping[Node, Any]) -> Any:
     if is_call(node, aten.amax.default):
         least, most = (torch.amax(sign * known[node.all_input_nodes[0]], *node.args[1:]) for sign in (-1, 1))  # type: ignore[arg-type]
         return most if torch.equal(-least, most) else None
+    if is_call(node, aten.maximum.default):
+        first, second = (known.get(item) for item in node.args)  # type: ignore[arg-type]
+        alike = first is not None and second is not None and torch.equal(first, second)
+        return first if alike else None
     return None

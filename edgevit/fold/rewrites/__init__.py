@@ -23,11 +23,12 @@ from edgevit.fold.rewrites.concat import compose_through_concat, difference_into
 from edgevit.fold.rewrites.constants import constant_expression
 from edgevit.fold.rewrites.differences import max_of_differences, min_over_rolls
 from edgevit.fold.rewrites.identity import drop_identity
+from edgevit.fold.rewrites.late_keys import project_late
 from edgevit.fold.rewrites.linear import compose
 from edgevit.fold.rewrites.moves import one_gather
 from edgevit.fold.rewrites.norms import norm_affine_into_next
 from edgevit.fold.rewrites.order import reshape_downstream
-from edgevit.fold.rewrites.pooling import max_pool_before_relu, mean_into_depthwise, plain_max_pool
+from edgevit.fold.rewrites.pooling import max_pool_before_relu, maxima_of_few, mean_into_depthwise, plain_max_pool
 from edgevit.fold.rewrites.shrink import plain_softshrink
 
 
@@ -49,12 +50,14 @@ REWRITES = (
     Rewrite("scales and shifts of token and group norms into the layer after", norm_affine_into_next),
     Rewrite("norms and scales after their average", affine_after_average),
     Rewrite("scales of attention into the queries' layer", scale_into_query),
+    Rewrite("keys and values of pooled queries never projected", project_late),
     Rewrite("linear layers in sequence merged", compose),
     Rewrite("linear layers through a concatenation merged", compose_through_concat),
     Rewrite("parallel branches summed", merge_parallel),
     Rewrite("adaptive max-pools made plain", plain_max_pool),
     Rewrite("ReLUs after their max-pool", max_pool_before_relu),
     Rewrite("soft shrinkage as a difference", plain_softshrink),
+    Rewrite("maxima of few as maxima of two", maxima_of_few),
     Rewrite("maxima of differences into one difference", max_of_differences),
     Rewrite("minima over rolls by doubling", min_over_rolls),
     Rewrite("differences into weights", difference_into_weights),

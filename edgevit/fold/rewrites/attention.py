@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.fold.graph import Net, aten, is_call
-from edgevit.fold.layout import MOVES, SELECTIONS, descendants
+from edgevit.fold.layout import MAXIMA, MOVES, SELECTIONS, descendants
 
 ATTENTION = aten.scaled_dot_product_attention.default
 
@@ -24,7 +24,7 @@ def scale_into_query(net: Net, node: Node) -> bool:
     named = net.arguments(node)
     query, scale = net.input(node), named["scale"]
     scale = net.shape(query)[-1] ** -0.5 if scale is None else scale
-    source = _origin(net, query)
+    source = origin_of(net, query)
     if scale == 1.0 or scale <= 0.0 or source is None or net.shared(source):
         return False
     rows = _rows_of(net, source, node, query)
@@ -43,9 +43,9 @@ def _without_defaults(named: dict[str, Any]) -> dict[str, Any]:
     return {name: named[name] for name, default in defaults.items() if named[name] != default}
 
 
-def _origin(net: Net, node: Node) -> Node | None:
+def origin_of(net: Net, node: Node) -> Node | None:
     """The linear map that all of a tensor's numbers come from, only moved, selected or pooled on their way."""
-    while is_call(node, *MOVES, *SELECTIONS, aten.amax.default):
+    while is_call(node, *MOVES, *SELECTIONS, *MAXIMA):
         node = net.input(node)
     return node if net.is_linear(node) else None
 

@@ -9,6 +9,8 @@ from torch.fx import Node
 
 from edgevit.fold.graph import CONVOLUTION, Net, aten, is_call
 
+_FEW = 4  # slices; benchmarks/hiera_forms.py measures that many
+
 
 def plain_max_pool(net: Net, node: Node) -> bool:
     """An adaptive max-pool whose windows are those of a plain one (at this input size) becomes that one.
@@ -57,6 +59,23 @@ def max_pool_before_relu(net: Net, node: Node) -> bool:
     arguments = (net.input(relu), *node.args[1:])
     pool = net.call(aten.max_pool2d.default, *arguments, before=node)
     net.replace(node, net.call(aten.relu.default, pool, before=node))
+    return True
+
+
+def maxima_of_few(net: Net, node: Node) -> bool:
+    """The maximum over an axis of two to four slices as maxima of two: engines reduce short axes badly."""
+    if not is_call(node, aten.amax.default):
+        return False
+    source, dims, keepdim = net.input(node), net.arguments(node)["dim"], net.arguments(node)["keepdim"]
+    shape = net.shape(source)
+    if keepdim or len(dims) != 1 or dims[0] % len(shape) == len(shape) - 1 or not 2 <= shape[dims[0]] <= _FEW:
+        return False
+    slices = net.call(aten.unbind.int, source, dims[0], before=node)
+    parts = [net.call(operator.getitem, slices, i, before=node) for i in range(shape[dims[0]])]
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [net.call(aten.maximum.default, *two, before=node) if len(two) == 2 else two[0] for two in pairs]
+    net.replace(node, parts[0])
     return True
 
 

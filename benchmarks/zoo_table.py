@@ -1,0 +1,125 @@
+"""All variants in one table: costs and layers before and after folding, the proof, ONNX nodes, latency of both forms.
+
+python benchmarks/zoo_table.py [PATTERN] > zoo.json          random weights, norms, scales; half an hour for all
+python benchmarks/zoo_table.py --markdown zoo.json            the table of docs/zoo.md from it
+
+Latencies: ONNX Runtime, one thread, batch 1, both forms of a variant in turns in one process. AFFNet's training form is
+exported with its transforms as DFT nodes, which ONNX has and most runtimes do not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import onnx
+import torch
+from affnet_fourier import with_dft
+from common import report, spread_ms
+from torch import Tensor, nn
+
+from edgevit.fold import fold
+from edgevit.fold.evidence import examine
+from edgevit.models import list_models, model_card
+from edgevit.recipes import load_recipe
+from edgevit.subject import load_subject
+
+SECONDS = 8.0  # of running for each form
+LEAST, MOST = 15, 200  # runs of each form
+
+
+def measure(name: str) -> dict[str, object]:
+    subject = load_subject(name)
+    seen = examine(subject.module, subject.example(batch=2))
+    image = subject.example(batch=1)["image"]
+    with tempfile.TemporaryDirectory() as out:
+        forms = {"folded": fold(subject.module, (image,)), "training": with_dft(subject.module)}
+        paths = {form: export(module, image, Path(out) / form) for form, module in forms.items()}
+        nodes = {form: len(onnx.load(str(path), load_external_data=False).graph.node) for form, path in paths.items()}
+        sessions = {form: load_recipe("onnx").load(path, threads=1) for form, path in paths.items()}
+        latencies = {form: spread_ms(samples) for form, samples in interleaved(sessions, image).items()}
+    return {
+        "provenance": model_card(name).provenance,
+        "params": [seen.before.params, seen.after.params],
+        "macs": [seen.before.macs, seen.after.macs],
+        "layers": [seen.before.layers, seen.after.layers],
+        "left": len(seen.report.left),
+        "float64_max_rel": seen.proof.float64_max_rel,
+        "float32_max_rel": seen.proof.float32_max_rel,
+        "passed": seen.proof.passed,
+        "onnx_nodes": [nodes["training"], nodes["folded"]],
+        "training": latencies["training"],
+        "folded": latencies["folded"],
+        "speedup": round(latencies["training"]["p50_ms"] / latencies["folded"]["p50_ms"], 3),
+    }
+
+
+def export(model: nn.Module, image: Tensor, folder: Path) -> Path:
+    folder.mkdir()
+    path = folder / "model.onnx"
+    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False)
+    return path
+
+
+def interleaved(sessions: dict[str, object], image: Tensor) -> dict[str, list[int]]:
+    for session in sessions.values():
+        session.feed([image.numpy().tobytes()], 1)  # type: ignore[attr-defined]
+    once = max(sum(timed(session) for _ in range(3)) / 3 for session in sessions.values())
+    runs = min(MOST, max(LEAST, math.ceil(SECONDS * 1e9 / once)))
+    samples: dict[str, list[int]] = {form: [] for form in sessions}
+    for _ in range(runs):
+        for form in random.sample(list(sessions), len(sessions)):
+            timed(sessions[form])  # the other form has had the caches
+            samples[form].append(timed(sessions[form]))
+    return samples
+
+
+def timed(session: object) -> int:
+    start = time.perf_counter_ns()
+    session.run()  # type: ignore[attr-defined]
+    return time.perf_counter_ns() - start
+
+
+def markdown(found: dict[str, dict[str, object]]) -> str:
+    head = ("model", "provenance", "params M", "GMACs", "layers", "float64", "float32", "ONNX nodes", "p50 ms", "ratio")
+    rows = [head, ("---",) * len(head)]
+    for name, item in found.items():
+        latencies = " → ".join(f"{item[form]['p50_ms']:.1f}" for form in ("training", "folded"))  # type: ignore[index]
+        rows.append(
+            (
+                f"`{name}`",
+                str(item["provenance"]),
+                " → ".join(f"{value / 1e6:.3f}" for value in item["params"]),  # type: ignore[attr-defined]
+                " → ".join(f"{value / 1e9:.3f}" for value in item["macs"]),  # type: ignore[attr-defined]
+                " → ".join(map(str, item["layers"])),  # type: ignore[call-overload]
+                f"{item['float64_max_rel']:.1e}",
+                f"{item['float32_max_rel']:.1e}",
+                " → ".join(map(str, item["onnx_nodes"])),  # type: ignore[call-overload]
+                latencies,
+                f"{item['speedup']:.2f}",
+            )
+        )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--markdown"]:
+        print(markdown(json.loads(Path(arguments[1]).read_text())["models"]))
+        return
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(2)
+    found = {}
+    for name in list_models(arguments[0] if arguments else "*"):
+        found[name] = measure(name)
+        print(name, found[name], file=sys.stderr)
+    report("zoo_table", {"threads": 1, "engine": "onnxruntime", "models": found})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
