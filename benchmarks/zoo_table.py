@@ -30,7 +30,7 @@ from edgevit.models import list_models, model_card
 from edgevit.recipes import load_recipe
 from edgevit.subject import load_subject
 
-SECONDS = 8.0  # of running for each form
+SECONDS = 3.0  # of running for each form
 LEAST, MOST = 15, 200  # runs of each form
 
 

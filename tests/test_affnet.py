@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -98,17 +97,9 @@ def test_the_card_asks_for_plain_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", COSTS)
-def test_the_fold_is_exact_in_float64(name: str) -> None:
-    model, image = random_model(name, torch.float64), noise().double()
-    folded = fold(model, (image,))
-    assert compare(model, folded, (image,)) <= 1e-10
-    assert_plain(folded)
-
-
-@pytest.mark.parametrize("name", COSTS)
-def test_the_fold_is_exact_in_float32(name: str) -> None:
-    model, image = random_model(name), noise()
-    assert compare(model, fold(model, (image,)), (image,)) <= 1e-5
+def test_nothing_is_left_to_fold(name: str) -> None:
+    with torch.device("meta"):
+        assert_plain(fold(create_model(name)))
 
 
 def assert_plain(folded: Folded) -> None:
@@ -130,24 +121,3 @@ def test_another_resolution_and_a_half_precision_fold() -> None:
     assert compare(model, fold(model, (image[:1],)), (image,)) <= 1e-5
     half = model.half()
     assert compare(half, fold(half, (image[:1].half(),)), (image.half(),)) <= 2e-2
-
-
-@pytest.mark.onnx
-def test_the_onnx_has_no_transform_and_computes_the_same(tmp_path: Path) -> None:
-    import numpy as np
-    import onnx
-
-    from edgevit.recipes import load_recipe
-
-    model, image = random_model("affnet_et"), noise()
-    recipe = load_recipe("onnx")
-    recipe.export(fold(model, (image,)), {"image": image}, tmp_path / "m.onnx", precision="fp32", dynamic_batch=True)
-    graph = onnx.load(str(tmp_path / "m.onnx")).graph
-    found = Counter(node.op_type for node in graph.node)
-    assert not {"DFT", "STFT", "Einsum", "BatchNormalization", "Where", "Transpose"} & set(found)
-    session = recipe.load(tmp_path / "m.onnx", threads=1)
-    session.feed([image.numpy().tobytes()], 1)
-    session.run()
-    logits = np.frombuffer(session.fetch()[0], dtype=np.float32)
-    with torch.no_grad():
-        assert max_rel(model(image)[0], torch.from_numpy(logits.copy())) <= 1e-4

@@ -112,6 +112,21 @@ def test_the_recipe_writes_what_it_says(tmp_path: Path, precision: str, dynamic_
         assert np.abs(found - expected).max() <= (5e-3 if precision == "fp16" else 1e-6) * np.abs(expected).max()
 
 
+@pytest.mark.parametrize(("precision", "spelled"), [("fp32", {"Sum": 1, "Add": 2}), ("fp16", {"Sum": 0, "Add": 3})])
+def test_a_sum_that_only_norms_read_is_spelled_sum(tmp_path: Path, precision: str, spelled: dict[str, int]) -> None:
+    def compute(net: Any, x: Tensor) -> Tensor:
+        once = x.relu() + x.sigmoid()
+        twice = x.sin() + x.tanh()
+        return net.n(once) * net.n(twice) + twice
+
+    model = Toy(compute, n=nn.LayerNorm(6)).eval()
+    x = image(1, 5, 6, dtype=torch.float32)
+    kinds = operators(converted(tmp_path, fold(model, (x,)), x, precision=precision))
+    assert {name: kinds[name] for name in spelled} == spelled
+    tolerance = 1e-2 if precision == "fp16" else 1e-5
+    np.testing.assert_allclose(run(tmp_path / "net.onnx", x)[0], model(x).detach().numpy(), rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("dynamic_batch", [False, True])
 def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path, dynamic_batch: bool) -> None:
     def compute(net: Any, words: Tensor, x: Tensor) -> Any:

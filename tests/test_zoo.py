@@ -142,8 +142,9 @@ def test_its_onnx_computes_the_same_and_is_what_it_was(name: str, tmp_path: Path
         found = torch.from_numpy(np.frombuffer(session.fetch()[0], dtype=np.float32).copy()).reshape(1, -1)
         with torch.no_grad():
             assert max_rel(model(one), found) <= 1e-4
-    graph = onnx.load(str(path), load_external_data=False).graph
-    check_golden(name, model, folded, Counter(node.op_type for node in graph.node), pytestconfig)
+    nodes = Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
+    assert not {"BatchNormalization", "DFT", "STFT", "Einsum", "Where", "Erf", "LeakyRelu", "Dropout"} & set(nodes)
+    check_golden(name, model, folded, nodes, pytestconfig)
 
 
 def check_golden(name: str, model: nn.Module, folded: Folded, nodes: Counter[str], pytestconfig: pytest.Config) -> None:
