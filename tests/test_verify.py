@@ -272,7 +272,9 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, stage: str, harm: Callable[[Path],
     if stage == "fold":
         monkeypatch.setattr(pipeline, "fold", lambda *given: perturbed(fold(*given)))
         return
-    function = {"convert": "_convert", "simplify": "_simplify", "precision": "_halve", "artifact": "annotate"}[stage]
+    function = {"convert": "_convert", "simplify": "_simplify_single", "precision": "_halve", "artifact": "annotate"}[
+        stage
+    ]
     right = getattr(RECIPE, function)
 
     def wrong(path: Path, *arguments: Any) -> None:
