@@ -63,7 +63,7 @@ def measure(name: str) -> dict[str, object]:
 def export(model: nn.Module, image: Tensor, folder: Path) -> Path:
     folder.mkdir()
     path = folder / "model.onnx"
-    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False)
+    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from edgevit.errors import ExportError, UsageError
 from edgevit.fold import Folded
-from edgevit.recipes import toolchain
+from edgevit.recipes import load_recipe, toolchain
 from edgevit_runtime.record import RecipeModule, Stage
+
+SOURCE = "source"  # folder beside a payload: the payload it was made from
 
 
 def check_request(recipe: RecipeModule, precision: str) -> dict[str, str]:
@@ -25,6 +28,14 @@ def check_request(recipe: RecipeModule, precision: str) -> dict[str, str]:
     return toolchain(recipe.RECIPE)
 
 
+def check_options(recipe: RecipeModule, options: Mapping[str, str]) -> None:
+    """Raises UsageError for an option that the target does not take."""
+    for name in options:
+        if name not in recipe.RECIPE.options:
+            known = ", ".join(recipe.RECIPE.options) or "none"
+            raise UsageError(f"target {recipe.RECIPE.target} has no option {name!r}", why=f"it takes: {known}")
+
+
 def convert(
     model: nn.Module,
     recipe: RecipeModule,
@@ -34,17 +45,29 @@ def convert(
     precision: str,
     dynamic_batch: bool = False,
     allow_unfolded: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> tuple[Stage, ...]:
     """Run a recipe's export() on a folded model, which leaves the payload and `stages/` beside it.
 
+    A recipe that starts from another target's payload gets that one, made in `source/` with stages of its own.
     A model that is not folded is refused, because it would run slower and look all right; `allow_unfolded` is for
     measuring just that. Raises ExportError where the converter refuses the model.
     """
     if not isinstance(model, Folded) and not allow_unfolded:
         raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
-    target = recipe.RECIPE.target
+    target, source = recipe.RECIPE.target, recipe.RECIPE.source
+    how = {"precision": precision, "dynamic_batch": dynamic_batch}
+    before: tuple[Stage, ...] = ()
+    given: nn.Module | Path = model
+    if source:
+        base = load_recipe(source)
+        given = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
+        given.parent.mkdir()
+        made = convert(model, base, given, inputs=inputs, allow_unfolded=allow_unfolded, **how)  # type: ignore[arg-type]
+        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in made)
     try:
-        return recipe.export(model, inputs, payload, precision=precision, dynamic_batch=dynamic_batch)
+        done = recipe.export(given, inputs, payload, options=options or {}, **how)  # type: ignore[arg-type]
+        return (*before, *done)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(

@@ -11,25 +11,26 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from edgevit import __version__
 from edgevit.artifact import folder_name, publish, seal
 from edgevit.count import count
-from edgevit.errors import ArtifactError, ParityError
-from edgevit.export import check_request, convert
+from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
+from edgevit.export import SOURCE, check_options, check_request, convert
 from edgevit.fold import Folded, fold
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
 from edgevit.types import Artifact, Parity, StageTime
-from edgevit.verify import References, judge, make_samples, verify_payload, verify_stages
-from edgevit_runtime.record import RecipeModule, Reply, Stage, to_json
+from edgevit.verify import References, Seen, judge, make_samples, verify_payload, verify_stages
+from edgevit_runtime.record import RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
 
@@ -44,6 +45,7 @@ class Order:
     batch: int = 1
     dynamic_batch: bool = False
     unfolded: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)  # of the target
     on_stage: Callable[[str], None] = field(default=lambda name: None)  # called as each stage starts
 
 
@@ -55,6 +57,7 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
     """
     recipe = load_recipe(order.target)
     versions = check_request(recipe, order.precision)
+    check_options(recipe, order.options)
     form = "unfolded-" if order.unfolded else ""
     name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
     clock = _Clock(order.on_stage)
@@ -70,19 +73,21 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
                 precision=order.precision,
                 dynamic_batch=order.dynamic_batch,
                 allow_unfolded=order.unfolded,
+                options=order.options,
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
             parity, reply = _verify(subject, model, recipe, stages, payload, order)
         draft = _draft(subject, model, order, recipe, versions, folder, payload)
-        if parity.status != "passed":
+        if parity.status == "failed":
             _quarantine(
                 dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), order.out / QUARANTINE / name
             )
         shutil.rmtree(folder / "stages")
-        sealed = dataclasses.replace(
-            draft, inputs=reply.inputs, outputs=reply.outputs, stages=tuple(clock.times), parity=parity
-        )
+        if (folder / SOURCE).exists():
+            shutil.rmtree(folder / SOURCE)
+        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, order)
+        sealed = dataclasses.replace(draft, inputs=inputs, outputs=outputs, stages=tuple(clock.times), parity=parity)
         return publish(seal(sealed), order.out / name)
 
 
@@ -92,8 +97,10 @@ def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
     references = _references(subject, folded, batch, artifact.dynamic_batch)
-    reply, checks = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
-    return judge(reply, checks, references.samples)
+    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
+    if not seen.checks:
+        raise _not_here(artifact.target, seen)
+    return judge(seen, (), references.samples)
 
 
 def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
@@ -114,28 +121,52 @@ def _verify(
     folded = None if order.unfolded else model
     references = _references(subject, folded, order.batch, order.dynamic_batch)
     target = recipe.RECIPE.target
-    checks = verify_stages(target, stages, references, order.precision)
+    checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
-        return judge(Reply("ok", engine=recipe.RECIPE.engine), checks, references.samples), Reply("failed")
+        return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
     found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
     recipe.annotate(payload, metadata(subject, model, references, order, target, found))
     shipped = _alone(payload)
     try:
-        reply, last = verify_payload(target, shipped, references, order.precision)
+        seen = verify_payload(target, shipped, references, order.precision)
     finally:
         shutil.rmtree(shipped.parent)
-    return judge(reply, [*checks, *last], references.samples), reply
+    if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
+        raise _not_here(target, seen)
+    return judge(seen, checks, references.samples), seen.reply
+
+
+def _not_here(target: str, seen: Seen) -> TargetUnavailableError:
+    return TargetUnavailableError(f"target {target} cannot run here", why=seen.reply.error, fix="edgevit doctor")
+
+
+def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs as the model has them, where no engine here can say what the artifact has."""
+    batch = -1 if order.dynamic_batch else order.batch
+    given = subject.example(order.batch)
+    with torch.inference_mode():
+        leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
+    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
+    inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
+    return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
 
 
 def _alone(payload: Path) -> Path:
-    """The payload linked into a folder of its own, as it will lie once the stages are gone."""
+    """All but the stages linked into a folder of its own, as it will lie once they are gone."""
     folder = payload.parent / "shipped"
-    folder.mkdir()
-    try:
-        (folder / payload.name).hardlink_to(payload)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(payload, folder / payload.name)
+    shutil.copytree(
+        payload.parent, folder, copy_function=_link, ignore=shutil.ignore_patterns("shipped", "stages", SOURCE)
+    )
     return folder / payload.name
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+    return target
 
 
 def metadata(
@@ -203,6 +234,7 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
+        options=dict(order.options),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

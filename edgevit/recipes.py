@@ -55,8 +55,8 @@ def require_torch() -> None:
 
 def toolchain(recipe: Recipe) -> dict[str, str]:
     """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
-    versions = {}
-    for name in (*recipe.requires, recipe.engine):
+    versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}
+    for name in dict.fromkeys((*recipe.requires, recipe.engine)):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:

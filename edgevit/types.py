@@ -75,11 +75,16 @@ class ParityCheck:
     top1_agreement: float
     tolerance: str
     passed: bool
+    how: str = ""  # what computed it: an engine with its version and provider, or a reference evaluator
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Whether an artifact computes the model's function, how that was found, and every comparison made."""
+    """Whether an artifact computes the model's function, how that was found, and every comparison made.
+
+    passed: its own engine ran it. evaluated: a reference evaluator computed what the file says, its engine did not run.
+    built_not_run: nothing here computes it; the stages before it are proven, and `how` says what it needs.
+    """
 
     status: Literal["passed", "failed", "built_not_run", "evaluated"]
     how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
@@ -137,6 +142,7 @@ class Artifact:
     stages: tuple[StageTime, ...]
     created: str  # ISO 8601, UTC
     parity: Parity | None = None
+    options: dict[str, str] = field(default_factory=dict)  # of the target
     schema_version: int = SCHEMA_VERSION
 
 

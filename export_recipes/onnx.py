@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import inspect
 import io
 import logging
@@ -84,7 +85,13 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def export(
-    model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
 ) -> tuple[Stage, ...]:
     """Convert with torch's dynamo exporter, simplify with onnxsim; fp16 goes through both again with half weights.
 
@@ -98,7 +105,8 @@ def export(
             _timed("simplify", stages / "simplify.onnx", _simplify_single, stages / "convert.onnx"),
         ]
         if precision == "fp16":
-            done.append(_timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch))
+            halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch)
+            done.append(dataclasses.replace(halved, precision="fp16"))
     shutil.copyfile(stages / f"{done[-1].name}.onnx", path)
     return tuple(done)
 

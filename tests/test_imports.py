@@ -43,7 +43,7 @@ layers        |                                                   | torch
 models        | layers                                            | torch safetensors
 fold          | count                                             | torch
 export        | fold recipes                                      | torch
-verify        | devices pack transports                           | torch numpy (skimage)
+verify        | devices pack recipes transports                   | torch numpy (skimage)
 profile       | identity pack recipes statistics transports       |
 store         | identity                                          | sqlalchemy platformdirs (alembic)
 choose        | store                                             |

@@ -24,7 +24,7 @@ from edgevit.models import randomize
 from edgevit.pipeline import QUARANTINE, Order, export_subject, verify_artifact
 from edgevit.recipes import load_recipe
 from edgevit.types import Artifact, ParityCheck, Preprocessing
-from edgevit.verify import FOLD_GATE, GATES, Gate, References, Samples, judge, make_samples, verify_fold
+from edgevit.verify import FOLD_GATE, GATES, Gate, References, Samples, Seen, judge, make_samples, verify_fold
 from edgevit.verify import verify as verify_room
 from edgevit.verify.compare import INFINITE, NO_SIGNAL_DB, compare, max_rel, snr_db
 from edgevit_runtime.record import Reply, TensorSpec
@@ -145,13 +145,28 @@ def test_the_first_comparison_that_failed_is_the_one_shown() -> None:
         check_of("convert", "training form", False, 0.5),
         check_of("simplify", "folded form", False, 0.9),
     ]
-    reply = Reply("ok", engine="onnxruntime", engine_version="1.31", provider="CPU")
-    parity = judge(reply, checks, Samples((), "3 noise", 1))
+    samples = Samples((), "3 noise", 1)
+    parity = judge(Seen(Reply("failed"), (), ""), checks, samples)
     assert (parity.status, parity.guilty_stage, parity.max_rel) == ("failed", "convert", 0.5)
-    assert parity.how == "onnxruntime 1.31 CPU, separate process"
-    good = judge(Reply("ok"), checks[:2], Samples((), "3 noise", 1))
-    assert (good.status, good.guilty_stage, good.max_rel) == ("passed", "", 2e-7)
-    assert good.how == "engine, separate process"
+    parity = judge(Seen(Reply("ok"), tuple(checks[2:]), ""), checks[:2], samples)
+    assert (parity.status, parity.guilty_stage, parity.max_rel) == ("failed", "convert", 0.5)
+
+
+def test_the_status_says_what_computed_the_artifact() -> None:
+    samples, stage = Samples((), "3 noise", 1), check_of("convert", "folded form", True, 2e-7)
+    stage = dataclasses.replace(stage, how="onnxruntime 1.31")
+    last = dataclasses.replace(stage, stage="artifact", max_rel=3e-7, how="an engine 2.0")
+    ran = judge(Seen(Reply("ok"), (last,), last.how), [stage], samples)
+    assert (ran.status, ran.guilty_stage, ran.max_rel, ran.how) == ("passed", "", 3e-7, "an engine 2.0")
+    reference = judge(Seen(Reply("ok"), (last,), last.how, by_reference=True), [stage], samples)
+    assert (reference.status, reference.max_rel) == ("evaluated", 3e-7)
+    nothing = judge(Seen(Reply("unsupported"), (), "not run here: needs a GPU"), [stage], samples)
+    assert (nothing.status, nothing.max_rel) == ("built_not_run", 2e-7)
+    assert nothing.how == "not run here: needs a GPU; convert: onnxruntime 1.31"
+    wrong = judge(
+        Seen(Reply("ok"), (dataclasses.replace(last, passed=False),), "", by_reference=True), [stage], samples
+    )
+    assert (wrong.status, wrong.guilty_stage) == ("failed", "artifact")
 
 
 # ---- samples -----------------------------------------------------------------------------------------------------
@@ -426,13 +441,13 @@ def test_an_artifact_made_from_a_file_asks_for_it(good: Artifact, tmp_path: Path
 @onnx_only
 def test_an_artifact_of_an_open_batch_is_tried_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[tuple[int, ...]] = []
-    right = verify_room.run_payload
+    right = verify_room.compute
 
-    def run_payload(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
+    def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
         tried.extend(one[0].shape for one in samples.sets)
         return right(target, payload, samples, threads=threads)
 
-    monkeypatch.setattr(verify_room, "run_payload", run_payload)
+    monkeypatch.setattr(verify_room, "compute", compute)
     artifact = export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out", dynamic_batch=True))
     assert verify_artifact(artifact).status == "passed"
     assert set(tried) == {(2, 3, *SIZE)}

@@ -23,6 +23,10 @@ ITEM_BYTES = {
 }  # fmt: skip
 
 
+class UnsupportedError(RuntimeError):
+    """What load() raises where its engine is installed but cannot run here; the message says what it needs."""
+
+
 class RecordError(ValueError):
     """A JSON document is not the record it should be; the message names the place."""
 
@@ -56,16 +60,25 @@ class Recipe:
     requires: tuple[str, ...]  # distributions that the conversion imports
     extra: str  # `pip install edgevit[EXTRA]` brings all of them
     aliases: tuple[str, ...] = ()
+    source: str = ""  # the target whose payload export() starts from, in place of a module
+    evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
+    needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
+    options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a conversion: its name, what it cost, and the file it left, which load() can open."""
+    """One step of a conversion: its name, what it cost, and the file or folder it left, which load() can open.
+
+    target: whose load(); the recipe's own if empty. precision: what its result computes with.
+    """
 
     name: str
     seconds: float
     path: Path
+    target: str = ""
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -171,10 +184,18 @@ class RecipeModule(Protocol):
     RECIPE: Recipe
 
     def export(
-        self, model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        path: Path,
+        *,
+        precision: str,
+        dynamic_batch: bool,
+        options: Mapping[str, str],
     ) -> tuple[Stage, ...]:
         """Write the payload at `path` for these example inputs by name, and say what each stage cost.
 
+        `model` is a module in evaluation mode, or the path of the payload that RECIPE.source made of it.
         Every stage leaves its result in `stages/` beside the payload, in a form that load() opens, so that a wrong
         result can be traced to the stage that made it.
         """
@@ -183,7 +204,7 @@ class RecipeModule(Protocol):
         """Write metadata into the payload, or do nothing where the format holds none."""
 
     def load(self, path: Path, *, threads: int) -> Session:
-        """Open the payload with the engine."""
+        """Open the payload with the engine. Raises UnsupportedError where that cannot run on this machine."""
 
 
 RecordT = TypeVar("RecordT")

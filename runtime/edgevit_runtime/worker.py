@@ -22,7 +22,7 @@ from pathlib import Path
 
 from edgevit_runtime import environment, timing
 from edgevit_runtime.digest import DigestError, tree_sha256
-from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, from_json, to_json
+from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, UnsupportedError, from_json, to_json
 
 RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe on the path itself would hide an engine of its name
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -70,6 +70,8 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         except ImportError as error:
             why = f"{recipe.RECIPE.engine} cannot be imported: {error}"
             return dataclasses.replace(start, status="unsupported", error=why)
+        except UnsupportedError as error:
+            return dataclasses.replace(start, status="unsupported", error=str(error))
         load_ns = time.perf_counter_ns() - begin
         _check_batch(session, job)
         loaded = dataclasses.replace(
