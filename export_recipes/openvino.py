@@ -1,0 +1,157 @@
+"""OpenVINO's IR, run by OpenVINO on the CPU.
+
+fp16 stores half weights and computes in float32. bf16 stores float32 and computes in bfloat16, which OpenVINO does by
+itself on processors that can, fp32 asked for or not: so the precision is in the file, and load() pins it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
+
+RECIPE = Recipe(
+    target="openvino",
+    suffix="_openvino_model",
+    engine="openvino",
+    precisions=("fp32", "fp16", "bf16"),
+    requires=("torch", "openvino"),
+    extra="openvino",
+    aliases=("ov",),
+)
+
+_PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoSession:
+    """A compiled model with one request."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino as ov
+
+        core = ov.Core()
+        model = core.read_model(_xml(path))
+        hint = _HINTS[str(model.get_rt_info(_PRECISION).value)]
+        pinned = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = core.compile_model(model, "CPU", pinned)
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if used != hint:
+            raise UnsupportedError(f"this processor computes in {used} where {hint} was asked for")
+        self.engine_version: str = ov.__version__
+        self.provider = f"CPU {hint}"
+        self.inputs = tuple(map(_spec, compiled.inputs))
+        self.outputs = tuple(map(_spec, compiled.outputs))
+        self._tensor = ov.Tensor
+        self._request = compiled.create_infer_request()
+        self._held: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        import numpy as np
+
+        specs = [spec.at_batch(batch) for spec in self.inputs]
+        self._held = [
+            np.frombuffer(raw, dtype=spec.dtype).reshape(spec.shape).copy()
+            for spec, raw in zip(specs, tensors, strict=True)
+        ]  # whose memory the request reads
+        for i, array in enumerate(self._held):
+            self._request.set_input_tensor(i, self._tensor(array, shared_memory=True))
+
+    def run(self) -> None:
+        """Compute once."""
+        self._request.infer()
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        return tuple(self._request.get_output_tensor(i).data.tobytes() for i in range(len(self.outputs)))
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(-1 if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), shape, str(port.get_element_type().to_dtype()))
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a folder with a model and its weights, in the precision the model asks for."""
+    return OpenVinoSession(path, threads)
+
+
+def _xml(path: Path) -> Path:
+    return next(iter(sorted(path.glob("*.xml"))), path)
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Convert the captured graph without going through ONNX, then write the weights as asked."""
+    import openvino as ov
+
+    name = path.name.removesuffix(RECIPE.suffix)
+    stages, start = path.parent / "stages", time.perf_counter()
+    converted = _convert(model, inputs, dynamic_batch)
+    done = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
+    if precision != "fp32":
+        start = time.perf_counter()
+        # The file is read again: compressing changes the model in memory.
+        again = ov.Core().read_model(_xml(done[0].path))
+        done.append(_save(again, stages / f"precision{RECIPE.suffix}", name, precision, "precision", start))
+    again = ov.Core().read_model(_xml(done[-1].path))
+    path.mkdir()
+    ov.save_model(again, str(path / f"{name}.xml"), compress_to_fp16=False)  # fp16 is in it already
+    return tuple(done)
+
+
+def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
+    import openvino as ov
+    import torch
+
+    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    shapes = torch.export.ShapesCollection()
+    for item in given:
+        shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    with torch.no_grad():
+        program = torch.export.export(model, given, dynamic_shapes=shapes)
+    converted = ov.convert_model(program)
+    batch = -1 if dynamic_batch else None
+    for port, (name, item) in zip(converted.inputs, inputs.items(), strict=True):
+        port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
+        port.get_tensor().set_names({name})
+    converted.validate_nodes_and_infer_types()
+    outputs = converted.outputs
+    for i, port in enumerate(outputs):
+        port.get_tensor().set_names({"output" if len(outputs) == 1 else f"output_{i}"})
+    return converted
+
+
+def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start: float) -> Stage:
+    import openvino as ov
+
+    folder.mkdir(parents=True)
+    model.set_rt_info("bf16" if precision == "bf16" else "fp32", _PRECISION)
+    ov.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=precision == "fp16")
+    return Stage(stage, time.perf_counter() - start, folder, precision=precision)
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata into the model's rt_info, under `metadata`; the weights stay as they are."""
+    import openvino as ov
+
+    xml = _xml(path)
+    model = ov.Core().read_model(xml)
+    for key, value in sorted(metadata.items()):
+        model.set_rt_info(value, ["metadata", key])
+    temporary = path / "annotated.xml"
+    ov.save_model(model, str(temporary), compress_to_fp16=False)
+    del model  # it maps the weights that are replaced now
+    temporary.with_suffix(".bin").replace(xml.with_suffix(".bin"))
+    temporary.replace(xml)
