@@ -116,7 +116,7 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
     import torch
 
     given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
-    shapes = torch.export.ShapesCollection()
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for item in given:
         shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
     with torch.no_grad():
