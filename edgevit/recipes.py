@@ -53,6 +53,20 @@ def require_torch() -> None:
             )
 
 
+def missing(recipe: Recipe) -> list[str]:
+    """The distributions that a conversion or its engine needs and that are not installed."""
+    source = missing(load_recipe(recipe.source).RECIPE) if recipe.source else []
+    return source + [name for name in dict.fromkeys((*recipe.requires, recipe.engine)) if not _is_installed(name)]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def toolchain(recipe: Recipe) -> dict[str, str]:
     """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
     versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}

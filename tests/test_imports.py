@@ -51,12 +51,13 @@ choose        | store                                             |
 subject       | models                                            | torch
 zoo           | models fold count                                 | torch
 pipeline      | subject fold export verify artifact count recipes | torch
+separate      | (subject pipeline)                                |
 sweep         | store artifact cards recipes statistics           |
 sweep         | (subject pipeline)                                |
 doctor        | store recipes                                     |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
-cli           | (subject zoo pipeline sweep doctor)               |
+cli           | (subject zoo pipeline separate sweep doctor)      |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

@@ -40,17 +40,16 @@ def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
     if as_json:
-        fields = {
-            "type": type(error).__name__,
-            "what": error.what,
-            "where": error.where,
-            "why": error.why,
-            "fix": error.fix,
-        }
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": fields}), file=sys.stderr)
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error_fields(error)}), file=sys.stderr)
         return
     first, *rest = error.lines()
     print("\n".join([f"error: {first}", *(f"  {line}" for line in rest)]), file=sys.stderr)
+
+
+def error_fields(error: EdgevitError) -> dict[str, str]:
+    """An error as JSON shows it."""
+    parts = {"what": error.what, "where": error.where, "why": error.why, "fix": error.fix}
+    return {"type": type(error).__name__, **parts}
 
 
 def print_json(data: dict[str, Any]) -> None:

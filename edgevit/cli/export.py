@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,73 +17,127 @@ from edgevit.cli.common import (
     SeedOption,
     VerboseOption,
     WeightsOption,
-    advance,
+    error_fields,
     parse_input_size,
     print_json,
     print_table,
     progress,
+    report_error,
     say,
     split,
 )
+from edgevit.errors import EdgevitError, UsageError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from edgevit.separate import Wanted
     from edgevit.types import Artifact
 
+ALL = "all"
 _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
 def run(
     model: ModelArgument,
-    target: Annotated[str, typer.Option("--target", "-t", help="names of `edgevit targets`, with commas between")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16; several with commas between")] = "fp32",
+    target: Annotated[str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16; several with commas between")] = "fp32",
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     input_size: InputSizeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="of the artifact")] = 1,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="leave the batch open")] = False,
     unfolded: Annotated[bool, typer.Option("--unfolded", help="export the training form, to compare")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of a target; see `edgevit targets -v`")] = None,
     out: OutOption = Path("artifacts"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Fold, export and verify a model; what fails verification is quarantined (exit code 4)."""
+    """Fold, export and verify a model; what fails verification is quarantined (exit code 4).
+
+    Of several targets or precisions each is exported in a process of its own, and one that fails stops no other.
+    """
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.export import check_request
-    from edgevit.pipeline import Order, export_subject
-    from edgevit.recipes import load_recipe
-    from edgevit.subject import load_subject
+    from edgevit.separate import Wanted
 
-    pairs = [(t, p) for t in split(target, "target") for p in split(precision, "precision")]
-    for name, wanted in pairs:
-        check_request(load_recipe(name), wanted)
-    size = parse_input_size(input_size)
-    subject = load_subject(model, weights=weights, seed=seed, input_size=size)
-    made = []
+    pairs = plan(split(target, "target"), split(precision, "precision"))
+    how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
+    more = {"dynamic_batch": dynamic_batch, "unfolded": unfolded, "options": parse_options(option or [])}
+    wanted = [Wanted(model, name, out, wished, **how, **more) for name, wished in pairs]  # type: ignore[arg-type]
+    made: list[Artifact] = []
+    failed: list[EdgevitError] = []
     with progress(quiet or as_json) as bars:
-        task = bars.add_task("", total=len(pairs) * _STAGES)
-        for name, wanted in pairs:
-            order = Order(
-                name,
-                out,
-                wanted,
-                batch_size,
-                dynamic_batch,
-                unfolded,
-                on_stage=lambda stage, what=f"{name} {wanted}": advance(bars, task, f"{what}: {stage}"),  # type: ignore[misc]
-            )
-            made.append(export_subject(subject, order))
+        for item in wanted:
+            try:
+                made.append(_export(item, bars, alone=len(wanted) == 1))
+            except EdgevitError as error:
+                if len(wanted) == 1:
+                    raise
+                failed.append(error)
+    show(made, failed, as_json=as_json, verbose=verbose)
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def plan(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Each target in each of the precisions that it has; `all` stands for those whose tools are installed.
+
+    Raises UsageError where a target named has none of them, TargetUnavailableError where its tools are missing.
+    """
+    from edgevit.export import check_request
+    from edgevit.recipes import list_recipes, load_recipe, missing
+
+    if ALL in targets:
+        targets = [recipe.target for recipe in list_recipes() if not missing(recipe)]
+    pairs = []
+    for name in targets:
+        recipe = load_recipe(name)
+        known = [item for item in precisions if item in recipe.RECIPE.precisions]
+        for item in known or precisions[:1]:  # the first says what is offered
+            check_request(recipe, item)
+            pairs.append((recipe.RECIPE.target, item))
+    return pairs
+
+
+def parse_options(given: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, each. Raises UsageError."""
+    pairs = [text.partition("=") for text in given]
+    for text, (name, equals, _) in zip(given, pairs, strict=True):
+        if not name or not equals:
+            raise UsageError(f"{text!r} is not NAME=VALUE", fix="--option NAME=VALUE")
+    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+
+
+def _export(wanted: Wanted, bars: Progress, *, alone: bool) -> Artifact:
+    """With a progress row of its own. One alone needs no process of its own."""
+    from edgevit.separate import export_here, export_separately
+
+    says = f"{wanted.target} {wanted.precision}"
+    task = bars.add_task(says, total=_STAGES)
+
+    def on_stage(stage: str) -> None:
+        bars.update(task, description=f"{says}: {stage}", advance=1)
+
+    return (export_here if alone else export_separately)(wanted, on_stage)
+
+
+def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:
+    """What was made, and what was not and why."""
     if as_json:
-        print_json({"artifacts": made})
+        print_json({"artifacts": made, "failures": [error_fields(error) for error in failed]})
         return
     for artifact in made:
         say(finishing_line(artifact))
     if verbose:
         for artifact in made:
             print_checks(artifact)
-    say(snippet(made[0]))
+    if made:
+        say(snippet(made[0]))
+    for error in failed:
+        report_error(error, as_json=False, verbose=verbose)
 
 
 def finishing_line(artifact: Artifact) -> str:
@@ -95,13 +150,13 @@ def finishing_line(artifact: Artifact) -> str:
 
 
 def print_checks(artifact: Artifact) -> None:
-    """Every comparison that was made, stage by stage."""
+    """Every comparison that was made, stage by stage, and what computed it."""
     checks = artifact.parity.checks if artifact.parity else ()
     rows = [
-        (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance)
+        (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
         for c in checks
     ]
-    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows, title=str(artifact.folder))
+    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=str(artifact.folder))
 
 
 def snippet(artifact: Artifact) -> str:
