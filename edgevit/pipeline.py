@@ -93,7 +93,7 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
 
 def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
     """Verify an artifact again, against the model it was made from. Raises CheckpointError for other weights."""
-    subject = reload_subject(artifact.source, artifact.inputs, weights)
+    subject = reload_subject(artifact, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
     references = _references(subject, folded, batch, artifact.dynamic_batch)
@@ -178,12 +178,13 @@ def metadata(
     side of the smallest feature map's pixel spans.
     """
     card, shape = subject.card, subject.inputs[0].shape
+    sides = list(shape[1:3] if subject.preprocessing_inside else shape[2:])
     logits = references.trained[0]
     classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
     side = model.smallest_side if isinstance(model, Folded) else None
     told = {
         "names": str({number: f"class{number}" for number in range(classes)}) if classes else "",
-        "stride": str(round(shape[-1] / side)) if side else "",
+        "stride": str(round(sides[-1] / side)) if side else "",
     }
     known = {
         "description": f"{subject.name} for {target}, {order.precision}",
@@ -193,10 +194,11 @@ def metadata(
         "license": card.licence if card else "unknown",
         "task": "classify" if card else "unknown",
         "batch": "dynamic" if order.dynamic_batch else str(order.batch),
-        "imgsz": str(list(shape[2:])),
+        "imgsz": str(sides),
         "edgevit.fold": "unfolded" if order.unfolded else "folded",
         "edgevit.source": to_json(subject.source),
         "edgevit.preprocessing": to_json(subject.preprocessing),
+        "edgevit.preprocessing_inside": str(subject.preprocessing_inside).lower(),
         "edgevit.precision": order.precision,
         "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
         "edgevit.parity": parity,
@@ -235,6 +237,7 @@ def _draft(
         toolchain={"edgevit": __version__, **versions},
         stages=(),
         options=dict(order.options),
+        preprocessing_inside=subject.preprocessing_inside,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

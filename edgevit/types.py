@@ -143,6 +143,7 @@ class Artifact:
     created: str  # ISO 8601, UTC
     parity: Parity | None = None
     options: dict[str, str] = field(default_factory=dict)  # of the target
+    preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
     schema_version: int = SCHEMA_VERSION
 
 

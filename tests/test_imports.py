@@ -39,6 +39,7 @@ identity      |                                                   |
 artifact      |                                                   |
 cards         |                                                   |
 layers        |                                                   | torch
+preprocess    |                                                   | torch
 # the rooms
 models        | layers                                            | torch safetensors
 fold          | count                                             | torch
@@ -48,7 +49,7 @@ profile       | identity pack recipes statistics transports       |
 store         | identity                                          | sqlalchemy platformdirs (alembic)
 choose        | store                                             |
 # above the rooms: what puts them in a row
-subject       | models                                            | torch
+subject       | models preprocess                                 | torch
 zoo           | models fold count                                 | torch
 pipeline      | subject fold export verify artifact count recipes | torch
 separate      | (subject pipeline)                                |

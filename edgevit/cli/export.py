@@ -48,6 +48,9 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="of the artifact")] = 1,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="leave the batch open")] = False,
     unfolded: Annotated[bool, typer.Option("--unfolded", help="export the training form, to compare")] = False,
+    embed_preprocess: Annotated[
+        bool, typer.Option("--embed-preprocess", help="uint8 image (N, H, W, 3) in; normalisation inside")
+    ] = False,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of a target; see `edgevit targets -v`")] = None,
     out: OutOption = Path("artifacts"),
     as_json: JsonOption = False,
@@ -65,7 +68,8 @@ def run(
 
     pairs = plan(split(target, "target"), split(precision, "precision"))
     how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
-    more = {"dynamic_batch": dynamic_batch, "unfolded": unfolded, "options": parse_options(option or [])}
+    more = {"dynamic_batch": dynamic_batch, "unfolded": unfolded, "embed_preprocess": embed_preprocess}
+    more["options"] = parse_options(option or [])  # type: ignore[assignment]
     wanted = [Wanted(model, name, out, wished, **how, **more) for name, wished in pairs]  # type: ignore[arg-type]
     made: list[Artifact] = []
     failed: list[EdgevitError] = []

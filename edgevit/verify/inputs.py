@@ -43,11 +43,17 @@ def _noise(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         return rng.standard_normal(spec.shape).astype(dtype)
-    return rng.integers(0, 2 if dtype.kind == "b" else 128, spec.shape).astype(dtype)
+    highest = {"b": 1, "u": 255}.get(dtype.kind, 127)
+    return rng.integers(0, highest + 1, spec.shape).astype(dtype)
 
 
 def _is_image(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 4 and spec.shape[1] == 3 and spec.dtype == "float32"
+    """As models take it, (N, 3, H, W), or raw, (N, H, W, 3)."""
+    return (len(spec.shape) == 4 and (spec.shape[1], spec.dtype) == (3, "float32")) or _is_raw(spec)
+
+
+def _is_raw(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 4 and (spec.shape[3], spec.dtype) == (3, "uint8")
 
 
 def _photographs(spec: TensorSpec, how: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
@@ -57,7 +63,8 @@ def _photographs(spec: TensorSpec, how: Preprocessing, rng: np.random.Generator)
     from skimage.transform import resize
 
     mean, std = (np.array(value)[:, None, None] for value in (how.mean, how.std))
-    batch, _, height, width = spec.shape
+    raw = _is_raw(spec)
+    batch, height, width = spec.shape[0], *(spec.shape[1:3] if raw else spec.shape[2:])
     made = []
     for name in _PHOTOGRAPHS:
         photograph = getattr(skimage.data, name)()[:, :, :3]
@@ -66,6 +73,6 @@ def _photographs(spec: TensorSpec, how: Preprocessing, rng: np.random.Generator)
             side = int(min(photograph.shape[:2]) * how.crop_pct)
             top, left = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
             crop = resize(photograph[top : top + side, left : left + side], (height, width), anti_aliasing=True)
-            crops.append((np.moveaxis(crop, 2, 0) - mean) / std)
+            crops.append(np.round(crop * 255) if raw else (np.moveaxis(crop, 2, 0) - mean) / std)
         made.append(np.stack(crops).astype(spec.dtype))
     return made
