@@ -79,6 +79,19 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(value.name, shape, _DTYPES[value.type])
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ONNX Runtime."""
+    feeds = ", ".join(f'"{spec.name}": np.zeros({spec.at_batch(1).shape}, "{spec.dtype}")' for spec in inputs)
+    return f"""\
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession("{path}", providers=["CPUExecutionProvider"])
+logits = session.run(None, {{{feeds}}})[0]
+print(logits.argmax(-1))
+"""
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open an ONNX file with ONNX Runtime on the CPU, default graph optimisations."""
     return OrtSession(path, threads)

@@ -75,6 +75,24 @@ def _spec(port: Any) -> TensorSpec:
     return TensorSpec(port.get_any_name(), shape, str(port.get_element_type().to_dtype()))
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with OpenVINO in the precision it was verified in."""
+    feeds = ", ".join(f'"{spec.name}": np.zeros({spec.at_batch(1).shape}, "{spec.dtype}")' for spec in inputs)
+    return f"""\
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+core = ov.Core()
+model = core.read_model(next(Path("{path}").glob("*.xml")))
+computes_in = {{"fp32": "f32", "bf16": "bf16"}}[model.get_rt_info(["edgevit", "computes_in"]).value]
+compiled = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": computes_in}})
+logits = compiled({{{feeds}}})[0]
+print(logits.argmax(-1))
+"""
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a folder with a model and its weights, in the precision the model asks for."""
     return OpenVinoSession(path, threads)

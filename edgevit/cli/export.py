@@ -138,8 +138,10 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
     if verbose:
         for artifact in made:
             print_checks(artifact)
+    for artifact in {item.target: item for item in reversed(made)}.values():
+        say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
     if made:
-        say(snippet(made[0]))
+        say(f"next: edgevit profile {made[0].folder} --threads 1")
     for error in failed:
         report_error(error, as_json=False, verbose=verbose)
 
@@ -164,5 +166,15 @@ def print_checks(artifact: Artifact) -> None:
 
 
 def snippet(artifact: Artifact) -> str:
-    """How to go on from here."""
-    return f"next: edgevit profile {artifact.folder} --threads 1"
+    """Python that runs an artifact without edgevit, with what its input has to be."""
+    from edgevit.recipes import load_recipe
+
+    lines = load_recipe(artifact.target).snippet(str(artifact.folder / artifact.payload), artifact.inputs)
+    return f"# input: {_input_says(artifact)}\n{lines}"
+
+
+def _input_says(artifact: Artifact) -> str:
+    how = artifact.preprocessing
+    if artifact.preprocessing_inside:
+        return f"pixels 0 to 255, {how.colour}, height x width x channels"
+    return f"{how.layout}, {how.colour}, (pixel / 255 - {how.mean}) / {how.std}"

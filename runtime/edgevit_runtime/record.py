@@ -203,6 +203,9 @@ class RecipeModule(Protocol):
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write metadata into the payload, or do nothing where the format holds none."""
 
+    def snippet(self, path: str, inputs: Sequence[TensorSpec]) -> str:
+        """A few lines of Python that run the payload at `path` without edgevit, and print the class they find."""
+
     def load(self, path: Path, *, threads: int) -> Session:
         """Open the payload with the engine. Raises UnsupportedError where that cannot run on this machine."""
 
