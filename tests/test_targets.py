@@ -1,4 +1,4 @@
-"""Every family in every target, and what holds for all targets: found by name, so that a new one is tested as it comes."""
+"""Every family in every target, and what holds for all targets. Found by name: a new one is tested as it comes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def smallest() -> list[str]:
 
 
 def cases() -> Iterator[Any]:
-    """Each family's smallest variant in each target: in its first precision always, in the others when slow tests run."""
+    """Each family's smallest variant in each target: in its first precision always, in others if slow tests run."""
     for recipe in list_recipes():
         for name in smallest():
             for precision in recipe.precisions:
@@ -41,9 +41,7 @@ def cases() -> Iterator[Any]:
                 marks += [pytest.mark.slow] if precision != recipe.precisions[0] else []
                 if why := known_failure(recipe, name, precision):
                     marks.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
-                yield pytest.param(
-                    name, recipe.target, precision, marks=marks, id=f"{recipe.target}-{precision}-{name}"
-                )
+                yield pytest.param(name, recipe.target, precision, marks=marks)
 
 
 def known_failure(recipe: Recipe, name: str, precision: str) -> str:
@@ -55,7 +53,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize(("name", "target", "precision"), cases())
+@pytest.mark.parametrize(("name", "target", "precision"), list(cases()))
 def test_every_family_in_every_target(name: str, target: str, precision: str, tmp_path: Path) -> None:
     artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
     assert artifact.parity is not None
