@@ -7,6 +7,7 @@ itself on processors that can, fp32 asked for or not: so the precision is in the
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,11 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for item in given:
         shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch 2.13 copies its own tree specs and warns of itself while it does.
+        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
         program = torch.export.export(model, given, dynamic_shapes=shapes)
-    converted = ov.convert_model(program)
+        converted = ov.convert_model(program)
     batch = -1 if dynamic_batch else None
     for port, (name, item) in zip(converted.inputs, inputs.items(), strict=True):
         port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
