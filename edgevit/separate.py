@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -53,7 +54,7 @@ def export_separately(wanted: Wanted, on_stage: Callable[[str], None] = lambda n
         os.close(writing)
         try:
             assert child.stdin is not None
-            with child.stdin:
+            with suppress(BrokenPipeError), child.stdin:  # it may die before it reads
                 child.stdin.write(to_json(wanted).encode())
             with os.fdopen(reading, encoding="utf-8") as answers:
                 artifact = _listen(answers, on_stage)
