@@ -1,0 +1,357 @@
+"""ncnn's param and bin files, run by ncnn on the CPU.
+
+fp16 stores half weights; both precisions take, compute and give float32 on every processor, so that what was verified
+on one is what another runs. ncnn would compute in half or bfloat16 by itself where a processor can.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, from_json, to_json
+
+RECIPE = Recipe(
+    target="ncnn",
+    suffix="_ncnn_model",
+    engine="ncnn",
+    precisions=("fp32", "fp16"),
+    requires=("torch", "pnnx"),
+    extra="ncnn",
+)
+
+_PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
+_TIMEOUT_S = 600
+_LONGEST_LIST = 32  # slices that a gather may become
+_OFF = (
+    "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
+    "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
+)  # fmt: skip
+_ON = (
+    "lightmode", "use_packing_layout", "use_sgemm_convolution", "use_winograd_convolution",
+    "use_winograd23_convolution", "use_winograd43_convolution", "use_winograd63_convolution",
+)  # fmt: skip
+_MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32"}  # what a tensor is inside ncnn
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the two files do not hold: the ends of the model in order, and where ncnn keeps the batch of each.
+
+    batch_axes: of the inputs, then of the outputs; -1 where the converter saw no batch.
+    """
+
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch_axes: tuple[int, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+# ---- the engine --------------------------------------------------------------------------------------------------
+
+
+class NcnnSession:
+    """A net whose options are all pinned. Each run makes an extractor, which is what a call costs ncnn's users."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import ncnn
+
+        sidecar = from_json(Sidecar, (path / _SIDECAR).read_bytes())
+        self._net = ncnn.Net()
+        self._net.opt.num_threads = threads
+        for names, value in ((_OFF, False), (_ON, True)):
+            for name in names:
+                setattr(self._net.opt, name, value)
+        _check(self._net.load_param(str(path / _PARAM)), f"cannot read {_PARAM}: a layer it does not know, or damage")
+        _check(self._net.load_model(str(path / _BIN)), f"cannot read {_BIN}")
+        self._mat = ncnn.Mat
+        self.engine_version: str = ncnn.__version__
+        self.provider = f"CPU {sidecar.precision} weights, fp32 arithmetic"
+        self.inputs, self.outputs = sidecar.inputs, sidecar.outputs
+        self._input_axes = sidecar.batch_axes[: len(self.inputs)]
+        self._output_axes = sidecar.batch_axes[len(self.inputs) :]
+        self._feeds: list[Any] = []
+        self._results: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes. The batch is fixed."""
+        import numpy as np
+
+        self._feeds = []
+        for spec, raw, axis in zip(self.inputs, tensors, self._input_axes, strict=True):
+            array = np.frombuffer(raw, spec.dtype).reshape(spec.shape).astype(_MAT_DTYPES[spec.dtype])
+            mat = self._mat(array) if axis < 0 else self._mat(array, batch_index=axis)
+            self._feeds.append(mat.clone())  # a Mat does not keep the array alive that it looks into
+
+    def run(self) -> None:
+        """Compute once."""
+        extractor = self._net.create_extractor()
+        for i, mat in enumerate(self._feeds):
+            _check(extractor.input(f"in{i}", mat), f"does not take input {self.inputs[i].name}")
+        self._results = []
+        for i, spec in enumerate(self.outputs):
+            code, mat = extractor.extract(f"out{i}")
+            _check(code, f"cannot compute {spec.name}")
+            self._results.append(mat)
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        import numpy as np
+
+        ends = zip(self.outputs, self._results, self._output_axes, strict=True)
+        arrays = [(spec, mat.numpy() if axis < 0 else mat.numpy(batch_index=axis)) for spec, mat, axis in ends]
+        for spec, array in arrays:
+            if array.shape != spec.shape or array.dtype != np.float32:
+                raise RuntimeError(f"ncnn gave {spec.name} as {array.dtype} {array.shape}, {spec.shape} expected")
+        return tuple(np.ascontiguousarray(array).tobytes() for _, array in arrays)
+
+
+def _check(code: int, what: str) -> None:
+    """ncnn returns a code, and says why on standard error only."""
+    if code != 0:
+        raise RuntimeError(f"ncnn {what} (code {code}; its reason is on standard error)")
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a folder with a param file, a bin file and metadata.json."""
+    return NcnnSession(path, threads)
+
+
+# ---- the conversion ----------------------------------------------------------------------------------------------
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Trace the captured graph in forms that ncnn has, and convert the trace with pnnx; fp16 does so twice.
+
+    Raises ValueError for an open batch, RuntimeError naming the operators that ncnn has no layer for.
+    """
+    if dynamic_batch:
+        raise ValueError("ncnn's files from pnnx have fixed shapes; export one for each batch")
+    stages, start = path.parent / "stages", time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
+        trace = Path(name) / "model.pt"
+        outputs = _trace(model, inputs, trace)
+        sidecar = Sidecar("fp32", _specs(inputs), outputs, ())
+        done = [_stage("convert", trace, stages, sidecar, start)]
+        if precision == "fp16":
+            halved = replace(sidecar, precision="fp16")
+            done.append(_stage("precision", trace, stages, halved, time.perf_counter()))
+    path.mkdir()
+    for file in done[-1].path.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    return tuple(done)
+
+
+def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec(name, tuple(item.shape), str(item.dtype)[6:]) for name, item in tensors.items())
+    for spec in specs:
+        if spec.dtype not in _MAT_DTYPES:
+            raise ValueError(f"{spec.name} is {spec.dtype}; ncnn takes {', '.join(_MAT_DTYPES)}")
+    return specs
+
+
+def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
+    """Save a TorchScript trace of the model with its outputs as one flat tuple; what they are."""
+    import torch
+
+    given = tuple(inputs.values())
+    with torch.no_grad():
+        captured = torch.export.export(model, given).module(check_guards=False)
+        _without_gathers(captured)
+
+        class Flat(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = captured
+
+            def forward(self, *tensors: Any) -> Any:
+                leaves = torch.utils._pytree.tree_leaves(self.inner(*tensors))
+                return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+        traced = torch.jit.trace(Flat(), given, check_trace=False)
+        traced.save(str(path))
+        found = traced(*given)
+    leaves = found if isinstance(found, tuple) else (found,)
+    return _specs({"output" if len(leaves) == 1 else f"output_{i}": leaf for i, leaf in enumerate(leaves)})
+
+
+def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:
+    folder = stages / f"{name}{RECIPE.suffix}"
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="edgevit-pnnx-") as work:
+        _pnnx(trace, Path(work), sidecar)
+        for file in (_PARAM, _BIN):
+            (folder / file).write_bytes((Path(work) / file).read_bytes())
+        axes = _batch_axes((Path(work) / "model_ncnn.py").read_text(encoding="utf-8"), sidecar)
+    (folder / _SIDECAR).write_text(to_json(replace(sidecar, batch_axes=axes), indent=1), encoding="utf-8")
+    return Stage(name, time.perf_counter() - start, folder, precision=sidecar.precision)
+
+
+def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
+    """Run the converter where its dozen files may lie. Raises RuntimeError where it does not finish its work."""
+    import pnnx
+
+    files = [f"{key}={folder / file}" for key, file in _FILES.items()]
+    shapes = ",".join(f"[{','.join(map(str, spec.shape))}]{_PNNX_DTYPES[spec.dtype]}" for spec in sidecar.inputs)
+    command = [pnnx.EXEC_PATH, str(trace), *files, f"inputshape={shapes}", f"fp16={int(sidecar.precision == 'fp16')}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    said = f"{done.stdout}\n{done.stderr}"
+    if done.returncode != 0:
+        raise RuntimeError(f"pnnx ended with {done.returncode}\n{said}")
+    if strangers := _strangers((folder / _PARAM).read_text(encoding="utf-8")):
+        reasons = "\n".join(line for line in said.splitlines() if any(name in line for name in strangers))
+        raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}\n{reasons}")
+
+
+_PNNX_DTYPES = {"float32": "f32", "int32": "i32", "int64": "i64"}
+_FILES = {
+    "pnnxparam": "model.pnnx.param", "pnnxbin": "model.pnnx.bin", "pnnxpy": "model_pnnx.py",
+    "pnnxonnx": "model.pnnx.onnx", "ncnnparam": _PARAM, "ncnnbin": _BIN, "ncnnpy": "model_ncnn.py",
+}  # fmt: skip
+
+
+def _strangers(param: str) -> list[str]:
+    """Operators that pnnx left as they were: torch.index_select, aten::cumsum. No layer of ncnn has such a name."""
+    kinds = (line.split()[0] for line in param.splitlines()[2:] if line.strip())
+    return sorted({kind for kind in kinds if not kind.isidentifier()})
+
+
+def _batch_axes(script: str, sidecar: Sidecar) -> tuple[int, ...]:
+    """The batch of each input and output as pnnx found it, from the example that it writes; -1: none."""
+    names = [f"in{i}" for i in range(len(sidecar.inputs))], [f"out{i}" for i in range(len(sidecar.outputs))]
+    found = []
+    for name in (*names[0], *names[1]):
+        used = re.search(rf"\b{name}\.numpy\((?:\), )?(?:batch_index=(\d+))?", script)
+        if used is None:
+            raise RuntimeError(f"pnnx wrote no {name}; it dropped or renamed one of the model's ends")
+        found.append(-1 if used[1] is None else int(used[1]))
+    return tuple(found)
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata into metadata.json beside the two files, which hold none."""
+    file = path / _SIDECAR
+    sidecar = from_json(Sidecar, file.read_bytes())
+    file.write_text(to_json(replace(sidecar, metadata=dict(sorted(metadata.items()))), indent=1), encoding="utf-8")
+
+
+# ---- gathers as what ncnn has ------------------------------------------------------------------------------------
+
+
+def _without_gathers(captured: Any) -> None:
+    """index_select with a constant index as transpositions of blocks, or as a few slices; ncnn gathers nothing.
+
+    One that is neither stays, and is named when pnnx leaves it.
+    """
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    for node in graph.find_nodes(op="call_function", target=aten.index_select.default):
+        source, axis, index = node.args
+        if index.op != "get_attr":
+            continue
+        shape = tuple(source.meta["val"].shape)
+        indices = _attribute(captured, index.target).tolist()
+        moves = _block_swaps(indices) if len(indices) == shape[axis] else None
+        runs = list(_runs(indices))
+        with graph.inserting_before(node):
+            if moves is not None:
+                new = _transposed(graph, source, shape, axis, moves)
+            elif len(runs) <= _LONGEST_LIST:
+                parts = [graph.call_function(aten.slice.Tensor, (source, axis, *run)) for run in runs]
+                new = graph.call_function(aten.cat.default, (parts, axis))
+            else:
+                continue
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+    captured.recompile()
+
+
+def _attribute(module: Any, name: str) -> Any:
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _transposed(graph: Any, source: Any, shape: tuple[int, ...], axis: int, moves: list[tuple[int, ...]]) -> Any:
+    """Each move as a tensor of four axes, which is what ncnn holds, and a batch of one."""
+    import torch
+
+    aten, value = torch.ops.aten, source
+    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    for left, a, b, right in moves:
+        view = [1, before * left, a, b, right * after]
+        value = graph.call_function(aten.reshape.default, (value, view))
+        value = graph.call_function(aten.transpose.int, (value, 2, 3))
+    return graph.call_function(aten.reshape.default, (value, list(shape)))
+
+
+def _block_swaps(indices: Sequence[int]) -> list[tuple[int, ...]] | None:
+    """A permutation that only reorders the digits of a mixed radix, as swaps of neighbouring blocks.
+
+    Each swap is (left, a, b, right), sizes of the axes whose two in the middle change places. None: it is another kind.
+    """
+    digits = _digits(indices)
+    if digits is None:
+        return None
+    now, wanted, moves = sorted(digits, key=lambda digit: -digit[1]), digits, []
+    for i in range(len(wanted)):
+        start = now.index(wanted[i])
+        if start == i:
+            continue
+        end = start
+        while end < len(now) and now[end] == wanted[i + end - start]:
+            end += 1
+        blocks = now[:i], now[i:start], now[start:end], now[end:]
+        moves.append(tuple(math.prod(size for size, _ in block) for block in blocks))
+        now = [*blocks[0], *blocks[2], *blocks[1], *blocks[3]]
+    return moves
+
+
+def _digits(indices: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Sizes and strides, slowest first, such that the index is the sum of digit times stride; None if there are none.
+
+    The strides must be those of a dense tensor, in any order.
+    """
+    digits: list[tuple[int, int]] = []
+    rest = list(indices)
+    while len(rest) > 1:
+        stride, size = rest[1] - rest[0], 1
+        while size < len(rest) and rest[size] == rest[0] + size * stride:
+            size += 1
+        heads = rest[::size]
+        if len(rest) % size or rest != [head + k * stride for head in heads for k in range(size)]:
+            return None
+        digits.append((size, stride))
+        rest = heads
+    dense = 1
+    for size, stride in sorted(digits, key=lambda digit: digit[1]):
+        if stride != dense:
+            return None
+        dense *= size
+    return digits[::-1] if rest == [0] else None
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The index as ranges of consecutive numbers, each as (start, end)."""
+    start = 0
+    for i in range(1, len(indices) + 1):
+        if i == len(indices) or indices[i] != indices[i - 1] + 1:
+            yield indices[start], indices[i - 1] + 1
+            start = i
