@@ -7,6 +7,7 @@ on one is what another runs. ncnn would compute in half or bfloat16 by itself wh
 from __future__ import annotations
 
 import math
+import operator
 import re
 import subprocess
 import tempfile
@@ -173,6 +174,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
     given = tuple(inputs.values())
     with torch.no_grad():
         captured = torch.export.export(model, given).module(check_guards=False)
+        _without_unbinds(captured)
         _without_gathers(captured)
 
         class Flat(torch.nn.Module):
@@ -184,7 +186,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
                 leaves = torch.utils._pytree.tree_leaves(self.inner(*tensors))
                 return leaves[0] if len(leaves) == 1 else tuple(leaves)
 
-        traced = torch.jit.trace(Flat(), given, check_trace=False)
+        traced: Any = torch.jit.trace(Flat(), given, check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(path))
         found = traced(*given)
     leaves = found if isinstance(found, tuple) else (found,)
@@ -251,7 +253,30 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     file.write_text(to_json(replace(sidecar, metadata=dict(sorted(metadata.items()))), indent=1), encoding="utf-8")
 
 
-# ---- gathers as what ncnn has ------------------------------------------------------------------------------------
+# ---- what ncnn has not, or has slowly, as what it has -------------------------------------------------------------
+
+
+def _without_unbinds(captured: Any) -> None:
+    """unbind as chunks of size one, reshaped: pnnx writes reshapes to sizes known only at run time, which are slow.
+
+    They are two thirds of TurboViT's time.
+    """
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    for node in graph.find_nodes(op="call_function", target=aten.unbind.int):
+        source, axis = node.args[0], node.args[1] if len(node.args) > 1 else 0
+        size = source.meta["val"].shape[axis]
+        with graph.inserting_before(node):
+            chunks = graph.call_function(aten.chunk.default, (source, size, axis))
+        for item in list(node.users):
+            with graph.inserting_before(item):
+                chunk = graph.call_function(operator.getitem, (chunks, item.args[1]))
+                new = graph.call_function(aten.reshape.default, (chunk, list(item.meta["val"].shape)))
+            item.replace_all_uses_with(new)
+            graph.erase_node(item)
+        graph.erase_node(node)
+    captured.recompile()
 
 
 def _without_gathers(captured: Any) -> None:
