@@ -292,8 +292,9 @@ def _with_flat_rows(captured: Any) -> None:
         source, factor, shape = node.args[0], node.args[1], list(node.meta["val"].shape)
         if len(shape) < 4 or factor.meta["val"].ndim != 2:
             continue
+        view = [shape[0], -1, source.meta["val"].shape[-1]]
         with graph.inserting_before(node):
-            rows = graph.call_function(aten.reshape.default, (source, [1, -1, source.meta["val"].shape[-1]]))
+            rows = graph.call_function(aten.reshape.default, (source, view))
         node.replace_input_with(source, rows)
         with graph.inserting_after(node):
             new = graph.call_function(aten.reshape.default, (node, shape))
@@ -337,13 +338,14 @@ def _attribute(module: Any, name: str) -> Any:
 
 
 def _transposed(graph: Any, source: Any, shape: tuple[int, ...], axis: int, moves: list[tuple[int, ...]]) -> Any:
-    """Each move as a tensor of four axes, which is what ncnn holds, and a batch of one."""
+    """Each move on a tensor of a batch and four axes, which is what ncnn holds."""
     import torch
 
     aten, value = torch.ops.aten, source
-    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    batch = shape[0] if axis else 1
+    before, after = math.prod(shape[:axis]) // batch, math.prod(shape[axis + 1 :])
     for left, a, b, right in moves:
-        view = [1, before * left, a, b, right * after]
+        view = [batch, before * left, a, b, right * after]
         value = graph.call_function(aten.reshape.default, (value, view))
         value = graph.call_function(aten.transpose.int, (value, 2, 3))
     return graph.call_function(aten.reshape.default, (value, list(shape)))
