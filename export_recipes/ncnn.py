@@ -6,13 +6,15 @@ on one is what another runs. ncnn would compute in half or bfloat16 by itself wh
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ RECIPE = Recipe(
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
 _TIMEOUT_S = 600
-_LONGEST_LIST = 32  # slices that a gather may become
+_MOST_SLICES = 32  # that a gather may become
+_MOST_AXES = 5  # of a tensor in ncnn: a batch and four
+_Axis = tuple[int, int]  # size, and something that no other axis has
 _OFF = (
     "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
     "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
@@ -148,7 +152,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
         outputs = _trace(model, inputs, trace)
-        sidecar = Sidecar("fp32", _specs(inputs), outputs, ())
+        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
         done = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
@@ -159,11 +163,11 @@ def export(
     return tuple(done)
 
 
-def _specs(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
+def _specs(tensors: Mapping[str, Any], known: Iterable[str]) -> tuple[TensorSpec, ...]:
     specs = tuple(TensorSpec(name, tuple(item.shape), str(item.dtype)[6:]) for name, item in tensors.items())
     for spec in specs:
-        if spec.dtype not in _MAT_DTYPES:
-            raise ValueError(f"{spec.name} is {spec.dtype}; ncnn takes {', '.join(_MAT_DTYPES)}")
+        if spec.dtype not in known:
+            raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(known)} there")
     return specs
 
 
@@ -172,11 +176,14 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
     import torch
 
     given = tuple(inputs.values())
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         captured = torch.export.export(model, given).module(check_guards=False)
         _without_unbinds(captured)
         _with_flat_rows(captured)
         _without_gathers(captured)
+        _without_deep_moves(captured)
+        captured.graph.set_codegen(torch.fx.graph.CodeGen())  # outputs as a flat tuple, whatever the model nests
+        captured.recompile()
 
         class Flat(torch.nn.Module):
             def __init__(self) -> None:
@@ -184,14 +191,23 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
                 self.inner = captured
 
             def forward(self, *tensors: Any) -> Any:
-                leaves = torch.utils._pytree.tree_leaves(self.inner(*tensors))
+                leaves = self.inner.forward(*tensors)  # not called: a hook of torch.export's would be traced, too
                 return leaves[0] if len(leaves) == 1 else tuple(leaves)
 
         traced: Any = torch.jit.trace(Flat(), given, check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(path))
         found = traced(*given)
     leaves = found if isinstance(found, tuple) else (found,)
-    return _specs({"output" if len(leaves) == 1 else f"output_{i}": leaf for i, leaf in enumerate(leaves)})
+    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    return _specs(dict(zip(names, leaves, strict=True)), ("float32",))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notice that TorchScript is old: it is the only format of torch that pnnx reads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+        yield
 
 
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:
@@ -213,7 +229,10 @@ def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
     files = [f"{key}={folder / file}" for key, file in _FILES.items()]
     shapes = ",".join(f"[{','.join(map(str, spec.shape))}]{_PNNX_DTYPES[spec.dtype]}" for spec in sidecar.inputs)
     command = [pnnx.EXEC_PATH, str(trace), *files, f"inputshape={shapes}", f"fp16={int(sidecar.precision == 'fp16')}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"pnnx was not done after {_TIMEOUT_S} s") from error
     said = f"{done.stdout}\n{done.stderr}"
     if done.returncode != 0:
         raise RuntimeError(f"pnnx ended with {done.returncode}\n{said}")
@@ -302,6 +321,31 @@ def _with_flat_rows(captured: Any) -> None:
     captured.recompile()
 
 
+def _without_deep_moves(captured: Any) -> None:
+    """Transpositions of more axes than ncnn holds, between reshapes, as several of fewer: window attention has them."""
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    reshapes = (aten.reshape.default, aten.view.default)
+    for node in graph.find_nodes(op="call_function", target=aten.permute.default):
+        source, shape = node.args[0], list(node.args[0].meta["val"].shape)
+        order = [axis % len(shape) for axis in node.args[1]]
+        if len(shape) <= _MOST_AXES:
+            continue
+        fixed = 1 if order[0] == 0 else 0
+        axes = [(shape[i], i) for i in range(len(shape))]
+        moves = _block_swaps(axes[fixed:], [axes[i] for i in order[fixed:]])
+        while source.target in reshapes:  # the same numbers in the same order
+            source = source.args[0]
+        with graph.inserting_before(node):
+            moved = _transposed(graph, source, shape[0] if fixed else 1, moves)
+            new = graph.call_function(aten.reshape.default, (moved, list(node.meta["val"].shape)))
+        for user in list(node.users):
+            user.replace_input_with(node, moved if user.target in reshapes else new)
+    graph.eliminate_dead_code()
+    captured.recompile()
+
+
 def _without_gathers(captured: Any) -> None:
     """index_select with a constant index as transpositions of blocks, or as a few slices; ncnn gathers nothing.
 
@@ -314,14 +358,15 @@ def _without_gathers(captured: Any) -> None:
         source, axis, index = node.args
         if index.op != "get_attr":
             continue
-        shape = tuple(source.meta["val"].shape)
+        shape = list(source.meta["val"].shape)
+        axis %= len(shape)
         indices = _attribute(captured, index.target).tolist()
-        moves = _block_swaps(indices) if len(indices) == shape[axis] else None
+        digits = _digits(indices) if len(indices) == shape[axis] else None
         runs = list(_runs(indices))
         with graph.inserting_before(node):
-            if moves is not None:
-                new = _transposed(graph, source, shape, axis, moves)
-            elif len(runs) <= _LONGEST_LIST:
+            if digits is not None:
+                new = _reordered(graph, source, shape, axis, digits)
+            elif len(runs) <= _MOST_SLICES:
                 parts = [graph.call_function(aten.slice.Tensor, (source, axis, *run)) for run in runs]
                 new = graph.call_function(aten.cat.default, (parts, axis))
             else:
@@ -337,34 +382,38 @@ def _attribute(module: Any, name: str) -> Any:
     return module
 
 
-def _transposed(graph: Any, source: Any, shape: tuple[int, ...], axis: int, moves: list[tuple[int, ...]]) -> Any:
+def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: list[_Axis]) -> Any:
+    import torch
+
+    batch = shape[0] if axis else 1
+    before = (math.prod(shape[:axis]) // batch, 0)  # strides of 0 and -1 tell these two from every digit
+    after = (math.prod(shape[axis + 1 :]), -1)
+    now = sorted(digits, key=lambda digit: -digit[1])
+    moved = _transposed(graph, source, batch, _block_swaps([before, *now, after], [before, *digits, after]))
+    return graph.call_function(torch.ops.aten.reshape.default, (moved, shape))
+
+
+def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]) -> Any:
     """Each move on a tensor of a batch and four axes, which is what ncnn holds."""
     import torch
 
-    aten, value = torch.ops.aten, source
-    batch = shape[0] if axis else 1
-    before, after = math.prod(shape[:axis]) // batch, math.prod(shape[axis + 1 :])
-    for left, a, b, right in moves:
-        view = [batch, before * left, a, b, right * after]
-        value = graph.call_function(aten.reshape.default, (value, view))
+    aten = torch.ops.aten
+    for sizes in moves:
+        value = graph.call_function(aten.reshape.default, (value, [batch, *sizes]))
         value = graph.call_function(aten.transpose.int, (value, 2, 3))
-    return graph.call_function(aten.reshape.default, (value, list(shape)))
+    return value
 
 
-def _block_swaps(indices: Sequence[int]) -> list[tuple[int, ...]] | None:
-    """A permutation that only reorders the digits of a mixed radix, as swaps of neighbouring blocks.
+def _block_swaps(now: list[_Axis], wanted: list[_Axis]) -> list[tuple[int, ...]]:
+    """One order of axes into another by swaps of neighbouring blocks.
 
-    Each swap is (left, a, b, right), sizes of the axes whose two in the middle change places. None: it is another kind.
+    Each swap is (left, a, b, right), sizes of merged axes whose two in the middle change places.
     """
-    digits = _digits(indices)
-    if digits is None:
-        return None
-    now, wanted, moves = sorted(digits, key=lambda digit: -digit[1]), digits, []
+    moves = []
     for i in range(len(wanted)):
-        start = now.index(wanted[i])
+        start = end = now.index(wanted[i])
         if start == i:
             continue
-        end = start
         while end < len(now) and now[end] == wanted[i + end - start]:
             end += 1
         blocks = now[:i], now[i:start], now[start:end], now[end:]
@@ -373,12 +422,12 @@ def _block_swaps(indices: Sequence[int]) -> list[tuple[int, ...]] | None:
     return moves
 
 
-def _digits(indices: Sequence[int]) -> list[tuple[int, int]] | None:
+def _digits(indices: Sequence[int]) -> list[_Axis] | None:
     """Sizes and strides, slowest first, such that the index is the sum of digit times stride; None if there are none.
 
     The strides must be those of a dense tensor, in any order.
     """
-    digits: list[tuple[int, int]] = []
+    digits: list[_Axis] = []
     rest = list(indices)
     while len(rest) > 1:
         stride, size = rest[1] - rest[0], 1
