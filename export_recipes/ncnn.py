@@ -10,6 +10,7 @@ import contextlib
 import math
 import operator
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -157,9 +158,7 @@ def export(
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
             done.append(_stage("precision", trace, stages, halved, time.perf_counter()))
-    path.mkdir()
-    for file in done[-1].path.iterdir():
-        (path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(done[-1].path, path)
     return tuple(done)
 
 
@@ -213,11 +212,12 @@ def _quiet() -> Iterator[None]:
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:
     folder = stages / f"{name}{RECIPE.suffix}"
     folder.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="edgevit-pnnx-") as work:
-        _pnnx(trace, Path(work), sidecar)
-        for file in (_PARAM, _BIN):
-            (folder / file).write_bytes((Path(work) / file).read_bytes())
-        axes = _batch_axes((Path(work) / "model_ncnn.py").read_text(encoding="utf-8"), sidecar)
+    work = trace.with_name(name)
+    work.mkdir()
+    _pnnx(trace, work, sidecar)
+    for file in (_PARAM, _BIN):
+        shutil.copyfile(work / file, folder / file)
+    axes = _batch_axes((work / "model_ncnn.py").read_text(encoding="utf-8"), sidecar)
     (folder / _SIDECAR).write_text(to_json(replace(sidecar, batch_axes=axes), indent=1), encoding="utf-8")
     return Stage(name, time.perf_counter() - start, folder, precision=sidecar.precision)
 
@@ -237,8 +237,8 @@ def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
     if done.returncode != 0:
         raise RuntimeError(f"pnnx ended with {done.returncode}\n{said}")
     if strangers := _strangers((folder / _PARAM).read_text(encoding="utf-8")):
-        reasons = "\n".join(line for line in said.splitlines() if any(name in line for name in strangers))
-        raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}\n{reasons}")
+        reasons = [line for line in said.splitlines() if line.startswith("ignore ")]
+        raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}; pnnx: {'; '.join(reasons[:5])}\n{said}")
 
 
 _PNNX_DTYPES = {"float32": "f32", "int32": "i32", "int64": "i64"}
@@ -398,9 +398,10 @@ def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]
     import torch
 
     aten = torch.ops.aten
-    for sizes in moves:
-        value = graph.call_function(aten.reshape.default, (value, [batch, *sizes]))
-        value = graph.call_function(aten.transpose.int, (value, 2, 3))
+    for left, *sizes in moves:
+        view = [batch, *sizes] if left == 1 else [batch, left, *sizes]
+        value = graph.call_function(aten.reshape.default, (value, view))
+        value = graph.call_function(aten.transpose.int, (value, -3, -2))
     return value
 
 
