@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from edgevit.artifact import MANIFEST
 from edgevit.errors import ExportError
 from edgevit.export import convert
 from edgevit.fold import fold
-from edgevit.models import randomize
 from edgevit.pipeline import Order, export_subject
 from edgevit.recipes import load_recipe
 from edgevit.subject import load_subject
@@ -45,7 +44,7 @@ def f32(*shape: int, seed: int = 1) -> Tensor:
 
 
 class Mixed(nn.Module):
-    """Of everything that the families have a little: GELU, roll, window attention, norms, pooling, a product of rows."""
+    """A little of all that the families have: GELU, roll, window attention, norms, pooling, a product of rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,10 +88,11 @@ def layers(path: Path) -> list[list[str]]:
 
 def assert_computes(folder: Path, model: nn.Module, *inputs: Tensor) -> None:
     converted(folder, model, *inputs)
-    expected = torch.utils._pytree.tree_leaves(model(*inputs))
+    with torch.no_grad():
+        expected = torch.utils._pytree.tree_leaves(model(*inputs))
     for found, wanted in zip(run(folder / "net_ncnn_model", *inputs), expected, strict=True):
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=0, atol=1e-5 * float(wanted.abs().max()))
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
 # ---- an artifact -------------------------------------------------------------------------------------------------
@@ -144,8 +144,6 @@ def test_a_session_computes_in_float32_on_one_thread_whatever_ncnn_prefers(tmp_p
     halves = [name for name in dir(options) if name.startswith("use_") and ("16" in name or "int8" in name)]
     assert len(halves) >= 9
     assert not any(getattr(options, name) for name in (*halves, "use_vulkan_compute"))
-    with pytest.raises(RuntimeError, match="fixed shapes"):
-        converted(tmp_path / "open", nn.Linear(4, 3), f32(1, 4), dynamic_batch=True)
 
 
 def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
@@ -192,6 +190,12 @@ def test_what_ncnn_cannot_do_is_named(tmp_path: Path, compute: Any, says: str) -
     assert not (tmp_path / "net_ncnn_model").exists()
 
 
+def test_an_open_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="fixed shapes"):
+        converted(tmp_path, nn.Linear(4, 3), f32(1, 4), dynamic_batch=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_converter_that_hangs_or_crashes_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RECIPE, "_TIMEOUT_S", 1e-3)
     with pytest.raises(ExportError) as caught:
@@ -216,11 +220,12 @@ def test_a_damaged_folder_is_an_error_not_a_print(tmp_path: Path) -> None:
     good = param.read_text()
     for old, new, says in [
         ("InnerProduct", "OuterProduct", "cannot read model.ncnn.param"),
-        (" out0 ", " out9 ", "cannot compute output"),
-        (" in0 ", " in9 ", "does not take input in_0"),
+        ("out0", "out9", "cannot compute output"),
+        ("in0", "in9", "does not take input in_0"),
     ]:
-        assert old in good
-        param.write_text(good.replace(old, new) if old == "InnerProduct" else f"{good} ".replace(old, new))
+        bad = re.sub(rf"\b{old}\b", new, good)
+        assert bad != good
+        param.write_text(bad)
         with pytest.raises(RuntimeError, match=says):
             run(path, f32(1, 4))
     param.write_text(good)
@@ -238,7 +243,7 @@ def permuted(sizes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
     return np.arange(np.prod(sizes)).reshape(sizes).transpose(order).ravel().tolist()
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_transpositions_are_found_in_a_gather(order: tuple[int, ...]) -> None:
     indices = permuted((2, 3, 2, 5), order)
     digits = RECIPE._digits(indices)
@@ -306,10 +311,7 @@ def test_no_reshape_is_left_to_the_run_time(tmp_path: Path) -> None:
     ],
 )
 def test_the_smallest_of_each_family_passes(tmp_path: Path, model: str, precision: str) -> None:
-    subject = load_subject(model)
-    randomize(subject.module)
-    artifact = export_subject(subject, Order("ncnn", tmp_path, precision))
+    artifact = export_subject(load_subject(model), Order("ncnn", tmp_path, precision))
     assert artifact.parity is not None
     assert artifact.parity.status == "passed"
     assert artifact.outputs == (TensorSpec("output", (1, 1000)),)
-    shutil.rmtree(tmp_path)
