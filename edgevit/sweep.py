@@ -12,7 +12,7 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
-from edgevit.recipes import load_recipe, require_torch, toolchain
+from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
 from edgevit.types import PROTOCOL_VERSION, Artifact, Device
@@ -143,4 +143,4 @@ def still_to_measure(
 
 def _engine_version(artifact: Artifact) -> str:
     recipe = load_recipe(artifact.target).RECIPE
-    return toolchain(recipe)[recipe.engine]
+    return toolchain(recipe).get(engine_of(recipe), "")

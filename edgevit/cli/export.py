@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli.common import (
+    DbOption,
     InputSizeOption,
     JsonOption,
     ModelArgument,
@@ -24,9 +26,11 @@ from edgevit.cli.common import (
     say,
     split,
 )
+from edgevit.errors import UsageError
 
 if TYPE_CHECKING:
     from edgevit.types import Artifact
+    from edgevit_runtime.record import Recipe
 
 _STAGES = 3  # that a progress bar can name: fold, export, verify
 
@@ -42,6 +46,11 @@ def run(
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="leave the batch open")] = False,
     unfolded: Annotated[bool, typer.Option("--unfolded", help="export the training form, to compare")] = False,
     out: OutOption = Path("artifacts"),
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="of the target: `edgevit targets --json`; repeatable")
+    ] = None,
+    compute_capability: Annotated[str | None, typer.Option(help="GPUs to build engines for: 8.6,8.9")] = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -58,6 +67,7 @@ def run(
     pairs = [(t, p) for t in split(target, "target") for p in split(precision, "precision")]
     for name, wanted in pairs:
         check_request(load_recipe(name), wanted)
+    options = read_options(option or [], {name: load_recipe(name).RECIPE for name, _ in pairs}, compute_capability)
     size = parse_input_size(input_size)
     subject = load_subject(model, weights=weights, seed=seed, input_size=size)
     made = []
@@ -71,6 +81,7 @@ def run(
                 batch_size,
                 dynamic_batch,
                 unfolded,
+                options[name],
                 on_stage=lambda stage, what=f"{name} {wanted}": advance(bars, task, f"{what}: {stage}"),  # type: ignore[misc]
             )
             made.append(export_subject(subject, order))
@@ -83,6 +94,25 @@ def run(
         for artifact in made:
             print_checks(artifact)
     say(snippet(made[0]))
+
+
+def read_options(
+    texts: Sequence[str], recipes: Mapping[str, Recipe], compute_capability: str | None = None
+) -> dict[str, dict[str, str]]:
+    """NAME=VALUE texts as options of each target that takes them. Raises UsageError for one that no target takes."""
+    if compute_capability is not None:
+        texts = [*texts, f"compute_capability={compute_capability}"]
+    given: dict[str, dict[str, str]] = {target: {} for target in recipes}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        takers = [target for target, recipe in recipes.items() if name in recipe.options]
+        if not sign or not takers:
+            known = ", ".join(sorted({item for recipe in recipes.values() for item in recipe.options})) or "none"
+            why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {known}"
+            raise UsageError(f"no option {text!r}", why=why, fix="edgevit targets --json lists options")
+        for target in takers:
+            given[target][name] = value
+    return given
 
 
 def finishing_line(artifact: Artifact) -> str:

@@ -12,7 +12,6 @@ import base64
 import contextlib
 import dataclasses
 import importlib
-import importlib.metadata
 import os
 import sys
 import time
@@ -38,12 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     _expect_death()
     job = from_json(Job, job_path.read_bytes())
     recipe = _recipe(job.target)
+    engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
         status="crashed",
         error="the worker ended without another word",
         host=environment.host(),
-        engine=recipe.RECIPE.engine,
-        engine_version=_version(recipe.RECIPE.engine),
+        engine=engine,
+        engine_version=version,
     )
     write_reply(reply_path, start)
     write_reply(reply_path, perform(job, recipe, start))
@@ -159,13 +159,6 @@ def _recipe(target: str) -> RecipeModule:
     if not target.isidentifier():
         raise JobError(f"{target!r} is not the name of a target")
     return typing.cast(RecipeModule, importlib.import_module(f"{RECIPES}.{target}"))
-
-
-def _version(engine: str) -> str:
-    try:
-        return importlib.metadata.version(engine)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _expect_death() -> None:
