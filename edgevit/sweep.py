@@ -12,6 +12,7 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
+from edgevit.provenance import require_built_here, runs_code
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
@@ -83,18 +84,37 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
-def artifact_for(request: Request) -> Artifact:
+def artifact_for(request: Request, db: str | None = None) -> Artifact:
     """The artifact, from its folder if it is just the one that would be made now, else exported anew.
 
     Raises what an export raises.
     """
     try:
         artifact = open_artifact(request.folder)
-    except ArtifactError:  # not there, or damaged: make it
+        require_built_here(artifact, built_here([artifact], db))
+    except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
     if artifact is not None and _is_current(artifact, request):
         return artifact
-    return _export(request)
+    made = _export(request)
+    record_built(made, db)
+    return made
+
+
+def record_built(artifact: Artifact, db: str | None = None) -> None:
+    """Record an artifact that holds code as built here."""
+    if runs_code(artifact):
+        with LatencyDB.open(db) as database:
+            database.record_built(artifact)
+
+
+def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: bool = False) -> frozenset[str]:
+    """The digests of those of these artifacts that may run their own code: built here, or trusted by the user."""
+    with_code = frozenset(artifact.sha256 for artifact in artifacts if runs_code(artifact))
+    if trust or not with_code:
+        return with_code
+    with LatencyDB.open(db) as database:
+        return with_code & database.built()
 
 
 def _is_current(artifact: Artifact, request: Request) -> bool:

@@ -5,8 +5,8 @@ NAME.json what it was built with and the metadata, trtexec.txt the command that 
 code for one version of the library and for some GPUs, so the ONNX file is what travels. Networks are strongly typed:
 the precision is that of the ONNX file, and TF32, which TensorRT takes for float32 by default, is off.
 
-TensorRT-RTX builds without a GPU, for GPUs that are not there. TensorRT builds for the GPU of the machine. Where neither
-is installed, the folder holds no engine.
+TensorRT-RTX builds without a GPU, for GPUs that are not there. TensorRT builds for the GPU of the machine. Where
+neither is installed, the folder holds no engine.
 
 Building with TensorRT-RTX is tested. Building with TensorRT, and running an engine of either, are not: they are written
 after the documentation, on machines without such a GPU; tests have stood in for the library and the driver there.
@@ -279,10 +279,7 @@ def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], asked: str
 
 
 def _choose_gpus(trt: Any, config: Any, asked: str | None) -> None:
-    """Left alone, TensorRT-RTX builds for compute capability 8.0 and all later ones it knows, and the engine is smaller.
-
-    Of older GPUs it knows 7.5, which has to be asked for.
-    """
+    """Left alone, TensorRT-RTX builds for compute capability 8.0 and later. Of older ones it knows 7.5, if asked."""
     if asked is None:
         return
     if not hasattr(trt, "ComputeCapability"):

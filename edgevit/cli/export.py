@@ -63,6 +63,7 @@ def run(
     from edgevit.pipeline import Order, export_subject
     from edgevit.recipes import load_recipe
     from edgevit.subject import load_subject
+    from edgevit.sweep import record_built
 
     pairs = [(t, p) for t in split(target, "target") for p in split(precision, "precision")]
     for name, wanted in pairs:
@@ -85,6 +86,7 @@ def run(
                 on_stage=lambda stage, what=f"{name} {wanted}": advance(bars, task, f"{what}: {stage}"),  # type: ignore[misc]
             )
             made.append(export_subject(subject, order))
+            record_built(made[-1], db)
     if as_json:
         print_json({"artifacts": made})
         return
