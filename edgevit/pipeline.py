@@ -98,7 +98,7 @@ def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_he
     `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
     ArtifactError for code of unknown origin.
     """
-    require_built_here(artifact, built_here)
+    require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     subject = reload_subject(artifact.source, artifact.inputs, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None

@@ -109,10 +109,10 @@ def profile_all(
     """
     settings = settings or Settings()
     _check(settings, threads)
-    for artifact in artifacts:
-        require_built_here(artifact, built_here)
     sweep = _Sweep(device, load_transport(device.transport), threads, settings, random.Random(seed))
     rows = [_Row(artifact, load_recipe(artifact.target).RECIPE.target) for artifact in artifacts]
+    for artifact in artifacts:
+        require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     return sweep.rounds(rows, on_progress or (lambda _: None))
 
 

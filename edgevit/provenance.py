@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Container
 
 from edgevit.errors import ArtifactError
-from edgevit.recipes import load_recipe
 from edgevit.types import Artifact
+from edgevit_runtime.record import Recipe
 
 
-def runs_code(artifact: Artifact) -> bool:
-    """Whether opening the artifact with its engine may run code that it holds."""
-    return load_recipe(artifact.target).RECIPE.executes_code
-
-
-def require_built_here(artifact: Artifact, built_here: Container[str]) -> None:
+def require_built_here(artifact: Artifact, recipe: Recipe, built_here: Container[str]) -> None:
     """Let through what cannot run code, and what has one of these digests. Raises ArtifactError for the rest.
 
     A digest says that the bytes are those that were sealed, not who sealed them: anybody can write a manifest.
     """
-    if runs_code(artifact) and artifact.sha256 not in built_here:
+    if recipe.executes_code and artifact.sha256 not in built_here:
         raise ArtifactError(
             "the artifact was not built here",
             where=str(artifact.folder),

@@ -12,7 +12,7 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
-from edgevit.provenance import require_built_here, runs_code
+from edgevit.provenance import require_built_here
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
@@ -91,7 +91,7 @@ def artifact_for(request: Request, db: str | None = None) -> Artifact:
     """
     try:
         artifact = open_artifact(request.folder)
-        require_built_here(artifact, built_here([artifact], db))
+        require_built_here(artifact, load_recipe(request.target).RECIPE, built_here([artifact], db))
     except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
     if artifact is not None and _is_current(artifact, request):
@@ -103,14 +103,14 @@ def artifact_for(request: Request, db: str | None = None) -> Artifact:
 
 def record_built(artifact: Artifact, db: str | None = None) -> None:
     """Record an artifact that holds code as built here."""
-    if runs_code(artifact):
+    if load_recipe(artifact.target).RECIPE.executes_code:
         with LatencyDB.open(db) as database:
             database.record_built(artifact)
 
 
 def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: bool = False) -> frozenset[str]:
     """The digests of those of these artifacts that may run their own code: built here, or trusted by the user."""
-    with_code = frozenset(artifact.sha256 for artifact in artifacts if runs_code(artifact))
+    with_code = frozenset(item.sha256 for item in artifacts if load_recipe(item.target).RECIPE.executes_code)
     if trust or not with_code:
         return with_code
     with LatencyDB.open(db) as database:

@@ -279,7 +279,10 @@ def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], asked: str
 
 
 def _choose_gpus(trt: Any, config: Any, asked: str | None) -> None:
-    """Left alone, TensorRT-RTX builds for compute capability 8.0 and later. Of older ones it knows 7.5, if asked."""
+    """Left alone, TensorRT-RTX builds for compute capability 8.0 and later.
+
+    Of older ones it knows 7.5, if asked, for which it refuses products of float32 matrices.
+    """
     if asked is None:
         return
     if not hasattr(trt, "ComputeCapability"):

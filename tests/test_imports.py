@@ -35,7 +35,7 @@ recipes       |                                                   |
 pack          | recipes                                           |
 transports    |                                                   |
 devices       |                                                   | platformdirs
-provenance    | recipes                                           |
+provenance    |                                                   |
 identity      |                                                   |
 artifact      |                                                   |
 cards         |                                                   |
