@@ -34,7 +34,8 @@ def examine() -> list[Check]:
         install = f"pip install 'edgevit[{recipe.extra}]'"
         checks.append(_importable(f"{recipe.target}: build", recipe.requires, install))
         engine = engine_of(recipe) or " or ".join((recipe.engine, *recipe.engine_choices))
-        checks.append(_importable(f"{recipe.target}: run", (engine,), install))
+        on = f" (on {recipe.needs})" if recipe.needs else ""  # which nothing here looks for
+        checks.append(_importable(f"{recipe.target}: run{on}", (engine,), install))
     checks.append(_importable("photographs for verification", ("scikit-image",), "pip install 'edgevit[photos]'"))
     return [*checks, _database()]
 

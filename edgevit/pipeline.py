@@ -130,7 +130,7 @@ def _verify(
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
-    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
+    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}, at stage {checks[-1].stage}"
     recipe.annotate(payload, metadata(subject, model, references, order, target, found))
     shipped = _alone(payload)
     try:

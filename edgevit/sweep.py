@@ -121,7 +121,8 @@ def _is_current(artifact: Artifact, request: Request) -> bool:
     """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
     passed = artifact.parity is not None and artifact.parity.status == "passed"
-    if not (same_tools and passed and artifact.folded and not artifact.dynamic_batch):
+    as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
+    if not (same_tools and passed and as_asked):
         return False
     card = load_cards().get(request.model)
     if card is None:  # a person's own file may have changed: only the weights it makes now can tell

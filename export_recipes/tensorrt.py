@@ -144,7 +144,8 @@ class TensorRtSession:
         for spec in specs:
             if spec not in self._buffers:
                 self._buffers[spec] = self._driver.allocate(spec.nbytes)
-                self._context.set_tensor_address(spec.name, self._buffers[spec])
+                if not self._context.set_tensor_address(spec.name, self._buffers[spec]):
+                    raise RuntimeError(f"the engine has no tensor {spec.name}: {_joined(self._said)}")
 
     def run(self) -> None:
         """Compute once, and wait for the GPU."""

@@ -16,7 +16,7 @@ from edgevit.artifact import open_artifact, seal
 from edgevit.errors import ArtifactError
 from edgevit.profile import Settings, profile
 from edgevit.types import Artifact
-from edgevit_runtime.containment import ContainmentError, check_folder, external_locations
+from edgevit_runtime.containment import ContainmentError, check_contained, external_locations
 
 pytestmark = pytest.mark.onnx
 onnx = pytest.importorskip("onnx")
@@ -64,7 +64,7 @@ def test_weights_beside_the_file_are_welcome(artifact: Artifact) -> None:
     for location in ("sub/weights.bin", "./sub/weights.bin", "sub//weights.bin"):
         point(model, location)
         outside_other(model, "sub/weights.bin")
-        check_folder(artifact.folder)
+        check_contained(artifact.folder)
 
 
 def outside_other(model: Path, location: str) -> None:
@@ -83,7 +83,7 @@ def test_weights_elsewhere_are_refused_before_anything_opens_the_file(artifact: 
     (artifact.folder.parent / WEIGHTS).write_bytes(bytes(64))  # so that a way out leads somewhere
     point(artifact.folder / artifact.payload, location.format(folder=artifact.folder))
     with pytest.raises(ContainmentError, match="wants weights from"):
-        check_folder(artifact.folder)
+        check_contained(artifact.folder)
     sealed = seal(artifact)  # by somebody else: anybody can write a manifest
     with pytest.raises(ArtifactError, match=r"(?s)not safe to open.*wants weights from"):
         open_artifact(artifact.folder)
@@ -122,7 +122,7 @@ def test_links_are_refused(artifact: Artifact, kind: str, says: str) -> None:
         weights.rename(elsewhere / WEIGHTS)
         getattr(weights, "symlink_to" if kind == "file" else "hardlink_to")(elsewhere / WEIGHTS)
     with pytest.raises(ContainmentError, match=says):
-        check_folder(artifact.folder)
+        check_contained(artifact.folder)
     with pytest.raises(ArtifactError):
         open_artifact(artifact.folder)
 
@@ -188,7 +188,7 @@ def test_weights_are_found_wherever_they_are(tmp_path: Path, place: str) -> None
     path.write_bytes(PLACES[place]().SerializeToString())
     assert external_locations(path) == ["/x"]
     with pytest.raises(ContainmentError, match="not relative"):
-        check_folder(tmp_path)
+        check_contained(tmp_path)
 
 
 def test_every_tensor_of_the_format_is_looked_for() -> None:
@@ -225,4 +225,4 @@ def test_what_is_no_onnx_file_is_refused(artifact: Artifact, tmp_path: Path) -> 
     for junk in (b"\x3a\xff\xff\xff\xff\x0f", b"\x0b", b"\xff" * 12, b"\x00\x00", b"\x3a"):
         path.write_bytes(junk)
         with pytest.raises(ContainmentError):
-            check_folder(tmp_path)
+            check_contained(tmp_path)

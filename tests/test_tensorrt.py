@@ -314,8 +314,9 @@ class Engine:
         self.batch = shape[0]
         return shape[0] <= 4
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.at[name] = address
+        return name in self.shapes
 
     def execute_async_v3(self, stream: int) -> bool:
         self.streams.append(stream)

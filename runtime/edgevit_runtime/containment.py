@@ -33,16 +33,16 @@ class ContainmentError(ValueError):
     """An ONNX file names weights outside its artifact, or cannot be read."""
 
 
-def check_folder(folder: Path, payload: Path | None = None) -> None:
-    """Check every ONNX file of an artifact, and its payload if that is one under another name.
+def check_contained(place: Path, *, is_onnx: bool = False) -> None:
+    """Check every ONNX file of a folder, or one file, if it is one by its name or because `is_onnx` says so.
 
     Raises ContainmentError for a name that is absolute, has `..` or a backslash in it, goes through a link, or is no
     plain file in the folder with no other name elsewhere; and for a file that is no protobuf.
     """
-    found = {path for path in folder.rglob("*") if path.suffix.lower() == SUFFIX and path.is_file()}
-    for path in sorted(found | ({payload} if payload else set())):
-        for location in external_locations(path):
-            _check(path, location)
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if path.is_file() and (path.suffix.lower() == SUFFIX or (is_onnx and path == place)):
+            for location in external_locations(path):
+                _check(path, location)
 
 
 def external_locations(path: Path) -> list[str]:

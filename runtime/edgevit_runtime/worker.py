@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgevit_runtime import environment, timing
-from edgevit_runtime.containment import SUFFIX, ContainmentError, check_folder
+from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, UnsupportedError, from_json, to_json
 
@@ -109,7 +109,7 @@ def checked_payload(job: Job, suffix: str) -> Path:
     if found != job.sha256:
         raise JobError(f"the artifact is damaged: sha256 of its files is {found[:12]}, expected {job.sha256[:12]}")
     try:
-        check_folder(folder, payload if suffix == SUFFIX else None)
+        check_contained(payload, is_onnx=suffix == SUFFIX)  # the rest of the folder nobody opens
     except (ContainmentError, OSError) as error:
         raise JobError(f"the artifact is not safe to open: {error}") from error
     return payload
