@@ -69,7 +69,7 @@ def open_artifact(folder: Path) -> Artifact:
         why = f"sha256 of its files is {found[:12]}, the manifest says {artifact.sha256[:12]}"
         raise ArtifactError("the artifact is damaged", where=str(folder), why=why, fix=fix)
     try:
-        check_contained(folder)
+        check_contained(folder / artifact.payload)
     except ContainmentError as error:
         raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
     return artifact
