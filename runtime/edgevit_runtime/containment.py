@@ -30,14 +30,18 @@ _MAX_TAG = (1 << 32) - 1
 
 
 class ContainmentError(ValueError):
-    """An ONNX file names weights outside its artifact, or cannot be read."""
+    """An ONNX file names weights outside its artifact."""
+
+
+class UnreadableError(ContainmentError):
+    """It cannot be told where an ONNX file's weights are."""
 
 
 def check_contained(place: Path, *, is_onnx: bool = False) -> None:
     """Check every ONNX file of a folder, or one file, if it is one by its name or because `is_onnx` says so.
 
     Raises ContainmentError for a name that is absolute, has `..` or a backslash in it, goes through a link, or is no
-    plain file in the folder with no other name elsewhere; and for a file that is no protobuf.
+    plain file in the folder with no other name elsewhere; UnreadableError for a file that is no protobuf.
     """
     for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         if path.is_file() and (path.suffix.lower() == SUFFIX or (is_onnx and path == place)):
@@ -46,14 +50,14 @@ def check_contained(place: Path, *, is_onnx: bool = False) -> None:
 
 
 def external_locations(path: Path) -> list[str]:
-    """The files that an ONNX file says its weights are in. Raises ContainmentError where it cannot be read."""
+    """The files that an ONNX file says its weights are in. Raises UnreadableError."""
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return [item.decode("utf-8") for item in _locations(data)]
         except (ValueError, IndexError) as error:
-            raise ContainmentError(f"{path.name} is no ONNX file: {error}") from error
+            raise UnreadableError(f"{path.name} is no ONNX file: {error}") from error
 
 
 def _locations(data: mmap.mmap) -> Iterator[bytes]:
