@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from edgevit.errors import ArtifactError
 from edgevit.types import Artifact
+from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, tree_bytes, tree_sha256
 from edgevit_runtime.record import RecordError, from_data, to_data, to_json
 
@@ -47,7 +49,7 @@ def _manifest_text(artifact: Artifact) -> str:
 def open_artifact(folder: Path) -> Artifact:
     """Read an artifact and check every byte of it, the manifest's own too.
 
-    Raises ArtifactError if it is not an artifact, or not the one that was sealed.
+    Raises ArtifactError if it is not an artifact, not the one that was sealed, or wants weights from outside of it.
     """
     path = folder / MANIFEST
     fix = "export it again: edgevit export MODEL --target T"
@@ -67,6 +69,11 @@ def open_artifact(folder: Path) -> Artifact:
     if found != artifact.sha256:
         why = f"sha256 of its files is {found[:12]}, the manifest says {artifact.sha256[:12]}"
         raise ArtifactError("the artifact is damaged", where=str(folder), why=why, fix=fix)
+    try:
+        with suppress(UnreadableError):  # one in quarantine may be; the worker refuses to open it
+            check_contained(folder / artifact.payload)
+    except ContainmentError as error:
+        raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
     return artifact
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgevit.errors import StoreError
-from edgevit.recipes import list_recipes
+from edgevit.recipes import engine_of, list_recipes
 from edgevit.store import LatencyDB
 
 _IMPORT_TIMEOUT_S = 120  # torch takes seconds from a cold disk, not minutes
@@ -33,7 +33,9 @@ def examine() -> list[Check]:
     for recipe in list_recipes():
         install = f"pip install 'edgevit[{recipe.extra}]'"
         checks.append(_importable(f"{recipe.target}: build", recipe.requires, install))
-        checks.append(_importable(f"{recipe.target}: run", (recipe.engine,), install))
+        engine = engine_of(recipe) or " or ".join((recipe.engine, *recipe.engine_choices))
+        on = f" (on {recipe.needs})" if recipe.needs else ""  # which nothing here looks for
+        checks.append(_importable(f"{recipe.target}: run{on}", (engine,), install))
     checks.append(_importable("photographs for verification", ("scikit-image",), "pip install 'edgevit[photos]'"))
     return [*checks, _database()]
 

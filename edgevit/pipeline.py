@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from edgevit.count import count
 from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_options, check_request, convert
 from edgevit.fold import Folded, fold
+from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
 from edgevit.types import Artifact, Parity, StageTime
@@ -91,8 +92,13 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
         return publish(seal(sealed), order.out / name)
 
 
-def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
-    """Verify an artifact again, against the model it was made from. Raises CheckpointError for other weights."""
+def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_here: Container[str] = ()) -> Parity:
+    """Verify an artifact again, against the model it was made from.
+
+    `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
+    ArtifactError for code of unknown origin.
+    """
+    require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     subject = reload_subject(artifact, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
@@ -124,7 +130,7 @@ def _verify(
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
-    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
+    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}, at stage {checks[-1].stage}"
     recipe.annotate(payload, metadata(subject, model, references, order, target, found))
     shipped = _alone(payload)
     try:
@@ -153,20 +159,13 @@ def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[Tenso
 
 
 def _alone(payload: Path) -> Path:
-    """All but the stages linked into a folder of its own, as it will lie once they are gone."""
+    """All but the stages copied into a folder of its own, as it will lie once they are gone.
+
+    Not linked: weights with a second name are refused by those who open them.
+    """
     folder = payload.parent / "shipped"
-    shutil.copytree(
-        payload.parent, folder, copy_function=_link, ignore=shutil.ignore_patterns("shipped", "stages", SOURCE)
-    )
+    shutil.copytree(payload.parent, folder, ignore=shutil.ignore_patterns("shipped", "stages", SOURCE))
     return folder / payload.name
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-    return target
 
 
 def metadata(

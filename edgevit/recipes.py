@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from edgevit.errors import TargetUnavailableError, UnknownNameError
+from edgevit_runtime.environment import installed
 from edgevit_runtime.record import Recipe, RecipeModule
 
 _PACKAGE = "edgevit.export_recipes"
@@ -53,24 +54,24 @@ def require_torch() -> None:
             )
 
 
+def engine_of(recipe: Recipe) -> str:
+    """The distribution that runs the target here; empty where several could, and none of them is installed."""
+    name, version = installed((recipe.engine, *recipe.engine_choices))
+    return name if version or not recipe.engine_choices else ""
+
+
 def missing(recipe: Recipe) -> list[str]:
-    """The distributions that a conversion or its engine needs and that are not installed."""
+    """The distributions that an export needs and that are not installed. An engine of several choices is none."""
     source = missing(load_recipe(recipe.source).RECIPE) if recipe.source else []
-    return source + [name for name in dict.fromkeys((*recipe.requires, recipe.engine)) if not _is_installed(name)]
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    engine = () if recipe.engine_choices else (recipe.engine,)
+    return source + [name for name in dict.fromkeys((*recipe.requires, *engine)) if not installed((name,))[1]]
 
 
 def toolchain(recipe: Recipe) -> dict[str, str]:
     """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
     versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}
-    for name in dict.fromkeys((*recipe.requires, recipe.engine)):
+    engine = engine_of(recipe)
+    for name in dict.fromkeys((*recipe.requires, *filter(None, [engine]))):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:

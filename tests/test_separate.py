@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from subjects import SIZE, tiny_file
 
-from edgevit.cli.export import parse_options, plan
+from edgevit.cli.export import plan
 from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.separate import Wanted, export_here, export_separately
@@ -114,10 +114,3 @@ def test_all_targets_in_the_precisions_they_have() -> None:
     assert ("onnx", "bf16") not in pairs
     with pytest.raises(UsageError, match="no precision 'bf16'"):
         plan(["onnx"], ["bf16"])
-
-
-def test_options_are_pairs() -> None:
-    assert parse_options(["compute-capability=8.6,8.9", "x=a=b"]) == {"compute_capability": "8.6,8.9", "x": "a=b"}
-    for text in ("x", "=1", ""):
-        with pytest.raises(UsageError, match="NAME=VALUE"):
-            parse_options([text])

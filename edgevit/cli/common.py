@@ -31,6 +31,9 @@ DeviceOption = Annotated[str, typer.Option("--device", "-d", help="a name of `ed
 DbOption = Annotated[
     str | None, typer.Option("--db", help="file or SQLAlchemy URL; default: EDGEVIT_DB, or your data folder")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="run native code in artifacts that this database did not record as built here")
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the artifacts")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="a first look: fewer runs, flagged and graded so")]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli.common import (
+    DbOption,
     InputSizeOption,
     JsonOption,
     ModelArgument,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from edgevit.separate import Wanted
     from edgevit.types import Artifact
+    from edgevit_runtime.record import Recipe
 
 ALL = "all"
 _STAGES = 3  # that a progress bar can name: fold, export, verify
@@ -51,8 +53,12 @@ def run(
     embed_preprocess: Annotated[
         bool, typer.Option("--embed-preprocess", help="uint8 image (N, H, W, 3) in; normalisation inside")
     ] = False,
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of a target; see `edgevit targets -v`")] = None,
     out: OutOption = Path("artifacts"),
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="of the target: `edgevit targets --json`; repeatable")
+    ] = None,
+    compute_capability: Annotated[str | None, typer.Option(help="GPUs to build engines for: 8.6,8.9")] = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -64,19 +70,26 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
+    from edgevit.recipes import load_recipe
     from edgevit.separate import Wanted
+    from edgevit.sweep import record_built
 
     pairs = plan(split(target, "target"), split(precision, "precision"))
+    recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
+    options = read_options(option or [], recipes, compute_capability)
     how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
     more = {"dynamic_batch": dynamic_batch, "unfolded": unfolded, "embed_preprocess": embed_preprocess}
-    more["options"] = parse_options(option or [])  # type: ignore[assignment]
-    wanted = [Wanted(model, name, out, wished, **how, **more) for name, wished in pairs]  # type: ignore[arg-type]
+    wanted = [
+        Wanted(model, name, out, wished, options=options[name], **how, **more)  # type: ignore[arg-type]
+        for name, wished in pairs
+    ]
     made: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(quiet or as_json) as bars:
         for item in wanted:
             try:
                 made.append(_export(item, bars, alone=len(wanted) == 1))
+                record_built(made[-1], db)
             except EdgevitError as error:
                 if len(wanted) == 1:
                     raise
@@ -104,15 +117,6 @@ def plan(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, s
             check_request(recipe, item)
             pairs.append((recipe.RECIPE.target, item))
     return pairs
-
-
-def parse_options(given: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, each. Raises UsageError."""
-    pairs = [text.partition("=") for text in given]
-    for text, (name, equals, _) in zip(given, pairs, strict=True):
-        if not name or not equals:
-            raise UsageError(f"{text!r} is not NAME=VALUE", fix="--option NAME=VALUE")
-    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
 
 
 def _export(wanted: Wanted, bars: Progress, *, alone: bool) -> Artifact:
@@ -144,6 +148,25 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
         say(f"next: edgevit profile {made[0].folder} --threads 1")
     for error in failed:
         report_error(error, as_json=False, verbose=verbose)
+
+
+def read_options(
+    texts: Sequence[str], recipes: Mapping[str, Recipe], compute_capability: str | None = None
+) -> dict[str, dict[str, str]]:
+    """NAME=VALUE texts as options of each target that takes them. Raises UsageError for one that no target takes."""
+    if compute_capability is not None:
+        texts = [*texts, f"compute_capability={compute_capability}"]
+    given: dict[str, dict[str, str]] = {target: {} for target in recipes}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        takers = [target for target, recipe in recipes.items() if name in recipe.options]
+        if not sign or not takers:
+            known = ", ".join(sorted({item for recipe in recipes.values() for item in recipe.options})) or "none"
+            why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {known}"
+            raise UsageError(f"no option {text!r}", why=why, fix="edgevit targets --json lists options")
+        for target in takers:
+            given[target][name] = value
+    return given
 
 
 def finishing_line(artifact: Artifact) -> str:

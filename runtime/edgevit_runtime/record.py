@@ -65,6 +65,8 @@ class Recipe:
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
     options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
+    engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
+    executes_code: bool = False  # opening a payload may run code that it holds
 
 
 @dataclass(frozen=True)
