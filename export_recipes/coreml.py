@@ -139,11 +139,10 @@ def _convert(
     import coremltools as ct
     import numpy as np
 
-    batch = ct.RangeDim(1, _LARGEST_BATCH, default=1)
-    taken = [
-        ct.TensorType(name, (batch if dynamic_batch else item.shape[0], *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type)
-        for name, item in inputs.items()
-    ]
+    taken = []
+    for name, item in inputs.items():
+        batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else item.shape[0]
+        taken.append(ct.TensorType(name, (batch, *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type))
     kinds = _output_kinds(program)
     names = ["output"] if len(kinds) == 1 else [f"output_{i}" for i in range(len(kinds))]
     converted = ct.convert(

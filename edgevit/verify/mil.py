@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # as everybody calls it
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgevit_runtime.record import Recipe, Session, TensorSpec, UnsupportedError
@@ -27,20 +29,97 @@ from edgevit_runtime.record import Recipe, Session, TensorSpec, UnsupportedError
 RECIPE = Recipe(
     target="mil",
     suffix=".mlpackage",
-    engine="coremltools",
+    engine="torch",
     precisions=("fp32", "fp16"),
-    requires=("torch", "coremltools"),
-    extra="coreml",
+    requires=("torch",),
+    extra="export",
 )
 
-# MIL's element types, as NumPy spells them, and the reader of the weight file for each.
+# MIL's element types by their numbers, as NumPy spells them.
 _DTYPES = {
-    "FLOAT16": "float16", "FLOAT32": "float32", "FLOAT64": "float64", "BOOL": "bool", "STRING": "str",
-    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
-    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32",
+    1: "bool", 2: "str", 10: "float16", 11: "float32", 12: "float64", 21: "int8", 22: "int16", 23: "int32",
+    24: "int64", 31: "uint8", 32: "uint16", 33: "uint32",
 }  # fmt: skip
-_READERS = {"float32": "float", "float16": "fp16"}  # int8 and the like are called as they are
+_ML_PROGRAM = 502  # field of Model
 _WEIGHTS = "@model_path/"  # what a path inside the package begins with
+_SENTINEL = 0xDEADBEEF  # begins each record of the weight file
+
+# ---- protocol buffers ---------------------------------------------------------------------------------------------
+
+
+class Message:
+    """Fields of a protocol buffer by number, as https://protobuf.dev/programming-guides/encoding/ says.
+
+    coremltools has classes of these, but drags whole frameworks in: 6 s for each process that reads a file. And what it
+    wrote is better read by somebody else. A field that is absent is empty: 0, "" or an empty message.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self._fields: dict[int, list[int | memoryview]] = {}
+        at = 0
+        while at < len(data):
+            key, at = _varint(data, at)
+            size = {0: 0, 1: 8, 5: 4}.get(key & 7, -1)
+            value: int | memoryview
+            if size == 0:
+                value, at = _varint(data, at)
+            else:
+                if size < 0:
+                    size, at = _varint(data, at)
+                value, at = data[at : at + size], at + size
+            self._fields.setdefault(key >> 3, []).append(value)
+
+    def has(self, number: int) -> bool:
+        """Whether the field is there."""
+        return number in self._fields
+
+    def raw(self, number: int) -> memoryview:
+        """The field's bytes; of a repeated number of fixed width, all of them."""
+        parts = [item for item in self._fields.get(number, []) if isinstance(item, memoryview)]
+        return memoryview(b"".join(parts))
+
+    def texts(self, number: int) -> list[str]:
+        """A repeated string."""
+        return [bytes(item).decode() for item in self._fields.get(number, []) if isinstance(item, memoryview)]
+
+    def text(self, number: int) -> str:
+        """A string."""
+        return "".join(self.texts(number)[-1:])
+
+    def numbers(self, number: int) -> list[int]:
+        """A repeated signed integer, packed or not."""
+        found = [item for item in self._fields.get(number, []) if isinstance(item, int)]
+        data, at = self.raw(number), 0
+        while at < len(data):
+            value, at = _varint(data, at)
+            found.append(value)
+        return [item - (1 << 64) if item >> 63 else item for item in found]
+
+    def number(self, number: int) -> int:
+        """An integer."""
+        return ([0, *self.numbers(number)])[-1]
+
+    def all(self, number: int) -> list[Message]:
+        """A repeated message."""
+        return [Message(item) for item in self._fields.get(number, []) if isinstance(item, memoryview)]
+
+    def one(self, number: int) -> Message:
+        """A message."""
+        return ([Message(memoryview(b"")), *self.all(number)])[-1]
+
+    def entries(self, number: int) -> dict[str, Message]:
+        """A map from strings to messages."""
+        return {entry.text(1): entry.one(2) for entry in self.all(number)}
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
+
 
 # ---- a program as it was saved ------------------------------------------------------------------------------------
 
@@ -73,82 +152,92 @@ class Program:
 
 def read_program(path: Path) -> Program:
     """Read a package from disk. Raises UnsupportedError where it is no ML program or has operators not known here."""
-    from coremltools.proto import Model_pb2
-
-    model_path = next(iter(sorted(path.glob("Data/*/model.mlmodel"))), path / "Data/model.mlmodel")
-    model = Model_pb2.Model()
-    model.ParseFromString(model_path.read_bytes())
-    if model.WhichOneof("Type") != "mlProgram":
-        raise UnsupportedError(f"{path.name} holds a {model.WhichOneof('Type')}, not an ML program")
-    function = model.mlProgram.functions["main"]
-    block = function.block_specializations[function.opset]
+    file = next(iter(sorted(path.glob("Data/*/model.mlmodel"))), path / "Data/model.mlmodel")
+    model = Message(memoryview(file.read_bytes()))
+    if not model.has(_ML_PROGRAM):
+        raise UnsupportedError(f"{path.name} holds no ML program")
+    function = model.one(_ML_PROGRAM).entries(2)["main"]  # Program.functions
+    opset = function.text(2)
+    block = function.entries(3)[opset]  # Function.block_specializations
     constants: dict[str, Any] = {}
     steps = []
-    for place, item in enumerate(block.operations):
-        if item.type == "const":
-            constants[item.outputs[0].name] = _value(item.attributes["val"], model_path.parent)
+    for place, item in enumerate(block.all(3)):  # Block.operations
+        if item.text(1) == "const":
+            constants[_declared(item.one(3)).name] = _value(item.entries(5)["val"], file.parent)
         else:
-            steps.append(_step(place, item, constants, model_path.parent))
-    inputs = tuple(map(_declared, function.inputs))
+            steps.append(_step(place, item, constants, file.parent))
+    inputs = tuple(map(_declared, function.all(1)))
     known = {spec.name: spec for step in steps for spec in step.results} | {spec.name: spec for spec in inputs}
-    return Program(inputs, tuple(known[name] for name in block.outputs), tuple(steps), constants)
+    return Program(inputs, tuple(known[name] for name in block.texts(2)), tuple(steps), constants)
 
 
-def _step(place: int, item: Any, constants: dict[str, Any], folder: Path) -> Step:
+def _step(place: int, item: Message, constants: dict[str, Any], folder: Path) -> Step:
+    """Operation: type = 1, inputs = 2, outputs = 3, attributes = 5. Binding: name = 1, or value = 2."""
     arguments = {}
-    for key, given in item.inputs.items():
+    for key, given in item.entries(2).items():
         names = []
-        for i, binding in enumerate(given.arguments):
-            names.append(binding.name or f"{place}.{key}.{i}")
-            if not binding.name:
-                constants[names[-1]] = _value(binding.value, folder)
+        for i, binding in enumerate(given.all(1)):
+            names.append(binding.text(1) if binding.has(1) else f"{place}.{key}.{i}")
+            if binding.has(2):
+                constants[names[-1]] = _value(binding.one(2), folder)
         arguments[key] = tuple(names)
-    name = "".join(item.attributes["name"].immediateValue.tensor.strings.values)
-    step = Step(item.type, name, place, arguments, tuple(map(_declared, item.outputs)))
-    if item.type not in OPERATORS:
+    name = _value(item.entries(5)["name"], folder) if "name" in item.entries(5) else ""
+    step = Step(item.text(1), str(name), place, arguments, tuple(map(_declared, item.all(3))))
+    if step.operator not in OPERATORS:
         raise UnsupportedError(f"the reference evaluator does not know the operator of {step.says}")
     return step
 
 
-def _dtype(value_type: Any) -> str:
-    from coremltools.proto import MIL_pb2
-
-    name = MIL_pb2.DataType.Name(value_type.tensorType.dataType)
-    if value_type.WhichOneof("type") != "tensorType" or name not in _DTYPES:
-        raise UnsupportedError(f"the reference evaluator has no values of type {value_type.WhichOneof('type')} {name}")
-    return _DTYPES[name]
-
-
-def _declared(item: Any) -> TensorSpec:
-    sizes = item.type.tensorType.dimensions
-    shape = tuple(s.constant.size if s.WhichOneof("dimension") == "constant" else -1 for s in sizes)
-    return TensorSpec(item.name, shape, _dtype(item.type))
+def _type(value_type: Message) -> tuple[str, tuple[int, ...]]:
+    """ValueType: tensorType = 1. TensorType: dataType = 1, dimensions = 3. Dimension: constant = 1, with size = 1."""
+    tensor = value_type.one(1)
+    if not value_type.has(1) or tensor.number(1) not in _DTYPES:
+        raise UnsupportedError(f"the reference evaluator has no values of MIL's type {tensor.number(1)}")
+    shape = tuple(size.one(1).number(1) if size.has(1) else -1 for size in tensor.all(3))
+    return _DTYPES[tensor.number(1)], shape
 
 
-def _value(item: Any, folder: Path) -> Any:
-    """A constant: text, or a tensor in its declared type; integers as int64, because torch computes on few others."""
-    dtype = _dtype(item.type)
-    shape = [size.constant.size for size in item.type.tensorType.dimensions]
-    if item.WhichOneof("value") == "blobFileValue":
-        reader = _blob(str(folder / item.blobFileValue.fileName.removeprefix(_WEIGHTS)))
-        read = getattr(reader, f"read_{_READERS.get(dtype, dtype)}_data")
-        raw = np.asarray(read(item.blobFileValue.offset))
-        array = raw.view(np.float16) if dtype == "float16" else raw
+def _declared(item: Message) -> TensorSpec:
+    dtype, shape = _type(item.one(2))
+    return TensorSpec(item.text(1), shape, dtype)
+
+
+def _value(item: Message, folder: Path) -> Any:
+    """A constant: text, or a tensor in its declared type; integers as int64, because torch computes on few others.
+
+    Value: type = 2, immediateValue = 3, blobFileValue = 5.
+    """
+    dtype, shape = _type(item.one(2))
+    if item.has(5):
+        array = _stored(folder / item.one(5).text(1).removeprefix(_WEIGHTS), item.one(5).number(2), dtype, shape)
     else:
-        tensor = item.immediateValue.tensor
-        values = getattr(tensor, tensor.WhichOneof("value")).values
+        tensor = item.one(3).one(1)  # ImmediateValue.tensor
         if dtype == "str":
-            return values[0]
-        array = np.frombuffer(values, dtype) if isinstance(values, bytes) else np.array(values, dtype)
-    array = array.reshape(shape)
+            return tensor.one(4).text(1)
+        array = _immediate(tensor, dtype).reshape(shape)
     return torch.from_numpy(array.astype(array.dtype if array.dtype.kind in "fb" else np.int64))
 
 
-@functools.lru_cache(maxsize=2)
-def _blob(path: str) -> Any:
-    from coremltools.libmilstoragepython import _BlobStorageReader
+def _immediate(tensor: Message, dtype: str) -> NDArray[Any]:
+    """TensorValue: floats = 1, ints = 2, bools = 3, longInts = 5, doubles = 6, bytes = 7, each with values = 1."""
+    for number, raw in ((1, "<f4"), (6, "<f8"), (7, dtype)):
+        if tensor.has(number):
+            return np.frombuffer(tensor.one(number).raw(1), raw).astype(dtype)
+    return np.array([n for number in (2, 3, 5) for n in tensor.one(number).numbers(1)], dtype)
 
-    return _BlobStorageReader(path)
+
+def _stored(path: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A constant of the weight file: a record of sentinel, type, bytes and place of the data stands at `offset`."""
+    data = _file(path)
+    sentinel, _, size, place = struct.unpack_from("<IIQQ", data, offset)
+    if sentinel != _SENTINEL or size != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError(f"{path.name} holds no {dtype} of {list(shape)} at {offset}")
+    return np.frombuffer(data, dtype, math.prod(shape), place).reshape(shape)
+
+
+@functools.lru_cache(maxsize=1)
+def _file(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 # ---- running it ---------------------------------------------------------------------------------------------------
@@ -218,11 +307,16 @@ def run_program(
         several = found if isinstance(found, tuple) else (found,)
         made = tuple(_as_declared(v, spec, wide, exact) for v, spec in zip(several, step.results, strict=True))
         for value, spec in zip(made, step.results, strict=True):
-            if len(value.shape) != len(spec.shape) or any(w not in (-1, s) for s, w in zip(value.shape, spec.shape)):
+            if not _fits(value, spec):
                 raise ValueError(f"{step.says} declares {list(spec.shape)} and gives {list(value.shape)}")
             values[spec.name] = value
         names = [name for names in step.arguments.values() for name in names if name not in program.constants]
         yield Result(step, tuple(values[name] for name in names), made)
+
+
+def _fits(value: Tensor, spec: TensorSpec) -> bool:
+    sizes = tuple(value.shape)
+    return len(sizes) == len(spec.shape) and all(w in (-1, s) for s, w in zip(sizes, spec.shape, strict=True))
 
 
 def _as_declared(value: Tensor, spec: TensorSpec, wide: torch.dtype, exact: bool) -> Tensor:
@@ -236,11 +330,9 @@ class MilSession:
     """A program, evaluated in torch on the CPU."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import coremltools
-
         torch.set_num_threads(threads)
         self._program = read_program(path)
-        self.engine_version: str = coremltools.__version__
+        self.engine_version: str = torch.__version__
         self.provider = "reference evaluator"
         self.inputs, self.outputs = self._program.inputs, self._program.outputs
         self._feeds: dict[str, Tensor] = {}
@@ -328,7 +420,7 @@ def _conv(a: Arguments) -> Tensor:
     padded = _pad_sides(x, _padding(a, spans, x.shape[2:]))
     convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
     strides = a.ints("strides", [1] * rank)
-    return convolve(padded, weight, a.get("bias"), strides, 0, dilations, a.int("groups", 1))  # type: ignore[operator, no-any-return]
+    return convolve(padded, weight, a.get("bias"), strides, 0, dilations, a.int("groups", 1))
 
 
 def _conv_transpose(a: Arguments) -> Tensor:
@@ -338,7 +430,7 @@ def _conv_transpose(a: Arguments) -> Tensor:
     strides, kind = a.ints("strides", [1] * rank), a.text("pad_type", "valid")
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
     dilations = a.ints("dilations", [1] * rank)
-    whole = convolve(x, weight, None, strides, 0, 0, a.int("groups", 1), dilations)  # type: ignore[operator]
+    whole = convolve(x, weight, None, strides, 0, 0, a.int("groups", 1), dilations)
     cut = a.ints("pad", [0] * 2 * rank) if kind == "custom" else [0] * 2 * rank
     shape = a.ints("output_shape")[2:]
     if not shape:
@@ -483,7 +575,7 @@ def _concat(a: Arguments) -> Tensor:
 def _split(a: Arguments) -> tuple[Tensor, ...]:
     axis = a.int("axis")
     sizes = a.ints("split_sizes") or [a["x"].shape[axis] // a.int("num_splits")] * a.int("num_splits")
-    return tuple(a["x"].split(sizes, axis))
+    return tuple(torch.split(a["x"], sizes, axis))
 
 
 def _slice_by_index(a: Arguments) -> Tensor:
@@ -564,7 +656,7 @@ def _topk(a: Arguments) -> Tensor | tuple[Tensor, ...]:
 
 
 def _argsort(a: Arguments) -> Tensor:
-    return a["x"].argsort(a.int("axis", -1), descending=not a.int("ascending"), stable=True)
+    return a["x"].argsort(stable=True, dim=a.int("axis", -1), descending=not a.int("ascending"))
 
 
 def _band_part(a: Arguments) -> Tensor:
