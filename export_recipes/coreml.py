@@ -177,8 +177,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            # torch 2.13 warns of itself when it copies its own tree specs.
+            # torch 2.13 warns of itself when it copies its own tree specs; coremltools calls what it deprecates, and
+            # leaves its temporary folder to be found by the garbage collector.
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r"Function _TORCH_OPS_REGISTRY", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=r"Implicitly cleaning up", category=ResourceWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
