@@ -275,7 +275,7 @@ LAYERS: dict[str, tuple[Callable[..., Any], Callable[[Tensor], Tensor]]] = {
         lambda mb, v: mb.reduce_log_sum(x=mb.exp(x=v), axes=[1], keep_dims=True), lambda x: x.logsumexp(1, True),
     ),
     "fill_like": (
-        lambda mb, v: mb.mul(x=v, y=mb.fill_like(ref_tensor=mb.shape(x=v), value=np.float32(0.3)))
+        lambda mb, v: mb.mul(x=v, y=mb.fill_like(ref_tensor=mb.cast(x=v, dtype="int32"), value=np.float32(0.3)))
         if v.dtype.__name__ == "fp32" else mb.mul(x=v, y=np.float16(0.3)), lambda x: x * 0.3,
     ),
     "gather_nd": (lambda mb, v: mb.gather_nd(x=v, indices=INDEX % 2), lambda x: x[[0, 1], [0, 1]]),
@@ -380,7 +380,7 @@ INFERRED: dict[str, Callable[[Any], Any]] = {
     "shape": lambda mb: mb.shape(x=V),
     "cast": lambda mb: mb.cast(x=V * 3, dtype="int32"),
     "cast to bool": lambda mb: mb.cast(x=np.sign(V), dtype="bool"),
-    "cast to half": lambda mb: mb.cast(x=V * 1e5, dtype="fp16"),
+    "cast to half": lambda mb: mb.cast(x=V * 1e4, dtype="fp16"),
     "identity": lambda mb: mb.identity(x=V),
     "matmul": lambda mb: mb.matmul(x=V, y=V, transpose_y=True),
     "flatten2d": lambda mb: mb.flatten2d(x=V, axis=2),
@@ -425,8 +425,8 @@ def test_slices(ct: Any, tmp_path: Path, data: st.DataObject) -> None:
     end = [draw(st.integers(-size, size)) for size in sides]
     masks = {f"{key}_mask": [draw(st.booleans()) for _ in sides] for key in ("begin", "end", "squeeze")}
     index = tuple(
-        b if q else slice(None if m else b, None if l else e, s)
-        for b, e, s, m, l, q in zip(begin, end, step, *masks.values(), strict=True)
+        b if q else slice(None if first else b, None if last else e, s)
+        for b, e, s, first, last, q in zip(begin, end, step, *masks.values(), strict=True)
     )
     values = V[0]
     assume(values[index].size)
@@ -458,11 +458,9 @@ def test_attention(ct: Any, tmp_path: Path, mask: str | None) -> None:
 
 
 def test_every_operator_is_tried() -> None:
-    """In the tables above; attention, which is iOS 18's, below."""
+    """In the tables and the tests above."""
     words = Path(__file__).read_text(encoding="utf-8")
-    assert {name for name in OPERATORS if f'"{name}"' not in words and f"mb.{name}(" not in words} == {
-        "scaled_dot_product_attention",  # below
-    }
+    assert not {name for name in OPERATORS if f'"{name}"' not in words and f"mb.{name}(" not in words}
 
 
 # ---- the file, the precision, and what goes wrong ----------------------------------------------------------------
@@ -524,8 +522,8 @@ def test_half_precision_rounds_every_result_to_it(ct: Any, tmp_path: Path) -> No
 
 def test_an_overflow_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
     """Half precision ends at 65504; the square of 300 is more, its root is not."""
-    model = Toy(lambda net, x: net.fc((x * 300).square().mean(-1, keepdim=True).sqrt() * x), fc=nn.Linear(6, 4)).eval()
-    x = image(2, 6, dtype=torch.float32)
+    model = Toy(lambda net, x: net.fc(x.square().mean(-1, keepdim=True).sqrt()), fc=nn.Linear(1, 4)).eval()
+    x = 300 * image(2, 6, dtype=torch.float32)
     single, half = (exported(tmp_path / p, model, x, p) for p in ("fp32", "fp16"))
     assert_close(evaluate(single, x)[0], model(x).detach(), 1e-4)
     assert not np.isfinite(evaluate(half, x)[0]).all()
@@ -533,7 +531,7 @@ def test_an_overflow_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
     found = first_divergence(half, {"x": x})
     assert found is not None
     assert (found.kind, found.step.operator) == ("overflow", "square")
-    assert found.peak == pytest.approx(float((x * 300).square().max()), rel=1e-2)
+    assert found.peak == pytest.approx(float(x.square().max()), rel=1e-2)
     assert found.error_before < 1e-3
     assert found.step.name in found.says
 
