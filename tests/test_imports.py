@@ -301,6 +301,14 @@ def test_recipe_imports_its_converter_and_engine_inside_functions(name):
         assert light or item.when == "later", f"line {item.line}: {item.name} is not there on every machine"
 
 
+def test_an_evaluator_travels_without_edgevit():
+    assert set(FILES) >= EVALUATORS
+    for name in EVALUATORS:
+        for item in imports(name):
+            alone = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+            assert alone or item.name.split(".")[0] in ("torch", "numpy"), f"{name}:{item.line}: {item.name}"
+
+
 # Targets by name
 
 
@@ -329,9 +337,11 @@ def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
 _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Cards quote what papers measured with; help texts give examples. Neither is code that knows a target.
 QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
+# A reference evaluator reads one target's format, and travels to its worker process like a recipe.
+EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
 
 
-@pytest.mark.parametrize("name", [name for name in ROOM_FILES if not QUOTES.match(name)])
+@pytest.mark.parametrize("name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS])
 def test_no_target_is_named(name):
     names = target_words()
     for line, text in words_in(tree(FILES[name])):
