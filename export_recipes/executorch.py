@@ -44,17 +44,19 @@ class ExecuTorchSession:
     def __init__(self, path: Path, threads: int) -> None:
         import importlib.metadata
 
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
+        import torch  # noqa: F401, whose libraries the engine's own is linked with
 
-        portable_lib._unsafe_reset_threadpool(threads)
-        used = portable_lib._threadpool_get_thread_count()
+        # What executorch.runtime passes on, without the three seconds in which that imports the converter.
+        from executorch.extension.pybindings import _C as engine
+
+        engine._unsafe_reset_threadpool(threads)
+        used = engine._threadpool_get_thread_count()
         if used != threads:
             raise RuntimeError(f"ExecuTorch's pool has {used} threads where {threads} were asked for")
-        self._program = Runtime.get().load_program(path)
+        self._program = engine._load_program(str(path))
         self._method: Any = self._program.load_method("forward")
-        names = self._program.load_method(NAMES).execute(())[0].splitlines()
-        told = self._method.metadata
+        names = str(self._program.load_method(NAMES)()[0]).splitlines()
+        told = self._method.method_meta()
         self.engine_version: str = importlib.metadata.version("executorch")
         self.provider = "XnnpackBackend"
         self.inputs = tuple(_spec(told.input_tensor_meta(i), name) for i, name in enumerate(names))
@@ -70,7 +72,7 @@ class ExecuTorchSession:
 
     def run(self) -> None:
         """Compute once."""
-        self._results = self._method.execute(self._feeds)
+        self._results = self._method(self._feeds)
 
     def fetch(self) -> tuple[bytes, ...]:
         """The last outputs, raw."""
@@ -247,10 +249,19 @@ def _matmul(a: Any, b: Any) -> Any:
 
     if a.dim() == 2 and b.dim() > 2:
         return torch.nn.functional.linear(b.transpose(-2, -1), a).transpose(-2, -1)
-    if a.dim() < 3 or a.shape[:-2] != b.shape[:-2]:
+    if a.dim() < 3 or _batches(a) != _batches(b):
         return NotImplemented
     product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
-    return product.reshape(*a.shape[:-1], b.shape[-1])
+    longer = max(a.shape[:-2], b.shape[:-2], key=len)
+    return product.reshape(*longer, a.shape[-2], b.shape[-1])
+
+
+def _batches(x: Any) -> list[int]:
+    """How many matrices there are, axis by axis; leading ones say nothing."""
+    sizes = list(x.shape[:-2])
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return sizes
 
 
 def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
@@ -390,7 +401,7 @@ def _fallbacks(graph: Any) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torchao, torch and ExecuTorch say to everybody, whatever the model, while they are imported and run."""
+    """Without what torchao, torch and ExecuTorch say to everybody, whatever the model."""
     handlers = logging.root.handlers[:]  # an import of ExecuTorch's configures the whole process' logging
     listened = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
     for logger in listened:
@@ -398,6 +409,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r"(read|open)_text is deprecated", category=DeprecationWarning)
             yield
     finally:
         logging.root.handlers[:] = handlers
