@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
 
@@ -385,11 +386,24 @@ def _lowered(program: Any, names: Sequence[str]) -> bytes:
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
     checks = EdgeCompileConfig(_check_ir_validity=False)  # verification judges what comes out
-    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
+    with _without_patterns():
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
     told = {NAMES: "\n".join(names), FALLBACK: json.dumps(_fallbacks(edge_program.graph))}
     final = EdgeProgramManager(edge_program, constant_methods=told, compile_config=checks)
     return bytes(final.to_executorch().buffer)
+
+
+@contextlib.contextmanager
+def _without_patterns() -> Iterator[None]:
+    """A quarter of the time goes into tracing what XNNPACK's passes look for, and no graph of ours has it:
+
+    attention with a mask of two axes in torch's own decomposition, and resizing decomposed by hand.
+    """
+    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+
+    with mock.patch.object(bilinear_2d, "get_graphs_dict", dict), mock.patch.object(sdpa, "get_graphs", list):
+        yield
 
 
 def _fallbacks(graph: Any) -> dict[str, int]:
@@ -409,7 +423,10 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=r"(read|open)_text is deprecated", category=DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", message=r"(read|open)_(text|binary) is deprecated", category=DeprecationWarning
+            )
+            warnings.filterwarnings("ignore", message=r"`torch.jit.script_method` is dep", category=DeprecationWarning)
             yield
     finally:
         logging.root.handlers[:] = handlers

@@ -34,6 +34,10 @@ RECIPE = Recipe(
 
 FALLBACK = "edgevit.fallback_operators"  # metadata: how often each operator is left to LiteRT's own kernels, as JSON
 
+_NOISE: tuple[tuple[str, type[Warning]], ...] = (
+    (r".*treespec, LeafSpec.*", FutureWarning),  # torch 2.13 of itself, when it copies its own tree specs
+)
+
 
 class LiteRtSession:
     """An interpreter with its thread count pinned; it hands XNNPACK what that can compute."""
@@ -191,4 +195,24 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    yield
+    """Keep the converter's progress, which goes to all streams, to itself; where it fails, what it said comes out."""
+    handlers = logging.root.handlers[:]  # the converter's imports configure the whole process' logging
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        for message, category in _NOISE:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        os.dup2(said.fileno(), 2)  # its C++ writes there
+        failed = True
+        try:
+            with contextlib.redirect_stderr(io.TextIOWrapper(said, write_through=True)) as text:
+                yield
+            failed = False
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            logging.root.handlers[:] = handlers
+            said.seek(0)
+            if failed:
+                sys.stderr.write(said.read().decode(errors="replace"))
+            text.detach()
