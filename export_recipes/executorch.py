@@ -48,13 +48,13 @@ class ExecuTorchSession:
         import torch  # noqa: F401, whose libraries the engine's own is linked with
 
         # What executorch.runtime passes on, without the three seconds in which that imports the converter.
-        from executorch.extension.pybindings import _C as engine
+        from executorch.extension.pybindings import _C
 
-        engine._unsafe_reset_threadpool(threads)
-        used = engine._threadpool_get_thread_count()
+        _C._unsafe_reset_threadpool(threads)
+        used = _C._threadpool_get_thread_count()
         if used != threads:
             raise RuntimeError(f"ExecuTorch's pool has {used} threads where {threads} were asked for")
-        self._program = engine._load_program(str(path))
+        self._program = _C._load_program(str(path))
         self._method: Any = self._program.load_method("forward")
         names = str(self._program.load_method(NAMES)()[0]).splitlines()
         told = self._method.method_meta()
