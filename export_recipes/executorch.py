@@ -410,7 +410,7 @@ def _fallbacks(graph: Any) -> dict[str, int]:
     """How often each operator is called outside the delegate."""
     calls = (node.target for node in graph.nodes if node.op == "call_function")
     named = (str(getattr(target, "_op", target)) for target in calls)
-    return dict(sorted(Counter(name for name in named if name.startswith("aten.")).items()))
+    return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
 
 
 @contextlib.contextmanager
