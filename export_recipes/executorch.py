@@ -4,6 +4,9 @@ XNNPACK takes a part of the graph as a whole, or leaves it to ExecuTorch's own k
 copied, and a part costs seconds to convert. So the graph is spelled first in operators that XNNPACK has: attention as
 two batched products around a softmax, rolls as slices and a concatenation, chunks and picks as slices and reshapes.
 
+fp16 computes in half precision but for the softmax of attention. GELU, which XNNPACK has in float32 alone, goes to
+ExecuTorch's own kernel. Weights of convolutions are written in float32 by ExecuTorch's serializer, whatever they are.
+
 The engine's Python package takes and gives torch tensors: on this target, unlike the others, load() needs torch.
 """
 
@@ -20,7 +23,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
 
@@ -400,6 +402,8 @@ def _without_patterns() -> Iterator[None]:
 
     attention with a mask of two axes in torch's own decomposition, and resizing decomposed by hand.
     """
+    from unittest import mock
+
     from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
 
     with mock.patch.object(bilinear_2d, "get_graphs_dict", dict), mock.patch.object(sdpa, "get_graphs", list):
