@@ -29,7 +29,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
-    aliases=("tflite", "lite"),
+    aliases=("tflite",),
 )
 
 FALLBACK = "edgevit.fallback_operators"  # metadata: how often each operator is left to LiteRT's own kernels, as JSON
