@@ -60,6 +60,7 @@ X = (1, 4, 6, 8)
         (lambda net, x: x @ x.transpose(-2, -1), X, "matmul"),
         (lambda net, x: net.left @ x, X, "matmul"),
         (lambda net, x: x @ net.batched, X, "matmul"),
+        (lambda net, x: net.stack @ x, X, "matmul"),
         (lambda net, x: x @ net.right, X, ""),
         (lambda net, x: x.roll((2, -1, 8), (2, 3, 3)), X, "roll"),
         (lambda net, x: x.roll(5), X, ""),
@@ -77,7 +78,13 @@ X = (1, 4, 6, 8)
     ],
 )
 def test_a_respelled_graph_is_the_same_function(compute: Any, shape: tuple[int, ...], gone: str) -> None:
-    parts = {"mask": image(6, 6), "left": image(3, 6), "batched": image(4, 8, 5), "right": image(8, 5)}
+    parts = {
+        "mask": image(6, 6),
+        "left": image(3, 6),
+        "batched": image(4, 8, 5),
+        "right": image(8, 5),
+        "stack": image(4, 5, 6),
+    }
     norms = {"group": nn.GroupNorm(1, 4), "groups": nn.GroupNorm(2, 4), "layer": nn.LayerNorm(8)}
     model = Toy(compute, **parts, **norms, bare=nn.LayerNorm(8, elementwise_affine=False)).double().eval()
     for norm in norms.values():
