@@ -190,6 +190,11 @@ EARLY: dict[str, nn.Module] = {
         lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x).relu(), net.v(x)), **layers(12, 12)),
     "keys in another order of tokens": Toy(
         lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x).flip(1), net.v(x)), **layers(12, 12)),
+    "keys in an order of their own": Toy(
+        lambda net, x: few(net, x, net.q(x[:, :1]), torch.index_select(net.k(x), 1, net.order), net.v(x)),
+        order=torch.arange(48).flip(0),
+        **layers(12, 12),
+    ),
     "keys of other tokens": Toy(
         lambda net, x: few(net, x, net.q(x[:, :1]), net.k(x)[:, ::2], net.v(x)[:, 1::2]), **layers(12, 12)),
     "wide tokens": Toy(lambda net, x: few(net, x, net.q(x[:, :24]), net.k(x), net.v(x)), **layers(12, 3)),

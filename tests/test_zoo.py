@@ -25,6 +25,7 @@ from edgevit.recipes import load_recipe
 from edgevit.zoo import counted_card
 
 GOLDEN = Path(__file__).parent / "golden" / "zoo"
+PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
 LARGE = [card.name for card in load_cards().values() if (card.params or 0) > 30e6]  # minutes or gigabytes each
 VARIANTS = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in list_models()]
 # What the official code's own merging leaves [MODELS.md]. Ours goes further: biases move on, the last layer is a sum.
@@ -84,6 +85,16 @@ def test_card_is_current(name: str) -> None:
 
 def test_refreshing_counts_the_same() -> None:
     assert load_cards()["mobilevig_ti"] == counted_card("mobilevig_ti")
+
+
+def test_the_page_has_every_variant_with_the_costs_of_its_card() -> None:
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list_models()
+    for name, provenance, params, macs, *_ in rows:
+        card = load_cards()[name.strip("`")]
+        assert provenance == card.provenance
+        assert params == f"{card.params / 1e6:.3f} → {card.folded_params / 1e6:.3f}"
+        assert macs == f"{card.macs / 1e9:.3f} → {card.folded_macs / 1e9:.3f}"
 
 
 # ---- folds -------------------------------------------------------------------------------------------------------
