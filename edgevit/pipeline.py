@@ -29,8 +29,8 @@ from edgevit.fold import Folded, fold
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
-from edgevit.types import Artifact, Parity, StageTime
-from edgevit.verify import References, Seen, judge, make_samples, verify_payload, verify_stages
+from edgevit.types import Artifact, Parity, ParityCheck, StageTime
+from edgevit.verify import References, Samples, Seen, judge, make_samples, verify_payload, verify_stages
 from edgevit_runtime.record import RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
@@ -130,8 +130,7 @@ def _verify(
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
-    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}, at stage {checks[-1].stage}"
-    recipe.annotate(payload, metadata(subject, model, references, order, target, found))
+    recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
         seen = verify_payload(target, shipped, references, order.precision)
@@ -140,6 +139,13 @@ def _verify(
     if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
         raise _not_here(target, seen)
     return judge(seen, checks, references.samples), seen.reply
+
+
+def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
+    """What a payload says of its own verification, in the moment before it is verified itself."""
+    if not checks:
+        return "not verified: nothing computed any stage of it where it was made"
+    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
 
 
 def _not_here(target: str, seen: Seen) -> TargetUnavailableError:

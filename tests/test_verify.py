@@ -23,11 +23,11 @@ from edgevit.fold import Folded, fold
 from edgevit.models import randomize
 from edgevit.pipeline import QUARANTINE, Order, export_subject, verify_artifact
 from edgevit.recipes import load_recipe
-from edgevit.types import Artifact, ParityCheck, Preprocessing
+from edgevit.types import Artifact, Parity, ParityCheck, Preprocessing
 from edgevit.verify import FOLD_GATE, GATES, Gate, References, Samples, Seen, judge, make_samples, verify_fold
 from edgevit.verify import verify as verify_room
 from edgevit.verify.compare import INFINITE, NO_SIGNAL_DB, compare, max_rel, snr_db
-from edgevit_runtime.record import Reply, TensorSpec
+from edgevit_runtime.record import Reply, TensorSpec, from_json, to_json
 
 RECIPE = load_recipe("onnx")
 onnx_only = pytest.mark.onnx
@@ -167,6 +167,15 @@ def test_the_status_says_what_computed_the_artifact() -> None:
         Seen(Reply("ok"), (dataclasses.replace(last, passed=False),), "", by_reference=True), [stage], samples
     )
     assert (wrong.status, wrong.guilty_stage) == ("failed", "artifact")
+
+
+def test_what_nothing_here_computes_has_no_numbers() -> None:
+    """An unfolded export of a target whose engine is elsewhere: not even the fold was compared."""
+    parity = judge(Seen(Reply("unsupported"), (), "not run here: needs a GPU"), (), Samples((), "3 noise", 1))
+    assert (parity.status, parity.checks, parity.guilty_stage) == ("built_not_run", (), "")
+    assert (parity.max_rel, parity.snr_db, parity.top1_agreement, parity.tolerance) == (None, None, None, "")
+    assert parity.how == "not run here: needs a GPU; no stage of it was computed here"
+    assert from_json(Parity, to_json(parity)) == parity
 
 
 # ---- samples -----------------------------------------------------------------------------------------------------
@@ -365,6 +374,27 @@ def test_an_overflow_in_half_precision_is_caught(tmp_path: Path) -> None:
     with pytest.raises(ParityError) as caught:
         export_subject(subject, Order("onnx", tmp_path / "out", "fp16"))
     assert_blamed(caught, tmp_path / "out", "net-onnx-fp16", "precision")
+
+
+@onnx_only
+def test_an_unfolded_export_that_nothing_here_computes_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgevit.cli.export import finishing_line
+    from edgevit.transports.local import LocalTransport
+
+    monkeypatch.setattr(LocalTransport, "run", lambda *a, **k: Reply("unsupported", "needs a GPU"))
+    monkeypatch.setattr(RECIPE, "RECIPE", dataclasses.replace(RECIPE.RECIPE, needs="a GPU"))
+    artifact = export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out", unfolded=True))
+    assert artifact == open_artifact(artifact.folder)
+    assert artifact.parity is not None
+    assert (artifact.parity.status, artifact.parity.max_rel, artifact.parity.checks) == ("built_not_run", None, ())
+    assert "nothing compared (built_not_run: " in finishing_line(artifact)
+    assert artifact.outputs == (TensorSpec("output", (1, 5)),)
+    import onnx
+
+    props = onnx.load(str(artifact.folder / artifact.payload)).metadata_props
+    assert {item.key: item.value for item in props}["edgevit.parity"].startswith("not verified")
 
 
 @onnx_only

@@ -173,7 +173,10 @@ def finishing_line(artifact: Artifact) -> str:
     """`onnx fp32 9.1 s, 18.9 MB, max_rel 6.7e-07`, and where it is."""
     parity = artifact.parity
     seconds = sum(stage.seconds for stage in artifact.stages)
-    proof = f"max_rel {parity.max_rel:.1e} ({parity.status}: {parity.inputs})" if parity else "unverified"
+    proof = "unverified"
+    if parity:
+        number = "nothing compared" if parity.max_rel is None else f"max_rel {parity.max_rel:.1e}"
+        proof = f"{number} ({parity.status}: {parity.inputs})"
     mb = artifact.size_bytes / 1e6
     return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {mb:.1f} MB, {proof} -> {artifact.folder}"
 

@@ -100,8 +100,11 @@ def _see(target: str, payload: Path, references: References, gate: Gate, stage: 
 
 
 def judge(seen: Seen, earlier: Sequence[ParityCheck], samples: Samples) -> Parity:
-    """Sum the comparisons up. The numbers are of the first that failed, else of the last one made."""
+    """Sum the comparisons up. The numbers are of the first that failed, else of the last one made, else None."""
     checks = (*earlier, *seen.checks)
+    if not checks:  # an unfolded export of which nothing here computes any stage
+        how = f"{seen.how}; no stage of it was computed here"
+        return Parity("built_not_run", how, samples.says, None, None, None, "", ())
     last = next((check for check in checks if not check.passed), checks[-1])
     guilty = "" if last.passed else last.stage
     status: Status = "evaluated" if seen.by_reference else "passed" if seen.checks else "built_not_run"
