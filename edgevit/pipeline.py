@@ -24,7 +24,7 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, publish, seal
 from edgevit.count import count
 from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
-from edgevit.export import SOURCE, check_options, check_request, convert
+from edgevit.export import SOURCE, check_request, convert
 from edgevit.fold import Folded, fold
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
@@ -57,8 +57,10 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
     name then, and an older artifact of that name is untouched.
     """
     recipe = load_recipe(order.target)
-    versions = check_request(recipe, order.precision)
-    check_options(recipe, order.options)
+    dtypes = [spec.dtype for spec in subject.inputs]
+    versions = check_request(
+        recipe, order.precision, dynamic_batch=order.dynamic_batch, options=order.options, dtypes=dtypes
+    )
     form = "unfolded-" if order.unfolded else ""
     name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
     clock = _Clock(order.on_stage)

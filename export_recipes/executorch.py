@@ -34,6 +34,7 @@ RECIPE = Recipe(
     requires=("torch", "executorch"),
     extra="executorch",
     aliases=("et", "pte"),
+    fixed_batch="a program has its memory planned for one batch when it is written",
 )
 
 NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
@@ -146,10 +147,10 @@ def export(
 ) -> tuple[Stage, ...]:
     """Respell the graph in XNNPACK's operators, halve it if asked, and lower it.
 
-    Raises ValueError for an open batch: a program's memory is planned when it is written.
+    Raises ValueError for an open batch.
     """
     if dynamic_batch:
-        raise ValueError("an ExecuTorch program has its memory planned for one batch: export one for each batch size")
+        raise ValueError(RECIPE.fixed_batch)
     stages = path.parent / "stages"
     stages.mkdir()
     with _quiet():

@@ -410,8 +410,21 @@ def test_an_artifact_says_what_is_proven_and_what_it_needs(made: Artifact) -> No
 
 
 def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"(?s)no compute capability '9\.9'"):
-        export_subject(tiny_subject(tmp_path), Order("trt", tmp_path / "out", options={"compute_capability": "9.9"}))
+    """At once: before the fold, and on the command line before the model is made."""
+    from edgevit import pipeline, subject
+
+    def too_late(*given: Any, **options: Any) -> Any:
+        raise AssertionError("something slow began")
+
+    given = tiny_subject(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "fold", too_late)
+        patch.setattr(subject, "_stranger", too_late)
+        for asked in ("3.0", "abc", "8.6,9.9"):
+            with pytest.raises(UsageError, match=r"(?s)no compute capability '.*known: 7\.5, 8\.0"):
+                export_subject(given, Order("trt", tmp_path / "out", options={"compute_capability": asked}))
+            model = [f"{tmp_path}/tiny.py:tiny", "--input-size", "16", "-o", str(tmp_path / "out")]
+            assert command("export", *model, "-t", "trt", "--compute-capability", asked) == 2
     assert not (tmp_path / "out").exists()
 
 
