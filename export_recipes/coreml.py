@@ -12,11 +12,11 @@ import logging
 import platform
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
@@ -80,6 +80,19 @@ def _spec(feature: Any) -> TensorSpec:
     if array.WhichOneof("ShapeFlexibility"):
         shape = (-1, *shape[1:])
     return TensorSpec(feature.name, shape, _DTYPES[array.dataType])
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with Core ML, on a Mac."""
+    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
+    return f"""\
+import coremltools as ct
+import numpy as np
+
+model = ct.models.MLModel("{path}", compute_units=ct.ComputeUnit.CPU_ONLY)
+logits = next(iter(model.predict({{{feeds}}}).values()))
+print(logits.argmax(-1))
+"""
 
 
 def load(path: Path, *, threads: int) -> Session:
@@ -171,22 +184,15 @@ def _output_kinds(program: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars and what coremltools 9.0 says to everybody; errors are raised, not printed."""
-    loggers = [logging.getLogger("coremltools"), logging.getLogger("torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Without progress bars, and what coremltools 9.0 says of what it finds; errors are raised, not printed."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            # torch 2.13 warns of itself when it copies its own tree specs; coremltools calls what it deprecates, and
-            # leaves its temporary folder to be found by the garbage collector.
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=r"Function _TORCH_OPS_REGISTRY", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=r"Implicitly cleaning up", category=ResourceWarning)
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -16,14 +16,13 @@ import contextlib
 import copy
 import functools
 import json
-import logging
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
@@ -130,9 +129,23 @@ def _tensors(specs: Sequence[TensorSpec], tensors: Sequence[bytes], batch: int) 
     return [torch.frombuffer(bytearray(raw), dtype=getattr(torch, s.dtype)).reshape(s.shape) for s, raw in given]
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ExecuTorch, whose Python package takes torch tensors."""
+    feeds = ", ".join(f"torch.from_numpy({spec.as_numpy()})" for spec in inputs)
+    return f"""\
+import numpy as np
+import torch
+from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("{path}").load_method("forward")
+logits = method.execute([{feeds}])[0]
+print(logits.argmax(-1))
+"""
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a program, or the graph that a stage left, with torch in the process."""
-    with _quiet():
+    with quiet():
         return GraphSession(path, threads) if path.suffix == _GRAPH else ExecuTorchSession(path, threads)
 
 
@@ -153,7 +166,7 @@ def export(
         raise ValueError(RECIPE.fixed_batch)
     stages = path.parent / "stages"
     stages.mkdir()
-    with _quiet():
+    with quiet():
         start = time.perf_counter()
         program = _respelled(model, inputs)
         done = [_keep(program, inputs, stages, "respell", "fp32", start)]
@@ -416,33 +429,6 @@ def _fallbacks(graph: Any) -> dict[str, int]:
     calls = (node.target for node in graph.nodes if node.op == "call_function")
     named = (str(getattr(target, "_op", target)) for target in calls)
     return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torchao, torch and ExecuTorch say to everybody, whatever the model."""
-    handlers = logging.root.handlers[:]  # an import of ExecuTorch's configures the whole process' logging
-    listened = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    for logger in listened:
-        logger.addFilter(_is_worth_saying)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            warnings.filterwarnings(
-                "ignore", message=r"(read|open)_(text|binary) is deprecated", category=DeprecationWarning
-            )
-            warnings.filterwarnings("ignore", message=r"`torch.jit.script_method` is dep", category=DeprecationWarning)
-            yield
-    finally:
-        logging.root.handlers[:] = handlers
-        for logger in listened:
-            logger.removeFilter(_is_worth_saying)
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """Not of torchao's libraries for GPUs, nor of an enumeration that it registers in an old way."""
-    message = record.getMessage()
-    return not (message.startswith("Failed to load") or "is now natively supported by torch.compile" in message)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

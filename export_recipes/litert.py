@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
@@ -34,10 +33,6 @@ RECIPE = Recipe(
 )
 
 FALLBACK = "edgevit.fallback_operators"  # metadata: how often each operator is left to LiteRT's own kernels, as JSON
-
-_NOISE: tuple[tuple[str, type[Warning]], ...] = (
-    (r".*treespec, LeafSpec.*", FutureWarning),  # torch 2.13 of itself, when it copies its own tree specs
-)
 
 
 class LiteRtSession:
@@ -103,6 +98,19 @@ def fallbacks(interpreter: Any) -> dict[str, int] | None:
             open_ += [int(given) for given in makers[tensor]["inputs"]]
     left = Counter(item["op_name"] for item in plain if item["index"] not in taken)
     return dict(sorted(left.items())) if parts else None
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with LiteRT."""
+    feeds = ", ".join(f"{spec.name}={spec.as_numpy()}" for spec in inputs)
+    return f"""\
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+model = Interpreter("{path}").get_signature_runner()
+logits = next(iter(model({feeds}).values()))
+print(logits.argmax(-1))
+"""
 
 
 def load(path: Path, *, threads: int) -> Session:
@@ -197,12 +205,9 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the converter's progress, which goes to all streams, to itself; where it fails, what it said comes out."""
-    handlers = logging.root.handlers[:]  # the converter's imports configure the whole process' logging
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        for message, category in _NOISE:
-            warnings.filterwarnings("ignore", message=message, category=category)
+    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), quiet():
         os.dup2(said.fileno(), 2)  # its C++ writes there
         failed = True
         try:
@@ -212,7 +217,6 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            logging.root.handlers[:] = handlers
             said.seek(0)
             if failed:
                 sys.stderr.write(said.read().decode(errors="replace"))

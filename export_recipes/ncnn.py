@@ -6,7 +6,6 @@ on one is what another runs. ncnn would compute in half or bfloat16 by itself wh
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 import re
@@ -14,12 +13,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, from_json, to_json
 
 RECIPE = Recipe(
@@ -128,6 +127,34 @@ def _check(code: int, what: str) -> None:
         raise RuntimeError(f"ncnn {what} (code {code}; its reason is on standard error)")
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ncnn, in the precision it was verified in."""
+    axes = from_json(Sidecar, (Path(path) / _SIDECAR).read_bytes()).batch_axes
+    ends = [f"batch_index={axis}" if axis >= 0 else "" for axis in axes]
+    named = [
+        f'extractor.input("in{i}", ncnn.Mat({_mat(spec)}{", " * bool(ends[i])}{ends[i]}).clone())'
+        for i, spec in enumerate(inputs)
+    ]
+    feeds = "\n".join(named)
+    return f"""\
+import ncnn
+import numpy as np
+
+net = ncnn.Net()
+net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
+net.load_param("{path}/{_PARAM}")
+net.load_model("{path}/{_BIN}")
+extractor = net.create_extractor()
+{feeds}
+logits = extractor.extract("out0")[1].numpy({ends[len(inputs)]})
+print(logits.argmax(-1))
+"""
+
+
+def _mat(spec: TensorSpec) -> str:
+    return replace(spec, dtype=_MAT_DTYPES[spec.dtype]).as_numpy()
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a folder with a param file, a bin file and metadata.json."""
     return NcnnSession(path, threads)
@@ -177,7 +204,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
     import torch
 
     given = tuple(inputs.values())
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         captured = torch.export.export(model, given).module(check_guards=False)
         _without_unbinds(captured)
         _with_flat_rows(captured)
@@ -201,14 +228,6 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
     leaves = found if isinstance(found, tuple) else (found,)
     names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
     return _specs(dict(zip(names, leaves, strict=True)), ("float32",))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the notice that TorchScript is old: it is the only format of torch that pnnx reads."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
-        yield
 
 
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:

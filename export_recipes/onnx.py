@@ -7,14 +7,13 @@ import copy
 import dataclasses
 import inspect
 import io
-import logging
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
@@ -81,7 +80,7 @@ def _spec(value: Any) -> TensorSpec:
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
     """Run it with ONNX Runtime."""
-    feeds = ", ".join(f'"{spec.name}": np.zeros({spec.at_batch(1).shape}, "{spec.dtype}")' for spec in inputs)
+    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
     return f"""\
 import numpy as np
 import onnxruntime as ort
@@ -132,22 +131,9 @@ def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch 2.13's exporter says to everybody, whatever the model."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    registration.addFilter(_is_worth_saying)
-    try:
-        # Its progress goes to standard output, whatever `verbose` is; copying its own tree specs, it warns of itself.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            # Every input's first dimension is called "batch", and torch warns that only one name is kept for them.
-            warnings.filterwarnings("ignore", message=r"# The axis name: batch will not be used", category=UserWarning)
-            yield
-    finally:
-        registration.removeFilter(_is_worth_saying)
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return "torchvision is not installed" not in record.getMessage()  # four lines, each time, of operators nobody uses
+    """Without the progress of torch's exporter, which goes to standard output whatever `verbose` is."""
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:

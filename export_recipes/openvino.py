@@ -6,12 +6,13 @@ itself on processors that can, fp32 asked for or not: so the precision is in the
 
 from __future__ import annotations
 
+import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
@@ -28,12 +29,22 @@ _PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
+def _openvino() -> Any:
+    """OpenVINO without its telemetry, which sends events, from a process that it forks, unless somebody opted out.
+
+    It is told that the package is not there, and for that it has a stand-in.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class OpenVinoSession:
     """A compiled model with one request."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino as ov
-
+        ov = _openvino()
         core = ov.Core()
         model = core.read_model(_xml(path))
         hint = _HINTS[str(model.get_rt_info(_PRECISION).value)]
@@ -78,7 +89,7 @@ def _spec(port: Any) -> TensorSpec:
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
     """Run it with OpenVINO in the precision it was verified in."""
-    feeds = ", ".join(f'"{spec.name}": np.zeros({spec.at_batch(1).shape}, "{spec.dtype}")' for spec in inputs)
+    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
     return f"""\
 from pathlib import Path
 
@@ -113,8 +124,7 @@ def export(
     options: Mapping[str, str],
 ) -> tuple[Stage, ...]:
     """Convert the captured graph without going through ONNX, then write the weights as asked."""
-    import openvino as ov
-
+    ov = _openvino()
     name = path.name.removesuffix(RECIPE.suffix)
     stages, start = path.parent / "stages", time.perf_counter()
     converted = _convert(model, inputs, dynamic_batch)
@@ -131,16 +141,15 @@ def export(
 
 
 def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
-    import openvino as ov
     import torch
+
+    ov = _openvino()
 
     given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for item in given:
         shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
-    with torch.no_grad(), warnings.catch_warnings():
-        # torch 2.13 copies its own tree specs and warns of itself while it does.
-        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+    with torch.no_grad(), quiet():
         program = torch.export.export(model, given, dynamic_shapes=shapes)
         converted = ov.convert_model(program)
     batch = -1 if dynamic_batch else None
@@ -155,8 +164,7 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
 
 
 def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start: float) -> Stage:
-    import openvino as ov
-
+    ov = _openvino()
     folder.mkdir(parents=True)
     model.set_rt_info("bf16" if precision == "bf16" else "fp32", _PRECISION)
     ov.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=precision == "fp16")
@@ -165,8 +173,7 @@ def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     """Write the metadata into the model's rt_info, under `metadata`; the weights stay as they are."""
-    import openvino as ov
-
+    ov = _openvino()
     xml = _xml(path)
     model = ov.Core().read_model(xml)
     for key, value in sorted(metadata.items()):

@@ -159,6 +159,33 @@ class TensorRtSession:
         return tuple(self._driver.read(self._buffers[spec], spec.nbytes) for spec in self._results)
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run the engine on the first GPU, with tensors of torch; where there is none yet, how to build it."""
+    sidecar = _sidecar(Path(path))
+    engine = sidecar.with_suffix(".engine")
+    command = sidecar.with_name(COMMAND).read_text(encoding="utf-8").strip()
+    library = json.loads(sidecar.read_text(encoding="utf-8"))["library"]
+    first = "" if library else f"# first, in {path}: {command}\n"
+    feeds = ", ".join(f'"{spec.name}": torch.from_numpy({spec.as_numpy()}).cuda()' for spec in inputs)
+    return f"""\
+{first}import numpy as np
+import {library or "tensorrt"} as trt
+import torch
+
+tensors = {{{feeds}}}
+engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(open("{engine}", "rb").read())
+context = engine.create_execution_context()
+for name, tensor in tensors.items():
+    context.set_input_shape(name, tuple(tensor.shape))
+outputs = [name for name in engine if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+tensors |= {{name: torch.empty(tuple(context.get_tensor_shape(name)), device="cuda") for name in outputs}}
+for name, tensor in tensors.items():
+    context.set_tensor_address(name, tensor.data_ptr())
+context.execute_async_v3(torch.cuda.current_stream().cuda_stream)
+print(tensors[outputs[0]].argmax(-1))
+"""
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a folder with an engine on the first GPU, in a process of its own. `threads` is of no use there.
 

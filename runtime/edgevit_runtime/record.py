@@ -43,6 +43,10 @@ class TensorSpec:
         """The same tensor with its open dimension set to `batch`."""
         return dataclasses.replace(self, shape=tuple(batch if size == -1 else size for size in self.shape))
 
+    def as_numpy(self) -> str:
+        """Python that makes such a tensor of zeros, of one sample where the batch is open: for snippets."""
+        return f'np.zeros({self.at_batch(1).shape}, "{self.dtype}")'
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor, dense and in C order."""
