@@ -42,6 +42,12 @@ STAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tensorrt", "fp32"): ("convert", "simplify", "build"),
     ("tensorrt", "fp16"): ("convert", "simplify", "precision", "build"),
 }
+# Whose engine here computes in single what fp16 declares half: torch tries that, between the fold and the conversion.
+HALF = {("onnx", "fp16"), ("tensorrt", "fp16")}
+# The stage at which a value beyond 65504 shows. Other targets store half weights, and compute in single precision.
+OVERFLOWS_AT = {"coreml": "precision", "executorch": "halve", "onnx": "half", "tensorrt": "half"}
+# The stage at which a weight beyond 65504 shows. OpenVINO leaves such a constant in single precision.
+HEAVY_AT = {**OVERFLOWS_AT, "litert": "precision", "ncnn": "precision", "openvino": ""}
 # What a stage leaves that nothing on this machine computes: it can be blamed for nothing, and is proven by nothing.
 NOT_COMPUTED = {("tensorrt", "build"), ("tensorrt", "artifact")}
 
@@ -59,7 +65,7 @@ def residual_net() -> nn.Module:
     return Toy(compute, stem=stem, norm=norm, wide=nn.Conv2d(6, 8, 1), narrow=nn.Conv2d(8, 6, 1), head=nn.Linear(6, 5))
 
 
-# ---- what is done to a model, or to a graph of it ---------------------------------------------------------------------
+# ---- what is done to a model, or to a graph of it --------------------------------------------------------------------
 
 
 def without_branch(model: Folded) -> Folded:

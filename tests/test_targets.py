@@ -156,9 +156,7 @@ def runnable(artifact: Artifact) -> tuple[str, Path]:
 
 
 @pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_open_batch(recipe)))
-def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(
-    target: str, tmp_path: Path, nothing_slow: None
-) -> None:
+def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_path: Path, nothing_slow: None) -> None:
     why = load_recipe(target).RECIPE.fixed_batch
     order = Order(target, tmp_path / "out", dynamic_batch=True)
     with pytest.raises(UsageError, match=rf"(?s)takes no open batch.*{why}.*one export for each batch size"):

@@ -24,7 +24,7 @@ from torch import nn
 
 from edgevit.cli import main
 from edgevit.devices import load_device
-from edgevit.errors import ArtifactError, ExportError, TargetUnavailableError, UsageError
+from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
 from edgevit.export import check_request, convert
 from edgevit.fold import fold
 from edgevit.models import create_model, randomize
@@ -397,7 +397,11 @@ def test_an_artifact_says_what_is_proven_and_what_it_needs(made: Artifact) -> No
     assert made.parity.status == "built_not_run"
     assert "needs an NVIDIA GPU" in made.parity.how
     assert f"{steps[-1]}: onnxruntime {made.toolchain['onnxruntime']}" in made.parity.how
-    assert [check.stage for check in made.parity.checks] == ["fold", *(step for step in steps for _ in (0, 1))]
+    assert [check.stage for check in made.parity.checks] == [
+        "fold",
+        *(["half"] if half else []),
+        *(step for step in steps for _ in (0, 1)),
+    ]
     assert made.parity.tolerance == ("SNR >= 40 dB" if half else "max_rel <= 0.0001")
     assert made.options == {"compute_capability": "8.6,8.9"}
     assert made.toolchain["tensorrt_rtx_cu13"] == trt.__version__

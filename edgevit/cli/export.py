@@ -42,7 +42,9 @@ _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 def run(
     model: ModelArgument,
-    target: Annotated[str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all that can")],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all that can")
+    ],
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16; several with commas between")] = "fp32",
     weights: WeightsOption = None,
     seed: SeedOption = 0,
