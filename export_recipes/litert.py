@@ -170,6 +170,7 @@ def _rename(path: Path, names: Sequence[str]) -> None:
 
 def _halve(source: Path, path: Path) -> None:
     """Weights of convolutions and fully connected layers in half precision, which XNNPACK widens once, when loaded."""
+    import numpy as np
     from ai_edge_quantizer import quantizer, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
@@ -180,7 +181,8 @@ def _halve(source: Path, path: Path) -> None:
             ".*", TFLOperationName[kind], num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
         )
     made = quantizer.Quantizer(source, recipe.get_quantization_recipe())
-    made.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(path)
+    with np.errstate(over="ignore"):  # of a weight too large for half precision, which verification will tell
+        made.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(path)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

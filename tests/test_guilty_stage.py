@@ -63,7 +63,7 @@ def blamed(
     assert next(check.stage for check in held.parity.checks if not check.passed) == stage
     assert (quarantined / held.payload).exists()
     assert list((quarantined / "stages").iterdir()), "there is nothing to look at"
-    assert sorted(path.name for path in out.iterdir()) == [*([name] if older else []), QUARANTINE]
+    assert {path.name for path in out.iterdir()} == {QUARANTINE, *([name] if older else [])}
     assert [path.name for path in (out / QUARANTINE).iterdir()] == [name]
     if before is not None:
         assert open_artifact(out / name) == before, "an older artifact is left alone"
@@ -108,9 +108,10 @@ def test_the_stage_that_changed_the_function_is_named(
     assert passing(held) == [*before(target, precision), *stages[: stages.index(stage)]]
 
 
-@pytest.mark.parametrize(
-    ("target", "precision"), [pytest.param(*case, marks=getattr(pytest.mark, case[0])) for case in STAGES]
-)
+LESS = [pytest.param(*case, marks=getattr(pytest.mark, case[0])) for case in STAGES if case[1] != "fp32"]
+
+
+@pytest.mark.parametrize(("target", "precision"), LESS)  # fp32: shown where only the artifact is damaged
 def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
     artifact = export_subject(as_subject(residual_net()), Order(target, tmp_path / "out", precision))
     stages = STAGES[target, precision]
@@ -151,7 +152,7 @@ def test_damage_after_the_last_stage_is_the_artifacts(
         artifact = export_subject(subject, Order(target, out))
         assert artifact.parity is not None
         assert artifact.parity.status == "built_not_run"
-        assert "artifact" not in {check.stage for check in artifact.parity.checks}
+        assert passing(artifact) == ["fold", *(s for s in STAGES[target, "fp32"] if (target, s) not in NOT_COMPUTED)]
         return
     held, _ = blamed(out, Order(target, out), subject, "artifact")
     assert passing(held) == ["fold", *STAGES[target, "fp32"]]
@@ -227,7 +228,7 @@ def test_bfloat16_holds_what_half_precision_cannot(subject: Any, tmp_path: Path)
     assert parity is not None and parity.status == "passed"
 
 
-# ---- stages that leave nothing to compare, and forms without a fold ---------------------------------------------------
+# ---- stages that leave nothing to compare, and forms without a fold --------------------------------------------------
 
 
 @onnx_only
