@@ -10,6 +10,7 @@ from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
+PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
