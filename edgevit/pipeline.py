@@ -235,6 +235,7 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
+        operators=recipe.operators(payload),
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec
+from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
@@ -141,6 +141,7 @@ class Artifact:
     preprocessing: Preprocessing
     toolchain: dict[str, str]  # distribution -> version
     stages: tuple[StageTime, ...]
+    operators: Operators
     created: str  # ISO 8601, UTC
     parity: Parity | None = None
     options: dict[str, str] = field(default_factory=dict)  # of the target
