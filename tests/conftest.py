@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays with one worker, so what it builds for all its tests is built once; of BY_TARGET each target does."""
+    """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
     for item in items:
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {target if item.path.name == BY_TARGET else ''}"))
