@@ -82,6 +82,13 @@ def check_golden(artifact: Artifact, pytestconfig: pytest.Config) -> None:
         assert found in lines, found
 
 
+def test_the_guide_lists_every_target() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "targets.md").read_text()
+    for recipe in list_recipes():
+        install = f"`pip install 'edgevit[{recipe.extra}]'`"
+        assert f"| {recipe.target} | `NAME{recipe.suffix}` | {', '.join(recipe.precisions)} | {install} |" in guide
+
+
 def test_no_target_that_people_rely_on_has_a_known_failure() -> None:
     for target in ("onnx", "openvino", "coreml", "tensorrt"):
         assert load_recipe(target).RECIPE.known_failures == {}
