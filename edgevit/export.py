@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,29 +11,64 @@ from torch import Tensor, nn
 from edgevit.errors import ExportError, UsageError
 from edgevit.fold import Folded
 from edgevit.recipes import load_recipe, toolchain
-from edgevit_runtime.record import RecipeModule, Stage
+from edgevit_runtime.record import Recipe, RecipeModule, Stage
 
 SOURCE = "source"  # folder beside a payload: the payload it was made from
 
 
-def check_request(recipe: RecipeModule, precision: str) -> dict[str, str]:
+def check_request(
+    recipe: RecipeModule,
+    precision: str,
+    *,
+    dynamic_batch: bool = False,
+    options: Mapping[str, str] | None = None,
+    dtypes: Collection[str] = (),
+) -> dict[str, str]:
     """Refuse what cannot work before anything slow starts; the versions of the tools it will use.
 
-    Raises UsageError for a precision the target does not have, TargetUnavailableError for a missing converter.
+    `dtypes` are those of the inputs. Raises UsageError for what the target does not have, or refuses by its nature;
+    TargetUnavailableError for a missing converter.
     """
-    offered = recipe.RECIPE.precisions
-    if precision not in offered:
-        what = f"target {recipe.RECIPE.target} has no precision {precision!r}"
-        raise UsageError(what, fix=f"--precision {' or '.join(offered)}")
-    return toolchain(recipe.RECIPE)
+    told = recipe.RECIPE
+    if precision not in told.precisions:
+        what = f"target {told.target} has no precision {precision!r}"
+        raise UsageError(what, fix=f"--precision {' or '.join(told.precisions)}")
+    if dynamic_batch:
+        _check_batch(told)
+    _check_dtypes(told, dtypes)
+    versions = toolchain(told)
+    _check_options(recipe, options or {})
+    return versions
 
 
-def check_options(recipe: RecipeModule, options: Mapping[str, str]) -> None:
-    """Raises UsageError for an option that the target does not take."""
+def _check_batch(told: Recipe) -> None:
+    for name in filter(None, (told.target, told.source)):
+        if why := load_recipe(name).RECIPE.fixed_batch:
+            what = f"target {told.target} takes no open batch"
+            raise UsageError(what, why=why, fix="--batch-size N, and one export for each batch size")
+
+
+def _check_dtypes(told: Recipe, dtypes: Collection[str]) -> None:
+    for name in filter(None, (told.target, told.source)):
+        taken = load_recipe(name).RECIPE.input_dtypes
+        if strangers := sorted(set(dtypes) - set(taken)) if taken else []:
+            what = f"target {told.target} takes no input of {' or '.join(strangers)}"
+            fix = "without --embed-preprocess" if strangers == ["uint8"] else ""
+            raise UsageError(what, why=f"it takes {' and '.join(taken)}", fix=fix)
+
+
+def _check_options(recipe: RecipeModule, options: Mapping[str, str]) -> None:
+    told = recipe.RECIPE
     for name in options:
-        if name not in recipe.RECIPE.options:
-            known = ", ".join(recipe.RECIPE.options) or "none"
-            raise UsageError(f"target {recipe.RECIPE.target} has no option {name!r}", why=f"it takes: {known}")
+        if name not in told.options:
+            known = ", ".join(told.options) or "none"
+            raise UsageError(f"target {told.target} has no option {name!r}", why=f"it takes: {known}")
+    check = getattr(recipe, "check", None)
+    try:
+        if check is not None:
+            check(options)
+    except ValueError as error:
+        raise UsageError(f"target {told.target} refuses an option", why=str(error)) from error
 
 
 def convert(

@@ -24,16 +24,21 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, publish, seal
 from edgevit.count import count
 from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
-from edgevit.export import SOURCE, check_options, check_request, convert
+from edgevit.export import SOURCE, check_request, convert
 from edgevit.fold import Folded, fold
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
-from edgevit.types import Artifact, Parity, StageTime
-from edgevit.verify import References, Seen, judge, make_samples, verify_payload, verify_stages
-from edgevit_runtime.record import RecipeModule, Reply, Stage, TensorSpec, to_json
+from edgevit.types import Artifact, Parity, ParityCheck, StageTime
+from edgevit.verify import References, Samples, Seen, judge, make_samples, verify_half, verify_payload, verify_stages
+from edgevit_runtime.record import Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
+# Of stages that are no converter's.
+_FIXES = {
+    "fold": "report it, with the model: a fold must be exact",
+    "half": "the model does not fit into half precision: --precision fp32",
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,10 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
     name then, and an older artifact of that name is untouched.
     """
     recipe = load_recipe(order.target)
-    versions = check_request(recipe, order.precision)
-    check_options(recipe, order.options)
+    dtypes = [spec.dtype for spec in subject.inputs]
+    versions = check_request(
+        recipe, order.precision, dynamic_batch=order.dynamic_batch, options=order.options, dtypes=dtypes
+    )
     form = "unfolded-" if order.unfolded else ""
     name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
     clock = _Clock(order.on_stage)
@@ -102,11 +109,12 @@ def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_he
     subject = reload_subject(artifact, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
-    references = _references(subject, folded, batch, artifact.dynamic_batch)
+    half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
+    references = _references(subject, folded, batch, artifact.dynamic_batch, half)
     seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
     if not seen.checks:
         raise _not_here(artifact.target, seen)
-    return judge(seen, (), references.samples)
+    return judge(seen, verify_half(references), references.samples)
 
 
 def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
@@ -114,10 +122,16 @@ def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
         return fold(subject.module, tuple(subject.example(batch).values()))
 
 
-def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool) -> References:
+def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool, half: bool) -> References:
     batch = 2 if dynamic_batch else batch  # an open batch is tried open
     samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
-    return References.of(samples, subject.module, folded)
+    return References.of(samples, subject.module, folded, half=half)
+
+
+def _needs_half(recipe: Recipe, precision: str) -> bool:
+    """Whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
+    widens = recipe.widens_half or (bool(recipe.source) and load_recipe(recipe.source).RECIPE.widens_half)
+    return precision == "fp16" and widens
 
 
 def _verify(
@@ -125,13 +139,13 @@ def _verify(
 ) -> tuple[Parity, Reply]:
     """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
     folded = None if order.unfolded else model
-    references = _references(subject, folded, order.batch, order.dynamic_batch)
+    half = _needs_half(recipe.RECIPE, order.precision)
+    references = _references(subject, folded, order.batch, order.dynamic_batch, half)
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
-    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}, at stage {checks[-1].stage}"
-    recipe.annotate(payload, metadata(subject, model, references, order, target, found))
+    recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
         seen = verify_payload(target, shipped, references, order.precision)
@@ -140,6 +154,13 @@ def _verify(
     if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
         raise _not_here(target, seen)
     return judge(seen, checks, references.samples), seen.reply
+
+
+def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
+    """What a payload says of its own verification, in the moment before it is verified itself."""
+    if not checks:
+        return "not verified: nothing computed any stage of it where it was made"
+    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
 
 
 def _not_here(target: str, seen: Seen) -> TargetUnavailableError:
@@ -251,8 +272,9 @@ def _quarantine(artifact: Artifact, final: Path) -> None:
     raise ParityError(
         f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
         where=f"stage {parity.guilty_stage}; the artifact is in quarantine at {final}",
-        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}",
-        fix=f"look at {final}/stages, and report the converter's bug with the stage before and after",
+        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}; by {parity.how}",
+        fix=_FIXES.get(parity.guilty_stage)
+        or f"look at {final}/stages, and report the converter's bug with the stage before and after",
     )
 
 

@@ -84,16 +84,17 @@ class Parity:
     """Whether an artifact computes the model's function, how that was found, and every comparison made.
 
     passed: its own engine ran it. evaluated: a reference evaluator computed what the file says, its engine did not run.
-    built_not_run: nothing here computes it; the stages before it are proven, and `how` says what it needs.
+    built_not_run: nothing here computes it; `how` says what it needs, and which earlier stage is proven.
+    The numbers are those of the comparison that `how` names, and None where none could be made at all.
     """
 
     status: Literal["passed", "failed", "built_not_run", "evaluated"]
     how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
     inputs: str  # "4 noise, 3 photographs"
-    max_rel: float
-    snr_db: float | None
-    top1_agreement: float
-    tolerance: str
+    max_rel: float | None
+    snr_db: float | None  # None too where the two are equal to the bit
+    top1_agreement: float | None
+    tolerance: str  # of that comparison; empty where there is none
     checks: tuple[ParityCheck, ...]
     guilty_stage: str = ""
 

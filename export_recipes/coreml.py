@@ -30,6 +30,7 @@ RECIPE = Recipe(
     aliases=("ios", "mlpackage"),
     evaluator="mil",
     needs="macOS",
+    input_dtypes=("float32", "int32"),
 )
 
 _LARGEST_BATCH = 64  # Core ML asks for a bound
@@ -130,7 +131,7 @@ def export(
 
 def _check(inputs: Mapping[str, Any]) -> None:
     for name, item in inputs.items():
-        if (kind := str(item.dtype).removeprefix("torch.")) not in ("float32", "int32"):
+        if (kind := str(item.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
             raise ValueError(f"Core ML takes float32 and int32, and the input {name!r} is {kind}")
 
 

@@ -33,6 +33,7 @@ RECIPE = Recipe(
     requires=("torch", "executorch"),
     extra="executorch",
     aliases=("et", "pte"),
+    fixed_batch="a program has its memory planned for one batch when it is written",
 )
 
 NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
@@ -159,10 +160,10 @@ def export(
 ) -> tuple[Stage, ...]:
     """Respell the graph in XNNPACK's operators, halve it if asked, and lower it.
 
-    Raises ValueError for an open batch: a program's memory is planned when it is written.
+    Raises ValueError for an open batch.
     """
     if dynamic_batch:
-        raise ValueError("an ExecuTorch program has its memory planned for one batch: export one for each batch size")
+        raise ValueError(RECIPE.fixed_batch)
     stages = path.parent / "stages"
     stages.mkdir()
     with quiet():
@@ -401,10 +402,11 @@ def _lowered(program: Any, names: Sequence[str]) -> bytes:
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
     checks = EdgeCompileConfig(_check_ir_validity=False)  # verification judges what comes out
+    counts = _operators(program.graph)  # lowering empties it
     with _without_patterns():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
-    told = {NAMES: "\n".join(names), OPERATORS: json.dumps([_operators(program.graph), _operators(edge_program.graph)])}
+    told = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
     final = EdgeProgramManager(edge_program, constant_methods=told, compile_config=checks)
     return bytes(final.to_executorch().buffer)
 

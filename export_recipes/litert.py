@@ -28,6 +28,7 @@ RECIPE = Recipe(
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
     aliases=("tflite",),
+    fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
 )
 
 
@@ -125,10 +126,10 @@ def export(
 ) -> tuple[Stage, ...]:
     """Convert the captured graph without going through ONNX, then store the weights as asked.
 
-    Raises ValueError for an open batch: XNNPACK plans its part for one size, and leaves the rest to slow kernels.
+    Raises ValueError for an open batch.
     """
     if dynamic_batch:
-        raise ValueError("a LiteRT model is planned by XNNPACK for one batch: export one for each batch size")
+        raise ValueError(RECIPE.fixed_batch)
     stages = path.parent / "stages"
     stages.mkdir()
     start = time.perf_counter()

@@ -29,6 +29,8 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "pnnx"),
     extra="ncnn",
+    fixed_batch="pnnx writes fixed shapes",
+    input_dtypes=("float32", "int32", "int64"),
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
@@ -176,7 +178,7 @@ def export(
     Raises ValueError for an open batch, RuntimeError naming the operators that ncnn has no layer for.
     """
     if dynamic_batch:
-        raise ValueError("ncnn's files from pnnx have fixed shapes; export one for each batch")
+        raise ValueError(RECIPE.fixed_batch)
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"

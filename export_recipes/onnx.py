@@ -25,6 +25,7 @@ RECIPE = Recipe(
     requires=("torch", "onnx", "onnxscript", "onnxsim"),
     extra="export",
     aliases=("ort", "onnxruntime"),
+    widens_half=True,  # on processors for which it has no half-precision kernels, and without rounding in between
 )
 
 OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each

@@ -39,6 +39,7 @@ RECIPE = Recipe(
     options={"compute_capability": "GPUs to build for, 8.6,8.9 (TensorRT-RTX); default: 8.0 and later"},
     engine_choices=("tensorrt_rtx_cu13",),
     executes_code=True,
+    input_dtypes=("float32", "float16", "bfloat16", "int64", "int32", "bool"),  # uint8 only for a cast, at once
 )
 
 MAX_BATCH = 32  # of an engine with an open batch: TensorRT asks for a limit
@@ -229,6 +230,12 @@ def _installed() -> Any:
     return None
 
 
+def check(options: Mapping[str, str]) -> None:
+    """Host. Raises ValueError for a compute capability that cannot be built for, before anything is converted."""
+    if (asked := options.get("compute_capability")) is not None:
+        _capabilities(_installed(), asked)
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -242,6 +249,7 @@ def export(
 
     Raises RuntimeError with the nodes that TensorRT cannot take, ValueError for a compute capability nobody knows.
     """
+    check(options)
     trt, start = _installed(), time.perf_counter()
     name = path.name.removesuffix(RECIPE.suffix)
     stage = path.parent / "stages" / f"build{RECIPE.suffix}"
@@ -250,7 +258,7 @@ def export(
     shapes = _shapes(inputs) if dynamic_batch else {}
     (stage / COMMAND).write_text(_command(name, shapes), encoding="utf-8")
     asked = options.get("compute_capability")
-    built = _build(trt, stage / name, shapes, asked) if trt else _not_built(asked)
+    built = _build(trt, stage / name, shapes, asked) if trt else {"library": "", "version": ""}
     (stage / f"{name}.json").write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     shutil.copytree(stage, path)
     return (Stage("build", time.perf_counter() - start, stage, precision=precision),) if trt else ()
@@ -268,12 +276,6 @@ def _command(name: str, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> str:
         listed = (f"{tensor}:{'x'.join(map(str, sizes[i]))}" for tensor, sizes in shapes.items())
         words.append(f"--{kind}Shapes={','.join(listed)}")
     return " ".join(words) + "\n"
-
-
-def _not_built(asked: str | None) -> dict[str, Any]:
-    if asked is not None:
-        raise ValueError("compute_capability is for TensorRT-RTX, which is not installed")
-    return {"library": "", "version": ""}
 
 
 def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], asked: str | None) -> dict[str, Any]:
@@ -314,6 +316,16 @@ def _choose_gpus(trt: Any, config: Any, asked: str | None) -> None:
     """
     if asked is None:
         return
+    wanted = _capabilities(trt, asked)
+    config.num_compute_capabilities = len(wanted)
+    for i, member in enumerate(wanted):
+        config.set_compute_capability(member, i)
+
+
+def _capabilities(trt: Any, asked: str) -> list[Any]:
+    """The library's members for "8.6,8.9". Raises ValueError for those it does not know."""
+    if trt is None:
+        raise ValueError("compute_capability is for TensorRT-RTX, which is not installed")
     if not hasattr(trt, "ComputeCapability"):
         raise ValueError("TensorRT builds for the GPU of the machine: compute_capability is for TensorRT-RTX")
     members = trt.ComputeCapability.__members__.items()
@@ -321,9 +333,7 @@ def _choose_gpus(trt: Any, config: Any, asked: str | None) -> None:
     wanted = list(dict.fromkeys(item.strip() for item in asked.split(",")))
     if unknown := [item for item in wanted if item not in known]:
         raise ValueError(f"no compute capability {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    config.num_compute_capabilities = len(wanted)
-    for i, item in enumerate(wanted):
-        config.set_compute_capability(known[item], i)
+    return [known[item] for item in wanted]
 
 
 def _complaint(error: Any) -> str:

@@ -12,10 +12,9 @@ import pytest
 import torch
 from nets import Toy, image
 from phones import Mixed, Wide, busy_threads
-from subjects import as_subject, tiny_subject
+from subjects import as_subject
 from torch import Tensor, nn
 
-from edgevit.errors import ExportError
 from edgevit.export import convert
 from edgevit.pipeline import Order, export_subject
 from edgevit.recipes import load_recipe
@@ -157,8 +156,3 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
         session.run()
         for raw, expected in zip(session.fetch(), model(a, b), strict=True):
             np.testing.assert_allclose(np.frombuffer(raw, "float32"), expected.numpy().ravel(), rtol=1e-5, atol=1e-6)
-
-
-def test_an_open_batch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="one for each batch size"):
-        export_subject(tiny_subject(tmp_path), Order("executorch", tmp_path / "out", dynamic_batch=True))

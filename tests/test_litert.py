@@ -82,11 +82,6 @@ def test_the_thread_count_is_honoured(tmp_path: Path) -> None:
         assert busy_threads(RECIPE.load(artifact.folder / artifact.payload, threads=threads)) == threads
 
 
-def test_an_open_batch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="one for each batch size"):
-        export_subject(tiny_subject(tmp_path), Order("litert", tmp_path / "out", dynamic_batch=True))
-
-
 def test_several_rows_run(tmp_path: Path) -> None:
     artifact = export_subject(tiny_subject(tmp_path), Order("litert", tmp_path / "out", batch=3))
     assert artifact.outputs[0].shape == (3, 5)

@@ -527,8 +527,8 @@ def test_an_overflow_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
     single, half = (exported(tmp_path / p, model, x, p) for p in ("fp32", "fp16"))
     assert_close(evaluate(single, x)[0], model(x).detach(), 1e-4)
     assert not np.isfinite(evaluate(half, x)[0]).all()
-    assert first_divergence(single, {"x": x}) is None
-    found = first_divergence(half, {"x": x})
+    assert first_divergence(single, [x]) is None
+    found = first_divergence(half, [x])
     assert found is not None
     assert (found.kind, found.step.operator, found.step.name) == ("overflow", "mul", "square_cast_fp16")
     assert found.peak == pytest.approx(float(x.square().max()), rel=1e-2)
@@ -542,11 +542,11 @@ def test_a_cancellation_is_found_where_it_happens(ct: Any, tmp_path: Path) -> No
         return mb.exp(x=mb.sub(x=far, y=np.float16(4096), name="back"))
 
     path = saved(tmp_path, build, X, half=True)
-    found = first_divergence(path, {"in_0": X})
+    found = first_divergence(path, [X])
     assert found is not None
     assert (found.kind, found.step.operator, found.step.name) == ("explosion", "sub", "back")
     assert found.error > 0.1 > found.error_before
-    assert first_divergence(saved(tmp_path, lambda mb, v: mb.tanh(x=v), X, half=True), {"in_0": X}) is None
+    assert first_divergence(saved(tmp_path, lambda mb, v: mb.tanh(x=v), X, half=True), [X]) is None
 
 
 def test_an_unknown_operator_is_named_with_its_place(ct: Any, tmp_path: Path) -> None:
@@ -569,5 +569,5 @@ def test_a_result_of_another_shape_than_declared_is_an_error(
 def test_infinite_constants_are_no_overflow(ct: Any, tmp_path: Path) -> None:
     mask = np.array([0, -math.inf, 0, 0, -math.inf, 0], np.float16)
     path = saved(tmp_path, lambda mb, v: mb.softmax(x=mb.add(x=v, y=mask), axis=-1), X, half=True)
-    assert first_divergence(path, {"in_0": X}) is None
+    assert first_divergence(path, [X]) is None
     assert (evaluate(path, X)[0][..., 1] == 0).all()

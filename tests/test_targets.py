@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from subjects import tiny_subject
+from subjects import SIZE, tiny_subject
 
+from edgevit import pipeline
 from edgevit.cards import load_cards
-from edgevit.cli.export import snippet
-from edgevit.errors import EdgevitError
+from edgevit.cli.export import plan, snippet
+from edgevit.errors import EdgevitError, UsageError
 from edgevit.pipeline import Order, export_subject
-from edgevit.recipes import list_recipes, load_recipe
-from edgevit.subject import load_subject
+from edgevit.recipes import list_recipes, load_recipe, missing
+from edgevit.subject import load_subject, with_preprocessing
 from edgevit.types import Artifact
+from edgevit.verify import Samples, make_samples
+from edgevit.verify import verify as verify_room
+from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe
 
 TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
@@ -117,3 +121,106 @@ def test_the_payload_has_the_name_that_users_expect(target: str, tmp_path: Path)
     artifact: Artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
     assert artifact.payload.endswith(load_recipe(target).RECIPE.suffix)
     assert (artifact.folder / artifact.payload).exists()
+
+
+# ---- what cannot work is refused at once -----------------------------------------------------------------------------
+
+
+def of(*, takes: Callable[[Recipe], bool]) -> list[Any]:
+    chosen = [recipe for recipe in list_recipes() if takes(recipe)]
+    return [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in chosen]
+
+
+def takes_open_batch(recipe: Recipe) -> bool:
+    return not recipe.fixed_batch
+
+
+def takes_bytes(recipe: Recipe) -> bool:
+    return not recipe.input_dtypes or "uint8" in recipe.input_dtypes
+
+
+@pytest.fixture
+def nothing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(*given: Any, **options: Any) -> Any:
+        raise AssertionError("something slow began")
+
+    monkeypatch.setattr(pipeline, "fold", too_late)
+
+
+@pytest.mark.parametrize("target", of(takes=takes_open_batch))
+def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    right = verify_room.compute
+
+    def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
+        tried.append(samples.batch)
+        return right(target, payload, samples, threads=threads)
+
+    monkeypatch.setattr(verify_room, "compute", compute)
+    subject = tiny_subject(tmp_path)
+    artifact = export_subject(subject, Order(target, tmp_path / "out", dynamic_batch=True))
+    assert set(tried) == {2}, "verified at a batch that is not the converter's example"
+    assert artifact.parity is not None
+    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs]
+    assert (artifact.inputs[0].shape[0], artifact.outputs[0].shape[0]) == (-1, -1)
+    by, payload = runnable(artifact)
+    for batch in (1, 2, 3):
+        samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
+        found = right(by, payload, samples, threads=1).results
+        assert found is not None
+        for (x,), (y,) in zip(samples.sets, found, strict=True):
+            with torch.no_grad():
+                expected = subject.module(torch.from_numpy(x)).numpy()
+            assert max_rel(expected, y) <= 1e-5
+
+
+def runnable(artifact: Artifact) -> tuple[str, Path]:
+    """The payload, or where nothing here runs that, the other target's file that it was built from and holds."""
+    told, payload = load_recipe(artifact.target).RECIPE, artifact.folder / artifact.payload
+    if not told.source:
+        return told.target, payload
+    (held,) = payload.glob(f"*{load_recipe(told.source).RECIPE.suffix}")
+    return told.source, held
+
+
+@pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_open_batch(recipe)))
+def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_path: Path, nothing_slow: None) -> None:
+    why = load_recipe(target).RECIPE.fixed_batch
+    order = Order(target, tmp_path / "out", dynamic_batch=True)
+    with pytest.raises(UsageError, match=rf"(?s)takes no open batch.*{why}.*one export for each batch size"):
+        export_subject(tiny_subject(tmp_path), order)
+    with pytest.raises(UsageError, match="takes no open batch"):
+        plan([target], ["fp32"], dynamic_batch=True)
+    with pytest.raises(ValueError, match=why):  # whoever calls the recipe itself is told as well
+        recipe = load_recipe(target)
+        recipe.export(None, {}, tmp_path / "x", precision="fp32", dynamic_batch=True, options={})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", of(takes=takes_bytes))
+def test_raw_pixels_go_in_where_the_target_takes_bytes(target: str, tmp_path: Path) -> None:
+    artifact = export_subject(with_preprocessing(tiny_subject(tmp_path)), Order(target, tmp_path / "out"))
+    assert artifact.parity is not None
+    assert artifact.parity.status == "passed"
+    assert [(spec.shape, spec.dtype) for spec in artifact.inputs] == [((1, *SIZE, 3), "uint8")]
+
+
+@pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_bytes(recipe)))
+def test_raw_pixels_are_refused_at_once_where_the_target_takes_none(
+    target: str, tmp_path: Path, nothing_slow: None
+) -> None:
+    with pytest.raises(UsageError, match=r"(?s)takes no input of uint8.*it takes float32.*without --embed-preprocess"):
+        export_subject(with_preprocessing(tiny_subject(tmp_path)), Order(target, tmp_path / "out"))
+    with pytest.raises(UsageError, match="takes no input of uint8"):
+        plan([target], ["fp32"], dtypes=["uint8"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_stands_for_the_targets_that_can() -> None:
+    installed = [recipe for recipe in list_recipes() if not missing(recipe)]
+    open_ones = {recipe.target for recipe in installed if takes_open_batch(recipe)}
+    assert {target for target, _ in plan(["all"], ["fp32"], dynamic_batch=True)} == open_ones
+    bytes_ones = {recipe.target for recipe in installed if takes_bytes(recipe)}
+    assert {target for target, _ in plan(["all"], ["fp32"], dtypes=["uint8"])} == bytes_ones
+    with pytest.raises(UsageError, match="no precision 'int3'"):
+        plan(["all"], ["int3"])

@@ -23,7 +23,7 @@ from torch import nn
 
 from edgevit.cli import main
 from edgevit.devices import load_device
-from edgevit.errors import ArtifactError, ExportError, TargetUnavailableError, UsageError
+from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
 from edgevit.export import check_request, convert
 from edgevit.fold import fold
 from edgevit.pipeline import Order, export_subject, verify_artifact
@@ -395,7 +395,11 @@ def test_an_artifact_says_what_is_proven_and_what_it_needs(made: Artifact) -> No
     assert made.parity.status == "built_not_run"
     assert "needs an NVIDIA GPU" in made.parity.how
     assert f"{steps[-1]}: onnxruntime {made.toolchain['onnxruntime']}" in made.parity.how
-    assert [check.stage for check in made.parity.checks] == ["fold", *(step for step in steps for _ in (0, 1))]
+    assert [check.stage for check in made.parity.checks] == [
+        "fold",
+        *(["half"] if half else []),
+        *(step for step in steps for _ in (0, 1)),
+    ]
     assert made.parity.tolerance == ("SNR >= 40 dB" if half else "max_rel <= 0.0001")
     assert made.options == {"compute_capability": "8.6,8.9"}
     assert made.toolchain["tensorrt_rtx_cu13"] == trt.__version__
@@ -408,8 +412,21 @@ def test_an_artifact_says_what_is_proven_and_what_it_needs(made: Artifact) -> No
 
 
 def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"(?s)no compute capability '9\.9'"):
-        export_subject(tiny_subject(tmp_path), Order("trt", tmp_path / "out", options={"compute_capability": "9.9"}))
+    """At once: before the fold, and on the command line before the model is made."""
+    from edgevit import pipeline, subject
+
+    def too_late(*given: Any, **options: Any) -> Any:
+        raise AssertionError("something slow began")
+
+    given = tiny_subject(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "fold", too_late)
+        patch.setattr(subject, "_stranger", too_late)
+        for asked in ("3.0", "abc", "8.6,9.9"):
+            with pytest.raises(UsageError, match=r"(?s)no compute capability '.*known: 7\.5, 8\.0"):
+                export_subject(given, Order("trt", tmp_path / "out", options={"compute_capability": asked}))
+            model = [f"{tmp_path}/tiny.py:tiny", "--input-size", "16", "-o", str(tmp_path / "out")]
+            assert command("export", *model, "-t", "trt", "--compute-capability", asked) == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -42,7 +42,9 @@ _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 def run(
     model: ModelArgument,
-    target: Annotated[str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all")],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all that can")
+    ],
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16; several with commas between")] = "fp32",
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -70,13 +72,17 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
+    from edgevit.export import check_request
     from edgevit.recipes import load_recipe
     from edgevit.separate import Wanted
     from edgevit.sweep import record_built
 
-    pairs = plan(split(target, "target"), split(precision, "precision"))
+    dtypes = ["uint8"] if embed_preprocess else []
+    pairs = plan(split(target, "target"), split(precision, "precision"), dynamic_batch=dynamic_batch, dtypes=dtypes)
     recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
     options = read_options(option or [], recipes, compute_capability)
+    for name, wished in pairs:
+        check_request(load_recipe(name), wished, options=options[name])
     how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
     more = {"dynamic_batch": dynamic_batch, "unfolded": unfolded, "embed_preprocess": embed_preprocess}
     wanted = [
@@ -99,23 +105,30 @@ def run(
         raise typer.Exit(failed[0].exit_code)
 
 
-def plan(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Each target in each of the precisions that it has; `all` stands for those whose tools are installed.
+def plan(
+    targets: Sequence[str], precisions: Sequence[str], *, dynamic_batch: bool = False, dtypes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Each target in each of the precisions that it has; `all` stands for those that are installed and can.
 
-    Raises UsageError where a target named has none of them, TargetUnavailableError where its tools are missing.
+    Raises UsageError where a target named has none of them, or takes no open batch or no such inputs, and where `all`
+    stands for none; TargetUnavailableError where its tools are missing.
     """
     from edgevit.export import check_request
     from edgevit.recipes import list_recipes, load_recipe, missing
 
-    if ALL in targets:
-        targets = [recipe.target for recipe in list_recipes() if not missing(recipe)]
-    pairs = []
-    for name in targets:
+    given = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
+    pairs, refusals = list[tuple[str, str]](), list[UsageError]()
+    for name in given:
         recipe = load_recipe(name)
         known = [item for item in precisions if item in recipe.RECIPE.precisions]
         for item in known or precisions[:1]:  # the first says what is offered
-            check_request(recipe, item)
-            pairs.append((recipe.RECIPE.target, item))
+            try:
+                check_request(recipe, item, dynamic_batch=dynamic_batch, dtypes=dtypes)
+                pairs.append((recipe.RECIPE.target, item))
+            except UsageError as error:
+                refusals.append(error)
+    if refusals and not (pairs and ALL in targets):
+        raise refusals[0]
     return pairs
 
 
@@ -174,7 +187,10 @@ def finishing_line(artifact: Artifact) -> str:
     """`onnx fp32 9.1 s, 18.9 MB, max_rel 6.7e-07`, and where it is."""
     parity = artifact.parity
     seconds = sum(stage.seconds for stage in artifact.stages)
-    proof = f"max_rel {parity.max_rel:.1e} ({parity.status}: {parity.inputs})" if parity else "unverified"
+    proof = "unverified"
+    if parity:
+        number = "nothing compared" if parity.max_rel is None else f"max_rel {parity.max_rel:.1e}"
+        proof = f"{number} ({parity.status}: {parity.inputs})"
     mb = artifact.size_bytes / 1e6
     return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {mb:.1f} MB, {proof} -> {artifact.folder}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,16 +36,18 @@ class Divergence:
 
 
 def first_divergence(
-    path: Path, inputs: Mapping[str, Tensor], *, limit: float = 0.01, growth: float = 8.0
+    path: Path, given: Sequence[Tensor], *, limit: float = 0.01, growth: float = 8.0
 ) -> Divergence | None:
     """The first operation of a package whose result diverges from the same program computed in float64 throughout.
 
     It overflows where a value that is finite when computed exactly is not finite as declared. Its error explodes where
     it is above `limit` and more than `growth` times the greatest error of what the operation was given, of which 2^-11
     at least is taken for granted. 0.01 is the amplitude of the fp16 gate's 40 dB. None: nothing does either; an error
-    that creeps up over many operations is no one's fault. Raises UnsupportedError as load() does.
+    that creeps up over many operations is no one's fault. `given` are the inputs in the program's order. Raises
+    UnsupportedError as load() does.
     """
     program = read_program(path)
+    inputs = {spec.name: tensor for spec, tensor in zip(program.inputs, given, strict=True)}
     wide = torch.float64
     errors: dict[str, float] = {}
     with torch.inference_mode():

@@ -71,6 +71,9 @@ class Recipe:
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
     engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
     executes_code: bool = False  # opening a payload may run code that it holds
+    widens_half: bool = False  # the engine computes in single what an fp16 payload declares half: it hides an overflow
+    fixed_batch: str = ""  # why it takes no open batch; empty: it does
+    input_dtypes: tuple[str, ...] = ()  # that it takes; empty: all that its source takes, or any
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,11 @@ class Session(Protocol):
 
 
 class RecipeModule(Protocol):
-    """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only."""
+    """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only.
+
+    A module whose options can be wrong may have `check(options: Mapping[str, str]) -> None` too: it raises ValueError
+    for what export() would refuse, before anything is folded or converted.
+    """
 
     RECIPE: Recipe
 
