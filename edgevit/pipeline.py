@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from edgevit import __version__
-from edgevit.artifact import folder_name, publish, seal
+from edgevit.artifact import folder_name, publish, require_sealed, seal
 from edgevit.count import count
 from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_request, convert
@@ -103,8 +103,9 @@ def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_he
     """Verify an artifact again, against the model it was made from.
 
     `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
-    ArtifactError for code of unknown origin.
+    ArtifactError for code of unknown origin and for a folder that is not as it was sealed.
     """
+    require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     subject = reload_subject(artifact, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
@@ -256,6 +257,7 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
+        operators=recipe.operators(payload),
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -120,9 +120,9 @@ def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: b
 def _is_current(artifact: Artifact, request: Request) -> bool:
     """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
-    passed = artifact.parity is not None and artifact.parity.status == "passed"
+    good = artifact.parity is not None and artifact.parity.status != "failed"
     as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
-    if not (same_tools and passed and as_asked):
+    if not (same_tools and good and as_asked):
         return False
     card = load_cards().get(request.model)
     if card is None:  # a person's own file may have changed: only the weights it makes now can tell

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec
+from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
+PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -141,10 +142,12 @@ class Artifact:
     preprocessing: Preprocessing
     toolchain: dict[str, str]  # distribution -> version
     stages: tuple[StageTime, ...]
+    operators: Operators
     created: str  # ISO 8601, UTC
     parity: Parity | None = None
     options: dict[str, str] = field(default_factory=dict)  # of the target
     preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
+    files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     schema_version: int = SCHEMA_VERSION
 
 

@@ -12,12 +12,13 @@ import logging
 import platform
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
     target="coreml",
@@ -193,6 +194,17 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def operators(path: Path) -> Operators:
+    """The program's operators. Which of them run on which processor, only Core ML tells."""
+    from coremltools.proto import Model_pb2
+
+    model = Model_pb2.Model()
+    model.ParseFromString((path / _SPECIFICATION).read_bytes())
+    blocks = [block for f in model.mlProgram.functions.values() for block in f.block_specializations.values()]
+    counts = Counter(op.type for block in blocks for op in block.operations if op.type != "const")
+    return Operators(dict(sorted(counts.items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="executorch",
@@ -37,7 +37,7 @@ RECIPE = Recipe(
 )
 
 NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
-FALLBACK = "fallback_operators"  # method that tells, as JSON, how often each operator is left to ExecuTorch's kernels
+OPERATORS = "operators"  # method that tells, as JSON, the graph's operators and those left to ExecuTorch's kernels
 _GRAPH = ".pt2"  # what the stages before the lowering leave: graphs that torch runs
 
 
@@ -402,10 +402,11 @@ def _lowered(program: Any, names: Sequence[str]) -> bytes:
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
     checks = EdgeCompileConfig(_check_ir_validity=False)  # verification judges what comes out
+    counts = _operators(program.graph)  # lowering empties it
     with _without_patterns():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
-    told = {NAMES: "\n".join(names), FALLBACK: json.dumps(_fallbacks(edge_program.graph))}
+    told = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
     final = EdgeProgramManager(edge_program, constant_methods=told, compile_config=checks)
     return bytes(final.to_executorch().buffer)
 
@@ -424,11 +425,20 @@ def _without_patterns() -> Iterator[None]:
         yield
 
 
-def _fallbacks(graph: Any) -> dict[str, int]:
-    """How often each operator is called outside the delegate."""
+def _operators(graph: Any) -> dict[str, int]:
+    """How often each operator is called; in a lowered graph that is outside the delegate."""
     calls = (node.target for node in graph.nodes if node.op == "call_function")
     named = (str(getattr(target, "_op", target)) for target in calls)
     return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
+
+
+def operators(path: Path) -> Operators:
+    """The graph's operators as they were handed to XNNPACK, and those that it left to ExecuTorch's own kernels."""
+    import torch  # noqa: F401, whose libraries the engine's own is linked with
+    from executorch.extension.pybindings import _C
+
+    counts, left = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
+    return Operators(counts, left)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="litert",
@@ -31,8 +30,6 @@ RECIPE = Recipe(
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
 )
-
-FALLBACK = "edgevit.fallback_operators"  # metadata: how often each operator is left to LiteRT's own kernels, as JSON
 
 
 class LiteRtSession:
@@ -185,17 +182,26 @@ def _halve(source: Path, path: Path) -> None:
         made.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(path)
 
 
-def annotate(path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the metadata into the model's own table, and what is left to LiteRT's kernels on this machine."""
-    from ai_edge_litert import schema_py_generated as schema
+def operators(path: Path) -> Operators:
+    """The model's operators, and those that XNNPACK leaves to LiteRT's own kernels on this processor."""
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_litert.tools import flatbuffer_utils
 
     with _quiet():
         interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
+    counts = Counter(item["op_name"] for item in interpreter._get_ops_details())
+    counts.pop("DELEGATE", None)
+    left = fallbacks(interpreter)
+    return Operators(dict(sorted(counts.items())), counts if left is None else left)
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata into the model's own table."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
     model = flatbuffer_utils.read_model(str(path))
-    for key, value in sorted({**metadata, FALLBACK: json.dumps(fallbacks(interpreter))}.items()):
+    for key, value in sorted(metadata.items()):
         buffer, entry = schema.BufferT(), schema.MetadataT()
         buffer.data = list(value.encode())
         entry.name, entry.buffer = key, len(model.buffers)

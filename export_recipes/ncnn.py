@@ -13,13 +13,14 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, from_json, to_json
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, from_json, to_json
 
 RECIPE = Recipe(
     target="ncnn",
@@ -285,6 +286,12 @@ def _batch_axes(script: str, sidecar: Sidecar) -> tuple[int, ...]:
             raise RuntimeError(f"pnnx wrote no {name}; it dropped or renamed one of the model's ends")
         found.append(-1 if used[1] is None else int(used[1]))
     return tuple(found)
+
+
+def operators(path: Path) -> Operators:
+    """The layers of the param file."""
+    layers = (line.split()[0] for line in (path / _PARAM).read_text(encoding="utf-8").splitlines()[2:] if line.strip())
+    return Operators(dict(sorted(Counter(kind for kind in layers if kind not in ("Input", "MemoryData")).items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

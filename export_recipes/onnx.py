@@ -9,12 +9,13 @@ import inspect
 import io
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="onnx",
@@ -218,6 +219,14 @@ def _half_inside(model: Any) -> Any:
             return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
 
     return HalfInside().eval()
+
+
+def operators(path: Path) -> Operators:
+    """The graph's nodes by operator. All of them run on the one provider."""
+    import onnx
+
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    return Operators(dict(sorted(Counter(node.op_type for node in nodes).items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
     target="openvino",
@@ -169,6 +170,19 @@ def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start
     model.set_rt_info("bf16" if precision == "bf16" else "fp32", _PRECISION)
     ov.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=precision == "fp16")
     return Stage(stage, time.perf_counter() - start, folder, precision=precision)
+
+
+def operators(path: Path) -> Operators:
+    """The model's operators, and those that this processor's compiled form leaves to reference kernels."""
+    ov = _openvino()
+    core = ov.Core()
+    model = core.read_model(_xml(path))
+    counts = Counter(op.get_type_name() for op in model.get_ops())
+    running = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).get_runtime_model().get_ops()
+    told = [(op.get_rt_info()["layerType"].value, op.get_rt_info()["primitiveType"].value) for op in running]
+    slow = Counter(kind for kind, kernel in told if kernel.startswith("ref"))
+    kept = sorted(item for item in counts.items() if item[0] not in ("Constant", "Parameter", "Result"))
+    return Operators(dict(kept), dict(sorted(slow.items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

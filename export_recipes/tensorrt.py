@@ -19,11 +19,12 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
     target="tensorrt",
@@ -356,6 +357,15 @@ def _logger(trt: Any, said: list[str]) -> Any:
                 said.append(msg)
 
     return Collect()
+
+
+def operators(path: Path) -> Operators:
+    """Those of the ONNX file in the folder: the engine's own are known where it runs."""
+    import onnx
+
+    (file,) = path.glob("*.onnx")
+    nodes = onnx.load(str(file), load_external_data=False).graph.node
+    return Operators(dict(sorted(Counter(node.op_type for node in nodes).items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -18,7 +18,6 @@ from edgevit.export import convert
 from edgevit.fold import fold
 from edgevit.pipeline import Order, export_subject, verify_artifact
 from edgevit.recipes import load_recipe
-from edgevit.subject import load_subject
 from edgevit.verify.mil import read_program
 from edgevit_runtime.record import TensorSpec, UnsupportedError
 
@@ -71,19 +70,6 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
     assert {item.type.multiArrayType.dataType for item in (*held.input, *held.output)} == {65568}  # float32
     again = verify_artifact(artifact)
     assert (again.status, again.max_rel) == ("evaluated", artifact.parity.max_rel)
-
-
-FAMILIES = ["vanillanet_5", "affnet_et", "fmvit_t", "turbovit", "hiera_tiny"]
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", ["mobilevig_ti", *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES)])
-def test_families_end_to_end(tmp_path: Path, name: str, precision: str) -> None:
-    artifact = export_subject(load_subject(name), Order("coreml", tmp_path, precision))
-    assert artifact.parity is not None
-    assert artifact.parity.status == "evaluated"
-    assert (artifact.folder / artifact.payload).is_dir()
-    assert artifact.parity.max_rel <= (1e-2 if precision == "fp16" else 1e-5)
 
 
 def test_the_batch_may_be_open(tmp_path: Path) -> None:

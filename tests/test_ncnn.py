@@ -23,7 +23,6 @@ from edgevit.export import convert
 from edgevit.fold import fold
 from edgevit.pipeline import Order, export_subject
 from edgevit.recipes import load_recipe
-from edgevit.subject import load_subject
 from edgevit.types import Artifact
 from edgevit_runtime.record import Stage, TensorSpec
 
@@ -294,24 +293,3 @@ def test_no_reshape_is_left_to_the_run_time(tmp_path: Path) -> None:
     found = layers(tmp_path / "net_ncnn_model")
     assert {"SDPA", "GELU", "LayerNorm", "Slice", "Permute"} <= {layer[0] for layer in found}
     assert [layer for layer in found if layer[0] == "Reshape" and any("w," in part for part in layer)] == []
-
-
-# ---- the zoo -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "model",
-    [
-        "mobilevig_ti",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("vanillanet_5", "affnet_et", "fmvit_t", "turbovit", "hiera_tiny")
-        ),
-    ],
-)
-def test_the_smallest_of_each_family_passes(tmp_path: Path, model: str, precision: str) -> None:
-    artifact = export_subject(load_subject(model), Order("ncnn", tmp_path, precision))
-    assert artifact.parity is not None
-    assert artifact.parity.status == "passed"
-    assert artifact.outputs == (TensorSpec("output", (1, 1000)),)

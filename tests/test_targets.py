@@ -26,6 +26,7 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe
 
 TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
+GOLDEN = Path(__file__).parent / "golden" / "targets.txt"
 # What a machine without a GPU and without macOS can say of an artifact.
 STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
 
@@ -58,11 +59,38 @@ def one_thread() -> None:
 
 
 @pytest.mark.parametrize(("name", "target", "precision"), list(cases()))
-def test_every_family_in_every_target(name: str, target: str, precision: str, tmp_path: Path) -> None:
+def test_every_family_in_every_target(
+    name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
     assert artifact.parity is not None
     assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs], artifact.parity
     assert artifact.parity.guilty_stage == "" and all(check.passed for check in artifact.parity.checks)
+    check_golden(artifact, pytestconfig)
+
+
+def check_golden(artifact: Artifact, pytestconfig: pytest.Config) -> None:
+    """How many operators the artifact has, and which are left to slower kernels, against tests/golden/targets.txt.
+
+    `pytest tests/test_targets.py -m 'slow or not slow' --update-goldens` writes the file anew, in one process.
+    """
+    case = f"{artifact.model} {artifact.target} {artifact.precision}:"
+    counts, left = artifact.operators.counts, artifact.operators.fallbacks
+    told = "" if left is None else f", {', '.join(f'{n} {name}' for name, n in left.items()) or 'none'} left over"
+    found = f"{case} {sum(counts.values())} operators{told}"
+    lines = GOLDEN.read_text().splitlines() if GOLDEN.exists() else []
+    if pytestconfig.getoption("--update-goldens"):
+        lines = [line for line in lines if not line.startswith(case)] + [found]
+        GOLDEN.write_text("\n".join(sorted(lines)) + "\n")
+    else:
+        assert found in lines, found
+
+
+def test_the_guide_lists_every_target() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "targets.md").read_text()
+    for recipe in list_recipes():
+        install = f"`pip install 'edgevit[{recipe.extra}]'`"
+        assert f"| {recipe.target} | `NAME{recipe.suffix}` | {', '.join(recipe.precisions)} | {install} |" in guide
 
 
 def test_no_target_that_people_rely_on_has_a_known_failure() -> None:

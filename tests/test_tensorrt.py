@@ -9,7 +9,6 @@ import ctypes
 import dataclasses
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +26,6 @@ from edgevit.devices import load_device
 from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
 from edgevit.export import check_request, convert
 from edgevit.fold import fold
-from edgevit.models import create_model, randomize
 from edgevit.pipeline import Order, export_subject, verify_artifact
 from edgevit.profile import Settings, profile
 from edgevit.recipes import engine_of, load_recipe
@@ -527,24 +525,6 @@ def test_options_go_to_the_targets_that_take_them() -> None:
 
 
 # ---- the zoo -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vanillanet_5", "mobilevig_ti", "affnet_et", "fmvit_t", "turbovit", "hiera_tiny"])
-def test_the_smallest_model_of_each_family_builds(tmp_path: Path, name: str) -> None:
-    module = create_model(name)
-    randomize(module)
-    x = image(1, 3, 224, 224, dtype=torch.float32)
-    folded = fold(module, (x,))
-    for precision in RECIPE.RECIPE.precisions:
-        folder = tmp_path / precision
-        folder.mkdir()
-        stages = convert(folded, RECIPE, folder / f"{name}_tensorrt", inputs={"image": x}, precision=precision)
-        assert (stages[-1].name, stages[-1].precision) == ("build", precision)
-        weights = sum(item.numel() for item in folded.parameters()) * (2 if precision == "fp16" else 4)
-        size = (folder / f"{name}_tensorrt" / f"{name}.engine").stat().st_size
-        assert weights * 0.98 < size < weights * 1.3 + 4e6
-        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(("precision", "dynamic_batch"), [("fp32", True), ("fp16", False)])

@@ -155,8 +155,9 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
     if verbose:
         for artifact in made:
             print_checks(artifact)
-    for artifact in {item.target: item for item in reversed(made)}.values():
-        say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
+    if len({item.target for item in made}) == 1 or verbose:
+        for artifact in {item.target: item for item in reversed(made)}.values():
+            say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
     if made:
         say(f"next: edgevit profile {made[0].folder} --threads 1")
     for error in failed:

@@ -104,6 +104,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
         ">p99 ms",
         "grade",
         ">MB",
+        "parity",
     )
     print_table(
         (*columns, "flags"),
@@ -120,6 +121,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 ms(row.p99_ns),
                 row.grade,
                 size(row.artifact_bytes),
+                row.parity_status,
                 ", ".join(row.flags),
             )
             for row in sorted(rows, key=lambda row: (row.p50_ns or float("inf"), row.model))

@@ -91,6 +91,17 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Operators:
+    """How often each operator occurs in a payload, and which of them its engine leaves to its slower kernels.
+
+    fallbacks: None where the engine does not tell, or has but one kind of kernel.
+    """
+
+    counts: dict[str, int]
+    fallbacks: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
 
@@ -215,6 +226,9 @@ class RecipeModule(Protocol):
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write metadata into the payload, or do nothing where the format holds none."""
+
+    def operators(self, path: Path) -> Operators:
+        """What the payload consists of, constants left out. Needs the converter's distributions."""
 
     def snippet(self, path: str, inputs: Sequence[TensorSpec]) -> str:
         """A few lines of Python that run the payload at `path` without edgevit, and print the class they find."""
