@@ -39,7 +39,6 @@ RECIPE = Recipe(
     options={"compute_capability": "GPUs to build for, 8.6,8.9 (TensorRT-RTX); default: 8.0 and later"},
     engine_choices=("tensorrt_rtx_cu13",),
     executes_code=True,
-    input_dtypes=("float32", "float16", "bfloat16", "int64", "int32", "bool"),  # uint8 only for a cast, at once
 )
 
 MAX_BATCH = 32  # of an engine with an open batch: TensorRT asks for a limit
