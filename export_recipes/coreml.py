@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec, UnsupportedError
 
@@ -83,9 +83,14 @@ def _spec(feature: Any) -> TensorSpec:
 
 def load(path: Path, *, threads: int) -> Session:
     """Open a package with Core ML on the CPU alone, whose numbers vary least. Raises UnsupportedError off macOS."""
-    if platform.system() != "Darwin":
-        raise UnsupportedError("Core ML runs on macOS only")
+    if why := obstacle("run"):
+        raise UnsupportedError(why)
     return CoreMLSession(path)
+
+
+def obstacle(to: Literal["build", "run"]) -> str:
+    """Core ML comes with macOS; coremltools writes its files anywhere."""
+    return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
 
 
 def export(

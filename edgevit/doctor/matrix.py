@@ -1,0 +1,90 @@
+"""The matrix of targets and what they can do here, from what can be imported and what the machine has."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from edgevit.doctor.imports import Import, ask
+from edgevit.doctor.records import Cell, TargetCells, first_obstacle, says
+from edgevit.recipes import MODELS_NEED, engine_of, load_recipe
+from edgevit_runtime.record import Recipe
+
+_ASK = "import json; from edgevit.recipes import obstacle; print(json.dumps([obstacle({!r}, to) for to in {!r}]))"
+_KINDS: tuple[Literal["build", "run"], ...] = ("build", "run")
+
+
+def needed(recipe: Recipe) -> list[str]:
+    """Every distribution whose import says something of the target."""
+    return [*_converters(recipe), *_engines(recipe)]
+
+
+def target_cells(recipe: Recipe, imports: Mapping[str, Import], worker: Cell) -> TargetCells:
+    """A target's row. What the machine lacks comes before what is not installed, because nothing mends it here."""
+    lacks = dict(zip(_KINDS, _obstacles(recipe), strict=True))
+    convert = _installed(recipe, _converters(recipe), imports)
+    engine = _engine(recipe, imports)
+    build = first_obstacle(_possible(recipe, "build", lacks["build"]), convert, engine, worker)
+    run = first_obstacle(_possible(recipe, "run", lacks["run"]), engine)
+    if run.state == "elsewhere" and recipe.evaluator and imports[MODELS_NEED[0]].works:
+        run = dataclasses.replace(run, detail=f"evaluated here by the reference evaluator; {run.detail}")
+    profile = first_obstacle(_possible(recipe, "run", lacks["run"]), engine, worker)
+    return TargetCells(recipe.target, convert, build, run, profile)
+
+
+def _converters(recipe: Recipe) -> list[str]:
+    """The distributions that make the intermediate form, those of the target it starts from among them."""
+    source = needed(load_recipe(recipe.source).RECIPE) if recipe.source else []
+    return list(dict.fromkeys((*MODELS_NEED, *source, *recipe.requires)))
+
+
+def _engines(recipe: Recipe) -> list[str]:
+    name = engine_of(recipe)
+    return [name] if name else []
+
+
+def _installed(recipe: Recipe, names: Sequence[str], imports: Mapping[str, Import]) -> Cell:
+    if absent := [name for name in names if not imports[name].version]:
+        are = "is" if len(absent) == 1 else "are"
+        return Cell("no", f"{', '.join(absent)} {are} not installed", fix=_install(recipe))
+    for name in names:
+        if imports[name].error:
+            fix = f"pip install --force-reinstall --no-deps {name}=={imports[name].version}"
+            return Cell("no", f"{name} {imports[name].version}: {imports[name].error}", fix=fix)
+    versions = {name: imports[name].version for name in names}
+    return Cell("yes", says(versions), versions)
+
+
+def _engine(recipe: Recipe, imports: Mapping[str, Import]) -> Cell:
+    """The engine alone, as a worker finds it; every payload is verified in one before it gets its name."""
+    names = _engines(recipe)
+    if not names:
+        known = " nor ".join((recipe.engine, *recipe.engine_choices))
+        why = f"neither {known} is installed; an export leaves what builds the payload elsewhere"
+        return Cell("no", why, fix=_install(recipe))
+    cell = _installed(recipe, names, imports)
+    if cell.state == "yes" and imports[names[0]].hidden:
+        why = f"{cell.detail} is where a worker does not look: PYTHONPATH, or the user's site-packages"
+        return Cell("no", why, cell.versions, f"in a virtual environment: {_install(recipe)}")
+    return cell
+
+
+def _install(recipe: Recipe) -> str:
+    return f"pip install 'edgevit[{recipe.extra}]'"
+
+
+def _obstacles(recipe: Recipe) -> Iterator[str]:
+    """What the machine lacks to build and to run. Asked in a fresh process: it may open a driver."""
+    if not recipe.needs:
+        return iter(["", ""])
+    error, said = ask(_ASK.format(recipe.target, _KINDS))
+    return iter([error, error] if error else json.loads(said))
+
+
+def _possible(recipe: Recipe, to: Literal["build", "run"], lacks: str) -> Cell:
+    if not lacks:
+        return Cell("yes")
+    verb = "profile ARTIFACT --device NAME" if to == "run" else f"export MODEL --target {recipe.target}"
+    return Cell("elsewhere", lacks, fix=f"a device with {recipe.needs}: edgevit {verb}")
