@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import JsonOption, QuietOption, print_json, print_table, progress, say, split
+from edgevit.cli.common import (
+    DbOption,
+    JsonOption,
+    QuietOption,
+    print_json,
+    print_table,
+    progress,
+    say,
+    say_wrapped,
+    split,
+)
 from edgevit.errors import TargetUnavailableError
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ def run(
     really: Annotated[
         bool, typer.Option("--try", help="export, verify and time a tiny network: proof, some seconds per target")
     ] = False,
+    db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -44,12 +52,15 @@ def run(
 
     from edgevit.doctor import examine, try_targets
 
-    found = examine(split(target, "target") if target is not None else ())
-    if really:
-        with progress(quiet or as_json) as bars:
+    wanted = split(target, "target") if target is not None else []
+    with progress(quiet or as_json) as bars:
+        looking = bars.add_task("importing what is installed", total=None)
+        found = examine(wanted, db)
+        bars.remove_task(looking)
+        if really:
             task = bars.add_task("trying", total=_STAGES * len(found.targets))
             tried = try_targets(found.targets, lambda says: bars.update(task, description=says, advance=1))
-        found = dataclasses.replace(found, targets=tried)
+            found = dataclasses.replace(found, targets=tried)
     if as_json:
         print_json({"host": found.host, "targets": found.targets, "checks": found.checks})
     else:
@@ -68,12 +79,12 @@ def show(found: Diagnosis, *, really: bool) -> None:
     for row in found.targets if really else ():
         if row.build.state == "yes":
             done = (cell.detail for cell in (row.convert, row.build, row.profile) if cell.state == "yes")
-            _say_wrapped(f"{row.target}: {'; '.join(done)}")
+            say_wrapped(f"{row.target}: {'; '.join(done)}")
     lacking = list(to_enable(found))
+    say("\nWhat is not here, and what would enable it:\n" if lacking else "\nall of it works here")
     for what, why, fix in lacking:
-        _say_wrapped(f"{what}: {why}")
+        say_wrapped(f"{what}: {why}")
         say(f"    {fix}")
-    say("" if lacking else "all of it works")
 
 
 def to_enable(found: Diagnosis) -> Iterator[tuple[str, str, str]]:
@@ -96,8 +107,3 @@ def _versions(row: TargetCells) -> str:
     own = {*recipe.requires, recipe.engine, *recipe.engine_choices} - set(MODELS_NEED)
     versions = {name: version for cell in row.cells.values() for name, version in cell.versions.items() if name in own}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _say_wrapped(text: str) -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
-    say("\n".join(textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False)))

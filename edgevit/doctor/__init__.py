@@ -28,7 +28,7 @@ from edgevit.recipes import MODELS_NEED, list_recipes, load_recipe
 from edgevit_runtime import environment
 
 
-def examine(targets: Sequence[str] = ()) -> Diagnosis:
+def examine(targets: Sequence[str] = (), db: str | None = None) -> Diagnosis:
     """Look at these targets, or at all; nothing is changed but a database that did not exist yet.
 
     Raises UnknownNameError for a target nobody has.
@@ -39,5 +39,5 @@ def examine(targets: Sequence[str] = ()) -> Diagnosis:
     worker = check_worker()
     started = Cell("yes") if worker.works else Cell("no", f"no worker: {worker.detail}", fix=worker.fix)
     cells = tuple(target_cells(recipe, imports, started) for recipe in known)
-    checks = (check_python(), check_torch(imports), check_photographs(imports), worker, check_database())
+    checks = (check_python(), check_torch(imports), check_photographs(imports), worker, check_database(db))
     return Diagnosis(environment.host(), cells, checks)

@@ -36,7 +36,7 @@ def check_torch(imports: Mapping[str, Import]) -> Check:
     """torch and what else models are made with; only listing, choosing and measuring do without."""
     check = _importable("torch", MODELS_NEED, imports, "export")
     threads = imports[MODELS_NEED[0]].said
-    return Check(check.what, True, f"{check.detail}, {threads} threads") if check.works else check
+    return Check(check.what, True, f"{check.detail}, {threads} thread(s)") if check.works else check
 
 
 def check_photographs(imports: Mapping[str, Import]) -> Check:
@@ -63,15 +63,16 @@ def check_worker() -> Check:
     except EdgevitError as error:
         return Check("worker", False, f"{error.what}: {error.why}", error.fix)
     if reply.status != "failed" or reply.host is None:
-        return Check("worker", False, f"{reply.status}: {reply.error}", f"{sys.executable} -I -c 'import json'")
+        fix = "pip install --force-reinstall --no-deps edgevit"
+        return Check("worker", False, f"{reply.status}: {reply.error}", fix)
     took = f"{time.perf_counter() - start:.1f} s"
     return Check("worker", True, f"Python {reply.host.python} alone in a process, replied in {took}")
 
 
-def check_database() -> Check:
+def check_database(url: str | None) -> Check:
     """The latency database opens, and where it is there is room."""
     try:
-        with LatencyDB.open() as database:
+        with LatencyDB.open(url) as database:
             stats = database.stats()
     except StoreError as error:
         return Check("latency database", False, f"{error.what} {error.why}".strip(), error.fix)

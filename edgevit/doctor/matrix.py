@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from edgevit.doctor.imports import Import, ask
 from edgevit.doctor.records import Cell, TargetCells, first_obstacle, says
 from edgevit.recipes import MODELS_NEED, engine_of, load_recipe
 from edgevit_runtime.record import Recipe
 
-_ASK = "import json; from edgevit.recipes import obstacle; print(json.dumps([obstacle({!r}, to) for to in {!r}]))"
-_KINDS: tuple[Literal["build", "run"], ...] = ("build", "run")
+_ASK = "import json; from edgevit.recipes import obstacle as o; print(json.dumps([o({0!r}, 'build'), o({0!r}, 'run')]))"
 
 
 def needed(recipe: Recipe) -> list[str]:
@@ -23,15 +21,19 @@ def needed(recipe: Recipe) -> list[str]:
 
 def target_cells(recipe: Recipe, imports: Mapping[str, Import], worker: Cell) -> TargetCells:
     """A target's row. What the machine lacks comes before what is not installed, because nothing mends it here."""
-    lacks = dict(zip(_KINDS, _obstacles(recipe), strict=True))
+    to_build, to_run = _machine(recipe)
     convert = _installed(recipe, _converters(recipe), imports)
     engine = _engine(recipe, imports)
-    build = first_obstacle(_possible(recipe, "build", lacks["build"]), convert, engine, worker)
-    run = first_obstacle(_possible(recipe, "run", lacks["run"]), engine)
+    run = first_obstacle(to_run, engine)
     if run.state == "elsewhere" and recipe.evaluator and imports[MODELS_NEED[0]].works:
-        run = dataclasses.replace(run, detail=f"evaluated here by the reference evaluator; {run.detail}")
-    profile = first_obstacle(_possible(recipe, "run", lacks["run"]), engine, worker)
-    return TargetCells(recipe.target, convert, build, run, profile)
+        run = dataclasses.replace(run, detail=f"evaluated by the reference evaluator; {run.detail}")
+    return TargetCells(
+        recipe.target,
+        convert=convert,
+        build=first_obstacle(to_build, convert, engine, worker),
+        run=run,
+        profile=first_obstacle(to_run, engine, worker),
+    )
 
 
 def _converters(recipe: Recipe) -> list[str]:
@@ -75,16 +77,22 @@ def _install(recipe: Recipe) -> str:
     return f"pip install 'edgevit[{recipe.extra}]'"
 
 
-def _obstacles(recipe: Recipe) -> Iterator[str]:
-    """What the machine lacks to build and to run. Asked in a fresh process: it may open a driver."""
+def _machine(recipe: Recipe) -> tuple[Cell, Cell]:
+    """Whether this machine can build and run the target. Asked in a fresh process, because it may open a driver."""
     if not recipe.needs:
-        return iter(["", ""])
-    error, said = ask(_ASK.format(recipe.target, _KINDS))
-    return iter([error, error] if error else json.loads(said))
+        return Cell("yes"), Cell("yes")
+    error, said = ask(_ASK.format(recipe.target))
+    if error:
+        unknown = Cell("no", f"looking for {recipe.needs} failed: {error}", fix=f"mend the driver of {recipe.needs}")
+        return unknown, unknown
+    build, run = json.loads(said)
+    return (
+        _cell(recipe, build, f"edgevit export MODEL --target {recipe.target}"),
+        _cell(recipe, run, "edgevit profile ARTIFACT --device NAME"),
+    )
 
 
-def _possible(recipe: Recipe, to: Literal["build", "run"], lacks: str) -> Cell:
-    if not lacks:
+def _cell(recipe: Recipe, lacking: str, command: str) -> Cell:
+    if not lacking:
         return Cell("yes")
-    verb = "profile ARTIFACT --device NAME" if to == "run" else f"export MODEL --target {recipe.target}"
-    return Cell("elsewhere", lacks, fix=f"a device with {recipe.needs}: edgevit {verb}")
+    return Cell("elsewhere", lacking, fix=f"a device with {recipe.needs}: {command}")

@@ -101,37 +101,40 @@ def _instead(cell: Cell, tried: Cell) -> Cell:
 
 
 def _kept(row: TargetCells, trial: Trial, artifact: Artifact) -> TargetCells:
+    """An artifact is there: each cell says what was found, and running is proof only where the engine itself ran."""
     parity = artifact.parity
     assert parity is not None
     seconds = sum(stage.seconds for stage in artifact.stages)
-    exported = f"{trial.precision} exported in {seconds:.1f} s"
     built = f"{artifact.size_bytes / 1000:.0f} kB, {parity.status}, max_rel {parity.max_rel:.1e}"
-    run = _instead(row.run, _ran(row, parity))
-    if row.run.state == "elsewhere" and parity.status == "evaluated":
-        run = dataclasses.replace(run, detail=f"{row.run.detail}; {built}")
-    profile = _timed(row, artifact) if run.state == row.profile.state == "yes" else _instead(row.profile, run)
+    run = _ran(row, parity)
     return dataclasses.replace(
         row,
-        convert=dataclasses.replace(row.convert, detail=exported),
+        convert=dataclasses.replace(row.convert, detail=f"{trial.precision} exported in {seconds:.1f} s"),
         build=_instead(row.build, dataclasses.replace(row.build, detail=built)),
         run=run,
-        profile=profile,
+        profile=_instead(row.profile, run if run.state != "yes" else _timed(row, artifact)),
     )
 
 
 def _ran(row: TargetCells, parity: Parity) -> Cell:
+    how = f"{parity.how}: max_rel {parity.max_rel:.1e}"
+    if row.run.state != "yes":
+        evaluated = f"evaluated by {how}; {row.profile.detail}" if parity.status == "evaluated" else row.profile.detail
+        return dataclasses.replace(row.run, detail=evaluated)
     if parity.status == "passed":
-        return dataclasses.replace(row.run, detail=f"{parity.how}: max_rel {parity.max_rel:.1e}")
+        return dataclasses.replace(row.run, detail=how)
     fix = f"see it all: edgevit export MODEL --target {row.target} -v"
     return Cell("no", f"{parity.status}: {parity.how}", row.run.versions, fix)
 
 
 def _timed(row: TargetCells, artifact: Artifact) -> Cell:
-    measured = profile(artifact, local_device(), threads=1, settings=_FEW, built_here={artifact.sha256})
-    if measured.status != "ok":
+    fix = f"see it all: edgevit export MODEL --target {row.target}, then edgevit profile ARTIFACT --json"
+    try:
+        measured = profile(artifact, local_device(), threads=1, settings=_FEW, built_here={artifact.sha256})
+    except EdgevitError as error:
+        return Cell("no", f"{error.what}: {error.why}", row.profile.versions, error.fix or fix)
+    if measured.status != "ok" or measured.p50_ns is None:
         last = measured.error.strip().splitlines()[-1:] or [""]
-        fix = f"see it all: edgevit export MODEL --target {row.target}, and edgevit profile ARTIFACT --json"
         return Cell("no", f"{measured.status}: {last[0]}", row.profile.versions, fix)
-    assert measured.p50_ns is not None
     says = f"p50 {measured.p50_ns / 1e6:.3g} ms of {measured.runs} runs, 1 thread"
     return dataclasses.replace(row.profile, detail=says)
