@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgevit.devices import local_device
-from edgevit.doctor.imports import Import
-from edgevit.doctor.records import Check
+from edgevit.doctor.imports import Import, trouble
+from edgevit.doctor.records import Check, says
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.pack import pack
 from edgevit.recipes import MODELS_NEED, list_recipes
@@ -45,9 +45,9 @@ def check_photographs(imports: Mapping[str, Import]) -> Check:
 
 
 def _importable(what: str, names: tuple[str, ...], imports: Mapping[str, Import], extra: str) -> Check:
-    if broken := [f"{name}: {imports[name].error}" for name in names if not imports[name].works]:
-        return Check(what, False, "; ".join(broken), f"pip install 'edgevit[{extra}]'")
-    return Check(what, True, ", ".join(f"{name} {imports[name].version}" for name in names))
+    if why := trouble(names, imports):
+        return Check(what, False, why, f"pip install 'edgevit[{extra}]'")
+    return Check(what, True, says({name: imports[name].version for name in names}))
 
 
 def check_worker() -> Check:

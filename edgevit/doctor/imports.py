@@ -20,7 +20,7 @@ _SAYS = {"torch": "print(torch.get_num_threads())"}  # asked of a module once it
 
 @dataclass(frozen=True)
 class Import:
-    """What came of importing a distribution. `error` is empty if it worked; `version` is empty if it is not there."""
+    """What came of importing a distribution: `version` is empty if it is not installed, `error` if it worked."""
 
     version: str
     error: str = ""
@@ -40,11 +40,19 @@ def try_imports(distributions: Iterable[str]) -> dict[str, Import]:
     hidden = _hidden(list(modules.values()))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         ended = dict(zip(modules, pool.map(_import, modules.values()), strict=True))
-    found = {name: Import("", "it is not installed") for name in names}
+    found = {name: Import("") for name in names}
     for name, module in modules.items():
         error, said = ended[name]
         found[name] = Import(installed((name,))[1], error, said, hidden=module in hidden)
     return found
+
+
+def trouble(names: Sequence[str], imports: Mapping[str, Import]) -> str:
+    """Why these cannot all be imported; empty if they can."""
+    if absent := [name for name in names if not imports[name].version]:
+        return f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed"
+    broken = (name for name in names if imports[name].error)
+    return next((f"{name} {imports[name].version}: {imports[name].error}" for name in broken), "")
 
 
 def ask(code: str, *options: str) -> tuple[str, str]:

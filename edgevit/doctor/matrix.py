@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from edgevit.doctor.imports import Import, ask
+from edgevit.doctor.imports import Import, ask, trouble
 from edgevit.doctor.records import Cell, TargetCells, first_obstacle, says
 from edgevit.recipes import MODELS_NEED, engine_of, load_recipe
 from edgevit_runtime.record import Recipe
@@ -48,14 +48,11 @@ def _engines(recipe: Recipe) -> list[str]:
 
 
 def _installed(recipe: Recipe, names: Sequence[str], imports: Mapping[str, Import]) -> Cell:
-    if absent := [name for name in names if not imports[name].version]:
-        are = "is" if len(absent) == 1 else "are"
-        return Cell("no", f"{', '.join(absent)} {are} not installed", fix=_install(recipe))
-    for name in names:
-        if imports[name].error:
-            fix = f"pip install --force-reinstall --no-deps {name}=={imports[name].version}"
-            return Cell("no", f"{name} {imports[name].version}: {imports[name].error}", fix=fix)
     versions = {name: imports[name].version for name in names}
+    if why := trouble(names, imports):
+        broken = [f"{name}=={version}" for name, version in versions.items() if imports[name].error]
+        again = f"pip install --force-reinstall --no-deps {' '.join(broken)}"
+        return Cell("no", why, fix=again if all(versions.values()) else _install(recipe))
     return Cell("yes", says(versions), versions)
 
 
