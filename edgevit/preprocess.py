@@ -22,7 +22,7 @@ class Preprocessed(nn.Module):
         super().__init__()
         like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
         low, high = how.range
-        mean, std = (like.new_tensor(values)[:, None, None] for values in (how.mean, how.std))
+        mean, std = (like.new_tensor(values) for values in (how.mean, how.std))
         self.model = model
         self.register_buffer("scale", (high - low) / (255.0 * std), persistent=False)
         self.register_buffer("shift", (low - mean) / std, persistent=False)
@@ -30,8 +30,9 @@ class Preprocessed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) -> the model's output."""
-        # The product converts, to whatever the model computes in: a cast would name a dtype and hold half() up.
-        out: Tensor = self.model(image.permute(0, 3, 1, 2) * self.scale + self.shift)
+        # The product converts, to whatever the model computes in: a cast would name a dtype and hold half() up. It
+        # comes first, because TensorRT takes bytes for nothing else.
+        out: Tensor = self.model((image * self.scale + self.shift).permute(0, 3, 1, 2))
         return out
 
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
@@ -30,7 +30,7 @@ RECIPE = Recipe(
     aliases=("ios", "mlpackage"),
     evaluator="mil",
     needs="macOS",
-    input_dtypes=("float32", "int32"),
+    input_dtypes=("float32", "int32", "uint8"),
 )
 
 _LARGEST_BATCH = 64  # Core ML asks for a bound
@@ -59,9 +59,10 @@ class CoreMLSession:
         import numpy as np
 
         specs = [spec.at_batch(batch) for spec in self.inputs]
+        arrays = [np.frombuffer(raw, s.dtype).reshape(s.shape) for s, raw in zip(specs, tensors, strict=True)]
         self._feeds = {
-            spec.name: np.frombuffer(raw, dtype=spec.dtype).reshape(spec.shape)
-            for spec, raw in zip(specs, tensors, strict=True)
+            spec.name: _picture(array) if spec.dtype == "uint8" else array
+            for spec, array in zip(specs, arrays, strict=True)
         }
 
     def run(self) -> None:
@@ -75,7 +76,17 @@ class CoreMLSession:
         return tuple(np.ascontiguousarray(self._results[s.name], dtype=s.dtype).tobytes() for s in self.outputs)
 
 
+def _picture(array: Any) -> Any:
+    """A raw image (1, H, W, 3) as Core ML takes it."""
+    from PIL import Image
+
+    return Image.fromarray(array[0])
+
+
 def _spec(feature: Any) -> TensorSpec:
+    if feature.type.WhichOneof("Type") == "imageType":
+        image = feature.type.imageType
+        return TensorSpec(feature.name, (1, image.height, image.width, 3), "uint8")
     array = feature.type.multiArrayType
     shape = tuple(array.shape)
     if array.WhichOneof("ShapeFlexibility"):
@@ -85,11 +96,13 @@ def _spec(feature: Any) -> TensorSpec:
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
     """Run it with Core ML, on a Mac."""
-    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
+    pictures = {spec.name for spec in inputs if spec.dtype == "uint8"}
+    values = {s.name: f"Image.fromarray({s.as_numpy()}[0])" if s.name in pictures else s.as_numpy() for s in inputs}
+    feeds = ", ".join(f'"{name}": {value}' for name, value in values.items())
     return f"""\
 import coremltools as ct
 import numpy as np
-
+{"from PIL import Image" if pictures else ""}
 model = ct.models.MLModel("{path}", compute_units=ct.ComputeUnit.CPU_ONLY)
 logits = next(iter(model.predict({{{feeds}}}).values()))
 print(logits.argmax(-1))
@@ -98,9 +111,14 @@ print(logits.argmax(-1))
 
 def load(path: Path, *, threads: int) -> Session:
     """Open a package with Core ML on the CPU alone, whose numbers vary least. Raises UnsupportedError off macOS."""
-    if platform.system() != "Darwin":
-        raise UnsupportedError("Core ML runs on macOS only")
+    if why := obstacle("run"):
+        raise UnsupportedError(why)
     return CoreMLSession(path)
+
+
+def obstacle(to: Literal["build", "run"]) -> str:
+    """Core ML comes with macOS; coremltools writes its files anywhere."""
+    return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
 
 
 def export(
@@ -114,9 +132,10 @@ def export(
 ) -> tuple[Stage, ...]:
     """Convert the captured graph, once in single precision and, for fp16, once more with half weights and arithmetic.
 
-    Both forms take and give float32. Raises ValueError for inputs that are neither float32 nor int32.
+    Both forms take and give float32. A raw image (1, H, W, 3) becomes an image of Core ML's. Raises ValueError for
+    inputs of other types, and for several raw images at once.
     """
-    _check(inputs)
+    _check(inputs, dynamic_batch)
     stages, start = path.parent / "stages", time.perf_counter()
     stages.mkdir()
     with _quiet():
@@ -129,15 +148,38 @@ def export(
     return tuple(done)
 
 
-def _check(inputs: Mapping[str, Any]) -> None:
+def _check(inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
     for name, item in inputs.items():
         if (kind := str(item.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
-            raise ValueError(f"Core ML takes float32 and int32, and the input {name!r} is {kind}")
+            raise ValueError(f"Core ML takes float32, int32 and images, and the input {name!r} is {kind}")
+        if kind == "uint8" and (dynamic_batch or item.shape[0] != 1 or item.dim() != 4 or item.shape[3] != 3):
+            raise ValueError(f"Core ML takes one RGB image (1, H, W, 3) at a time, and {name!r} is {list(item.shape)}")
+
+
+def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model as one that takes raw images as Core ML hands them over: float32 (1, 3, H, W), 0 to 255."""
+    import torch
+
+    raw = [item.dtype == torch.uint8 for item in inputs.values()]
+
+    class OfPlanes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, *given: Any) -> Any:
+            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
+
+    planes = {
+        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
+    }
+    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
 
 
 def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
     import torch
 
+    model, inputs = _of_planes(model, inputs)
     # A batch of 1 would be taken for a constant.
     given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
@@ -156,6 +198,10 @@ def _convert(
 
     taken = []
     for name, item in inputs.items():
+        if str(item.dtype) == "torch.uint8":
+            shape = (1, 3, *item.shape[1:3])
+            taken.append(ct.ImageType(name, shape, color_layout=ct.colorlayout.RGB))
+            continue
         batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else item.shape[0]
         taken.append(ct.TensorType(name, (batch, *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type))
     kinds = _output_kinds(program)

@@ -30,7 +30,7 @@ RECIPE = Recipe(
     requires=("torch", "pnnx"),
     extra="ncnn",
     fixed_batch="pnnx writes fixed shapes",
-    input_dtypes=("float32", "int32", "int64"),
+    input_dtypes=("float32", "int32", "int64", "uint8"),
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
@@ -46,7 +46,8 @@ _ON = (
     "lightmode", "use_packing_layout", "use_sgemm_convolution", "use_winograd_convolution",
     "use_winograd23_convolution", "use_winograd43_convolution", "use_winograd63_convolution",
 )  # fmt: skip
-_MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32"}  # what a tensor is inside ncnn
+# What a tensor is inside ncnn. A raw image (N, H, W, 3) is given as planes (N, 3, H, W) of 0.0 to 255.0.
+_MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32", "uint8": "float32"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ class NcnnSession:
 
         self._feeds = []
         for spec, raw, axis in zip(self.inputs, tensors, self._input_axes, strict=True):
-            array = np.frombuffer(raw, spec.dtype).reshape(spec.shape).astype(_MAT_DTYPES[spec.dtype])
+            array = np.frombuffer(raw, spec.dtype).reshape(spec.shape)
+            array = array.transpose(0, 3, 1, 2) if spec.dtype == "uint8" else array
+            array = array.astype(_MAT_DTYPES[spec.dtype], order="C")
             mat = self._mat(array) if axis < 0 else self._mat(array, batch_index=axis)
             self._feeds.append(mat.clone())  # a Mat does not keep the array alive that it looks into
 
@@ -153,6 +156,8 @@ print(logits.argmax(-1))
 
 
 def _mat(spec: TensorSpec) -> str:
+    if spec.dtype == "uint8":
+        return f'{spec.as_numpy()}.transpose(0, 3, 1, 2).astype("float32", order="C")'
     return replace(spec, dtype=_MAT_DTYPES[spec.dtype]).as_numpy()
 
 
@@ -182,7 +187,7 @@ def export(
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
-        outputs = _trace(model, inputs, trace)
+        outputs = _trace(*_of_planes(model, inputs), trace)
         sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
         done = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
@@ -198,6 +203,29 @@ def _specs(tensors: Mapping[str, Any], known: Iterable[str]) -> tuple[TensorSpec
         if spec.dtype not in known:
             raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(known)} there")
     return specs
+
+
+def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model as one that takes raw images (N, H, W, 3) as float32 (N, 3, H, W), 0 to 255. ncnn has no bytes."""
+    import torch
+
+    raw = [item.dtype == torch.uint8 for item in inputs.values()]
+    for (name, item), is_raw in zip(inputs.items(), raw, strict=True):
+        if is_raw and (item.dim() != 4 or item.shape[3] != 3):
+            raise ValueError(f"of bytes ncnn takes RGB images (N, H, W, 3), and {name!r} is {list(item.shape)}")
+
+    class OfPlanes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, *given: Any) -> Any:
+            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
+
+    planes = {
+        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
+    }
+    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
 
 
 def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
@@ -249,7 +277,7 @@ def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
     import pnnx
 
     files = [f"{key}={folder / file}" for key, file in _FILES.items()]
-    shapes = ",".join(f"[{','.join(map(str, spec.shape))}]{_PNNX_DTYPES[spec.dtype]}" for spec in sidecar.inputs)
+    shapes = ",".join(map(_pnnx_shape, sidecar.inputs))
     command = [pnnx.EXEC_PATH, str(trace), *files, f"inputshape={shapes}", f"fp16={int(sidecar.precision == 'fp16')}"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
@@ -263,7 +291,14 @@ def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
         raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}; pnnx: {'; '.join(reasons[:5])}\n{said}")
 
 
-_PNNX_DTYPES = {"float32": "f32", "int32": "i32", "int64": "i64"}
+def _pnnx_shape(spec: TensorSpec) -> str:
+    """`[1,3,224,224]f32`."""
+    n, h, w, c = spec.shape if spec.dtype == "uint8" else (0, 0, 0, 0)
+    shape = (n, c, h, w) if spec.dtype == "uint8" else spec.shape
+    return f"[{','.join(map(str, shape))}]{_PNNX_DTYPES[spec.dtype]}"
+
+
+_PNNX_DTYPES = {"float32": "f32", "int32": "i32", "int64": "i64", "uint8": "f32"}
 _FILES = {
     "pnnxparam": "model.pnnx.param", "pnnxbin": "model.pnnx.bin", "pnnxpy": "model_pnnx.py",
     "pnnxonnx": "model.pnnx.onnx", "ncnnparam": _PARAM, "ncnnbin": _BIN, "ncnnpy": "model_ncnn.py",

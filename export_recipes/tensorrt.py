@@ -15,6 +15,7 @@ after the documentation, on machines without such a GPU; tests have stood in for
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import shutil
 import sys
@@ -22,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 
@@ -39,7 +40,6 @@ RECIPE = Recipe(
     options={"compute_capability": "GPUs to build for, 8.6,8.9 (TensorRT-RTX); default: 8.0 and later"},
     engine_choices=("tensorrt_rtx_cu13",),
     executes_code=True,
-    input_dtypes=("float32", "float16", "bfloat16", "int64", "int32", "bool"),  # uint8 only for a cast, at once
 )
 
 MAX_BATCH = 32  # of an engine with an open batch: TensorRT asks for a limit
@@ -59,13 +59,7 @@ class CudaDriver:
     """
 
     def __init__(self) -> None:
-        library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        try:
-            self._cuda = ctypes.CDLL(library)
-        except OSError as error:
-            raise UnsupportedError(f"needs {RECIPE.needs} and its driver: {error}") from error
-        if code := self._cuda.cuInit(0):
-            raise UnsupportedError(f"needs {RECIPE.needs}: its driver says {code} (cuInit)")
+        self._cuda = _driver()
         device, context, self.stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuDeviceGet", ctypes.byref(device), 0)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
@@ -103,6 +97,17 @@ class CudaDriver:
     def wait(self) -> None:
         """Until all that was sent to the stream is done."""
         self._call("cuStreamSynchronize", self.stream)
+
+
+def _driver() -> ctypes.CDLL:
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError as error:
+        raise UnsupportedError(f"needs {RECIPE.needs} and its driver: {error}") from error
+    if code := cuda.cuInit(0):
+        raise UnsupportedError(f"needs {RECIPE.needs}: its driver says {code} (cuInit)")
+    return cuda
 
 
 class TensorRtSession:
@@ -203,6 +208,17 @@ def load(path: Path, *, threads: int) -> Session:
         found = f"{built['library']} {trt.__version__}"
         raise UnsupportedError(f"needs {built['library']} {built['version']}, which built the engine, not {found}")
     return TensorRtSession(trt, _sidecar(path).with_suffix(".engine"), built)
+
+
+def obstacle(to: Literal["build", "run"]) -> str:
+    """A GPU that the driver knows. TensorRT needs it to build, too; TensorRT-RTX, taken where it is alone, does not."""
+    if to == "build" and importlib.util.find_spec("tensorrt") is None:
+        return ""
+    try:
+        _driver()
+    except UnsupportedError as error:
+        return str(error)
+    return ""
 
 
 def _sidecar(path: Path) -> Path:

@@ -59,7 +59,8 @@ separate      | (subject pipeline)                                |
 sweep         | store artifact cards provenance                   |
 sweep         | recipes statistics                                |
 sweep         | (subject pipeline)                                |
-doctor        | store recipes                                     |
+doctor        | store recipes transports devices                  | (torch)
+doctor        | pack profile separate                             |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
@@ -76,6 +77,7 @@ NO_TORCH = (
     "predict",
     "choose",
     "report",
+    "doctor",
     "cli",
     "edgevit",
     "recipes",

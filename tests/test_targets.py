@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from subjects import SIZE, tiny_subject
+from subjects import SIZE, as_subject, tiny_subject
 
 from edgevit import pipeline
 from edgevit.cards import load_cards
@@ -18,12 +18,12 @@ from edgevit.cli.export import plan, snippet
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.pipeline import Order, export_subject
 from edgevit.recipes import list_recipes, load_recipe, missing
-from edgevit.subject import load_subject, with_preprocessing
+from edgevit.subject import Subject, load_subject, with_preprocessing
 from edgevit.types import Artifact
 from edgevit.verify import Samples, make_samples
 from edgevit.verify import verify as verify_room
 from edgevit.verify.compare import max_rel
-from edgevit_runtime.record import Recipe
+from edgevit_runtime.record import Recipe, TensorSpec
 
 TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
 GOLDEN = Path(__file__).parent / "golden" / "targets.txt"
@@ -101,13 +101,18 @@ def test_no_target_that_people_rely_on_has_a_known_failure() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_printed_snippet_runs_the_artifact(target: str, tmp_path: Path) -> None:
     artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
-    if STATUS[load_recipe(target).RECIPE.needs] != "passed":
-        compile(snippet(artifact), "snippet", "exec")  # it cannot run here: it must be Python at least
+    check_snippet(artifact, tiny_subject(tmp_path))
+
+
+def check_snippet(artifact: Artifact, subject: Subject) -> None:
+    """It prints the class that the model finds in a black image; where it cannot run it must be Python at least."""
+    text = snippet(artifact)
+    if STATUS[load_recipe(artifact.target).RECIPE.needs] != "passed":
+        compile(text, "snippet", "exec")
         return
-    printed = ran(snippet(artifact))
     with torch.no_grad():
-        expected = tiny_subject(tmp_path).module(torch.zeros(artifact.inputs[0].shape)).argmax(-1)
-    assert str(expected.item()) in printed
+        expected = subject.module(*subject.example().values()).argmax(-1)
+    assert str(expected.item()) in ran(text)
 
 
 def ran(text: str) -> str:
@@ -133,10 +138,6 @@ def of(*, takes: Callable[[Recipe], bool]) -> list[Any]:
 
 def takes_open_batch(recipe: Recipe) -> bool:
     return not recipe.fixed_batch
-
-
-def takes_bytes(recipe: Recipe) -> bool:
-    return not recipe.input_dtypes or "uint8" in recipe.input_dtypes
 
 
 @pytest.fixture
@@ -197,22 +198,26 @@ def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", of(takes=takes_bytes))
-def test_raw_pixels_go_in_where_the_target_takes_bytes(target: str, tmp_path: Path) -> None:
-    artifact = export_subject(with_preprocessing(tiny_subject(tmp_path)), Order(target, tmp_path / "out"))
+@pytest.mark.parametrize("target", TARGETS)
+def test_raw_pixels_go_in(target: str, tmp_path: Path) -> None:
+    subject = with_preprocessing(tiny_subject(tmp_path))
+    artifact = export_subject(subject, Order(target, tmp_path / "out"))
     assert artifact.parity is not None
-    assert artifact.parity.status == "passed"
+    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs]
     assert [(spec.shape, spec.dtype) for spec in artifact.inputs] == [((1, *SIZE, 3), "uint8")]
+    assert "pixels 0 to 255" in snippet(artifact)
+    check_snippet(artifact, subject)
 
 
-@pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_bytes(recipe)))
-def test_raw_pixels_are_refused_at_once_where_the_target_takes_none(
+@pytest.mark.parametrize("target", of(takes=lambda recipe: bool(recipe.input_dtypes)))
+def test_inputs_of_types_that_a_target_does_not_take_are_refused_at_once(
     target: str, tmp_path: Path, nothing_slow: None
 ) -> None:
-    with pytest.raises(UsageError, match=r"(?s)takes no input of uint8.*it takes float32.*without --embed-preprocess"):
-        export_subject(with_preprocessing(tiny_subject(tmp_path)), Order(target, tmp_path / "out"))
-    with pytest.raises(UsageError, match="takes no input of uint8"):
-        plan([target], ["fp32"], dtypes=["uint8"])
+    subject = as_subject(torch.nn.Linear(4, 3), TensorSpec("x", (-1, 4), "complex64"))
+    with pytest.raises(UsageError, match=r"(?s)takes no input of complex64.*it takes float32"):
+        export_subject(subject, Order(target, tmp_path / "out"))
+    with pytest.raises(UsageError, match="takes no input of complex64"):
+        plan([target], ["fp32"], dtypes=["complex64"])
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +225,6 @@ def test_all_stands_for_the_targets_that_can() -> None:
     installed = [recipe for recipe in list_recipes() if not missing(recipe)]
     open_ones = {recipe.target for recipe in installed if takes_open_batch(recipe)}
     assert {target for target, _ in plan(["all"], ["fp32"], dynamic_batch=True)} == open_ones
-    bytes_ones = {recipe.target for recipe in installed if takes_bytes(recipe)}
-    assert {target for target, _ in plan(["all"], ["fp32"], dtypes=["uint8"])} == bytes_ones
+    assert {target for target, _ in plan(["all"], ["fp32"], dtypes=["uint8"])} == {item.target for item in installed}
     with pytest.raises(UsageError, match="no precision 'int3'"):
         plan(["all"], ["int3"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from edgevit.errors import EdgevitError, UsageError
 from edgevit.types import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="a name of `edgevit models`, or FILE.py:FUNCTION")]
@@ -66,7 +68,6 @@ def print_json(data: dict[str, Any]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
     """A table on standard output; a column whose name starts with `>` is right-aligned."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -74,9 +75,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(("" if cell is None else str(cell)) for cell in row))
-    # A pipe or a file has no width: give a table all it needs, so that no cell is cut there.
-    console = Console(markup=False, highlight=False)
-    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False)
+    console = _console()
     with console.capture() as capture:
         console.print(table)
     sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
@@ -85,6 +84,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 def say(text: str) -> None:
     """A line on standard output."""
     sys.stdout.write(text + "\n")
+
+
+def say_wrapped(text: str) -> None:
+    """Words on standard output in as many lines as they take, all but the first indented."""
+    lines = textwrap.wrap(text, _console().width, subsequent_indent="    ", break_long_words=False)
+    say("\n".join(lines))
+
+
+def _console() -> Console:
+    """Standard output. A pipe or a file has no width: give a table all it needs, so that no cell is cut there."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    return console if console.is_terminal else Console(width=200, markup=False, highlight=False)
 
 
 @contextmanager

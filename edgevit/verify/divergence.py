@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from edgevit.verify.mil import Step, read_program, run_program
+from edgevit.verify.mil import Step, as_given, read_program, run_program
 
 # Half a unit in the last place of half precision is 2^-11 of a value: no input is known better than that.
 _ROUNDING = 2.0**-11
@@ -47,7 +47,7 @@ def first_divergence(
     UnsupportedError as load() does.
     """
     program = read_program(path)
-    inputs = {spec.name: tensor for spec, tensor in zip(program.inputs, given, strict=True)}
+    inputs = {spec.name: as_given(tensor) for spec, tensor in zip(program.inputs, given, strict=True)}
     wide = torch.float64
     errors: dict[str, float] = {}
     with torch.inference_mode():

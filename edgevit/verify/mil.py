@@ -148,6 +148,7 @@ class Program:
     outputs: tuple[TensorSpec, ...]
     steps: tuple[Step, ...]
     constants: Mapping[str, Any]
+    images: frozenset[str] = frozenset()  # inputs that are given as images: uint8 (1, H, W, 3)
 
 
 def read_program(path: Path) -> Program:
@@ -168,7 +169,13 @@ def read_program(path: Path) -> Program:
             steps.append(_step(place, item, constants, file.parent))
     inputs = tuple(map(_declared, function.all(1)))
     known = {spec.name: spec for step in steps for spec in step.results} | {spec.name: spec for spec in inputs}
-    return Program(inputs, tuple(known[name] for name in block.texts(2)), tuple(steps), constants)
+    outputs = tuple(known[name] for name in block.texts(2))
+    return Program(inputs, outputs, tuple(steps), constants, _images(model.one(2)))
+
+
+def _images(description: Message) -> frozenset[str]:
+    """ModelDescription: input = 1. FeatureDescription: name = 1, type = 3. FeatureType: imageType = 4."""
+    return frozenset(item.text(1) for item in description.all(1) if item.one(3).has(4))
 
 
 def _step(place: int, item: Message, constants: dict[str, Any], folder: Path) -> Step:
@@ -326,6 +333,16 @@ def _as_declared(value: Tensor, spec: TensorSpec, wide: torch.dtype, exact: bool
     return value.to(declared) if declared == torch.bool else value.to(declared).to(torch.int64)
 
 
+def _as_image(spec: TensorSpec) -> TensorSpec:
+    batch, channels, height, width = spec.shape
+    return TensorSpec(spec.name, (batch, height, width, channels), "uint8")
+
+
+def as_given(value: Tensor) -> Tensor:
+    """An input as the program gets it: a raw image (1, H, W, 3) as float32 (1, 3, H, W), anything else as it is."""
+    return value.permute(0, 3, 1, 2).float() if value.dtype == torch.uint8 else value
+
+
 class MilSession:
     """A program, evaluated in torch on the CPU."""
 
@@ -334,7 +351,8 @@ class MilSession:
         self._program = read_program(path)
         self.engine_version: str = torch.__version__
         self.provider = "reference evaluator"
-        self.inputs, self.outputs = self._program.inputs, self._program.outputs
+        self.inputs = tuple(_as_image(s) if s.name in self._program.images else s for s in self._program.inputs)
+        self.outputs = self._program.outputs
         self._feeds: dict[str, Tensor] = {}
         self._results: dict[str, Tensor] = {}
 
@@ -342,7 +360,7 @@ class MilSession:
         """Set the inputs from raw bytes."""
         for spec, raw in zip(self.inputs, tensors, strict=True):
             array = np.frombuffer(raw, spec.dtype).reshape(spec.at_batch(batch).shape)
-            self._feeds[spec.name] = torch.from_numpy(array.copy())
+            self._feeds[spec.name] = as_given(torch.from_numpy(array.copy()))
 
     def run(self) -> None:
         """Compute once."""

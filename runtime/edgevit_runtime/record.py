@@ -237,6 +237,17 @@ class RecipeModule(Protocol):
         """Open the payload with the engine. Raises UnsupportedError where that cannot run on this machine."""
 
 
+@typing.runtime_checkable
+class HostBound(Protocol):
+    """What a recipe module has besides where RECIPE.needs says that not every machine can run its payloads."""
+
+    def obstacle(self, to: Literal["build", "run"]) -> str:
+        """What this machine lacks to build a payload, or to run one, whatever is installed; empty if nothing.
+
+        Quick: no engine is imported.
+        """
+
+
 RecordT = TypeVar("RecordT")
 
 
