@@ -270,7 +270,7 @@ def test_a_payload_says_what_it_is(made: tuple[Artifact, list[str]]) -> None:
     model = onnx.load(str(made[0].folder / made[0].payload))
     held = {item.key: item.value for item in model.metadata_props}
     keys = "author batch date description edgevit.fold edgevit.parity edgevit.precision edgevit.preprocessing"
-    rest = "edgevit.source edgevit.toolchain imgsz license stride task version"
+    rest = "edgevit.preprocessing_inside edgevit.source edgevit.toolchain imgsz license stride task version"
     assert list(held) == [*keys.split(), *rest.split()]
     assert held["stride"] == "1", "this net keeps its size"
     assert (held["batch"], held["imgsz"], held["edgevit.fold"]) == ("1", str(list(SIZE)), "folded")

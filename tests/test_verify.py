@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from subjects import SIZE, tiny_file, tiny_subject
+from nets import Toy
+from subjects import SIZE, as_subject, tiny_file, tiny_subject
 from torch import nn
 
 from edgevit.artifact import open_artifact
@@ -208,6 +209,45 @@ def test_without_scikit_image_the_samples_say_so(monkeypatch: pytest.MonkeyPatch
     assert samples.says == "3 noise, no photographs (pip install 'edgevit[photos]', one RGB input)"
 
 
+RAW = TensorSpec("image", (-1, 20, 24, 3), "uint8")
+
+
+def test_raw_pixels_are_tried_at_both_ends() -> None:
+    pytest.importorskip("skimage")
+    samples = make_samples([RAW], Preprocessing(mean=(0.9, 0.9, 0.9)), batch=2)
+    assert samples.says == "3 noise, 3 photographs, black, white"
+    assert [(one[0].shape, one[0].dtype) for one in samples.sets] == [((2, 20, 24, 3), np.dtype("uint8"))] * 8
+    for (noise,) in samples.sets[:3]:
+        assert (noise.min(), noise.max()) == (0, 255)
+    for (photograph,) in samples.sets[3:6]:  # as a camera gives them: not normalised
+        assert photograph.max() > 127 > photograph.min()
+        assert np.abs(np.diff(photograph.astype("int"), axis=1)).mean() < 0.5 * photograph.std()
+    assert [set(np.unique(one[0])) for one in samples.sets[6:]] == [{0}, {255}]
+    assert make_samples([IMAGE], Preprocessing()).says == "3 noise, 3 photographs"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest"),
+    [("bool", 0, 1), ("uint8", 0, 255), ("int8", -128, 127), ("int32", 0, 1), ("int64", 0, 1)],
+)
+def test_integers_are_all_that_they_may_be(dtype: str, lowest: int, highest: int) -> None:
+    samples = make_samples([TensorSpec("x", (-1, 4000), dtype)], Preprocessing())
+    for (noise,) in samples.sets:
+        assert (noise.min(), noise.max(), noise.dtype) == (lowest, highest, np.dtype(dtype))
+    assert ("integers 0 and 1" in samples.says) == (dtype in ("int32", "int64"))
+
+
+@onnx_only
+def test_a_model_of_words_is_verified_by_valid_ones(tmp_path: Path) -> None:
+    """An index that its table does not have would be the samples' fault."""
+    model = Toy(lambda net, words: net.head(net.embed(words).mean(1)), embed=nn.Embedding(9, 4), head=nn.Linear(4, 3))
+    subject = as_subject(model, TensorSpec("words", (-1, 7), "int64"))
+    parity = export_subject(subject, Order("onnx", tmp_path / "out")).parity
+    assert parity is not None
+    assert parity.status == "passed"
+    assert parity.inputs.startswith("3 noise (integers 0 and 1), no photographs")
+
+
 @pytest.mark.parametrize(
     "specs",
     [
@@ -219,7 +259,7 @@ def test_without_scikit_image_the_samples_say_so(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_is_no_rgb_image_gets_noise_of_its_kind(specs: list[TensorSpec]) -> None:
     samples = make_samples(specs, Preprocessing(), batch=3)
-    assert samples.says.startswith("3 noise, no photographs")
+    assert "3 noise" in samples.says and "no photographs" in samples.says
     for one in samples.sets:
         assert [(item.shape, str(item.dtype)) for item in one] == [((3, *s.shape[1:]), s.dtype) for s in specs]
         assert all(item.size < 2 or item.max() > item.min() for item in one)

@@ -1,4 +1,8 @@
-"""What an artifact is tried on: noise, and crops of real photographs where scikit-image is there to lend some."""
+"""What an artifact is tried on: noise, and crops of real photographs where scikit-image is there to lend some.
+
+One that takes raw pixels is tried on a black and on a white picture as well: the ends of what it may be given, and maps
+without any variance for norms to divide by.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +33,41 @@ class Samples:
 def make_samples(
     specs: Sequence[TensorSpec], preprocessing: Preprocessing, *, batch: int = 1, seed: int = 0
 ) -> Samples:
-    """Standard normal noise, then photographs as the model's own preprocessing makes them. The same every time."""
+    """Noise, then photographs as the model's own preprocessing makes them, then extremes. The same every time.
+
+    Noise is standard normal, or uniform over all that a byte, a boolean or an int8 can be. Wider integers are 0 and 1:
+    what else is legal, an index or a size, only the model knows. `says` tells all of it.
+    """
     rng = np.random.default_rng(seed)
     sized = [spec.at_batch(batch) for spec in specs]
     sets = [tuple(_noise(spec, rng) for spec in sized) for _ in range(_NOISE_SETS)]
     photographs = _photographs(sized[0], preprocessing, rng) if len(sized) == 1 and _is_image(sized[0]) else []
-    why = "" if photographs else ", no photographs (pip install 'edgevit[photos]', one RGB input)"
-    says = f"{len(sets)} noise, {len(photographs)} photographs" if photographs else f"{len(sets)} noise{why}"
-    return Samples((*sets, *((item,) for item in photographs)), says, batch)
+    extremes = _extremes(sized[0]) if len(sized) == 1 and _is_raw(sized[0]) else {}
+    told = [f"{len(sets)} noise{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
+    told += [f"{len(photographs)} photographs"] if photographs else []
+    told += list(extremes)
+    told += [] if photographs else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
+    pictures = (*photographs, *extremes.values())
+    return Samples((*sets, *((item,) for item in pictures)), ", ".join(told), batch)
 
 
 def _noise(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         return rng.standard_normal(spec.shape).astype(dtype)
-    highest = {"b": 1, "u": 255}.get(dtype.kind, 127)
-    return rng.integers(0, highest + 1, spec.shape).astype(dtype)
+    lowest, highest = (
+        (0, 1) if dtype.kind == "b" or _is_wide_integer(spec) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    )
+    return rng.integers(lowest, highest + 1, spec.shape).astype(dtype)
+
+
+def _is_wide_integer(spec: TensorSpec) -> bool:
+    dtype = np.dtype(spec.dtype)
+    return dtype.kind in "iu" and dtype.itemsize > 1
+
+
+def _extremes(spec: TensorSpec) -> dict[str, NDArray[np.generic]]:
+    return {name: np.full(spec.shape, value, spec.dtype) for name, value in (("black", 0), ("white", 255))}
 
 
 def _is_image(spec: TensorSpec) -> bool:
