@@ -203,8 +203,9 @@ def metadata(
     logits = references.trained[0]
     classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
     side = model.smallest_side if isinstance(model, Folded) else None
+    labels = subject.labels or tuple(f"class{number}" for number in range(classes))
     told = {
-        "names": str({number: f"class{number}" for number in range(classes)}) if classes else "",
+        "names": str(dict(enumerate(labels))) if labels else "",
         "stride": str(round(sides[-1] / side)) if side else "",
     }
     known = {
@@ -260,6 +261,7 @@ def _draft(
         operators=recipe.operators(payload),
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
+        labels=subject.labels,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

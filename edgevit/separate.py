@@ -42,6 +42,7 @@ class Wanted:
     dynamic_batch: bool = False
     unfolded: bool = False
     embed_preprocess: bool = False
+    labels: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -70,10 +71,11 @@ def export_separately(wanted: Wanted, on_stage: Callable[[str], None] = lambda n
 def export_here(wanted: Wanted, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in this process. Raises what load_subject() and export_subject() raise."""
     from edgevit.pipeline import Order, export_subject
-    from edgevit.subject import load_subject, with_preprocessing
+    from edgevit.subject import load_subject, with_labels, with_preprocessing
 
     subject = load_subject(wanted.model, weights=wanted.weights, seed=wanted.seed, input_size=wanted.input_size)
     subject = with_preprocessing(subject) if wanted.embed_preprocess else subject
+    subject = with_labels(subject, wanted.labels) if wanted.labels else subject
     order = Order(
         wanted.target,
         wanted.out,

@@ -36,6 +36,7 @@ class Subject:
     preprocessing: Preprocessing
     card: ModelCard | None
     preprocessing_inside: bool = False
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Zeros of the inputs' sizes, by name."""
@@ -126,6 +127,22 @@ def with_preprocessing(subject: Subject) -> Subject:
         raise UsageError(what, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
     module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
     return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)
+
+
+def with_labels(subject: Subject, file: Path) -> Subject:
+    """The model with the names of its classes, one a line. Raises UsageError where there are not as many as classes."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the labels cannot be read", where=str(file), why=str(error)) from error
+    labels = tuple(line.strip() for line in lines if line.strip())
+    with torch.inference_mode():
+        outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example().values()))
+    shape = list(outputs[0].shape)
+    if len(outputs) != 1 or len(shape) != 2 or shape[1] != len(labels):
+        what = f"{len(labels)} labels do not fit what {subject.name} puts out"
+        raise UsageError(what, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
+    return dataclasses.replace(subject, labels=labels)
 
 
 def reload_subject(artifact: Artifact, weights: Path | None) -> Subject:

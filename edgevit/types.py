@@ -148,6 +148,7 @@ class Artifact:
     options: dict[str, str] = field(default_factory=dict)  # of the target
     preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     schema_version: int = SCHEMA_VERSION
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from subjects import SIZE, tiny_file
 
@@ -114,3 +115,23 @@ def test_all_targets_in_the_precisions_they_have() -> None:
     assert ("onnx", "bf16") not in pairs
     with pytest.raises(UsageError, match="no precision 'bf16'"):
         plan(["onnx"], ["bf16"])
+
+
+@pytest.mark.onnx
+def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("ant\nbee\n\n cow \ndog\neel\n")
+    made = export_separately(wanted(tmp_path, labels=file))
+    assert made.labels == ("ant", "bee", "cow", "dog", "eel")
+    held = onnx.load(str(made.folder / made.payload)).metadata_props
+    assert {item.key: item.value for item in held}["names"] == str(dict(enumerate(made.labels)))
+
+
+@pytest.mark.parametrize(("text", "what"), [("ant\nbee\n", "2 labels do not fit"), (None, "the labels cannot be read")])
+def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | None, what: str) -> None:
+    file = tmp_path / "labels.txt"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=what):
+        export_here(wanted(tmp_path, labels=file))
+    assert not (tmp_path / "out").exists()
