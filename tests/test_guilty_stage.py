@@ -61,6 +61,7 @@ def blamed(
     assert held.parity is not None
     assert (held.parity.status, held.parity.guilty_stage) == ("failed", stage)
     assert next(check.stage for check in held.parity.checks if not check.passed) == stage
+    assert held.parity.checks[-1].stage == stage, "what is made of something wrong is not judged"
     assert (quarantined / held.payload).exists()
     assert list((quarantined / "stages").iterdir()), "there is nothing to look at"
     assert {path.name for path in out.iterdir()} == {QUARANTINE, *([name] if older else [])}

@@ -42,9 +42,9 @@ def first_divergence(
 
     It overflows where a value that is finite when computed exactly is not finite as declared. Its error explodes where
     it is above `limit` and more than `growth` times the greatest error of what the operation was given, of which 2^-11
-    at least is taken for granted. 0.01 is the amplitude of the fp16 gate's 40 dB. None: nothing does either; an error
-    that creeps up over many operations is no one's fault. `given` are the inputs in the program's order. Raises
-    UnsupportedError as load() does.
+    at least is taken for granted. 0.01 is about the amplitude that the fp16 gate lets through. None: nothing does
+    either; an error that creeps up over many operations is no one's fault. `given` are the inputs in the program's
+    order. Raises UnsupportedError as load() does.
     """
     program = read_program(path)
     inputs = {spec.name: as_given(tensor) for spec, tensor in zip(program.inputs, given, strict=True)}
