@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
 from edgevit.provenance import require_built_here
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
+from edgevit.separate import Wanted, export_separately
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
 from edgevit.types import PROTOCOL_VERSION, Artifact, Device
@@ -134,14 +136,14 @@ def _is_current(artifact: Artifact, request: Request) -> bool:
 
 
 def _export(request: Request) -> Artifact:
-    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
+    """In a process of its own, so that a converter that crashes costs one row of the sweep."""
     require_torch()
-    from edgevit.pipeline import Order, export_subject
-
-    return export_subject(_subject(request), Order(request.target, request.out, request.precision))
+    wanted = Wanted(request.model, request.target, request.out, request.precision, seed=request.seed)
+    return export_separately(dataclasses.replace(wanted, input_size=request.input_size))
 
 
 def _subject(request: Request) -> Subject:
+    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
     require_torch()
     from edgevit.subject import load_subject
 

@@ -57,8 +57,8 @@ pipeline      | subject fold export verify artifact count         | torch
 pipeline      | provenance recipes                                |
 separate      | (subject pipeline)                                |
 sweep         | store artifact cards provenance                   |
-sweep         | recipes statistics                                |
-sweep         | (subject pipeline)                                |
+sweep         | recipes statistics separate                       |
+sweep         | (subject)                                         |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
 cli           | (recipes devices artifact cards)                  | typer (rich)

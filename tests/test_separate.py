@@ -135,3 +135,15 @@ def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | 
     with pytest.raises(UsageError, match=what):
         export_here(wanted(tmp_path, labels=file))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.onnx
+def test_a_converter_that_crashes_costs_a_sweep_one_row(tmp_path: Path) -> None:
+    crashing(tmp_path, "die")
+    command = [sys.executable, "-c", "from edgevit.cli import main; main()", "sweep", "--targets", "onnx", "--quick"]
+    command += ["--models", "crash.py:die,tiny.py:tiny", "--input-size", "16x12", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert [(row["model"], row["status"]) for row in found["measurements"]] == [("tiny.py:tiny", "ok")]
+    assert [item["error"] for item in found["failures"]] == ["the export to onnx ended with signal SIGABRT"]
