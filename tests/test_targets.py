@@ -26,7 +26,7 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
 TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
-GOLDEN = Path(__file__).parent / "golden" / "targets.txt"
+GOLDEN = Path(__file__).parent / "golden" / "targets"
 # What a machine without a GPU and without macOS can say of an artifact.
 STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
 
@@ -70,18 +70,19 @@ def test_every_family_in_every_target(
 
 
 def check_golden(artifact: Artifact, pytestconfig: pytest.Config) -> None:
-    """How many operators the artifact has, and which are left to slower kernels, against tests/golden/targets.txt.
+    """How many operators the artifact has, and which are left to slower kernels, against tests/golden/targets.
 
-    `pytest tests/test_targets.py -m 'slow or not slow' --update-goldens` writes the file anew, in one process.
+    `pytest tests/test_targets.py -m 'slow or not slow' --update-goldens` writes the files anew.
     """
-    case = f"{artifact.model} {artifact.target} {artifact.precision}:"
+    file = GOLDEN / f"{artifact.target}.txt"
+    case = f"{artifact.model} {artifact.precision}:"
     counts, left = artifact.operators.counts, artifact.operators.fallbacks
     told = "" if left is None else f", {', '.join(f'{n} {name}' for name, n in left.items()) or 'none'} left over"
     found = f"{case} {sum(counts.values())} operators{told}"
-    lines = GOLDEN.read_text().splitlines() if GOLDEN.exists() else []
+    lines = file.read_text().splitlines() if file.exists() else []
     if pytestconfig.getoption("--update-goldens"):
         lines = [line for line in lines if not line.startswith(case)] + [found]
-        GOLDEN.write_text("\n".join(sorted(lines)) + "\n")
+        file.write_text("\n".join(sorted(lines)) + "\n")
     else:
         assert found in lines, found
 
