@@ -106,7 +106,7 @@ def show(name: str) -> Found:
 
 
 def remove(name: str) -> Path:
-    """Forget a device of the user; its rows stay. Raises UnknownNameError, DeviceError if the file cannot be removed."""
+    """Forget a device of the user; its rows stay. Raises UnknownNameError, DeviceError."""
     path = user_folder() / f"{name}.toml"
     known = [file.stem for file in user_folder().glob("[!.]*.toml")]
     if name not in known:

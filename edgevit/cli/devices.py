@@ -78,6 +78,4 @@ def _print(found: Found, as_json: bool) -> None:
         return
     print_table(("", found.device.name), found.facts())
     if found.emulated:
-        say(
-            "emulated: artifacts can be verified there; its times say nothing of a real device, and are never chosen by"
-        )
+        say("emulated: artifacts can be verified there, but its times speak for no real device and are never chosen by")
