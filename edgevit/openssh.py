@@ -112,7 +112,7 @@ def _expanded(path: str) -> str:
 
 def _bad(device: Device, what: str, why: str) -> UsageError:
     return UsageError(
-        what, where=f"device {device.name}", why=why, fix=f"edgevit devices remove {device.name}, then add"
+        what, where=f"device {device.name}", why=why, fix=f"edgevit devices remove {device.name}, then add it again"
     )
 
 
@@ -124,7 +124,7 @@ class Connection:
 
     def __init__(self, place: Place) -> None:
         self._place, self._started, self._late = place, False, threading.Event()
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
         try:
             self._process = subprocess.Popen(
                 place.command(),

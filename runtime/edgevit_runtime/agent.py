@@ -9,8 +9,8 @@ speak in frames, eight bytes of length (big-endian) and then that many bytes:
     bytes of each missing tree's files    ->    checked by digest, written under another name, renamed
                                           <-    {"code": exit code, null for a timeout}, reply, end of stderr
 
-An error of the device itself is {"error", "errno", "where"} in place of either answer. When the standard input ends, the
-host is gone: the worker's whole process group is killed and the run's folder removed.
+An error of the device itself is {"error", "errno", "where"} in place of either answer. When the standard input ends,
+the host is gone: the worker's whole process group is killed and the run's folder removed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
             code = run_group(folder, request)
             reply = folder / request["reply"]
             found = {"code": code, "replied": reply.exists()}
-            _answer(sink, found, reply.read_bytes() if reply.exists() else b"", _tail(folder / "stderr.txt"))
+            bodies = reply.read_bytes() if reply.exists() else b"", _tail(folder / "stderr.txt")
+        _answer(sink, found, *bodies)  # once the folder is gone: with the answer the host hangs up
     except OSError as error:
         where = os.fsdecode(error.filename or "")
         _answer(sink, {"error": error.strerror or str(error), "errno": error.errno, "where": where})

@@ -6,7 +6,6 @@ None or left out; nothing is guessed.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -52,7 +51,7 @@ def emulated(root: Path = Path("/"), machine: str = platform.machine()) -> str:
     /proc/cpuinfo; /proc/thread-self, another name of the same thing, it leaves as the kernel has it.
     """
     with suppress(OSError):
-        name = Path(os.readlink(root / "proc/thread-self/exe")).name
+        name = (root / "proc/thread-self/exe").readlink().name
         if re.match(r"qemu-|box64|FEXInterpreter|rosetta", name):
             return name.removesuffix("-static")
     processor = text(root / "proc/cpuinfo")
@@ -110,7 +109,7 @@ def _accelerators(root: Path) -> Iterator[str]:
     yield from (says for name, says in _NODES.items() if (root / name).exists())
     for card in sorted((root / "sys/class/drm").glob("renderD*")):
         with suppress(OSError):
-            yield f"GPU, driver {Path(os.readlink(card / 'device/driver')).name}"
+            yield f"GPU, driver {(card / 'device/driver').readlink().name}"
     if platform.system() == "Darwin" and platform.machine() == "arm64":  # every such chip has both
         yield from ("Apple GPU", "Apple Neural Engine")
 
