@@ -15,6 +15,7 @@ the host is gone: the worker's whole process group is killed and the run's folde
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ from typing import Any, BinaryIO
 _LENGTH_BYTES = 8
 _BLOCK_BYTES = 1 << 20
 _STDERR_BYTES = 8192  # of its end: an engine that hangs in an error loop writes gigabytes
+_NO_ROOM = 1 << 16  # bytes free on a disk that is as good as full
 _LEFTOVER_S = 86_400  # no job lasts a day: what is older was left by a device that lost its power
 _UNUSED_S = 30 * 86_400  # a tree that no job asked for in so long gives its place on the disk back
 
@@ -52,6 +54,8 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
         with _folder(cache / "runs") as folder:
             _lay_out(folder, cache / "trees", request)
             code = run_group(folder, request)
+            if code and shutil.disk_usage(folder).free < _NO_ROOM:  # its traceback could not be written either
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             reply = folder / request["reply"]
             found = {"code": code, "replied": reply.exists()}
             bodies = reply.read_bytes() if reply.exists() else b"", _tail(folder / "stderr.txt")
