@@ -275,7 +275,7 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "the device cannot be reached",
             "check that it is switched on and in this network",
         ),
-        (r"Connection (closed|reset)|Broken pipe", "the device hung up at once", "look at its log, or try again: {ssh}"),
+        (r"Connection (closed|reset)|Broken pipe", "the device hung up at once", "try it by hand: {ssh}"),
         (
             r"Permission denied|Too many authentication failures",
             "the device does not let us in",

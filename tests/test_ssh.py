@@ -325,9 +325,9 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_pat
 
 # Names that a shell would read
 
-EVIL = ["; touch {0}", "$(touch {0})", "`touch {0}`", "a' ; touch {0} '", 'a" ; touch {0} "', "a\ntouch {0}", "| touch {0}",
-        "&& touch {0}", "> {0}", "-oProxyCommand=touch {0}", "-F{0}", "a b", "${{IFS}}touch${{IFS}}{0}", "*", "~root",
-        "%h", "\\$(touch {0})", "é\t\u2028"]  # fmt: skip
+EVIL = ["; touch {0}", "$(touch {0})", "`touch {0}`", "a' ; touch {0} '", 'a" ; touch {0} "', "a\ntouch {0}",
+        "| touch {0}", "&& touch {0}", "> {0}", "-oProxyCommand=touch {0}", "-F{0}", "a b", "${{IFS}}touch {0}", "*",
+        "~root", "%h", "\\$(touch {0})", "é\t\u2028"]  # fmt: skip
 OPTIONS = openssh.OPTIONS
 
 
@@ -371,8 +371,9 @@ def test_python_in_a_folder_with_a_strange_name_runs(sshd, fake, tmp_path):
 
 
 def test_options_that_make_no_sense_are_refused_before_anything_runs():
-    for options in ({}, {"host": ""}, {"host": "h", "port": "0"}, {"host": "h", "port": "70000"}, {"host": "h", "speed": "1"},
-                    {"host": "h", "identity": "a$b"}, {"host": "h", "known_hosts": 'a"b'}, {"host": "-h"}):  # fmt: skip
+    bad = {"port": ("0", "70000", "x", "1 2"), "speed": ("1",), "identity": ("a$b", "%h"), "known_hosts": ('a"b',)}
+    wrong = [{"host": "h", name: value} for name, values in bad.items() for value in values]
+    for options in [*wrong, {}, {"host": ""}, {"host": "-h"}, {"host": "a b"}, {"host": "u@"}]:
         with pytest.raises(UsageError):
             Place.of(Device("d", "", "", "ssh", options=options))
     for host in ("pi", "pi@192.168.1.7", "u_1@a-b.c", "fe80::1%eth0", "::1", "_x"):
