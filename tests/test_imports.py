@@ -33,7 +33,8 @@ statistics    |                                                   | numpy
 count         |                                                   | torch
 recipes       |                                                   |
 pack          | recipes                                           |
-transports    |                                                   |
+transports    | artifact devices openssh                          |
+openssh       |                                                   |
 devices       |                                                   | platformdirs
 provenance    |                                                   |
 identity      |                                                   |
@@ -60,9 +61,11 @@ sweep         | store artifact cards provenance                   |
 sweep         | recipes statistics                                |
 sweep         | (subject pipeline)                                |
 doctor        | store recipes                                     |
+enroll        | devices pack recipes transports                   |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
+cli           | (enroll)                                          |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
