@@ -113,7 +113,7 @@ def choose_among(
     wanted: Wanted = EVERYTHING,
 ) -> Choice:
     """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`."""
-    overruled = _overruled(rows, budget.percentile)
+    overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
     newest = _newest_engines(rows)
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []

@@ -111,8 +111,11 @@ def test_document_runs(document, tmp_path, monkeypatch):
 
 STAND_IN = """#!{python}
 import os, sys
-given = [word.replace("pi@192.168.1.7", "{user}@127.0.0.1").replace("edgevit/bin/python", "{python}") for word in sys.argv]
-os.execv("{ssh}", ["ssh", *{options!r}, *given[1:]])
+there = {{"pi@192.168.1.7": "{user}@127.0.0.1", "edgevit/bin/python": "{python}"}}
+given = sys.argv[1:]
+for name, meant in there.items():
+    given = [word.replace(name, meant) for word in given]
+os.execv("{ssh}", ["ssh", *{options!r}, *given])
 """
 
 
