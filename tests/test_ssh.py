@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import os
 import shutil
@@ -382,16 +383,33 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs():
 
 # Another Python
 
-PYENV = Path.home() / ".pyenv/versions"
+ROOT = Path(__file__).parents[1]
+DEVICE_SIDE = sorted([*(ROOT / "runtime").rglob("*.py"), *(ROOT / "export_recipes").glob("*.py")])
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
-def test_other_pythons_run_the_worker(sshd, fake, version):
-    found = sorted(PYENV.glob(f"{version}.*/bin/python")) + [
-        Path(path) for path in [shutil.which(f"python{version}")] if path
-    ]
-    if not found:
-        pytest.skip(f"reference data absent: no Python {version} on this machine")
-    reply = fake(sshd.device(python=str(found[0])))
+def pythons() -> dict[str, Path]:
+    """Version -> interpreter, of those on this machine that are new enough; this one is among them."""
+    kept = sorted((Path.home() / ".pyenv/versions").glob("3.*/bin/python"))
+    named = [shutil.which(f"python3.{minor}") for minor in range(openssh.MIN_PYTHON[1], 20)]
+    found = {}
+    for path in [*kept, *map(Path, filter(None, named)), Path(sys.executable)]:
+        asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        version = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        if version and tuple(map(int, version.split("."))) >= openssh.MIN_PYTHON:
+            found[version] = path
+    return found
+
+
+PYTHONS = pythons()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_python_here_runs_the_worker(sshd, fake, version):
+    reply = fake(sshd.device(python=str(PYTHONS[version])))
     assert (reply.status, reply.error) == ("ok", "")
     assert reply.host.python.startswith(version)
+
+
+@pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
+def test_what_runs_on_a_device_is_in_the_oldest_pythons_grammar(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=openssh.MIN_PYTHON)
