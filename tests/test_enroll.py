@@ -90,6 +90,8 @@ def measure_and_verify(folder) -> None:
     assert done.returncode == 0, done.stderr
     [row] = json.loads(done.stdout)["measurements"]
     assert (row["device"], row["status"], "emulated" in row["flags"]) == ("board", "ok", False)
+    done = edgevit(*sweep, "--device", "board", "--json", "--db", "x.db", folder=folder)
+    assert (json.loads(done.stdout)["held"], json.loads(done.stdout)["measurements"]) == (1, [])
     artifact = open_artifact(folder / "out/net-tiny-onnx-fp32")
     verify = ("verify", "out/net-tiny-onnx-fp32", "--device", "board")
     done = edgevit(*verify, "--json", folder=folder)
@@ -178,3 +180,20 @@ def test_local_can_be_shown():
     assert found.device.device_id == local_device().device_id
     assert found.device == Device(**{**vars(local_device())})
     assert dict(found.facts())["python"] == host().python
+
+
+def test_a_sweep_goes_by_the_engine_that_the_device_has(tmp_path):
+    """The device's may be older than ours; its rows are held all the same, and measured again once it is renewed."""
+    import toys
+    from measured import measured
+
+    from edgevit.store import LatencyDB
+    from edgevit.sweep import still_to_measure
+
+    artifact = toys.onnx_artifact(tmp_path / "toy")
+    board = Device("board", "unit", "class", "ssh")
+    row = measured(artifact_sha256=artifact.sha256, device_id="unit", engine_version="1.23.2", threads=1)
+    with LatencyDB.open(f"{tmp_path}/x.db") as database:
+        database.add(row)
+    for engines, wanted in (({"onnxruntime": "1.23.2"}, []), ({"onnxruntime": "1.24"}, [artifact]), ({}, [artifact])):
+        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", quick=False, engines=engines) == wanted
