@@ -126,9 +126,11 @@ def _store(source: BinaryIO, tree: Path, files: list[list[Any]]) -> None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _write(source, path, size) != digest:
                 raise OSError(0, "what arrived is not what was sent", str(tree))
-        with suppress(FileExistsError):
-            if not tree.exists():  # another run may have been first
-                temporary.rename(tree)
+        try:
+            temporary.rename(tree)
+        except OSError:
+            if not tree.is_dir():  # another run was first: what it wrote has the same digests
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
