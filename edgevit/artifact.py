@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgevit.errors import ArtifactError
-from edgevit.types import Artifact
+from edgevit.types import Artifact, Parity
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
 from edgevit_runtime.record import RecordError, from_data, to_data, to_json
@@ -39,6 +39,19 @@ def seal(artifact: Artifact) -> Artifact:
         os.fsync(file.fileno())
     temporary.replace(folder / MANIFEST)
     return sealed
+
+
+def reseal(artifact: Artifact, parity: Parity) -> Artifact:
+    """Put another Parity into the manifest of a sealed folder, in one rename. The digest of its files stays.
+
+    Raises ArtifactError where the files are not those that were sealed, or the manifest cannot be written.
+    """
+    require_sealed(artifact)
+    try:
+        return seal(dataclasses.replace(artifact, parity=parity))
+    except OSError as error:
+        why = str(error.strerror)
+        raise ArtifactError("cannot write the manifest", where=str(artifact.folder), why=why) from error
 
 
 def _manifest_text(artifact: Artifact) -> str:

@@ -16,7 +16,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.errors import UnknownNameError, UsageError
-from edgevit.types import PROTOCOL_VERSION, PROVEN, Budget, Candidate, Choice, Measurement, ModelCard, Rejection
+from edgevit.types import (
+    EMULATED,
+    PROTOCOL_VERSION,
+    PROVEN,
+    Budget,
+    Candidate,
+    Choice,
+    Measurement,
+    ModelCard,
+    Rejection,
+)
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -103,7 +113,7 @@ def choose_among(
     wanted: Wanted = EVERYTHING,
 ) -> Choice:
     """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`."""
-    overruled = _overruled(rows, budget.percentile)
+    overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
     newest = _newest_engines(rows)
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []
@@ -304,6 +314,8 @@ def _unusable(row: Measurement) -> str:
         return f"cannot run here: {row.status}{error}"
     if row.provenance == "measured" and row.protocol_version != PROTOCOL_VERSION:
         return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
+    if EMULATED in row.flags:
+        return "measured under emulation, which says nothing of a real device"
     if row.batch != 1:
         return f"measured in batches of {row.batch}; a budget is for one input"
     if row.parity_status not in PROVEN:

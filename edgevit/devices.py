@@ -1,4 +1,7 @@
-"""Devices by name: this machine, found by looking at it, and those that have a file in the latency database."""
+"""Devices by name: this machine, found by looking at it, and those that have a file.
+
+A person's own devices have theirs in the user's configuration folder, where `edgevit devices add` writes them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import os
 import re
 import secrets
 import tomllib
-import uuid
 from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,15 +19,12 @@ import platformdirs
 
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.types import Device
-from edgevit_runtime import environment
-from edgevit_runtime.record import Host, RecordError, from_data
+from edgevit_runtime import environment, hardware
+from edgevit_runtime.record import Host, RecordError, Reply, from_data
 
 LOCAL = "local"
 _GIB = 2**30
 _SALT_BYTES = 32
-# What names one unit, best first: a board's serial number, then the installation.
-_UNIT_FILES = ("proc/device-tree/serial-number", "etc/machine-id", "var/lib/dbus/machine-id")
-_RANDOM_NODE = 1 << 40  # uuid.getnode() sets this bit when it found no network card and made a number up
 _NOISE_WORDS = re.compile(r"\((r|tm|c)\)|@.*|\b(cpu|processor|with radeon.*|\d+-core)\b", re.IGNORECASE)
 
 
@@ -34,21 +33,26 @@ def local_device() -> Device:
 
     Raises DeviceError if the salt cannot be kept.
     """
-    host = environment.host()
-    kind = device_class(host)
-    memory = f", {host.memory_bytes / _GIB:.0f} GiB" if host.memory_bytes else ""
+    host, emulated = environment.host(), hardware.emulated()
     return Device(
         name=LOCAL,
-        device_id=device_id(_unit(), kind, _salt(platformdirs.user_data_path("edgevit"))),
-        device_class=kind,
+        device_id=unit_id(hardware.unit(), device_class(host, emulated)),
+        device_class=device_class(host, emulated),
         transport="local",
-        description=f"{host.cpu_model or host.machine}, {host.cores} cores{memory}, {host.system} {host.kernel}",
+        description=describe(host, emulated),
     )
 
 
-def device_class(host: Host) -> str:
+def describe(host: Host, emulated: str = "") -> str:
+    """A host in one line: `Cortex-A76, 4 cores, 8 GiB, Linux 6.6.1`."""
+    processor = f"{host.machine} emulated by {emulated}" if emulated else host.cpu_model or host.machine
+    memory = f", {host.memory_bytes / _GIB:.0f} GiB" if host.memory_bytes else ""
+    return f"{processor}, {host.cores} cores{memory}, {host.system} {host.kernel}"
+
+
+def device_class(host: Host, emulated: str = "") -> str:
     """What all units like this one share, and public: `x86_64-linux-amd-epyc-2c`."""
-    model = _NOISE_WORDS.sub(" ", host.cpu_model) or "unknown"
+    model = f"emulated by {emulated}" if emulated else _NOISE_WORDS.sub(" ", host.cpu_model) or "unknown"
     return re.sub(r"[^a-z0-9_]+", "-", f"{host.machine} {host.system} {model} {host.cores}c".lower()).strip("-")
 
 
@@ -59,8 +63,30 @@ def device_id(unit: str, kind: str, salt: bytes) -> str:
     return hashlib.sha256(salt + f"{unit}\0{kind}".encode()).hexdigest()
 
 
+def unit_id(unit: str, kind: str) -> str:
+    """The device_id by this user's salt, which stays here: a device sends its number, and gets no salt to hash it with.
+
+    Raises DeviceError if the salt cannot be kept.
+    """
+    return device_id(unit, kind, _salt(platformdirs.user_data_path("edgevit")))
+
+
+def require_same_unit(device: Device, reply: Reply) -> None:
+    """Raise DeviceError where another unit answered than the one that has the name. A reply without a host passes."""
+    if not device.device_id or reply.host is None:
+        return
+    kind = device_class(reply.host, reply.emulated)
+    if unit_id(reply.unit, kind) != device.device_id:
+        raise DeviceError(
+            f"{device.name} is not the device it was",
+            where=device.description,
+            why=f"a {kind} answered, and is another unit" if kind == device.device_class else f"a {kind} answered",
+            fix=f"edgevit devices remove {device.name}, then add it again; its earlier rows stay with the other unit",
+        )
+
+
 def list_devices() -> list[Device]:
-    """This machine first, then the devices of the latency database by name. Raises DeviceError for a bad file."""
+    """This machine first, then those that have a file, by name. Raises DeviceError for a bad file."""
     return [local_device(), *(_read(file) for _, file in sorted(_files().items()))]
 
 
@@ -74,10 +100,20 @@ def load_device(name: str) -> Device:
 
 
 def _files() -> dict[str, Traversable]:
-    folder = importlib.resources.files("edgevit.latency_db") / "devices"
-    if not folder.is_dir():
-        return {}
-    return {item.name.removesuffix(".toml"): item for item in folder.iterdir() if item.name.endswith(".toml")}
+    """Name -> file; a user's own device is the one meant by its name."""
+    shipped = importlib.resources.files("edgevit.latency_db") / "devices"
+    folders: list[Traversable] = [folder for folder in (shipped, user_folder()) if folder.is_dir()]
+    return {
+        item.name.removesuffix(".toml"): item
+        for folder in folders
+        for item in folder.iterdir()
+        if item.name.endswith(".toml") and not item.name.startswith(".")
+    }
+
+
+def user_folder() -> Path:
+    """Where this user's own devices have their files."""
+    return platformdirs.user_config_path("edgevit") / "devices"
 
 
 def _read(file: Traversable) -> Device:
@@ -87,16 +123,6 @@ def _read(file: Traversable) -> Device:
         return from_data(Device, {**data, "name": file.name.removesuffix(".toml")})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecordError) as error:
         raise DeviceError("a device's file cannot be read", where=str(file), why=str(error)) from error
-
-
-def _unit(root: Path = Path("/")) -> str:
-    """This unit's own number; empty where it has none, and the salt alone then names the installation."""
-    for name in _UNIT_FILES:
-        with suppress(OSError):
-            if text := (root / name).read_text(encoding="utf-8", errors="replace").strip("\0\n "):
-                return text
-    node = uuid.getnode()
-    return "" if node & _RANDOM_NODE else f"{node:012x}"
 
 
 def _salt(folder: Path) -> bytes:

@@ -28,22 +28,23 @@ def pack(target: str, path: Path) -> Path:
     return pack_recipe(recipe_file(target), path)
 
 
-def pack_recipe(recipe: Path, path: Path) -> Path:
-    """Write the zipapp with this recipe file, whose stem is the target's name."""
+def pack_recipe(recipe: Path | None, path: Path) -> Path:
+    """Write the zipapp with this recipe file, whose stem is the target's name; without one it can only detect."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in sorted(_members(recipe)):
             archive.writestr(_entry(name), content)
     return path
 
 
-def _members(recipe: Path) -> Iterator[tuple[str, bytes]]:
+def _members(recipe: Path | None) -> Iterator[tuple[str, bytes]]:
     for item in importlib.resources.files(_RUNTIME).iterdir():
         if item.name.endswith(".py"):
             yield f"{_RUNTIME}/{item.name}", item.read_bytes()
         if item.name == "__main__.py":
             yield item.name, item.read_bytes()
     yield f"{RECIPES}/__init__.py", b""
-    yield f"{RECIPES}/{recipe.name}", recipe.read_bytes()
+    if recipe is not None:
+        yield f"{RECIPES}/{recipe.name}", recipe.read_bytes()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from edgevit import __version__
-from edgevit.artifact import folder_name, publish, require_sealed, seal
+from edgevit.artifact import folder_name, publish, require_sealed, reseal, seal
 from edgevit.count import count
 from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_request, convert
@@ -29,8 +29,18 @@ from edgevit.fold import Folded, fold
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
-from edgevit.types import Artifact, Parity, ParityCheck, StageTime
-from edgevit.verify import References, Samples, Seen, judge, make_samples, verify_half, verify_payload, verify_stages
+from edgevit.types import Artifact, Device, Parity, ParityCheck, StageTime
+from edgevit.verify import (
+    ARTIFACT_STAGE,
+    References,
+    Samples,
+    Seen,
+    judge,
+    make_samples,
+    verify_half,
+    verify_payload,
+    verify_stages,
+)
 from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
@@ -106,11 +116,18 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
         return publish(seal(sealed), order.out / name)
 
 
-def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_here: Container[str] = ()) -> Parity:
-    """Verify an artifact again, against the model it was made from.
+def verify_artifact(
+    artifact: Artifact,
+    weights: Path | None = None,
+    *,
+    built_here: Container[str] = (),
+    device: Device | None = None,
+) -> Parity:
+    """Verify an artifact again, against the model it was made from; run here, or on this device.
 
     `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
-    ArtifactError for code of unknown origin and for a folder that is not as it was sealed.
+    ArtifactError for code of unknown origin and for a folder that is not as it was sealed, TargetUnavailableError where
+    its engine is not there, DeviceError.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
@@ -119,10 +136,26 @@ def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_he
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
     half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
     references = _references(subject, folded, batch, artifact.dynamic_batch, half)
-    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
+    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not seen.checks:
-        raise _not_here(artifact.target, seen)
-    return judge(seen, verify_half(references), references.samples)
+        raise _not_here(artifact.target, seen, device)
+    return judge(seen, _stages_of(artifact) if device else verify_half(references), references.samples)
+
+
+def _stages_of(artifact: Artifact) -> tuple[ParityCheck, ...]:
+    """The comparisons that were made on the way to the artifact, which no other machine can make again."""
+    return tuple(check for check in artifact.parity.checks if check.stage != ARTIFACT_STAGE) if artifact.parity else ()
+
+
+def record_parity(artifact: Artifact, parity: Parity) -> Artifact | None:
+    """Put what was found on a device into the manifest, where that knew no better; None if it stays as it was.
+
+    What passed stays passed: that another device computes it wrongly is known of that device, not of the artifact.
+    Raises ArtifactError where it cannot be written, or was changed meanwhile.
+    """
+    if artifact.parity is not None and artifact.parity.status == "passed":
+        return None
+    return reseal(artifact, parity)
 
 
 def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
@@ -171,8 +204,12 @@ def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
     return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
 
 
-def _not_here(target: str, seen: Seen) -> TargetUnavailableError:
-    return TargetUnavailableError(f"target {target} cannot run here", why=seen.reply.error, fix="edgevit doctor")
+def _not_here(target: str, seen: Seen, device: Device | None = None) -> TargetUnavailableError:
+    if device is None:
+        what, fix = f"target {target} cannot run here", "edgevit doctor"
+    else:
+        what, fix = f"target {target} cannot run on {device.name}", f"edgevit devices show {device.name}"
+    return TargetUnavailableError(what, why=seen.reply.error, fix=fix)
 
 
 def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -32,7 +32,7 @@ from edgevit.statistics import (
     summarise,
 )
 from edgevit.transports import WORKER, Transport, load_transport
-from edgevit.types import PROTOCOL_VERSION, Artifact, Device, Measurement
+from edgevit.types import EMULATED, PROTOCOL_VERSION, Artifact, Device, Measurement
 from edgevit_runtime.record import Job, Reply, Timing
 
 UNVERIFIED = "unverified"  # parity_status of an artifact that nobody has checked
@@ -212,6 +212,8 @@ class _Sweep:
             nonce=secrets.token_hex(8),
             **(_summary(timings) if last.status == "ok" else _no_summary(timings)),
         )
+        if last.emulated:
+            measurement = dataclasses.replace(measurement, flags=(*measurement.flags, EMULATED))
         return identify(measurement)
 
 

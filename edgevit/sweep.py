@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -151,19 +151,28 @@ def _subject(request: Request) -> Subject:
 
 
 def still_to_measure(
-    artifacts: Sequence[Artifact], device: Device, threads: int, db: str | None, *, quick: bool
+    artifacts: Sequence[Artifact],
+    device: Device,
+    threads: int,
+    db: str | None,
+    *,
+    quick: bool,
+    engines: Mapping[str, str] | None = None,
 ) -> list[Artifact]:
     """Those without a row of this very artifact, device, thread count, engine version and protocol.
 
-    A row of a quick look does not stand in for the whole protocol.
+    `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
+    stand in for the whole protocol.
     """
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
     good = [row for row in rows if row.protocol_version == PROTOCOL_VERSION and (quick or CUT_SHORT not in row.flags)]
     held = {(row.artifact_sha256, row.engine_version) for row in good}
-    return [item for item in artifacts if (item.sha256, _engine_version(item)) not in held]
+    return [item for item in artifacts if (item.sha256, _engine_version(item, engines)) not in held]
 
 
-def _engine_version(artifact: Artifact) -> str:
+def _engine_version(artifact: Artifact, engines: Mapping[str, str] | None) -> str:
     recipe = load_recipe(artifact.target).RECIPE
+    if engines is not None:
+        return next((engines[name] for name in (recipe.engine, *recipe.engine_choices) if name in engines), "")
     return toolchain(recipe).get(engine_of(recipe), "")

@@ -11,6 +11,7 @@ from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
+EMULATED = "emulated"  # flag of a row whose processor is not a real one: it speaks for no device
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 

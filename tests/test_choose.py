@@ -104,6 +104,15 @@ def test_accuracy_holds_at_the_card_size_only() -> None:
     assert answer(row("a", inputs=(INPUT,))).fitting[0].top1_percent == 70.0
 
 
+def test_emulated_rows_are_never_picked_and_speak_for_nobody() -> None:
+    real, emulated = row("a", 5), row("a", 500, flags=("emulated",), device_id="qemu", started=DAYS[4])
+    choice = answer(real, emulated, row("c", 1, flags=("emulated",)), max_latency_ms=10)
+    assert picked(choice) == "a"
+    assert [(item.reason, item.kind) for item in choice.rejected] == [
+        ("measured under emulation, which says nothing of a real device", "unusable")
+    ] * 2
+
+
 def test_quantised_accuracy_is_said_to_be_of_the_float_model() -> None:
     assert answer(row(precision="int8")).fitting[0].flags == ("top-1 is that of the fp32 model",)
     assert answer(row(precision="fp16")).fitting[0].flags == ()

@@ -9,10 +9,20 @@ from pathlib import Path
 import pytest
 
 from edgevit import devices
-from edgevit.devices import device_class, device_id, list_devices, load_device, local_device
+from edgevit.devices import (
+    device_class,
+    device_id,
+    list_devices,
+    load_device,
+    local_device,
+    require_same_unit,
+    unit_id,
+)
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.transports import list_transports
+from edgevit.types import Device
 from edgevit_runtime.environment import host
+from edgevit_runtime.record import Reply
 
 BOARD = """
 device_id = "3f"
@@ -94,22 +104,37 @@ def test_device_class(machine, model, expected):
     assert device_class(found) == expected
 
 
-def test_unit_prefers_what_the_hardware_says(tmp_path, monkeypatch):
-    monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB)
-    assert devices._unit(tmp_path) == "0223456789ab"
-    monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB | 1 << 40)
-    assert devices._unit(tmp_path) == "", "a random number is not an identity"
-    for name, text in (("etc/machine-id", "installation\n"), ("proc/device-tree/serial-number", "serial\0")):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-        assert devices._unit(tmp_path) == text.strip("\0\n")
-
-
 def test_device_of_the_database(files):
     files("pi5", BOARD)
     found = load_device("pi5")
     assert (found.name, found.transport, found.options) == ("pi5", "ssh", {"host": "pi.local"})
     assert [device.name for device in list_devices()] == ["local", "pi5"]
+
+
+def test_a_users_own_device_is_the_one_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: tmp_path / "config" / name)
+    assert [device.name for device in list_devices()] == ["local"]
+    folder = tmp_path / "config/edgevit/devices"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text(BOARD)
+    (folder / ".half.toml").write_text("half a file")
+    assert [device.name for device in list_devices()] == ["local", "mine"]
+    assert load_device("mine").options == {"host": "pi.local"}
+
+
+def test_emulation_is_a_class_of_its_own():
+    found = dataclasses.replace(host(), machine="aarch64", system="Linux", cpu_model="AMD EPYC", cores=2)
+    assert device_class(found, "qemu-aarch64") == "aarch64-linux-emulated-by-qemu-aarch64-2c"
+
+
+def test_another_unit_behind_a_name_is_noticed():
+    known = Device("pi5", unit_id("serial 1", device_class(host())), device_class(host()), "ssh", description="a Pi")
+    reply = Reply("ok", host=host(), unit="serial 1")
+    require_same_unit(known, reply)
+    require_same_unit(known, Reply("crashed"))
+    for other in (dataclasses.replace(reply, unit="serial 2"), dataclasses.replace(reply, emulated="qemu")):
+        with pytest.raises(DeviceError, match="pi5 is not the device it was"):
+            require_same_unit(known, other)
 
 
 @pytest.mark.parametrize("text", ["device_id = ", 'device_id = "3f"', BOARD + "speed = 3"])

@@ -33,7 +33,8 @@ statistics    |                                                   | numpy
 count         |                                                   | torch
 recipes       |                                                   |
 pack          | recipes                                           |
-transports    |                                                   |
+transports    | artifact devices openssh                          |
+openssh       |                                                   |
 devices       |                                                   | platformdirs
 provenance    |                                                   |
 identity      |                                                   |
@@ -61,9 +62,11 @@ sweep         | recipes statistics separate                       |
 sweep         | (subject)                                         |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
+enroll        | devices pack recipes transports                   |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
+cli           | (enroll)                                          |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

@@ -37,8 +37,9 @@ def fakes(tmp_path, monkeypatch):
 class Recorder:
     """A transport that runs nothing: a reply for each artifact's name, and a list of who was asked."""
 
-    def __init__(self, replies=None, stolen=0):
+    def __init__(self, replies=None, stolen=0, emulated=""):
         self.asked, self.jobs, self.replies, self.stolen = [], [], replies or {}, stolen
+        self.emulated = emulated
 
     def run(self, device, files, job, *, timeout_s):
         name = files["artifact"].name
@@ -51,7 +52,8 @@ class Recorder:
         moment = Snapshot(1, (0,), None, None, None, None, 0, 0, None)
         after = dataclasses.replace(moment, steal_ticks=self.stolen, total_ticks=100)
         samples = tuple(10_000_000 + number for _ in range(133))
-        return Reply("ok", timing=Timing(10 * number, 20 * number, (), samples, True, number, moment, after))
+        timing = Timing(10 * number, 20 * number, (), samples, True, number, moment, after)
+        return Reply("ok", timing=timing, emulated=self.emulated)
 
 
 @pytest.fixture
@@ -150,6 +152,13 @@ def test_row_summarises_its_processes(fakes, recorder):
 def test_stolen_time_is_flagged(fakes, recorder, ticks, flags):
     recorder(stolen=ticks)
     assert profile(fakes("work run", "a"), toys.LOCAL, threads=1).flags == flags
+
+
+def test_emulation_is_flagged(fakes, recorder):
+    recorder(emulated="qemu-aarch64")
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1)
+    assert row.flags == ("emulated",)
+    validate_identity(row)
 
 
 @pytest.mark.parametrize("percentile", [90, 99])

@@ -389,9 +389,9 @@ def test_an_artifact_of_an_open_batch_is_tried_open(tmp_path: Path, monkeypatch:
     tried: list[tuple[int, ...]] = []
     right = verify_room.compute
 
-    def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
+    def compute(target: str, payload: Path, samples: Samples, **more: Any) -> Any:
         tried.extend(one[0].shape for one in samples.sets)
-        return right(target, payload, samples, threads=threads)
+        return right(target, payload, samples, **more)
 
     monkeypatch.setattr(verify_room, "compute", compute)
     artifact = export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out", dynamic_batch=True))

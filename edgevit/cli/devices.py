@@ -1,12 +1,28 @@
-"""`edgevit devices`: where artifacts can be measured."""
+"""`edgevit devices`: where artifacts can be measured, and a person's own devices."""
 
 from __future__ import annotations
 
-from edgevit.cli.common import JsonOption, print_json, print_table
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgevit.cli.common import JsonOption, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from edgevit.enroll import Found
+
+app = typer.Typer(
+    help="List the devices that can be measured on (none is contacted); add, show and remove your own.",
+    invoke_without_command=True,
+)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device")]
 
 
-def run(as_json: JsonOption = False) -> None:
-    """List the devices that can be measured on."""
+@app.callback()
+def run(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the devices that can be measured on (none is contacted); add, show and remove your own."""
+    if context.invoked_subcommand:
+        return
     from edgevit.devices import list_devices
 
     found = list_devices()
@@ -15,3 +31,51 @@ def run(as_json: JsonOption = False) -> None:
         return
     rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in found]
     print_table(("device", "class", "transport", "compute units", "description"), rows)
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    host: Annotated[str, typer.Option(help="USER@ADDRESS, or a name of your ~/.ssh/config")],
+    transport: Annotated[str, typer.Option(help="how it is reached")] = "ssh",
+    port: Annotated[int | None, typer.Option(help="of its sshd; default: ssh's own")] = None,
+    identity: Annotated[str | None, typer.Option(help="file of the private key; default: ssh's own")] = None,
+    known_hosts: Annotated[str | None, typer.Option(help="file with its host key; default: ssh's own")] = None,
+    python: Annotated[str | None, typer.Option(help="its Python, 3.10 or later; default: python3")] = None,
+    cache: Annotated[str | None, typer.Option(help="folder there for artifacts; default: ~/.cache/edgevit")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Connect to a device, look at it, show what it is, and keep it under a name."""
+    from edgevit import enroll
+
+    given = {"host": host, "port": port and str(port), "identity": identity, "known_hosts": known_hosts}
+    given |= {"python": python, "cache": cache}
+    found = enroll.add(name, transport, {key: value for key, value in given.items() if value})
+    _print(found, as_json)
+    if not as_json:
+        say(f"added: edgevit sweep --models 'mobilevig_*' --targets onnx --device {name}")
+
+
+@app.command()
+def show(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Connect to a device and show what it is now."""
+    from edgevit import enroll
+
+    _print(enroll.show(name), as_json)
+
+
+@app.command()
+def remove(name: NameArgument) -> None:
+    """Forget a device of your own. What was measured on it stays in the database."""
+    from edgevit import enroll
+
+    say(f"removed {enroll.remove(name)}")
+
+
+def _print(found: Found, as_json: bool) -> None:
+    if as_json:
+        print_json({"device": found.device, "host": found.host, "detected": found.detected, "emulated": found.emulated})
+        return
+    print_table(("", found.device.name), found.facts())
+    if found.emulated:
+        say("emulated: artifacts can be verified there, but its times speak for no real device and are never chosen by")

@@ -49,11 +49,14 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Export, verify and measure a set of models; what is already there is not done again."""
-    from edgevit.devices import load_device
+    from edgevit.devices import LOCAL, load_device
+    from edgevit.enroll import detect
     from edgevit.errors import EdgevitError
     from edgevit.sweep import artifact_for, plan, still_to_measure
 
     place = load_device(device)
+    # Asked before anything is exported: a board that is switched off is told at once.
+    engines = None if place.name == LOCAL else detect(place).detected.engines
     counts = _thread_counts(threads)
     requests = plan(
         split(models, "model"),
@@ -76,7 +79,7 @@ def run(
     rows = []
     for count in counts:
         how = settings(quick)
-        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, quick=quick)
+        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, quick=quick, engines=engines)
         rows += measure(wanted, place, count, how, db, quiet or as_json) if wanted else []
     held = len(artifacts) * len(counts) - len(rows)
     _report(rows, failures, held, as_json)

@@ -13,6 +13,10 @@ from edgevit.cli.common import DbOption, JsonOption, TrustOption, WeightsOption,
 def run(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="folder that `edgevit export` wrote")],
     weights: WeightsOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", "-d", help="run it there, and keep in the manifest what was found; default: here"),
+    ] = None,
     db: DbOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
@@ -22,13 +26,16 @@ def run(
 
     require_torch()
     from edgevit.artifact import open_artifact
-    from edgevit.pipeline import verify_artifact
+    from edgevit.devices import load_device
+    from edgevit.pipeline import record_parity, verify_artifact
     from edgevit.sweep import built_here
 
     opened = open_artifact(artifact)
-    parity = verify_artifact(opened, weights, built_here=built_here([opened], db, trust=trust))
+    place = load_device(device) if device else None
+    parity = verify_artifact(opened, weights, built_here=built_here([opened], db, trust=trust), device=place)
+    resealed = record_parity(opened, parity) if place else None
     if as_json:
-        print_json({"artifact": str(artifact), "parity": parity})
+        print_json({"artifact": str(artifact), "parity": parity, "manifest_updated": resealed is not None})
     else:
         rows = [
             (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance)
@@ -36,5 +43,7 @@ def run(
         ]
         print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows)
         say(f"{parity.status}: {parity.how}; {parity.inputs}; bytes as sealed")
+        if resealed is not None:
+            say(f"the manifest now says so; before: {opened.parity.status if opened.parity else 'unverified'}")
     if parity.status == "failed":
         raise typer.Exit(4)

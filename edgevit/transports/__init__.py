@@ -21,6 +21,8 @@ from edgevit_runtime.record import Job, RecordError, Reply, Status, from_json
 WORKER, JOB, REPLY = "worker.pyz", "job.json", "reply.json"  # names in the worker's directory
 # -I: neither the user's site-packages nor PYTHON* variables. faulthandler: where a crash happened, on stderr.
 PYTHON_OPTIONS = ("-I", "-X", "faulthandler")
+# A worker sees these and no others: a forgotten OMP_WAIT_POLICY or LD_PRELOAD would be part of the number.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 _TAIL_CHARACTERS = 2000  # of stderr: a Python traceback's end, not the engine's whole log
 _EXCEPTION, _UNSUPPORTED = 1, 5  # exit codes of an uncaught exception, and of a Python too old for the worker
 _SHELL_SIGNAL = 128  # a shell in between reports death by signal N as 128 + N

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgevit.errors import DeviceError
-from edgevit.transports import JOB, PYTHON_OPTIONS, REPLY, WORKER, read_end, thread_variables
+from edgevit.transports import INHERITED, JOB, PYTHON_OPTIONS, REPLY, WORKER, read_end, thread_variables
 from edgevit.types import Device
 from edgevit_runtime.record import Job, Reply, to_json
 
 _STDERR = "stderr.txt"
 _STDERR_BYTES = 8192  # read from its end: an engine that hangs in an error loop writes gigabytes
-# A worker sees these and no others: a forgotten OMP_WAIT_POLICY or LD_PRELOAD would be part of the number.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
 class LocalTransport:
@@ -50,7 +48,7 @@ def _run(folder: Path, files: Mapping[str, Path], job: Job, timeout_s: float) ->
 
 
 def _environment(folder: Path, threads: int) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | thread_variables(threads) | {"TMPDIR": str(folder)}
 
 

@@ -2,9 +2,19 @@
 
 from edgevit.verify.compare import FOLD_GATE, GATES, Gate
 from edgevit.verify.inputs import Samples, make_samples
-from edgevit.verify.verify import References, Seen, judge, verify_fold, verify_half, verify_payload, verify_stages
+from edgevit.verify.verify import (
+    ARTIFACT_STAGE,
+    References,
+    Seen,
+    judge,
+    verify_fold,
+    verify_half,
+    verify_payload,
+    verify_stages,
+)
 
 __all__ = [
+    "ARTIFACT_STAGE",
     "FOLD_GATE",
     "GATES",
     "Gate",

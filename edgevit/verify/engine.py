@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgevit.devices import local_device
+from edgevit.devices import LOCAL, local_device
 from edgevit.errors import ArtifactError
 from edgevit.pack import pack_recipe
 from edgevit.recipes import load_recipe, recipe_file
 from edgevit.transports import WORKER, load_transport
+from edgevit.types import Device
 from edgevit.verify.inputs import Arrays, Samples
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Reply
@@ -33,31 +34,38 @@ class Computed:
     results: list[Arrays] | None
     by_reference: bool = False
 
+    where: str = ""  # the device, if it is not this machine
+
     @property
     def how(self) -> str:
-        """`onnxruntime 1.31.1 CPUExecutionProvider, separate process`."""
+        """`onnxruntime 1.31.1 CPUExecutionProvider, separate process`; with the device, if it is not this machine."""
         if self.results is None:
-            return f"not run here: {self.reply.error}"
+            return f"not run {f'on {self.where}' if self.where else 'here'}: {self.reply.error}"
         named = (self.reply.engine or "engine", self.reply.engine_version, self.reply.provider)
-        return " ".join(filter(None, named)) + ", separate process"
+        place = f" on {self.where}" if self.where else ""
+        return " ".join(filter(None, named)) + f", separate process{place}"
 
 
-def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Computed:
-    """Every set of samples through a payload. Raises ArtifactError where what computes it fails or crashes."""
-    reply = _run(recipe_file(target), payload, samples, threads)
+def compute(target: str, payload: Path, samples: Samples, *, threads: int, device: Device | None = None) -> Computed:
+    """Every set of samples through a payload, here or on another device, which then computes it itself or not at all.
+
+    Raises ArtifactError where what computes it fails or crashes, DeviceError if the device cannot be reached.
+    """
+    here = device is None or device.name == LOCAL
+    reply = _run(recipe_file(target), payload, samples, threads, device or local_device())
+    where = "" if here or device is None else f"{device.name} ({device.device_class})"
     if reply.status != "unsupported":
-        return Computed(reply, _results(reply, payload, samples))
+        return Computed(reply, _results(reply, payload, samples), where=where)
     evaluator = load_recipe(target).RECIPE.evaluator
-    if not evaluator:
-        return Computed(reply, None)
-    by_reference = _run(Path(__file__).with_name(f"{evaluator}.py"), payload, samples, threads)
+    if not evaluator or not here:
+        return Computed(reply, None, where=where)
+    by_reference = _run(Path(__file__).with_name(f"{evaluator}.py"), payload, samples, threads, local_device())
     if by_reference.status == "unsupported":
         return Computed(by_reference, None)
     return Computed(by_reference, _results(by_reference, payload, samples), by_reference=True)
 
 
-def _run(recipe: Path, payload: Path, samples: Samples, threads: int) -> Reply:
-    device = local_device()
+def _run(recipe: Path, payload: Path, samples: Samples, threads: int, device: Device) -> Reply:
     with tempfile.TemporaryDirectory(prefix="edgevit-verify-") as name:
         feeds = Path(name) / "feeds.bin"
         feeds.write_bytes(b"".join(np.ascontiguousarray(item).tobytes() for one in samples.sets for item in one))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgevit.errors import ArtifactError
-from edgevit.types import Parity, ParityCheck
+from edgevit.types import Device, Parity, ParityCheck
 from edgevit.verify.compare import FOLD_GATE, GATES, Gate, compare, failed
 from edgevit.verify.divergence import first_divergence
 from edgevit.verify.engine import compute
@@ -22,6 +22,7 @@ from edgevit_runtime.record import Reply, Stage
 
 Status = Literal["passed", "evaluated", "built_not_run"]
 TRAINING_FORM, FOLDED_FORM = "training form", "folded form"
+ARTIFACT_STAGE = "artifact"  # the payload as it ships
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,20 @@ def verify_half(references: References) -> list[ParityCheck]:
     return [dataclasses.replace(compare("half", name, expected, references.half, GATES["fp16"]), how=how)]
 
 
-def verify_payload(target: str, payload: Path, references: References, precision: str) -> Seen:
-    """The finished payload, as it will be shipped, against both forms."""
-    return _see(target, payload, references, GATES[precision], "artifact")
+def verify_payload(
+    target: str, payload: Path, references: References, precision: str, device: Device | None = None
+) -> Seen:
+    """The finished payload, as it will be shipped, against both forms; computed here, or on this device."""
+    return _see(target, payload, references, GATES[precision], ARTIFACT_STAGE, device)
 
 
-def _see(target: str, payload: Path, references: References, gate: Gate, stage: str) -> Seen:
+def _see(
+    target: str, payload: Path, references: References, gate: Gate, stage: str, device: Device | None = None
+) -> Seen:
     forms = [(FOLDED_FORM, references.folded), (TRAINING_FORM, references.trained)]
     known = [(name, outputs) for name, outputs in forms if outputs is not None]
     try:
-        found = compute(target, payload, references.samples, threads=1)
+        found = compute(target, payload, references.samples, threads=1, device=device)
     except ArtifactError as error:
         why = f"{gate.says}; {error.why}"
         return Seen(Reply("failed", error.why), tuple(failed(stage, name, why) for name, _ in known), error.why)

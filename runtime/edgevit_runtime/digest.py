@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+_BLOCK_BYTES = 1 << 20
+
 
 class DigestError(ValueError):
     """The folder holds something that an artifact may not hold."""
@@ -13,8 +15,11 @@ class DigestError(ValueError):
 
 def file_sha256(path: Path) -> str:
     """sha256 of one file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:  # hashlib.file_digest() is not in Python 3.10, which boards have
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def tree_files(folder: Path, leave_out: Iterable[str] = ()) -> list[Path]:

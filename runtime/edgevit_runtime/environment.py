@@ -71,7 +71,7 @@ def peak_rss_bytes(root: Path = Path("/")) -> int | None:
     VmHWM first: Linux carries ru_maxrss over an exec, so a worker that a large process started would report its
     parent's peak.
     """
-    for line in _text(root / "proc/self/status").splitlines():
+    for line in text(root / "proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     try:
@@ -82,8 +82,8 @@ def peak_rss_bytes(root: Path = Path("/")) -> int | None:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def _text(path: Path) -> str:
-    """A file's text, empty if it is not there or the driver behind it refuses (both are common in /sys)."""
+def text(path: Path) -> str:
+    """A file's text less the NUL and line end behind it; empty if it is not there or its driver refuses, as in /sys."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
@@ -91,18 +91,18 @@ def _text(path: Path) -> str:
 
 
 def _integers(paths: Iterable[Path]) -> list[int]:
-    texts = [_text(path) for path in sorted(paths)]
+    texts = [text(path) for path in sorted(paths)]
     return [int(text) for text in texts if text.lstrip("-").isdigit()]
 
 
 def _cpu_model(root: Path) -> str:
-    lines = [line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines()]
+    lines = [line.partition(":") for line in text(root / "proc/cpuinfo").splitlines()]
     fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # reversed: the first core wins
     if fields.get("model name"):
         return fields["model name"]
     # ARM kernels name the board in the device tree and the core only by number.
     part = " ".join(fields[name] for name in ("CPU implementer", "CPU part") if name in fields)
-    return _text(root / "proc/device-tree/model") or part or platform.processor()
+    return text(root / "proc/device-tree/model") or part or platform.processor()
 
 
 def _memory_bytes() -> int | None:
@@ -118,7 +118,7 @@ def _cpufreq(root: Path, cores: tuple[int, ...], name: str) -> list[Path]:
 
 
 def _governor(root: Path, cores: tuple[int, ...]) -> str | None:
-    names = {_text(path) for path in _cpufreq(root, cores, "scaling_governor")} - {""}
+    names = {text(path) for path in _cpufreq(root, cores, "scaling_governor")} - {""}
     return ",".join(sorted(names)) or None
 
 
@@ -133,7 +133,7 @@ def _frequency_khz(root: Path, cores: tuple[int, ...]) -> int | None:
 def _temperature_mc(root: Path) -> int | None:
     zones = list((root / "sys/class/thermal").glob("thermal_zone*/temp"))
     chips = (root / "sys/class/hwmon").glob("hwmon*")
-    sensors = [path for chip in chips if _text(chip / "name") in _CPU_CHIPS for path in chip.glob("temp*_input")]
+    sensors = [path for chip in chips if text(chip / "name") in _CPU_CHIPS for path in chip.glob("temp*_input")]
     # A zone that is switched off reads 0 or far below.
     return max((value for value in _integers(zones + sensors) if value > 0), default=None)
 
@@ -147,7 +147,7 @@ def _load_1min() -> float | None:
 
 def _cpu_ticks(root: Path) -> tuple[int | None, int | None]:
     """Ticks that a hypervisor took from this machine, and all ticks, since it started."""
-    first = _text(root / "proc/stat").partition("\n")[0].split()
+    first = text(root / "proc/stat").partition("\n")[0].split()
     if first[:1] != ["cpu"] or len(first) <= _STEAL + 1:
         return None, None
     ticks = [int(value) for value in first[1:]]
@@ -157,7 +157,7 @@ def _cpu_ticks(root: Path) -> tuple[int | None, int | None]:
 def _power_source(root: Path) -> str | None:
     """mains or battery. A charger that is plugged in wins over a battery that is full."""
     supplies = [
-        (_text(path / "type"), _text(path / "online"), _text(path / "status"))
+        (text(path / "type"), text(path / "online"), text(path / "status"))
         for path in (root / "sys/class/power_supply").glob("*")
     ]
     if any(kind != "Battery" and online == "1" for kind, online, _ in supplies):

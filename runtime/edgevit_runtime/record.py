@@ -105,7 +105,7 @@ class Operators:
 class Job:
     """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
 
-    task: Literal["time", "infer"]
+    task: Literal["time", "infer", "detect"]  # detect: no artifact and no recipe, so target, folder... are empty
     target: str
     folder: str
     payload: str  # inside the folder: what the recipe's load() opens
@@ -120,6 +120,7 @@ class Job:
     warmup_max_ns: int = 5_000_000_000
     feeds: str = ""  # infer: file with `count` sets of the inputs, raw, one after another
     count: int = 0
+    engines: tuple[str, ...] = ()  # detect: distributions to look for
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,18 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """What a device consists of and has installed. None or nothing: the system does not tell."""
+
+    os: str | None  # "Debian GNU/Linux 12 (bookworm)"
+    board: str | None  # "Raspberry Pi 5 Model B Rev 1.0"
+    physical_cores: int | None
+    caches: dict[str, int]  # of the first core, bytes by level: {"L1d": 32768, "L2": 524288}
+    accelerators: tuple[str, ...]  # as the system names them; what they can run is not known by that
+    engines: dict[str, str]  # distribution -> version
+
+
+@dataclass(frozen=True)
 class Reply:
     """What came of a job. `status` is ok only when the worker finished; `error` says why otherwise."""
 
@@ -178,6 +191,9 @@ class Reply:
     outputs: tuple[TensorSpec, ...] = ()
     timing: Timing | None = None
     results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
+    unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
+    emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
+    detected: Detected | None = None
 
 
 class Session(Protocol):

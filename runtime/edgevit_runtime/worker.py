@@ -19,7 +19,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgevit_runtime import environment, timing
+from edgevit_runtime import environment, hardware, timing
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, UnsupportedError, from_json, to_json
@@ -37,6 +37,10 @@ def main(arguments: Sequence[str]) -> int:
     job_path, reply_path = map(Path, arguments)
     _expect_death()
     job = from_json(Job, job_path.read_bytes())
+    if job.task == "detect":
+        found = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=hardware.emulated())
+        write_reply(reply_path, dataclasses.replace(found, detected=hardware.detect(job.engines)))
+        return 0
     recipe = _recipe(job.target)
     engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
@@ -45,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         host=environment.host(),
         engine=engine,
         engine_version=version,
+        unit=hardware.unit(),
+        emulated=hardware.emulated(),
     )
     write_reply(reply_path, start)
     write_reply(reply_path, perform(job, recipe, start))
@@ -69,7 +75,8 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         try:
             session = recipe.load(payload, threads=job.threads)
         except ImportError as error:
-            why = f"{recipe.RECIPE.engine} cannot be imported: {error}"
+            install = f"{sys.executable} -m pip install {recipe.RECIPE.engine}"
+            why = f"{recipe.RECIPE.engine} cannot be imported: {error}; where the worker runs: {install}"
             return dataclasses.replace(start, status="unsupported", error=why)
         except UnsupportedError as error:
             return dataclasses.replace(start, status="unsupported", error=str(error))

@@ -1,0 +1,99 @@
+"""What a device says of itself, read from made-up systems; what they do not tell stays open."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgevit_runtime import hardware
+from edgevit_runtime.record import Detected
+
+X86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
+ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
+
+
+@pytest.fixture
+def system(tmp_path):
+    """write(path, text) a file of the made-up system; write.link(path, where) a link."""
+
+    def write(name: str, text: str = "") -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def link(name: str, where: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(where)
+
+    write.link = link
+    return write
+
+
+def test_unit_prefers_what_the_hardware_says(tmp_path, system, monkeypatch):
+    monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB)
+    assert hardware.unit(tmp_path) == "0223456789ab"
+    monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB | 1 << 40)
+    assert hardware.unit(tmp_path) == "", "a random number is not an identity"
+    for name, text in (("etc/machine-id", "installation\n"), ("proc/device-tree/serial-number", "serial\0")):
+        system(name, text)
+        assert hardware.unit(tmp_path) == text.strip("\0\n")
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "exe", "expected"),
+    [
+        ("x86_64", X86, "/usr/bin/python3.11", ""),
+        ("aarch64", ARM, "/usr/bin/python3.11", ""),
+        ("aarch64", "", "/usr/bin/python3.11", ""),
+        ("aarch64", ARM, "/usr/bin/qemu-aarch64-static", "qemu-aarch64"),
+        ("aarch64", X86, "/usr/libexec/qemu-binfmt/aarch64", "unknown"),
+        ("x86_64", ARM, "/usr/bin/python3.11", "unknown"),
+        ("x86_64", X86.replace("AMD EPYC", "QEMU TCG CPU version 2.5+"), "/usr/bin/python3.11", "qemu"),
+    ],
+)
+def test_emulation_is_seen(tmp_path, system, machine, cpuinfo, exe, expected):
+    system("proc/cpuinfo", cpuinfo)
+    system.link("proc/thread-self/exe", exe)
+    assert hardware.emulated(tmp_path, machine) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not Linux")
+def test_this_machine_is_real():
+    assert hardware.emulated() == ""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="not Linux")
+def test_what_a_board_tells(tmp_path, system):
+    system("etc/os-release", 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
+    system("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    for core in range(4):
+        system(
+            f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list", f"{core // 2 * 2}-{core // 2 * 2 + 1}\n"
+        )
+    for index, (level, kind, size) in enumerate(
+        (("1", "Data", "64K"), ("1", "Instruction", "64K"), ("2", "Unified", "2M"))
+    ):
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            system(f"sys/devices/system/cpu/cpu0/cache/index{index}/{name}", text + "\n")
+    system("dev/hailo0")
+    system("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t NVIDIA T4\nIRQ: 1\n")
+    system.link("sys/class/drm/renderD128/device/driver", "../../bus/v3d")
+    assert hardware.detect(["pytest", "no-such-engine"], tmp_path) == Detected(
+        os="Debian GNU/Linux 12 (bookworm)",
+        board="Raspberry Pi 5 Model B Rev 1.0",
+        physical_cores=2,
+        caches={"L1d": 65536, "L1i": 65536, "L2": 2097152},
+        accelerators=("NVIDIA T4", "Hailo", "GPU, driver v3d"),
+        engines={"pytest": pytest.__version__},
+    )
+    system.link("proc/thread-self/exe", "/usr/bin/qemu-aarch64-static")
+    found = hardware.detect([], tmp_path)
+    assert (found.board, found.caches, found.accelerators) == (None, {}, ()), "that is the machine around it"
+    assert found.os == "Debian GNU/Linux 12 (bookworm)"
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="not Linux")
+def test_what_nobody_tells_is_open(tmp_path):
+    assert hardware.detect([], Path(tmp_path)) == Detected(None, None, None, {}, (), {})
