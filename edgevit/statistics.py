@@ -57,8 +57,10 @@ class Summary:
     flags: tuple[str, ...]
 
 
-def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool]) -> Summary:
+def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], *, paced: bool = False) -> Summary:
     """Summary of the samples of each process; `warm` says of each whether its warm-up had settled.
+
+    `paced`: the runs waited for a camera's frames, so that they need not add up to the time a process takes.
 
     Upper bounds hold for the pooled samples and for the slowest process: the larger of the two is given, because
     samples of one process are alike and a bound that counts them as independent is too low.
@@ -70,7 +72,7 @@ def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool]) -> Summ
     headline = round(statistics.median(medians))
     values, weights = _pool(samples_ns)
     spread = _weighted(values, weights, 0.75) - _weighted(values, weights, 0.25)
-    flags = _flags(samples_ns, warm, values)
+    flags = _flags(samples_ns, warm, values, paced=paced)
     return Summary(
         processes=len(samples_ns),
         runs=len(values),
@@ -152,10 +154,11 @@ FEW_PROCESSES = "few_processes"  # flag of a row that a quick look left: it does
 _SHORT_FLAGS = {FEW_PROCESSES, "too_short"}
 
 
-def _flags(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64]) -> tuple[str, ...]:
-    short = any(
-        len(process) < PROTOCOL_MIN_RUNS or sum(process) < _LOOP_SHARE * PROTOCOL_MIN_NS for process in samples_ns
-    )
+def _flags(
+    samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64], *, paced: bool
+) -> tuple[str, ...]:
+    least_ns = 0 if paced else _LOOP_SHARE * PROTOCOL_MIN_NS
+    short = any(len(process) < PROTOCOL_MIN_RUNS or sum(process) < least_ns for process in samples_ns)
     raised = {
         "bimodal": is_bimodal(ordered),
         FEW_PROCESSES: len(samples_ns) < PROTOCOL_PROCESSES,
