@@ -47,8 +47,8 @@ def measurement_key(
     """Digest of what is measured; a sweep asks the database for it before measuring.
 
     `artifact` is the artifact's sha256, or "model/target" where nothing could be built. `shapes` are those of the
-    inputs, in their order. `affinity` holds the cores that the process is held to. `rate_hz` is in the digest only where
-    there is one.
+    inputs, in their order. `affinity` holds the cores that the process is held to. `rate_hz` is in the
+    digest only where there is one.
     """
     what = {
         "artifact": artifact,

@@ -231,7 +231,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """How far repeated measurements of one fixed workload differ on a device: what is nearer than that is no difference.
+    """How far repeated measurements of one workload differ on a device: what is nearer than that is no difference.
 
     share: range of the repeats' headlines over their median. p50s_ns: the headlines, in order.
     """

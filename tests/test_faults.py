@@ -152,8 +152,8 @@ def make_fakes(folder: Path) -> None:
 
     recipe.write_text(f"VERSION = {edgevit.__version__!r}\n{text}")
     (folder / "out").mkdir()
-    for name in NAMES:
-        toys.fake_artifact(folder / "out" / f"{name}-net-fake-fp32", "work run", f"{name}.py:net")
+    for i, name in enumerate(NAMES, start=1):
+        toys.fake_artifact(folder / "out" / f"{name}-net-fake-fp32", f"work{' ' * i}run", f"{name}.py:net")
 
 
 def keys(folder: Path) -> list[tuple[str, int]]:
@@ -198,7 +198,8 @@ def test_nothing_of_a_killed_sweep_goes_on(tmp_path):
     """kill -9 leaves nobody but the worker's watch to end what the engine started."""
     make_fakes(tmp_path)
     for path in (tmp_path / "out").iterdir():
-        artifact = toys.fake_artifact(tmp_path / f"new-{path.name}", f"hang run {tmp_path}/pids", f"{path.name[0]}.py:net")
+        text = f"hang run {tmp_path}/pids"
+        artifact = toys.fake_artifact(tmp_path / f"new-{path.name}", text, f"{path.name[0]}.py:net")
         path.rename(tmp_path / f"old-{path.name}")
         artifact.folder.rename(path)
     sweep = sweep_of_fakes(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,11 @@ from edgevit.cli.common import (
     DbOption,
     DeviceOption,
     JsonOption,
+    MemoryOption,
+    PercentileOption,
     QuickOption,
     QuietOption,
+    RateOption,
     ThreadsOption,
     TrustOption,
     ms,
@@ -35,6 +38,9 @@ def run(
     threads: ThreadsOption = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="of a run; an open batch takes any")] = 1,
     quick: QuickOption = False,
+    percentile: PercentileOption = None,
+    rate: RateOption = None,
+    max_memory_gb: MemoryOption = None,
     db: DbOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
@@ -45,7 +51,8 @@ def run(
     from edgevit.devices import load_device
 
     opened = [open_artifact(folder) for folder in artifacts]
-    rows = measure(opened, load_device(device), threads, settings(quick, batch_size), db, quiet or as_json, trust=trust)
+    how = settings(quick, batch_size, percentile, rate, max_memory_gb)
+    rows = measure(opened, load_device(device), threads, how, db, quiet or as_json, trust=trust)
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
@@ -54,11 +61,20 @@ def run(
         raise typer.Exit(1)
 
 
-def settings(quick: bool, batch: int = 1) -> Settings:
+def settings(
+    quick: bool,
+    batch: int = 1,
+    percentile: int | None = None,
+    rate: float | None = None,
+    memory_gb: float | None = None,
+) -> Settings:
     """The protocol, or its quick form."""
     from edgevit.profile import Settings
 
-    return Settings.quick(batch=batch) if quick else Settings(batch=batch)
+    asked: dict[str, Any] = {"batch": batch, "rate_hz": rate}
+    asked |= {} if percentile is None else {"percentile": percentile}
+    asked |= {} if memory_gb is None else {"max_memory_bytes": round(memory_gb * 1e9)}
+    return Settings.quick(**asked) if quick else Settings(**asked)
 
 
 def measure(
@@ -92,6 +108,7 @@ def measure(
 
 def print_rows(rows: Sequence[Measurement]) -> None:
     """Rows as people read them, fastest first; every number measured here."""
+    paced = any(row.rate_hz for row in rows)
     columns = (
         "model",
         "target",
@@ -102,6 +119,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
         ">p90 ms",
         ">at most",
         ">p99 ms",
+        *((">at Hz", ">missed") if paced else ()),
         "grade",
         ">MB",
         "parity",
@@ -119,6 +137,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 ms(row.p90_ns),
                 ms(row.p90_upper_ns),
                 ms(row.p99_ns),
+                *((f"{row.rate_hz:g}" if row.rate_hz else "", row.missed) if paced else ()),
                 row.grade,
                 size(row.artifact_bytes),
                 row.parity_status,

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 from edgevit.types import Provenance
 from edgevit_runtime.record import Status
@@ -36,7 +37,7 @@ METADATA = MetaData(
     }
 )
 # SQLite's INTEGER holds 64 bits and STRICT tables know no BIGINT; PostgreSQL's INTEGER holds 32.
-Real = Double().with_variant(REAL(), "sqlite")  # the same with 64 bits and fractions
+Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")  # the same with 64 bits and fractions
 Wide = BigInteger().with_variant(Integer(), "sqlite")
 
 model = Table(

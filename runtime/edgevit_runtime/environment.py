@@ -18,7 +18,7 @@ from edgevit_runtime.record import Host, Snapshot
 
 # hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
 _CPU_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors"}
-# Of a Raspberry Pi's firmware: too little voltage, clock capped, throttled, soft temperature limit; now, not ever since.
+# Of a Raspberry Pi, at this moment: too little voltage, clock capped, throttled, soft limit of temperature.
 _PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _PI_NOW = 0b1111
 _STEAL, _GUEST = 7, 8  # columns of /proc/stat; guest time is already inside user time
@@ -182,7 +182,7 @@ def drop_from_cache(path: Path) -> bool:
     if not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
         return False
     files = [item for item in sorted(path.rglob("*")) if item.is_file()] if path.is_dir() else [path]
-    return all([_drop(file) for file in files])
+    return False not in [_drop(file) for file in files]  # all of them, whatever became of the first
 
 
 def _drop(file: Path) -> bool:

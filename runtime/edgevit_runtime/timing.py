@@ -95,9 +95,7 @@ class Camera:
             return _collect(lambda: self.frame(run), min_runs, min_ns, meter)
 
 
-def warm_up(
-    run: Callable[[], object], job: Job, measure: Callable[[Callable[[], object]], int] = timed
-) -> Warmup:
+def warm_up(run: Callable[[], object], job: Job, measure: Callable[[Callable[[], object]], int] = timed) -> Warmup:
     """Run until the times settle.
 
     At least warmup_min_runs and warmup_min_ns; then on until the second half's median is within 2% of the first half's

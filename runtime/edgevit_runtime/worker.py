@@ -100,7 +100,7 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         except UnsupportedError as error:
             return dataclasses.replace(start, status="unsupported", error=str(error))
         load_ns = time.perf_counter_ns() - begin
-        parts = {"import_ns": imported - begin if recipe.RECIPE.imports else None, "cold": cold}
+        import_ns = imported - begin if recipe.RECIPE.imports else None
         _check_batch(session, job)
         loaded = dataclasses.replace(
             start,
@@ -112,7 +112,7 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
             outputs=session.outputs,
         )
         if job.task == "time":
-            timed = dataclasses.replace(time_session(session, job, load_ns), **parts)
+            timed = dataclasses.replace(time_session(session, job, load_ns), import_ns=import_ns, cold=cold)
             return dataclasses.replace(loaded, timing=timed)
         return dataclasses.replace(loaded, results=infer(session, job))
     except JobError as error:

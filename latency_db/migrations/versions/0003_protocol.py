@@ -16,7 +16,7 @@ branch_labels = None
 depends_on = None
 
 WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-REAL = sa.Double().with_variant(sa.REAL(), "sqlite")
+REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
 NEW_TIMES = ("cold_load_ns", "import_ns", "compile_ns")
 NEW = (*NEW_TIMES, "energy_j", "rate_hz", "missed", "discarded")
 
