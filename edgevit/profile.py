@@ -132,6 +132,19 @@ def _check(settings: Settings, threads: int) -> None:
             raise UsageError(f"{name} is {limit}", why="it must be positive", fix="leave it out for none")
 
 
+def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
+    """The reply of a block that passes the gates, and how many did not; `throttled` after MAX_RETRIES retries."""
+    for discarded in range(MAX_RETRIES + 1):
+        reply = run()
+        why = obstacle(reply.timing) if reply.timing else ""
+        if not why:
+            return reply, discarded
+        if discarded < MAX_RETRIES:
+            time.sleep(cool_down_s)
+    error = f"{MAX_RETRIES + 1} blocks in a row do not count: {why}"
+    return dataclasses.replace(reply, status="throttled", error=error, timing=None), MAX_RETRIES + 1
+
+
 @dataclass
 class _Row:
     """One artifact on its way through the rounds."""
@@ -176,15 +189,10 @@ class _Sweep:
         row.started = row.started or datetime.now(UTC).isoformat(timespec="microseconds")
         files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
         job, timeout_s = self.job(row, cold=cold), self.settings.timeout_s
-        for retries_left in reversed(range(MAX_RETRIES + 1)):
-            reply = self.transport.run(self.device, files, job, timeout_s=timeout_s)
-            why = obstacle(reply.timing) if reply.timing else ""
-            if not why:
-                break
-            row.discarded += 1
-            if retries_left:
-                time.sleep(self.settings.cool_down_s)
-            reply = dataclasses.replace(reply, status="throttled", error=f"no block counts: {why}", timing=None)
+        reply, discarded = gated(
+            lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.settings.cool_down_s
+        )
+        row.discarded += discarded
         row.replies.append(reply)
 
     def job(self, row: _Row, *, cold: bool) -> Job:
