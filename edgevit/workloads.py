@@ -16,7 +16,7 @@ from edgevit_runtime.record import Recipe, Session, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(target="workloads", suffix=".txt", engine="numpy", precisions=("fp32",), requires=(), extra="")
 HASH_BYTES = 4 << 20  # beyond most second-level caches; some milliseconds with the processor's own SHA instructions
-GEMM_SIZE = 1024  # three matrices of 4 MiB: large enough to run at full speed, small enough for a board
+GEMM_SIZES = (256, 512, 1024, 2048)  # short ones find a quiet moment on a busy machine, long ones occupy many cores
 TRIAD_MB = 64  # of each of three arrays: beyond any last-level cache
 _CHUNK_ITEMS = 1 << 16  # of an array at a time, so that what is between the two steps stays in a cache
 

@@ -7,15 +7,19 @@ import copy
 import dataclasses
 import inspect
 import io
+import json
 import shutil
+import statistics
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime import cost
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="onnx",
@@ -27,6 +31,8 @@ RECIPE = Recipe(
     aliases=("ort", "onnxruntime"),
 )
 
+_KERNEL = "_kernel_time"  # how ONNX Runtime's profile ends the name of what a kernel took
+_UNCOUNTED_RUNS = 3  # of a profile: the first ones fill caches and the memory arena
 OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
 
 # ONNX Runtime's names for element types, as NumPy spells them.
@@ -36,17 +42,23 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def _options(threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
 class OrtSession:
     """An ONNX Runtime session on the CPU provider, with its thread count pinned."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
         self.engine_version: str = ort.__version__
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
@@ -92,9 +104,62 @@ print(logits.argmax(-1))
 """
 
 
+def import_engine() -> None:
+    """What load() does first."""
+    import numpy  # noqa: F401, which ONNX Runtime imports
+    import onnxruntime  # noqa: F401
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open an ONNX file with ONNX Runtime on the CPU, default graph optimisations."""
     return OrtSession(path, threads)
+
+
+def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
+    """Each kernel's median time, from ONNX Runtime's own profile, which counts in microseconds.
+
+    Shapes are those of its blocked layouts, where channels are padded to what a vector register holds.
+    """
+    import onnxruntime as ort
+
+    session = OrtSession(path, threads)
+    session.feed(tensors, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{folder}/profile"
+        profiled = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(_UNCOUNTED_RUNS + runs):
+            profiled.run(None, session._feeds)
+        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    kernels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(_KERNEL):
+            kernels.setdefault((event["name"], event["args"]["node_index"]), []).append(event)
+    return tuple(_layer(name.removesuffix(_KERNEL), found[-runs:]) for (name, _), found in kernels.items())
+
+
+def _layer(name: str, events: Sequence[Mapping[str, Any]]) -> LayerTime:
+    told = events[-1]["args"]
+    shapes, results = (
+        [shape for item in told[f"{side}_type_shape"] for shape in item.values()] for side in ("input", "output")
+    )
+    return LayerTime(
+        name=name,
+        operator=told["op_name"],
+        ns=round(1000 * statistics.median(event["dur"] for event in events)),
+        macs=_macs(told["op_name"], shapes, results),
+        bytes=sum(int(told[f"{part}_size"]) for part in ("activation", "parameter", "output")),
+    )
+
+
+def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int | None:
+    """None for what is made of other operators, whose products cannot be told from its ends."""
+    if operator in ("Conv", "FusedConv"):
+        return cost.convolution_macs(inputs[1], outputs[0])
+    if operator in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm"):
+        return cost.product_macs(inputs[0], outputs[0])
+    return None if "Attention" in operator else 0
 
 
 def export(

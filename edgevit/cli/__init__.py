@@ -20,8 +20,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, targets, devices, doctor, fold, export, verify, profile, sweep, choose):
+for verb in (models, targets, doctor, fold, export, verify, profile, sweep, choose):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
+app.add_typer(devices.app, name="devices")
 app.add_typer(db.app, name="db")
 
 

@@ -72,7 +72,6 @@ class Recipe:
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
     engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
     executes_code: bool = False  # opening a payload may run code that it holds
-    imports: tuple[str, ...] = ()  # the engine's modules, which load() imports; the worker does it first and times it
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,8 @@ class RecipeModule(Protocol):
     """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only.
 
     One whose engine times its operators has `layers(path, *, threads, tensors, batch, runs) -> tuple[LayerTime, ...]`
-    too, which opens the payload as load() does, feeds `tensors` and gives each operator's median over `runs` runs.
+    too, which opens the payload as load() does, feeds `tensors` and gives each operator's median over `runs` runs. One
+    with `import_engine()` lets the worker time that part of load() on its own.
     """
 
     RECIPE: Recipe

@@ -90,9 +90,8 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         try:
             if job.task == "layers":
                 return dataclasses.replace(start, status="ok", error="", layers=layers(recipe, payload, job))
-            for name in recipe.RECIPE.imports:
-                importlib.import_module(name)
-            imported = time.perf_counter_ns()
+            import_engine = getattr(recipe, "import_engine", None)
+            import_ns = timing.timed(import_engine) if import_engine else None
             session = recipe.load(payload, threads=job.threads)
         except ImportError as error:
             why = f"{recipe.RECIPE.engine} cannot be imported: {error}"
@@ -100,7 +99,6 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         except UnsupportedError as error:
             return dataclasses.replace(start, status="unsupported", error=str(error))
         load_ns = time.perf_counter_ns() - begin
-        import_ns = imported - begin if recipe.RECIPE.imports else None
         _check_batch(session, job)
         loaded = dataclasses.replace(
             start,
