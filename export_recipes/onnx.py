@@ -19,7 +19,7 @@ from typing import Any
 
 from edgevit_runtime import cost
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="onnx",
@@ -32,6 +32,8 @@ RECIPE = Recipe(
 )
 
 _KERNEL = "_kernel_time"  # how ONNX Runtime's profile ends the name of what a kernel took
+_CONVOLUTIONS = ("Conv", "FusedConv")
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 _UNCOUNTED_RUNS = 3  # of a profile: the first ones fill caches and the memory arena
 OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
 
@@ -144,22 +146,34 @@ def _layer(name: str, events: Sequence[Mapping[str, Any]]) -> LayerTime:
     shapes, results = (
         [shape for item in told[f"{side}_type_shape"] for shape in item.values()] for side in ("input", "output")
     )
+    kinds = [kind for item in told["output_type_shape"] for kind in item]
+    item_bytes = ITEM_BYTES[_DTYPES.get(f"tensor({kinds[0]})", "float32")] if kinds else 0
     return LayerTime(
         name=name,
         operator=told["op_name"],
         ns=round(1000 * statistics.median(event["dur"] for event in events)),
         macs=_macs(told["op_name"], shapes, results),
-        bytes=sum(int(told[f"{part}_size"]) for part in ("activation", "parameter", "output")),
+        bytes=sum(int(told[f"{part}_size"]) for part in ("activation", "parameter", "output"))
+        + item_bytes * _packed_weights(told["op_name"], shapes, results),
     )
 
 
 def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int | None:
-    """None for what is made of other operators, whose products cannot be told from its ends."""
-    if operator in ("Conv", "FusedConv"):
-        return cost.convolution_macs(inputs[1], outputs[0])
-    if operator in ("MatMul", "FusedMatMul", "Gemm", "FusedGemm"):
+    """None for what is made of other operators, or whose weights are hidden, so that its products cannot be told."""
+    if not inputs or not outputs:
+        return None
+    if operator in _CONVOLUTIONS:
+        seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
+        return cost.convolution_macs(inputs[1], outputs[0]) if seen else None
+    if operator in _PRODUCTS:
         return cost.product_macs(inputs[0], outputs[0])
     return None if "Attention" in operator else 0
+
+
+def _packed_weights(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """Numbers of a product's weights where ONNX Runtime has packed them anew and left them out of its shapes."""
+    hidden = operator in _PRODUCTS and inputs and outputs and not any(len(shape) > 1 for shape in inputs[1:])
+    return inputs[0][-1] * outputs[0][-1] if hidden else 0
 
 
 def export(
