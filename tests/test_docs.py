@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 import typer
 
-from edgevit import profile, statistics
+from edgevit import compare, gates, reference, roofline, statistics
 from edgevit.cli import app
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
 from edgevit.types import PROTOCOL_VERSION
-from edgevit.verify import compare
-from edgevit_runtime import timing
+from edgevit.verify import compare as gates_of_verification
+from edgevit_runtime import power, timing, watch
 from edgevit_runtime.record import Job
 
 ROOT = Path(__file__).parents[1]
@@ -203,6 +203,7 @@ def verbs() -> dict[str, Any]:
 
 
 VERBS = verbs()
+GROUPS = {verb.partition(" ")[0] for verb in VERBS if " " in verb}
 
 
 def test_the_verbs_are_found():
@@ -246,8 +247,10 @@ def commands_named(document: Path) -> Iterator[str]:
 def test_commands_named_exist_with_their_options(document):
     for command in commands_named(document):
         words = shlex.split(command.replace("...", ""), comments=True)[1:]
-        verb = " ".join(words[:2]) if words[0] == "db" else words[0]
-        if verb == "db" or verb.startswith("-"):
+        if not words or words[0].startswith("-"):
+            continue
+        verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
+        if verb in GROUPS and not [word for word in words[1:] if not word.startswith("-")]:
             continue
         assert verb in VERBS, command
         flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
@@ -272,7 +275,17 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "Settings.percentile": f"{Settings().percentile}",
         "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
         "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
-        "STOLEN_SHARE": f"{profile.STOLEN_SHARE:.0%}",
+        "CLOCK_SHARE": f"{gates.CLOCK_SHARE:.0%}",
+        "STOLEN_SHARE": f"{gates.STOLEN_SHARE:.0%}",
+        "STOLEN_LIMIT": f"{gates.STOLEN_LIMIT:.0%}",
+        "MAX_RETRIES": f"{gates.MAX_RETRIES}",
+        "COOL_DOWN_S": f"{gates.COOL_DOWN_S:g} s",
+        "MEMORY_SHARE": f"{watch.MEMORY_SHARE:.0%}",
+        "POLL_S": f"{watch.POLL_S:g} s",
+        "LEAST_DIFFERENCE": f"{compare.LEAST_DIFFERENCE:.0%}",
+        "NOISE_REPEATS": f"{reference.NOISE_REPEATS}",
+        "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
+        "LAYER_RUNS": f"{roofline.LAYER_RUNS}",
         "PROTOCOL_VERSION": f"{PROTOCOL_VERSION}",
     }
     for name, value in constants.items():
@@ -286,9 +299,14 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
 
 def test_docs_of_verification_give_the_gates_as_they_are():
     text = read(ROOT / "docs/verify.md")
-    assert f"folded form against training form | `max_rel` <= {_limit(compare.FOLD_GATE.max_rel)} |" in text
-    assert f"fp32 payload against either form | `max_rel` <= {_limit(compare.GATES['fp32'].max_rel)} |" in text
-    assert f"fp16 payload against either form | SNR >= {compare.GATES['fp16'].min_snr_db:g} dB |" in text
+    assert (
+        f"folded form against training form | `max_rel` <= {_limit(gates_of_verification.FOLD_GATE.max_rel)} |" in text
+    )
+    assert (
+        f"fp32 payload against either form | `max_rel` <= {_limit(gates_of_verification.GATES['fp32'].max_rel)} |"
+        in text
+    )
+    assert f"fp16 payload against either form | SNR >= {gates_of_verification.GATES['fp16'].min_snr_db:g} dB |" in text
 
 
 def _limit(value: float | None) -> str:
