@@ -274,6 +274,7 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "CONFIDENCE": f"{statistics.CONFIDENCE}",
         "Settings.percentile": f"{Settings().percentile}",
         "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
+        "DRIFT": f"{statistics.DRIFT:.0%}",
         "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
         "CLOCK_SHARE": f"{gates.CLOCK_SHARE:.0%}",
         "STOLEN_SHARE": f"{gates.STOLEN_SHARE:.0%}",

@@ -464,7 +464,14 @@ def test_a_system_that_tells_of_throttling(tmp_path, monkeypatch):
         ({}, None),
         ({"cpufreq/cpuinfo_max_freq": "1800000\n"}, 1_800_000),
         ({"cpufreq/cpuinfo_max_freq": "4500000\n", "acpi_cppc/nominal_freq": "2800\n"}, 2_800_000),
-        ({"cpufreq/cpuinfo_max_freq": "4500000\n", "cpufreq/base_frequency": "2100000\n"}, 2_100_000),
+        (
+            {
+                "cpufreq/cpuinfo_max_freq": "4500000\n",
+                "cpufreq/base_frequency": "2100000\n",
+                "acpi_cppc/nominal_freq": "2800\n",
+            },
+            2_100_000,
+        ),
     ],
 )
 def test_nominal_clock_is_no_boost(tmp_path, monkeypatch, files, expected):

@@ -114,12 +114,11 @@ class PowerRail:
 
 
 def _is_package(path: Path) -> bool:
-    """A whole processor package: `intel-rapl:0`. Its cores, `intel-rapl:0:0`, are in it already, and psys is the board.
+    """A whole processor package, by its name: its cores are in it already, and psys is the board.
 
     A counter that says nothing to this user is none.
     """
-    whole = path.name.count(":") == 1 and _text(path / "name").startswith("package")
-    return whole and _integer(path / "energy_uj") is not None
+    return _text(path / "name").startswith("package") and _integer(path / "energy_uj") is not None
 
 
 def _rails(root: Path) -> tuple[Path, Path] | None:
