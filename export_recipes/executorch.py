@@ -60,7 +60,9 @@ class ExecuTorchSession:
         if used != threads:
             raise RuntimeError(f"ExecuTorch's pool has {used} threads where {threads} were asked for")
         self._program = _C._load_program(str(path))
+        begin = time.perf_counter_ns()
         self._method: Any = self._program.load_method("forward")
+        self.compile_ns = time.perf_counter_ns() - begin  # XNNPACK builds its operators and packs their weights
         names = str(self._program.load_method(NAMES)()[0]).splitlines()
         told = self._method.method_meta()
         self.engine_version: str = importlib.metadata.version("executorch")

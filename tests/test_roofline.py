@@ -12,11 +12,12 @@ from subjects import tiny_subject
 
 from edgevit import roofline
 from edgevit.pipeline import Order, export_subject
+from edgevit.profile import Settings, profile
 from edgevit.reference import Peak
 from edgevit.roofline import against_peak, layer_times
 from edgevit.types import Artifact
 from edgevit_runtime import cost
-from edgevit_runtime.record import LayerTime, Operators, Reply
+from edgevit_runtime.record import LayerTime, Reply
 
 PEAK = Peak("local", 1, gflops=100.0, gb_per_s=10.0)
 
@@ -101,6 +102,27 @@ def test_macs_and_bytes_of_a_product():
 # The engines themselves
 
 
+@pytest.mark.parametrize(
+    ("target", "compiles"),
+    [
+        pytest.param("onnx", False, marks=pytest.mark.onnx),
+        pytest.param("openvino", True, marks=pytest.mark.openvino),
+        pytest.param("executorch", True, marks=pytest.mark.executorch),
+        pytest.param("litert", False, marks=pytest.mark.litert),
+        pytest.param("ncnn", False, marks=pytest.mark.ncnn),
+    ],
+)
+def test_the_parts_of_a_load(target, compiles, tmp_path):
+    artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out", "fp32"))
+    settings = Settings(processes=2, min_runs=3, min_ns=0, percentile=None)
+    row = profile(artifact, toys.LOCAL, threads=1, settings=settings)
+    assert row.status == "ok", row.error
+    assert 0 < row.import_ns < row.load_ns, "the import is the first part of load()"
+    assert row.import_ns > 0.2 * row.load_ns, "of a small network it is the most of it: nothing was imported before"
+    assert (row.compile_ns is not None) is compiles
+    assert row.compile_ns is None or row.import_ns + row.compile_ns < row.load_ns * 1.5
+
+
 @pytest.mark.onnx
 def test_layers_of_onnx_runtime_count_what_it_computes(tmp_path):
     table = layer_times(toys.onnx_artifact(tmp_path / "a"), toys.LOCAL, threads=1, batch=2, peak=PEAK)
@@ -126,4 +148,3 @@ def test_layers_of_an_exported_network(target, counts, tmp_path):
     assert [layer.ns for layer in table.layers] == sorted((layer.ns for layer in table.layers), reverse=True)
     macs = sum(layer.macs or 0 for layer in table.layers)
     assert macs >= artifact.macs if counts else macs == 0, "blocked layouts pad channels, and none is left out"
-    assert isinstance(artifact.operators, Operators)
