@@ -23,7 +23,7 @@ from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Timing
 
 NOISE_REPEATS = 5  # of the whole protocol: the range of five held the true value in 96% of trials
-NOISE_WORKLOAD = "hash"  # needs no engine, so that any device has a floor
+NOISE_WORKLOAD = "mixed"  # needs no engine, so that any device has a floor
 PEAK_NS = 1_000_000_000  # of runs, of which the fastest counts
 _FOLDER, _PAYLOAD = "artifact", "workload.txt"
 

@@ -19,7 +19,7 @@ from edgevit import profile as room
 from edgevit.pack import pack_recipe
 from edgevit.profile import Settings, profile_all
 from edgevit_runtime import watch
-from edgevit_runtime.record import Recipe
+from edgevit_runtime.record import Recipe, to_json
 
 if sys.platform != "linux":
     pytest.skip("only Linux tells what a process holds", allow_module_level=True)
@@ -95,6 +95,21 @@ def test_memory_of_a_process_and_its_children(tmp_path):
         child.stdin.close()
     assert 295_000_000 < grown < 400_000_000, f"{len(hoard)} here, 200 MB in a child"
     assert watch.memory_bytes(os.getpid(), tmp_path) is None, "a system that does not tell"
+
+
+def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path):
+    """Neither running nor dead: in a container nobody may be there to collect it."""
+    pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "worker.pyz")
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    (tmp_path / "job.json").write_text(to_json(toys.job_for(artifact)))
+    code = (
+        "import ctypes, glob, subprocess, sys\n"
+        "ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans of ours come to us\n"
+        "subprocess.run([sys.executable, 'worker.pyz', 'job.json', 'reply.json'], check=True)\n"
+        "print(*open('/proc/self/task/' + str(__import__('os').getpid()) + '/children').read().split())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_mapped_files_are_not_held(tmp_path):

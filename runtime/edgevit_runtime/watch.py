@@ -41,6 +41,13 @@ def start(limit_bytes: int | None, exceeded: Callable[[], None]) -> int | None:
         os._exit(0)  # without the cleaning up of the worker, whose copy this is
 
 
+def stop(watcher: int | None) -> None:
+    """End the watch of a worker that comes to its end by itself, so that no zombie is left to whoever adopts it."""
+    if watcher is not None:
+        os.kill(watcher, signal.SIGKILL)
+        os.waitpid(watcher, 0)
+
+
 def _watch(worker: int, end: int, limit_bytes: int | None, exceeded: Callable[[], None]) -> None:
     leads = os.getpgrp() == worker
     while os.getppid() == worker and not select.select([end], [], [], POLL_S)[0]:

@@ -58,17 +58,20 @@ def main(arguments: Sequence[str]) -> int:
         engine_version=version,
     )
     write_reply(reply_path, start)
-    _watch_memory(job, reply_path, start)
-    write_reply(reply_path, perform(job, recipe, start))
+    watcher = _watch_memory(job, reply_path, start)
+    try:
+        write_reply(reply_path, perform(job, recipe, start))
+    finally:
+        watch.stop(watcher)
     return 0
 
 
-def _watch_memory(job: Job, reply_path: Path, start: Reply) -> None:
+def _watch_memory(job: Job, reply_path: Path, start: Reply) -> int | None:
     """Be killed above the job's limit, else above a share of all memory, with a reply that says so."""
     memory = start.host.memory_bytes if start.host else None
     limit = job.max_memory_bytes or (round(memory * watch.MEMORY_SHARE) if memory else None)
     why = f"used more than {(limit or 0) / 1e9:.3g} GB of memory"
-    watch.start(limit, lambda: write_reply(reply_path, dataclasses.replace(start, error=why)))
+    return watch.start(limit, lambda: write_reply(reply_path, dataclasses.replace(start, error=why)))
 
 
 def write_reply(path: Path, reply: Reply) -> None:
