@@ -197,7 +197,7 @@ def _slowness(row: Measurement, percentile: int) -> tuple[float, str]:
 def _configuration(row: Measurement) -> Hashable:
     """What a user asks about, and what is known of a run even if it crashed at once."""
     asked = (row.model, row.target, row.precision, row.threads, row.batch, row.compute_unit)
-    return (*asked, row.provenance, row.protocol_version)
+    return (*asked, row.rate_hz, row.provenance, row.protocol_version)
 
 
 def _variant(row: Measurement) -> tuple[object, ...]:
@@ -296,6 +296,8 @@ def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -
 
 
 def _unwanted(row: Measurement, wanted: Wanted) -> str:
+    if row.rate_hz is not None:
+        return f"not asked for: at {row.rate_hz:g} frames a second, which is no measure of run after run"
     if wanted.targets is not None and row.target not in wanted.targets:
         return f"not asked for: target {row.target}"
     if wanted.precisions is not None and row.precision not in wanted.precisions:

@@ -42,30 +42,29 @@ def measurement_key(
     shapes: Sequence[Sequence[int]],
     batch: int,
     protocol_version: int,
+    rate_hz: float | None = None,
 ) -> str:
     """Digest of what is measured; a sweep asks the database for it before measuring.
 
     `artifact` is the artifact's sha256, or "model/target" where nothing could be built. `shapes` are those of the
-    inputs, in their order. `affinity` holds the cores that the process is held to.
+    inputs, in their order. `affinity` holds the cores that the process is held to. `rate_hz` is in the
+    digest only where there is one.
     """
-    return _sha256(
-        to_json(
-            {
-                "artifact": artifact,
-                "engine": [engine, engine_version],
-                "provider": provider,
-                "device_id": device_id,
-                "environment": host_sha256(host),
-                "compute_unit": compute_unit,
-                "threads": threads,
-                "affinity": sorted(affinity),
-                "precision": precision,
-                "shapes": shapes,
-                "batch": batch,
-                "protocol_version": protocol_version,
-            }
-        )
-    )
+    what = {
+        "artifact": artifact,
+        "engine": [engine, engine_version],
+        "provider": provider,
+        "device_id": device_id,
+        "environment": host_sha256(host),
+        "compute_unit": compute_unit,
+        "threads": threads,
+        "affinity": sorted(affinity),
+        "precision": precision,
+        "shapes": shapes,
+        "batch": batch,
+        "protocol_version": protocol_version,
+    }
+    return _sha256(to_json(what if rate_hz is None else {**what, "rate_hz": float(rate_hz)}))
 
 
 def measurement_id(key: str, started: str, nonce: str, samples_ns: Sequence[Sequence[int]]) -> str:
@@ -124,6 +123,7 @@ def _key_of(row: Measurement) -> str:
         shapes=[spec.shape for spec in row.inputs],
         batch=row.batch,
         protocol_version=row.protocol_version,
+        rate_hz=row.rate_hz,
     )
 
 

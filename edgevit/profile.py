@@ -12,6 +12,7 @@ import random
 import secrets
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.errors import UsageError
+from edgevit.gates import COOL_DOWN_S, MAX_RETRIES, STOLEN_SHARE, obstacle, stolen_share
 from edgevit.identity import identify
 from edgevit.pack import pack
 from edgevit.provenance import require_built_here
@@ -37,7 +39,7 @@ from edgevit_runtime.record import Job, Reply, Timing
 
 UNVERIFIED = "unverified"  # parity_status of an artifact that nobody has checked
 _ARTIFACT = "artifact"  # the folder's name in the worker's directory
-STOLEN_SHARE = 0.01  # of the ticks of a process, taken by the hypervisor: as large as the differences we tell apart
+PERCENTILES = (90, 99)  # that can be asked for: the rows keep bounds of these
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,14 @@ class Settings:
     percentile: int | None = 99  # runs are added until its upper bound exists; None: do not add any
     batch: int = 1
     timeout_s: float = 300.0  # per process
+    rate_hz: float | None = None  # frames of a camera; None: one run after the other
+    max_memory_bytes: int | None = None  # of a process; None: the watchdog's share of the device's memory
+    cool_down_s: float = COOL_DOWN_S
 
     @classmethod
-    def quick(cls, *, batch: int = 1) -> Settings:
+    def quick(cls, **others: Any) -> Settings:
         """A first look: two processes, just enough runs to bound a p90; flagged as such and graded C at best."""
-        return cls(processes=2, min_runs=1, min_ns=0, percentile=90, batch=batch)
+        return cls(**{"processes": 2, "min_runs": 1, "min_ns": 0, "percentile": 90, **others})
 
     @property
     def runs_per_process(self) -> int:
@@ -119,8 +124,25 @@ def profile_all(
 def _check(settings: Settings, threads: int) -> None:
     if min(settings.processes, settings.min_runs, settings.batch, threads) < 1 or settings.timeout_s <= 0:
         raise UsageError("processes, runs, batch, threads and timeout must be positive", why=f"{settings}, {threads=}")
-    if settings.percentile is not None and not 50 <= settings.percentile <= 99:
-        raise UsageError(f"percentile {settings.percentile} cannot be asked for", fix="ask for one from 50 to 99")
+    if settings.percentile not in (None, *PERCENTILES):
+        raise UsageError(f"percentile {settings.percentile} cannot be asked for", fix="ask for 90 or 99")
+    for name in ("rate_hz", "max_memory_bytes"):
+        limit = getattr(settings, name)
+        if limit is not None and not 0 < limit < math.inf:
+            raise UsageError(f"{name} is {limit}", why="it must be positive", fix="leave it out for none")
+
+
+def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
+    """The reply of a block that passes the gates, and how many did not; `throttled` after MAX_RETRIES retries."""
+    for discarded in range(MAX_RETRIES + 1):
+        reply = run()
+        why = obstacle(reply.timing) if reply.timing else ""
+        if not why:
+            return reply, discarded
+        if discarded < MAX_RETRIES:
+            time.sleep(cool_down_s)
+    error = f"{MAX_RETRIES + 1} blocks in a row do not count: {why}"
+    return dataclasses.replace(reply, status="throttled", error=error, timing=None), MAX_RETRIES + 1
 
 
 @dataclass
@@ -131,6 +153,7 @@ class _Row:
     target: str
     started: str = ""
     replies: list[Reply] = field(default_factory=list)
+    discarded: int = 0  # blocks that a gate did not let pass
 
     @property
     def failed(self) -> bool:
@@ -154,28 +177,40 @@ class _Sweep:
             for turn in range(processes):
                 total = done + len(rows) * (processes - turn)
                 for row in self.order.sample(rows, len(rows)):
-                    self.run_once(row, workers[row.target])
+                    self.run_once(row, workers[row.target], cold=turn == 0 and processes > 1)
                     done += 1
                     on_progress(Progress(row.artifact, row.replies[-1].status, done, total))
                     if row.failed or turn == processes - 1:
                         yield self.measurement(row)
                 rows = [row for row in rows if not row.failed]
 
-    def run_once(self, row: _Row, worker: Path) -> None:
+    def run_once(self, row: _Row, worker: Path, *, cold: bool) -> None:
+        """One process whose block of runs passes the gates, or the last one of those that did not."""
         row.started = row.started or datetime.now(UTC).isoformat(timespec="microseconds")
-        job = Job(
+        files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
+        job, timeout_s = self.job(row, cold=cold), self.settings.timeout_s
+        reply, discarded = gated(
+            lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.settings.cool_down_s
+        )
+        row.discarded += discarded
+        row.replies.append(reply)
+
+    def job(self, row: _Row, *, cold: bool) -> Job:
+        artifact, settings = row.artifact, self.settings
+        return Job(
             task="time",
             target=row.target,
             folder=_ARTIFACT,
-            payload=row.artifact.payload,
-            sha256=row.artifact.sha256,
+            payload=artifact.payload,
+            sha256=artifact.sha256,
             threads=self.threads,
-            batch=self.settings.batch,
-            min_runs=self.settings.runs_per_process,
-            min_ns=self.settings.min_ns,
+            batch=settings.batch,
+            min_runs=settings.runs_per_process,
+            min_ns=settings.min_ns,
+            rate_hz=settings.rate_hz,
+            cold=cold,
+            max_memory_bytes=settings.max_memory_bytes,
         )
-        files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
-        row.replies.append(self.transport.run(self.device, files, job, timeout_s=self.settings.timeout_s))
 
     def measurement(self, row: _Row) -> Measurement:
         """The row with its key and id. A failed one keeps the samples of the processes that finished before."""
@@ -210,37 +245,54 @@ class _Sweep:
             snapshots=tuple(snapshot for timing in timings for snapshot in (timing.before, timing.after)),
             samples_ns=tuple(timing.samples_ns for timing in timings),
             nonce=secrets.token_hex(8),
-            **(_summary(timings) if last.status == "ok" else _no_summary(timings)),
+            rate_hz=self.settings.rate_hz,
+            discarded=row.discarded,
+            **(_summary(timings, self.settings.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
         if last.emulated:
             measurement = dataclasses.replace(measurement, flags=(*measurement.flags, EMULATED))
         return identify(measurement)
 
 
-def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
+_PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "peak_rss_bytes", "missed", "energy_j")
+
+
+def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]:
     """The fields of a row that its processes' timings decide."""
-    summary = summarise([timing.samples_ns for timing in timings], [timing.warm for timing in timings])
-    peaks = [timing.peak_rss_bytes for timing in timings if timing.peak_rss_bytes is not None]
-    stolen = ("stolen",) if any(_stolen_share(timing) > STOLEN_SHARE for timing in timings) else ()
+    samples, warm = [timing.samples_ns for timing in timings], [timing.warm for timing in timings]
+    summary = summarise(samples, warm, paced=rate_hz is not None)
+    stolen = any(stolen_share(timing.before, timing.after) > STOLEN_SHARE for timing in timings)
+    usual = [timing for timing in timings if not timing.cold] or timings
     return dataclasses.asdict(summary) | {
-        "flags": (*summary.flags, *stolen),
-        "load_ns": round(statistics.median(timing.load_ns for timing in timings)),
-        "first_ns": round(statistics.median(timing.first_ns for timing in timings)),
-        "peak_rss_bytes": max(peaks, default=None),
+        "flags": (*summary.flags, *(("stolen",) if stolen else ())),
+        "load_ns": _median([timing.load_ns for timing in usual]),
+        "cold_load_ns": _median([timing.load_ns for timing in timings if timing.cold]),
+        "import_ns": _median([timing.import_ns for timing in usual]),
+        "compile_ns": _median([timing.compile_ns for timing in usual]),
+        "first_ns": _median([timing.first_ns for timing in timings]),
+        "peak_rss_bytes": max(_told([timing.peak_rss_bytes for timing in timings]), default=None),
+        "missed": sum(_told([timing.missed for timing in timings])) if rate_hz else None,
+        "energy_j": _energy_j(timings),
     }
 
 
 def _no_summary(timings: Sequence[Timing]) -> dict[str, Any]:
-    names = [item.name for item in dataclasses.fields(Summary)] + ["load_ns", "first_ns", "peak_rss_bytes"]
+    names = [item.name for item in dataclasses.fields(Summary)] + list(_PARTS)
     runs = sum(len(timing.samples_ns) for timing in timings)
     return dict.fromkeys(names) | {"processes": len(timings), "runs": runs, "grade": "", "flags": ()}
 
 
-def _stolen_share(timing: Timing) -> float:
-    """Share of the machine's ticks during a process that went to other guests of its host; 0 where nobody tells."""
-    stolen = _growth(timing.before.steal_ticks, timing.after.steal_ticks)
-    return stolen / max(1, _growth(timing.before.total_ticks, timing.after.total_ticks))
+def _told(values: Sequence[int | None]) -> list[int]:
+    return [value for value in values if value is not None]
 
 
-def _growth(before: int | None, after: int | None) -> int:
-    return 0 if before is None or after is None else after - before
+def _median(values: Sequence[int | None]) -> int | None:
+    """None where no process tells."""
+    told = _told(values)
+    return round(statistics.median(told)) if told else None
+
+
+def _energy_j(timings: Sequence[Timing]) -> float | None:
+    """Joules of a run. None unless every process tells: a mean over the lucky ones would pass for all."""
+    joules = [timing.energy_j for timing in timings if timing.energy_j is not None]
+    return sum(joules) / sum(len(timing.samples_ns) for timing in timings) if len(joules) == len(timings) else None

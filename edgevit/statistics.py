@@ -34,6 +34,7 @@ _BEST_OF_A_SHORT_PROTOCOL: Grade = "C"  # few or short processes agree by luck: 
 _MODES_APART = 4.0
 _MODE_SHARE = 0.10  # of the samples in the smaller mode; fewer are outliers
 _MODES_DIFFER = 0.05  # of the lower mode; below that nobody's choice depends on it
+DRIFT = 0.10  # between the medians of two halves in time: as much as would make a grade D
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class Summary:
     flags: tuple[str, ...]
 
 
-def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool]) -> Summary:
+def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], *, paced: bool = False) -> Summary:
     """Summary of the samples of each process; `warm` says of each whether its warm-up had settled.
+
+    `paced`: the runs waited for a camera's frames, so that they need not add up to the time a process takes.
 
     Upper bounds hold for the pooled samples and for the slowest process: the larger of the two is given, because
     samples of one process are alike and a bound that counts them as independent is too low.
@@ -70,7 +73,7 @@ def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool]) -> Summ
     headline = round(statistics.median(medians))
     values, weights = _pool(samples_ns)
     spread = _weighted(values, weights, 0.75) - _weighted(values, weights, 0.25)
-    flags = _flags(samples_ns, warm, values)
+    flags = _flags(samples_ns, warm, values, paced=paced)
     return Summary(
         processes=len(samples_ns),
         runs=len(values),
@@ -148,16 +151,44 @@ def is_bimodal(ordered: NDArray[np.int64]) -> bool:
     return bool(apart > _MODES_DIFFER * low[best] and apart > _MODES_APART * deviation)
 
 
+def is_drifting(samples_ns: Sequence[Sequence[int]]) -> bool:
+    """Whether the machine became slower or faster meanwhile: within a process, or from the first processes to the last.
+
+    Within one the medians of the two halves in time differ by more than DRIFT; outliers, up to half of each, change
+    neither. Of the processes all of the first half and all of the second do: one that was slow is the grade's matter.
+    """
+    medians = [statistics.median(process) for process in samples_ns]
+    half = len(medians) // 2
+    first, last = medians[:half], medians[len(medians) - half :]
+    if half and (_apart(max(first), min(last)) or _apart(max(last), min(first))):
+        return True
+    return any(_halves_differ(process) for process in samples_ns)
+
+
+def _halves_differ(values: Sequence[int]) -> bool:
+    half = len(values) // 2
+    if not half:
+        return False
+    first, second = statistics.median(values[:half]), statistics.median(values[-half:])
+    return _apart(first, second) or _apart(second, first)
+
+
+def _apart(faster: float, slower: float) -> bool:
+    return slower > (1 + DRIFT) * faster
+
+
 FEW_PROCESSES = "few_processes"  # flag of a row that a quick look left: it does not stand in for the protocol
 _SHORT_FLAGS = {FEW_PROCESSES, "too_short"}
 
 
-def _flags(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64]) -> tuple[str, ...]:
-    short = any(
-        len(process) < PROTOCOL_MIN_RUNS or sum(process) < _LOOP_SHARE * PROTOCOL_MIN_NS for process in samples_ns
-    )
+def _flags(
+    samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64], *, paced: bool
+) -> tuple[str, ...]:
+    least_ns = 0 if paced else _LOOP_SHARE * PROTOCOL_MIN_NS
+    short = any(len(process) < PROTOCOL_MIN_RUNS or sum(process) < least_ns for process in samples_ns)
     raised = {
         "bimodal": is_bimodal(ordered),
+        "drifting": is_drifting(samples_ns),
         FEW_PROCESSES: len(samples_ns) < PROTOCOL_PROCESSES,
         "not_warm": not all(warm),
         "too_short": short,

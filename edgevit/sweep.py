@@ -13,12 +13,14 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
+from edgevit.profile import Settings
 from edgevit.provenance import require_built_here
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.separate import Wanted, export_separately
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
+from edgevit.statistics import PROTOCOL_PROCESSES
 from edgevit.store import LatencyDB
-from edgevit.types import PROTOCOL_VERSION, Artifact, Device
+from edgevit.types import PROTOCOL_VERSION, Artifact, Device, Measurement
 
 if TYPE_CHECKING:
     from edgevit.subject import Subject
@@ -119,6 +121,16 @@ def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: b
         return with_code & database.built()
 
 
+def held_artifact(request: Request) -> Artifact | None:
+    """The artifact in the request's folder if it need not be made again, as far as that can be told without torch."""
+    try:
+        artifact = open_artifact(request.folder)
+    except ArtifactError:
+        return None
+    own_file = request.model not in load_cards()
+    return artifact if own_file or _is_current(artifact, request) else None
+
+
 def _is_current(artifact: Artifact, request: Request) -> bool:
     """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
@@ -155,20 +167,36 @@ def still_to_measure(
     device: Device,
     threads: int,
     db: str | None,
+    how: Settings,
     *,
-    quick: bool,
     engines: Mapping[str, str] | None = None,
 ) -> list[Artifact]:
-    """Those without a row of this very artifact, device, thread count, engine version and protocol.
+    """Those without a row of this very artifact, device, thread count, batch, rate, engine version and protocol.
 
     `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
-    stand in for the whole protocol.
+    stand in for the whole protocol, one without the percentile's bound not for one that was asked for it. A throttled
+    row says that the device was hot, and is tried again.
     """
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
-    good = [row for row in rows if row.protocol_version == PROTOCOL_VERSION and (quick or CUT_SHORT not in row.flags)]
-    held = {(row.artifact_sha256, row.engine_version) for row in good}
-    return [item for item in artifacts if (item.sha256, _engine_version(item, engines)) not in held]
+    held = [row for row in rows if _stands_for(row, how)]
+    return [item for item in artifacts if not any(_is_of(row, item, engines) for row in held)]
+
+
+def _stands_for(row: Measurement, how: Settings) -> bool:
+    asked = (PROTOCOL_VERSION, how.batch, how.rate_hz)
+    if (row.protocol_version, row.batch, row.rate_hz) != asked or row.status == "throttled":
+        return False
+    bound = "p50_ns" if how.percentile is None else f"p{how.percentile}_upper_ns"
+    whole = CUT_SHORT not in row.flags or how.processes < PROTOCOL_PROCESSES
+    return row.status != "ok" or (whole and getattr(row, bound) is not None)
+
+
+def _is_of(row: Measurement, artifact: Artifact, engines: Mapping[str, str] | None) -> bool:
+    """Engines add a build to the version that their distribution has: 2026.4.1-22982."""
+    version = _engine_version(artifact, engines)
+    same_engine = row.engine_version == version or row.engine_version.startswith((f"{version}-", f"{version}+"))
+    return row.artifact_sha256 == artifact.sha256 and same_engine
 
 
 def _engine_version(artifact: Artifact, engines: Mapping[str, str] | None) -> str:

@@ -224,6 +224,30 @@ class Measurement:
         int, ...
     ] = ()  # the cores it was held to, as the key has them; identify() reads them off a snapshot
     nonce: str = ""  # random; tells two measurements of one key and one start apart
+    rate_hz: float | None = None  # frames of a camera, and samples from their arrival; None: run after run
+    missed: int | None = None  # frames that came while another was computed; of a rate only
+    discarded: int = 0  # blocks of runs that a gate did not let pass, and that were made again
+    import_ns: int | None = None  # of the engine, part of load_ns; of a compilation, the next; None: it cannot be told
+    compile_ns: int | None = None
+    cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
+    energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How far repeated measurements of one workload differ on a device: what is nearer than that is no difference.
+
+    share: range of the repeats' headlines over their median. p50s_ns: the headlines, in order.
+    """
+
+    device_id: str
+    device: str  # its name then
+    workload: str
+    threads: int
+    share: float
+    p50s_ns: tuple[int, ...]
+    started: str  # ISO 8601, UTC
+    protocol_version: int = PROTOCOL_VERSION
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import contextlib
 import copy
 import functools
 import json
+import statistics
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="executorch",
@@ -38,6 +40,8 @@ RECIPE = Recipe(
 
 NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
 OPERATORS = "operators"  # method that tells, as JSON, the graph's operators and those left to ExecuTorch's kernels
+_UNCOUNTED_RUNS = 3  # of a trace: the first ones pack weights and fill caches
+_WHOLES = ("DELEGATE_CALL", "OPERATOR_CALL", "Method::execute")  # events of a trace that other events are parts of
 _GRAPH = ".pt2"  # what the stages before the lowering leave: graphs that torch runs
 
 
@@ -57,7 +61,9 @@ class ExecuTorchSession:
         if used != threads:
             raise RuntimeError(f"ExecuTorch's pool has {used} threads where {threads} were asked for")
         self._program = _C._load_program(str(path))
+        begin = time.perf_counter_ns()
         self._method: Any = self._program.load_method("forward")
+        self.compile_ns = time.perf_counter_ns() - begin  # XNNPACK builds its operators and packs their weights
         names = str(self._program.load_method(NAMES)()[0]).splitlines()
         told = self._method.method_meta()
         self.engine_version: str = importlib.metadata.version("executorch")
@@ -141,6 +147,37 @@ method = Runtime.get().load_program("{path}").load_method("forward")
 logits = method.execute([{feeds}])[0]
 print(logits.argmax(-1))
 """
+
+
+def import_engine() -> None:
+    """What load() does first."""
+    with quiet():
+        import torch  # noqa: F401, whose libraries the engine's own is linked with
+        from executorch.extension.pybindings import _C  # noqa: F401
+
+
+def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
+    """What XNNPACK and ExecuTorch's own kernels take, from ExecuTorch's event trace (ETDump); no shapes are in it.
+
+    Reading the trace needs executorch.devtools, which is in the distribution.
+    """
+    session = ExecuTorchSession(path, threads)
+    feeds = _tensors(session.inputs, tensors, batch)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        from executorch.devtools import Inspector
+        from executorch.extension.pybindings import _C
+
+        module = _C._load_for_executorch(str(path), enable_etdump=True)
+        for _ in range(_UNCOUNTED_RUNS + runs):
+            module.run_method("forward", tuple(feeds))
+        module.write_etdump_result_to_file(f"{folder}/trace.etdp")
+        blocks = Inspector(etdump_path=f"{folder}/trace.etdp").event_blocks
+    events = [event for block in blocks if block.name == "Execute" for event in block.events]
+    return tuple(
+        LayerTime(event.name, event.name.split(" #")[0], round(1e6 * statistics.median(event.perf_data.raw[-runs:])))
+        for event in events
+        if event.name not in _WHOLES
+    )
 
 
 def load(path: Path, *, threads: int) -> Session:

@@ -110,6 +110,11 @@ print(logits.argmax(-1))
 """
 
 
+def import_engine() -> None:
+    """What load() does first."""
+    import ai_edge_litert.interpreter  # noqa: F401
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a model with LiteRT on the CPU."""
     return LiteRtSession(path, threads)

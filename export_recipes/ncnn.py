@@ -161,6 +161,11 @@ def _mat(spec: TensorSpec) -> str:
     return replace(spec, dtype=_MAT_DTYPES[spec.dtype]).as_numpy()
 
 
+def import_engine() -> None:
+    """What load() does first."""
+    import ncnn  # noqa: F401
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open a folder with a param file, a bin file and metadata.json."""
     return NcnnSession(path, threads)

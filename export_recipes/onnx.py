@@ -7,15 +7,19 @@ import copy
 import dataclasses
 import inspect
 import io
+import json
 import shutil
+import statistics
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime import cost
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="onnx",
@@ -28,6 +32,10 @@ RECIPE = Recipe(
     widens_half=True,  # on processors for which it has no half-precision kernels, and without rounding in between
 )
 
+_KERNEL = "_kernel_time"  # how ONNX Runtime's profile ends the name of what a kernel took
+_CONVOLUTIONS = ("Conv", "FusedConv")
+_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm")
+_UNCOUNTED_RUNS = 3  # of a profile: the first ones fill caches and the memory arena
 OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
 
 # ONNX Runtime's names for element types, as NumPy spells them.
@@ -37,17 +45,23 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def _options(threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
 class OrtSession:
     """An ONNX Runtime session on the CPU provider, with its thread count pinned."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
         self.engine_version: str = ort.__version__
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
@@ -93,9 +107,74 @@ print(logits.argmax(-1))
 """
 
 
+def import_engine() -> None:
+    """What load() does first."""
+    import numpy  # noqa: F401, which ONNX Runtime imports
+    import onnxruntime  # noqa: F401
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open an ONNX file with ONNX Runtime on the CPU, default graph optimisations."""
     return OrtSession(path, threads)
+
+
+def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
+    """Each kernel's median time, from ONNX Runtime's own profile, which counts in microseconds.
+
+    Shapes are those of its blocked layouts, where channels are padded to what a vector register holds.
+    """
+    import onnxruntime as ort
+
+    session = OrtSession(path, threads)
+    session.feed(tensors, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{folder}/profile"
+        profiled = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(_UNCOUNTED_RUNS + runs):
+            profiled.run(None, session._feeds)
+        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    kernels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(_KERNEL):
+            kernels.setdefault((event["name"], event["args"]["node_index"]), []).append(event)
+    return tuple(_layer(name.removesuffix(_KERNEL), found[-runs:]) for (name, _), found in kernels.items())
+
+
+def _layer(name: str, events: Sequence[Mapping[str, Any]]) -> LayerTime:
+    told = events[-1]["args"]
+    shapes, results = (
+        [shape for item in told[f"{side}_type_shape"] for shape in item.values()] for side in ("input", "output")
+    )
+    kinds = [kind for item in told["output_type_shape"] for kind in item]
+    item_bytes = ITEM_BYTES[_DTYPES.get(f"tensor({kinds[0]})", "float32")] if kinds else 0
+    return LayerTime(
+        name=name,
+        operator=told["op_name"],
+        ns=round(1000 * statistics.median(event["dur"] for event in events)),
+        macs=_macs(told["op_name"], shapes, results),
+        bytes=sum(int(told[f"{part}_size"]) for part in ("activation", "parameter", "output"))
+        + item_bytes * _packed_weights(told["op_name"], shapes, results),
+    )
+
+
+def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int | None:
+    """None for what is made of other operators, or whose weights are hidden, so that its products cannot be told."""
+    if not inputs or not outputs:
+        return None
+    if operator in _CONVOLUTIONS:
+        seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
+        return cost.convolution_macs(inputs[1], outputs[0]) if seen else None
+    if operator in _PRODUCTS:
+        return cost.product_macs(inputs[0], outputs[0])
+    return None if "Attention" in operator else 0
+
+
+def _packed_weights(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """Numbers of a product's weights where ONNX Runtime has packed them anew and left them out of its shapes."""
+    hidden = operator in _PRODUCTS and inputs and outputs and not any(len(shape) > 1 for shape in inputs[1:])
+    return inputs[0][-1] * outputs[0][-1] if hidden else 0
 
 
 def export(

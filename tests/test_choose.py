@@ -161,6 +161,15 @@ def test_reasons(one: Measurement, budget: dict[str, Any], reason: str | None, e
     assert rejection.excess == (None if excess is None else pytest.approx(excess))
 
 
+def test_a_camera_is_not_the_closed_loop() -> None:
+    choice = answer(row("a", 3, rate_hz=30.0, started=DAYS[2]), row("a", 12, started=DAYS[1]), max_latency_ms=10)
+    assert picked(choice) is None
+    assert {rejection.kind: rejection.reason for rejection in choice.rejected} == {
+        "not_asked": "not asked for: at 30 frames a second, which is no measure of run after run",
+        "budget": "p90 is up to 12 ms, above 10 ms",
+    }
+
+
 def test_what_is_not_asked_for() -> None:
     rows = (row("a", target="coreml"), row("b", precision="fp16"), row("c", threads=1), row("d"))
     choice = answer(*rows, wanted=Wanted(["onnx"], ["fp32"], 4))

@@ -169,6 +169,68 @@ def test_sweep_does_only_what_is_missing(here):
     assert (len(again["measurements"]), again["held"]) == (0, 1)
 
 
+def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
+    sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "d.db")
+    found = json.loads(edgevit(*sweep, "-o", "out", "--threads", "1,2", "--dry-run", "--json", folder=here).stdout)
+    assert [step["does"] for step in found["steps"]] == ["measure", "measure"], "the artifact is there"
+    assert found["seconds"] == pytest.approx(sum(step["seconds"] for step in found["steps"])) and found["seconds"] > 1
+    done = edgevit(*sweep, "-o", "nowhere", "--dry-run", folder=here)
+    assert done.returncode == 0, done.stderr
+    assert "export" in done.stdout and "guessed" in done.stdout
+    assert not (here / "nowhere").exists()
+    stats = json.loads(edgevit("db", "stats", "--db", "d.db", "--json", folder=here).stdout)
+    assert not [item for item in stats["devices"] if item["name"] == "local"]
+
+
+def test_rates_and_limits_are_asked_for(here):
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "r.db", "--json")
+    done = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)["measurements"]
+    assert (row["rate_hz"], row["runs"]) == (200.0, 64)
+    assert row["missed"] is not None and row["p90_upper_ns"] and row["import_ns"] < row["load_ns"]
+    assert row["energy_j"] is None or row["energy_j"] > 0
+    shown = edgevit("db", "show", "--device", "local", "--db", "r.db", folder=here).stdout
+    assert "at Hz" in shown and "missed" in shown
+    assert "90 or 99" in refused(2, *profile[:-1], "--percentile", "95", folder=here)
+    done = edgevit(*profile, "--max-memory-gb", "0.02", folder=here)
+    [row] = json.loads(done.stdout)["measurements"]
+    assert (done.returncode, row["status"]) == (1, "crashed")
+    assert row["error"].startswith("used more than 0.02 GB of memory")
+
+
+def test_a_row_is_compared_with_another(here):
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    names = ("net.py:tiny", row["measurement_id"][:10])
+    found = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
+    assert found["verdict"] in ("SAME", "AMBIGUOUS") and found["ratio"] == 1.0
+    assert found["first_id"] == found["second_id"] == row["measurement_id"]
+    done = edgevit("db", "compare", "net.py:tiny@onnx@fp32", names[1], "--db", "x.db", folder=here)
+    assert done.stdout.splitlines()[-1].startswith(f"{found['verdict']}: A takes +0.0%")
+    assert "net.py:tiny@onnx@fp32" in refused(2, "db", "compare", "tyni@onnx", names[1], "--db", "x.db", folder=here)
+    assert "no measurement" in refused(2, "db", "compare", *names, "--rate", "30", "--db", "x.db", folder=here)
+
+
+def test_a_number_is_explained(here):
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--db", "l.db")
+    found = json.loads(edgevit(*profile, "--json", folder=here).stdout)
+    assert found["peak"]["gflops"] > 0 and found["peak"]["gb_per_s"] > 0
+    [held], [table] = found["roofline"], found["layers"]
+    assert held["share"] > 0 and held["bound_by"] in ("compute", "memory")
+    assert table["layers"] and sum(table["by_operator"].values()) == pytest.approx(1.0)
+    shown = edgevit(*profile, folder=here).stdout
+    assert "GFLOP/s in float32" in shown and "of its limit" in shown and "by operator: " in shown
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_device_is_kept_and_used(here):
+    found = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
+    assert len(found["p50s_ns"]) == 5 and found["share"] >= 0
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    told = edgevit("db", "compare", *[row["measurement_id"]] * 2, "--db", "x.db", "--json", folder=here).stdout
+    assert json.loads(told)["floor"] == max(0.01, found["share"])
+
+
 # Bad input: a clear message, the right exit code, nothing left behind
 
 

@@ -23,13 +23,14 @@ import pytest
 import typer
 from sshd import USER, Sshd
 
-from edgevit import profile, statistics
+from edgevit import gates, reference, roofline, statistics
 from edgevit.cli import app
+from edgevit.compare import LEAST_DIFFERENCE
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
 from edgevit.types import PROTOCOL_VERSION
 from edgevit.verify import compare
-from edgevit_runtime import timing
+from edgevit_runtime import power, timing, watch
 from edgevit_runtime.record import Job
 
 ROOT = Path(__file__).parents[1]
@@ -308,8 +309,19 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "CONFIDENCE": f"{statistics.CONFIDENCE}",
         "Settings.percentile": f"{Settings().percentile}",
         "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
+        "DRIFT": f"{statistics.DRIFT:.0%}",
         "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
-        "STOLEN_SHARE": f"{profile.STOLEN_SHARE:.0%}",
+        "CLOCK_SHARE": f"{gates.CLOCK_SHARE:.0%}",
+        "STOLEN_SHARE": f"{gates.STOLEN_SHARE:.0%}",
+        "STOLEN_LIMIT": f"{gates.STOLEN_LIMIT:.0%}",
+        "MAX_RETRIES": f"{gates.MAX_RETRIES}",
+        "COOL_DOWN_S": f"{gates.COOL_DOWN_S:g} s",
+        "MEMORY_SHARE": f"{watch.MEMORY_SHARE:.0%}",
+        "POLL_S": f"{watch.POLL_S:g} s",
+        "LEAST_DIFFERENCE": f"{LEAST_DIFFERENCE:.0%}",
+        "NOISE_REPEATS": f"{reference.NOISE_REPEATS}",
+        "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
+        "LAYER_RUNS": f"{roofline.LAYER_RUNS}",
         "PROTOCOL_VERSION": f"{PROTOCOL_VERSION}",
     }
     for name, value in constants.items():

@@ -14,6 +14,7 @@ from edgevit import enroll
 from edgevit.artifact import open_artifact, reseal
 from edgevit.devices import local_device, unit_id, user_folder
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
+from edgevit.profile import Settings
 from edgevit.types import Device, Parity
 from edgevit_runtime.environment import host
 from edgevit_runtime.record import Detected, Reply
@@ -196,4 +197,4 @@ def test_a_sweep_goes_by_the_engine_that_the_device_has(tmp_path):
     with LatencyDB.open(f"{tmp_path}/x.db") as database:
         database.add(row)
     for engines, wanted in (({"onnxruntime": "1.23.2"}, []), ({"onnxruntime": "1.24"}, [artifact]), ({}, [artifact])):
-        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", quick=False, engines=engines) == wanted
+        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", Settings(), engines=engines) == wanted

@@ -28,6 +28,7 @@ WHAT = {
     "inputs": (TensorSpec("x", (1, 3, 192, 192)),),
     "batch": 8,
     "protocol_version": 2,
+    "rate_hz": 30.0,
 }
 ACT = {"started": "2026-11-21T10:00:01+00:00", "nonce": "1", "samples_ns": ((5_000_000,),)}
 LABELS = {"model": "other", "device": "my pi", "grade": "C", "flags": ("bimodal",), "status": "throttled"}

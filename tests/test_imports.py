@@ -30,6 +30,9 @@ TABLE = """
 errors        |                                                   |
 types         |                                                   |
 statistics    |                                                   | numpy
+gates         |                                                   |
+compare       |                                                   |
+workloads     |                                                   | (numpy)
 count         |                                                   | torch
 recipes       |                                                   |
 pack          | recipes                                           |
@@ -47,18 +50,21 @@ models        | layers                                            | torch safete
 fold          | count                                             | torch
 export        | fold recipes                                      | torch
 verify        | devices pack recipes transports                   | torch numpy (skimage)
-profile       | identity pack provenance recipes                  |
+profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs (alembic)
 choose        | store                                             |
 # above the rooms: what puts them in a row
+reference     | workloads pack profile statistics transports      |
+roofline      | reference pack profile recipes transports         |
+forecast      | artifact cards profile store sweep                |
 subject       | models preprocess                                 | torch
 zoo           | models fold count                                 | torch
 pipeline      | subject fold export verify artifact count         | torch
 pipeline      | provenance recipes                                |
 separate      | (subject pipeline)                                |
 sweep         | store artifact cards provenance                   |
-sweep         | recipes statistics separate                       |
+sweep         | profile recipes statistics separate               |
 sweep         | (subject)                                         |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
@@ -66,7 +72,7 @@ enroll        | devices pack recipes transports                   |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
-cli           | (enroll)                                          |
+cli           | (enroll compare reference roofline forecast)      |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

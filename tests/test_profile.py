@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 
@@ -161,6 +162,83 @@ def test_emulation_is_flagged(fakes, recorder):
     validate_identity(row)
 
 
+# Gates
+
+
+class Hot(Recorder):
+    """The first blocks are measured at half the clock."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    def reply(self, number):
+        reply = super().reply(number)
+        clock = 900_000 if number <= self.bad else 1_800_000
+        after = dataclasses.replace(reply.timing.after, frequency_khz=clock, nominal_khz=1_800_000)
+        return dataclasses.replace(reply, timing=dataclasses.replace(reply.timing, after=after))
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    found = []
+    monkeypatch.setattr(room.time, "sleep", found.append)
+    return found
+
+
+def test_a_block_that_does_not_count_is_made_again(fakes, monkeypatch, pauses):
+    hot = Hot(3)
+    monkeypatch.setattr(room, "load_transport", lambda name: hot)
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=dataclasses.replace(SHORT, cool_down_s=7))
+    assert (row.status, row.discarded, row.processes, len(hot.asked)) == ("ok", 3, 3, 6)
+    assert pauses == [7, 7, 7]
+    assert row.p50_low_ns == 10_000_004, "samples of a discarded block are not in the row"
+    validate_identity(row)
+
+
+def test_a_device_that_stays_hot_is_throttled(fakes, monkeypatch, pauses):
+    monkeypatch.setattr(room, "load_transport", lambda name: Hot(99))
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=SHORT)
+    assert (row.status, row.discarded, row.processes, row.p50_ns) == ("throttled", 4, 0, None)
+    assert "4 blocks in a row do not count: the clock was at 50% of its nominal 1.80 GHz" in row.error
+    assert len(pauses) == 3, "no pause after the last one"
+
+
+# Rates, and the parts of a load
+
+
+def test_a_rate_is_asked_for_and_kept(fakes, recorder):
+    transport = recorder()
+    settings = dataclasses.replace(SHORT, rate_hz=30.0, max_memory_bytes=10**9)
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=settings)
+    assert {(job.rate_hz, job.max_memory_bytes) for job in transport.jobs} == {(30.0, 10**9)}
+    assert row.rate_hz == 30.0
+    assert row.measurement_key != profile(fakes("work run", "b"), toys.LOCAL, threads=1, settings=SHORT).measurement_key
+
+
+def test_frames_and_energy_are_summed_up():
+    moment = Snapshot(1, (0,), None, None, None, None, None, None, None)
+    base = Timing(100, 9, (), (5_000_000,) * 10, True, None, moment, moment)
+    cold = dataclasses.replace(base, load_ns=900, cold=True, missed=2, energy_j=4.0, import_ns=70)
+    warm = dataclasses.replace(base, missed=3, energy_j=2.0, import_ns=60, compile_ns=20)
+    found = room._summary([cold, warm, dataclasses.replace(warm, load_ns=120, import_ns=40)], 30.0)
+    assert (found["load_ns"], found["cold_load_ns"], found["import_ns"], found["compile_ns"]) == (110, 900, 50, 20)
+    assert (found["missed"], found["energy_j"]) == (8, 8.0 / 30)
+    unmetered = room._summary([cold, dataclasses.replace(warm, energy_j=None)], 30.0)
+    assert unmetered["energy_j"] is None, "half of the processes do not speak for all"
+    alone = room._summary([cold], None)
+    assert (alone["load_ns"], alone["cold_load_ns"], alone["missed"]) == (900, 900, None)
+
+
+def test_one_process_of_several_starts_cold(fakes, recorder):
+    transport = recorder()
+    list(profile_all([fakes("work run", name) for name in "ab"], toys.LOCAL, threads=1, settings=SHORT))
+    assert [job.cold for job in transport.jobs] == [True, True, False, False, False, False]
+    transport = recorder()
+    profile(fakes("work run", "c"), toys.LOCAL, threads=1, settings=dataclasses.replace(SHORT, processes=1))
+    assert [job.cold for job in transport.jobs] == [False], "a cold one is not the usual one"
+
+
 @pytest.mark.parametrize("percentile", [90, 99])
 @pytest.mark.parametrize("processes", [1, 5, 7])
 def test_runs_suffice_for_the_percentile(fakes, recorder, percentile, processes):
@@ -182,7 +260,10 @@ def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
 
 @pytest.mark.parametrize(
     "change",
-    [{"processes": 0}, {"min_runs": 0}, {"batch": 0}, {"timeout_s": 0}, {"percentile": 100}, {"percentile": 9}],
+    [
+        *({"processes": 0}, {"min_runs": 0}, {"batch": 0}, {"timeout_s": 0}, {"percentile": 100}, {"percentile": 9}),
+        *({"percentile": 50}, {"rate_hz": 0.0}, {"rate_hz": math.nan}, {"max_memory_bytes": 0}),
+    ],
 )
 def test_senseless_settings_are_refused_at_once(tmp_path, change):
     artifact = toys.fake_artifact(tmp_path / "a")

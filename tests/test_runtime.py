@@ -19,7 +19,7 @@ import toys
 
 import edgevit_runtime
 from edgevit.pack import pack, pack_recipe
-from edgevit_runtime import environment, timing
+from edgevit_runtime import environment, power, timing
 from edgevit_runtime.record import ITEM_BYTES, Job, Reply, TensorSpec, from_json, to_json
 
 RUNTIME = Path(edgevit_runtime.__file__).parent
@@ -264,6 +264,107 @@ def test_sample_meets_both_minima(clock):
     assert timing.sample(clock(costs).run, 4, 0) == (5, 3, 9, 4)
 
 
+# --- a camera's frames
+
+
+class PacedClock(Clock):
+    """Time passes in runs and in sleeps, and sleeps end late."""
+
+    def __init__(self, costs, late=0):
+        super().__init__(costs)
+        self.late = late
+
+    def sleep(self, seconds):
+        self.now += round(seconds * 1e9) + self.late
+
+
+def camera_on(monkeypatch, rate_hz, costs, late=0):
+    made = PacedClock(costs, late)
+    monkeypatch.setattr(timing, "time", made)
+    return timing.Camera(rate_hz), made
+
+
+def test_a_frame_is_taken_when_it_arrives(monkeypatch):
+    camera, clock = camera_on(monkeypatch, 100, itertools.repeat(3 * MS), late=MS // 2)
+    assert camera.sample(clock.run, 4, 0) == (3 * MS + MS // 2,) * 4, "waking up late is part of it"
+    assert clock.now == 43 * MS + MS // 2, "four frames, ten milliseconds apart"
+    assert camera.missed == 0
+
+
+def test_frames_that_arrive_meanwhile_are_missed(monkeypatch):
+    camera, clock = camera_on(monkeypatch, 100, [25 * MS, 3 * MS, 10 * MS, MS])
+    assert camera.sample(clock.run, 4, 0) == (25 * MS, 3 * MS, 10 * MS, MS), "none is queued: latency does not add up"
+    assert camera.missed == 3, "two during the first run, and the one that came just as the third ended"
+    assert clock.now == 71 * MS
+
+
+def test_missed_frames_of_the_warm_up_do_not_count(monkeypatch):
+    camera, clock = camera_on(monkeypatch, 100, itertools.chain([25 * MS] * 10, itertools.repeat(MS)))
+    warm = timing.warm_up(clock.run, dataclasses.replace(JOB, warmup_min_ns=0), camera.frame)
+    assert warm.times_ns[:10] == (25 * MS,) * 10
+    camera.sample(clock.run, 5, 0)
+    assert camera.missed == 0
+
+
+def test_a_meter_is_read_between_runs(clock):
+    told = []
+
+    class Meter:
+        def start(self):
+            told.append("start")
+
+        def tick(self):
+            told.append("tick")
+
+    timing.sample(clock(itertools.repeat(MS)).run, 3, 0, Meter())
+    assert told == ["start", "tick", "tick", "tick"]
+
+
+def test_a_worker_paces_counts_and_loads_cold(tmp_path):
+    recipe = toys.fake_recipe(tmp_path)
+    recipe.write_text(
+        recipe.read_text().replace("time.sleep(0.0005)", "time.sleep(0.004)").replace(
+            "class Session:", "def import_engine():\n    time.sleep(0.02)\n\n\nclass Session:\n    compile_ns = 7"
+        )
+    )  # fmt: skip
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    _, reply = run_worker(tmp_path, recipe, toys.job_for(artifact, rate_hz=50.0, cold=True, min_runs=10))
+    found = reply.timing
+    assert (reply.status, found.compile_ns, len(found.samples_ns)) == ("ok", 7, 10)
+    assert 20_000_000 <= found.import_ns < found.load_ns
+    assert min(found.samples_ns) >= 4_000_000
+    assert found.after.unix_ns - found.before.unix_ns > 200_000_000, "ten frames at 50 Hz"
+    assert found.missed is not None
+
+
+def test_a_file_is_taken_out_of_the_cache(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(5_000_000))
+    found = environment.drop_from_cache(tmp_path)
+    with path.open("rb") as file:
+        try:
+            in_memory = os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            in_memory = False
+    assert found is not in_memory, "what it says is how it is, on whatever this folder lies"
+
+
+def test_a_cache_that_cannot_be_emptied_is_not_said_to_be(tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(bytes(100))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: None)
+    assert environment.drop_from_cache(tmp_path) is False
+
+
+# --- layers
+
+
+def test_an_engine_that_does_not_tell_is_said_not_to(tmp_path):
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact, task="layers"))
+    assert (reply.status, reply.layers) == ("unsupported", ())
+    assert "fake-engine does not tell what its operators take" in reply.error
+
+
 def test_garbage_collector_rests_while_sampling():
     seen = []
     timing.sample(lambda: seen.append(gc.isenabled()), 3, 0)
@@ -343,6 +444,86 @@ def test_snapshot_reads_a_board(tmp_path, monkeypatch):
 )
 def test_cpu_model(tmp_path, files, expected):
     assert environment.host(system(tmp_path, files)).cpu_model == expected
+
+
+def test_a_system_that_tells_of_throttling(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "affinity", lambda: (0, 1))
+    assert (environment.snapshot(tmp_path).throttled, environment.snapshot(tmp_path).throttle_events) == (None, None)
+    cpu = "sys/devices/system/cpu/cpu"
+    files = {f"{cpu}0/thermal_throttle/core_throttle_count": "3\n", f"{cpu}0/thermal_throttle/x": "9",
+             f"{cpu}0/thermal_throttle/package_throttle_count": "2\n"}  # fmt: skip
+    assert environment.snapshot(system(tmp_path / "intel", files)).throttle_events == 5
+    for text, expected in (("0\n", False), ("50000\n", False), ("50005\n", True), ("0x4\n", True), ("?\n", None)):
+        root = system(tmp_path / "pi", {environment._PI_FILE: text})
+        assert environment.snapshot(root).throttled is expected, text
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"cpufreq/cpuinfo_max_freq": "1800000\n"}, 1_800_000),
+        ({"cpufreq/cpuinfo_max_freq": "4500000\n", "acpi_cppc/nominal_freq": "2800\n"}, 2_800_000),
+        (
+            {
+                "cpufreq/cpuinfo_max_freq": "4500000\n",
+                "cpufreq/base_frequency": "2100000\n",
+                "acpi_cppc/nominal_freq": "2800\n",
+            },
+            2_100_000,
+        ),
+    ],
+)
+def test_nominal_clock_is_no_boost(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(environment, "affinity", lambda: (1,))
+    root = system(tmp_path, {f"sys/devices/system/cpu/cpu1/{name}": text for name, text in files.items()})
+    assert environment.snapshot(root).nominal_khz == expected
+
+
+# --- energy
+
+RAPL = "sys/class/powercap/intel-rapl"
+
+
+def test_no_meter_is_no_energy(tmp_path):
+    assert power.meter(tmp_path) is None
+    psys = {f"{RAPL}:1/name": "psys", f"{RAPL}:1/energy_uj": "5"}
+    cores = {f"{RAPL}:0:0/name": "core", f"{RAPL}:0:0/energy_uj": "5"}
+    locked = {f"{RAPL}:0/name": "package-0"}  # energy_uj cannot be read
+    assert power.meter(system(tmp_path, psys | cores | locked)) is None
+
+
+def test_energy_of_all_packages_across_the_end_of_a_counter(tmp_path):
+    root = system(tmp_path, {
+        f"{RAPL}:0/name": "package-0\n", f"{RAPL}:0/energy_uj": "1000000\n", f"{RAPL}:0/max_energy_range_uj": "9000000",
+        f"{RAPL}:1/name": "package-1\n", f"{RAPL}:1/energy_uj": "8500000\n", f"{RAPL}:1/max_energy_range_uj": "9000000",
+        f"{RAPL}:0:0/name": "core\n", f"{RAPL}:0:0/energy_uj": "1\n",
+    })  # fmt: skip
+    meter = power.meter(root)
+    meter.start()
+    system(tmp_path, {f"{RAPL}:0/energy_uj": "1500000\n", f"{RAPL}:1/energy_uj": "250000\n"})
+    assert meter.stop() == pytest.approx(0.5 + 0.75)
+    (root / f"{RAPL}:0/energy_uj").unlink()
+    assert meter.stop() is None, "half a machine is not a machine"
+
+
+def test_power_of_a_jetson_is_added_up(tmp_path, monkeypatch):
+    chip = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+    root = system(tmp_path, {
+        f"{chip}/in1_label": "VDD_IN\n", f"{chip}/in1_input": "5000\n", f"{chip}/curr1_input": "2000\n",
+        f"{chip}/in2_label": "VDD_CPU_GPU_CV\n", f"{chip}/in2_input": "5000\n", f"{chip}/curr2_input": "900\n",
+    })  # fmt: skip
+    moments = Clock(())
+    monkeypatch.setattr(power, "time", moments)
+    meter = power.meter(root)
+    meter.start()
+    moments.now = 50 * MS
+    meter.tick()  # too early to ask again
+    moments.now = 1_000 * MS
+    system(tmp_path, {f"{chip}/curr1_input": "4000\n"})
+    meter.tick()
+    moments.now = 2_000 * MS
+    assert meter.stop() == pytest.approx((10 + 20) / 2 * 1 + 20 * 1)
 
 
 def test_peak_memory_is_this_process_own():

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -116,6 +117,36 @@ def test_hanging_engine_is_stopped_with_its_children(sshd, fake, tmp_path):
     assert (reply.status, reply.error) == ("timeout", "no reply after 2 s")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
+@pytest.mark.parametrize("text", ["bomb run", "child_bomb load"])
+def test_engine_that_takes_too_much_memory_is_stopped_there(sshd, fake, tmp_path, text):
+    """By the watch beside the worker, which leaves word; then the agent ends what is left, the watch included."""
+    cache = tmp_path / "cache"
+    reply = fake(sshd.device(cache=str(cache)), f"{text} {tmp_path}/pids", max_memory_bytes=300_000_000)
+    assert (reply.status, reply.engine) == ("crashed", "fake-engine")
+    assert reply.error.startswith("used more than 0.3 GB of memory")
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
+    assert not list((cache / "runs").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the watch needs /proc")
+def test_an_agent_that_is_killed_leaves_no_process(sshd, fake, tmp_path):
+    """As when memory runs out on the device: nobody but the watch is left to end what the engine started."""
+
+    def kill_the_agent() -> None:
+        assert wait_until((tmp_path / "pids").exists, 30)
+        worker = int((tmp_path / "pids").read_text().split()[0])
+        os.kill(int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_the_agent)
+    thread.start()
+    refused(lambda device: fake(device, f"hang run {tmp_path}/pids"), sshd.device())
+    thread.join()
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 5)
 
 
 def test_second_push_is_skipped(sshd, fake, monkeypatch):
@@ -405,7 +436,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs():
 # Another Python
 
 ROOT = Path(__file__).parents[1]
-DEVICE_SIDE = sorted([*(ROOT / "runtime").rglob("*.py"), *(ROOT / "export_recipes").glob("*.py")])
+DEVICE_SIDE = sorted(
+    [*(ROOT / "runtime").rglob("*.py"), *(ROOT / "export_recipes").glob("*.py"), ROOT / "edgevit/workloads.py"]
+)
 
 
 def pythons() -> dict[str, Path]:

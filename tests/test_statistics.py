@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import statistics as stdlib
@@ -15,6 +16,7 @@ from edgevit.statistics import (
     PROTOCOL_MIN_NS,
     grade,
     is_bimodal,
+    is_drifting,
     percentile,
     runs_needed,
     summarise,
@@ -92,8 +94,12 @@ def test_summary_is_ordered(samples):
 
 @given(processes, st.randoms(use_true_random=False))
 def test_order_does_not_matter(samples, generator):
+    """But for drift, which is a matter of order."""
     shuffled = [generator.sample(one, len(one)) for one in generator.sample(samples, len(samples))]
-    assert summarise(shuffled, [True] * len(samples)) == summarise(samples, [True] * len(samples))
+    found, other = (summarise(each, [True] * len(samples)) for each in (samples, shuffled))
+    flags = [tuple(flag for flag in each.flags if flag != "drifting") for each in (found, other)]
+    assert flags[0] == flags[1]
+    assert dataclasses.replace(found, flags=()) == dataclasses.replace(other, flags=())
 
 
 @given(process)
@@ -178,3 +184,41 @@ def test_no_samples_is_an_error(samples):
 def test_summary_is_plain_integers():
     found = summarise([[random.Random(0).randrange(1, 99) for _ in range(700)]], [True])
     assert all(type(value) in (int, str, tuple) for value in vars(found).values())
+
+
+# Drift
+
+
+def noisy(generator, heavy: bool, slow_from: float | None = None, across: bool = False):
+    """Five processes of a run of 10 ms with noise to one side, and 30% slower from a share of the time on."""
+    rows = []
+    for process in range(5):
+        noise = np.abs(generator.standard_normal(133)) * (generator.standard_exponential(133) if heavy else 1)
+        times = 10e6 * (1 + 0.06 * noise) * (1 + 0.005 * generator.standard_normal())
+        moment = (process + np.arange(133) / 133) / 5 if across else np.arange(133) / 133
+        if slow_from is not None:
+            times[moment >= slow_from] *= 1.3
+        rows.append([int(value) for value in times])
+    return rows
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize(("slow_from", "across"), [(0.5, False), (0.5, True), (0.4, True), (0.3, False), (0.7, False)])
+def test_a_slow_down_is_flagged_always(heavy, slow_from, across):
+    generator = np.random.default_rng(0)
+    flags = [summarise(noisy(generator, heavy, slow_from, across), [True] * 5).flags for _ in range(100)]
+    assert all("drifting" in found for found in flags)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_noise_is_no_drift(heavy):
+    generator = np.random.default_rng(0)
+    assert not any("drifting" in summarise(noisy(generator, heavy), [True] * 5).flags for _ in range(200))
+
+
+def test_outliers_are_no_drift():
+    assert not is_drifting([[10, 10, 1000] * 40] + [[10] * 100] * 4)
+    assert is_drifting([[10] * 60 + [12] * 60])
+    assert is_drifting([[10] * 9, [10] * 9, [11] * 9, [12] * 9, [12] * 9])
+    assert not is_drifting([[10] * 9] * 4 + [[20] * 9]), "one process that was slow is what the grade is for"
+    assert not is_drifting([[10]])

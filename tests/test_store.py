@@ -29,7 +29,7 @@ from edgevit.store import LatencyDB, jsonl, rows, schema, tables, validate
 from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.queries import conditions
 from edgevit.store.rows import pack, unpack
-from edgevit.types import Measurement
+from edgevit.types import Measurement, NoiseFloor
 from edgevit_runtime.record import to_json
 
 HERE = Path(__file__).parent
@@ -43,6 +43,8 @@ SHAPES = {
     "unknown memory": measured(host=dataclasses.replace(HOST, memory_bytes=None)),
     "published": published(),
     "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
+    "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
+    "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
     "large": measured([[2**62, 2**63 - 1]], artifact_bytes=2**40),
 }
 
@@ -155,7 +157,7 @@ def test_devices_and_stats(db: LatencyDB) -> None:
     [device] = db.devices()
     assert dataclasses.astuple(device) == ("pi5", "pi-0001", "raspberry-pi-5", 2, "2026-01-03T00:00:00+00:00")
     stats = db.stats()
-    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0002" and stats.where == db.where
+    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0003" and stats.where == db.where
     assert json.loads(to_json(stats))["tables"]["measurement"] == 2
 
 
@@ -217,6 +219,12 @@ WRONG: dict[str, dict[str, Any]] = {
     "time without a zone": {"started": "2026-11-21T10:00:00"},
     "half a surrogate": {"error": "\ud800"},
     "NUL": {"model": "net\0"},
+    "no rate": {"rate_hz": 0.0},
+    "rate of NaN": {"rate_hz": float("nan")},
+    "energy that was not measured": {"energy_j": 0.0},
+    "missed frames without a rate": {"missed": 1},
+    "negative blocks": {"discarded": -1},
+    "a part longer than the whole": {"import_ns": 90_000_001},
     "NUL in a host": {"host": dataclasses.replace(HOST, kernel="\0")},
     "load of NaN": {"snapshots": (dataclasses.replace(snapshot(), load_1min=float("nan")), snapshot())},
 }
@@ -257,6 +265,9 @@ CHECKS = {
     "ordered": "p50_ns = p90_ns + 1",
     "timed": "p50_ns = NULL",
     "counts": "batch = 0",
+    "blocks": "discarded = -1",
+    "rates": "energy_j = 0.0",
+    "missed": "missed = 1",
     "cannot store TEXT value in INTEGER": "threads = 'four'",
     "cannot store REAL value in INTEGER": "p99_ns = 0.5",
     "NOT NULL": "nonce = NULL",
@@ -474,6 +485,70 @@ def test_a_migration_can_be_taken_back(db: LatencyDB, path: Path) -> None:
     with db._transaction(write=True) as connection:
         command.downgrade(schema.alembic_config(connection), "base")
     assert schema_of(path) == {}
+
+
+def migrate(db: LatencyDB, verb: str, revision: str) -> None:
+    from alembic import command
+
+    with db._transaction(write=True) as connection:
+        getattr(command, verb)(schema.alembic_config(connection), revision)
+
+
+def test_rows_outlive_migrations(db: LatencyDB, path: Path) -> None:
+    for row in SHAPES.values():
+        db.add(row)
+    migrate(db, "downgrade", "0002")
+    assert "rate_hz" not in schema_of(path)["measurement"] and "noise" not in schema_of(path)
+    assert sql(path, "SELECT count(*) FROM sample")[0][0] > 0
+    migrate(db, "upgrade", "head")
+    for name, row in SHAPES.items():
+        if row.rate_hz is None:
+            new = {"cold_load_ns": None, "import_ns": None, "compile_ns": None}
+            assert db.get(row.measurement_id) == dataclasses.replace(row, **new), name
+        else:
+            with pytest.raises(StoreError, match="no measurement has the id"):
+                db.get(row.measurement_id)
+    assert sql(path, "PRAGMA foreign_key_check") == []
+
+
+def test_rows_without_newer_fields_are_taken(db: LatencyDB, tmp_path: Path) -> None:
+    """A row of before there were rates is one of the closed loop: nothing was discarded and nothing measured but it."""
+    row = measured()
+    old = json.loads(to_json(row))
+    for name in ("rate_hz", "missed", "discarded", "import_ns", "compile_ns", "cold_load_ns", "energy_j"):
+        del old[name]
+    for item in old["snapshots"]:
+        for name in ("nominal_khz", "throttled", "throttle_events"):
+            del item[name]
+    (tmp_path / "old.jsonl").write_text(json.dumps(old))
+    assert db.import_jsonl(tmp_path / "old.jsonl").refused == ()
+    assert db.get(row.measurement_id) == row
+
+
+# Noise floors
+
+
+def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
+    facts = {"device_id": "pi-0001", "device": "pi5", "workload": "hash", "threads": 1, "p50s_ns": (100, 102)}
+    return NoiseFloor(**({"share": share, "started": "2026-11-21T10:00:00+00:00", **facts} | changes))
+
+
+def test_the_newest_noise_floor_counts(db: LatencyDB) -> None:
+    assert db.noise("pi-0001") is None
+    newest = floor(0.03, started="2026-11-22T10:00:00+00:00")
+    for item in (floor(), newest, floor(), floor(0.5, device_id="pi-2")):
+        db.add_noise(item)
+    assert db.noise("pi-0001") == newest
+    for wrong in (floor(float("nan")), floor(-0.1), floor(device_id="")):
+        with pytest.raises(StoreError, match="refused"):
+            db.add_noise(wrong)
+
+
+def test_rows_are_found_by_the_beginning_of_their_id(db: LatencyDB) -> None:
+    row = measured()
+    db.add(row)
+    assert db.find(row.measurement_id[:8]) == [row.measurement_id]
+    assert db.find("%") == db.find("zz") == []
 
 
 def test_newer_databases_are_refused_untouched(db: LatencyDB, path: Path) -> None:

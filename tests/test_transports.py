@@ -188,6 +188,17 @@ def test_end_without_reply(code, status):
     assert ("SIGKILL" in reply.error) == (code in (-9, 137))
 
 
+def test_exit_without_a_word_is_a_crash():
+    reply = read_end(None, b"", 1, 3)
+    assert (reply.status, reply.error) == ("crashed", "the worker ended with exit code 1 and no reply")
+
+
+def test_who_ended_the_worker_is_believed():
+    left = to_json(Reply("crashed", "used more than 2 GB of memory", engine="e")).encode()
+    reply = read_end(left, b"noise", -9, 3)
+    assert (reply.status, reply.error) == ("crashed", "used more than 2 GB of memory\nnoise")
+
+
 def test_finished_reply_stands_whatever_happens_while_closing_down():
     done = to_json(Reply("ok", engine="e")).encode()
     assert read_end(done, b"", -11, 1) == read_end(done, b"", None, 1) == Reply("ok", engine="e")

@@ -36,6 +36,17 @@ def act(text, when):
         os.abort()
     elif what == "exit":
         os._exit(0)
+    elif what == "exit_1":
+        os._exit(1)
+    elif what == "kill":
+        os.kill(os.getpid(), 9)
+    elif what == "bomb":
+        hoard = []
+        while True:
+            hoard.append(bytearray(b"x" * 10_000_000))
+            time.sleep(0.001)  # so that no other program suffers before it is stopped
+    elif what == "child_bomb":  # an engine's own helper takes the memory
+        subprocess.run([sys.executable, "-c", "import time; hoard = b'x' * 400_000_000; time.sleep(60)"])
     elif what == "hang":
         while True:
             pass

@@ -37,6 +37,15 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="run native code in artifacts that this database did not record as built here")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the artifacts")]
+PercentileOption = Annotated[
+    int | None, typer.Option(help="90 or 99: runs are added until its upper bound is known; default: 99, quick: 90")
+]
+RateOption = Annotated[
+    float | None, typer.Option(min=0.001, metavar="HZ", help="frames a second of a camera, in place of run after run")
+]
+MemoryOption = Annotated[
+    float | None, typer.Option("--max-memory-gb", min=0.01, help="of a process; default: 80% of the device's memory")
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="a first look: fewer runs, flagged and graded so")]
 
 

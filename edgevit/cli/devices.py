@@ -1,4 +1,4 @@
-"""`edgevit devices`: where artifacts can be measured, and a person's own devices."""
+"""`edgevit devices`: where artifacts can be measured, a person's own devices, and how well a device repeats itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import JsonOption, print_json, print_table, say
+from edgevit.cli.common import (
+    DbOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+    print_json,
+    print_table,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from edgevit.enroll import Found
 
 app = typer.Typer(
-    help="List the devices that can be measured on (none is contacted); add, show and remove your own.",
+    help="List the devices that can be measured on (none is contacted); add, show and remove your own; measure noise.",
     invoke_without_command=True,
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device")]
@@ -20,7 +30,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device
 
 @app.callback()
 def run(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the devices that can be measured on (none is contacted); add, show and remove your own."""
+    """List the devices that can be measured on (none is contacted); add, show and remove your own; measure noise."""
     if context.invoked_subcommand:
         return
     from edgevit.devices import list_devices
@@ -70,6 +80,33 @@ def remove(name: NameArgument) -> None:
     from edgevit import enroll
 
     say(f"removed {enroll.remove(name)}")
+
+
+@app.command()
+def noise(
+    device: DeviceOption = "local",
+    threads: ThreadsOption = 1,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how far repeats of one fixed workload differ: smaller differences are none."""
+    from edgevit.devices import load_device
+    from edgevit.reference import NOISE_REPEATS, measure_noise
+    from edgevit.store import LatencyDB
+
+    place = load_device(device)
+    with progress(quiet or as_json) as bars:
+        task = bars.add_task("measuring", total=NOISE_REPEATS)
+        floor = measure_noise(place, threads=threads, on_progress=lambda done: bars.update(task, completed=done))
+    with LatencyDB.open(db) as database:
+        database.add_noise(floor)
+    if as_json:
+        print_json({"noise": floor})
+        return
+    headlines = ", ".join(f"{value / 1e6:.3f}" for value in floor.p50s_ns)
+    say(f"{place.name}: differences below {floor.share:.1%} are noise")
+    say(f"p50 of {len(floor.p50s_ns)} repeats of the workload {floor.workload!r}: {headlines} ms")
 
 
 def _print(found: Found, as_json: bool) -> None:

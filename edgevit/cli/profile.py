@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,11 @@ from edgevit.cli.common import (
     DbOption,
     DeviceOption,
     JsonOption,
+    MemoryOption,
+    PercentileOption,
     QuickOption,
     QuietOption,
+    RateOption,
     ThreadsOption,
     TrustOption,
     ms,
@@ -24,8 +27,12 @@ from edgevit.cli.common import (
     size,
 )
 
+_LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
+
 if TYPE_CHECKING:
     from edgevit.profile import Progress, Settings
+    from edgevit.reference import Peak
+    from edgevit.roofline import AgainstPeak, LayerTable
     from edgevit.types import Artifact, Device, Measurement
 
 
@@ -35,8 +42,18 @@ def run(
     threads: ThreadsOption = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="of a run; an open batch takes any")] = 1,
     quick: QuickOption = False,
+    percentile: PercentileOption = None,
+    rate: RateOption = None,
+    max_memory_gb: MemoryOption = None,
     db: DbOption = None,
     trust: TrustOption = False,
+    roofline: Annotated[
+        bool,
+        typer.Option("--roofline", help="measure the machine's peak too, and say which share of it each model gets"),
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="what each operator takes, slowest first, from engines that tell")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -45,20 +62,36 @@ def run(
     from edgevit.devices import load_device
 
     opened = [open_artifact(folder) for folder in artifacts]
-    rows = measure(opened, load_device(device), threads, settings(quick, batch_size), db, quiet or as_json, trust=trust)
+    place = load_device(device)
+    how = settings(quick, batch_size, percentile, rate, max_memory_gb)
+    rows = measure(opened, place, threads, how, db, quiet or as_json, trust=trust)
     if as_json:
-        print_json({"measurements": [summary(row) for row in rows]})
+        shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
     else:
         print_rows(rows)
+    if roofline or layers:
+        found = understand(opened, rows, place, threads, batch_size, roofline=roofline, layers=layers, show=not as_json)
+        shown = {**shown, **found} if as_json else {}
+    if as_json:
+        print_json(shown)
     if any(row.status != "ok" for row in rows):
         raise typer.Exit(1)
 
 
-def settings(quick: bool, batch: int = 1) -> Settings:
+def settings(
+    quick: bool,
+    batch: int = 1,
+    percentile: int | None = None,
+    rate: float | None = None,
+    memory_gb: float | None = None,
+) -> Settings:
     """The protocol, or its quick form."""
     from edgevit.profile import Settings
 
-    return Settings.quick(batch=batch) if quick else Settings(batch=batch)
+    asked: dict[str, Any] = {"batch": batch, "rate_hz": rate}
+    asked |= {} if percentile is None else {"percentile": percentile}
+    asked |= {} if memory_gb is None else {"max_memory_bytes": round(memory_gb * 1e9)}
+    return Settings.quick(**asked) if quick else Settings(**asked)
 
 
 def measure(
@@ -90,8 +123,80 @@ def measure(
     return rows
 
 
+def understand(
+    artifacts: Sequence[Artifact],
+    rows: Sequence[Measurement],
+    device: Device,
+    threads: int,
+    batch: int,
+    *,
+    roofline: bool,
+    layers: bool,
+    show: bool,
+) -> dict[str, Any]:
+    """Why the models are as fast as they are: against the machine's peak, and operator by operator."""
+    from edgevit.reference import measure_peak
+    from edgevit.roofline import against_peak, layer_times
+
+    by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
+    peak = measure_peak(device, threads=threads) if roofline else None
+    found: dict[str, Any] = {}
+    if peak is not None:
+        held = [against_peak(by_artifact[item.sha256], item, peak) for item in artifacts if item.sha256 in by_artifact]
+        found |= {"peak": peak, "roofline": held}
+        if show:
+            print_roofline(peak, held)
+    if layers:
+        found["layers"] = []
+        for artifact in artifacts:
+            told = layer_times(artifact, device, threads=threads, batch=batch, peak=peak)
+            found["layers"].append(told)
+            if show:
+                print_layers(told)
+    return found
+
+
+def print_roofline(peak: Peak, held: Sequence[AgainstPeak]) -> None:
+    """Each model against the machine's peak, best share first."""
+    say(
+        f"peak of {peak.device}, {peak.threads} thread(s), measured with NumPy: {peak.gflops:.0f} GFLOP/s in float32, "
+        f"{peak.gb_per_s:.1f} GB/s"
+    )
+    columns = (">p50 ms", ">GFLOP/s", ">FLOP/byte", "bound by", ">limit GFLOP/s", ">share", ">at best ms", "")
+    lines = [
+        (
+            *(item.model, item.target, item.precision, ms(item.p50_ns), f"{item.gflops:.1f}"),
+            *(f"{item.flop_per_byte:.0f}", item.bound_by, f"{item.limit_gflops:.1f}", f"{item.share:.0%}"),
+            *(ms(item.least_ns), item.note),
+        )
+        for item in sorted(held, key=lambda item: -item.share)
+    ]
+    print_table(("model", "target", "prec.", *columns), lines)
+
+
+def print_layers(told: LayerTable) -> None:
+    """The slowest operators of one artifact."""
+    say(f"{told.model} {told.target} {told.precision}: {told.note}")
+    if not told.layers:
+        return
+    lines = [
+        (
+            *(item.name[-_NAME_CHARACTERS:], item.operator, f"{item.ns / 1e3:.0f}", f"{item.share:.1%}"),
+            *("" if item.macs is None else f"{item.macs / 1e6:.1f}", "" if item.bytes is None else size(item.bytes)),
+            "" if item.limit_share is None else f"{item.limit_share:.0%}",
+        )
+        for item in told.layers[:_LAYERS_SHOWN]
+    ]
+    print_table(("name", "operator", ">us", ">of all", ">MMACs", ">MB", ">of its limit"), lines)
+    if len(told.layers) > _LAYERS_SHOWN:
+        say(f"{len(told.layers) - _LAYERS_SHOWN} more take less each (--json shows all)")
+    by_operator = sorted(told.by_operator.items(), key=lambda item: -item[1])
+    say("by operator: " + ", ".join(f"{name} {share:.0%}" for name, share in by_operator[:_KINDS_SHOWN]))
+
+
 def print_rows(rows: Sequence[Measurement]) -> None:
     """Rows as people read them, fastest first; every number measured here."""
+    paced = any(row.rate_hz for row in rows)
     columns = (
         "model",
         "target",
@@ -102,6 +207,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
         ">p90 ms",
         ">at most",
         ">p99 ms",
+        *((">at Hz", ">missed") if paced else ()),
         "grade",
         ">MB",
         "parity",
@@ -119,6 +225,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 ms(row.p90_ns),
                 ms(row.p90_upper_ns),
                 ms(row.p99_ns),
+                *((f"{row.rate_hz:g}" if row.rate_hz else "", row.missed) if paced else ()),
                 row.grade,
                 size(row.artifact_bytes),
                 row.parity_status,

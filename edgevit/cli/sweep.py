@@ -14,13 +14,17 @@ from edgevit.cli.common import (
     DeviceOption,
     InputSizeOption,
     JsonOption,
+    MemoryOption,
     OutOption,
+    PercentileOption,
     QuickOption,
     QuietOption,
+    RateOption,
     SeedOption,
     advance,
     parse_input_size,
     print_json,
+    print_table,
     progress,
     say,
     split,
@@ -29,6 +33,7 @@ from edgevit.cli.profile import measure, print_rows, settings, summary
 
 if TYPE_CHECKING:
     from edgevit.errors import EdgevitError
+    from edgevit.forecast import Step
     from edgevit.sweep import Request
     from edgevit.types import Artifact
 
@@ -43,6 +48,12 @@ def run(
     input_size: InputSizeOption = None,
     out: OutOption = Path("artifacts"),
     quick: QuickOption = False,
+    percentile: PercentileOption = None,
+    rate: RateOption = None,
+    max_memory_gb: MemoryOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would be done, and how long it may take")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="measure what the database already holds, too")] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
@@ -52,12 +63,14 @@ def run(
     from edgevit.devices import LOCAL, load_device
     from edgevit.enroll import detect
     from edgevit.errors import EdgevitError
+    from edgevit.forecast import forecast
     from edgevit.sweep import artifact_for, plan, still_to_measure
 
     place = load_device(device)
     # Asked before anything is exported: a board that is switched off is told at once.
     engines = None if place.name == LOCAL else detect(place).detected.engines
     counts = _thread_counts(threads)
+    how = settings(quick, 1, percentile, rate, max_memory_gb)
     requests = plan(
         split(models, "model"),
         split(targets, "target"),
@@ -66,6 +79,9 @@ def run(
         parse_input_size(input_size),
         out,
     )
+    if dry_run:
+        show_plan(forecast(requests, counts, place, how, db, again=again, engines=engines), as_json)
+        return
     artifacts: list[Artifact] = []
     failures: list[tuple[Request, EdgevitError]] = []
     with progress(quiet or as_json) as bars:
@@ -78,13 +94,34 @@ def run(
                 failures.append((request, error))
     rows = []
     for count in counts:
-        how = settings(quick)
-        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, quick=quick, engines=engines)
+        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, how, engines=engines)
         rows += measure(wanted, place, count, how, db, quiet or as_json) if wanted else []
     held = len(artifacts) * len(counts) - len(rows)
     _report(rows, failures, held, as_json)
     if failures or any(row.status != "ok" for row in rows):
         raise typer.Exit(max([error.exit_code for _, error in failures], default=1))
+
+
+def show_plan(steps: Sequence[Step], as_json: bool) -> None:
+    """What a sweep would do, each step with the seconds it may take and where that number comes from."""
+    total = sum(step.seconds for step in steps)
+    guessed = sum(step.seconds for step in steps if step.is_guess)
+    if as_json:
+        print_json({"steps": steps, "seconds": total, "guessed_seconds": guessed})
+        return
+    rows = [(step.says, step.does, f"{step.seconds:.0f}" if step.seconds else "", step.source) for step in steps]
+    print_table(("artifact", "to do", ">s", "from"), rows)
+    say(f"about {_duration(total)}, {guessed / total:.0%} of it guessed" if total else "nothing to do")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _thread_counts(text: str) -> list[int]:

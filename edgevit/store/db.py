@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from edgevit.store.connect import WRITE, create, database_url, describe, storing
 from edgevit.store.jsonl import Imported, Refusal
 from edgevit.store.schema import HEAD, ensure_schema
 from edgevit.store.validate import validate
-from edgevit.types import Artifact, Measurement
+from edgevit.types import Artifact, Measurement, NoiseFloor
 from edgevit_runtime.record import Status
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
@@ -170,6 +171,25 @@ class LatencyDB:
         """The digests of the artifacts that were recorded as built here."""
         with self._transaction() as connection:
             return frozenset(connection.execute(select(tables.built.c.sha256)).scalars())
+
+    def add_noise(self, floor: NoiseFloor) -> None:
+        """Keep a device's noise floor; the newest one counts. Raises StoreError for one that is no share."""
+        if not 0 <= floor.share < math.inf or not floor.device_id:
+            raise StoreError("the noise floor is refused", where=floor.device, why=f"its share is {floor.share}")
+        with self._transaction(write=True) as connection:
+            queries.insert_noise(connection, floor)
+
+    def noise(self, device_id: str) -> NoiseFloor | None:
+        """The newest noise floor of a unit; None if it was never measured."""
+        with self._transaction() as connection:
+            return queries.latest_noise(connection, device_id)
+
+    def find(self, prefix: str) -> list[str]:
+        """The ids of measurements that begin with this, at most two: one names a row, two are one too many."""
+        name = tables.measurement.c.measurement_id
+        query = select(name).where(name.startswith(prefix, autoescape=True)).order_by(name).limit(2)
+        with self._transaction() as connection:
+            return list(connection.execute(query).scalars())
 
     def export_jsonl(self, path: str | Path) -> int:
         """Write every row, with its samples, as JSON lines sorted by id; returns how many.

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, Table, Uni
 
 from edgevit.errors import StoreError
 from edgevit.store import rows, tables
-from edgevit.types import Artifact, Measurement
+from edgevit.types import Artifact, Measurement, NoiseFloor
+from edgevit_runtime.record import from_json, to_json
 
 
 def conditions(device: str | None, **equal: Any) -> list[ColumnElement[bool]]:
@@ -64,6 +65,24 @@ def insert_built(connection: Connection, artifact: Artifact) -> None:
     """Record that an artifact was built here."""
     values = {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
     connection.execute(_insert_unless_there(connection, tables.built, values))
+
+
+def insert_noise(connection: Connection, floor: NoiseFloor) -> None:
+    """Add a noise floor; one of this device and moment that is there already stays as it is."""
+    values = {name: value for name, value in vars(floor).items() if name != "p50s_ns"}
+    values["p50s_ns_json"] = to_json(floor.p50s_ns)
+    connection.execute(_insert_unless_there(connection, tables.noise, values))
+
+
+def latest_noise(connection: Connection, device_id: str) -> NoiseFloor | None:
+    """The newest noise floor of a device."""
+    noise = tables.noise
+    query = select(noise).where(noise.c.device_id == device_id).order_by(noise.c.started.desc()).limit(1)
+    found = connection.execute(query).mappings().first()
+    if found is None:
+        return None
+    values = dict(found)
+    return NoiseFloor(p50s_ns=from_json(tuple[int, ...], values.pop("p50s_ns_json")), **values)
 
 
 def read_meta(connection: Connection, key: str) -> str | None:

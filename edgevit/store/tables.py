@@ -9,9 +9,11 @@ from __future__ import annotations
 import typing
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 from edgevit.types import Provenance
 from edgevit_runtime.record import Status
@@ -34,6 +37,7 @@ METADATA = MetaData(
     }
 )
 # SQLite's INTEGER holds 64 bits and STRICT tables know no BIGINT; PostgreSQL's INTEGER holds 32.
+Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")  # the same with 64 bits and fractions
 Wide = BigInteger().with_variant(Integer(), "sqlite")
 
 model = Table(
@@ -89,13 +93,15 @@ environment = Table(
 
 TIMES_NS = (
     "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p90_upper_ns", "p99_ns", "p99_upper_ns",
-    "min_ns", "mean_ns", "load_ns", "first_ns",
+    "min_ns", "mean_ns", "load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns",
 )  # fmt: skip
+LOADING_NS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns")  # those of TIMES_NS with no samples
 SPREADS_NS = ("iqr_ns", "mad_ns")  # may be zero
 # A comparison with NULL is NULL, and a CHECK refuses only what is false: absent percentiles pass.
 ORDERED_NS = (
     ("min_ns", "p50_ns"), ("p50_low_ns", "p50_ns"), ("p50_ns", "p50_high_ns"), ("p50_ns", "p90_ns"),
     ("p90_ns", "p99_ns"), ("p50_ns", "p99_ns"), ("p90_ns", "p90_upper_ns"), ("p99_ns", "p99_upper_ns"),
+    ("import_ns", "load_ns"), ("compile_ns", "load_ns"),
 )  # fmt: skip
 
 
@@ -133,6 +139,10 @@ measurement = Table(
     Column("runs", Integer, nullable=False),
     *(Column(name, Wide) for name in TIMES_NS + SPREADS_NS),
     Column("peak_rss_bytes", Wide),
+    Column("energy_j", Real),  # per run
+    Column("rate_hz", Real),  # NULL: run after run
+    Column("missed", Integer),
+    Column("discarded", Integer, nullable=False),
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
     _one_of("status", Status),
@@ -143,6 +153,9 @@ measurement = Table(
     CheckConstraint(" AND ".join(f"{low} <= {high}" for low, high in ORDERED_NS), "ordered"),
     CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL", "timed"),
     CheckConstraint("batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", "counts"),
+    CheckConstraint("discarded >= 0 AND missed >= 0", "blocks"),
+    CheckConstraint("energy_j > 0 AND rate_hz > 0", "rates"),
+    CheckConstraint("missed IS NULL OR rate_hz IS NOT NULL", "missed"),
     Index("ix_measurement_key", "measurement_key"),
     Index("ix_measurement_device", "device_no", "started_unix_us"),
     Index("ix_measurement_artifact", "artifact_no"),
@@ -168,6 +181,21 @@ built = Table(  # artifacts whose opening may run code that they hold, and that 
     Column("target", Text, nullable=False),
     Column("built", Text, nullable=False),  # ISO 8601, UTC
     CheckConstraint("length(sha256) = 64", "sha256"),
+    sqlite_strict=True,
+)
+
+noise = Table(  # how far repeats of one workload differ on a device; see edgevit/noise.py
+    "noise",
+    METADATA,
+    Column("device_id", Text, primary_key=True),
+    Column("started", Text, primary_key=True),  # ISO 8601, UTC
+    Column("device", Text, nullable=False),
+    Column("workload", Text, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("share", Real, nullable=False),
+    Column("p50s_ns_json", Text, nullable=False),
+    Column("protocol_version", Integer, nullable=False),
+    CheckConstraint("share >= 0", "share"),
     sqlite_strict=True,
 )
 

@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 from edgevit.errors import StoreError
 from edgevit.identity import validate_identity
-from edgevit.store.tables import ORDERED_NS, SPREADS_NS, TIMES_NS
+from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
 from edgevit.types import Measurement, Provenance
 from edgevit_runtime.record import Status, to_data
 
 _INT64 = 2**63
-_FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in ("load_ns", "first_ns"))
+_FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
 
 
@@ -81,6 +81,11 @@ def _labels(row: Measurement) -> Iterator[str]:
         yield f"the provenance is {row.provenance!r}"
     if row.batch < 1 or min(row.threads, row.processes, row.runs, row.artifact_bytes) < 0:
         yield "batch, threads, processes, runs and artifact_bytes cannot be negative, nor batch zero"
+    if row.discarded < 0 or (row.missed or 0) < 0 or (row.missed is not None and row.rate_hz is None):
+        yield "discarded and missed cannot be negative, and frames can be missed at a rate only"
+    for name in ("rate_hz", "energy_j"):
+        if (value := getattr(row, name)) is not None and not value > 0:
+            yield f"{name} is {value}, not positive: what was not measured is null"
     if row.artifact_sha256 and len(row.artifact_sha256) != 64:
         yield f"artifact_sha256 is {row.artifact_sha256!r}"
     try:

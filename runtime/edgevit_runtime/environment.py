@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from edgevit_runtime.record import Host, Snapshot
 
 # hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
 _CPU_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors"}
+# Of a Raspberry Pi, at this moment: too little voltage, clock capped, throttled, soft limit of temperature.
+_PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
+_PI_NOW = 0b1111
 _STEAL, _GUEST = 7, 8  # columns of /proc/stat; guest time is already inside user time
 
 
@@ -47,6 +51,9 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
         steal_ticks=steal,
         total_ticks=total,
         power_source=_power_source(root),
+        nominal_khz=_nominal_khz(root, cores),
+        throttled=_throttled(root),
+        throttle_events=_throttle_events(root),
     )
 
 
@@ -128,6 +135,68 @@ def _frequency_khz(root: Path, cores: tuple[int, ...]) -> int | None:
     "cpu MHz" of /proc/cpuinfo is no substitute: in a virtual machine it is the nominal clock, whatever really happens.
     """
     return max(_integers(_cpufreq(root, cores, "scaling_cur_freq")), default=None)
+
+
+def _nominal_khz(root: Path, cores: tuple[int, ...]) -> int | None:
+    """The clock our cores are sold with; where only a highest one is told (ARM boards) that is it.
+
+    A boost that lasts as long as the cooling does is not nominal, so the highest clock is asked for last.
+    """
+    base = _integers(_cpufreq(root, cores, "base_frequency"))
+    folder = root / "sys/devices/system/cpu"
+    rated = [1000 * mhz for mhz in _integers(folder / f"cpu{core}/acpi_cppc/nominal_freq" for core in cores)]
+    return max(base or rated or _integers(_cpufreq(root, cores, "cpuinfo_max_freq")), default=None)
+
+
+def _throttled(root: Path) -> bool | None:
+    """What a Raspberry Pi's firmware says of this moment."""
+    bits = text(root / _PI_FILE) or _vcgencmd(root).removeprefix("throttled=")
+    try:
+        return bool(int(bits, 16) & _PI_NOW)
+    except ValueError:
+        return None
+
+
+def _vcgencmd(root: Path) -> str:
+    """`throttled=0x50005`, from the firmware's own tool where the kernel has no file for it."""
+    if "Raspberry Pi" not in text(root / "proc/device-tree/model"):
+        return ""
+    try:
+        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _throttle_events(root: Path) -> int | None:
+    """How often Intel's processors were slowed down for heat: the packages' events and the cores' own."""
+    counts = _integers((root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
+    return sum(counts) if counts else None
+
+
+def drop_from_cache(path: Path) -> bool:
+    """Take a file, or all files of a folder, out of the system's file cache; whether they are out of it.
+
+    Not on file systems that live in memory, and not where the system cannot be asked.
+    """
+    if not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
+        return False
+    files = [item for item in sorted(path.rglob("*")) if item.is_file()] if path.is_dir() else [path]
+    return False not in [_drop(file) for file in files]  # all of them, whatever became of the first
+
+
+def _drop(file: Path) -> bool:
+    with file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        os.fsync(stream.fileno())  # pages that are not on disk yet would stay
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            in_memory = size > 0 and os.preadv(stream.fileno(), [bytearray(1)], size - 1, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system that cannot tell
+            return False
+        return not in_memory
 
 
 def _temperature_mc(root: Path) -> int | None:

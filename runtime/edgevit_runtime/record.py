@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 Status = Literal["ok", "failed", "crashed", "timeout", "unsupported", "throttled"]
+UNEXPLAINED = "the worker ended without another word"  # a reply's error until somebody knows better
 ITEM_BYTES = {
     "float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "uint8": 1, "int8": 1, "int32": 4, "int64": 8, "bool": 1,
 }  # fmt: skip
@@ -102,10 +103,25 @@ class Operators:
 
 
 @dataclass(frozen=True)
+class LayerTime:
+    """What one operator of the payload, as the engine runs it, costs per run. None: the engine does not tell.
+
+    bytes: of its inputs, weights and outputs, each counted once.
+    """
+
+    name: str
+    operator: str
+    ns: int
+    macs: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
 
-    task: Literal["time", "infer", "detect"]  # detect: no artifact and no recipe, so target, folder... are empty
+    # detect: no artifact and no recipe, so target, folder... are empty
+    task: Literal["time", "infer", "layers", "detect"]
     target: str
     folder: str
     payload: str  # inside the folder: what the recipe's load() opens
@@ -118,6 +134,9 @@ class Job:
     warmup_min_runs: int = 10
     warmup_min_ns: int = 500_000_000
     warmup_max_ns: int = 5_000_000_000
+    rate_hz: float | None = None  # time: one run per frame of a camera, not one after the other
+    cold: bool = False  # time: take the artifact out of the file cache before load()
+    max_memory_bytes: int | None = None  # of the worker and what it starts; None: the watchdog's share of all memory
     feeds: str = ""  # infer: file with `count` sets of the inputs, raw, one after another
     count: int = 0
     engines: tuple[str, ...] = ()  # detect: distributions to look for
@@ -149,11 +168,19 @@ class Snapshot:
     steal_ticks: int | None
     total_ticks: int | None
     power_source: str | None
+    nominal_khz: int | None = None  # the clock that the processor is sold with, or its highest
+    throttled: bool | None = None  # the system slows the processor down, or lacks voltage, at this moment
+    throttle_events: int | None = None  # since it started; only growth means something
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One process' raw times in nanoseconds, in the order they were taken."""
+    """One process' raw times in nanoseconds, in the order they were taken.
+
+    load_ns is all of load() with the engine's import; import_ns and compile_ns are parts of it. At a rate a sample is
+    the time from a frame's arrival to its result, and `missed` counts the frames that came while another was computed.
+    energy_j is what all samples took together, pauses between them included. None: the system or engine does not tell.
+    """
 
     load_ns: int
     first_ns: int
@@ -163,6 +190,11 @@ class Timing:
     peak_rss_bytes: int | None
     before: Snapshot
     after: Snapshot
+    import_ns: int | None = None
+    compile_ns: int | None = None
+    cold: bool = False  # the artifact was not in the file cache when load() began
+    missed: int | None = None
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +222,7 @@ class Reply:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     timing: Timing | None = None
+    layers: tuple[LayerTime, ...] = ()  # layers: in the order the engine runs them
     results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
@@ -197,7 +230,10 @@ class Reply:
 
 
 class Session(Protocol):
-    """A loaded artifact, ready to run. Tensors cross as raw little-endian bytes in C order: no NumPy needed here."""
+    """A loaded artifact, ready to run. Tensors cross as raw little-endian bytes in C order: no NumPy needed here.
+
+    One that can tell reading from compiling has `compile_ns: int` too.
+    """
 
     engine_version: str
     provider: str
@@ -218,7 +254,10 @@ class RecipeModule(Protocol):
     """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only.
 
     A module whose options can be wrong may have `check(options: Mapping[str, str]) -> None` too: it raises ValueError
-    for what export() would refuse, before anything is folded or converted.
+    for what export() would refuse, before anything is folded or converted. One whose engine times its operators has
+    `layers(path, *, threads, tensors, batch, runs) -> tuple[LayerTime, ...]`, which opens the payload as load() does,
+    feeds `tensors` and gives each operator's median over `runs` runs. One with `import_engine()` lets the worker time
+    that part of load() on its own.
     """
 
     RECIPE: Recipe

@@ -6,14 +6,16 @@ Linux, the same as monotonic_ns; on Windows monotonic_ns ticks every 15.6 ms bef
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import statistics
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edgevit_runtime.power import Meter
 from edgevit_runtime.record import ITEM_BYTES, Job, TensorSpec
 
 WARM_TOLERANCE = 0.02  # of the first half's median
@@ -62,7 +64,38 @@ def timed(run: Callable[[], object]) -> int:
     return time.perf_counter_ns() - begin
 
 
-def warm_up(run: Callable[[], object], job: Job) -> Warmup:
+class Camera:
+    """Frames that arrive at a fixed rate. Between them the process sleeps, as it would in front of a camera.
+
+    A run takes the frame that arrives next; frames that arrive while it computes are missed, none is queued.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self.missed = 0
+        self._period_ns = round(1e9 / rate_hz)
+        self._due = time.perf_counter_ns() + self._period_ns
+
+    def frame(self, run: Callable[[], object]) -> int:
+        """Nanoseconds from the next frame's arrival to its result: how late the sleep ended is part of them."""
+        if (wait := self._due - time.perf_counter_ns()) > 0:
+            time.sleep(wait / 1e9)
+        run()
+        latency = time.perf_counter_ns() - self._due
+        passed = latency // self._period_ns
+        self.missed += passed
+        self._due += (passed + 1) * self._period_ns
+        return latency
+
+    def sample(
+        self, run: Callable[[], object], min_runs: int, min_ns: int, meter: Meter | None = None
+    ) -> tuple[int, ...]:
+        """As sample(), frame by frame; `missed` then counts those of the samples alone."""
+        self.missed = 0
+        with _resting_collector():
+            return _collect(lambda: self.frame(run), min_runs, min_ns, meter)
+
+
+def warm_up(run: Callable[[], object], job: Job, measure: Callable[[Callable[[], object]], int] = timed) -> Warmup:
     """Run until the times settle.
 
     At least warmup_min_runs and warmup_min_ns; then on until the second half's median is within 2% of the first half's
@@ -71,11 +104,11 @@ def warm_up(run: Callable[[], object], job: Job) -> Warmup:
     clock = time.perf_counter_ns
     begin, times = clock(), list[int]()
     while len(times) < job.warmup_min_runs or clock() - begin < job.warmup_min_ns:
-        times.append(timed(run))
+        times.append(measure(run))
     while not settled(times) and clock() - begin < job.warmup_max_ns:
         enough = int(len(times) * _GROWTH) + 1
         while len(times) < enough and clock() - begin < job.warmup_max_ns:
-            times.append(timed(run))
+            times.append(measure(run))
     return Warmup(tuple(times), settled(times))
 
 
@@ -88,23 +121,35 @@ def settled(times_ns: Sequence[int]) -> bool:
     return abs(second - first) <= WARM_TOLERANCE * first
 
 
-def sample(run: Callable[[], object], min_runs: int, min_ns: int) -> tuple[int, ...]:
+def sample(run: Callable[[], object], min_runs: int, min_ns: int, meter: Meter | None = None) -> tuple[int, ...]:
     """Times of at least min_runs runs that last at least min_ns together, in the order they were taken.
 
-    The garbage collector rests meanwhile: its pauses belong to this loop, not to the model.
+    The garbage collector rests meanwhile: its pauses belong to this loop, not to the model. A meter is read between
+    the runs.
     """
+    with _resting_collector():
+        return _collect(lambda: timed(run), min_runs, min_ns, meter)
+
+
+def _collect(step: Callable[[], int], min_runs: int, min_ns: int, meter: Meter | None) -> tuple[int, ...]:
     clock, samples = time.perf_counter_ns, list[int]()
-    keep, was_enabled = samples.append, gc.isenabled()
+    if meter:
+        meter.start()
+    start = clock()
+    while len(samples) < min_runs or clock() - start < min_ns:
+        samples.append(step())
+        if meter:
+            meter.tick()
+    return tuple(samples)
+
+
+@contextlib.contextmanager
+def _resting_collector() -> Iterator[None]:
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        now = start = clock()
-        while len(samples) < min_runs or now - start < min_ns:
-            begin = clock()
-            run()
-            now = clock()
-            keep(now - begin)
+        yield
     finally:
         if was_enabled:
             gc.enable()
-    return tuple(samples)

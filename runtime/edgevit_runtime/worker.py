@@ -19,10 +19,21 @@ import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgevit_runtime import environment, hardware, timing
+from edgevit_runtime import environment, hardware, power, timing, watch
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
-from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, UnsupportedError, from_json, to_json
+from edgevit_runtime.record import (
+    UNEXPLAINED,
+    Job,
+    LayerTime,
+    RecipeModule,
+    Reply,
+    Session,
+    Timing,
+    UnsupportedError,
+    from_json,
+    to_json,
+)
 
 RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe on the path itself would hide an engine of its name
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -45,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
         status="crashed",
-        error="the worker ended without another word",
+        error=UNEXPLAINED,
         host=environment.host(),
         engine=engine,
         engine_version=version,
@@ -53,8 +64,20 @@ def main(arguments: Sequence[str]) -> int:
         emulated=hardware.emulated(),
     )
     write_reply(reply_path, start)
-    write_reply(reply_path, perform(job, recipe, start))
+    watcher = _watch_memory(job, reply_path, start)
+    try:
+        write_reply(reply_path, perform(job, recipe, start))
+    finally:
+        watch.stop(watcher)
     return 0
+
+
+def _watch_memory(job: Job, reply_path: Path, start: Reply) -> int | None:
+    """Be killed above the job's limit, else above a share of all memory, with a reply that says so."""
+    memory = start.host.memory_bytes if start.host else None
+    limit = job.max_memory_bytes or (round(memory * watch.MEMORY_SHARE) if memory else None)
+    why = f"used more than {(limit or 0) / 1e9:.3g} GB of memory"
+    return watch.start(limit, lambda: write_reply(reply_path, dataclasses.replace(start, error=why)))
 
 
 def write_reply(path: Path, reply: Reply) -> None:
@@ -71,8 +94,13 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
     """Check the artifact, load it and do the task. Errors of the engine are not caught, but for a missing one."""
     try:
         payload = checked_payload(job, recipe.RECIPE.suffix)
+        cold = job.cold and environment.drop_from_cache(payload)
         begin = time.perf_counter_ns()
         try:
+            if job.task == "layers":
+                return dataclasses.replace(start, status="ok", error="", layers=layers(recipe, payload, job))
+            import_engine = getattr(recipe, "import_engine", None)
+            import_ns = timing.timed(import_engine) if import_engine else None
             session = recipe.load(payload, threads=job.threads)
         except ImportError as error:
             install = f"{sys.executable} -m pip install {recipe.RECIPE.engine}"
@@ -92,7 +120,8 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
             outputs=session.outputs,
         )
         if job.task == "time":
-            return dataclasses.replace(loaded, timing=time_session(session, job, load_ns))
+            timed = dataclasses.replace(time_session(session, job, load_ns), import_ns=import_ns, cold=cold)
+            return dataclasses.replace(loaded, timing=timed)
         return dataclasses.replace(loaded, results=infer(session, job))
     except JobError as error:
         return dataclasses.replace(start, status="failed", error=str(error))
@@ -127,8 +156,15 @@ def time_session(session: Session, job: Job, load_ns: int) -> Timing:
     before = environment.snapshot()
     session.feed(timing.noise(session.inputs, job.batch, job.seed), job.batch)
     first_ns = timing.timed(session.run)
-    warmup = timing.warm_up(session.run, job)
-    samples = timing.sample(session.run, job.min_runs, job.min_ns)
+    camera = timing.Camera(job.rate_hz) if job.rate_hz else None
+    warmup = timing.warm_up(session.run, job, camera.frame if camera else timing.timed)
+    meter = power.meter()
+    if camera:
+        samples = camera.sample(session.run, job.min_runs, job.min_ns, meter)
+    else:
+        samples = timing.sample(session.run, job.min_runs, job.min_ns, meter)
+    energy_j = meter.stop() if meter else None
+    after = environment.snapshot()
     return Timing(
         load_ns=load_ns,
         first_ns=first_ns,
@@ -137,8 +173,22 @@ def time_session(session: Session, job: Job, load_ns: int) -> Timing:
         warm=warmup.warm,
         peak_rss_bytes=environment.peak_rss_bytes(),
         before=before,
-        after=environment.snapshot(),
+        after=after,
+        compile_ns=getattr(session, "compile_ns", None),
+        missed=camera.missed if camera else None,
+        energy_j=energy_j,
     )
+
+
+def layers(recipe: RecipeModule, payload: Path, job: Job) -> tuple[LayerTime, ...]:
+    """Each operator's time, from an engine that tells; min_runs runs. Raises UnsupportedError where none does."""
+    offered = getattr(recipe, "layers", None)
+    if offered is None:
+        raise UnsupportedError(f"{recipe.RECIPE.engine} does not tell what its operators take, or nobody asks it here")
+    session = recipe.load(payload, threads=job.threads)  # for the names and shapes of its inputs
+    tensors = timing.noise(session.inputs, job.batch, job.seed)
+    del session
+    return tuple(offered(payload, threads=job.threads, tensors=tensors, batch=job.batch, runs=job.min_runs))
 
 
 def infer(session: Session, job: Job) -> tuple[tuple[str, ...], ...]:
