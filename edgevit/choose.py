@@ -3,7 +3,8 @@
 Rows are claims about candidates. First it is settled which row speaks for a candidate (`_overruled`), then each one
 that is left is held against the budget (`_verdict`), and those that fit are ranked (`_rank`). Nothing depends on the
 order of the rows. What is held against a latency budget is never the percentile itself but its upper bound: choosing by
-the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of MLPerf).
+the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of MLPerf). Latencies
+that differ by less than the device's noise floor rank alike, and the smaller artifact is the better one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from edgevit.compare import resolution
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.types import (
     EMULATED,
@@ -25,6 +27,7 @@ from edgevit.types import (
     Choice,
     Measurement,
     ModelCard,
+    NoiseFloor,
     Rejection,
 )
 
@@ -88,7 +91,8 @@ def choose(
         known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    return choose_among(rows, device, budget, cards=cards, wanted=Wanted(targets, precisions, threads))
+    floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
+    return choose_among(rows, device, budget, cards=cards, wanted=Wanted(targets, precisions, threads), floors=floors)
 
 
 def check_budget(budget: Budget) -> None:
@@ -111,8 +115,13 @@ def choose_among(
     *,
     cards: Mapping[str, ModelCard],
     wanted: Wanted = EVERYTHING,
+    floors: Collection[NoiseFloor] = (),
 ) -> Choice:
-    """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`."""
+    """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`.
+
+    `floors` are the noise floors of the rows' devices.
+    """
+    floor = resolution(floors)
     overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
     newest = _newest_engines(rows)
     fitting: list[Candidate] = []
@@ -124,7 +133,7 @@ def choose_among(
             fitting.append(candidate)
         else:
             rejected.append(Rejection(candidate, *verdict))
-    fitting.sort(key=_rank)
+    fitting = _ranked(fitting, floor[0])
     rejected.sort(key=lambda rejection: _rank(rejection.candidate))
     picked = fitting[0] if fitting else None
     return Choice(
@@ -135,7 +144,7 @@ def choose_among(
         rejected=tuple(rejected),
         nearest_misses=() if picked else _nearest(rejected),
         unmeasured=tuple(sorted(set(cards) - {row.model for row in rows})),
-        notes=tuple(_notes(rows, device, picked, newest)),
+        notes=(*_notes(rows, device, picked, newest), *_near(fitting, budget, floor)),
     )
 
 
@@ -371,6 +380,41 @@ def _rank(candidate: Candidate) -> tuple[float | str, ...]:
     name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.measurement_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
     return (math.inf if top1 is None else -top1, *worst, *name)
+
+
+def _ranked(fitting: Iterable[Candidate], floor: float) -> list[Candidate]:
+    """Best first. Of equally accurate ones all that the device cannot tell from the fastest come first, smallest first;
+    then, of those that are left, the same again. Tiers and no pairwise ties: those would lead round in circles.
+    """
+    left, ranked = sorted(fitting, key=_rank), list[Candidate]()
+    while left:
+        alike = sum(_alike_in_rank(left[0], other, floor) for other in left)  # the first ones, as they are sorted
+        ranked += sorted(left[:alike], key=_rank_of_alike)
+        left = left[alike:]
+    return ranked
+
+
+def _alike_in_rank(best: Candidate, other: Candidate, floor: float) -> bool:
+    fastest, upper = best.latency_upper_ms, other.latency_upper_ms
+    as_fast = upper == fastest if upper is None or fastest is None else upper <= (1 + floor) * fastest
+    return as_fast and best.top1_percent == other.top1_percent
+
+
+def _rank_of_alike(candidate: Candidate) -> tuple[float | str, ...]:
+    return (math.inf if candidate.size_mb is None else candidate.size_mb, *_rank(candidate))
+
+
+def _near(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, str]) -> Iterable[str]:
+    """What the device's noise leaves open about the pick, the first of these."""
+    if not fitting or fitting[0].latency_upper_ms is None:
+        return
+    picked, says = fitting[0], f"{floor[0]:.1%} ({floor[1]})"
+    fastest = min(fitting, key=_rank)
+    if fastest != picked:
+        name = f"{fastest.model} {fastest.target} {fastest.precision}"
+        yield f"{name} is faster by less than {says}: the smaller one is picked"
+    if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + floor[0]) > budget.max_latency_ms:
+        yield f"the pick is nearer to the limit than {says}, so another measurement may break it"
 
 
 def _nearest(rejected: Iterable[Rejection]) -> tuple[Rejection, ...]:

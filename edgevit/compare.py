@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgevit.errors import UsageError
-from edgevit.types import Measurement, NoiseFloor
+from edgevit.types import EMULATED, Measurement, NoiseFloor
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
 LEAST_DIFFERENCE = 0.01  # of a headline: nobody chooses by less, and few devices repeat themselves better
@@ -35,18 +35,23 @@ class Comparison:
 def compare(first: Measurement, second: Measurement, floors: Collection[NoiseFloor] = ()) -> Comparison:
     """Compare two rows that ran; of `floors` those of their devices count, the largest of them.
 
-    Raises UsageError for rows that cannot be compared: one did not run, or they differ in protocol or rate.
+    Raises UsageError for rows that cannot be compared: one did not run, was published or is emulated, or they differ in
+    protocol or rate.
     """
     _check(first, second)
     a, b = _times(first), _times(second)
     low, ratio, high = a[0] / b[2], a[1] / b[1], a[2] / b[0]
-    of_devices = [item for item in floors if item.device_id in (first.device_id, second.device_id)]
-    noisiest = max(of_devices, key=lambda item: item.share, default=None)
-    measured = noisiest is not None and noisiest.share > LEAST_DIFFERENCE
-    floor = noisiest.share if noisiest is not None and measured else LEAST_DIFFERENCE
-    source = f"the noise floor of {noisiest.device}" if noisiest is not None and measured else "the protocol's least"
+    floor, source = resolution([item for item in floors if item.device_id in (first.device_id, second.device_id)])
     verdict = _verdict(low, ratio, high, floor)
     return Comparison(verdict, ratio, low, high, floor, source, first.measurement_id, second.measurement_id)
+
+
+def resolution(floors: Collection[NoiseFloor]) -> tuple[float, str]:
+    """The share of a latency below which a difference on these devices is none, and where it comes from."""
+    noisiest = max(floors, key=lambda item: item.share, default=None)
+    if noisiest is None or noisiest.share <= LEAST_DIFFERENCE:
+        return LEAST_DIFFERENCE, "the protocol's least"
+    return noisiest.share, f"the noise floor of {noisiest.device}"
 
 
 def _verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
@@ -77,3 +82,6 @@ def _check(first: Measurement, second: Measurement) -> None:
     for row in (first, second):
         if row.provenance != "measured":
             raise UsageError("only measured rows have a spread to compare", why=f"{row.model} is {row.provenance}")
+        if EMULATED in row.flags:
+            why = f"{row.model} was measured under emulation, which says nothing of a real device"
+            raise UsageError("emulated rows are not compared", why=why)

@@ -8,7 +8,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from measured import INPUT, card, failed, measured, published
 from edgevit.choose import Wanted, choose, choose_among, parse_latency
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Choice, Measurement, Rejection
+from edgevit.types import Budget, Choice, Measurement, NoiseFloor, Rejection
 from edgevit_runtime.record import TensorSpec, from_json, to_json
 
 MS = 1_000_000
@@ -88,6 +88,45 @@ def test_ties_go_to_the_faster_the_smaller_the_name() -> None:
     assert [(one.model, one.target) for one in fitting] == [
         ("d", "onnx"), ("c", "onnx"), ("b", "coreml"), ("b", "onnx"), ("a", "onnx"),
     ]  # fmt: skip
+
+
+def noisy(share: float, unit: str = measured().device_id) -> NoiseFloor:
+    return NoiseFloor(unit, "pi5", "mixed", 1, share, (100, 102), "2026-11-21T10:00:00+00:00")
+
+
+def alike(*rows: Measurement, floors: Sequence[NoiseFloor] = (), **budget: Any) -> Choice:
+    return choose_among(rows, "pi5", Budget(**budget), cards=dict.fromkeys("abcdef", card("x", 75.0)), floors=floors)
+
+
+def test_of_models_that_the_device_cannot_tell_apart_the_smaller_is_picked() -> None:
+    rows = (row("a", 10.0, artifact_bytes=9 * MS), row("b", 10.4, artifact_bytes=3 * MS), row("c", 10.6))
+    assert picked(alike(*rows)) == "a", "4% are more than the protocol's least"
+    choice = alike(*rows, floors=[noisy(0.05), noisy(0.02)])
+    assert [item.model for item in choice.fitting] == ["b", "a", "c"], "c is the smallest, but beyond 5%"
+    assert choice.notes == (
+        "a onnx fp32 is faster by less than 5.0% (the noise floor of pi5): the smaller one is picked",
+    )
+
+
+def test_what_is_alike_does_not_lead_round_in_circles() -> None:
+    """Each is within 5% of the next one, and the ends are 22% apart."""
+    rows = [row(name, 10 * 1.04**i, artifact_bytes=(9 - i) * MS) for i, name in enumerate("abcdef")]
+    for _ in range(5):
+        choice = alike(*random.sample(rows, len(rows)), floors=[noisy(0.05)])
+        assert [item.model for item in choice.fitting] == ["b", "a", "d", "c", "f", "e"]
+
+
+def test_noise_never_outweighs_accuracy() -> None:
+    rows = (row("b", 10.1, artifact_bytes=9 * MS), row("a", 10.0, artifact_bytes=1 * MS))
+    assert choose_among(rows, "pi5", Budget(), cards=CARDS, floors=[noisy(0.5)]).picked.model == "b"
+
+
+def test_a_pick_within_the_noise_of_the_limit_is_told() -> None:
+    says = "the pick is nearer to the limit than 5.0% (the noise floor of pi5), so another measurement may break it"
+    assert alike(row("a", 10), max_latency_ms=10.4, floors=[noisy(0.05)]).notes == (says,)
+    assert alike(row("a", 10), max_latency_ms=10.6, floors=[noisy(0.05)]).notes == ()
+    assert alike(row("a", 10), max_latency_ms=10.2).notes == ()
+    assert alike(row("a", 10), floors=[noisy(0.05)]).notes == ()
 
 
 def test_unknown_accuracy_ranks_below_all_known() -> None:
@@ -459,6 +498,13 @@ def test_choosing_from_a_database(db: LatencyDB, device: str) -> None:
     choice = choose(db, device, Budget(max_latency_ms=20), cards=CARDS)
     assert picked(choice) == "a" and choice.device == device and choice.unmeasured == ("d",)
     assert reasons(choice) == {"b": "cannot run here: crashed: SIGSEGV", "c": "p90 is up to 30 ms, above 20 ms"}
+
+
+def test_the_noise_floor_that_the_database_keeps_is_used(db: LatencyDB) -> None:
+    db.add_noise(noisy(0.9, "m-1"))
+    assert choose(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes == (), "another unit's"
+    db.add_noise(noisy(0.05))
+    assert "5.0%" in choose(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes[0]
 
 
 def test_options_of_choose(db: LatencyDB) -> None:

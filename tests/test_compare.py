@@ -69,6 +69,7 @@ def test_exchanging_the_rows_exchanges_the_verdict(times, share):
         (measured(protocol_version=2), "another protocol"),
         (failed(), "has no latency"),
         (published(), "is published"),
+        (measured(flags=("emulated",)), "under emulation"),
     ],
 )
 def test_rows_that_cannot_be_compared(other, words):

@@ -536,7 +536,8 @@ def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
 def test_the_newest_noise_floor_counts(db: LatencyDB) -> None:
     assert db.noise("pi-0001") is None
     newest = floor(0.03, started="2026-11-22T10:00:00+00:00")
-    for item in (floor(), newest, floor(), floor(0.5, device_id="pi-2")):
+    of_another_protocol = floor(0.9, started="2026-11-23T10:00:00+00:00", protocol_version=99)
+    for item in (floor(), newest, floor(), floor(0.5, device_id="pi-2"), of_another_protocol):
         db.add_noise(item)
     assert db.noise("pi-0001") == newest
     for wrong in (floor(float("nan")), floor(-0.1), floor(device_id="")):

@@ -180,7 +180,7 @@ class LatencyDB:
             queries.insert_noise(connection, floor)
 
     def noise(self, device_id: str) -> NoiseFloor | None:
-        """The newest noise floor of a unit; None if it was never measured."""
+        """The newest noise floor of a unit by this protocol; None if it was never measured."""
         with self._transaction() as connection:
             return queries.latest_noise(connection, device_id)
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, Table, Uni
 
 from edgevit.errors import StoreError
 from edgevit.store import rows, tables
-from edgevit.types import Artifact, Measurement, NoiseFloor
+from edgevit.types import PROTOCOL_VERSION, Artifact, Measurement, NoiseFloor
 from edgevit_runtime.record import from_json, to_json
 
 
@@ -75,9 +75,10 @@ def insert_noise(connection: Connection, floor: NoiseFloor) -> None:
 
 
 def latest_noise(connection: Connection, device_id: str) -> NoiseFloor | None:
-    """The newest noise floor of a device."""
+    """The newest noise floor of a device by this protocol."""
     noise = tables.noise
-    query = select(noise).where(noise.c.device_id == device_id).order_by(noise.c.started.desc()).limit(1)
+    of_device = (noise.c.device_id == device_id, noise.c.protocol_version == PROTOCOL_VERSION)
+    query = select(noise).where(*of_device).order_by(noise.c.started.desc()).limit(1)
     found = connection.execute(query).mappings().first()
     if found is None:
         return None

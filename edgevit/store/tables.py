@@ -184,7 +184,7 @@ built = Table(  # artifacts whose opening may run code that they hold, and that 
     sqlite_strict=True,
 )
 
-noise = Table(  # how far repeats of one workload differ on a device; see edgevit/noise.py
+noise = Table(  # how far repeats of one workload differ on a device; see edgevit/reference.py
     "noise",
     METADATA,
     Column("device_id", Text, primary_key=True),
