@@ -42,8 +42,8 @@ def compare(first: Measurement, second: Measurement, floors: Collection[NoiseFlo
     a, b = _times(first), _times(second)
     low, ratio, high = a[0] / b[2], a[1] / b[1], a[2] / b[0]
     floor, source = resolution([item for item in floors if item.device_id in (first.device_id, second.device_id)])
-    verdict = _verdict(low, ratio, high, floor)
-    return Comparison(verdict, ratio, low, high, floor, source, first.measurement_id, second.measurement_id)
+    said = verdict(low, ratio, high, floor)
+    return Comparison(said, ratio, low, high, floor, source, first.measurement_id, second.measurement_id)
 
 
 def resolution(floors: Collection[NoiseFloor]) -> tuple[float, str]:
@@ -54,8 +54,11 @@ def resolution(floors: Collection[NoiseFloor]) -> tuple[float, str]:
     return noisiest.share, f"the noise floor of {noisiest.device}"
 
 
-def _verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
-    """Symmetric: 1 + floor and its inverse, so that exchanging the rows exchanges FASTER and SLOWER and no more."""
+def verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
+    """What a ratio and its range say where differences below `floor` do not count.
+
+    Symmetric: 1 + floor and its inverse, so that exchanging the rows exchanges FASTER and SLOWER and no more.
+    """
     beyond = 1 + floor
     if high < 1 and ratio < 1 / beyond:
         return "FASTER"

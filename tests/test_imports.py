@@ -57,6 +57,9 @@ choose        | compare store                                     |
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
+harness       |                                                   |
+crosscheck    | compare harness profile recipes                   |
+crosscheck    | statistics transports                             |
 forecast      | artifact cards profile store sweep                |
 subject       | models preprocess                                 | torch
 zoo           | models fold count                                 | torch
@@ -73,6 +76,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
+cli           | (crosscheck)                                      |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

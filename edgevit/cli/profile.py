@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,7 @@ from edgevit.cli.common import (
 _LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
 
 if TYPE_CHECKING:
+    from edgevit.crosscheck import CrossCheck
     from edgevit.profile import Progress, Settings
     from edgevit.reference import Peak
     from edgevit.roofline import AgainstPeak, LayerTable
@@ -54,6 +56,9 @@ def run(
     layers: Annotated[
         bool, typer.Option("--layers", help="what each operator takes, slowest first, from engines that tell")
     ] = False,
+    harness: Annotated[
+        bool, typer.Option("--harness", help="check the numbers against the vendor's own program, in turns with it")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -72,6 +77,12 @@ def run(
     if roofline or layers:
         found = understand(opened, rows, place, threads, batch_size, roofline=roofline, layers=layers, show=not as_json)
         shown = {**shown, **found} if as_json else {}
+    if harness:
+        checks = held_against_vendors(opened, place, threads, batch_size, db, trust)
+        if as_json:
+            shown["harness"] = checks
+        else:
+            print_checks(checks)
     if as_json:
         print_json(shown)
     if any(row.status != "ok" for row in rows):
@@ -154,6 +165,35 @@ def understand(
             if show:
                 print_layers(told)
     return found
+
+
+def held_against_vendors(
+    artifacts: Sequence[Artifact], device: Device, threads: int, batch: int, db: str | None, trust: bool
+) -> list[CrossCheck]:
+    """Each artifact in turns by our worker and by the program that its engine's makers measure with."""
+    from edgevit.crosscheck import cross_check
+    from edgevit.sweep import built_here
+
+    allowed = built_here(artifacts, db, trust=trust)
+    return [cross_check(item, device, threads=threads, batch=batch, built_here=allowed) for item in artifacts]
+
+
+def print_checks(checks: Sequence[CrossCheck]) -> None:
+    """What both programs say of each artifact."""
+    lines = [
+        (
+            *(item.model, item.target, item.precision, item.threads, item.harness),
+            *(_middle(item.ours_ns), _middle(item.theirs_ns)),
+            "" if item.ratio is None else f"{item.ratio - 1:+.1%}",
+            *(item.verdict, item.note),
+        )
+        for item in checks
+    ]
+    print_table(("model", "target", "prec.", ">thr.", "harness", ">ours ms", ">theirs ms", ">ours is", "", ""), lines)
+
+
+def _middle(medians: Sequence[int]) -> str:
+    return f"{ms(statistics.median(medians))} ({ms(min(medians))} .. {ms(max(medians))})" if medians else ""
 
 
 def print_roofline(peak: Peak, held: Sequence[AgainstPeak]) -> None:

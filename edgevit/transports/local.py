@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from edgevit.errors import DeviceError
 from edgevit.transports import INHERITED, JOB, PYTHON_OPTIONS, REPLY, WORKER, read_end, thread_variables
@@ -42,33 +43,42 @@ def _run(folder: Path, files: Mapping[str, Path], job: Job, timeout_s: float) ->
     for name, path in files.items():
         (folder / name).symlink_to(path.resolve())
     (folder / JOB).write_text(to_json(job), encoding="utf-8")
-    code = _run_group(folder, _environment(folder, job.threads), timeout_s)
+    command = [sys.executable, *PYTHON_OPTIONS, WORKER, JOB, REPLY]
+    with (folder / _STDERR).open("wb") as stderr:
+        environment = worker_environment(folder, job.threads)
+        code = run_group(command, folder, environment, timeout_s, subprocess.DEVNULL, stderr)
     reply = folder / REPLY
     return read_end(reply.read_bytes() if reply.exists() else None, _tail(folder / _STDERR), code, timeout_s)
 
 
-def _environment(folder: Path, threads: int) -> dict[str, str]:
+def worker_environment(folder: Path, threads: int) -> dict[str, str]:
+    """What a process sees that is measured: the same wherever edgevit was called from."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | thread_variables(threads) | {"TMPDIR": str(folder)}
 
 
-def _run_group(folder: Path, environment: Mapping[str, str], timeout_s: float) -> int | None:
-    """Run the worker and leave nothing of its process group behind, whatever happens. None: its time was over.
+def run_group(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+) -> int | None:
+    """Run a program and leave nothing of its process group behind, whatever happens. None: its time was over.
 
     A timer and a blocking wait, because Popen.wait(timeout=...) polls, which a worker on the same cores can feel.
     """
-    command = [sys.executable, *PYTHON_OPTIONS, WORKER, JOB, REPLY]
     over = threading.Event()
-    with (folder / _STDERR).open("wb") as stderr:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
     timer = threading.Timer(timeout_s, _time_is_over, (process.pid, over))
     timer.daemon = True
     timer.start()
