@@ -84,7 +84,8 @@ def cross_check(
     settings = Settings(processes=1, percentile=None, batch=batch)
     try:
         asked = _asked(ours(), threads, batch)  # our worker comes first: it checks the artifact's digest
-        arguments = [*command, *module.arguments(artifact, asked)]
+        there = replace(artifact, folder=artifact.folder.resolve())  # the program runs in a folder of its own
+        arguments = [*command, *module.arguments(there, asked)]
         found = _rounds(
             ours, lambda: run_harness(arguments, module.parse, threads).median_ns, rounds, random.Random(seed)
         )

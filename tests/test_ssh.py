@@ -132,7 +132,7 @@ def test_engine_that_takes_too_much_memory_is_stopped_there(sshd, fake, tmp_path
     assert not list((cache / "runs").iterdir())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the watch needs /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_an_agent_that_is_killed_leaves_no_process(sshd, fake, tmp_path):
     """As when memory runs out on the device: nobody but the watch is left to end what the engine started."""
 

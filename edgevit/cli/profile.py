@@ -185,11 +185,14 @@ def print_checks(checks: Sequence[CrossCheck]) -> None:
             *(item.model, item.target, item.precision, item.threads, item.harness),
             *(_middle(item.ours_ns), _middle(item.theirs_ns)),
             "" if item.ratio is None else f"{item.ratio - 1:+.1%}",
-            *(item.verdict, item.note),
+            item.verdict,
         )
         for item in checks
     ]
-    print_table(("model", "target", "prec.", ">thr.", "harness", ">ours ms", ">theirs ms", ">ours is", "", ""), lines)
+    print_table(("model", "target", "prec.", ">thr.", "harness", ">ours ms", ">theirs ms", ">ours is", ""), lines)
+    for item in checks:
+        if item.note:
+            say(f"{item.harness or item.target}: {item.note}")
 
 
 def _middle(medians: Sequence[int]) -> str:

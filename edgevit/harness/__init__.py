@@ -15,6 +15,8 @@ from typing import Protocol
 
 from edgevit.types import Artifact
 
+_UNITS_NS = {"ms": 1e6, "us": 1e3}
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -85,9 +87,9 @@ def python_command(distribution: str, script: str) -> list[str] | None:
 
 
 def read(text: str, *, median: str, least: str, most: str, mean: str, runs: str) -> Told:
-    """What these patterns find, each in its one group: times in ms, and the number of runs if it is printed.
+    """What these patterns find, each in its one group: times like `1.25 ms`, and the number of runs if it is printed.
 
-    Raises ValueError for a time that is not there.
+    Raises ValueError for a time that is not there, or too short for the digits that are printed.
     """
     count = re.search(runs, text)
     times = [_nanoseconds(text, pattern) for pattern in (median, least, most, mean)]
@@ -98,4 +100,7 @@ def _nanoseconds(text: str, pattern: str) -> int:
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         raise ValueError(f"nothing that was printed matches {pattern!r}")
-    return round(float(found[1]) * 1e6)
+    value, unit = found[1].split()
+    if not float(value):
+        raise ValueError(f"{found[0]!r} was printed: too short for its digits")
+    return round(float(value) * _UNITS_NS[unit])

@@ -38,5 +38,5 @@ def arguments(artifact: Artifact, asked: Asked) -> list[str]:
 
 def parse(text: str) -> Told:
     """The lines of its last step."""
-    median, least, most, mean = (rf"{name}: +([\d.]+) ms$" for name in ("Median", "Min", "Max", "Average"))
+    median, least, most, mean = (rf"{name}: +([\d.]+ [mu]s)$" for name in ("Median", "Min", "Max", "Average"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Count: +(\d+) iterations")

@@ -23,5 +23,5 @@ def arguments(artifact: Artifact, asked: Asked) -> list[str]:
 
 def parse(text: str) -> Told:
     """The lines of its table."""
-    median, least, most, mean = (rf"Inference \({name}\): +([\d.]+) ms" for name in ("median", "min", "max", "avg"))
+    median, least, most, mean = (rf"Inference \({name}\): +([\d.]+ ms)" for name in ("median", "min", "max", "avg"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Inference \(avg\): .*\((\d+) runs\)")

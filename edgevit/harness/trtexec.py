@@ -29,6 +29,6 @@ def arguments(artifact: Artifact, asked: Asked) -> list[str]:
 
 def parse(text: str) -> Told:
     """The line of the GPU's time in the summary of its releases 8 to 10."""
-    line = r"GPU Compute Time: .*\b{} = ([\d.e+-]+) ms"
+    line = r"GPU Compute Time: .*\b{} = ([\d.e+-]+ ms)"
     median, least, most, mean = map(line.format, ("median", "min", "max", "mean"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Timing trace has (\d+) queries")
