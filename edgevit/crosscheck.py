@@ -67,10 +67,11 @@ def cross_check(
     """
     if device.transport != "local":
         raise UsageError("vendors' programs are run on this machine alone", where=device.name, fix="--device local")
-    name, module = load_harness(load_recipe(artifact.target).RECIPE.target) or ("", None)
+    name = load_recipe(artifact.target).RECIPE.harness
     nothing = CrossCheck(artifact.model, artifact.target, artifact.precision, threads, name)
-    if module is None:
+    if not name:
         return replace(nothing, note=f"no vendor's program is known that runs artifacts of {artifact.target}")
+    module = load_harness(name)
     if (command := module.command()) is None:
         fix = f": pip install {module.DISTRIBUTION}" if module.DISTRIBUTION else ""
         return replace(nothing, note=f"{name} is not on this machine{fix}")

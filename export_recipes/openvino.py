@@ -35,6 +35,7 @@ RECIPE = Recipe(
     requires=("torch", "openvino"),
     extra="openvino",
     aliases=("ov",),
+    harness="benchmark_app",
 )
 
 _PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info

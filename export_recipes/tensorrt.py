@@ -34,6 +34,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "onnx"),
     extra="tensorrt",
+    harness="trtexec",
     aliases=("trt", "engine"),
     source="onnx",
     needs="an NVIDIA GPU",

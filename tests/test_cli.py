@@ -211,14 +211,20 @@ def test_a_row_is_compared_with_another(here):
     assert "no measurement" in refused(2, "db", "compare", *names, "--rate", "30", "--db", "x.db", folder=here)
 
 
+NO_HARNESS = "no vendor's program is known that runs artifacts of onnx"
+
+
 def test_a_number_is_explained(here):
-    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--db", "l.db")
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness")
+    profile += ("--db", "l.db")
     found = json.loads(edgevit(*profile, "--json", folder=here).stdout)
     assert found["peak"]["gflops"] > 0 and found["peak"]["gb_per_s"] > 0
     [held], [table] = found["roofline"], found["layers"]
     assert held["share"] > 0 and held["bound_by"] in ("compute", "memory")
     assert table["layers"] and sum(table["by_operator"].values()) == pytest.approx(1.0)
+    assert [check["note"] for check in found["harness"]] == [NO_HARNESS]
     shown = edgevit(*profile, folder=here).stdout
+    assert shown.endswith(f"onnx: {NO_HARNESS}\n")
     assert "GFLOP/s in float32" in shown and "of its limit" in shown and "by operator: " in shown
 
 

@@ -26,6 +26,7 @@ from sshd import USER, Sshd
 from edgevit import gates, reference, roofline, statistics
 from edgevit.cli import app
 from edgevit.compare import LEAST_DIFFERENCE
+from edgevit.crosscheck import AGREEMENT
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
 from edgevit.types import PROTOCOL_VERSION
@@ -319,6 +320,7 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "MEMORY_SHARE": f"{watch.MEMORY_SHARE:.0%}",
         "POLL_S": f"{watch.POLL_S:g} s",
         "LEAST_DIFFERENCE": f"{LEAST_DIFFERENCE:.0%}",
+        "AGREEMENT": f"{AGREEMENT:.0%}",
         "NOISE_REPEATS": f"{reference.NOISE_REPEATS}",
         "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
         "LAYER_RUNS": f"{roofline.LAYER_RUNS}",

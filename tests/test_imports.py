@@ -354,9 +354,12 @@ _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
 # A reference evaluator reads one target's format, and travels to its worker process like a recipe.
 EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
+HARNESSES = {f"edgevit.harness.{recipe.harness}" for recipe in list_recipes() if recipe.harness}  # of one target, too
 
 
-@pytest.mark.parametrize("name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS])
+@pytest.mark.parametrize(
+    "name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS | HARNESSES]
+)
 def test_no_target_is_named(name):
     names = target_words()
     for line, text in words_in(tree(FILES[name])):
@@ -385,6 +388,7 @@ LOADERS = {
     "edgevit": {"import_module"},  # its own rooms, for names asked of the package
     "edgevit.recipes": {"import_module"},  # targets: the only place
     "edgevit.models": {"resolve_name"},  # its own families
+    "edgevit.harness": {"import_module"},  # its own modules
     "edgevit.transports": {"import_module"},  # its own modules
     "edgevit.subject": {"spec_from_file_location", "exec_module"},  # FILE.py:FUNCTION of the user
     "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
@@ -403,7 +407,7 @@ def allowed_methods(calls: list[ast.Call]) -> set[str]:
     return {"compile", "eval", "exec"} - {getattr(call.func, "id", "") for call in calls}
 
 
-@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports"])
+@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports", "edgevit.harness"])
 def test_a_package_loads_only_what_is_in_it(name):
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         if getattr(call.func, "attr", "") in ("import_module", "resolve_name"):

@@ -13,6 +13,7 @@ import typing
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgevit.errors import UnknownNameError
 from edgevit.types import Artifact
 
 _UNITS_NS = {"ms": 1e6, "us": 1e3}
@@ -43,7 +44,6 @@ class Told:
 class HarnessModule(Protocol):
     """What a module here has."""
 
-    TARGET: str  # whose artifacts it runs
     DISTRIBUTION: str  # that brings it; empty: none does
     DIFFERS: str  # what it does differently from our worker; empty: nothing that is known
 
@@ -62,27 +62,21 @@ def list_harnesses() -> list[str]:
     return sorted(item.name for item in pkgutil.iter_modules(__path__))
 
 
-def load_harness(target: str) -> tuple[str, HarnessModule] | None:
-    """The program for a target's artifacts, with its name; None: nobody has one."""
-    for name in list_harnesses():
-        module = typing.cast(HarnessModule, importlib.import_module(f"{__name__}.{name}"))
-        if target == module.TARGET:
-            return name, module
-    return None
+def load_harness(name: str) -> HarnessModule:
+    """The harness of this name, which a recipe has as RECIPE.harness. Raises UnknownNameError."""
+    if name not in (known := list_harnesses()):
+        raise UnknownNameError("harness", name, known, listing="edgevit profile --help")
+    return typing.cast(HarnessModule, importlib.import_module(f"{__name__}.{name}"))
 
 
-def python_command(distribution: str, script: str) -> list[str] | None:
-    """A distribution's console script, run by this Python; None where it is not installed.
-
-    Like every worker it sends nothing to anybody: OpenVINO's telemetry is told that its package is not there.
-    """
+def python_command(distribution: str, script: str, before: str = "pass") -> list[str] | None:
+    """A distribution's console script, run by this Python after `before`; None where it is not installed."""
     try:
         offered = importlib.metadata.distribution(distribution).entry_points
     except importlib.metadata.PackageNotFoundError:
         return None
     scripts = offered.select(group="console_scripts", name=script)
-    silent = "import sys; sys.modules.setdefault('openvino_telemetry', None)"
-    starts = [f"{silent}; from {item.module} import {item.attr}; {item.attr}()" for item in scripts]
+    starts = [f"{before}; from {item.module} import {item.attr}; {item.attr}()" for item in scripts]
     return [sys.executable, "-I", "-c", starts[0]] if starts else None
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from edgevit.harness import Asked, Told, python_command, read
 from edgevit.types import Artifact
 
-TARGET, DISTRIBUTION = "openvino", "openvino"
+DISTRIBUTION = "openvino"
 DIFFERS = ""
 _PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16"}  # that the recipe's load() pins
 _TYPES = {"float32": "f32", "float16": "f16", "uint8": "u8", "int32": "i32", "int64": "i64"}
 
 
 def command() -> list[str] | None:
-    """The script of the wheel."""
-    return python_command(DISTRIBUTION, "benchmark_app")
+    """The script of the wheel. Like the recipe's load() it sends no events: telemetry is told that it is not there."""
+    silent = "import sys; sys.modules.setdefault('openvino_telemetry', None)"
+    return python_command(DISTRIBUTION, "benchmark_app", silent)
 
 
 def arguments(artifact: Artifact, asked: Asked) -> list[str]:

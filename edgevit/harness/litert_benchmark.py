@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgevit.harness import Asked, Told, python_command, read
 from edgevit.types import Artifact
 
-TARGET, DISTRIBUTION = "litert", "ai-edge-litert"
+DISTRIBUTION = "ai-edge-litert"
 DIFFERS = "runs a CompiledModel, our worker an Interpreter; both compute with XNNPACK"
 
 

@@ -7,7 +7,7 @@ import shutil
 from edgevit.harness import Asked, Told, read
 from edgevit.types import Artifact
 
-TARGET, DISTRIBUTION = "tensorrt", ""
+DISTRIBUTION = ""
 DIFFERS = "times the GPU by its own events, our worker the call and the waiting for it: ours takes longer"
 _WARM_UP_MS = 500
 

@@ -67,6 +67,7 @@ class Recipe:
     aliases: tuple[str, ...] = ()
     source: str = ""  # the target whose payload export() starts from, in place of a module
     evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
+    harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
     options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
