@@ -71,7 +71,10 @@ def measure_peak(device: Device, *, threads: int) -> Peak:
 
 
 def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10, min_ns: int = PEAK_NS) -> Timing:
-    """One process of a workload of edgevit/workloads.py. Raises DeviceError with what the worker said."""
+    """One process of a workload of edgevit/workloads.py.
+
+    Raises DeviceError with what the worker said, and where the processor is emulated.
+    """
     transport, timeout_s = load_transport(device.transport), Settings().timeout_s
     with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
         folder = Path(name) / _FOLDER
@@ -85,4 +88,7 @@ def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10,
         reply, _ = gated(lambda: transport.run(device, files, job, timeout_s=timeout_s), Settings().cool_down_s)
     if reply.timing is None:
         raise DeviceError(f"the workload {text!r} did not run", where=device.name, why=f"{reply.status}: {reply.error}")
+    if reply.emulated:
+        why = f"its processor is emulated by {reply.emulated}: times there say nothing of a real device"
+        raise DeviceError("the device has neither a noise floor nor a peak", where=device.name, why=why)
     return reply.timing

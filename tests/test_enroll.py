@@ -93,6 +93,8 @@ def measure_and_verify(folder) -> None:
     assert (row["device"], row["status"], "emulated" in row["flags"]) == ("board", "ok", False)
     done = edgevit(*sweep, "--device", "board", "--json", "--db", "x.db", folder=folder)
     assert (json.loads(done.stdout)["held"], json.loads(done.stdout)["measurements"]) == (1, [])
+    plan = edgevit(*sweep, "--device", "board", "--dry-run", "--json", "--db", "x.db", folder=folder)
+    assert [step["does"] for step in json.loads(plan.stdout)["steps"]] == ["nothing"]
     artifact = open_artifact(folder / "out/net-tiny-onnx-fp32")
     verify = ("verify", "out/net-tiny-onnx-fp32", "--device", "board")
     done = edgevit(*verify, "--json", folder=folder)

@@ -28,7 +28,9 @@ def request_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from edgevit import sweep
 
-    monkeypatch.setattr(sweep, "_engine_version", lambda artifact, engines: "1.31.1")
+    monkeypatch.setattr(
+        sweep, "_engine_version", lambda artifact, engines: (engines or {"onnxruntime": "1.31.1"})["onnxruntime"]
+    )
 
     def make(name: str, seconds: float | None = None) -> Request:
         request = Request(f"{name}.py:net", "onnx", "fp32", 0, None, tmp_path / "out")
@@ -132,6 +134,14 @@ def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(reques
     assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings.quick()) == []
     assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=30.0)) == []
     assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=60.0)) == artifacts
+
+
+@pytest.mark.parametrize(("version", "does"), [("1.31.1", "nothing"), ("1.32.0", "measure")])
+def test_a_plan_goes_by_the_engine_that_the_device_has(request_of, version, does):
+    request = request_of("a", 9.0)
+    keep(row_of(request))
+    [step] = forecast([request], (1,), toys.LOCAL, PROTOCOL, DB, engines={"onnxruntime": version})
+    assert step.does == does
 
 
 def test_speed_of_other_models_is_used_for_one_of_known_size(request_of, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import toys
 from edgevit import reference, workloads
 from edgevit.errors import DeviceError
 from edgevit.reference import Peak, measure_noise, measure_peak, run_workload
+from edgevit.transports import load_transport
 from edgevit_runtime.record import Snapshot, Timing, UnsupportedError
 
 MS = 1_000_000
@@ -66,6 +68,19 @@ def test_a_workload_that_does_not_run_is_a_device_error():
     with pytest.raises(DeviceError, match="did not run") as caught:
         run_workload(toys.LOCAL, "gemm nothing", threads=1)
     assert "failed" in caught.value.why and caught.value.where == "local"
+
+
+def test_an_emulated_device_has_neither_noise_nor_peak(monkeypatch):
+    local = load_transport("local")
+    monkeypatch.setattr(
+        reference,
+        "load_transport",
+        lambda name: SimpleNamespace(
+            run=lambda *args, **how: dataclasses.replace(local.run(*args, **how), emulated="qemu-aarch64")
+        ),
+    )
+    with pytest.raises(DeviceError, match="emulated by qemu-aarch64"):
+        run_workload(toys.LOCAL, "mixed", threads=1, min_runs=1, min_ns=0)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from edgevit.errors import DeviceError, UsageError
 from edgevit.openssh import Place
 from edgevit.pack import pack_recipe
 from edgevit.profile import Settings, profile, profile_all
+from edgevit.reference import run_workload
+from edgevit.roofline import layer_times
 from edgevit.transports import WORKER, load_transport
 from edgevit.types import Device
 from edgevit_runtime.record import Reply
@@ -83,6 +85,20 @@ def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
     assert (there.engine_version, there.provider, there.host) == (here.engine_version, here.provider, here.host)
     assert [len(samples) for samples in there.samples_ns] == [50, 50]
     assert 1 / 3 < there.p50_ns / here.p50_ns < 3
+
+
+@pytest.mark.onnx
+def test_what_explains_a_number_runs_there_too(sshd, tmp_path):
+    """Fixed workloads, a camera's rate, a cold start, and the operators of an engine that tells."""
+    device = sshd.device()
+    assert min(run_workload(device, "mixed", threads=1, min_runs=3, min_ns=0).samples_ns) > 100_000
+    artifact = toys.onnx_artifact(tmp_path / "toy")
+    row = profile(artifact, device, threads=1, settings=dataclasses.replace(QUICK, rate_hz=200.0))
+    assert (row.status, row.rate_hz, row.missed is not None) == ("ok", 200.0, True), row.error
+    assert row.snapshots[1].unix_ns - row.snapshots[0].unix_ns > 50 * 5_000_000, "it waited for its frames"
+    assert 0 < row.import_ns < row.load_ns
+    [layer] = layer_times(artifact, device, threads=1).layers
+    assert layer.operator == "Gemm"
 
 
 @pytest.mark.parametrize(
