@@ -31,7 +31,7 @@ from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
 from edgevit.types import Artifact, Parity, ParityCheck, StageTime
 from edgevit.verify import References, Samples, Seen, judge, make_samples, verify_half, verify_payload, verify_stages
-from edgevit_runtime.record import Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
 # Of stages that are no converter's.
@@ -95,7 +95,14 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
         if (folder / SOURCE).exists():
             shutil.rmtree(folder / SOURCE)
         inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, order)
-        sealed = dataclasses.replace(draft, inputs=inputs, outputs=outputs, stages=tuple(clock.times), parity=parity)
+        sealed = dataclasses.replace(
+            draft,
+            inputs=inputs,
+            outputs=outputs,
+            operators=recipe.operators(payload),
+            stages=tuple(clock.times),
+            parity=parity,
+        )
         return publish(seal(sealed), order.out / name)
 
 
@@ -258,7 +265,7 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
-        operators=recipe.operators(payload),
+        operators=Operators({}),  # counted once it is verified: one that is not may be unreadable
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
