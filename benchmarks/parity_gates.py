@@ -1,20 +1,19 @@
 """How far right conversions are from the folded form, and how far wrong ones: the gates of edgevit.verify lie between.
 
-python benchmarks/parity_gates.py [MODEL...] [--targets onnx,openvino] [--precisions fp32,fp16]
+python benchmarks/target_matrix.py > targets.json
+python benchmarks/parity_gates.py targets.json [MODEL...]
 
-Right: the finished artifact of each model, target and precision. Wrong: the folded form with one mistake that
-converters make, in torch. The rule that makes gates of them is in docs/verify.md. Weights are random; without a MODEL
-the smallest variant of each family is taken, without --targets those installed.
+Right: the artifacts of targets.json. Wrong: the folded form with one mistake that converters make, in torch; without a
+MODEL of the smallest variant of each family. The rule that makes gates of them is in docs/verify.md. Random weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+import json
 import logging
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,11 @@ from unittest import mock
 
 import torch
 from common import report
+from target_matrix import smallest
 from torch import nn
 from torch.fx import Node
 
-from edgevit.cards import load_cards
-from edgevit.errors import EdgevitError
 from edgevit.fold import Folded, fold, graph
-from edgevit.recipes import list_recipes, missing
-from edgevit.separate import Wanted, export_separately
 from edgevit.subject import Subject, load_subject
 from edgevit.verify import FOLD_GATE, GATES, References, make_samples
 from edgevit.verify.compare import compare
@@ -44,39 +40,14 @@ HEADROOM_DB = 10  # between a gate and the worst right artifact: other weights, 
 Numbers = dict[str, float | None]
 
 
-def smallest() -> list[str]:
-    """The variant with the fewest parameters of each family."""
-    cards = sorted(load_cards().values(), key=lambda card: card.params or 0)
-    return [next(card.name for card in cards if card.family == family) for family in sorted({c.family for c in cards})]
-
-
 # ---- right conversions ----------------------------------------------------------------------------------------------
 
 
-def right(models: Sequence[str], targets: Sequence[str], precisions: Sequence[str]) -> list[dict[str, Any]]:
+def right(file: Path) -> list[dict[str, Any]]:
     """Each finished artifact against the folded form; the last stage computed where nothing here runs the artifact."""
-    found = []
-    for recipe in list_recipes():
-        for precision in recipe.precisions:
-            if recipe.target in targets and precision in precisions:
-                found += [exported(model, recipe.target, precision) for model in models]
-    return found
-
-
-def exported(model: str, target: str, precision: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model, "target": target, "precision": precision}
-    with tempfile.TemporaryDirectory() as out:
-        try:
-            artifact = export_separately(Wanted(model, target, Path(out), precision))
-        except EdgevitError as error:
-            row |= {"error": " ".join(filter(None, (error.what, error.where, error.why)))}
-        else:
-            assert artifact.parity is not None
-            last = [check for check in artifact.parity.checks if check.against == FOLDED_FORM][-1]
-            row |= {"status": artifact.parity.status, "stage": last.stage, "by": last.how}
-            row |= {"max_rel": last.max_rel, "snr_db": last.snr_db}
-    print(row, file=sys.stderr)
-    return row
+    exports = json.loads(file.read_text())["exports"]
+    names = ("model", "target", "precision")
+    return [dict(zip(names, case.split(), strict=True)) | found for case, found in exports.items()]
 
 
 # ---- wrong conversions ----------------------------------------------------------------------------------------------
@@ -210,18 +181,11 @@ def margins(rows: Sequence[dict[str, Any]], mild: dict[str, dict[str, Numbers]])
     return found
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(file: str, *models: str) -> None:
     logging.disable(logging.WARNING)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=smallest())
-    installed = [recipe.target for recipe in list_recipes() if not missing(recipe)]
-    parser.add_argument("--targets", type=lambda text: text.split(","), default=installed)
-    parser.add_argument("--precisions", type=lambda text: text.split(","), default=list(GATES))
-    asked = parser.parse_args(arguments)
-    mild = {model: wrong(model) for model in asked.models}
-    rows = right(asked.models, asked.targets, asked.precisions)
-    report("parity_gates", {"margins": margins(rows, mild), "right": rows, "wrong": mild})
+    mild = {model: wrong(model) for model in models or smallest()}
+    report("parity_gates", {"margins": margins(right(Path(file)), mild), "wrong": mild})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

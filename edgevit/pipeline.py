@@ -265,7 +265,7 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
-        operators=Operators({}),  # counted once it is verified: one that is not may be unreadable
+        operators=Operators({}),  # of a payload that may not be readable
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
