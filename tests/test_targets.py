@@ -103,7 +103,7 @@ def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs
     target: str, tmp_path: Path
 ) -> None:
     artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
-    assert artifact.payload == f"tiny{load_recipe(target).RECIPE.suffix}"
+    assert artifact.payload == f"tiny-tiny{load_recipe(target).RECIPE.suffix}", "of tiny.py:tiny"
     assert (artifact.folder / artifact.payload).exists()
     check_snippet(artifact, tiny_subject(tmp_path))
 
