@@ -49,7 +49,7 @@ test: lint ## check everything that takes seconds
 	$(BIN)/pytest -m 'not slow' -n 2 --dist loadgroup
 
 test-all: lint ## check everything, the tests that take minutes too
-	$(BIN)/pytest -n 2 --dist loadgroup
+	EDGEVIT_EXAMPLES=50 $(BIN)/pytest -n 2 --dist loadgroup
 
 bench: $(READY) ## run every benchmark; each prints one JSON object
 	@for file in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \

@@ -464,8 +464,13 @@ def _without_patterns() -> Iterator[None]:
 
 def _operators(graph: Any) -> dict[str, int]:
     """How often each operator is called; in a lowered graph that is outside the delegate."""
+    import torch
+
     calls = (node.target for node in graph.nodes if node.op == "call_function")
-    named = (str(getattr(target, "_op", target)) for target in calls)
+    # An operator of a lowered graph stands for one of torch's.
+    named = (
+        str(target if isinstance(target, torch._ops.OpOverload) else getattr(target, "_op", target)) for target in calls
+    )
     return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from subjects import tiny_subject
+from targets import targets
 
 from edgevit.artifact import MANIFEST, open_artifact
 from edgevit.cli import main
@@ -19,14 +20,14 @@ from edgevit.devices import local_device
 from edgevit.errors import ArtifactError
 from edgevit.pack import pack
 from edgevit.pipeline import Order, export_subject, verify_artifact
-from edgevit.recipes import list_recipes, load_recipe
+from edgevit.recipes import load_recipe
 from edgevit.transports import WORKER, load_transport
 from edgevit.types import Artifact
 from edgevit.verify import verify as verify_room
 from edgevit_runtime.record import Job, Reply
 from edgevit_runtime.worker import perform
 
-TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
+TARGETS = targets()
 FLIPS = 1000  # per target, in the process of this test
 IN_A_PROCESS = 3  # per target, each in a worker of its own
 

@@ -100,7 +100,7 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
 
 def test_inputs_of_other_types_are_refused(tmp_path: Path) -> None:
     model, words = Toy(lambda net, x: net.embed(x).mean(1), embed=nn.Embedding(9, 4)).eval(), torch.tensor([[1, 2, 8]])
-    with pytest.raises(ExportError, match="takes float32 and int32, and the input 'words' is int64"):
+    with pytest.raises(ExportError, match="takes float32, int32 and images, and the input 'words' is int64"):
         convert(fold(model, (words,)), RECIPE, tmp_path / "x", inputs={"words": words}, precision="fp32")
 
 

@@ -21,6 +21,7 @@ from saboteurs import (
     wrong_epsilon,
 )
 from subjects import as_subject
+from targets import PHONES, STATUS, marks, targets
 from torch import nn
 
 from edgevit.artifact import folder_name, open_artifact
@@ -32,9 +33,7 @@ from edgevit.subject import Subject
 from edgevit.types import Artifact
 from edgevit.verify.compare import INFINITE, NO_SIGNAL_DB
 
-# What a machine without a GPU and without macOS says of a right artifact.
-STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
-TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
+TARGETS = targets(phones_slow=True)
 onnx_only = pytest.mark.onnx
 
 
@@ -92,8 +91,8 @@ def cases() -> list[Any]:
         precisions = [p for (name, p), stages in STAGES.items() if name == target and stage in stages]
         for precision in ["fp32"] if "fp32" in precisions else precisions:
             name = f"{target}-{stage}-{precision}"
-            marks = getattr(pytest.mark, target)
-            found.append(pytest.param(target, stage, precision, breaker, id=name, marks=marks))
+            given = marks(target, slow=target in PHONES)
+            found.append(pytest.param(target, stage, precision, breaker, id=name, marks=given))
     return found
 
 
@@ -109,7 +108,7 @@ def test_the_stage_that_changed_the_function_is_named(
     assert passing(held) == [*before(target, precision), *stages[: stages.index(stage)]]
 
 
-LESS = [pytest.param(*case, marks=getattr(pytest.mark, case[0])) for case in STAGES if case[1] != "fp32"]
+LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for case in STAGES if case[1] != "fp32"]
 
 
 @pytest.mark.parametrize(("target", "precision"), LESS)  # fp32: shown where only the artifact is damaged
@@ -162,7 +161,9 @@ def test_damage_after_the_last_stage_is_the_artifacts(
 # ---- too large for half precision ------------------------------------------------------------------------------------
 
 HALVES = [
-    pytest.param(r.target, marks=getattr(pytest.mark, r.target)) for r in list_recipes() if "fp16" in r.precisions
+    pytest.param(recipe.target, marks=marks(recipe.target, slow=recipe.target in PHONES))
+    for recipe in list_recipes()
+    if "fp16" in recipe.precisions
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from edgevit_runtime.record import UnsupportedError
 
 pytestmark = pytest.mark.coreml
 RECIPE = load_recipe("coreml")
-some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = int(os.environ.get("EDGEVIT_EXAMPLES", "8"))  # of each operator; `make test-all` tries more
+some = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 numbers = itertools.count()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from subjects import SIZE, as_subject, tiny_subject
+from targets import PHONES, STATUS, marks, targets
 
 from edgevit import pipeline
 from edgevit.cards import load_cards
@@ -25,10 +26,8 @@ from edgevit.verify import verify as verify_room
 from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
-TARGETS = [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in list_recipes()]
 GOLDEN = Path(__file__).parent / "golden" / "targets"
-# What a machine without a GPU and without macOS can say of an artifact.
-STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
+ALWAYS = "mobilevig_ti"  # in every target; others in those for phones if slow tests run
 
 
 def smallest() -> list[str]:
@@ -38,15 +37,15 @@ def smallest() -> list[str]:
 
 
 def cases() -> Iterator[Any]:
-    """Each family's smallest variant in each target: in its first precision always, in others if slow tests run."""
+    """Each family's smallest variant in each target: in its first precision, in others if slow tests run."""
     for recipe in list_recipes():
         for name in smallest():
             for precision in recipe.precisions:
-                marks = [getattr(pytest.mark, recipe.target)]
-                marks += [pytest.mark.slow] if precision != recipe.precisions[0] else []
+                slow = precision != recipe.precisions[0] or (recipe.target in PHONES and name != ALWAYS)
+                given = marks(recipe.target, slow=slow)
                 if why := known_failure(recipe, name, precision):
-                    marks.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
-                yield pytest.param(name, recipe.target, precision, marks=marks)
+                    given.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
+                yield pytest.param(name, recipe.target, precision, marks=given)
 
 
 def known_failure(recipe: Recipe, name: str, precision: str) -> str:
@@ -99,9 +98,13 @@ def test_no_target_that_people_rely_on_has_a_known_failure() -> None:
         assert load_recipe(target).RECIPE.known_failures == {}
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_printed_snippet_runs_the_artifact(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", targets())
+def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs_it(
+    target: str, tmp_path: Path
+) -> None:
     artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
+    assert artifact.payload == f"tiny-tiny{load_recipe(target).RECIPE.suffix}", "of tiny.py:tiny"
+    assert (artifact.folder / artifact.payload).exists()
     check_snippet(artifact, tiny_subject(tmp_path))
 
 
@@ -122,19 +125,12 @@ def ran(text: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_payload_has_the_name_that_users_expect(target: str, tmp_path: Path) -> None:
-    artifact: Artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
-    assert artifact.payload.endswith(load_recipe(target).RECIPE.suffix)
-    assert (artifact.folder / artifact.payload).exists()
-
-
 # ---- what cannot work is refused at once -----------------------------------------------------------------------------
 
 
 def of(*, takes: Callable[[Recipe], bool]) -> list[Any]:
     chosen = [recipe for recipe in list_recipes() if takes(recipe)]
-    return [pytest.param(recipe.target, marks=getattr(pytest.mark, recipe.target)) for recipe in chosen]
+    return [pytest.param(recipe.target, marks=marks(recipe.target)) for recipe in chosen]
 
 
 def takes_open_batch(recipe: Recipe) -> bool:
@@ -199,7 +195,7 @@ def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", targets(phones_slow=True))
 def test_raw_pixels_go_in(target: str, tmp_path: Path) -> None:
     subject = with_preprocessing(tiny_subject(tmp_path))
     artifact = export_subject(subject, Order(target, tmp_path / "out"))
