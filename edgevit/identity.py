@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Sequence
 
 from edgevit.errors import StoreError
-from edgevit.types import Measurement
-from edgevit_runtime.record import Host, to_json
+from edgevit.types import Accuracy, Measurement
+from edgevit_runtime.record import Host, Snapshot, to_data, to_json
 
 
 def host_sha256(host: Host | None) -> str:
@@ -25,6 +25,21 @@ def host_sha256(host: Host | None) -> str:
 def samples_sha256(samples_ns: Sequence[Sequence[int]]) -> str:
     """Digest of the raw samples in nanoseconds, per process and in the order they were taken."""
     return _sha256(json.dumps(samples_ns, separators=(",", ":"), allow_nan=False))
+
+
+def evidence_sha256(samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot]) -> str:
+    """Digest of what a row rests on: its raw samples and the snapshots around them."""
+    return _sha256(to_json({"samples": samples_sha256(samples_ns), "snapshots": snapshots}))
+
+
+def accuracy_id(accuracy: Accuracy) -> str:
+    """Digest of all that an accuracy says, but for the id itself: the same statement has the same id everywhere."""
+    return _sha256(to_json({name: value for name, value in to_data(accuracy).items() if name != "accuracy_id"}))
+
+
+def identify_accuracy(accuracy: Accuracy) -> Accuracy:
+    """The accuracy with its id filled in."""
+    return dataclasses.replace(accuracy, accuracy_id=accuracy_id(accuracy))
 
 
 def measurement_key(

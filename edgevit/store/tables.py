@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.sql.naming import conv
 from sqlalchemy.types import TypeEngine
 
 from edgevit.types import Provenance
@@ -58,9 +59,11 @@ artifact = Table(
     Column("target", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size_bytes", Wide, nullable=False),
-    UniqueConstraint("model_no", "target", "sha256", "size_bytes"),
+    Column("graph_digest", Text, nullable=False),  # empty: not told
+    UniqueConstraint("model_no", "target", "sha256", "size_bytes", "graph_digest"),
     CheckConstraint("size_bytes >= 0", "size"),
     CheckConstraint("length(sha256) IN (0, 64)", "sha256"),
+    CheckConstraint("length(graph_digest) IN (0, 64)", "graph"),
     sqlite_strict=True,
 )
 
@@ -109,6 +112,11 @@ def _one_of(column: str, kind: object) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, typing.get_args(kind)))})", column)
 
 
+def _digest(table: str, name: str) -> Column[str]:
+    check = CheckConstraint(f"length({name}) IN (0, 64)", conv(f"ck_{table}_{name}"))
+    return Column(name, Text, check, nullable=False, server_default="")
+
+
 measurement = Table(
     "measurement",
     METADATA,
@@ -145,6 +153,10 @@ measurement = Table(
     Column("discarded", Integer, nullable=False),
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
+    Column("licence", Text, nullable=False, server_default=""),
+    Column("untold_json", Text, nullable=False, server_default="[]"),  # what the source of a published row leaves out
+    _digest("measurement", "evidence_sha256"),  # see seals.py; empty only while a migration is under way
+    _digest("measurement", "row_sha256"),
     _one_of("status", Status),
     _one_of("provenance", Provenance),
     CheckConstraint("length(measurement_id) = 64 AND length(measurement_key) = 64", "digests"),
@@ -196,6 +208,104 @@ noise = Table(  # how far repeats of one workload differ on a device; see edgevi
     Column("p50s_ns_json", Text, nullable=False),
     Column("protocol_version", Integer, nullable=False),
     CheckConstraint("share >= 0", "share"),
+    sqlite_strict=True,
+)
+
+accuracy = Table(  # see types.Accuracy; the id is the digest of all other columns
+    "accuracy",
+    METADATA,
+    Column("accuracy_id", Text, primary_key=True),
+    Column("provenance", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("metric", Text, nullable=False),  # with its unit: top1_percent
+    Column("value", Real, nullable=False),
+    Column("error", Real),
+    Column("examples", Wide),
+    Column("source", Text, nullable=False),
+    Column("licence", Text, nullable=False),
+    Column("untold_json", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("artifact_sha256", Text, nullable=False),
+    Column("graph_digest", Text, nullable=False),
+    Column("weights_sha256", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("engine_version", Text, nullable=False),
+    Column("input_size_json", Text, nullable=False),
+    Column("dataset_sha256", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    _one_of("provenance", Provenance),
+    CheckConstraint("length(accuracy_id) = 64", "digest"),
+    CheckConstraint("value >= 0 AND (metric NOT IN ('top1_percent', 'top5_percent') OR value <= 100)", "percent"),
+    CheckConstraint("error >= 0 AND examples > 0", "error"),
+    CheckConstraint("provenance <> 'published' OR source <> ''", "source"),
+    Index("ix_accuracy_model", "model", "dataset"),
+    sqlite_strict=True,
+)
+
+epoch = Table(  # derived from rows and noise floors by epochs.py, kept for people and for SQL
+    "epoch",
+    METADATA,
+    Column("device_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("device", Text, nullable=False),
+    Column("started", Text, nullable=False),  # ISO 8601, UTC
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), nullable=False),
+    Column("reference_id", ForeignKey("measurement.measurement_id"), nullable=False),
+    Column("ratio", Real, nullable=False),
+    Column("limit_share", Real, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("number > 0 AND ratio > 0 AND limit_share > 0", "positive"),
+    sqlite_strict=True,
+)
+
+sweep = Table(  # what was asked for on this machine; stays here when rows travel
+    "sweep",
+    METADATA,
+    Column("sweep_id", Text, primary_key=True),
+    Column("started", Text, nullable=False),  # ISO 8601, UTC
+    Column("device_id", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("asked_json", Text, nullable=False),
+    CheckConstraint("threads > 0", "threads"),
+    sqlite_strict=True,
+)
+
+sweep_row = Table(  # the rows that came of a sweep
+    "sweep_row",
+    METADATA,
+    Column("sweep_id", ForeignKey("sweep.sweep_id"), primary_key=True),
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), primary_key=True),
+    sqlite_strict=True,
+)
+
+quarantine = Table(  # what was not taken in, as it came, and why; never read for an answer
+    "quarantine",
+    METADATA,
+    Column("quarantine_id", Text, primary_key=True),  # sha256 of content and reason
+    Column("noticed", Text, nullable=False),  # ISO 8601, UTC
+    Column("place", Text, nullable=False),  # "rows.jsonl, line 3"
+    Column("reason", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # the line, or what of the row could be read, as JSON
+    Column("size_bytes", Wide, nullable=False),  # of the content before it was cut
+    CheckConstraint("length(quarantine_id) = 64", "digest"),
+    CheckConstraint("size_bytes >= 0", "size"),
+    sqlite_strict=True,
+)
+
+tally = Table(  # how many lines a part of the database has, and the digest of them all; see tally.py
+    "tally",
+    METADATA,
+    Column("part", Text, primary_key=True),
+    Column("lines", Wide, nullable=False),
+    Column("digest", Wide, nullable=False),
+    Column("latest_unix_us", Wide),
+    Column("seal", Wide, nullable=False),  # digest of the line itself
+    CheckConstraint("lines >= 0", "lines"),
     sqlite_strict=True,
 )
 

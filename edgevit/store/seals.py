@@ -1,0 +1,48 @@
+"""Digests of what is stored, so that a changed bit is noticed by whoever reads it.
+
+The id of a measurement names what was measured and the raw samples; it does not cover the summary, the grade or the
+labels. The digest of a row does: it is made of every column that a reading gives, and of the digest of the evidence,
+so that a listing can be checked without its samples. It travels with the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SEAL_HEX = 15  # hex digits of a digest that make an integer: 60 bits, which every database holds
+# What a column holds where nothing is told. It is left out of the digest, and so is NULL: a column that a later schema
+# adds then changes no digest of an older row.
+_NOTHING: dict[str, Any] = {
+    "source": "",
+    "licence": "",
+    "untold_json": "[]",
+    "graph_digest": "",
+    "affinity_json": "[]",
+    "nonce": "",
+    "discarded": 0,
+}
+
+
+def row_sha256(values: Mapping[str, Any]) -> str:
+    """Digest of a row of the measurement table, joined with those it refers to (rows.head), by the names of columns."""
+    nothing = _NOTHING
+    told = {
+        name: value
+        for name, value in values.items()
+        if value is not None and (name not in nothing or value != nothing[name])
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def line_seal(values: Iterable[Any]) -> int:
+    """Digest of one line of a small table, as an integer of 60 bits."""
+    text = json.dumps(list(values), separators=(",", ":"))
+    return int(hashlib.sha256(text.encode("ascii")).hexdigest()[:SEAL_HEX], 16)
+
+
+def as_seal(sha256: str) -> int:
+    """A digest in hex as an integer of 60 bits."""
+    return int(sha256[:SEAL_HEX], 16)
