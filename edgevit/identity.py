@@ -34,7 +34,10 @@ def evidence_sha256(samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Sna
 
 def accuracy_id(accuracy: Accuracy) -> str:
     """Digest of all that an accuracy says, but for the id itself: the same statement has the same id everywhere."""
-    return _sha256(to_json({name: value for name, value in to_data(accuracy).items() if name != "accuracy_id"}))
+    said = {name: value for name, value in to_data(accuracy).items() if name != "accuracy_id"}
+    for name in ("value", "error"):  # 75 and 75.0 are one number, and two texts
+        said[name] = None if said[name] is None else float(said[name])
+    return _sha256(to_json(said))
 
 
 def identify_accuracy(accuracy: Accuracy) -> Accuracy:

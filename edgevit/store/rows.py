@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, select
 
 from edgevit.errors import StoreError
-from edgevit.identity import host_sha256
+from edgevit.identity import evidence_sha256, host_sha256
+from edgevit.store.seals import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit.types import Measurement
 from edgevit_runtime.record import Host, RecordError, Snapshot, TensorSpec, from_json, to_json
@@ -23,7 +24,14 @@ Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
 # Columns that hold a field of the record under its own name.
 _PLAIN = tuple(column.name for column in measurement.columns if column.name in Measurement.__dataclass_fields__)
+_LISTS = ("inputs", "affinity", "flags", "untold")  # fields that a column holds as JSON
+_REALS = ("rate_hz", "energy_j")
+_HELPERS = ("device_no", "started_unix_us", "evidence_sha256")  # read beside the fields of the record
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class DamagedError(ValueError):
+    """A row is not what was written; the message says what gives it away."""
 
 
 @functools.cache
@@ -33,14 +41,17 @@ def head() -> Select[Any]:
     return (
         select(
             *(measurement.c[name] for name in _PLAIN),
-            measurement.c.inputs_json,
-            measurement.c.affinity_json,
-            measurement.c.flags_json,
+            *(measurement.c[f"{name}_json"] for name in _LISTS),
+            measurement.c.started_unix_us,
+            measurement.c.evidence_sha256,
+            measurement.c.row_sha256,
+            measurement.c.device_no,
             model.c.name.label("model"),
             model.c.family,
             artifact.c.target,
             artifact.c.sha256.label("artifact_sha256"),
             artifact.c.size_bytes.label("artifact_bytes"),
+            artifact.c.graph_digest,
             device.c.name.label("device"),
             device.c.device_id,
             device.c.device_class,
@@ -51,27 +62,75 @@ def head() -> Select[Any]:
     )
 
 
-def read(row: RowMapping, evidence: Iterable[RowMapping] = ()) -> Measurement:
-    """One Measurement from a row of `head` and its rows of the sample table, in the order of processes.
-
-    Raises StoreError where what is stored cannot be decoded: the database is damaged.
-    """
+def checked(row: RowMapping) -> Values:
+    """The columns of a row of `head`. Raises DamagedError where they are not those that were written."""
     values = dict(row)
+    device_no, sealed = values.pop("device_no"), values.pop("row_sha256")
+    if row_sha256(values) != sealed:
+        raise DamagedError("its columns are not those that were written")
+    values["device_no"], values["row_sha256"] = device_no, sealed
+    return values
+
+
+def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed: bool = True) -> Measurement:
+    """One Measurement from `checked` columns and its rows of the sample table, in the order of processes.
+
+    Without evidence the row comes without samples and snapshots; one that is not `sealed` has no digests yet. Raises StoreError where what is stored cannot be
+    decoded or is not what was written: the database is damaged.
+    """
+    fields = {name: value for name, value in values.items() if name not in (*_HELPERS, "row_sha256")}
     try:
-        samples, snapshots = _read_evidence(evidence)
+        samples, snapshots = ((), ()) if evidence is None else _read_evidence(evidence)
+        if sealed and evidence is not None and evidence_sha256(samples, snapshots) != values["evidence_sha256"]:
+            raise DamagedError("its samples or snapshots are not those that were written")
         return Measurement(
-            host=_host(*(values.pop(f"host_{name}") for name in _HOST)),
-            inputs=_inputs(values.pop("inputs_json")),
-            affinity=_numbers(values.pop("affinity_json")),
-            flags=_texts(values.pop("flags_json")),
+            host=_host(*(fields.pop(f"host_{name}") for name in _HOST)),
+            inputs=_inputs(fields.pop("inputs_json")),
+            affinity=_numbers(fields.pop("affinity_json")),
+            flags=_texts(fields.pop("flags_json")),
+            untold=_texts(fields.pop("untold_json")),
             samples_ns=samples,
             snapshots=snapshots,
-            **values,
+            **fields,
         )
-    except (RecordError, zlib.error) as error:
-        name = str(row["measurement_id"])[:12]
-        fix = "put a copy of the database in its place, or take the row out with sqlite3"
-        raise StoreError(f"measurement {name}... is damaged", why=str(error), fix=fix) from error
+    except (RecordError, DamagedError, zlib.error) as error:
+        raise damaged(values["measurement_id"], error) from error
+
+
+def damaged(measurement_id: object, why: Exception) -> StoreError:
+    """What is said of a row that is not what was written."""
+    name = f"measurement {str(measurement_id)[:12]}..."
+    fix = "save what is whole into a new database: edgevit db merge THIS --db NEW; edgevit db check says more"
+    return StoreError(f"{name} is damaged", why=str(why), fix=fix)
+
+
+def head_values(row: Measurement) -> Values:
+    """What `head` gives of a row, but for the numbers of this database: what its digest is made of."""
+    host = dict.fromkeys(_HOST) if row.host is None else asdict(row.host)
+    plain = {name: getattr(row, name) for name in _PLAIN}
+    for name in _REALS:  # 30 and 30.0 are one number, and two texts
+        plain[name] = None if plain[name] is None else float(plain[name])
+    return {
+        **plain,
+        **{f"{name}_json": to_json(getattr(row, name)) for name in _LISTS},
+        "started_unix_us": _unix_us(row.started),
+        "evidence_sha256": evidence_sha256(row.samples_ns, row.snapshots),
+        "model": row.model,
+        "family": row.family,
+        "target": row.target,
+        "artifact_sha256": row.artifact_sha256,
+        "artifact_bytes": row.artifact_bytes,
+        "graph_digest": row.graph_digest,
+        "device": row.device,
+        "device_id": row.device_id,
+        "device_class": row.device_class,
+        **{f"host_{name}": host[name] for name in _HOST},
+    }
+
+
+def digest_of(row: Measurement) -> str:
+    """The digest of a whole row, samples and snapshots included: what is stored with it and travels with it."""
+    return row_sha256(head_values(row))
 
 
 def model_values(row: Measurement) -> Values:
@@ -86,6 +145,7 @@ def artifact_values(row: Measurement, model_no: int) -> Values:
         "target": row.target,
         "sha256": row.artifact_sha256,
         "size_bytes": row.artifact_bytes,
+        "graph_digest": row.graph_digest,
     }
 
 
@@ -101,12 +161,13 @@ def environment_values(host: Host) -> Values:
 
 def measurement_values(row: Measurement) -> Values:
     """The row's line of the measurement table, less the numbers of the lines it refers to."""
-    values = {name: getattr(row, name) for name in _PLAIN}
-    values["inputs_json"] = to_json(row.inputs)
-    values["affinity_json"] = to_json(row.affinity)
-    values["flags_json"] = to_json(row.flags)
-    values["started_unix_us"] = (datetime.fromisoformat(row.started) - _EPOCH) // timedelta(microseconds=1)
-    return values
+    whole = head_values(row)
+    values = {name: whole[name] for name in whole if name in measurement.columns}
+    return values | {"row_sha256": row_sha256(whole)}
+
+
+def _unix_us(started: str) -> int:
+    return (datetime.fromisoformat(started) - _EPOCH) // timedelta(microseconds=1)
 
 
 def iso_time(unix_us: int) -> str:

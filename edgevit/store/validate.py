@@ -11,10 +11,12 @@ from typing import Any, get_args
 from edgevit.errors import StoreError
 from edgevit.identity import validate_identity
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
-from edgevit.types import Measurement, Provenance
+from edgevit.types import Measurement, NoiseFloor, Provenance
 from edgevit_runtime.record import Status, to_data
 
-_INT64 = 2**63
+_INT64, _INT32 = 2**63, 2**31
+_COUNTS = ("batch", "threads", "processes", "runs", "missed", "discarded", "protocol_version")
+PERCENTILES = ("p90_ns", "p99_ns")
 _FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
 
@@ -31,25 +33,36 @@ def validate(measurement: Measurement) -> None:
     validate_identity(measurement)
 
 
+def validate_noise(floor: NoiseFloor) -> None:
+    """Check a noise floor before it enters the database. Raises StoreError for one that is no share of anything."""
+    why = next(unstorable(to_data(floor), "floor"), "") if isinstance(floor.share, (int, float)) else "no number"
+    if not why and (not 0 <= floor.share < math.inf or not floor.device_id):
+        why = f"its share is {floor.share}"
+    if why:
+        raise StoreError("the noise floor is refused", where=floor.device, why=why, fix="edgevit devices noise")
+
+
 def _name(row: Measurement) -> str:
     return f"measurement {str(row.measurement_id)[:12]} of {row.model} on {row.device}"
 
 
 def _problems(row: Measurement) -> Iterator[str]:
-    yield from _unstorable(to_data(dataclasses.replace(row, samples_ns=())), "row")
+    yield from unstorable(to_data(dataclasses.replace(row, samples_ns=())), "row")
     yield from _times(row)
     yield from _labels(row)
+    yield from _counts(row)
+    yield from _origin(row)
     yield from _samples(row)
 
 
-def _unstorable(value: Any, where: str) -> Iterator[str]:
-    """Values that pass as JSON and fail in a database."""
+def unstorable(value: Any, where: str) -> Iterator[str]:
+    """What is wrong with JSON data that no database holds: NaN, beyond 64 bits, NUL, half a surrogate."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _unstorable(item, f"{where}.{key}")
+            yield from unstorable(item, f"{where}.{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _unstorable(item, f"{where}[{index}]")
+            yield from unstorable(item, f"{where}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{where} is {value}"
     elif isinstance(value, int) and not -_INT64 <= value < _INT64:
@@ -95,6 +108,29 @@ def _labels(row: Measurement) -> Iterator[str]:
     else:
         if offset != timedelta(0):
             yield f"started is {row.started!r}, which does not say UTC"
+
+
+def _counts(row: Measurement) -> Iterator[str]:
+    cores = row.host.cores if row.host else 0
+    for name, value in (*((name, getattr(row, name) or 0) for name in _COUNTS), ("cores", cores)):
+        if not value < _INT32:
+            yield f"{name} is {value}, which does not fit into 32 bits"
+
+
+def _origin(row: Measurement) -> Iterator[str]:
+    """A published row says where it is from and what is not told there; nobody fills in what a source leaves out."""
+    if row.graph_digest and len(row.graph_digest) != 64:
+        yield f"graph_digest is {row.graph_digest!r}"
+    if row.provenance != "published":
+        return
+    if not row.source:
+        yield "the provenance is published and no source is named"
+    if not row.licence and "licence" not in row.untold:
+        yield "the licence is empty, and `untold` does not say that the source names none"
+    if row.samples_ns or row.snapshots or row.host is not None:
+        yield "the provenance is published, and samples, snapshots and host are those of a measurement"
+    if missing := [name for name in PERCENTILES if getattr(row, name) is None and name not in row.untold]:
+        yield f"{', '.join(missing)} missing, and `untold` does not say so"
 
 
 def _samples(row: Measurement) -> Iterator[str]:

@@ -1,0 +1,158 @@
+"""Records into the database and out of it, many at a time: what import, merge and export have in common.
+
+A merge is a union of sets by content ids. Whatever the order and however often, the same records are there at the end;
+a record that contradicts one that is kept here stays out, in quarantine, and never takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from operator import attrgetter
+from typing import Protocol
+
+from sqlalchemy import Connection, select
+
+from edgevit.errors import StoreError
+from edgevit.store import accuracies, annals, quarantine, queries, tables, tally
+from edgevit.store.lines import Imported, Item, Refusal, Travelling
+from edgevit.store.seals import as_seal
+from edgevit.store.validate import validate, validate_noise
+from edgevit.types import Accuracy, Epoch, Measurement, NoiseFloor
+
+BATCH_ROWS = 200  # per transaction: each costs a sync of the disk, and keeps other writers waiting
+
+
+class Transaction(Protocol):
+    """Opens a transaction of the database; `write` for one that writes, alone."""
+
+    def __call__(self, *, write: bool = False) -> AbstractContextManager[Connection]:
+        """The connection that is in it."""
+        ...
+
+
+def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Epoch], None]) -> Imported:
+    """Add what is sound, a batch at a time, and put the rest into quarantine; then write the devices' epochs anew.
+
+    Records are parsed and validated before the lock is taken.
+    """
+    added = known = 0
+    refused: list[Refusal] = []
+    touched: set[str] = set()
+    checked = map(_check, items)
+    while batch := list(islice(checked, BATCH_ROWS)):
+        with transaction(write=True) as connection:
+            outcomes = _insert(connection, batch)
+            bad = [item for item in outcomes if isinstance(item, Item)]
+            quarantine.put(connection, bad)
+        added += outcomes.count(True)
+        known += outcomes.count(False)
+        refused += [Refusal(item.place, item.reason) for item in bad]
+        touched |= {
+            item.record.device_id
+            for item, outcome in zip(batch, outcomes, strict=True)
+            if outcome is True and isinstance(item.record, Measurement | NoiseFloor)
+        }
+    for device_id in sorted(touched):
+        with transaction(write=True) as connection:
+            opened = annals.refresh(connection, device_id)
+        for epoch in opened:
+            on_epoch(epoch)
+    return Imported(added, known, tuple(refused))
+
+
+def _check(item: Item) -> Item:
+    try:
+        match item.record:
+            case Measurement():
+                validate(item.record)
+            case Accuracy():
+                accuracies.validate_accuracy(item.record)
+            case NoiseFloor():
+                validate_noise(item.record)
+    except StoreError as error:
+        return item._replace(record=None, reason=_reason(error))
+    return item
+
+
+def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
+    """Of each whether it is new, known, or the item with the reason why it is not taken."""
+    rows = [item.record for item in batch if isinstance(item.record, Measurement)]
+    of_rows = iter(queries.insert(connection, rows) if rows else [])
+    outcomes: list[bool | Item] = []
+    for item in batch:
+        outcome: bool | StoreError
+        match item.record:
+            case None:
+                outcomes.append(item)
+                continue
+            case Measurement():
+                outcome = next(of_rows)
+            case Accuracy():
+                outcome = accuracies.insert(connection, item.record)
+            case NoiseFloor():
+                outcome = _insert_noise(connection, item.record)
+        outcomes.append(item._replace(reason=_reason(outcome)) if isinstance(outcome, StoreError) else outcome)
+    return outcomes
+
+
+def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | StoreError:
+    if queries.insert_noise(connection, floor):
+        return True
+    kept = [item for item in queries.noise_floors(connection) if _moment(item) == _moment(floor)]
+    if kept and kept[0] != floor:
+        return StoreError("a noise floor of this device and moment is kept here", why="it says something else")
+    return False
+
+
+_moment = attrgetter("device_id", "started")
+
+
+def _reason(error: StoreError) -> str:
+    return f"{error.what}: {error.why}"
+
+
+def every_record(transaction: Transaction) -> Iterator[Travelling]:
+    """All that travels: measurements by id, then accuracies, then noise floors.
+
+    Rows come a batch per transaction, because a reader that takes its time would keep writers out. Raises StoreError
+    where a record is damaged, or where fewer rows come than were there.
+    """
+    with transaction() as connection:
+        expected = present(connection)
+    count, last = 0, ""
+    while ids := _next_ids(transaction, last):
+        with transaction() as connection:
+            batch = queries.fetch(connection, ids)
+        yield from batch
+        count += len(batch)
+        last = ids[-1]
+    if count < expected:
+        raise tally.broken(f"{count} measurements found, {expected} written")
+    with transaction() as connection:
+        yield from accuracies.read(connection)
+        yield from queries.noise_floors(connection)
+
+
+def _next_ids(transaction: Transaction, last: str) -> list[str]:
+    name = tables.measurement.c.measurement_id
+    with transaction() as connection:
+        query = select(name).where(name > last).order_by(name).limit(BATCH_ROWS)
+        return list(connection.execute(query).scalars())
+
+
+def present(connection: Connection) -> int:
+    """How many measurements there are, by their digests alone. Raises StoreError where that is not what was written."""
+    found: dict[int, list[int]] = {number: [0, 0] for number in queries.device_numbers(connection, None)}
+    for number, digest in connection.execute(select(tables.measurement.c.device_no, tables.measurement.c.row_sha256)):
+        if number not in found:
+            raise tally.broken(f"measurements of device {number}, which is not there")
+        found[number][0] += 1
+        found[number][1] ^= as_seal(digest)
+    parts = tally.read_parts(connection)
+    for number, (lines, digest) in found.items():
+        name = tally.rows_of(number)
+        tally.require(tally.Part(name, lines, digest), parts.get(name))
+    return sum(lines for lines, _ in found.values())
+
