@@ -23,9 +23,9 @@ from torch import nn
 from edgevit import __version__
 from edgevit.artifact import folder_name, publish, require_sealed, reseal, seal
 from edgevit.count import count
-from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
+from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_request, convert
-from edgevit.fold import Folded, fold
+from edgevit.fold import Folded, fold, graph_digest
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
@@ -306,8 +306,17 @@ def _draft(
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
+        graph_digest=_graph_digest(model, subject, order.batch),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
+    """Empty for a module that some converters take and torch.export does not: then nobody can tell."""
+    try:
+        return graph_digest(model, tuple(subject.example(batch).values()))
+    except ModelError:
+        return ""
 
 
 def _quarantine(artifact: Artifact, final: Path) -> None:

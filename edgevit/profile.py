@@ -247,6 +247,7 @@ class _Sweep:
             nonce=secrets.token_hex(8),
             rate_hz=self.settings.rate_hz,
             discarded=row.discarded,
+            graph_digest=artifact.graph_digest,
             **(_summary(timings, self.settings.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
         if last.emulated:

@@ -50,6 +50,26 @@ def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEVIT_DB", str(_HOME / f"{uuid.uuid4().hex}.db"))
 
 
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that does not exist yet: the path of an SQLite file, or a URL of a PostgreSQL server of our own."""
+    return new_database(request.param, tmp_path)
+
+
+def new_database(kind: str, folder: Path) -> str:
+    """A new, empty database of this kind. PostgreSQL missing is a skip, which CI takes for a failure."""
+    if kind == "sqlite":
+        return str(folder / f"{uuid.uuid4().hex}.db")
+    import postgres
+
+    if postgres.programs() is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    return postgres.server().database()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     return _no_silent_skip((yield))

@@ -1,9 +1,9 @@
-"""`edgevit db`: look into the latency database, carry rows in and out."""
+"""`edgevit db`: look into the latency database. What carries rows in and out is in exchange.py."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from edgevit.store import LatencyDB
     from edgevit.types import Measurement
 
-app = typer.Typer(help="The latency database: look, export, import.", no_args_is_help=True)
+app = typer.Typer(help="The latency database: look, check, export, import, merge.", no_args_is_help=True)
+
+
+DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, id or class")]
 
 
 @app.command()
@@ -36,21 +39,93 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    device: Annotated[str | None, typer.Option("--device", "-d", help="name, id or class")] = None,
+    row: Annotated[str | None, typer.Argument(metavar="[ID]", help="of one row, or its beginning: all it says")] = None,
+    device: DeviceFilter = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    current: Annotated[bool, typer.Option("--current-epoch", help="only rows since a device last changed")] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The rows, without their raw samples."""
+    """The rows, without their raw samples; or everything about one of them."""
     from edgevit.cli.profile import print_rows, summary
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        rows = database.measurements(device=device, model=model)
+        if row is not None:
+            _show_one(database, row, as_json)
+            return
+        rows = database.measurements(device=device, model=model, current_epoch=current)
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
         print_rows(rows)
+
+
+def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
+    from edgevit.cli.profile import summary
+    from edgevit.errors import UnknownNameError, UsageError
+
+    ids = database.find(prefix)
+    if len(ids) > 1:
+        raise UsageError(f"several measurements have ids that begin with {prefix}", fix="give more of it")
+    if not ids:
+        raise UnknownNameError("measurement", prefix, (), listing="edgevit db show --json")
+    row = database.get(ids[0])
+    told = {**summary(row), "samples": [len(process) for process in row.samples_ns], "snapshots": len(row.snapshots)}
+    if as_json:
+        print_json({"measurement": told})
+    else:
+        print_table(("", "as stored and checked"), ((name, _text(value)) for name, value in told.items()))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+@app.command()
+def epochs(
+    device: DeviceFilter = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="find them anew, and write them down")] = False,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db) as database:
+        if refresh:
+            database.refresh_epochs()
+        found = database.epochs(device)
+    if as_json:
+        print_json({"epochs": found})
+        return
+    columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
+    lines = [
+        (e.device, e.number, e.started, f"{e.ratio:.2f}", f"{e.limit:.0%}", e.measurement_id[:12], e.reference_id[:12], e.reason)
+        for e in found
+    ]
+    print_table(columns, lines)
+    if not found:
+        say("every device behaves as it did in its first row")
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="one SELECT")],
+    limit: Annotated[int, typer.Option(min=1, help="of lines")] = 100,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the tables in SQL. It reads and cannot write; raw columns, not held against their digests."""
+    from edgevit.store import LatencyDB
+    from edgevit.store.question import as_lines
+
+    with LatencyDB.open(db) as database:
+        answer = database.ask(statement, limit)
+    if as_json:
+        print_json({"columns": answer.columns, "rows": list(as_lines(answer))})
+    else:
+        print_table(answer.columns, ((_text(cell) for cell in line.values()) for line in as_lines(answer)))
 
 
 @app.command()
@@ -111,41 +186,3 @@ def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate:
         known = {f"{row.model}@{row.target}@{row.precision}" for row in rows} or {"none yet"}
         raise UnknownNameError(f"measurement on {device}", name, known, listing="edgevit db show")
     return found[-1]
-
-
-@app.command("export")
-def export_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines, one row each")],
-    db: DbOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write every row, with its samples, to a file."""
-    from edgevit.store import LatencyDB
-
-    with LatencyDB.open(db) as database:
-        count = database.export_jsonl(file)
-    if as_json:
-        print_json({"file": str(file), "rows": count})
-    else:
-        say(f"{count} rows -> {file}")
-
-
-@app.command("import")
-def import_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines that `edgevit db export` wrote")],
-    db: DbOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Add the rows of a file; each is validated, bad ones are refused with the reason (exit code 1)."""
-    from edgevit.store import LatencyDB
-
-    with LatencyDB.open(db) as database:
-        came = database.import_jsonl(file)
-    if as_json:
-        print_json({"added": came.added, "known": came.known, "refused": [item._asdict() for item in came.refused]})
-    else:
-        say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
-        for place, reason in came.refused:
-            say(f"refused: {place}: {reason}")
-    if came.refused:
-        raise typer.Exit(1)

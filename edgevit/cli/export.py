@@ -218,7 +218,12 @@ def print_checks(artifact: Artifact) -> None:
         (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
         for c in checks
     ]
-    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=str(artifact.folder))
+    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=_title(artifact))
+
+
+def _title(artifact: Artifact) -> str:
+    graph = f", graph {artifact.graph_digest[:12]}" if artifact.graph_digest else ""
+    return f"{artifact.folder}{graph}"
 
 
 def snippet(artifact: Artifact) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from edgevit.profile import Progress, Settings
     from edgevit.reference import Peak
     from edgevit.roofline import AgainstPeak, LayerTable
-    from edgevit.types import Artifact, Device, Measurement
+    from edgevit.types import Artifact, Device, Epoch, Measurement
 
 
 def run(
@@ -114,8 +115,9 @@ def measure(
     quiet: bool,
     *,
     trust: bool = False,
+    sweep: bool = False,
 ) -> list[Measurement]:
-    """Measure and keep each row as soon as it is known."""
+    """Measure and keep each row as soon as it is known; `sweep`: and record that they came of one."""
     from edgevit.profile import profile_all
     from edgevit.store import LatencyDB
     from edgevit.sweep import built_here
@@ -128,10 +130,23 @@ def measure(
         def show(state: Progress) -> None:
             bars.update(task, description=state.artifact.folder.name, completed=state.done, total=state.total)
 
+        asked = [f"{item.model} {item.target} {item.precision}" for item in artifacts]
+        of = database.begin_sweep(device, threads, asked).sweep_id if sweep else None
         for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show, built_here=allowed):
-            database.add(row)
+            database.add(row, sweep_id=of)
             rows.append(row)
+        opened = database.opened
+    for epoch in opened:
+        print(says_epoch(epoch), file=sys.stderr)
     return rows
+
+
+def says_epoch(epoch: Epoch) -> str:
+    """What is said when a device is found to behave otherwise than before."""
+    return (
+        f"new epoch {epoch.number} of {epoch.device} since {epoch.started}: {epoch.reason} "
+        f"(row {epoch.measurement_id[:12]}); more than {epoch.limit:.0%} is no noise. Is it the same device?"
+    )
 
 
 def understand(

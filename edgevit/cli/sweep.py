@@ -95,7 +95,7 @@ def run(
     rows = []
     for count in counts:
         wanted = artifacts if again else still_to_measure(artifacts, place, count, db, how, engines=engines)
-        rows += measure(wanted, place, count, how, db, quiet or as_json) if wanted else []
+        rows += measure(wanted, place, count, how, db, quiet or as_json, sweep=True) if wanted else []
     held = len(artifacts) * len(counts) - len(rows)
     _report(rows, failures, held, as_json)
     if failures or any(row.status != "ok" for row in rows):

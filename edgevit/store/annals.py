@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
-from edgevit.store import epochs, queries, rows, tables
+from edgevit.store import epochs, queries, tables
 from edgevit.types import Epoch, Measurement
 
+_DUE = "epochs_due"  # key of meta
 _COLUMNS = (
     "device_id", "number", "device", "started", "measurement_id", "reference_id", "ratio", "limit_share", "reason",
 )  # fmt: skip
 
 
-def read(connection: Connection, device: str | None = None) -> list[Epoch]:
-    """Every epoch that was opened, by device and number; of a name, device_id or device_class, or all."""
-    query = select(*(tables.epoch.c[name] for name in _COLUMNS)).order_by(tables.epoch.c.device_id, tables.epoch.c.number)
-    found = [Epoch(*line) for line in connection.execute(query)]
-    if device is None:
-        return found
-    units = {line["device_id"] for line in queries.device_numbers(connection, device).values()}
-    return [epoch for epoch in found if epoch.device_id in units]
+def read(connection: Connection) -> list[Epoch]:
+    """Every epoch that is written down, by device and number."""
+    query = select(*(tables.epoch.c[name] for name in _COLUMNS))
+    return [Epoch(*line) for line in connection.execute(query.order_by(tables.epoch.c.device_id, tables.epoch.c.number))]
 
 
 def compute(connection: Connection, device_id: str) -> list[Epoch]:
-    """The epochs of a device from its rows and its noise floor."""
-    query = rows.head().where(tables.device.c.device_id == device_id)
-    told = [one for line in connection.execute(query).mappings() if (one := epochs.seen(dict(line)))]
+    """The epochs of a device from its rows and its noise floor. Raises StoreError where a row is damaged or missing."""
+    told = [one for values in queries.listing(connection, device_id) if (one := epochs.seen(values))]
     floor = queries.latest_noise(connection, device_id)
     return epochs.find(device_id, told, floor and floor.share)
 
@@ -39,7 +37,20 @@ def refresh(connection: Connection, device_id: str) -> list[Epoch]:
     connection.execute(delete(tables.epoch).where(tables.epoch.c.device_id == device_id))
     if new:
         connection.execute(tables.epoch.insert(), [dict(zip(_COLUMNS, vars(item).values(), strict=True)) for item in new])
+    if device_id in (due := marked(connection)):
+        queries.write_meta(connection, _DUE, json.dumps(sorted(due - {device_id})))
     return [epoch for epoch in new if epoch.measurement_id not in old]
+
+
+def mark(connection: Connection, device_ids: Iterable[str]) -> None:
+    """Note that these devices' epochs must be found anew: an import that is killed leaves that to the next one."""
+    if new := set(device_ids) - (old := marked(connection)):
+        queries.write_meta(connection, _DUE, json.dumps(sorted(old | new)))
+
+
+def marked(connection: Connection) -> set[str]:
+    """The devices whose epochs must be found anew."""
+    return set(json.loads(queries.read_meta(connection, _DUE) or "[]"))
 
 
 def may_open(connection: Connection, row: Measurement) -> bool:

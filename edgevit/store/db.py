@@ -76,6 +76,7 @@ class LatencyDB:
             with storing(address):
                 ensure_schema(engine)
             database = cls(engine)
+            database._finish_epochs()
             if shipped and (refused := database.load_shipped().refused):
                 said = "; ".join(f"{place}: {reason}" for place, reason in refused[:3])
                 warnings.warn(f"{len(refused)} rows that come with edgevit were refused: {said}", stacklevel=2)
@@ -184,7 +185,7 @@ class LatencyDB:
         written = {table.name: parts[table.name].lines for table in tally.WHOLE} | {"measurement": of_rows}
         if wrong := [name for name, count in written.items() if lines[name] != count]:
             raise tally.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
-        if strange := {name for name, _ in found} - set(get_args(Status)):
+        if strange := {str(name) for name, _ in found} - set(get_args(Status)):
             raise tally.broken(f"rows have the status {', '.join(sorted(strange))}")
         return Stats(self.where, HEAD, lines, {name: count for name, count in found})
 
@@ -215,15 +216,27 @@ class LatencyDB:
         return sorted(found, key=lambda item: (item.model, item.dataset, item.metric, item.started, item.accuracy_id))
 
     def epochs(self, device: str | None = None) -> list[Epoch]:
-        """Where devices began to behave otherwise: of a name, device_id or device_class, or of all."""
+        """Where devices began to behave otherwise: of a name, device_id or device_class, or of all.
+
+        Told from their rows; the epoch table, which is for SQL, is not believed.
+        """
         with self._transaction() as connection:
-            return annals.read(connection, device)
+            units = {line["device_id"] for line in queries.device_numbers(connection, device).values()}
+            return [epoch for unit in sorted(units) for epoch in annals.compute(connection, unit)]
 
     def refresh_epochs(self) -> list[Epoch]:
         """Write the epochs of all devices anew; those that were not there before."""
         with self._transaction(write=True) as connection:
             units = sorted({line["device_id"] for line in queries.device_numbers(connection, None).values()})
             return [epoch for unit in units for epoch in annals.refresh(connection, unit)]
+
+    def _finish_epochs(self) -> None:
+        """Find the epochs that an import left to be found when it was killed."""
+        with self._transaction() as connection:
+            due = annals.marked(connection)
+        for device_id in sorted(due):
+            with self._transaction(write=True) as connection:
+                self.opened += annals.refresh(connection, device_id)
 
     def begin_sweep(self, device: Device, threads: int, asked: Sequence[str]) -> SweepRecord:
         """Record what a sweep was asked for. `add` takes its id with each row that comes of it."""

@@ -46,20 +46,25 @@ def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Ep
             outcomes = _insert(connection, batch)
             bad = [item for item in outcomes if isinstance(item, Item)]
             quarantine.put(connection, bad)
+            new = _devices(batch, outcomes)
+            annals.mark(connection, new)
         added += outcomes.count(True)
         known += outcomes.count(False)
         refused += [Refusal(item.place, item.reason) for item in bad]
-        touched |= {
-            item.record.device_id
-            for item, outcome in zip(batch, outcomes, strict=True)
-            if outcome is True and isinstance(item.record, Measurement | NoiseFloor)
-        }
+        touched |= new
     for device_id in sorted(touched):
         with transaction(write=True) as connection:
             opened = annals.refresh(connection, device_id)
         for epoch in opened:
             on_epoch(epoch)
     return Imported(added, known, tuple(refused))
+
+
+def _devices(batch: list[Item], outcomes: list[bool | Item]) -> set[str]:
+    """The devices whose epochs what was added may change."""
+    pairs = zip(batch, outcomes, strict=True)
+    records = [item.record for item, outcome in pairs if outcome is True]
+    return {record.device_id for record in records if isinstance(record, Measurement | NoiseFloor)}
 
 
 def _check(item: Item) -> Item:
@@ -149,7 +154,10 @@ def present(connection: Connection) -> int:
         if number not in found:
             raise tally.broken(f"measurements of device {number}, which is not there")
         found[number][0] += 1
-        found[number][1] ^= as_seal(digest)
+        try:
+            found[number][1] ^= as_seal(digest)
+        except (TypeError, ValueError) as error:
+            raise tally.broken(f"a digest of a row of device {number} was changed") from error
     parts = tally.read_parts(connection)
     for number, (lines, digest) in found.items():
         name = tally.rows_of(number)

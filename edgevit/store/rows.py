@@ -18,7 +18,7 @@ from edgevit.identity import evidence_sha256, host_sha256
 from edgevit.store.seals import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit.types import Measurement
-from edgevit_runtime.record import Host, RecordError, Snapshot, TensorSpec, from_json, to_json
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, from_json, to_json
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
@@ -93,7 +93,7 @@ def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed
             snapshots=snapshots,
             **fields,
         )
-    except (RecordError, DamagedError, zlib.error) as error:
+    except (ValueError, TypeError, OverflowError, zlib.error) as error:  # RecordError and DamagedError, too
         raise damaged(values["measurement_id"], error) from error
 
 

@@ -34,15 +34,20 @@ def row_sha256(values: Mapping[str, Any]) -> str:
         for name, value in values.items()
         if value is not None and (name not in nothing or value != nothing[name])
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+    return _digest(told)
 
 
 def line_seal(values: Iterable[Any]) -> int:
     """Digest of one line of a small table, as an integer of 60 bits."""
-    text = json.dumps(list(values), separators=(",", ":"))
-    return int(hashlib.sha256(text.encode("ascii")).hexdigest()[:SEAL_HEX], 16)
+    return as_seal(_digest(list(values)))
 
 
 def as_seal(sha256: str) -> int:
-    """A digest in hex as an integer of 60 bits."""
+    """A digest in hex as an integer of 60 bits. Raises ValueError for what is no digest."""
     return int(sha256[:SEAL_HEX], 16)
+
+
+def _digest(values: Any) -> str:
+    # default=str: a damaged file may hold bytes where a text was written, and then the digest is another
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -163,3 +164,9 @@ def _headline(row: Measurement) -> Iterator[str]:
         # one nanosecond of room: a summary is rounded
         if value is not None and not low - 1 <= value <= high + 1:
             yield f"{name} is {value}, outside its samples ({low} to {high} ns): another unit, or another row's"
+    medians = [statistics.median(process) for process in row.samples_ns if process]
+    follows = {"p50_ns": statistics.median(medians), "p50_low_ns": min(medians), "p50_high_ns": max(medians)}
+    for name, expected in {**follows, "min_ns": low}.items():
+        value = getattr(row, name)
+        if value is not None and abs(value - expected) > 1:
+            yield f"{name} is {value}, and its samples give {expected:.0f}"

@@ -23,6 +23,7 @@ ADDED = {
     " CHECK (length(evidence_sha256) IN (0, 64))",
     "row_sha256": "TEXT DEFAULT '' NOT NULL CONSTRAINT ck_measurement_row_sha256 CHECK (length(row_sha256) IN (0, 64))",
 }
+UNTOLD = '["host","licence","p90_ns","p99_ns","samples"]'  # of published rows, until now
 UNIQUE = ["model_no", "target", "sha256", "size_bytes"]
 TABLES = ("sweep_row", "sweep", "epoch", "accuracy", "quarantine", "tally")
 
@@ -32,6 +33,7 @@ def upgrade() -> None:
     _artifact(graph=True)
     for name, kind in ADDED.items():
         op.execute(f"ALTER TABLE measurement ADD COLUMN {name} {kind}")
+    op.execute(f"UPDATE measurement SET untold_json = '{UNTOLD}' WHERE provenance = 'published'")
     _accuracy()
     _epoch()
     _sweep()
