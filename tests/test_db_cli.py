@@ -127,7 +127,7 @@ def test_check_says_what_is_wrong(db: LatencyDB, url: str, capsys: pytest.Captur
         db.add(row)
     db.add_accuracy(rated())
     code, out, _ = call(capsys, "check", "--db", url)
-    assert code == 0 and "3 rows with their samples, 1 accuracies, 0 in quarantine: all as it was written" in out
+    assert code == 0 and "all as it was written: 3 rows with their samples, 1 accuracies, 0 in quarantine" in out
     change(url, "UPDATE measurement SET grade = 'B' WHERE status = 'ok'")
     code, out, _ = call(capsys, "check", "--db", url)
     assert code == 1 and "its columns are not those that were written" in out

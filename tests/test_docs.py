@@ -29,6 +29,7 @@ from edgevit.compare import LEAST_DIFFERENCE
 from edgevit.crosscheck import AGREEMENT
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
+from edgevit.store import epochs, tables
 from edgevit.types import PROTOCOL_VERSION
 from edgevit.verify import compare
 from edgevit_runtime import power, timing, watch
@@ -343,6 +344,19 @@ def test_docs_of_verification_give_the_gates_as_they_are():
         limit = f"SNR >= {compare.GATES[precision].min_snr_db:g} dB"
         assert f"{precision} payload against either form | {limit} |" in text
         assert f"{precision}: {limit.removeprefix('SNR >= ')}" in read(ROOT / "README.md")
+
+
+def test_docs_of_the_database_give_the_constants_and_tables_as_they_are():
+    text = read(ROOT / "docs/database.md")
+    for name, value in {
+        "JUMP": f"{epochs.JUMP:g}",
+        "UNKNOWN_FLOOR": f"{epochs.UNKNOWN_FLOOR:.0%}",
+        "AGREE": f"{epochs.AGREE}",
+    }.items():
+        assert f"| `{name}` | {value} |" in text
+    first = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
+    named = {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
+    assert set(tables.METADATA.tables) <= named
 
 
 def _limit(value: float | None) -> str:

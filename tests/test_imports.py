@@ -52,7 +52,8 @@ export        | fold recipes                                      | torch
 verify        | devices pack recipes transports                   | torch numpy (skimage)
 profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
-store         | identity                                          | sqlalchemy platformdirs (alembic)
+store         | identity                                          | sqlalchemy platformdirs
+store         |                                                   | (alembic psycopg pyarrow)
 choose        | compare store                                     |
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |

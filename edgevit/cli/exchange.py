@@ -105,9 +105,7 @@ def check(db: DbOption = None, as_json: JsonOption = False) -> None:
         for problem in found.problems:
             say(f"wrong: {problem}")
         verdict = f"{len(found.problems)} problems" if found.problems else "all as it was written"
-        say(
-            f"{found.where}: {found.rows} rows with their samples, {found.accuracies} accuracies, "
-            f"{found.quarantined} in quarantine: {verdict}"
-        )
+        said = f"{found.rows} rows with their samples, {found.accuracies} accuracies, {found.quarantined} in quarantine"
+        say(f"{verdict}: {said}")
     if found.problems:
         raise typer.Exit(1)
