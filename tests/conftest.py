@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,19 +56,37 @@ DATABASES = ("sqlite", "postgresql")
 
 @pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database that does not exist yet: the path of an SQLite file, or a URL of a PostgreSQL server of our own."""
+    """A new database with nothing in its tables: an SQLite file, or one on a PostgreSQL server of our own."""
+    return new_database(request.param, tmp_path, empty=False)
+
+
+@pytest.fixture(params=DATABASES)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place where no table is yet."""
     return new_database(request.param, tmp_path)
 
 
-def new_database(kind: str, folder: Path) -> str:
-    """A new, empty database of this kind. PostgreSQL missing is a skip, which CI takes for a failure."""
+def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
+    """A new database of this kind, without tables or with. PostgreSQL missing is a skip: CI takes it for a failure."""
     if kind == "sqlite":
-        return str(folder / f"{uuid.uuid4().hex}.db")
+        path = folder / f"{uuid.uuid4().hex}.db"
+        if not empty:
+            shutil.copy(_with_tables(), path)
+        return str(path)
     import postgres
 
     if postgres.programs() is None:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
-    return postgres.server().database()
+    return postgres.server().database(empty=empty)
+
+
+@cache
+def _with_tables() -> Path:
+    from edgevit.store import LatencyDB
+
+    path = _HOME / "with_tables.db"
+    LatencyDB.open(str(path), shipped=False).close()
+    return path
 
 
 @pytest.hookimpl(wrapper=True)

@@ -39,7 +39,9 @@ class Server:
         data = self.home / "data"
         command = [folder / "initdb", "-D", data, "-U", "edgevit", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.home, **self._as)
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.home}", "-c", "max_connections=60"]
+        # fsync=off: tests end clients, never the server or the machine, and no client can tell the difference.
+        settings = {"listen_addresses": "", "unix_socket_directories": self.home, "max_connections": 60, "fsync": "off"}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.home / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [folder / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=self.home, **self._as
@@ -51,11 +53,19 @@ class Server:
         """Of a database there is."""
         return f"postgresql://edgevit@/{name}?host={self.home}"
 
-    def database(self, template: str = "template0") -> str:
-        """The URL of a new database, empty or as the template is."""
+    def database(self, *, empty: bool = True) -> str:
+        """The URL of a new database, empty or with edgevit's tables."""
         name = f"t{uuid.uuid4().hex}"
-        self.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._with_tables()}")
         return self.url(name)
+
+    @cache  # noqa: B019 (one server per process)
+    def _with_tables(self) -> str:
+        from edgevit.store import LatencyDB
+
+        self.execute("CREATE DATABASE with_tables TEMPLATE template0")
+        LatencyDB.open(self.url("with_tables"), shipped=False).close()
+        return "with_tables"
 
     def execute(self, statement: str) -> None:
         """One statement, outside of any transaction."""

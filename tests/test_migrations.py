@@ -29,12 +29,12 @@ def migrate(engine: Engine, verb: str, revision: str) -> None:
         getattr(command, verb)(schema.alembic_config(connection), revision)
 
 
-def test_migrations_build_the_tables_of_the_code(url: str) -> None:
+def test_migrations_build_the_tables_of_the_code(empty_url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    LatencyDB.open(url, shipped=False).close()
-    engine = create(database_url(url))
+    LatencyDB.open(empty_url, shipped=False).close()
+    engine = create(database_url(empty_url))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, tables.METADATA) == []
@@ -129,10 +129,10 @@ def old_lines(number: int, row: Measurement) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("revision", OLD)
-def test_rows_of_old_databases_come_along(url: str, revision: str) -> None:
+def test_rows_of_old_databases_come_along(empty_url: str, revision: str) -> None:
     given = [row for row in SHAPES.values() if row.rate_hz is None and row.provenance != "published"]
-    engine = old_database(url, revision, given)
-    with LatencyDB.open(url, shipped=False) as db:
+    engine = old_database(empty_url, revision, given)
+    with LatencyDB.open(empty_url, shipped=False) as db:
         new = dict.fromkeys(("cold_load_ns", "import_ns", "compile_ns")) if revision < "0003" else {}
         for number, row in enumerate(given, start=1):
             names = {"model": f"{row.model}{number}", "device": f"{row.device}{number}"}
@@ -143,10 +143,10 @@ def test_rows_of_old_databases_come_along(url: str, revision: str) -> None:
     engine.dispose()
 
 
-def test_rows_of_an_old_database_that_cannot_be_true_go_into_quarantine(url: str) -> None:
+def test_rows_of_an_old_database_that_cannot_be_true_go_into_quarantine(empty_url: str) -> None:
     good, bad = measured(), measured(nonce="bad")
-    engine = old_database(url, "0003", [good, dataclasses.replace(bad, p50_ns=5_111_000)])
-    with LatencyDB.open(url, shipped=False) as db:
+    engine = old_database(empty_url, "0003", [good, dataclasses.replace(bad, p50_ns=5_111_000)])
+    with LatencyDB.open(empty_url, shipped=False) as db:
         assert [row.measurement_id for row in db.measurements()] == [good.measurement_id]
         [kept] = db.quarantine()
         assert bad.measurement_id in kept.place and "its samples give 5110000" in kept.reason
@@ -154,28 +154,28 @@ def test_rows_of_an_old_database_that_cannot_be_true_go_into_quarantine(url: str
     engine.dispose()
 
 
-def test_a_migration_can_be_taken_back(url: str) -> None:
-    with LatencyDB.open(url, shipped=False) as db:
+def test_a_migration_can_be_taken_back(empty_url: str) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
         for row in SHAPES.values():
             db.add(row)
-    engine = create(database_url(url))
+    engine = create(database_url(empty_url))
     migrate(engine, "downgrade", "0002")
     names = set(inspect(engine).get_table_names())
     assert "noise" not in names and "tally" not in names
-    assert change(url, "SELECT count(*) FROM sample")[0][0] > 0
+    assert change(empty_url, "SELECT count(*) FROM sample")[0][0] > 0
     migrate(engine, "downgrade", "base")
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
 
 
-def test_rows_outlive_migrations(url: str) -> None:
-    with LatencyDB.open(url, shipped=False) as db:
+def test_rows_outlive_migrations(empty_url: str) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
         for row in SHAPES.values():
             db.add(row)
-    engine = create(database_url(url))
+    engine = create(database_url(empty_url))
     migrate(engine, "downgrade", "0002")
     engine.dispose()
-    with LatencyDB.open(url, shipped=False) as db:
+    with LatencyDB.open(empty_url, shipped=False) as db:
         for name, row in SHAPES.items():
             new: dict[str, Any] = {"cold_load_ns": None, "import_ns": None, "compile_ns": None}
             if row.provenance == "published":
@@ -185,17 +185,17 @@ def test_rows_outlive_migrations(url: str) -> None:
         assert db.check().problems == () and db.quarantine() == []
 
 
-def test_newer_databases_are_refused_untouched(url: str) -> None:
-    LatencyDB.open(url, shipped=False).close()
-    change(url, "UPDATE alembic_version SET version_num = '9999'")
+def test_newer_databases_are_refused_untouched(empty_url: str) -> None:
+    LatencyDB.open(empty_url, shipped=False).close()
+    change(empty_url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match=r"9999.*a newer edgevit wrote it") as caught:
-        LatencyDB.open(url)
+        LatencyDB.open(empty_url)
     assert "pip install --upgrade edgevit" in caught.value.fix
-    assert change(url, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert change(empty_url, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-def test_a_migration_is_whole_or_not_at_all(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = old_database(url, "0003", [measured()])
+def test_a_migration_is_whole_or_not_at_all(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = old_database(empty_url, "0003", [measured()])
 
     def broken(connection: Connection) -> None:
         raise KeyboardInterrupt
@@ -203,10 +203,10 @@ def test_a_migration_is_whole_or_not_at_all(url: str, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(schema, "seal_rows", broken)
         with pytest.raises(KeyboardInterrupt):
-            LatencyDB.open(url, shipped=False)
-    assert change(url, "SELECT version_num FROM alembic_version") == [("0003",)]
+            LatencyDB.open(empty_url, shipped=False)
+    assert change(empty_url, "SELECT version_num FROM alembic_version") == [("0003",)]
     with pytest.raises(DBAPIError):
-        change(url, "SELECT * FROM tally")
-    with LatencyDB.open(url, shipped=False) as db:
+        change(empty_url, "SELECT * FROM tally")
+    with LatencyDB.open(empty_url, shipped=False) as db:
         assert len(db.measurements()) == 1
     engine.dispose()

@@ -13,15 +13,15 @@ from writers import IMPORT, script, write_and_kill, write_at_once
 from edgevit.store import LatencyDB, jsonl
 
 
-def test_writers_at_once(url: str) -> None:
-    assert write_at_once(url, 4, 25) == [("", 0)] * 4  # they race for the creation of the tables, too
-    require_rows(url, 4 * 25, models=25)
+def test_writers_at_once(empty_url: str) -> None:
+    assert write_at_once(empty_url, 4, 25) == [("", 0)] * 4  # they race for the creation of the tables, too
+    require_rows(empty_url, 4 * 25, models=25)
 
 
 @pytest.mark.slow
-def test_sixteen_writers_at_once(url: str) -> None:
-    assert write_at_once(url, 16, 200) == [("", 0)] * 16
-    require_rows(url, 16 * 200, models=50)
+def test_sixteen_writers_at_once(empty_url: str) -> None:
+    assert write_at_once(empty_url, 16, 200) == [("", 0)] * 16
+    require_rows(empty_url, 16 * 200, models=50)
 
 
 def require_rows(url: str, count: int, models: int) -> None:
@@ -31,13 +31,13 @@ def require_rows(url: str, count: int, models: int) -> None:
         assert db.check().problems == ()
 
 
-def test_a_killed_writer_loses_nothing_it_acknowledged(url: str) -> None:
-    require_whole(url, write_and_kill(url, 6, random.Random(0)), at_least=5)
+def test_a_killed_writer_loses_nothing_it_acknowledged(empty_url: str) -> None:
+    require_whole(empty_url, write_and_kill(empty_url, 6, random.Random(0)), at_least=5)
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_lose_nothing_that_was_acknowledged(url: str) -> None:
-    require_whole(url, write_and_kill(url, 200, random.Random(1)), at_least=199)
+def test_two_hundred_kills_lose_nothing_that_was_acknowledged(empty_url: str) -> None:
+    require_whole(empty_url, write_and_kill(empty_url, 200, random.Random(1)), at_least=199)
 
 
 def require_whole(url: str, acknowledged: set[str], at_least: int) -> None:
@@ -63,9 +63,9 @@ def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: in
         assert came == (1500 - there, there, ()) and db.check().problems == ()
 
 
-def test_opening_costs_neither_torch_nor_alembic(url: str) -> None:
-    LatencyDB.open(url, shipped=False).close()
+def test_opening_costs_neither_torch_nor_alembic(empty_url: str) -> None:
+    LatencyDB.open(empty_url, shipped=False).close()
     body = "db.measurements(); db.close(); print(*{name.split('.')[0] for name in sys.modules})"
-    out, error = script(body, url).communicate(timeout=60)
+    out, error = script(body, empty_url).communicate(timeout=60)
     assert error == "" and "sqlalchemy" in out.split()
     assert not {"torch", "alembic", "onnxruntime", "numpy", "pyarrow"} & set(out.split())

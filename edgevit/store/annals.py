@@ -12,8 +12,8 @@ from edgevit.store import epochs, queries, tables
 from edgevit.types import Epoch, Measurement
 
 _DUE = "epochs_due"  # key of meta
-_COLUMNS = (
-    "device_id", "number", "device", "started", "measurement_id", "reference_id", "ratio", "limit_share", "reason",
+_COLUMNS = (  # in the order of the fields of an Epoch
+    "device_id", "device", "number", "started", "measurement_id", "reference_id", "ratio", "limit_share", "reason",
 )  # fmt: skip
 
 

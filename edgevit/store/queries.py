@@ -114,14 +114,17 @@ def insert(connection: Connection, new: Sequence[Measurement]) -> list[Outcome]:
     known = _digests(connection, [row.measurement_id for row in new])
     numbers = _Numbers(connection)
     outcomes: list[Outcome] = []
+    taken: dict[str, Measurement] = {}
     lines, samples = [], list[Values]()
     changes: dict[str, tuple[list[int], int]] = {}
     for row in new:
         values = rows.measurement_values(row)
         kept = known.get(row.measurement_id)
         if kept is not None:
-            outcomes.append(False if kept == values["row_sha256"] else _altered(connection, row))
+            same = kept == values["row_sha256"]
+            outcomes.append(False if same else _altered(connection, row, taken.get(row.measurement_id)))
             continue
+        taken[row.measurement_id] = row
         known[row.measurement_id] = values["row_sha256"]
         values |= numbers.of(row)
         lines.append(values)
@@ -150,12 +153,11 @@ def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {name: digest for name, digest in connection.execute(query)}  # noqa: C416 (rows are no pairs for mypy)
 
 
-def _altered(connection: Connection, row: Measurement) -> StoreError:
-    kept = fetch_each(connection, [row.measurement_id]).get(row.measurement_id)
+def _altered(connection: Connection, row: Measurement, kept: Measurement | Damaged | None) -> StoreError:
+    """Why a row is not taken whose id another one has, that was taken just now or is kept in the database."""
+    kept = kept or fetch_each(connection, [row.measurement_id])[row.measurement_id]
     if isinstance(kept, Damaged):
         return kept.error
-    if kept is None:
-        return StoreError(f"two rows of one import have the id {row.measurement_id[:12]}...", why="they differ")
     different = [name for name in vars(kept) if getattr(kept, name) != getattr(row, name)]
     why = f"the row kept here has another {', '.join(different)}"
     fix = "one of the two was altered: compare them with their source"
@@ -202,7 +204,9 @@ def _number(connection: Connection, table: Table, values: Mapping[str, Any]) -> 
 
 def add_line(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Add a line to a small table and its tally; False if its key is there already, and then it stays as it is."""
-    if connection.execute(_insert_unless_there(connection, table, values)).rowcount != 1:
+    # SQLAlchemy forgets how many lines an INSERT added, on PostgreSQL, unless it is told to keep the number.
+    statement = _insert_unless_there(connection, table, values).execution_options(preserve_rowcount=True)
+    if connection.execute(statement).rowcount != 1:
         return False
     tally.add(connection, {table.name: ([tally.seal_of(table, values)], None)})
     return True

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.sql.naming import conv
 from sqlalchemy.types import TypeEngine
@@ -114,7 +115,7 @@ def _one_of(column: str, kind: object) -> CheckConstraint:
 
 def _digest(table: str, name: str) -> Column[str]:
     check = CheckConstraint(f"length({name}) IN (0, 64)", conv(f"ck_{table}_{name}"))
-    return Column(name, Text, check, nullable=False, server_default="")
+    return Column(name, Text, check, nullable=False, server_default=text("''"))
 
 
 measurement = Table(
@@ -153,8 +154,8 @@ measurement = Table(
     Column("discarded", Integer, nullable=False),
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
-    Column("licence", Text, nullable=False, server_default=""),
-    Column("untold_json", Text, nullable=False, server_default="[]"),  # what the source of a published row leaves out
+    Column("licence", Text, nullable=False, server_default=text("''")),
+    Column("untold_json", Text, nullable=False, server_default=text("'[]'")),  # what the source of a published row leaves out
     _digest("measurement", "evidence_sha256"),  # see seals.py; empty only while a migration is under way
     _digest("measurement", "row_sha256"),
     _one_of("status", Status),
