@@ -29,7 +29,6 @@ RECORDS += [
     measured([[ns, ns + 9, ns + 20]] * 5, nonce=f"jump {ns}", device_id="swapped", started=f"2026-11-2{day}T00:00:00Z")
     for day, ns in enumerate((4_000_000, 4_010_000, 9_000_000), start=1)
 ]
-SPLITS = 1000
 
 
 @pytest.fixture
@@ -75,7 +74,16 @@ def split(noise: random.Random) -> list[list[Travelling]]:
     return sites
 
 
+def test_some_splits_and_orders_give_one_database(tmp_path: Path) -> None:
+    splits_give_one_database(tmp_path, 10)
+
+
+@pytest.mark.slow
 def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
+    splits_give_one_database(tmp_path, 1000)
+
+
+def splits_give_one_database(tmp_path: Path, splits: int) -> None:
     """Of sites that never saw each other, merged in any order and tree: A into B and that into C, or all into one."""
     noise = random.Random(4)
     with LatencyDB.open(str(tmp_path / "whole.db"), shipped=False) as whole:
@@ -83,7 +91,7 @@ def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
         whole.import_jsonl(tmp_path / "whole.jsonl")
         expected = everything(whole, tmp_path)
     LatencyDB.open(str(tmp_path / "empty.db"), shipped=False).close()
-    for _ in range(SPLITS):
+    for _ in range(splits):
         sites = split(noise)
         shutil.copy(tmp_path / "empty.db", tmp_path / "merged.db")
         with LatencyDB.open(str(tmp_path / "merged.db"), shipped=False) as merged:

@@ -80,7 +80,11 @@ def test_the_batch_it_was_folded_at_is_not_part_of_it() -> None:
     assert digest(Net()) == digest(Net(), (torch.zeros(4, 3, 32, 32),))
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith(("_l", "_m"))])
+SMALL = ("affnet_et", "fmvit_t", "hiera_tiny", "mobilevig_ti", "turbovit", "vanillanet_5")  # one of each family
+FOLDED = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in list_models()]
+
+
+@pytest.mark.parametrize("name", FOLDED)
 def test_two_checkpoints_of_each_architecture_agree(name: str) -> None:
     found = set()
     for seed in (0, 1):
