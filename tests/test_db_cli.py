@@ -150,7 +150,9 @@ def test_check_says_what_is_wrong(db: LatencyDB, url: str, capsys: pytest.Captur
     assert code == 1 and "is damaged" in error and "edgevit db merge" in error
 
 
-def test_what_is_whole_of_a_damaged_database_is_saved(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_whole_of_a_damaged_database_is_saved(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with LatencyDB.open(url, shipped=False) as db:
         for row in (measured(), failed(), published()):
             db.add(row)
@@ -192,6 +194,8 @@ def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture
     row = measured(graph_digest="d" * 64)
     db.add(row)
     told = answer(capsys, "show", row.measurement_id[:10], "--db", url)["measurement"]
-    assert told["graph_digest"] == "d" * 64 and told["samples"] == [3, 3] and told["measurement_id"] == row.measurement_id
+    assert (
+        told["graph_digest"] == "d" * 64 and told["samples"] == [3, 3] and told["measurement_id"] == row.measurement_id
+    )
     assert "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
     assert call(capsys, "show", "abcdef", "--db", url)[0] == 2

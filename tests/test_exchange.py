@@ -149,7 +149,9 @@ def test_two_noise_floors_of_one_moment(db: LatencyDB, tmp_path: Path) -> None:
     assert db.noise("pi-0001") == floor()
 
 
-@pytest.mark.parametrize("record", [measured(), failed(), published(), rated(), floor()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "record", [measured(), failed(), published(), rated(), floor()], ids=lambda r: type(r).__name__
+)
 def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path: Path, record: Travelling) -> None:
     """Every character of it: digits become others, names become others, and the digest too."""
     jsonl.write_lines(tmp_path / "x.jsonl", [record])
@@ -211,7 +213,7 @@ def test_tables_that_are_none_of_ours_are_refused(db: LatencyDB, other: Path, st
 @pytest.mark.parametrize("content", [b"", b"model,latency\n" * 900])
 def test_files_that_are_no_latency_database(db: LatencyDB, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.db").write_bytes(content)
-    with pytest.raises(StoreError, match="no SQLite database|not a latency database"):
+    with pytest.raises(StoreError, match=r"no SQLite database|not a latency database"):
         db.merge(str(tmp_path / "x.db"))
     assert (tmp_path / "x.db").read_bytes() == content
 

@@ -1,4 +1,4 @@
-"""A bit that flips in a database or an export: whoever reads it says so, or gets what was written. Never something else."""
+"""A bit that flips in a database or an export: whoever reads it says so, or gets what was written."""
 
 from __future__ import annotations
 
