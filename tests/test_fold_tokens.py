@@ -280,6 +280,20 @@ def test_a_maximum_over_channels_has_no_label() -> None:
     assert list(known) == [source] and is_call(readers[0][0], aten.amax.default)
 
 
+@pytest.mark.parametrize(("start", "followed"), [(0, True), (6, False)])
+def test_a_maximum_of_two_has_labels_where_both_have_the_same(start: int, followed: bool) -> None:
+    """Tokens 0 to 3 and 4 to 7 of the same channels agree on them; those of channels 0 to 5 and 6 to 11 do not."""
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        y = net.f(x)
+        return torch.maximum(y[:, :4, :6], y[:, 4:, start : start + 6])
+
+    net = capture(ready(Toy(compute, f=nn.Linear(12, 12))), (TOKENS,))
+    (source,) = (node for node in net.nodes() if net.is_linear(node))
+    (maximum,) = (node for node in net.nodes() if is_call(node, aten.maximum.default))
+    assert (maximum in descendants(net, source, 2)[0]) == followed
+
+
 # ---- moves -------------------------------------------------------------------------------------------------------
 
 
