@@ -49,7 +49,7 @@ def with_dft(model: nn.Module) -> nn.Module:
 
 def export(model: nn.Module, image: Tensor, path: Path) -> dict[str, object]:
     path.parent.mkdir()
-    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False)
+    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
     found = Counter(node.op_type for node in onnx.load(str(path)).graph.node)
     return {"nodes": sum(found.values()), "dft_nodes": found["DFT"], "size_mb": round(path.stat().st_size / 1e6, 2)}
 

@@ -60,7 +60,7 @@ def folding_without(says: str) -> Iterator[None]:
 
 def export(model: nn.Module, image: Tensor, path: Path) -> Path:
     path.parent.mkdir(parents=True)
-    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False)
+    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
     return path
 
 

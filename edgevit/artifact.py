@@ -7,14 +7,17 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from edgevit.errors import ArtifactError
 from edgevit.types import Artifact
-from edgevit_runtime.digest import DigestError, tree_bytes, tree_sha256
+from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
+from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
 from edgevit_runtime.record import RecordError, from_data, to_data, to_json
 
 MANIFEST = "manifest.json"
+_FIX = "export it again: edgevit export MODEL --target T"
 
 
 def folder_name(model: str, target: str, precision: str) -> str:
@@ -27,7 +30,8 @@ def folder_name(model: str, target: str, precision: str) -> str:
 def seal(artifact: Artifact) -> Artifact:
     """Digest the folder's tree, write the manifest (temporary name, fsync, rename) and return the sealed record."""
     folder = artifact.folder
-    sealed = dataclasses.replace(artifact, sha256=tree_sha256(folder), size_bytes=tree_bytes(folder))
+    files = file_digests(folder)
+    sealed = dataclasses.replace(artifact, sha256=digest_of(files), size_bytes=tree_bytes(folder), files=files)
     temporary = folder / f".{MANIFEST}.{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(_manifest_text(sealed))
@@ -47,27 +51,45 @@ def _manifest_text(artifact: Artifact) -> str:
 def open_artifact(folder: Path) -> Artifact:
     """Read an artifact and check every byte of it, the manifest's own too.
 
-    Raises ArtifactError if it is not an artifact, or not the one that was sealed.
+    Raises ArtifactError if it is not an artifact, not the one that was sealed, or wants weights from outside of it.
     """
-    path = folder / MANIFEST
-    fix = "export it again: edgevit export MODEL --target T"
+    path, fix = folder / MANIFEST, _FIX
     try:
         text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
         data = json.loads(text)["artifact"]
         artifact = from_data(Artifact, {**data, "folder": str(folder)})
-        found = tree_sha256(folder)
     except OSError as error:
         raise ArtifactError(
             "not an artifact", where=str(folder), why=f"{MANIFEST}: {error.strerror}", fix=fix
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError, DigestError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
         raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
     if text != _manifest_text(artifact):
         raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
-    if found != artifact.sha256:
-        why = f"sha256 of its files is {found[:12]}, the manifest says {artifact.sha256[:12]}"
-        raise ArtifactError("the artifact is damaged", where=str(folder), why=why, fix=fix)
+    require_sealed(artifact)
+    try:
+        with suppress(UnreadableError):  # one in quarantine may be; the worker refuses to open it
+            check_contained(folder / artifact.payload)
+    except ContainmentError as error:
+        raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
     return artifact
+
+
+def require_sealed(artifact: Artifact) -> None:
+    """Raise ArtifactError, naming the files, where the folder does not hold what was sealed, to the bit."""
+    folder = artifact.folder
+    try:
+        found = file_digests(folder)
+    except (OSError, DigestError) as error:
+        raise ArtifactError("the artifact is damaged", where=str(folder), why=str(error), fix=_FIX) from error
+    if found == artifact.files and digest_of(found) == artifact.sha256:
+        return
+    names = sorted(name for name in found.keys() | artifact.files if found.get(name) != artifact.files.get(name))
+    kinds = {(True, True): "was changed", (True, False): "was added", (False, True): "is missing"}
+    said = (f"{name} {kinds[name in found, name in artifact.files]}" for name in names)
+    where = str(folder / names[0]) if len(names) == 1 else str(folder)
+    why = "; ".join(said) or "the digest of its files is not the manifest's"
+    raise ArtifactError("the artifact is damaged", where=where, why=why, fix=_FIX)
 
 
 def publish(artifact: Artifact, final: Path) -> Artifact:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.errors import UnknownNameError, UsageError
-from edgevit.types import PROTOCOL_VERSION, Budget, Candidate, Choice, Measurement, ModelCard, Rejection
+from edgevit.types import PROTOCOL_VERSION, PROVEN, Budget, Candidate, Choice, Measurement, ModelCard, Rejection
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -306,7 +306,7 @@ def _unusable(row: Measurement) -> str:
         return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
     if row.batch != 1:
         return f"measured in batches of {row.batch}; a budget is for one input"
-    if row.parity_status != "passed":
+    if row.parity_status not in PROVEN:
         return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
     return ""
 
@@ -375,5 +375,7 @@ def _notes(
         row = next(row for row in rows if row.measurement_id == picked.measurement_id)
         latest = newest[row.device_id, row.target, row.engine]
         yield f"the pick was measured with {row.engine} {row.engine_version}; {latest} is on the device: measure again"
+    if picked and picked.parity_status == "evaluated":
+        yield f"{picked.target}'s own engine has not been compared: the pick's file was evaluated instead"
     if not any(row.status == "ok" for row in rows):
         yield f"no run on {device!r} succeeded yet"

@@ -11,27 +11,34 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from edgevit import __version__
-from edgevit.artifact import folder_name, publish, seal
+from edgevit.artifact import folder_name, publish, require_sealed, seal
 from edgevit.count import count
-from edgevit.errors import ArtifactError, ParityError
-from edgevit.export import check_request, convert
+from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
+from edgevit.export import SOURCE, check_request, convert
 from edgevit.fold import Folded, fold
+from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
-from edgevit.types import Artifact, Parity, StageTime
-from edgevit.verify import References, judge, make_samples, verify_payload, verify_stages
-from edgevit_runtime.record import RecipeModule, Reply, Stage, to_json
+from edgevit.types import Artifact, Parity, ParityCheck, StageTime
+from edgevit.verify import References, Samples, Seen, judge, make_samples, verify_half, verify_payload, verify_stages
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
 
 QUARANTINE = "quarantine"
+# Of stages that are no converter's.
+_FIXES = {
+    "fold": "report it, with the model: a fold must be exact",
+    "half": "the model does not fit into half precision: --precision fp32",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Order:
     batch: int = 1
     dynamic_batch: bool = False
     unfolded: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)  # of the target
     on_stage: Callable[[str], None] = field(default=lambda name: None)  # called as each stage starts
 
 
@@ -54,7 +62,10 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
     name then, and an older artifact of that name is untouched.
     """
     recipe = load_recipe(order.target)
-    versions = check_request(recipe, order.precision)
+    dtypes = [spec.dtype for spec in subject.inputs]
+    versions = check_request(
+        recipe, order.precision, dynamic_batch=order.dynamic_batch, options=order.options, dtypes=dtypes
+    )
     form = "unfolded-" if order.unfolded else ""
     name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
     clock = _Clock(order.on_stage)
@@ -70,30 +81,48 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
                 precision=order.precision,
                 dynamic_batch=order.dynamic_batch,
                 allow_unfolded=order.unfolded,
+                options=order.options,
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
             parity, reply = _verify(subject, model, recipe, stages, payload, order)
         draft = _draft(subject, model, order, recipe, versions, folder, payload)
-        if parity.status != "passed":
+        if parity.status == "failed":
             _quarantine(
                 dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), order.out / QUARANTINE / name
             )
         shutil.rmtree(folder / "stages")
+        if (folder / SOURCE).exists():
+            shutil.rmtree(folder / SOURCE)
+        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, order)
         sealed = dataclasses.replace(
-            draft, inputs=reply.inputs, outputs=reply.outputs, stages=tuple(clock.times), parity=parity
+            draft,
+            inputs=inputs,
+            outputs=outputs,
+            operators=recipe.operators(payload),
+            stages=tuple(clock.times),
+            parity=parity,
         )
         return publish(seal(sealed), order.out / name)
 
 
-def verify_artifact(artifact: Artifact, weights: Path | None = None) -> Parity:
-    """Verify an artifact again, against the model it was made from. Raises CheckpointError for other weights."""
-    subject = reload_subject(artifact.source, artifact.inputs, weights)
+def verify_artifact(artifact: Artifact, weights: Path | None = None, *, built_here: Container[str] = ()) -> Parity:
+    """Verify an artifact again, against the model it was made from.
+
+    `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
+    ArtifactError for code of unknown origin and for a folder that is not as it was sealed.
+    """
+    require_sealed(artifact)
+    require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
+    subject = reload_subject(artifact, weights)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
-    references = _references(subject, folded, batch, artifact.dynamic_batch)
-    reply, checks = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
-    return judge(reply, checks, references.samples)
+    half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
+    references = _references(subject, folded, batch, artifact.dynamic_batch, half)
+    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision)
+    if not seen.checks:
+        raise _not_here(artifact.target, seen)
+    return judge(seen, verify_half(references), references.samples)
 
 
 def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
@@ -101,10 +130,16 @@ def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
         return fold(subject.module, tuple(subject.example(batch).values()))
 
 
-def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool) -> References:
+def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool, half: bool) -> References:
     batch = 2 if dynamic_batch else batch  # an open batch is tried open
     samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
-    return References.of(samples, subject.module, folded)
+    return References.of(samples, subject.module, folded, half=half)
+
+
+def _needs_half(recipe: Recipe, precision: str) -> bool:
+    """Whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
+    widens = recipe.widens_half or (bool(recipe.source) and load_recipe(recipe.source).RECIPE.widens_half)
+    return precision == "fp16" and widens
 
 
 def _verify(
@@ -112,29 +147,53 @@ def _verify(
 ) -> tuple[Parity, Reply]:
     """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
     folded = None if order.unfolded else model
-    references = _references(subject, folded, order.batch, order.dynamic_batch)
+    half = _needs_half(recipe.RECIPE, order.precision)
+    references = _references(subject, folded, order.batch, order.dynamic_batch, half)
     target = recipe.RECIPE.target
-    checks = verify_stages(target, stages, references, order.precision)
+    checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
-        return judge(Reply("ok", engine=recipe.RECIPE.engine), checks, references.samples), Reply("failed")
-    found = f"passed: max_rel {checks[-1].max_rel:.1e}, {references.samples.says}"
-    recipe.annotate(payload, metadata(subject, model, references, order, target, found))
+        return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
+    recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
-        reply, last = verify_payload(target, shipped, references, order.precision)
+        seen = verify_payload(target, shipped, references, order.precision)
     finally:
         shutil.rmtree(shipped.parent)
-    return judge(reply, [*checks, *last], references.samples), reply
+    if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
+        raise _not_here(target, seen)
+    return judge(seen, checks, references.samples), seen.reply
+
+
+def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
+    """What a payload says of its own verification, in the moment before it is verified itself."""
+    if not checks:
+        return "not verified: nothing computed any stage of it where it was made"
+    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
+
+
+def _not_here(target: str, seen: Seen) -> TargetUnavailableError:
+    return TargetUnavailableError(f"target {target} cannot run here", why=seen.reply.error, fix="edgevit doctor")
+
+
+def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs as the model has them, where no engine here can say what the artifact has."""
+    batch = -1 if order.dynamic_batch else order.batch
+    given = subject.example(order.batch)
+    with torch.inference_mode():
+        leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
+    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
+    inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
+    return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
 
 
 def _alone(payload: Path) -> Path:
-    """The payload linked into a folder of its own, as it will lie once the stages are gone."""
+    """All but the stages copied into a folder of its own, as it will lie once they are gone.
+
+    Not linked: weights with a second name are refused by those who open them.
+    """
     folder = payload.parent / "shipped"
-    folder.mkdir()
-    try:
-        (folder / payload.name).hardlink_to(payload)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(payload, folder / payload.name)
+    shutil.copytree(payload.parent, folder, ignore=shutil.ignore_patterns("shipped", "stages", SOURCE))
     return folder / payload.name
 
 
@@ -147,12 +206,14 @@ def metadata(
     side of the smallest feature map's pixel spans.
     """
     card, shape = subject.card, subject.inputs[0].shape
+    sides = list(shape[1:3] if subject.preprocessing_inside else shape[2:])
     logits = references.trained[0]
     classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
     side = model.smallest_side if isinstance(model, Folded) else None
+    labels = subject.labels or tuple(f"class{number}" for number in range(classes))
     told = {
-        "names": str({number: f"class{number}" for number in range(classes)}) if classes else "",
-        "stride": str(round(shape[-1] / side)) if side else "",
+        "names": str(dict(enumerate(labels))) if labels else "",
+        "stride": str(round(sides[-1] / side)) if side else "",
     }
     known = {
         "description": f"{subject.name} for {target}, {order.precision}",
@@ -162,10 +223,11 @@ def metadata(
         "license": card.licence if card else "unknown",
         "task": "classify" if card else "unknown",
         "batch": "dynamic" if order.dynamic_batch else str(order.batch),
-        "imgsz": str(list(shape[2:])),
+        "imgsz": str(sides),
         "edgevit.fold": "unfolded" if order.unfolded else "folded",
         "edgevit.source": to_json(subject.source),
         "edgevit.preprocessing": to_json(subject.preprocessing),
+        "edgevit.preprocessing_inside": str(subject.preprocessing_inside).lower(),
         "edgevit.precision": order.precision,
         "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
         "edgevit.parity": parity,
@@ -203,6 +265,10 @@ def _draft(
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
+        operators=Operators({}),  # of a payload that may not be readable
+        options=dict(order.options),
+        preprocessing_inside=subject.preprocessing_inside,
+        labels=subject.labels,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -216,8 +282,9 @@ def _quarantine(artifact: Artifact, final: Path) -> None:
     raise ParityError(
         f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
         where=f"stage {parity.guilty_stage}; the artifact is in quarantine at {final}",
-        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}",
-        fix=f"look at {final}/stages, and report the converter's bug with the stage before and after",
+        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}; by {parity.how}",
+        fix=_FIXES.get(parity.guilty_stage)
+        or f"look at {final}/stages, and report the converter's bug with the stage before and after",
     )
 
 

@@ -12,7 +12,7 @@ import random
 import secrets
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from edgevit.errors import UsageError
 from edgevit.identity import identify
 from edgevit.pack import pack
+from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.statistics import (
     PROTOCOL_MIN_NS,
@@ -74,10 +75,18 @@ class Progress:
 
 
 def profile(
-    artifact: Artifact, device: Device, *, threads: int, settings: Settings | None = None, seed: int = 0
+    artifact: Artifact,
+    device: Device,
+    *,
+    threads: int,
+    settings: Settings | None = None,
+    seed: int = 0,
+    built_here: Container[str] = (),
 ) -> Measurement:
     """Measure one artifact. The row's status says if it could not run; raises as `profile_all` does."""
-    [measurement] = profile_all([artifact], device, threads=threads, settings=settings, seed=seed)
+    [measurement] = profile_all(
+        [artifact], device, threads=threads, settings=settings, seed=seed, built_here=built_here
+    )
     return measurement
 
 
@@ -89,17 +98,21 @@ def profile_all(
     settings: Settings | None = None,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
+    built_here: Container[str] = (),
 ) -> Iterator[Measurement]:
     """Measure artifacts in interleaved rounds; each row comes as soon as it is known, failures first.
 
-    `seed` decides the order within the rounds. Raises UnknownNameError for a target or transport nobody has,
-    UsageError for settings that measure nothing, DeviceError if the device itself is lost; the rows that came before
-    stay good.
+    `seed` decides the order within the rounds; `built_here` are the digests of artifacts that may run their own code.
+    Raises UnknownNameError for a target or transport nobody has, UsageError for settings that measure nothing,
+    ArtifactError for code of unknown origin, DeviceError if the device itself is lost; the rows that came before stay
+    good.
     """
     settings = settings or Settings()
     _check(settings, threads)
     sweep = _Sweep(device, load_transport(device.transport), threads, settings, random.Random(seed))
     rows = [_Row(artifact, load_recipe(artifact.target).RECIPE.target) for artifact in artifacts]
+    for artifact in artifacts:
+        require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     return sweep.rounds(rows, on_progress or (lambda _: None))
 
 

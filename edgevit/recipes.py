@@ -10,10 +10,13 @@ import pkgutil
 import typing
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from edgevit.errors import TargetUnavailableError, UnknownNameError
-from edgevit_runtime.record import Recipe, RecipeModule
+from edgevit_runtime.environment import installed
+from edgevit_runtime.record import HostBound, Recipe, RecipeModule
 
+MODELS_NEED = ("torch", "safetensors")  # distributions without which no model can be built
 _PACKAGE = "edgevit.export_recipes"
 
 
@@ -46,17 +49,37 @@ def recipe_file(target: str) -> Path:
 
 def require_torch() -> None:
     """Raise TargetUnavailableError with the command that mends it where models cannot be built for want of torch."""
-    for name in ("torch", "safetensors"):
+    for name in MODELS_NEED:
         if importlib.util.find_spec(name) is None:
             raise TargetUnavailableError(
                 f"this needs {name}, which is not installed", fix="pip install 'edgevit[export]'"
             )
 
 
+def engine_of(recipe: Recipe) -> str:
+    """The distribution that runs the target here; empty where several could, and none of them is installed."""
+    name, version = installed((recipe.engine, *recipe.engine_choices))
+    return name if version or not recipe.engine_choices else ""
+
+
+def obstacle(target: str, to: Literal["build", "run"]) -> str:
+    """What this machine lacks to build or run the target, whatever is installed, by its recipe's word; or nothing."""
+    module = load_recipe(target)
+    return module.obstacle(to) if isinstance(module, HostBound) else ""
+
+
+def missing(recipe: Recipe) -> list[str]:
+    """The distributions that an export needs and that are not installed. An engine of several choices is none."""
+    source = missing(load_recipe(recipe.source).RECIPE) if recipe.source else []
+    engine = () if recipe.engine_choices else (recipe.engine,)
+    return source + [name for name in dict.fromkeys((*recipe.requires, *engine)) if not installed((name,))[1]]
+
+
 def toolchain(recipe: Recipe) -> dict[str, str]:
     """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
-    versions = {}
-    for name in (*recipe.requires, recipe.engine):
+    versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}
+    engine = engine_of(recipe)
+    for name in dict.fromkeys((*recipe.requires, *filter(None, [engine]))):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError as error:

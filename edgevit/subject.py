@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
 from edgevit.models import create_model, load_weights, model_card, randomize
-from edgevit.types import ModelCard, Preprocessing, Source
+from edgevit.preprocess import Preprocessed, raw_image, takes_image
+from edgevit.types import Artifact, ModelCard, Preprocessing, Source
 from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import TensorSpec
 
@@ -34,6 +35,8 @@ class Subject:
     source: Source
     preprocessing: Preprocessing
     card: ModelCard | None
+    preprocessing_inside: bool = False
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Zeros of the inputs' sizes, by name."""
@@ -117,22 +120,52 @@ def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
     return made
 
 
-def reload_subject(source: Source, inputs: tuple[TensorSpec, ...], weights: Path | None) -> Subject:
+def with_preprocessing(subject: Subject) -> Subject:
+    """The model with its preprocessing in front: uint8 (N, H, W, 3) in. Raises UsageError where it takes no image."""
+    if not takes_image(subject.inputs):
+        what = f"{subject.name} takes no image, or not only one"
+        raise UsageError(what, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
+    module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
+    return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)
+
+
+def with_labels(subject: Subject, file: Path) -> Subject:
+    """The model with the names of its classes, one a line. Raises UsageError where there are not as many as classes."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the labels cannot be read", where=str(file), why=str(error)) from error
+    labels = tuple(line.strip() for line in lines if line.strip())
+    with torch.inference_mode():
+        outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example().values()))
+    shape = list(outputs[0].shape)
+    if len(outputs) != 1 or len(shape) != 2 or shape[1] != len(labels):
+        what = f"{len(labels)} labels do not fit what {subject.name} puts out"
+        raise UsageError(what, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
+    return dataclasses.replace(subject, labels=labels)
+
+
+def reload_subject(artifact: Artifact, weights: Path | None) -> Subject:
     """The very model an artifact was made from. Raises CheckpointError where these are not its weights."""
+    source = artifact.source
     if source.weights == "file" and weights is None:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
         )
-    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_size=_image_size(inputs))
+    size = _image_size(artifact)
+    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_size=size)
     if subject.source.state_sha256 != source.state_sha256:
         where = str(weights) if weights else source.model
         raise CheckpointError("these are not the weights the artifact was made from", where=where)
-    return subject
+    subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
+    return with_preprocessing(subject) if artifact.preprocessing_inside else subject
 
 
-def _image_size(inputs: tuple[TensorSpec, ...]) -> tuple[int, int] | None:
-    shape = inputs[0].shape
-    return (shape[2], shape[3]) if len(shape) == 4 else None
+def _image_size(artifact: Artifact) -> tuple[int, int] | None:
+    shape = artifact.inputs[0].shape
+    if len(shape) != 4:
+        return None
+    return (shape[1], shape[2]) if artifact.preprocessing_inside else (shape[2], shape[3])
 
 
 def state_sha256(module: nn.Module) -> str:

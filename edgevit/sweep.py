@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,9 @@ from edgevit import __version__
 from edgevit.artifact import folder_name, open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
-from edgevit.recipes import load_recipe, require_torch, toolchain
+from edgevit.provenance import require_built_here
+from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
+from edgevit.separate import Wanted, export_separately
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.store import LatencyDB
 from edgevit.types import PROTOCOL_VERSION, Artifact, Device
@@ -83,25 +86,45 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
-def artifact_for(request: Request) -> Artifact:
+def artifact_for(request: Request, db: str | None = None) -> Artifact:
     """The artifact, from its folder if it is just the one that would be made now, else exported anew.
 
     Raises what an export raises.
     """
     try:
         artifact = open_artifact(request.folder)
-    except ArtifactError:  # not there, or damaged: make it
+        require_built_here(artifact, load_recipe(request.target).RECIPE, built_here([artifact], db))
+    except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
     if artifact is not None and _is_current(artifact, request):
         return artifact
-    return _export(request)
+    made = _export(request)
+    record_built(made, db)
+    return made
+
+
+def record_built(artifact: Artifact, db: str | None = None) -> None:
+    """Record an artifact that holds code as built here."""
+    if load_recipe(artifact.target).RECIPE.executes_code:
+        with LatencyDB.open(db) as database:
+            database.record_built(artifact)
+
+
+def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: bool = False) -> frozenset[str]:
+    """The digests of those of these artifacts that may run their own code: built here, or trusted by the user."""
+    with_code = frozenset(item.sha256 for item in artifacts if load_recipe(item.target).RECIPE.executes_code)
+    if trust or not with_code:
+        return with_code
+    with LatencyDB.open(db) as database:
+        return with_code & database.built()
 
 
 def _is_current(artifact: Artifact, request: Request) -> bool:
     """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
-    passed = artifact.parity is not None and artifact.parity.status == "passed"
-    if not (same_tools and passed and artifact.folded and not artifact.dynamic_batch):
+    good = artifact.parity is not None and artifact.parity.status != "failed"
+    as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
+    if not (same_tools and good and as_asked):
         return False
     card = load_cards().get(request.model)
     if card is None:  # a person's own file may have changed: only the weights it makes now can tell
@@ -113,14 +136,14 @@ def _is_current(artifact: Artifact, request: Request) -> bool:
 
 
 def _export(request: Request) -> Artifact:
-    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
+    """In a process of its own, so that a converter that crashes costs one row of the sweep."""
     require_torch()
-    from edgevit.pipeline import Order, export_subject
-
-    return export_subject(_subject(request), Order(request.target, request.out, request.precision))
+    wanted = Wanted(request.model, request.target, request.out, request.precision, seed=request.seed)
+    return export_separately(dataclasses.replace(wanted, input_size=request.input_size))
 
 
 def _subject(request: Request) -> Subject:
+    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
     require_torch()
     from edgevit.subject import load_subject
 
@@ -143,4 +166,4 @@ def still_to_measure(
 
 def _engine_version(artifact: Artifact) -> str:
     recipe = load_recipe(artifact.target).RECIPE
-    return toolchain(recipe)[recipe.engine]
+    return toolchain(recipe).get(engine_of(recipe), "")

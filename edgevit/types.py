@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec
+from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
+PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -75,19 +76,25 @@ class ParityCheck:
     top1_agreement: float
     tolerance: str
     passed: bool
+    how: str = ""  # what computed it: an engine with its version and provider, or a reference evaluator
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Whether an artifact computes the model's function, how that was found, and every comparison made."""
+    """Whether an artifact computes the model's function, how that was found, and every comparison made.
+
+    passed: its own engine ran it. evaluated: a reference evaluator computed what the file says, its engine did not run.
+    built_not_run: nothing here computes it; `how` says what it needs, and which earlier stage is proven.
+    The numbers are those of the comparison that `how` names, and None where none could be made at all.
+    """
 
     status: Literal["passed", "failed", "built_not_run", "evaluated"]
     how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
     inputs: str  # "4 noise, 3 photographs"
-    max_rel: float
-    snr_db: float | None
-    top1_agreement: float
-    tolerance: str
+    max_rel: float | None
+    snr_db: float | None  # None too where the two are equal to the bit
+    top1_agreement: float | None
+    tolerance: str  # of that comparison; empty where there is none
     checks: tuple[ParityCheck, ...]
     guilty_stage: str = ""
 
@@ -135,8 +142,13 @@ class Artifact:
     preprocessing: Preprocessing
     toolchain: dict[str, str]  # distribution -> version
     stages: tuple[StageTime, ...]
+    operators: Operators
     created: str  # ISO 8601, UTC
     parity: Parity | None = None
+    options: dict[str, str] = field(default_factory=dict)  # of the target
+    preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
+    files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     schema_version: int = SCHEMA_VERSION
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import inspect
 import io
-import logging
 import shutil
 import time
-import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.record import Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.quiet import quiet
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 
 RECIPE = Recipe(
     target="onnx",
@@ -24,6 +25,7 @@ RECIPE = Recipe(
     requires=("torch", "onnx", "onnxscript", "onnxsim"),
     extra="export",
     aliases=("ort", "onnxruntime"),
+    widens_half=True,  # on processors for which it has no half-precision kernels, and without rounding in between
 )
 
 OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
@@ -78,13 +80,32 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(value.name, shape, _DTYPES[value.type])
 
 
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ONNX Runtime."""
+    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
+    return f"""\
+import numpy as np
+import onnxruntime as ort
+
+session = ort.InferenceSession("{path}", providers=["CPUExecutionProvider"])
+logits = session.run(None, {{{feeds}}})[0]
+print(logits.argmax(-1))
+"""
+
+
 def load(path: Path, *, threads: int) -> Session:
     """Open an ONNX file with ONNX Runtime on the CPU, default graph optimisations."""
     return OrtSession(path, threads)
 
 
 def export(
-    model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
 ) -> tuple[Stage, ...]:
     """Convert with torch's dynamo exporter, simplify with onnxsim; fp16 goes through both again with half weights.
 
@@ -98,7 +119,8 @@ def export(
             _timed("simplify", stages / "simplify.onnx", _simplify_single, stages / "convert.onnx"),
         ]
         if precision == "fp16":
-            done.append(_timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch))
+            halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch)
+            done.append(dataclasses.replace(halved, precision="fp16"))
     shutil.copyfile(stages / f"{done[-1].name}.onnx", path)
     return tuple(done)
 
@@ -111,22 +133,9 @@ def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch 2.13's exporter says to everybody, whatever the model."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    registration.addFilter(_is_worth_saying)
-    try:
-        # Its progress goes to standard output, whatever `verbose` is; copying its own tree specs, it warns of itself.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            # Every input's first dimension is called "batch", and torch warns that only one name is kept for them.
-            warnings.filterwarnings("ignore", message=r"# The axis name: batch will not be used", category=UserWarning)
-            yield
-    finally:
-        registration.removeFilter(_is_worth_saying)
-
-
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return "torchvision is not installed" not in record.getMessage()  # four lines, each time, of operators nobody uses
+    """Without the progress of torch's exporter, which goes to standard output whatever `verbose` is."""
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
@@ -210,6 +219,14 @@ def _half_inside(model: Any) -> Any:
             return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
 
     return HalfInside().eval()
+
+
+def operators(path: Path) -> Operators:
+    """The graph's nodes by operator. All of them run on the one provider."""
+    import onnx
+
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    return Operators(dict(sorted(Counter(node.op_type for node in nodes).items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -14,12 +14,14 @@ import pytest
 # A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
 HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
 
+BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
+
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-goldens", action="store_true", help="write what tests find over tests/golden/zoo")
+    parser.addoption("--update-goldens", action="store_true", help="write what tests find over tests/golden")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     for pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[pool] = threads
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
+    for item in items:
+        target = getattr(item, "callspec", None) and item.callspec.params.get("target")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {target if item.path.name == BY_TARGET else ''}"))
 
 
 @pytest.fixture(autouse=True)

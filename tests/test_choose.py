@@ -66,6 +66,9 @@ def test_the_most_accurate_that_fits() -> None:
     assert from_json(Choice, to_json(choice)) == choice
 
 
+NOT_PROVEN = "the artifact is not proven to compute the model"
+
+
 @pytest.mark.parametrize("percentile", BOUND)
 def test_the_bound_counts_and_not_the_percentile(percentile: int) -> None:
     times = {"p50_ns": 1 * MS, "p50_high_ns": 2 * MS, "p90_ns": 3 * MS, "p90_upper_ns": 4 * MS, "p99_ns": 5 * MS}
@@ -133,8 +136,9 @@ def test_provenance_travels_with_the_numbers() -> None:
         (row("d", upper_ms=12), {"max_latency_ms": 10, "min_top1_percent": 1}, None, None),
         (row(batch=8), {}, "measured in batches of 8; a budget is for one input", None),
         (row(protocol_version=0), {}, "measured by protocol 0, not 1: measure again", None),
-        (row(parity_status="failed"), {}, "parity failed: the artifact is not proven to compute the model", None),
-        (row(parity_status=""), {}, "parity unknown: the artifact is not proven to compute the model", None),
+        (row(parity_status="failed"), {}, f"parity failed: {NOT_PROVEN}", None),
+        (row(parity_status="built_not_run"), {}, f"parity built_not_run: {NOT_PROVEN}", None),
+        (row(parity_status=""), {}, f"parity unknown: {NOT_PROVEN}", None),
         (row(status="crashed", error="SIGSEGV\nat 0x0"), {}, "cannot run here: crashed: SIGSEGV", None),
         (row(status="unsupported", error=""), {}, "cannot run here: unsupported", None),
         (row(status="timeout", error="300 s"), {}, "cannot run here: timeout: 300 s", None),
@@ -250,6 +254,14 @@ def test_of_two_units_the_slower_one_counts() -> None:
     assert picked(answer(*rows, throttled, max_latency_ms=6)) == "b"
 
 
+def test_a_pick_that_was_evaluated_and_not_run_says_so() -> None:
+    choice = choose_among([row(target="coreml", parity_status="evaluated")], "pi-1", Budget(), cards=CARDS)
+    assert choice.picked is not None and choice.picked.parity_status == "evaluated"
+    assert any("own engine has not been compared" in note for note in choice.notes)
+    run = choose_among([row(target="coreml")], "pi-1", Budget(), cards=CARDS)
+    assert run.notes == ()
+
+
 # Whatever the rows and their order
 
 ROWS = st.lists(
@@ -266,7 +278,7 @@ ROWS = st.lists(
         device_id=st.sampled_from(["pi-1", "pi-2"]),
         started=st.sampled_from(DAYS),
         artifact_bytes=st.sampled_from([0, MS, 2 * MS, 3 * MS]),
-        parity_status=st.sampled_from(["passed"] * 4 + ["failed"]),
+        parity_status=st.sampled_from(["passed"] * 3 + ["evaluated", "failed", "built_not_run"]),
         batch=st.sampled_from([1, 1, 1, 8]),
         inputs=st.sampled_from([(INPUT,), (), (TensorSpec("x", (1, 3, 192, 192)),)]),
         provenance=st.sampled_from(["measured", "measured", "published"]),
@@ -295,7 +307,7 @@ def breaks(one: Measurement, budget: Budget) -> bool:
 
 
 def usable(one: Measurement) -> bool:
-    return one.status == "ok" and one.batch == 1 and one.parity_status == "passed"
+    return one.status == "ok" and one.batch == 1 and one.parity_status in ("passed", "evaluated")
 
 
 @settings(deadline=None)

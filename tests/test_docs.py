@@ -288,7 +288,10 @@ def test_docs_of_verification_give_the_gates_as_they_are():
     text = read(ROOT / "docs/verify.md")
     assert f"folded form against training form | `max_rel` <= {_limit(compare.FOLD_GATE.max_rel)} |" in text
     assert f"fp32 payload against either form | `max_rel` <= {_limit(compare.GATES['fp32'].max_rel)} |" in text
-    assert f"fp16 payload against either form | SNR >= {compare.GATES['fp16'].min_snr_db:g} dB |" in text
+    for precision in ("fp16", "bf16"):
+        limit = f"SNR >= {compare.GATES[precision].min_snr_db:g} dB"
+        assert f"{precision} payload against either form | {limit} |" in text
+        assert f"{precision}: {limit.removeprefix('SNR >= ')}" in read(ROOT / "README.md")
 
 
 def _limit(value: float | None) -> str:

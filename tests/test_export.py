@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
-import random
 import shutil
 import sys
 from collections import Counter
@@ -28,10 +27,10 @@ from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavail
 from edgevit.export import check_request, convert
 from edgevit.fold import Folded, fold
 from edgevit.models import create_model, randomize
-from edgevit.pipeline import Order, export_subject
+from edgevit.pipeline import Order, export_subject, verify_artifact
 from edgevit.recipes import load_recipe
-from edgevit.subject import load_subject
-from edgevit.types import Artifact
+from edgevit.subject import load_subject, with_preprocessing
+from edgevit.types import Artifact, Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 pytestmark = pytest.mark.onnx
@@ -110,6 +109,31 @@ def test_the_recipe_writes_what_it_says(tmp_path: Path, precision: str, dynamic_
         assert found.dtype == np.float32  # fp16 takes and gives float32, too
         expected = model(given).detach().numpy()
         assert np.abs(found - expected).max() <= (5e-3 if precision == "fp16" else 1e-6) * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None:
+    """uint8 (N, H, W, 3): what a camera gives, and what nobody can normalise wrongly."""
+    plain = tiny_subject(tmp_path)
+    subject = with_preprocessing(dataclasses.replace(plain, preprocessing=Preprocessing(mean=(0.5, 0.2, 0.1))))
+    artifact = export_subject(subject, Order("onnx", tmp_path / "out", precision))
+    assert artifact.inputs == (TensorSpec("image", (1, *SIZE, 3), "uint8"),)
+    assert artifact.preprocessing_inside and artifact.parity.status == "passed"
+    raw = torch.randint(0, 256, (1, *SIZE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.2, 0.1), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = plain.module((raw.permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
+    (found,) = run(artifact.folder / artifact.payload, raw)
+    assert np.abs(found - expected).max() <= (1e-2 if precision == "fp16" else 1e-5) * np.abs(expected).max()
+    metadata = {item.key: item.value for item in onnx.load(str(artifact.folder / artifact.payload)).metadata_props}
+    assert metadata["imgsz"] == str(list(SIZE)) and metadata["edgevit.preprocessing_inside"] == "true"
+    assert verify_artifact(artifact).status == "passed"
+
+
+def test_what_takes_no_image_cannot_take_raw_pixels(tmp_path: Path) -> None:
+    subject = tiny_subject(tmp_path)
+    with pytest.raises(UsageError, match="takes no image"):
+        with_preprocessing(dataclasses.replace(subject, inputs=(TensorSpec("x", (-1, 4)),)))
 
 
 @pytest.mark.parametrize(("precision", "spelled"), [("fp32", {"Sum": 1, "Add": 2}), ("fp16", {"Sum": 0, "Add": 3})])
@@ -246,7 +270,7 @@ def test_a_payload_says_what_it_is(made: tuple[Artifact, list[str]]) -> None:
     model = onnx.load(str(made[0].folder / made[0].payload))
     held = {item.key: item.value for item in model.metadata_props}
     keys = "author batch date description edgevit.fold edgevit.parity edgevit.precision edgevit.preprocessing"
-    rest = "edgevit.source edgevit.toolchain imgsz license stride task version"
+    rest = "edgevit.preprocessing_inside edgevit.source edgevit.toolchain imgsz license stride task version"
     assert list(held) == [*keys.split(), *rest.split()]
     assert held["stride"] == "1", "this net keeps its size"
     assert (held["batch"], held["imgsz"], held["edgevit.fold"]) == ("1", str(list(SIZE)), "folded")
@@ -257,21 +281,6 @@ def test_a_payload_says_what_it_is(made: tuple[Artifact, list[str]]) -> None:
 
 def test_an_artifact_is_read_back_as_it_was_written(made: tuple[Artifact, list[str]]) -> None:
     assert open_artifact(made[0].folder) == made[0]
-
-
-def test_every_flipped_bit_is_noticed(artifact: Artifact) -> None:
-    draw = random.Random(0)
-    for path in (artifact.folder / artifact.payload, artifact.folder / MANIFEST):
-        good = path.read_bytes()
-        for _ in range(250):
-            position, bit = draw.randrange(len(good)), draw.randrange(8)
-            bad = bytearray(good)
-            bad[position] ^= 1 << bit
-            path.write_bytes(bad)
-            with pytest.raises(ArtifactError):
-                open_artifact(artifact.folder)
-        path.write_bytes(good)
-    assert open_artifact(artifact.folder) == artifact
 
 
 def rewrite(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
@@ -498,7 +507,7 @@ def test_an_unfolded_half_precision_artifact_of_any_batch(tmp_path: Path) -> Non
     assert [stage.name for stage in artifact.stages] == ["convert", "simplify", "precision", "verify"]
     assert artifact.parity is not None
     assert {check.against for check in artifact.parity.checks} == {"training form"}
-    assert artifact.parity.tolerance == "SNR >= 40 dB"
+    assert artifact.parity.tolerance == "SNR >= 45 dB"
     (found,) = run(artifact.folder / artifact.payload, image(3, 3, *SIZE, dtype=torch.float32))
     assert found.shape == (3, 5)
 

@@ -35,28 +35,35 @@ recipes       |                                                   |
 pack          | recipes                                           |
 transports    |                                                   |
 devices       |                                                   | platformdirs
+provenance    |                                                   |
 identity      |                                                   |
 artifact      |                                                   |
 cards         |                                                   |
 layers        |                                                   | torch
+preprocess    |                                                   | torch
 # the rooms
 models        | layers                                            | torch safetensors
 fold          | count                                             | torch
 export        | fold recipes                                      | torch
-verify        | devices pack transports                           | torch numpy (skimage)
-profile       | identity pack recipes statistics transports       |
+verify        | devices pack recipes transports                   | torch numpy (skimage)
+profile       | identity pack provenance recipes                  |
+profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs (alembic)
 choose        | store                                             |
 # above the rooms: what puts them in a row
-subject       | models                                            | torch
+subject       | models preprocess                                 | torch
 zoo           | models fold count                                 | torch
-pipeline      | subject fold export verify artifact count recipes | torch
-sweep         | store artifact cards recipes statistics           |
-sweep         | (subject pipeline)                                |
-doctor        | store recipes                                     |
+pipeline      | subject fold export verify artifact count         | torch
+pipeline      | provenance recipes                                |
+separate      | (subject pipeline)                                |
+sweep         | store artifact cards provenance                   |
+sweep         | recipes statistics separate                       |
+sweep         | (subject)                                         |
+doctor        | store recipes transports devices                  | (torch)
+doctor        | pack profile separate                             |
 cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
-cli           | (subject zoo pipeline sweep doctor)               |
+cli           | (subject zoo pipeline separate sweep doctor)      |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
@@ -70,6 +77,7 @@ NO_TORCH = (
     "predict",
     "choose",
     "report",
+    "doctor",
     "cli",
     "edgevit",
     "recipes",
@@ -295,14 +303,25 @@ def test_recipe_imports_its_converter_and_engine_inside_functions(name):
         assert light or item.when == "later", f"line {item.line}: {item.name} is not there on every machine"
 
 
+def test_an_evaluator_travels_without_edgevit():
+    assert set(FILES) >= EVALUATORS
+    for name in EVALUATORS:
+        for item in imports(name):
+            alone = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+            assert alone or item.name.split(".")[0] in ("torch", "numpy"), f"{name}:{item.line}: {item.name}"
+
+
 # Targets by name
 
 
 def target_words() -> set[str]:
-    """What names a target: the recipes' names, aliases, engines and converters, torch aside, and those to come."""
+    """What names a target: the recipes' names, aliases, engines and converters, and those to come.
+
+    Without torch and NumPy, which serve everybody, and without the word "engine", which is one target's alias.
+    """
     recipes = list_recipes()
     named = [word for r in recipes for word in (r.target, r.engine, *r.aliases, *r.requires)]
-    return {word.lower() for word in named} - {"torch", "numpy"} | ENGINES | {"coreml", "tflite", "litert"}
+    return {word.lower() for word in named} - {"torch", "numpy", "engine"} | ENGINES | {"coreml", "tflite", "litert"}
 
 
 def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
@@ -320,9 +339,11 @@ def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
 _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Cards quote what papers measured with; help texts give examples. Neither is code that knows a target.
 QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
+# A reference evaluator reads one target's format, and travels to its worker process like a recipe.
+EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
 
 
-@pytest.mark.parametrize("name", [name for name in ROOM_FILES if not QUOTES.match(name)])
+@pytest.mark.parametrize("name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS])
 def test_no_target_is_named(name):
     names = target_words()
     for line, text in words_in(tree(FILES[name])):

@@ -171,7 +171,7 @@ def test_no_torch_comes_along(bare):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "mobilevig_*", "--json"], ["targets"],
-                                       ["devices"], ["db", "stats"], ["choose", "--help"]],
+                                       ["devices"], ["doctor"], ["db", "stats"], ["choose", "--help"]],
                          ids=" ".join)  # fmt: skip
 def test_works_without_extras(bare, tmp_path, arguments):
     done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)

@@ -235,5 +235,10 @@ def test_onnx_runtime_refusal_is_a_failed_reply(tmp_path, ort_worker):
     job = Job("time", "onnx", "artifact", "model.onnx", tree_sha256(artifact.folder), 1)
     reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=60)
     assert reply.status == "failed"
+    assert "not safe to open: model.onnx is no ONNX file" in reply.error, "nothing is opened that was not looked into"
+    (artifact.folder / "model.onnx").write_bytes(b"")  # of which there is nothing to fear
+    job = Job("time", "onnx", "artifact", "model.onnx", tree_sha256(artifact.folder), 1)
+    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=60)
+    assert reply.status == "failed"
     assert "onnxruntime" in reply.error
     assert reply.engine_version

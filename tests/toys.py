@@ -8,7 +8,7 @@ import numpy as np
 
 from edgevit.artifact import seal
 from edgevit.types import Artifact, Device, Preprocessing, Source
-from edgevit_runtime.record import Job, TensorSpec
+from edgevit_runtime.record import Job, Operators, TensorSpec
 
 LOCAL = Device(name="local", device_id="unit", device_class="any", transport="local")
 
@@ -136,6 +136,7 @@ def _seal(
             preprocessing=Preprocessing(),
             toolchain={},
             stages=(),
+            operators=Operators({}),
             created="2026-01-01T00:00:00+00:00",
         )
     )

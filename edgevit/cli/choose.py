@@ -97,6 +97,7 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
     facts += [f"grade {picked.grade}"] if picked.grade else []
     facts += ["top-1 unknown"] if top1 is None else [f"top-1 {top1}% ({picked.top1_provenance})"]
     facts += [] if size is None else [f"{size:.1f} MB"]
+    facts += [f"parity {picked.parity_status}"]
     return [*facts, *picked.flags]
 
 

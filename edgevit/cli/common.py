@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from edgevit.errors import EdgevitError, UsageError
 from edgevit.types import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="a name of `edgevit models`, or FILE.py:FUNCTION")]
@@ -31,6 +33,9 @@ DeviceOption = Annotated[str, typer.Option("--device", "-d", help="a name of `ed
 DbOption = Annotated[
     str | None, typer.Option("--db", help="file or SQLAlchemy URL; default: EDGEVIT_DB, or your data folder")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="run native code in artifacts that this database did not record as built here")
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the artifacts")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="a first look: fewer runs, flagged and graded so")]
 
@@ -40,17 +45,16 @@ def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
     if as_json:
-        fields = {
-            "type": type(error).__name__,
-            "what": error.what,
-            "where": error.where,
-            "why": error.why,
-            "fix": error.fix,
-        }
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": fields}), file=sys.stderr)
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error_fields(error)}), file=sys.stderr)
         return
     first, *rest = error.lines()
     print("\n".join([f"error: {first}", *(f"  {line}" for line in rest)]), file=sys.stderr)
+
+
+def error_fields(error: EdgevitError) -> dict[str, str]:
+    """An error as JSON shows it."""
+    parts = {"what": error.what, "where": error.where, "why": error.why, "fix": error.fix}
+    return {"type": type(error).__name__, **parts}
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -64,7 +68,6 @@ def print_json(data: dict[str, Any]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
     """A table on standard output; a column whose name starts with `>` is right-aligned."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -72,9 +75,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(("" if cell is None else str(cell)) for cell in row))
-    # A pipe or a file has no width: give a table all it needs, so that no cell is cut there.
-    console = Console(markup=False, highlight=False)
-    console = console if console.is_terminal else Console(width=200, markup=False, highlight=False)
+    console = _console()
     with console.capture() as capture:
         console.print(table)
     sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
@@ -83,6 +84,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 def say(text: str) -> None:
     """A line on standard output."""
     sys.stdout.write(text + "\n")
+
+
+def say_wrapped(text: str) -> None:
+    """Words on standard output in as many lines as they take, all but the first indented."""
+    lines = textwrap.wrap(text, _console().width, subsequent_indent="    ", break_long_words=False)
+    say("\n".join(lines))
+
+
+def _console() -> Console:
+    """Standard output. A pipe or a file has no width: give a table all it needs, so that no cell is cut there."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    return console if console.is_terminal else Console(width=200, markup=False, highlight=False)
 
 
 @contextmanager

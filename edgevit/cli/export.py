@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli.common import (
+    DbOption,
     InputSizeOption,
     JsonOption,
     ModelArgument,
@@ -16,94 +18,220 @@ from edgevit.cli.common import (
     SeedOption,
     VerboseOption,
     WeightsOption,
-    advance,
+    error_fields,
     parse_input_size,
     print_json,
     print_table,
     progress,
+    report_error,
     say,
     split,
 )
+from edgevit.errors import EdgevitError, UsageError
 
 if TYPE_CHECKING:
-    from edgevit.types import Artifact
+    from rich.progress import Progress
 
+    from edgevit.separate import Wanted
+    from edgevit.types import Artifact
+    from edgevit_runtime.record import Recipe
+
+ALL = "all"
 _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
 def run(
     model: ModelArgument,
-    target: Annotated[str, typer.Option("--target", "-t", help="names of `edgevit targets`, with commas between")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16; several with commas between")] = "fp32",
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all that can")
+    ],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16; several with commas between")] = "fp32",
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     input_size: InputSizeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="of the artifact")] = 1,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="leave the batch open")] = False,
     unfolded: Annotated[bool, typer.Option("--unfolded", help="export the training form, to compare")] = False,
+    embed_preprocess: Annotated[
+        bool, typer.Option("--embed-preprocess", help="uint8 image (N, H, W, 3) in; normalisation inside")
+    ] = False,
+    labels: Annotated[Path | None, typer.Option(help="text file with the name of each class on a line")] = None,
     out: OutOption = Path("artifacts"),
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="of the target: `edgevit targets --json`; repeatable")
+    ] = None,
+    compute_capability: Annotated[str | None, typer.Option(help="GPUs to build engines for: 8.6,8.9")] = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Fold, export and verify a model; what fails verification is quarantined (exit code 4)."""
+    """Fold, export and verify a model; what fails verification is quarantined (exit code 4).
+
+    Of several targets or precisions each is exported in a process of its own, and one that fails stops no other.
+    """
     from edgevit.recipes import require_torch
 
     require_torch()
     from edgevit.export import check_request
-    from edgevit.pipeline import Order, export_subject
     from edgevit.recipes import load_recipe
-    from edgevit.subject import load_subject
+    from edgevit.separate import Wanted
+    from edgevit.sweep import record_built
 
-    pairs = [(t, p) for t in split(target, "target") for p in split(precision, "precision")]
-    for name, wanted in pairs:
-        check_request(load_recipe(name), wanted)
-    size = parse_input_size(input_size)
-    subject = load_subject(model, weights=weights, seed=seed, input_size=size)
-    made = []
+    dtypes = ["uint8"] if embed_preprocess else []
+    pairs = plan(split(target, "target"), split(precision, "precision"), dynamic_batch=dynamic_batch, dtypes=dtypes)
+    recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
+    options = read_options(option or [], recipes, compute_capability)
+    for name, wished in pairs:
+        check_request(load_recipe(name), wished, options=options[name])
+    how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
+    more = {
+        "dynamic_batch": dynamic_batch,
+        "unfolded": unfolded,
+        "embed_preprocess": embed_preprocess,
+        "labels": labels,
+    }
+    wanted = [
+        Wanted(model, name, out, wished, options=options[name], **how, **more)  # type: ignore[arg-type]
+        for name, wished in pairs
+    ]
+    made: list[Artifact] = []
+    failed: list[EdgevitError] = []
     with progress(quiet or as_json) as bars:
-        task = bars.add_task("", total=len(pairs) * _STAGES)
-        for name, wanted in pairs:
-            order = Order(
-                name,
-                out,
-                wanted,
-                batch_size,
-                dynamic_batch,
-                unfolded,
-                on_stage=lambda stage, what=f"{name} {wanted}": advance(bars, task, f"{what}: {stage}"),  # type: ignore[misc]
-            )
-            made.append(export_subject(subject, order))
+        for item in wanted:
+            try:
+                made.append(_export(item, bars, alone=len(wanted) == 1))
+                record_built(made[-1], db)
+            except EdgevitError as error:
+                if len(wanted) == 1:
+                    raise
+                failed.append(error)
+    show(made, failed, as_json=as_json, verbose=verbose)
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def plan(
+    targets: Sequence[str], precisions: Sequence[str], *, dynamic_batch: bool = False, dtypes: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Each target in each of the precisions that it has; `all` stands for those that are installed and can.
+
+    Raises UsageError where a target named has none of them, or takes no open batch or no such inputs, and where `all`
+    stands for none; TargetUnavailableError where its tools are missing.
+    """
+    from edgevit.export import check_request
+    from edgevit.recipes import list_recipes, load_recipe, missing
+
+    given = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
+    pairs, refusals = list[tuple[str, str]](), list[UsageError]()
+    for name in given:
+        recipe = load_recipe(name)
+        known = [item for item in precisions if item in recipe.RECIPE.precisions]
+        for item in known or precisions[:1]:  # the first says what is offered
+            try:
+                check_request(recipe, item, dynamic_batch=dynamic_batch, dtypes=dtypes)
+                pairs.append((recipe.RECIPE.target, item))
+            except UsageError as error:
+                refusals.append(error)
+    if refusals and not (pairs and ALL in targets):
+        raise refusals[0]
+    return pairs
+
+
+def _export(wanted: Wanted, bars: Progress, *, alone: bool) -> Artifact:
+    """With a progress row of its own. One alone needs no process of its own."""
+    from edgevit.separate import export_here, export_separately
+
+    says = f"{wanted.target} {wanted.precision}"
+    task = bars.add_task(says, total=_STAGES)
+
+    def on_stage(stage: str) -> None:
+        bars.update(task, description=f"{says}: {stage}", advance=1)
+
+    return (export_here if alone else export_separately)(wanted, on_stage)
+
+
+def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:
+    """What was made, and what was not and why."""
     if as_json:
-        print_json({"artifacts": made})
+        print_json({"artifacts": made, "failures": [error_fields(error) for error in failed]})
         return
     for artifact in made:
         say(finishing_line(artifact))
     if verbose:
         for artifact in made:
             print_checks(artifact)
-    say(snippet(made[0]))
+    if len({item.target for item in made}) == 1 or verbose:
+        for artifact in {item.target: item for item in reversed(made)}.values():
+            say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
+    runs_here = [item for item in made if item.parity is not None and item.parity.status == "passed"]
+    if runs_here:
+        say(f"next: edgevit profile {runs_here[0].folder} --threads 1")
+    for error in failed:
+        report_error(error, as_json=False, verbose=verbose)
+
+
+def read_options(
+    texts: Sequence[str], recipes: Mapping[str, Recipe], compute_capability: str | None = None
+) -> dict[str, dict[str, str]]:
+    """NAME=VALUE texts as options of each target that takes them. Raises UsageError for one that no target takes."""
+    if compute_capability is not None:
+        texts = [*texts, f"compute_capability={compute_capability}"]
+    given: dict[str, dict[str, str]] = {target: {} for target in recipes}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        takers = [target for target, recipe in recipes.items() if name in recipe.options]
+        if not sign or not takers:
+            known = ", ".join(sorted({item for recipe in recipes.values() for item in recipe.options})) or "none"
+            why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {known}"
+            raise UsageError(f"no option {text!r}", why=why, fix="edgevit targets --json lists options")
+        for target in takers:
+            given[target][name] = value
+    return given
 
 
 def finishing_line(artifact: Artifact) -> str:
-    """`onnx fp32 9.1 s, 18.9 MB, max_rel 6.7e-07`, and where it is."""
-    parity = artifact.parity
+    """`onnx fp32 9.1 s, 18.9 MB, 127 operators, passed: max_rel 6.7e-07, 3 noise, 3 photographs`, and where it is."""
     seconds = sum(stage.seconds for stage in artifact.stages)
-    proof = f"max_rel {parity.max_rel:.1e} ({parity.status}: {parity.inputs})" if parity else "unverified"
-    mb = artifact.size_bytes / 1e6
-    return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {mb:.1f} MB, {proof} -> {artifact.folder}"
+    counts, left = artifact.operators.counts, artifact.operators.fallbacks
+    slow = f" ({sum(left.values())} left to slower kernels)" if left else ""
+    facts = (f"{artifact.size_bytes / 1e6:.1f} MB", f"{sum(counts.values())} operators{slow}", _proof(artifact))
+    return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {', '.join(facts)} -> {artifact.folder}"
+
+
+def _proof(artifact: Artifact) -> str:
+    from edgevit.recipes import load_recipe
+
+    parity = artifact.parity
+    if parity is None:
+        return "unverified"
+    needs = load_recipe(artifact.target).RECIPE.needs or "an engine"
+    says = {"evaluated": f"evaluated (running it needs {needs})", "built_not_run": f"built, not run (it needs {needs})"}
+    number = "nothing compared" if parity.max_rel is None else f"max_rel {parity.max_rel:.1e}"
+    where = f" up to stage {parity.checks[-1].stage}" if parity.status == "built_not_run" and parity.checks else ""
+    return f"{says.get(parity.status, parity.status)}: {number}{where}, {parity.inputs}"
 
 
 def print_checks(artifact: Artifact) -> None:
-    """Every comparison that was made, stage by stage."""
+    """Every comparison that was made, stage by stage, and what computed it."""
     checks = artifact.parity.checks if artifact.parity else ()
     rows = [
-        (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance)
+        (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
         for c in checks
     ]
-    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows, title=str(artifact.folder))
+    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=str(artifact.folder))
 
 
 def snippet(artifact: Artifact) -> str:
-    """How to go on from here."""
-    return f"next: edgevit profile {artifact.folder} --threads 1"
+    """Python that runs an artifact without edgevit, with what its input has to be."""
+    from edgevit.recipes import load_recipe
+
+    lines = load_recipe(artifact.target).snippet(str(artifact.folder / artifact.payload), artifact.inputs)
+    return f"# input: {_input_says(artifact)}\n{lines}"
+
+
+def _input_says(artifact: Artifact) -> str:
+    how = artifact.preprocessing
+    if artifact.preprocessing_inside:
+        return f"pixels 0 to 255, {how.colour}, height x width x channels"
+    return f"{how.layout}, {how.colour}, (pixel / 255 - {how.mean}) / {how.std}"

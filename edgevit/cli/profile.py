@@ -15,6 +15,7 @@ from edgevit.cli.common import (
     QuickOption,
     QuietOption,
     ThreadsOption,
+    TrustOption,
     ms,
     print_json,
     print_table,
@@ -35,6 +36,7 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="of a run; an open batch takes any")] = 1,
     quick: QuickOption = False,
     db: DbOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,7 +45,7 @@ def run(
     from edgevit.devices import load_device
 
     opened = [open_artifact(folder) for folder in artifacts]
-    rows = measure(opened, load_device(device), threads, settings(quick, batch_size), db, quiet or as_json)
+    rows = measure(opened, load_device(device), threads, settings(quick, batch_size), db, quiet or as_json, trust=trust)
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
@@ -60,20 +62,29 @@ def settings(quick: bool, batch: int = 1) -> Settings:
 
 
 def measure(
-    artifacts: Sequence[Artifact], device: Device, threads: int, how: Settings, db: str | None, quiet: bool
+    artifacts: Sequence[Artifact],
+    device: Device,
+    threads: int,
+    how: Settings,
+    db: str | None,
+    quiet: bool,
+    *,
+    trust: bool = False,
 ) -> list[Measurement]:
     """Measure and keep each row as soon as it is known."""
     from edgevit.profile import profile_all
     from edgevit.store import LatencyDB
+    from edgevit.sweep import built_here
 
     rows = []
+    allowed = built_here(artifacts, db, trust=trust)
     with LatencyDB.open(db) as database, progress(quiet) as bars:
         task = bars.add_task("measuring", total=len(artifacts) * how.processes)
 
         def show(state: Progress) -> None:
             bars.update(task, description=state.artifact.folder.name, completed=state.done, total=state.total)
 
-        for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show):
+        for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show, built_here=allowed):
             database.add(row)
             rows.append(row)
     return rows
@@ -93,6 +104,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
         ">p99 ms",
         "grade",
         ">MB",
+        "parity",
     )
     print_table(
         (*columns, "flags"),
@@ -109,6 +121,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 ms(row.p99_ns),
                 row.grade,
                 size(row.artifact_bytes),
+                row.parity_status,
                 ", ".join(row.flags),
             )
             for row in sorted(rows, key=lambda row: (row.p50_ns or float("inf"), row.model))

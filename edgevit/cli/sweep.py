@@ -70,7 +70,7 @@ def run(
         for request in requests:
             advance(bars, task, request.says)
             try:
-                artifacts.append(artifact_for(request))
+                artifacts.append(artifact_for(request, db))
             except EdgevitError as error:
                 failures.append((request, error))
     rows = []

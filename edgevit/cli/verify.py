@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from edgevit.cli.common import JsonOption, WeightsOption, print_json, print_table, say
+from edgevit.cli.common import DbOption, JsonOption, TrustOption, WeightsOption, print_json, print_table, say
 
 
 def run(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="folder that `edgevit export` wrote")],
     weights: WeightsOption = None,
+    db: DbOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of an artifact, then run it against the model it was made from (exit code 4 if they differ)."""
@@ -21,9 +23,10 @@ def run(
     require_torch()
     from edgevit.artifact import open_artifact
     from edgevit.pipeline import verify_artifact
+    from edgevit.sweep import built_here
 
     opened = open_artifact(artifact)
-    parity = verify_artifact(opened, weights)
+    parity = verify_artifact(opened, weights, built_here=built_here([opened], db, trust=trust))
     if as_json:
         print_json({"artifact": str(artifact), "parity": parity})
     else:

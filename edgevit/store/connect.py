@@ -99,7 +99,7 @@ def _storing(where: str) -> Iterator[None]:
         for sign, why, fix in _MEANINGS:
             if sign in said.lower():
                 raise StoreError(f"the latency database: {said}", where=where, why=why, fix=fix) from error
-        fix = "name another database with --db, or `edgevit doctor`"
+        fix = "name another database with --db"
         raise StoreError("the latency database cannot be used", where=where, why=said, fix=fix) from error
 
 

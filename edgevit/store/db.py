@@ -19,7 +19,7 @@ from edgevit.store.connect import WRITE, create, database_url, describe, storing
 from edgevit.store.jsonl import Imported, Refusal
 from edgevit.store.schema import HEAD, ensure_schema
 from edgevit.store.validate import validate
-from edgevit.types import Measurement
+from edgevit.types import Artifact, Measurement
 from edgevit_runtime.record import Status
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
@@ -157,6 +157,19 @@ class LatencyDB:
             }
             found = connection.execute(select(status, func.count()).group_by(status).order_by(status)).all()
         return Stats(self.where, HEAD, lines, dict(found))
+
+    def record_built(self, artifact: Artifact) -> None:
+        """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
+
+        Such records never leave the database: importing somebody's rows does not make their code run.
+        """
+        with self._transaction(write=True) as connection:
+            queries.insert_built(connection, artifact)
+
+    def built(self) -> frozenset[str]:
+        """The digests of the artifacts that were recorded as built here."""
+        with self._transaction() as connection:
+            return frozenset(connection.execute(select(tables.built.c.sha256)).scalars())
 
     def export_jsonl(self, path: str | Path) -> int:
         """Write every row, with its samples, as JSON lines sorted by id; returns how many.

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, Table, Uni
 
 from edgevit.errors import StoreError
 from edgevit.store import rows, tables
-from edgevit.types import Measurement
+from edgevit.types import Artifact, Measurement
 
 
 def conditions(device: str | None, **equal: Any) -> list[ColumnElement[bool]]:
@@ -58,6 +58,12 @@ def insert(connection: Connection, row: Measurement) -> bool:
     if new and (samples := rows.sample_values(row)):
         connection.execute(tables.sample.insert(), samples)
     return new
+
+
+def insert_built(connection: Connection, artifact: Artifact) -> None:
+    """Record that an artifact was built here."""
+    values = {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
+    connection.execute(_insert_unless_there(connection, tables.built, values))
 
 
 def read_meta(connection: Connection, key: str) -> str | None:

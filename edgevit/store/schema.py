@@ -17,7 +17,7 @@ from edgevit.store.connect import WRITE, describe
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"  # the newest file of latency_db/migrations/versions; a test compares the two
+HEAD = "0002"  # the newest file of latency_db/migrations/versions; a test compares the two
 
 
 def ensure_schema(engine: Engine) -> None:

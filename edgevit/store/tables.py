@@ -161,6 +161,16 @@ sample = Table(
     sqlite_strict=True,
 )
 
+built = Table(  # artifacts whose opening may run code that they hold, and that were built here
+    "built",
+    METADATA,
+    Column("sha256", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("built", Text, nullable=False),  # ISO 8601, UTC
+    CheckConstraint("length(sha256) = 64", "sha256"),
+    sqlite_strict=True,
+)
+
 meta = Table(
     "meta",
     METADATA,

@@ -2,7 +2,7 @@
 
 from edgevit.verify.compare import FOLD_GATE, GATES, Gate
 from edgevit.verify.inputs import Samples, make_samples
-from edgevit.verify.verify import References, judge, verify_fold, verify_payload, verify_stages
+from edgevit.verify.verify import References, Seen, judge, verify_fold, verify_half, verify_payload, verify_stages
 
 __all__ = [
     "FOLD_GATE",
@@ -10,9 +10,11 @@ __all__ = [
     "Gate",
     "References",
     "Samples",
+    "Seen",
     "judge",
     "make_samples",
     "verify_fold",
+    "verify_half",
     "verify_payload",
     "verify_stages",
 ]

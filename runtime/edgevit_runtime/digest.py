@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -31,15 +31,23 @@ def tree_files(folder: Path, leave_out: Iterable[str] = ()) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def tree_sha256(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> str:
-    """sha256 over (name, NUL, content sha256, newline) of every file, in the order of `tree_files`.
+def file_digests(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> dict[str, str]:
+    """The sha256 of every file below the folder by its relative POSIX name, in the order of `tree_files`.
 
-    The manifest is left out because it holds this digest; it is protected by its own.
+    The manifest is left out because it holds these digests; it is protected by its own.
     """
-    digest = hashlib.sha256()
-    for path in tree_files(folder, leave_out):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in tree_files(folder, leave_out)}
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """sha256 over (name, NUL, content sha256, newline) of every file, in the order given."""
+    lines = (f"{name}\0{content}\n" for name, content in files.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tree_sha256(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> str:
+    """One sha256 for the names and contents of all files below the folder."""
+    return digest_of(file_digests(folder, leave_out))
 
 
 def tree_bytes(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> int:

@@ -6,10 +6,11 @@ None (or empty text, or no cores): a zero would be a measurement.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgevit_runtime.record import Host, Snapshot
@@ -52,6 +53,16 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
 def affinity() -> tuple[int, ...]:
     """The cores this process may run on; empty where the system does not tell (macOS)."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def installed(distributions: Sequence[str]) -> tuple[str, str]:
+    """The first of these distributions that is installed, with its version; else the first, with an empty one."""
+    for name in distributions:
+        try:
+            return name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return distributions[0], ""
 
 
 def peak_rss_bytes(root: Path = Path("/")) -> int | None:

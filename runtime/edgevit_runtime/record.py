@@ -23,6 +23,10 @@ ITEM_BYTES = {
 }  # fmt: skip
 
 
+class UnsupportedError(RuntimeError):
+    """What load() raises where its engine is installed but cannot run here; the message says what it needs."""
+
+
 class RecordError(ValueError):
     """A JSON document is not the record it should be; the message names the place."""
 
@@ -38,6 +42,10 @@ class TensorSpec:
     def at_batch(self, batch: int) -> TensorSpec:
         """The same tensor with its open dimension set to `batch`."""
         return dataclasses.replace(self, shape=tuple(batch if size == -1 else size for size in self.shape))
+
+    def as_numpy(self) -> str:
+        """Python that makes such a tensor of zeros, of one sample where the batch is open: for snippets."""
+        return f'np.zeros({self.at_batch(1).shape}, "{self.dtype}")'
 
     @property
     def nbytes(self) -> int:
@@ -56,16 +64,41 @@ class Recipe:
     requires: tuple[str, ...]  # distributions that the conversion imports
     extra: str  # `pip install edgevit[EXTRA]` brings all of them
     aliases: tuple[str, ...] = ()
+    source: str = ""  # the target whose payload export() starts from, in place of a module
+    evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
+    needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
+    options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
+    engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
+    executes_code: bool = False  # opening a payload may run code that it holds
+    widens_half: bool = False  # the engine computes in single what an fp16 payload declares half: it hides an overflow
+    fixed_batch: str = ""  # why it takes no open batch; empty: it does
+    input_dtypes: tuple[str, ...] = ()  # that it takes; empty: all that its source takes, or any
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a conversion: its name, what it cost, and the file it left, which load() can open."""
+    """One step of a conversion: its name, what it cost, and the file or folder it left, which load() can open.
+
+    target: whose load(); the recipe's own if empty. precision: what its result computes with.
+    """
 
     name: str
     seconds: float
     path: Path
+    target: str = ""
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Operators:
+    """How often each operator occurs in a payload, and which of them its engine leaves to its slower kernels.
+
+    fallbacks: None where the engine does not tell, or has but one kind of kernel.
+    """
+
+    counts: dict[str, int]
+    fallbacks: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,15 +199,27 @@ class Session(Protocol):
 
 
 class RecipeModule(Protocol):
-    """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only."""
+    """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only.
+
+    A module whose options can be wrong may have `check(options: Mapping[str, str]) -> None` too: it raises ValueError
+    for what export() would refuse, before anything is folded or converted.
+    """
 
     RECIPE: Recipe
 
     def export(
-        self, model: Any, inputs: Mapping[str, Any], path: Path, *, precision: str, dynamic_batch: bool
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        path: Path,
+        *,
+        precision: str,
+        dynamic_batch: bool,
+        options: Mapping[str, str],
     ) -> tuple[Stage, ...]:
         """Write the payload at `path` for these example inputs by name, and say what each stage cost.
 
+        `model` is a module in evaluation mode, or the path of the payload that RECIPE.source made of it.
         Every stage leaves its result in `stages/` beside the payload, in a form that load() opens, so that a wrong
         result can be traced to the stage that made it.
         """
@@ -182,8 +227,25 @@ class RecipeModule(Protocol):
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Write metadata into the payload, or do nothing where the format holds none."""
 
+    def operators(self, path: Path) -> Operators:
+        """What the payload consists of, constants left out. Needs the converter's distributions."""
+
+    def snippet(self, path: str, inputs: Sequence[TensorSpec]) -> str:
+        """A few lines of Python that run the payload at `path` without edgevit, and print the class they find."""
+
     def load(self, path: Path, *, threads: int) -> Session:
-        """Open the payload with the engine."""
+        """Open the payload with the engine. Raises UnsupportedError where that cannot run on this machine."""
+
+
+@typing.runtime_checkable
+class HostBound(Protocol):
+    """What a recipe module has besides where RECIPE.needs says that not every machine can run its payloads."""
+
+    def obstacle(self, to: Literal["build", "run"]) -> str:
+        """What this machine lacks to build a payload, or to run one, whatever is installed; empty if nothing.
+
+        Quick: no engine is imported.
+        """
 
 
 RecordT = TypeVar("RecordT")

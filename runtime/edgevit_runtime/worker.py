@@ -12,7 +12,6 @@ import base64
 import contextlib
 import dataclasses
 import importlib
-import importlib.metadata
 import os
 import sys
 import time
@@ -21,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgevit_runtime import environment, timing
+from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
-from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, from_json, to_json
+from edgevit_runtime.record import Job, RecipeModule, Reply, Session, Timing, UnsupportedError, from_json, to_json
 
 RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe on the path itself would hide an engine of its name
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -38,12 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     _expect_death()
     job = from_json(Job, job_path.read_bytes())
     recipe = _recipe(job.target)
+    engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
         status="crashed",
         error="the worker ended without another word",
         host=environment.host(),
-        engine=recipe.RECIPE.engine,
-        engine_version=_version(recipe.RECIPE.engine),
+        engine=engine,
+        engine_version=version,
     )
     write_reply(reply_path, start)
     write_reply(reply_path, perform(job, recipe, start))
@@ -63,13 +64,15 @@ def write_reply(path: Path, reply: Reply) -> None:
 def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
     """Check the artifact, load it and do the task. Errors of the engine are not caught, but for a missing one."""
     try:
-        payload = checked_payload(job)
+        payload = checked_payload(job, recipe.RECIPE.suffix)
         begin = time.perf_counter_ns()
         try:
             session = recipe.load(payload, threads=job.threads)
         except ImportError as error:
             why = f"{recipe.RECIPE.engine} cannot be imported: {error}"
             return dataclasses.replace(start, status="unsupported", error=why)
+        except UnsupportedError as error:
+            return dataclasses.replace(start, status="unsupported", error=str(error))
         load_ns = time.perf_counter_ns() - begin
         _check_batch(session, job)
         loaded = dataclasses.replace(
@@ -88,8 +91,11 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         return dataclasses.replace(start, status="failed", error=str(error))
 
 
-def checked_payload(job: Job) -> Path:
-    """The payload's path, once the folder is the one that was sealed. Raises JobError before any engine sees it."""
+def checked_payload(job: Job, suffix: str) -> Path:
+    """The payload's path, once the folder is the one that was sealed and its weights lie in it.
+
+    `suffix` is that of the target's payloads. Raises JobError before any engine sees the folder.
+    """
     folder = Path(job.folder).resolve()  # the local transport links the folder instead of copying it
     payload = (folder / job.payload).resolve()
     if folder not in payload.parents:
@@ -102,6 +108,10 @@ def checked_payload(job: Job) -> Path:
         raise JobError(f"the artifact cannot be read: {error}") from error
     if found != job.sha256:
         raise JobError(f"the artifact is damaged: sha256 of its files is {found[:12]}, expected {job.sha256[:12]}")
+    try:
+        check_contained(payload, is_onnx=suffix == SUFFIX)  # the rest of the folder nobody opens
+    except (ContainmentError, OSError) as error:
+        raise JobError(f"the artifact is not safe to open: {error}") from error
     return payload
 
 
@@ -157,13 +167,6 @@ def _recipe(target: str) -> RecipeModule:
     if not target.isidentifier():
         raise JobError(f"{target!r} is not the name of a target")
     return typing.cast(RecipeModule, importlib.import_module(f"{RECIPES}.{target}"))
-
-
-def _version(engine: str) -> str:
-    try:
-        return importlib.metadata.version(engine)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _expect_death() -> None:

@@ -1,0 +1,43 @@
+"""What works on this machine: each target's converter, engine and measurement, and what all of them need.
+
+`examine` looks: it imports what is installed, each distribution in a process of its own, and asks the recipes what the
+machine lacks. `try_targets` does it: a small network is exported, verified and timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgevit.doctor.checks import (
+    PHOTOGRAPHS,
+    check_database,
+    check_photographs,
+    check_python,
+    check_torch,
+    check_worker,
+)
+from edgevit.doctor.imports import try_imports
+from edgevit.doctor.matrix import needed, target_cells
+from edgevit.doctor.records import ABILITIES as ABILITIES
+from edgevit.doctor.records import Cell as Cell
+from edgevit.doctor.records import Check as Check
+from edgevit.doctor.records import Diagnosis as Diagnosis
+from edgevit.doctor.records import TargetCells as TargetCells
+from edgevit.doctor.trial import try_targets as try_targets
+from edgevit.recipes import MODELS_NEED, list_recipes, load_recipe
+from edgevit_runtime import environment
+
+
+def examine(targets: Sequence[str] = (), db: str | None = None) -> Diagnosis:
+    """Look at these targets, or at all; nothing is changed but a database that did not exist yet.
+
+    Raises UnknownNameError for a target nobody has.
+    """
+    recipes = list(dict.fromkeys(load_recipe(name).RECIPE.target for name in targets))
+    known = [recipe for recipe in list_recipes() if not targets or recipe.target in recipes]
+    imports = try_imports([*MODELS_NEED, *(name for recipe in known for name in needed(recipe)), PHOTOGRAPHS])
+    worker = check_worker()
+    started = Cell("yes") if worker.works else Cell("no", f"no worker: {worker.detail}", fix=worker.fix)
+    cells = tuple(target_cells(recipe, imports, started) for recipe in known)
+    checks = (check_python(), check_torch(imports), check_photographs(imports), worker, check_database(db))
+    return Diagnosis(environment.host(), cells, checks)

@@ -1,0 +1,81 @@
+"""What every target needs: Python, torch, photographs, a worker process, the latency database."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgevit.devices import local_device
+from edgevit.doctor.imports import Import, trouble
+from edgevit.doctor.records import Check, says
+from edgevit.errors import EdgevitError, StoreError
+from edgevit.pack import pack
+from edgevit.recipes import MODELS_NEED, list_recipes
+from edgevit.store import LatencyDB
+from edgevit.transports import WORKER, load_transport
+from edgevit_runtime.record import Job
+
+PHOTOGRAPHS = "scikit-image"
+_OLDEST = (3, 11)
+_TIMEOUT_S = 60.0
+
+
+def check_python() -> Check:
+    """The Python that runs this."""
+    wanted = ".".join(map(str, _OLDEST))
+    found = f"{platform.python_version()} in {sys.prefix}"
+    return Check("python", sys.version_info >= _OLDEST, found, f"install Python {wanted} or later")
+
+
+def check_torch(imports: Mapping[str, Import]) -> Check:
+    """torch and what else models are made with; only listing, choosing and measuring do without."""
+    check = _importable("torch", MODELS_NEED, imports, "export")
+    threads = imports[MODELS_NEED[0]].said
+    return Check(check.what, True, f"{check.detail}, {threads} thread(s)") if check.works else check
+
+
+def check_photographs(imports: Mapping[str, Import]) -> Check:
+    """Real images to verify on, besides noise."""
+    return _importable("photographs", (PHOTOGRAPHS,), imports, "photos")
+
+
+def _importable(what: str, names: tuple[str, ...], imports: Mapping[str, Import], extra: str) -> Check:
+    if why := trouble(names, imports):
+        return Check(what, False, why, f"pip install 'edgevit[{extra}]'")
+    return Check(what, True, says({name: imports[name].version for name in names}))
+
+
+def check_worker() -> Check:
+    """A worker process, started as every measurement starts one, which must reply that there is no artifact."""
+    start = time.perf_counter()
+    target = list_recipes()[0].target
+    job = Job("time", target, "absent", "absent", "", 1)
+    try:
+        device = local_device()
+        with tempfile.TemporaryDirectory(prefix="edgevit-doctor-") as folder:
+            files = {WORKER: pack(target, Path(folder) / WORKER)}
+            reply = load_transport(device.transport).run(device, files, job, timeout_s=_TIMEOUT_S)
+    except EdgevitError as error:
+        return Check("worker", False, f"{error.what}: {error.why}", error.fix)
+    if reply.status != "failed" or reply.host is None:
+        fix = "pip install --force-reinstall --no-deps edgevit"
+        return Check("worker", False, f"{reply.status}: {reply.error}", fix)
+    took = f"{time.perf_counter() - start:.1f} s"
+    return Check("worker", True, f"Python {reply.host.python} alone in a process, replied in {took}")
+
+
+def check_database(url: str | None) -> Check:
+    """The latency database opens, and where it is there is room."""
+    try:
+        with LatencyDB.open(url) as database:
+            stats = database.stats()
+    except StoreError as error:
+        return Check("latency database", False, f"{error.what} {error.why}".strip(), error.fix)
+    folder = Path(stats.where).parent
+    room = f", {shutil.disk_usage(folder).free / 1e9:.0f} GB free" if Path(stats.where).exists() else ""
+    return Check("latency database", True, f"{stats.tables.get('measurement', 0)} rows in {stats.where}{room}")

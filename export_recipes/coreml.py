@@ -1,0 +1,269 @@
+"""Core ML's ML programs, run by Core ML on macOS.
+
+Nothing of load() has been run for want of a Mac; what export() writes is evaluated by reference on any machine
+(edgevit/verify/mil.py), operator by operator as the saved program says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from edgevit_runtime.quiet import quiet
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
+
+RECIPE = Recipe(
+    target="coreml",
+    suffix=".mlpackage",
+    engine="coremltools",
+    precisions=("fp16", "fp32"),
+    requires=("torch", "coremltools"),
+    extra="coreml",
+    aliases=("ios", "mlpackage"),
+    evaluator="mil",
+    needs="macOS",
+    input_dtypes=("float32", "int32", "uint8"),
+)
+
+_LARGEST_BATCH = 64  # Core ML asks for a bound
+_DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}  # ArrayFeatureType's numbers in the specification
+_SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
+_DEBUG_MAP = "executorch_debug_handle_mapping.json"
+
+
+class CoreMLSession:
+    """A model that Core ML has compiled for the CPU, in its own threads: it takes no thread count."""
+
+    def __init__(self, path: Path) -> None:
+        import coremltools as ct
+
+        self._model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit.CPU_ONLY)
+        description = self._model.get_spec().description
+        self.engine_version = f"macOS {platform.mac_ver()[0]}"
+        self.provider = "Core ML CPU_ONLY"
+        self.inputs = tuple(map(_spec, description.input))
+        self.outputs = tuple(map(_spec, description.output))
+        self._feeds: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        import numpy as np
+
+        specs = [spec.at_batch(batch) for spec in self.inputs]
+        arrays = [np.frombuffer(raw, s.dtype).reshape(s.shape) for s, raw in zip(specs, tensors, strict=True)]
+        self._feeds = {
+            spec.name: _picture(array) if spec.dtype == "uint8" else array
+            for spec, array in zip(specs, arrays, strict=True)
+        }
+
+    def run(self) -> None:
+        """Compute once."""
+        self._results = self._model.predict(self._feeds)
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        import numpy as np
+
+        return tuple(np.ascontiguousarray(self._results[s.name], dtype=s.dtype).tobytes() for s in self.outputs)
+
+
+def _picture(array: Any) -> Any:
+    """A raw image (1, H, W, 3) as Core ML takes it."""
+    from PIL import Image
+
+    return Image.fromarray(array[0])
+
+
+def _spec(feature: Any) -> TensorSpec:
+    if feature.type.WhichOneof("Type") == "imageType":
+        image = feature.type.imageType
+        return TensorSpec(feature.name, (1, image.height, image.width, 3), "uint8")
+    array = feature.type.multiArrayType
+    shape = tuple(array.shape)
+    if array.WhichOneof("ShapeFlexibility"):
+        shape = (-1, *shape[1:])
+    return TensorSpec(feature.name, shape, _DTYPES[array.dataType])
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with Core ML, on a Mac."""
+    pictures = {spec.name for spec in inputs if spec.dtype == "uint8"}
+    values = {s.name: f"Image.fromarray({s.as_numpy()}[0])" if s.name in pictures else s.as_numpy() for s in inputs}
+    feeds = ", ".join(f'"{name}": {value}' for name, value in values.items())
+    return f"""\
+import coremltools as ct
+import numpy as np
+{"from PIL import Image" if pictures else ""}
+model = ct.models.MLModel("{path}", compute_units=ct.ComputeUnit.CPU_ONLY)
+logits = next(iter(model.predict({{{feeds}}}).values()))
+print(logits.argmax(-1))
+"""
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a package with Core ML on the CPU alone, whose numbers vary least. Raises UnsupportedError off macOS."""
+    if why := obstacle("run"):
+        raise UnsupportedError(why)
+    return CoreMLSession(path)
+
+
+def obstacle(to: Literal["build", "run"]) -> str:
+    """Core ML comes with macOS; coremltools writes its files anywhere."""
+    return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Convert the captured graph, once in single precision and, for fp16, once more with half weights and arithmetic.
+
+    Both forms take and give float32. A raw image (1, H, W, 3) becomes an image of Core ML's. Raises ValueError for
+    inputs of other types, and for several raw images at once.
+    """
+    _check(inputs, dynamic_batch)
+    stages, start = path.parent / "stages", time.perf_counter()
+    stages.mkdir()
+    with _quiet():
+        program = _capture(model, inputs, dynamic_batch)
+        done = [_convert(program, inputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
+        if precision == "fp16":
+            start = time.perf_counter()
+            done.append(_convert(program, inputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start))
+    shutil.copytree(done[-1].path, path)
+    return tuple(done)
+
+
+def _check(inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
+    for name, item in inputs.items():
+        if (kind := str(item.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
+            raise ValueError(f"Core ML takes float32, int32 and images, and the input {name!r} is {kind}")
+        if kind == "uint8" and (dynamic_batch or item.shape[0] != 1 or item.dim() != 4 or item.shape[3] != 3):
+            raise ValueError(f"Core ML takes one RGB image (1, H, W, 3) at a time, and {name!r} is {list(item.shape)}")
+
+
+def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model as one that takes raw images as Core ML hands them over: float32 (1, 3, H, W), 0 to 255."""
+    import torch
+
+    raw = [item.dtype == torch.uint8 for item in inputs.values()]
+
+    class OfPlanes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, *given: Any) -> Any:
+            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
+
+    planes = {
+        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
+    }
+    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
+
+
+def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
+    import torch
+
+    model, inputs = _of_planes(model, inputs)
+    # A batch of 1 would be taken for a constant.
+    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in given:
+        shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    with torch.no_grad():
+        program = torch.export.export(model, given, dynamic_shapes=shapes)
+    return program.run_decompositions({})  # what converters know: the ATen dialect after functionalization
+
+
+def _convert(
+    program: Any, inputs: Mapping[str, Any], path: Path, precision: str, dynamic_batch: bool, start: float
+) -> Stage:
+    import coremltools as ct
+    import numpy as np
+
+    taken = []
+    for name, item in inputs.items():
+        if str(item.dtype) == "torch.uint8":
+            shape = (1, 3, *item.shape[1:3])
+            taken.append(ct.ImageType(name, shape, color_layout=ct.colorlayout.RGB))
+            continue
+        batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else item.shape[0]
+        taken.append(ct.TensorType(name, (batch, *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type))
+    kinds = _output_kinds(program)
+    names = ["output"] if len(kinds) == 1 else [f"output_{i}" for i in range(len(kinds))]
+    converted = ct.convert(
+        program,
+        inputs=taken,
+        outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(names, kinds, strict=True)],
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    converted.save(str(path))
+    (path / _DEBUG_MAP).unlink(missing_ok=True)  # for ExecuTorch's debugger, which nobody attaches to this
+    return Stage(path.name.removesuffix(RECIPE.suffix), time.perf_counter() - start, path, precision=precision)
+
+
+def _output_kinds(program: Any) -> list[Any]:
+    import numpy as np
+
+    (last,) = (node for node in program.graph.nodes if node.op == "output")
+    wanted = program.graph_signature.user_outputs
+    found = {node.name: node.meta["val"] for node in last.args[0]}
+    return [np.float32 if found[name].is_floating_point() else np.int32 for name in wanted]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and what coremltools 9.0 says of what it finds; errors are raised, not printed."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def operators(path: Path) -> Operators:
+    """The program's operators. Which of them run on which processor, only Core ML tells."""
+    from coremltools.proto import Model_pb2
+
+    model = Model_pb2.Model()
+    model.ParseFromString((path / _SPECIFICATION).read_bytes())
+    blocks = [block for f in model.mlProgram.functions.values() for block in f.block_specializations.values()]
+    counts = Counter(op.type for block in blocks for op in block.operations if op.type != "const")
+    return Operators(dict(sorted(counts.items())))
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata as user-defined, and where Core ML has fields of its own; the weights stay as they are."""
+    from coremltools.proto import Model_pb2
+
+    file = path / _SPECIFICATION
+    model = Model_pb2.Model()
+    model.ParseFromString(file.read_bytes())
+    held = model.description.metadata
+    held.shortDescription = metadata.get("description", "")
+    held.author = metadata.get("author", "")
+    held.license = metadata.get("license", "")
+    held.versionString = metadata.get("version", "")
+    held.userDefined.update(metadata)
+    file.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,450 @@
+"""ExecuTorch programs, run by ExecuTorch on the CPU with the XNNPACK backend.
+
+XNNPACK takes a part of the graph as a whole, or leaves it to ExecuTorch's own kernels; at each border tensors are
+copied, and a part costs seconds to convert. So the graph is spelled first in operators that XNNPACK has: attention as
+two batched products around a softmax, rolls as slices and a concatenation, chunks and picks as slices and reshapes.
+
+fp16 computes in half precision but for the softmax of attention. GELU, which XNNPACK has in float32 alone, goes to
+ExecuTorch's own kernel. Weights of convolutions are written in float32 by ExecuTorch's serializer, whatever they are.
+
+The engine's Python package takes and gives torch tensors: on this target, unlike the others, load() needs torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.quiet import quiet
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+
+RECIPE = Recipe(
+    target="executorch",
+    suffix=".pte",
+    engine="executorch",
+    precisions=("fp32", "fp16"),
+    requires=("torch", "executorch"),
+    extra="executorch",
+    aliases=("et", "pte"),
+    fixed_batch="a program has its memory planned for one batch when it is written",
+)
+
+NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
+OPERATORS = "operators"  # method that tells, as JSON, the graph's operators and those left to ExecuTorch's kernels
+_GRAPH = ".pt2"  # what the stages before the lowering leave: graphs that torch runs
+
+
+class ExecuTorchSession:
+    """The method `forward` of a program, with XNNPACK's thread pool of a given size."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import importlib.metadata
+
+        import torch  # noqa: F401, whose libraries the engine's own is linked with
+
+        # What executorch.runtime passes on, without the three seconds in which that imports the converter.
+        from executorch.extension.pybindings import _C
+
+        _C._unsafe_reset_threadpool(threads)
+        used = _C._threadpool_get_thread_count()
+        if used != threads:
+            raise RuntimeError(f"ExecuTorch's pool has {used} threads where {threads} were asked for")
+        self._program = _C._load_program(str(path))
+        self._method: Any = self._program.load_method("forward")
+        names = str(self._program.load_method(NAMES)()[0]).splitlines()
+        told = self._method.method_meta()
+        self.engine_version: str = importlib.metadata.version("executorch")
+        self.provider = "XnnpackBackend"
+        self.inputs = tuple(_spec(told.input_tensor_meta(i), name) for i, name in enumerate(names))
+        count = told.num_outputs()
+        outputs = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+        self.outputs = tuple(_spec(told.output_tensor_meta(i), name) for i, name in enumerate(outputs))
+        self._feeds: list[Any] = []
+        self._results: Sequence[Any] = ()
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        self._feeds = _tensors(self.inputs, tensors, batch)
+
+    def run(self) -> None:
+        """Compute once."""
+        self._results = self._method(self._feeds)
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        return tuple(result.numpy().tobytes() for result in self._results)
+
+
+class GraphSession:
+    """A stage before the lowering: the graph as torch computes it."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        extra = {"specs": ""}
+        self._module = torch.export.load(path, extra_files=extra).module()
+        inputs, outputs = json.loads(extra["specs"])
+        self.engine_version: str = torch.__version__
+        self.provider = "torch, not lowered"
+        self.inputs, self.outputs = (tuple(TensorSpec(n, tuple(s), d) for n, s, d in x) for x in (inputs, outputs))
+        self._feeds: list[Any] = []
+        self._results: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        self._feeds = _tensors(self.inputs, tensors, batch)
+
+    def run(self) -> None:
+        """Compute once."""
+        import torch
+
+        with torch.inference_mode():
+            self._results = torch.utils._pytree.tree_leaves(self._module(*self._feeds))
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        return tuple(result.contiguous().numpy().tobytes() for result in self._results)
+
+
+def _spec(told: Any, name: str) -> TensorSpec:
+    return TensorSpec(name, tuple(told.sizes()), _DTYPES[told.dtype()])
+
+
+# ExecuTorch's numbers for element types, as NumPy spells them.
+_DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64", 11: "bool"}
+
+
+def _tensors(specs: Sequence[TensorSpec], tensors: Sequence[bytes], batch: int) -> list[Any]:
+    import torch
+
+    given = zip((spec.at_batch(batch) for spec in specs), tensors, strict=True)
+    return [torch.frombuffer(bytearray(raw), dtype=getattr(torch, s.dtype)).reshape(s.shape) for s, raw in given]
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ExecuTorch, whose Python package takes torch tensors."""
+    feeds = ", ".join(f"torch.from_numpy({spec.as_numpy()})" for spec in inputs)
+    return f"""\
+import numpy as np
+import torch
+from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("{path}").load_method("forward")
+logits = method.execute([{feeds}])[0]
+print(logits.argmax(-1))
+"""
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a program, or the graph that a stage left, with torch in the process."""
+    with quiet():
+        return GraphSession(path, threads) if path.suffix == _GRAPH else ExecuTorchSession(path, threads)
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Respell the graph in XNNPACK's operators, halve it if asked, and lower it.
+
+    Raises ValueError for an open batch.
+    """
+    if dynamic_batch:
+        raise ValueError(RECIPE.fixed_batch)
+    stages = path.parent / "stages"
+    stages.mkdir()
+    with quiet():
+        start = time.perf_counter()
+        program = _respelled(model, inputs)
+        done = [_keep(program, inputs, stages, "respell", "fp32", start)]
+        if precision == "fp16":
+            start = time.perf_counter()
+            program = _respelled(_half_inside(model), inputs)
+            done.append(_keep(program, inputs, stages, "halve", "fp16", start))
+        start = time.perf_counter()
+        lowered = _lowered(program, list(inputs))
+    result = stages / f"lower{RECIPE.suffix}"
+    for file in (path, result):
+        file.write_bytes(lowered)
+    return (*done, Stage("lower", time.perf_counter() - start, result, precision=precision))
+
+
+# ---- the graph in operators that XNNPACK has -----------------------------------------------------------------------
+
+
+def _respelled(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """The model as an exported program in which every operator that _spellings() knows is spelled its way."""
+    import torch
+
+    given = tuple(inputs.values())
+
+    class Respeller(torch.fx.Interpreter):
+        def __init__(self, net: Any, spellings: Mapping[Any, Any]) -> None:
+            super().__init__(net)
+            self.spellings = spellings
+
+        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+            spell = self.spellings.get(target)
+            made = spell(*args, **kwargs) if spell else NotImplemented
+            return super().call_function(target, args, kwargs) if made is NotImplemented else made
+
+    class Respelled(torch.nn.Module):
+        def __init__(self, net: Any) -> None:
+            super().__init__()
+            self.net = net
+            for width, dtype in _norm_widths(net.graph):  # as buffers, which XNNPACK takes for weights
+                self.register_buffer(f"average_{width}", torch.full((1, width), 1 / width, dtype=dtype))
+
+        def forward(self, *args: Any) -> Any:
+            return Respeller(self.net, _spellings(dict(self.named_buffers(recurse=False)))).run(*args)
+
+    with torch.no_grad():
+        net = torch.export.export(model, given).module(check_guards=False)
+        return torch.export.export(Respelled(net), given)
+
+
+def _norm_widths(graph: Any) -> set[tuple[int, Any]]:
+    """Over how many values each norm averages in a row, and their dtype."""
+    import torch
+
+    aten = torch.ops.aten
+    axes = {aten.layer_norm.default: -1, aten.group_norm.default: 1}
+    inputs = [(node.args[0].meta["val"], axes[node.target]) for node in graph.nodes if node.target in axes]
+    return {(int(value.shape[axis]), value.dtype) for value, axis in inputs}
+
+
+def _spellings(averages: Mapping[str, Any]) -> dict[Any, Any]:
+    """Operator -> the same in other operators; a spelling gives NotImplemented for arguments it does not cover."""
+    import torch
+
+    aten = torch.ops.aten
+    return {
+        aten.scaled_dot_product_attention.default: _attention,
+        aten.matmul.default: _matmul,
+        aten.roll.default: _roll,
+        aten.chunk.default: _chunk,
+        aten.unbind.int: _unbind,
+        aten.select.int: _select,
+        aten.group_norm.default: functools.partial(_group_norm, averages),
+        aten.layer_norm.default: functools.partial(_layer_norm, averages),
+        aten.mean.dim: _mean,
+    }
+
+
+def _attention(
+    q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False, scale: Any = None, **more: Any
+) -> Any:
+    """softmax(q k' scale + mask) v, without the rows of zeros for queries that may look at nothing.
+
+    torch's own decomposition guards against those with five operators more, none of which XNNPACK has.
+    """
+    if causal or dropout or more.get("enable_gqa") or (mask is not None and not mask.is_floating_point()):
+        return NotImplemented
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = _matmul(q if scale == 1.0 else q * scale, k.transpose(-2, -1))
+    if scores is NotImplemented:
+        return NotImplemented
+    return _matmul((scores if mask is None else scores + mask).softmax(-1), v)
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    """A batched product of three axes; a matrix on the left as a linear layer over the last axis but one."""
+    import torch
+
+    if a.dim() == 2 and b.dim() > 2:
+        return torch.nn.functional.linear(b.transpose(-2, -1), a).transpose(-2, -1)
+    if a.dim() < 3 or _batches(a) != _batches(b):
+        return NotImplemented
+    product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
+    longer = max(a.shape[:-2], b.shape[:-2], key=len)
+    return product.reshape(*longer, a.shape[-2], b.shape[-1])
+
+
+def _batches(x: Any) -> list[int]:
+    """How many matrices there are, axis by axis; leading ones say nothing."""
+    sizes = list(x.shape[:-2])
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return sizes
+
+
+def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    """The last rows ahead of the others, axis by axis."""
+    import torch
+
+    if not dims:
+        return NotImplemented
+    for shift, dim in zip(shifts, dims, strict=True):
+        if cut := -shift % x.shape[dim]:
+            x = torch.cat([x.narrow(dim, cut, x.shape[dim] - cut), x.narrow(dim, 0, cut)], dim)
+    return x
+
+
+def _chunk(x: Any, chunks: int, dim: int = 0) -> list[Any]:
+    size = -(-x.shape[dim] // chunks)
+    return [x.narrow(dim, i, min(size, x.shape[dim] - i)) for i in range(0, x.shape[dim], size)]
+
+
+def _select(x: Any, dim: int, index: int) -> Any:
+    dim %= x.dim()
+    return x.narrow(dim, index % x.shape[dim], 1).reshape(*x.shape[:dim], *x.shape[dim + 1 :])
+
+
+def _unbind(x: Any, dim: int = 0) -> list[Any]:
+    return [_select(x, dim, i) for i in range(x.shape[dim])]
+
+
+def _mean(x: Any, dims: Sequence[int], keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """XNNPACK has the mean over the last two of four axes."""
+    dims = sorted(dim % x.dim() for dim in dims)
+    if dtype is not None or (x.dim(), dims) not in ((4, [2, 3]), (3, [1])):
+        return NotImplemented
+    shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keepdim or i not in dims]
+    maps = x if x.dim() == 4 else x.transpose(1, 2).unsqueeze(-1)
+    return maps.mean([2, 3], keepdim=True).reshape(shape)
+
+
+def _group_norm(
+    averages: Mapping[str, Any],
+    x: Any,
+    groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    _: bool = True,
+) -> Any:
+    """With one group, from the means of the channels and a linear layer that averages those."""
+    import torch
+
+    if groups != 1 or x.dim() != 4:
+        return NotImplemented
+    average = averages[f"average_{x.shape[1]}"]
+
+    def mean(values: Any) -> Any:
+        channels = values.mean([2, 3], keepdim=True).reshape(x.shape[:2])
+        return torch.nn.functional.linear(channels, average).reshape(-1, 1, 1, 1)
+
+    centred = x - mean(x)
+    normed = centred * torch.rsqrt(mean(centred * centred) + eps)
+    normed = normed if weight is None else normed * weight.reshape(1, -1, 1, 1)
+    return normed if bias is None else normed + bias.reshape(1, -1, 1, 1)
+
+
+def _layer_norm(
+    averages: Mapping[str, Any],
+    x: Any,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    _: bool = True,
+) -> Any:
+    """Means over the last axis as products with a column of 1/n."""
+    import torch
+
+    if len(shape) != 1:
+        return NotImplemented
+    average = averages[f"average_{shape[0]}"]
+    centred = x - torch.nn.functional.linear(x, average)
+    normed = centred * torch.rsqrt(torch.nn.functional.linear(centred * centred, average) + eps)
+    normed = normed if weight is None else normed * weight
+    return normed if bias is None else normed + bias
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+def _half_inside(model: Any) -> Any:
+    """float32 in, float16 weights and arithmetic, float32 out."""
+    import torch
+
+    class HalfInside(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = copy.deepcopy(model).half()
+
+        def forward(self, *inputs: Any) -> Any:
+            halves = (item.half() if item.is_floating_point() else item for item in inputs)
+            return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
+
+    return HalfInside()
+
+
+def _keep(program: Any, inputs: Mapping[str, Any], folder: Path, name: str, precision: str, start: float) -> Stage:
+    """Save a graph with the names, shapes and dtypes of its ends."""
+    import torch
+
+    nodes = next(iter(reversed(program.graph.nodes))).args[0]
+    names = ["output"] if len(nodes) == 1 else [f"output_{i}" for i in range(len(nodes))]
+    ends = (inputs.items(), zip(names, (node.meta["val"] for node in nodes), strict=True))
+    specs = [[[name, list(item.shape), str(item.dtype).removeprefix("torch.")] for name, item in end] for end in ends]
+    path = folder / f"{name}{_GRAPH}"
+    torch.export.save(program, path, extra_files={"specs": json.dumps(specs)})
+    return Stage(name, time.perf_counter() - start, path, precision=precision)
+
+
+def _lowered(program: Any, names: Sequence[str]) -> bytes:
+    """The program's bytes; methods of it tell the inputs' names and what is left to ExecuTorch's own kernels."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
+
+    checks = EdgeCompileConfig(_check_ir_validity=False)  # verification judges what comes out
+    counts = _operators(program.graph)  # lowering empties it
+    with _without_patterns():
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
+    edge_program = edge.exported_program()
+    told = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
+    final = EdgeProgramManager(edge_program, constant_methods=told, compile_config=checks)
+    return bytes(final.to_executorch().buffer)
+
+
+@contextlib.contextmanager
+def _without_patterns() -> Iterator[None]:
+    """A quarter of the time goes into tracing what XNNPACK's passes look for, and no graph of ours has it:
+
+    attention with a mask of two axes in torch's own decomposition, and resizing decomposed by hand.
+    """
+    from unittest import mock
+
+    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+
+    with mock.patch.object(bilinear_2d, "get_graphs_dict", dict), mock.patch.object(sdpa, "get_graphs", list):
+        yield
+
+
+def _operators(graph: Any) -> dict[str, int]:
+    """How often each operator is called; in a lowered graph that is outside the delegate."""
+    import torch
+
+    calls = (node.target for node in graph.nodes if node.op == "call_function")
+    # An operator of a lowered graph stands for one of torch's.
+    named = (
+        str(target if isinstance(target, torch._ops.OpOverload) else getattr(target, "_op", target)) for target in calls
+    )
+    return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
+
+
+def operators(path: Path) -> Operators:
+    """The graph's operators as they were handed to XNNPACK, and those that it left to ExecuTorch's own kernels."""
+    import torch  # noqa: F401, whose libraries the engine's own is linked with
+    from executorch.extension.pybindings import _C
+
+    counts, left = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
+    return Operators(counts, left)
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Do nothing: a program has no place for metadata that is known only once it is written and verified."""

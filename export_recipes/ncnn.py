@@ -1,0 +1,519 @@
+"""ncnn's param and bin files, run by ncnn on the CPU.
+
+fp16 stores half weights; both precisions take, compute and give float32 on every processor, so that what was verified
+on one is what another runs. ncnn would compute in half or bfloat16 by itself where a processor can.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.quiet import quiet
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, from_json, to_json
+
+RECIPE = Recipe(
+    target="ncnn",
+    suffix="_ncnn_model",
+    engine="ncnn",
+    precisions=("fp32", "fp16"),
+    requires=("torch", "pnnx"),
+    extra="ncnn",
+    fixed_batch="pnnx writes fixed shapes",
+    input_dtypes=("float32", "int32", "int64", "uint8"),
+)
+
+_PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
+_TIMEOUT_S = 600
+_MOST_SLICES = 32  # that a gather may become
+_MOST_AXES = 5  # of a tensor in ncnn: a batch and four
+_Axis = tuple[int, int]  # size, and something that no other axis has
+_OFF = (
+    "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
+    "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
+)  # fmt: skip
+_ON = (
+    "lightmode", "use_packing_layout", "use_sgemm_convolution", "use_winograd_convolution",
+    "use_winograd23_convolution", "use_winograd43_convolution", "use_winograd63_convolution",
+)  # fmt: skip
+# What a tensor is inside ncnn. A raw image (N, H, W, 3) is given as planes (N, 3, H, W) of 0.0 to 255.0.
+_MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32", "uint8": "float32"}
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the two files do not hold: the ends of the model in order, and where ncnn keeps the batch of each.
+
+    batch_axes: of the inputs, then of the outputs; -1 where the converter saw no batch.
+    """
+
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch_axes: tuple[int, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+# ---- the engine --------------------------------------------------------------------------------------------------
+
+
+class NcnnSession:
+    """A net whose options are all pinned. Each run makes an extractor, which is what a call costs ncnn's users."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import ncnn
+
+        sidecar = from_json(Sidecar, (path / _SIDECAR).read_bytes())
+        self._net = ncnn.Net()
+        self._net.opt.num_threads = threads
+        for names, value in ((_OFF, False), (_ON, True)):
+            for name in names:
+                setattr(self._net.opt, name, value)
+        _check(self._net.load_param(str(path / _PARAM)), f"cannot read {_PARAM}: a layer it does not know, or damage")
+        _check(self._net.load_model(str(path / _BIN)), f"cannot read {_BIN}")
+        self._mat = ncnn.Mat
+        self.engine_version: str = ncnn.__version__
+        self.provider = f"CPU {sidecar.precision} weights, fp32 arithmetic"
+        self.inputs, self.outputs = sidecar.inputs, sidecar.outputs
+        self._input_axes = sidecar.batch_axes[: len(self.inputs)]
+        self._output_axes = sidecar.batch_axes[len(self.inputs) :]
+        self._feeds: list[Any] = []
+        self._results: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes. The batch is fixed."""
+        import numpy as np
+
+        self._feeds = []
+        for spec, raw, axis in zip(self.inputs, tensors, self._input_axes, strict=True):
+            array = np.frombuffer(raw, spec.dtype).reshape(spec.shape)
+            array = array.transpose(0, 3, 1, 2) if spec.dtype == "uint8" else array
+            array = array.astype(_MAT_DTYPES[spec.dtype], order="C")
+            mat = self._mat(array) if axis < 0 else self._mat(array, batch_index=axis)
+            self._feeds.append(mat.clone())  # a Mat does not keep the array alive that it looks into
+
+    def run(self) -> None:
+        """Compute once."""
+        extractor = self._net.create_extractor()
+        for i, mat in enumerate(self._feeds):
+            _check(extractor.input(f"in{i}", mat), f"does not take input {self.inputs[i].name}")
+        self._results = []
+        for i, spec in enumerate(self.outputs):
+            code, mat = extractor.extract(f"out{i}")
+            _check(code, f"cannot compute {spec.name}")
+            self._results.append(mat)
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        import numpy as np
+
+        ends = zip(self.outputs, self._results, self._output_axes, strict=True)
+        arrays = [(spec, mat.numpy() if axis < 0 else mat.numpy(batch_index=axis)) for spec, mat, axis in ends]
+        for spec, array in arrays:
+            if array.shape != spec.shape or array.dtype != np.float32:
+                raise RuntimeError(f"ncnn gave {spec.name} as {array.dtype} {array.shape}, {spec.shape} expected")
+        return tuple(np.ascontiguousarray(array).tobytes() for _, array in arrays)
+
+
+def _check(code: int, what: str) -> None:
+    """ncnn returns a code, and says why on standard error only."""
+    if code != 0:
+        raise RuntimeError(f"ncnn {what} (code {code}; its reason is on standard error)")
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with ncnn, in the precision it was verified in."""
+    axes = from_json(Sidecar, (Path(path) / _SIDECAR).read_bytes()).batch_axes
+    ends = [f"batch_index={axis}" if axis >= 0 else "" for axis in axes]
+    named = [
+        f'extractor.input("in{i}", ncnn.Mat({_mat(spec)}{", " * bool(ends[i])}{ends[i]}).clone())'
+        for i, spec in enumerate(inputs)
+    ]
+    feeds = "\n".join(named)
+    return f"""\
+import ncnn
+import numpy as np
+
+net = ncnn.Net()
+net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
+net.load_param("{path}/{_PARAM}")
+net.load_model("{path}/{_BIN}")
+extractor = net.create_extractor()
+{feeds}
+logits = extractor.extract("out0")[1].numpy({ends[len(inputs)]})
+print(logits.argmax(-1))
+"""
+
+
+def _mat(spec: TensorSpec) -> str:
+    if spec.dtype == "uint8":
+        return f'{spec.as_numpy()}.transpose(0, 3, 1, 2).astype("float32", order="C")'
+    return replace(spec, dtype=_MAT_DTYPES[spec.dtype]).as_numpy()
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a folder with a param file, a bin file and metadata.json."""
+    return NcnnSession(path, threads)
+
+
+# ---- the conversion ----------------------------------------------------------------------------------------------
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Trace the captured graph in forms that ncnn has, and convert the trace with pnnx; fp16 does so twice.
+
+    Raises ValueError for an open batch, RuntimeError naming the operators that ncnn has no layer for.
+    """
+    if dynamic_batch:
+        raise ValueError(RECIPE.fixed_batch)
+    stages, start = path.parent / "stages", time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
+        trace = Path(name) / "model.pt"
+        outputs = _trace(*_of_planes(model, inputs), trace)
+        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
+        done = [_stage("convert", trace, stages, sidecar, start)]
+        if precision == "fp16":
+            halved = replace(sidecar, precision="fp16")
+            done.append(_stage("precision", trace, stages, halved, time.perf_counter()))
+    shutil.copytree(done[-1].path, path)
+    return tuple(done)
+
+
+def _specs(tensors: Mapping[str, Any], known: Iterable[str]) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec(name, tuple(item.shape), str(item.dtype)[6:]) for name, item in tensors.items())
+    for spec in specs:
+        if spec.dtype not in known:
+            raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(known)} there")
+    return specs
+
+
+def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model as one that takes raw images (N, H, W, 3) as float32 (N, 3, H, W), 0 to 255. ncnn has no bytes."""
+    import torch
+
+    raw = [item.dtype == torch.uint8 for item in inputs.values()]
+    for (name, item), is_raw in zip(inputs.items(), raw, strict=True):
+        if is_raw and (item.dim() != 4 or item.shape[3] != 3):
+            raise ValueError(f"of bytes ncnn takes RGB images (N, H, W, 3), and {name!r} is {list(item.shape)}")
+
+    class OfPlanes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, *given: Any) -> Any:
+            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
+
+    planes = {
+        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
+    }
+    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
+
+
+def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
+    """Save a TorchScript trace of the model with its outputs as one flat tuple; what they are."""
+    import torch
+
+    given = tuple(inputs.values())
+    with torch.no_grad(), quiet():
+        captured = torch.export.export(model, given).module(check_guards=False)
+        _without_unbinds(captured)
+        _with_flat_rows(captured)
+        _without_gathers(captured)
+        _without_deep_moves(captured)
+        captured.graph.set_codegen(torch.fx.graph.CodeGen())  # outputs as a flat tuple, whatever the model nests
+        captured.recompile()
+
+        class Flat(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = captured
+
+            def forward(self, *tensors: Any) -> Any:
+                leaves = self.inner.forward(*tensors)  # not called: a hook of torch.export's would be traced, too
+                return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+        traced: Any = torch.jit.trace(Flat(), given, check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(path))
+        found = traced(*given)
+    leaves = found if isinstance(found, tuple) else (found,)
+    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    return _specs(dict(zip(names, leaves, strict=True)), ("float32",))
+
+
+def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:
+    folder = stages / f"{name}{RECIPE.suffix}"
+    folder.mkdir(parents=True)
+    work = trace.with_name(name)
+    work.mkdir()
+    _pnnx(trace, work, sidecar)
+    for file in (_PARAM, _BIN):
+        shutil.copyfile(work / file, folder / file)
+    axes = _batch_axes((work / "model_ncnn.py").read_text(encoding="utf-8"), sidecar)
+    (folder / _SIDECAR).write_text(to_json(replace(sidecar, batch_axes=axes), indent=1), encoding="utf-8")
+    return Stage(name, time.perf_counter() - start, folder, precision=sidecar.precision)
+
+
+def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
+    """Run the converter where its dozen files may lie. Raises RuntimeError where it does not finish its work."""
+    import pnnx
+
+    files = [f"{key}={folder / file}" for key, file in _FILES.items()]
+    shapes = ",".join(map(_pnnx_shape, sidecar.inputs))
+    command = [pnnx.EXEC_PATH, str(trace), *files, f"inputshape={shapes}", f"fp16={int(sidecar.precision == 'fp16')}"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"pnnx was not done after {_TIMEOUT_S} s") from error
+    said = f"{done.stdout}\n{done.stderr}"
+    if done.returncode != 0:
+        raise RuntimeError(f"pnnx ended with {done.returncode}\n{said}")
+    if strangers := _strangers((folder / _PARAM).read_text(encoding="utf-8")):
+        reasons = [line for line in said.splitlines() if line.startswith("ignore ")]
+        raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}; pnnx: {'; '.join(reasons[:5])}\n{said}")
+
+
+def _pnnx_shape(spec: TensorSpec) -> str:
+    """`[1,3,224,224]f32`."""
+    n, h, w, c = spec.shape if spec.dtype == "uint8" else (0, 0, 0, 0)
+    shape = (n, c, h, w) if spec.dtype == "uint8" else spec.shape
+    return f"[{','.join(map(str, shape))}]{_PNNX_DTYPES[spec.dtype]}"
+
+
+_PNNX_DTYPES = {"float32": "f32", "int32": "i32", "int64": "i64", "uint8": "f32"}
+_FILES = {
+    "pnnxparam": "model.pnnx.param", "pnnxbin": "model.pnnx.bin", "pnnxpy": "model_pnnx.py",
+    "pnnxonnx": "model.pnnx.onnx", "ncnnparam": _PARAM, "ncnnbin": _BIN, "ncnnpy": "model_ncnn.py",
+}  # fmt: skip
+
+
+def _strangers(param: str) -> list[str]:
+    """Operators that pnnx left as they were: torch.index_select, aten::cumsum. No layer of ncnn has such a name."""
+    kinds = (line.split()[0] for line in param.splitlines()[2:] if line.strip())
+    return sorted({kind for kind in kinds if not kind.isidentifier()})
+
+
+def _batch_axes(script: str, sidecar: Sidecar) -> tuple[int, ...]:
+    """The batch of each input and output as pnnx found it, from the example that it writes; -1: none."""
+    names = [f"in{i}" for i in range(len(sidecar.inputs))], [f"out{i}" for i in range(len(sidecar.outputs))]
+    found = []
+    for name in (*names[0], *names[1]):
+        used = re.search(rf"\b{name}\.numpy\((?:\), )?(?:batch_index=(\d+))?", script)
+        if used is None:
+            raise RuntimeError(f"pnnx wrote no {name}; it dropped or renamed one of the model's ends")
+        found.append(-1 if used[1] is None else int(used[1]))
+    return tuple(found)
+
+
+def operators(path: Path) -> Operators:
+    """The layers of the param file."""
+    layers = (line.split()[0] for line in (path / _PARAM).read_text(encoding="utf-8").splitlines()[2:] if line.strip())
+    return Operators(dict(sorted(Counter(kind for kind in layers if kind not in ("Input", "MemoryData")).items())))
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata into metadata.json beside the two files, which hold none."""
+    file = path / _SIDECAR
+    sidecar = from_json(Sidecar, file.read_bytes())
+    file.write_text(to_json(replace(sidecar, metadata=dict(sorted(metadata.items()))), indent=1), encoding="utf-8")
+
+
+# ---- what ncnn has not, or has slowly, as what it has -------------------------------------------------------------
+
+
+def _without_unbinds(captured: Any) -> None:
+    """unbind as chunks of size one, reshaped: pnnx writes reshapes to sizes known only at run time, which are slow.
+
+    They were three quarters of TurboViT's time.
+    """
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    for node in graph.find_nodes(op="call_function", target=aten.unbind.int):
+        source, axis = node.args[0], node.args[1] if len(node.args) > 1 else 0
+        size = source.meta["val"].shape[axis]
+        with graph.inserting_before(node):
+            chunks = graph.call_function(aten.chunk.default, (source, size, axis))
+        for item in list(node.users):
+            with graph.inserting_before(item):
+                chunk = graph.call_function(operator.getitem, (chunks, item.args[1]))
+                new = graph.call_function(aten.reshape.default, (chunk, list(item.meta["val"].shape)))
+            item.replace_all_uses_with(new)
+            graph.erase_node(item)
+        graph.erase_node(node)
+    captured.recompile()
+
+
+def _with_flat_rows(captured: Any) -> None:
+    """Products with a constant matrix on rows in one axis, for the same reason: AFFNet took four times as long."""
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    linear, matmul = aten.linear.default, aten.matmul.default
+    for node in graph.nodes:
+        if node.target not in (linear, matmul):
+            continue
+        source, factor, shape = node.args[0], node.args[1], list(node.meta["val"].shape)
+        if len(shape) < 4 or factor.meta["val"].ndim != 2:
+            continue
+        view = [shape[0], -1, source.meta["val"].shape[-1]]
+        with graph.inserting_before(node):
+            rows = graph.call_function(aten.reshape.default, (source, view))
+        node.replace_input_with(source, rows)
+        with graph.inserting_after(node):
+            new = graph.call_function(aten.reshape.default, (node, shape))
+        node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
+    captured.recompile()
+
+
+def _without_deep_moves(captured: Any) -> None:
+    """Transpositions of more axes than ncnn holds, between reshapes, as several of fewer: window attention has them."""
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    reshapes = (aten.reshape.default, aten.view.default)
+    for node in graph.find_nodes(op="call_function", target=aten.permute.default):
+        source, shape = node.args[0], list(node.args[0].meta["val"].shape)
+        order = [axis % len(shape) for axis in node.args[1]]
+        if len(shape) <= _MOST_AXES:
+            continue
+        fixed = 1 if order[0] == 0 else 0
+        axes = [(shape[i], i) for i in range(len(shape))]
+        moves = _block_swaps(axes[fixed:], [axes[i] for i in order[fixed:]])
+        while source.target in reshapes:  # the same numbers in the same order
+            source = source.args[0]
+        with graph.inserting_before(node):
+            moved = _transposed(graph, source, shape[0] if fixed else 1, moves)
+            new = graph.call_function(aten.reshape.default, (moved, list(node.meta["val"].shape)))
+        for user in list(node.users):
+            user.replace_input_with(node, moved if user.target in reshapes else new)
+    graph.eliminate_dead_code()
+    captured.recompile()
+
+
+def _without_gathers(captured: Any) -> None:
+    """index_select with a constant index as transpositions of blocks, or as a few slices; ncnn gathers nothing.
+
+    One that is neither stays, and is named when pnnx leaves it.
+    """
+    import torch
+
+    aten, graph = torch.ops.aten, captured.graph
+    for node in graph.find_nodes(op="call_function", target=aten.index_select.default):
+        source, axis, index = node.args
+        if index.op != "get_attr":
+            continue
+        shape = list(source.meta["val"].shape)
+        axis %= len(shape)
+        indices = _attribute(captured, index.target).tolist()
+        digits = _digits(indices) if len(indices) == shape[axis] else None
+        runs = list(_runs(indices))
+        with graph.inserting_before(node):
+            if digits is not None:
+                new = _reordered(graph, source, shape, axis, digits)
+            elif len(runs) <= _MOST_SLICES:
+                parts = [graph.call_function(aten.slice.Tensor, (source, axis, *run)) for run in runs]
+                new = graph.call_function(aten.cat.default, (parts, axis))
+            else:
+                continue
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+    captured.recompile()
+
+
+def _attribute(module: Any, name: str) -> Any:
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: list[_Axis]) -> Any:
+    import torch
+
+    batch = shape[0] if axis else 1
+    before = (math.prod(shape[:axis]) // batch, 0)  # strides of 0 and -1 tell these two from every digit
+    after = (math.prod(shape[axis + 1 :]), -1)
+    now = sorted(digits, key=lambda digit: -digit[1])
+    moved = _transposed(graph, source, batch, _block_swaps([before, *now, after], [before, *digits, after]))
+    return graph.call_function(torch.ops.aten.reshape.default, (moved, shape))
+
+
+def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]) -> Any:
+    """Each move on a tensor of a batch and four axes, which is what ncnn holds."""
+    import torch
+
+    aten = torch.ops.aten
+    for left, *sizes in moves:
+        view = [batch, *sizes] if left == 1 else [batch, left, *sizes]
+        value = graph.call_function(aten.reshape.default, (value, view))
+        value = graph.call_function(aten.transpose.int, (value, -3, -2))
+    return value
+
+
+def _block_swaps(now: list[_Axis], wanted: list[_Axis]) -> list[tuple[int, ...]]:
+    """One order of axes into another by swaps of neighbouring blocks.
+
+    Each swap is (left, a, b, right), sizes of merged axes whose two in the middle change places.
+    """
+    moves = []
+    for i in range(len(wanted)):
+        start = end = now.index(wanted[i])
+        if start == i:
+            continue
+        while end < len(now) and now[end] == wanted[i + end - start]:
+            end += 1
+        blocks = now[:i], now[i:start], now[start:end], now[end:]
+        moves.append(tuple(math.prod(size for size, _ in block) for block in blocks))
+        now = [*blocks[0], *blocks[2], *blocks[1], *blocks[3]]
+    return moves
+
+
+def _digits(indices: Sequence[int]) -> list[_Axis] | None:
+    """Sizes and strides, slowest first, such that the index is the sum of digit times stride; None if there are none.
+
+    The strides must be those of a dense tensor, in any order.
+    """
+    digits: list[_Axis] = []
+    rest = list(indices)
+    while len(rest) > 1:
+        stride, size = rest[1] - rest[0], 1
+        while size < len(rest) and rest[size] == rest[0] + size * stride:
+            size += 1
+        heads = rest[::size]
+        if rest != [head + k * stride for head in heads for k in range(size)]:
+            return None
+        digits.append((size, stride))
+        rest = heads
+    dense = 1
+    for size, stride in sorted(digits, key=lambda digit: digit[1]):
+        if stride != dense:
+            return None
+        dense *= size
+    return digits[::-1] if rest == [0] else None
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The index as ranges of consecutive numbers, each as (start, end)."""
+    start = 0
+    for i in range(1, len(indices) + 1):
+        if i == len(indices) or indices[i] != indices[i - 1] + 1:
+            yield indices[start], indices[i - 1] + 1
+            start = i

@@ -1,0 +1,199 @@
+"""OpenVINO's IR, run by OpenVINO on the CPU.
+
+fp16 stores half weights and computes in float32. bf16 stores float32 and computes in bfloat16, which OpenVINO does by
+itself on processors that can, fp32 asked for or not: so the precision is in the file, and load() pins it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgevit_runtime.quiet import quiet
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
+
+RECIPE = Recipe(
+    target="openvino",
+    suffix="_openvino_model",
+    engine="openvino",
+    precisions=("fp32", "fp16", "bf16"),
+    requires=("torch", "openvino"),
+    extra="openvino",
+    aliases=("ov",),
+)
+
+_PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry, which sends events, from a process that it forks, unless somebody opted out.
+
+    It is told that the package is not there, and for that it has a stand-in.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+class OpenVinoSession:
+    """A compiled model with one request."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        ov = _openvino()
+        core = ov.Core()
+        model = core.read_model(_xml(path))
+        hint = _HINTS[str(model.get_rt_info(_PRECISION).value)]
+        pinned = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = core.compile_model(model, "CPU", pinned)
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if used != hint:
+            raise UnsupportedError(f"this processor computes in {used} where {hint} was asked for")
+        self.engine_version: str = ov.__version__
+        self.provider = f"CPU {hint}"
+        self.inputs = tuple(map(_spec, compiled.inputs))
+        self.outputs = tuple(map(_spec, compiled.outputs))
+        self._tensor = ov.Tensor
+        self._request = compiled.create_infer_request()
+        self._held: list[Any] = []
+
+    def feed(self, tensors: Sequence[bytes], batch: int) -> None:
+        """Set the inputs from raw bytes."""
+        import numpy as np
+
+        specs = [spec.at_batch(batch) for spec in self.inputs]
+        self._held = [
+            np.frombuffer(raw, dtype=spec.dtype).reshape(spec.shape).copy()
+            for spec, raw in zip(specs, tensors, strict=True)
+        ]  # whose memory the request reads
+        for i, array in enumerate(self._held):
+            self._request.set_input_tensor(i, self._tensor(array, shared_memory=True))
+
+    def run(self) -> None:
+        """Compute once."""
+        self._request.infer()
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """The last outputs, raw."""
+        return tuple(self._request.get_output_tensor(i).data.tobytes() for i in range(len(self.outputs)))
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(-1 if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), shape, str(port.get_element_type().to_dtype()))
+
+
+def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
+    """Run it with OpenVINO in the precision it was verified in."""
+    feeds = ", ".join(f'"{spec.name}": {spec.as_numpy()}' for spec in inputs)
+    return f"""\
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+core = ov.Core()
+model = core.read_model(next(Path("{path}").glob("*.xml")))
+computes_in = {{"fp32": "f32", "bf16": "bf16"}}[model.get_rt_info(["edgevit", "computes_in"]).value]
+compiled = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": computes_in}})
+logits = compiled({{{feeds}}})[0]
+print(logits.argmax(-1))
+"""
+
+
+def load(path: Path, *, threads: int) -> Session:
+    """Open a folder with a model and its weights, in the precision the model asks for."""
+    return OpenVinoSession(path, threads)
+
+
+def _xml(path: Path) -> Path:
+    return next(iter(sorted(path.glob("*.xml"))), path)
+
+
+def export(
+    model: Any,
+    inputs: Mapping[str, Any],
+    path: Path,
+    *,
+    precision: str,
+    dynamic_batch: bool,
+    options: Mapping[str, str],
+) -> tuple[Stage, ...]:
+    """Convert the captured graph without going through ONNX, then write the weights as asked."""
+    ov = _openvino()
+    name = path.name.removesuffix(RECIPE.suffix)
+    stages, start = path.parent / "stages", time.perf_counter()
+    converted = _convert(model, inputs, dynamic_batch)
+    done = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
+    if precision != "fp32":
+        start = time.perf_counter()
+        # The file is read again: compressing changes the model in memory.
+        again = ov.Core().read_model(_xml(done[0].path))
+        done.append(_save(again, stages / f"precision{RECIPE.suffix}", name, precision, "precision", start))
+    again = ov.Core().read_model(_xml(done[-1].path))
+    path.mkdir()
+    ov.save_model(again, str(path / f"{name}.xml"), compress_to_fp16=False)  # fp16 is in it already
+    return tuple(done)
+
+
+def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
+    import torch
+
+    ov = _openvino()
+
+    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in given:
+        shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    with torch.no_grad(), quiet():
+        program = torch.export.export(model, given, dynamic_shapes=shapes)
+        converted = ov.convert_model(program)
+    batch = -1 if dynamic_batch else None
+    for port, (name, item) in zip(converted.inputs, inputs.items(), strict=True):
+        port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
+        port.get_tensor().set_names({name})
+    converted.validate_nodes_and_infer_types()
+    outputs = converted.outputs
+    for i, port in enumerate(outputs):
+        port.get_tensor().set_names({"output" if len(outputs) == 1 else f"output_{i}"})
+    return converted
+
+
+def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start: float) -> Stage:
+    ov = _openvino()
+    folder.mkdir(parents=True)
+    model.set_rt_info("bf16" if precision == "bf16" else "fp32", _PRECISION)
+    ov.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=precision == "fp16")
+    return Stage(stage, time.perf_counter() - start, folder, precision=precision)
+
+
+def operators(path: Path) -> Operators:
+    """The model's operators, and those that this processor's compiled form leaves to reference kernels."""
+    ov = _openvino()
+    core = ov.Core()
+    model = core.read_model(_xml(path))
+    counts = Counter(op.get_type_name() for op in model.get_ops())
+    running = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).get_runtime_model().get_ops()
+    told = [(op.get_rt_info()["layerType"].value, op.get_rt_info()["primitiveType"].value) for op in running]
+    slow = Counter(kind for kind, kernel in told if kernel.startswith("ref"))
+    kept = sorted(item for item in counts.items() if item[0] not in ("Constant", "Parameter", "Result"))
+    return Operators(dict(kept), dict(sorted(slow.items())))
+
+
+def annotate(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the metadata into the model's rt_info, under `metadata`; the weights stay as they are."""
+    ov = _openvino()
+    xml = _xml(path)
+    model = ov.Core().read_model(xml)
+    for key, value in sorted(metadata.items()):
+        model.set_rt_info(value, ["metadata", key])
+    temporary = path / "annotated.xml"
+    ov.save_model(model, str(temporary), compress_to_fp16=False)
+    del model  # it maps the weights that are replaced now
+    temporary.with_suffix(".bin").replace(xml.with_suffix(".bin"))
+    temporary.replace(xml)
