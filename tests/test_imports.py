@@ -304,8 +304,11 @@ def test_nothing_imports_recipes_or_the_database_files_by_name():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit_runtime")])
 def test_runtime_needs_the_standard_library_only(name):
+    """What recipes share on the host, forms.py, imports torch inside functions, as they do."""
     for item in imports(name):
-        assert is_stdlib(item.name) or item.name.startswith("edgevit_runtime"), f"line {item.line}: {item.name}"
+        own = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+        on_host = name == "edgevit_runtime.forms" and item.name == "torch" and item.name not in at_once(name)
+        assert own or on_host, f"line {item.line}: {item.name}"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit.export_recipes")])

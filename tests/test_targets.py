@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from subjects import SIZE, as_subject, tiny_subject
-from targets import PHONES, STATUS, marks, targets
+from targets import STATUS, marks, targets
 
 from edgevit import pipeline
 from edgevit.cards import load_cards
@@ -27,7 +27,6 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "targets"
-ALWAYS = "mobilevig_ti"  # in every target; others in those for phones if slow tests run
 
 
 def smallest() -> list[str]:
@@ -41,8 +40,7 @@ def cases() -> Iterator[Any]:
     for recipe in list_recipes():
         for name in smallest():
             for precision in recipe.precisions:
-                slow = precision != recipe.precisions[0] or (recipe.target in PHONES and name != ALWAYS)
-                given = marks(recipe.target, slow=slow)
+                given = marks(recipe.target, slow=precision != recipe.precisions[0])
                 if why := known_failure(recipe, name, precision):
                     given.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
                 yield pytest.param(name, recipe.target, precision, marks=given)

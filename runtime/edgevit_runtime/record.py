@@ -54,6 +54,11 @@ class TensorSpec:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
+def output_names(count: int) -> list[str]:
+    """What a payload's outputs are called, in the model's order: `output`, or `output_0`, `output_1`..."""
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a recipe module says of its target."""
