@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,8 +54,11 @@ def known_failure(recipe: Recipe, name: str, precision: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread_and_no_garbage() -> Iterator[None]:
+    """Exported programs refer to themselves in circles, and hold gigabytes until the collector comes round."""
     torch.set_num_threads(1)
+    yield
+    gc.collect()
 
 
 @functools.cache

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +51,11 @@ ADDED_MACS = {"affnet": 1.06}
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread_and_no_garbage() -> Iterator[None]:
+    """Exported programs refer to themselves in circles, and hold gigabytes until the collector comes round."""
     torch.set_num_threads(1)
+    yield
+    gc.collect()
 
 
 @functools.cache
