@@ -270,16 +270,38 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "the phone does not let us in",
             "unlock it and allow USB debugging from this computer; if it does not ask: adb kill-server, adb devices",
         ),
-        (r"no permissions|insufficient permissions", "this computer may not use the phone's USB port",
-         "add yourself to the group plugdev, or install Android's udev rules (apt install android-sdk-platform-tools-common)"),
-        (r"\boffline\b", "the phone is offline", "adb -s {serial} reconnect; if that does not help, plug it in again"),
-        (r"device '.*' not found|no devices/emulators found|\bno device\b", "the connection to the phone broke", _AGAIN),
-        (r"\b(recovery|sideload|bootloader|rescue)\b", "the phone has not started Android", "adb -s {serial} reboot"),
-        (r"cannot connect to daemon|failed to start daemon|server version",
-         "adb's own server does not start", "adb kill-server, then: adb devices"),
-        (r"target doesn't support PTY", "the phone's Android is too old", "Android 7 is the oldest whose shell tells how a program ended"),
+        (
+            r"no permissions|insufficient permissions",
+            "this computer may not use the phone's USB port",
+            "apt install android-sdk-platform-tools-common, and add yourself to the group plugdev",
+        ),
+        (
+            r"\boffline\b",
+            "the phone is offline",
+            "adb -s {serial} reconnect; if that does not help, plug it in again",
+        ),
+        (
+            r"device '.*' not found|no devices/emulators found|\bno device\b",
+            "the connection to the phone broke",
+            _AGAIN,
+        ),
+        (
+            r"\b(recovery|sideload|bootloader|rescue)\b",
+            "the phone has not started Android",
+            "adb -s {serial} reboot",
+        ),
+        (
+            r"cannot connect to daemon|failed to start daemon|server version",
+            "adb's own server does not start",
+            "adb kill-server, then: adb devices",
+        ),
+        (
+            r"target doesn't support PTY",
+            "the phone's Android is too old",
+            "take a phone with Android 7 or later, whose shell tells how a program ended",
+        ),
     )
-)  # fmt: skip
+)
 
 
 def explain(where: str, serial: str, said: str) -> DeviceError:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from edgevit_runtime.record import Detected, Host, Snapshot
 
 _CPU = "/sys/devices/system/cpu"
-_ONCE = ("/proc/cpuinfo", "/proc/meminfo", f"{_CPU}/present", *(f"{_CPU}/cpu0/cache/index*/{n}" for n in ("level", "size", "type")))  # fmt: skip  # noqa: E501
+_CACHE = tuple(f"{_CPU}/cpu0/cache/index*/{name}" for name in ("level", "size", "type"))
+_ONCE = ("/proc/cpuinfo", "/proc/meminfo", f"{_CPU}/present", *_CACHE)
 _NOW = (
     "/proc/loadavg",
     "/proc/self/status",
@@ -23,9 +24,8 @@ _NOW = (
     "/sys/class/thermal/thermal_zone*/type",
     "/sys/class/thermal/thermal_zone*/temp",
 )
-_NOW_SCRIPT = f"grep -sH . {' '.join(_NOW)}; grep -sH '^cpu ' /proc/stat; dumpsys battery; dumpsys thermalservice; true"
-SNAPSHOT = _NOW_SCRIPT
-EVERYTHING = f"uname -m; uname -r; getprop; grep -sH . {' '.join(_ONCE)}; {_NOW_SCRIPT}"
+SNAPSHOT = f"grep -sH . {' '.join(_NOW)}; grep -sH '^cpu ' /proc/stat; dumpsys battery; dumpsys thermalservice; true"
+EVERYTHING = f"uname -m; uname -r; getprop; grep -sH . {' '.join(_ONCE)}; {SNAPSHOT}"
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$", re.MULTILINE)
 _LINE = re.compile(r"^(/(?:proc|sys)/[^:\n]*):(.*)$", re.MULTILINE)
 _SIZE = re.compile(r"(\d+)([KMG]?)")
@@ -160,12 +160,12 @@ def _ticks(told: Told) -> list[int]:
 def _temperature_mc(told: Told) -> int | None:
     """The hottest zone that is called after the processor, else what the system's thermal service says of it."""
     kinds = told.ending("/type")
-    zones = {path: value for path, value in told.ending("/temp").items() if value.isdigit()}
-    cpu = [int(value) for path, value in zones.items() if "cpu" in kinds.get(path.removesuffix("temp") + "type", "").lower()]
+    of_cpu = {path.removesuffix("type") + "temp" for path, kind in kinds.items() if "cpu" in kind.lower()}
+    zones = [int(text) for path, text in told.ending("/temp").items() if path in of_cpu and text.isdigit()]
     current = told.text.partition("Current temperatures")[2].partition("Current cooling")[0]
-    hal = [round(float(value) * 1000) for value in _HAL_CPU.findall(current)]
-    plausible = [value for value in cpu if value in _PLAUSIBLE_MC] or [value for value in hal if value in _PLAUSIBLE_MC]
-    return max(plausible, default=None)
+    service = [round(float(value) * 1000) for value in _HAL_CPU.findall(current)]
+    plausible = ([value for value in found if value in _PLAUSIBLE_MC] for found in (zones, service))
+    return max(next(filter(None, plausible), []), default=None)
 
 
 def _power_source(told: Told) -> str | None:

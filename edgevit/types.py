@@ -235,7 +235,7 @@ class Measurement:
     compile_ns: int | None = None
     cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
     energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
-    told: tuple[Told, ...] = ()  # per process, in order, where a vendor's program keeps its samples; then there are none
+    told: tuple[Told, ...] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ EXECUTOR_RUNNER = """\
 for word; do case $word in --num_executions=*) runs=${word#*=};; esac; done
 echo "I 00:00:00.001 executorch:executor_runner.cpp:536] Model loaded in 1.500000 ms." >&2
 i=1; while [ $i -le $runs ]; do
-echo "I 00:00:00.002 executorch:executor_runner.cpp:700] Iteration $i of $runs: 2.00000$((i % 2)) ms" >&2; i=$((i + 1)); done
+echo "I 00:00:00.002 executorch:executor_runner.cpp:700] Iteration $i of $runs: 2.00000$((i % 2)) ms" >&2
+i=$((i + 1)); done
 """
 
 
@@ -115,7 +116,9 @@ def artifact_of(folder: Path, text: str = "work", target: str = "litert", name: 
 def run(phone, tmp_path):
     """run(text, ...) of an artifact on the phone, whose text says what the program does."""
 
-    def of(text: str = "work", *, device: Device = phone, target: str = "litert", timeout_s: float = 60, **more) -> Reply:
+    def of(
+        text: str = "work", *, device: Device = phone, target: str = "litert", timeout_s: float = 60, **more
+    ) -> Reply:
         shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
         artifact = artifact_of(tmp_path / "artifact", text, target)
         job = dataclasses.replace(toys.job_for(artifact), **{"target": target, "batch": 1, **more})
@@ -132,7 +135,9 @@ def test_there_is_an_adb_and_androids_shell():
 
 
 def test_a_row_of_summaries(phone, tmp_path):
-    row = profile(artifact_of(tmp_path / "net"), phone, threads=2, settings=dataclasses.replace(QUICK, processes=5, min_runs=60))
+    row = profile(
+        artifact_of(tmp_path / "net"), phone, threads=2, settings=dataclasses.replace(QUICK, processes=5, min_runs=60)
+    )
     assert (row.status, row.error, row.engine, row.provider) == ("ok", "", "benchmark_model", "XNNPACK")
     assert row.engine_version.startswith("sha256:") and len(row.engine_version) == 7 + 16
     assert (row.p50_ns, row.p50_low_ns, row.p50_high_ns) == (8_000_000,) * 3
@@ -151,7 +156,7 @@ def test_a_row_of_summaries(phone, tmp_path):
 def test_what_the_program_is_told(run):
     said = run("environment", threads=3, min_runs=70, min_ns=1_500_000_000).error
     assert "OMP_NUM_THREADS=3" in said and "--num_threads=3" in said and "--use_xnnpack=true" in said
-    assert "--num_runs=70" in said and "--min_secs=2" in said and "--warmup_runs=10" in said
+    assert "--num_runs=70" in said and "--min_secs=2" in said and "--warmup_runs=2" in said
 
 
 def test_a_program_that_tells_a_mean_only(adbd, tmp_path):
@@ -198,7 +203,9 @@ def test_a_damaged_file_is_mended(adbd, run):
 def test_what_arrives_otherwise_is_not_run(adbd, run, monkeypatch):
     push = adb.Link.push
     monkeypatch.setattr(
-        adb.Link, "push", lambda self, local, remote: (push(self, local, remote), Path(adbd.here(remote)).write_text("x"))
+        adb.Link,
+        "push",
+        lambda self, local, remote: (push(self, local, remote), Path(adbd.here(remote)).write_text("x")),
     )
     with pytest.raises(DeviceError, match="what arrived is not what was sent"):
         run()
@@ -356,7 +363,12 @@ def test_what_a_phone_tells_is_read():
     assert (host.machine, host.kernel, host.cores, host.memory_bytes) == ("aarch64", "5.15.1-android", 8, 7_884_800_000)
     assert host.cpu_model == "Qualcomm Technologies, Inc SM8250" and android.unit(told) == "B00T"
     assert android.detected(told, {}).caches == {"L1d": 65536}
-    assert (now.affinity, now.governor, now.frequency_khz, now.load_1min) == ((0, 1, 2, 3, 6), "schedutil", 2841600, 1.25)
+    assert (now.affinity, now.governor, now.frequency_khz, now.load_1min) == (
+        (0, 1, 2, 3, 6),
+        "schedutil",
+        2841600,
+        1.25,
+    )
     assert (now.temperature_mc, now.power_source, now.throttled) == (45600, "mains", False)
     assert (now.steal_ticks, now.total_ticks, now.nominal_khz) == (80, 360, None)
 
@@ -394,7 +406,11 @@ def test_no_adb_here(phone, monkeypatch):
 def test_no_phone(server):
     assert refused(detect, Device("phone", "", "", "adb")).what == "adb sees no phone"
     error = refused(detect, Device("phone", "", "", "adb", options={"serial": "127.0.0.1:1"}))
-    assert (error.what, error.why, error.fix) == ("adb does not see the phone", "it sees none", "adb connect 127.0.0.1:1")
+    assert (error.what, error.why, error.fix) == (
+        "adb does not see the phone",
+        "it sees none",
+        "adb connect 127.0.0.1:1",
+    )
 
 
 def test_the_only_phone_needs_no_serial_and_of_two_one_must_be_named(adbd, tmp_path, server):
@@ -575,7 +591,13 @@ def test_options_that_make_no_sense_are_refused(tmp_path):
         for value in values:
             with pytest.raises(UsageError):
                 Phone.of(Device("d", "", "", "adb", options={name: value}), {"benchmark_model"})
-    for serial in ("8A1X", "192.168.1.7:5555", "emulator-5554", "adb-8A1X-x._adb-tls-connect._tcp", "[fe80::1%eth0]:5555"):
+    for serial in (
+        "8A1X",
+        "192.168.1.7:5555",
+        "emulator-5554",
+        "adb-8A1X-x._adb-tls-connect._tcp",
+        "[fe80::1%eth0]:5555",
+    ):
         options = {"serial": serial, "folder": "/data/local/tmp/x.y", "benchmark_model": str(tmp_path / "file")}
         found = Phone.of(Device("d", "", "", "adb", options=options), {"benchmark_model"})
         assert (found.serial, found.programs) == (serial, {"benchmark_model": tmp_path / "file"})

@@ -249,7 +249,9 @@ def test_a_summary_of_summaries_invents_nothing():
 
 
 def test_a_mean_is_not_called_a_median():
-    means = [dataclasses.replace(item, mean_ns=(10 + i) * MS) for i, item in enumerate(told(None, None, None, None, None))]
+    means = [
+        dataclasses.replace(item, mean_ns=(10 + i) * MS) for i, item in enumerate(told(None, None, None, None, None))
+    ]
     found = summarise_told(means)
     assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns, found.mean_ns) == (None, None, None, 12 * MS)
     assert found.flags == ("drifting", MEAN_ONLY, SUMMARY_ONLY)

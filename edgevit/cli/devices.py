@@ -56,7 +56,7 @@ def add(
     serial: Annotated[str | None, typer.Option(help="adb: as `adb devices` lists it; default: the only phone")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="adb: benchmark_model=/path/to/it, and so on; folder=/path on the phone"),
+        typer.Option(metavar="NAME=VALUE", help="adb: program=/path/to/it, or folder=/path on the phone"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -52,7 +52,7 @@ def parse(text: str, asked: Asked) -> Printed:
     """
     lines, ends = _LINE.findall(text), _ENDS.search(text)
     if len(lines) < 2 or ends is None:
-        raise ValueError("the statistics of warm-up and runs, and the line `Inference timings in us`, are not all there")
+        raise ValueError("the lines `count=` of warm-up and runs, and `Inference timings in us`, are not all there")
     found = {name: float(value) for name, value in _VALUE.findall(lines[-1][1])}
     if "curr" not in found:
         raise ValueError(f"no times are in {lines[-1][1]!r}")
@@ -61,7 +61,8 @@ def parse(text: str, asked: Asked) -> Printed:
     centre = {name: positive_ns(found[name], "us", f"{name}=0") for name in ("median", "p95") if name in found}
     times = [positive_ns(value, "us", "a time of 0 us") for value in (least, most, mean)]
     told = Told(centre.get("median"), times[0], times[1], times[2], int(lines[-1][0]), centre.get("p95"))
-    return Printed(told, *(positive_ns(float(value), "us", "0 us") for value in ends.groups()))
+    load_ns, first_ns = (positive_ns(float(value), "us", "0 us") for value in ends.groups())
+    return Printed(told, load_ns, first_ns)
 
 
 def provider(text: str) -> str:

@@ -1,8 +1,8 @@
-"""ExecuTorch's executor_runner, built with XNNPACK and its thread pool. It prints what each run takes: samples, not sums.
+"""ExecuTorch's executor_runner, built with XNNPACK and its thread pool. It prints what each run takes: real samples.
 
-No wheel has it, so its output was not recorded here. This is written after its source
-(pytorch/executorch, examples/portable/executor_runner/executor_runner.cpp, commit 018a3a5). Older ones print one sum over
-all runs, the cold ones included, which is refused.
+No wheel has it, so its output was not recorded here. This is written after its source (pytorch/executorch,
+examples/portable/executor_runner/executor_runner.cpp, commit 018a3a5). Older ones print one sum over all runs, the cold
+ones included, which is refused.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ def parse(text: str, asked: Asked) -> Printed:
     lines = _RUN.findall(text)
     wanted = 1 + asked.warmup_runs + asked.runs
     if [(int(number), int(total)) for number, total, _ in lines] != [(i + 1, wanted) for i in range(wanted)]:
-        raise ValueError(f"{wanted} lines `Iteration N of {wanted}` were expected in order, and {len(lines)} are there: "
-                         "older releases print but one sum of all runs, and a build without logs nothing")  # fmt: skip
+        why = "older releases print but one sum of all runs, and a build without logs nothing"
+        raise ValueError(f"{wanted} lines `Iteration N of {wanted}` were expected, and {len(lines)} are there: {why}")
     times = tuple(positive_ns(float(value), "ms", f"iteration {number}: 0 ms") for number, _, value in lines)
     samples, loaded = times[1 + asked.warmup_runs :], _LOADED.search(text)
-    told = Told(round(statistics.median(samples)), min(samples), max(samples), round(statistics.fmean(samples)), len(samples))
+    median, mean = round(statistics.median(samples)), round(statistics.fmean(samples))
+    told = Told(median, min(samples), max(samples), mean, len(samples))
     load_ns = positive_ns(float(loaded[1]), "ms", "0 ms") if loaded else None
     return Printed(told, load_ns, times[0], times[1 : 1 + asked.warmup_runs], samples)
 

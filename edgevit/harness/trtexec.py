@@ -28,7 +28,12 @@ def model(artifact: Artifact) -> Path:
 def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     """The engine alone: our worker's inputs are on the GPU before a run begins, too."""
     shapes = ",".join(f"{spec.name}:{'x'.join(map(str, spec.at_batch(asked.batch).shape))}" for spec in artifact.inputs)
-    how: dict[str, object] = {"loadEngine": model, "iterations": asked.runs, "duration": asked.seconds, "warmUp": _WARM_UP_MS}
+    how: dict[str, object] = {
+        "loadEngine": model,
+        "iterations": asked.runs,
+        "duration": asked.seconds,
+        "warmUp": _WARM_UP_MS,
+    }
     how |= {"shapes": shapes} if artifact.dynamic_batch else {}
     return [*(f"--{name}={value}" for name, value in how.items()), "--noDataTransfers", "--useSpinWait"]
 
