@@ -103,13 +103,13 @@ class Link:
         return text
 
     def run(self, script: str, timeout_s: float) -> tuple[int, str]:
-        """The exit code of a script's last command, and what it printed, in `_MOST_BYTES` bytes at most.
+        """A script's exit code, and what it printed, in `_MOST_BYTES` bytes at most.
 
         The script's standard input ends when this does, by whatever: so it learns that nobody is here any more.
         Raises DeviceError where the phone is lost, does not answer in time, or prints without end.
         """
         mark = f"edgevit-{secrets.token_hex(8)}"
-        command = ["adb", "-s", self._serial, "shell", "-T", f"exec 2>&1\n{script}\necho {mark} $?"]
+        command = ["adb", "-s", self._serial, "shell", "-T", f"exec 2>&1\n(\n{script}\n)\necho {mark} $?"]
         late = threading.Event()
         with tempfile.TemporaryFile() as errors:
             process = _start(command, self.phone, errors)

@@ -361,7 +361,7 @@ class Server:
     def adb(self, *arguments: str) -> str:
         """What an adb command says."""
         done = subprocess.run(
-            ["adb", *arguments],
+            [str(ADB), *arguments],
             env=os.environ | self.variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,

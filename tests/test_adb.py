@@ -317,6 +317,7 @@ def test_an_emulator_is_said_to_be_one(tmp_path, server):
     with Adbd(tmp_path / "phone", **{"ro.kernel.qemu": "1"}) as emulator:
         server.adb("connect", emulator.serial)
         assert detect(emulator.device()).emulated == "qemu"
+        server.adb("disconnect", emulator.serial)
 
 
 def test_another_unit_behind_a_name_is_noticed(adbd, phone, run):
@@ -444,7 +445,7 @@ def test_a_phone_that_lets_nobody_in(tmp_path, server):
 )
 def test_states_that_adb_lists(tmp_path, monkeypatch, state, what):
     """adb is a script here: these states need a phone on a cable."""
-    script = program(tmp_path, "adb", f"echo 'List of devices attached'\nprintf 'S1\\t{state}\\n\\n'\n")
+    script = program(tmp_path, "adb", f"echo 'List of devices attached'\nprint 'S1\\t{state}\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert what in refused(detect, Device("phone", "", "", "adb")).what
@@ -532,6 +533,7 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(adbd, server,
             kept.add(row)
     thread.join()
     server.adb("connect", adbd.serial)
+    assert wait_until(lambda: f"{adbd.serial}\tdevice" in server.adb("devices"), 30)
     engines = detect(phone).detected.engines
     left = still_to_measure(artifacts, phone, 1, database, settings, engines=engines)
     assert [item.model for item in left] == ["b"]
@@ -579,7 +581,8 @@ def test_words_that_reach_the_shell_are_quoted(tmp_path):
     shell = subprocess.Popen([str(MKSH), "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
     assert shell.stdout is not None and shell.stdin is not None
     assert shell.stdout.read().split(b"\0")[:-1] == [word.encode() for word in words]
-    shell.stdin.close()
+    for pipe in (shell.stdin, shell.stdout):
+        pipe.close()
     assert shell.wait(10) == 0 and not (tmp_path / "trap").exists()
 
 

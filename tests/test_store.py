@@ -89,7 +89,7 @@ def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
     row = SHAPES[name]
     assert db.add(row) is True
     assert db.get(row.measurement_id) == row
-    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=())]
+    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=(), told=())]
 
 
 def test_adding_again_changes_nothing(db: LatencyDB) -> None:

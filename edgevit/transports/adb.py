@@ -28,6 +28,7 @@ from edgevit_runtime.record import Job, Reply, Status, Timing
 from edgevit_runtime.timing import settled
 
 _DIGITS = 16  # of a program's digest in a version: two programs share them by a chance of one in 10^19
+LEAST_RUNS = 100  # of a process, however few are asked for: of two such the summaries bound a p90, of fewer runs none
 _PROBE_RUNS = 3  # of a program that only counts runs, to learn how many a second has
 _UNUSED_DAYS = 30  # a file that no job asked for in so long gives its place on the phone back
 _CANNOT_START = (126, 127)  # a shell's: no program, or none for this processor
@@ -137,7 +138,8 @@ class _Bench:
     def measure(self, start: Reply) -> Reply:
         """Snapshot, runs, snapshot."""
         seconds = math.ceil(self.job.min_ns / 1e9)
-        asked = Asked(self.job.threads, self.job.batch, self.job.min_runs, seconds, self.job.warmup_min_runs)
+        runs = max(self.job.min_runs, LEAST_RUNS)
+        asked = Asked(self.job.threads, self.job.batch, runs, seconds, self.job.warmup_min_runs)
         try:
             if self.module.COUNTS_RUNS:
                 asked = self._as_long(asked)
@@ -165,7 +167,7 @@ class _Bench:
         run_ns, job = probe.told.mean_ns, self.job
         return dataclasses.replace(
             asked,
-            runs=max(job.min_runs, math.ceil(job.min_ns / run_ns)),
+            runs=max(asked.runs, math.ceil(job.min_ns / run_ns)),
             warmup_runs=max(job.warmup_min_runs, math.ceil(job.warmup_min_ns / run_ns)),
         )
 
