@@ -31,6 +31,7 @@ from edgevit.compare import LEAST_DIFFERENCE
 from edgevit.crosscheck import AGREEMENT
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
+from edgevit.transports.adb import LEAST_RUNS
 from edgevit.types import PROTOCOL_VERSION
 from edgevit.verify import compare
 from edgevit_runtime import power, timing, watch
@@ -337,6 +338,7 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "LEAST_DIFFERENCE": f"{LEAST_DIFFERENCE:.0%}",
         "AGREEMENT": f"{AGREEMENT:.0%}",
         "NOISE_REPEATS": f"{reference.NOISE_REPEATS}",
+        "LEAST_RUNS": f"{LEAST_RUNS}",
         "BEST_OF_A_SUMMARY": statistics.BEST_OF_A_SUMMARY,
         "BEST_OF_A_MEAN": statistics.BEST_OF_A_MEAN,
         "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
