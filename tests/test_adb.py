@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import toys
 from adbd import ADB, BATTERY, MKSH, THERMAL, TMP, TOYBOX, Adbd, Server
+from test_cli import edgevit
+from test_cli import refused as refused_by_cli
 from test_ssh import EVIL, TRAP, is_running, wait_until
 
 from edgevit import adb, android
@@ -621,3 +623,27 @@ def test_the_phone_is_asked_within_its_time(adbd, monkeypatch):
     with pytest.raises(DeviceError, match="the phone does not answer"):
         link.shell("getprop", 1.0)
     assert time.monotonic() - begin < 10
+
+
+# The command line
+
+
+def test_from_a_phone_to_a_name(adbd, phone, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    program = phone.options["benchmark_model"]
+    add = ("devices", "add", "pixel", "--transport", "adb", "--serial", adbd.serial)
+    assert "adb has no option 'host'" in refused_by_cli(2, *add, "--host", "pi")
+    assert "'benchmark_model' is no option" in refused_by_cli(2, *add, "--option", "benchmark_model")
+    assert "which is no file" in refused_by_cli(2, *add, "--option", "benchmark_model=no/such/file")
+    assert "adb does not see the phone" in refused_by_cli(1, *add[:-1], "nobody")
+    assert "ssh has no option serial" in refused_by_cli(2, "devices", "add", "x", "--host", "h", "--serial", "1")
+    shown = edgevit(*add, "--option", f"benchmark_model={program}")
+    assert shown.returncode == 0, shown.stderr
+    assert "Nobody Stand-in 1" in shown.stdout and "benchmark_model sha256:" in shown.stdout
+    assert "--targets litert --device pixel" in shown.stdout
+    text = (tmp_path / "config/edgevit/devices/pixel.toml").read_text()
+    assert 'transport = "adb"' in text and "8A1X00001" not in text, "the unit's own number is not kept"
+    assert "no program is known that runs artifacts of workloads" in refused_by_cli(
+        1, "devices", "noise", "-d", "pixel"
+    )
+    assert edgevit("devices", "remove", "pixel").returncode == 0
