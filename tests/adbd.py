@@ -18,7 +18,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -260,7 +260,7 @@ def _shell(stream: _Stream, command: str) -> None:
 
     outputs = ((_STDOUT, process.stdout), (_STDERR, process.stderr))
     threads = [threading.Thread(target=forward, args=output, daemon=True) for output in outputs]
-    threads.append(threading.Thread(target=_feed, args=(stream, process), daemon=True))
+    threads.append(threading.Thread(target=_feed, args=(stream, process, tuple(threads)), daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads[:2]:
@@ -270,8 +270,8 @@ def _shell(stream: _Stream, command: str) -> None:
     stream.close()
 
 
-def _feed(stream: _Stream, process: subprocess.Popen[bytes]) -> None:
-    """The standard input, until the other side ends it, or is gone: then SIGHUP, as adbd does."""
+def _feed(stream: _Stream, process: subprocess.Popen[bytes], outputs: Sequence[threading.Thread]) -> None:
+    """The standard input, until the other side ends it, or is gone: then SIGHUP, and no pipe is left, as adbd does."""
     assert process.stdin and process.stdout and process.stderr
     with contextlib.suppress(OSError):
         try:
@@ -285,6 +285,8 @@ def _feed(stream: _Stream, process: subprocess.Popen[bytes]) -> None:
         except (EOFError, ValueError):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGHUP)
+            for output in outputs:
+                output.join()
             process.stdin.close()
 
 

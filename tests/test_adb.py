@@ -260,7 +260,9 @@ def test_hanging_program_is_stopped_with_its_children(adbd, run, tmp_path):
 
 
 def test_a_child_that_outlives_its_program_is_ended(run, tmp_path):
+    begin = time.monotonic()
     assert run(f"work {tmp_path}/pids").status == "ok"
+    assert time.monotonic() - begin < 30, "and nobody has waited for it"
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert wait_until(lambda: not any(map(is_running, pids)), 2)
 
@@ -454,10 +456,13 @@ def test_a_phone_that_lets_nobody_in(tmp_path, server):
 )
 def test_states_that_adb_lists(tmp_path, monkeypatch, state, what):
     """adb is a script here: these states need a phone on a cable."""
-    script = program(tmp_path, "adb", f"echo 'List of devices attached'\nprint 'S1\\t{state}\\n'\n")
+    script = program(
+        tmp_path, "adb", f"echo $* >>{tmp_path}/calls\necho 'List of devices attached'\nprint 'S1\\t{state}\\n'\n"
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert what in refused(detect, Device("phone", "", "", "adb")).what
+    assert (tmp_path / "calls").read_text() == "devices\n", "and nothing else is tried"
 
 
 def test_full_disk(adbd, phone, run, tmp_path):
@@ -544,7 +549,8 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(adbd, server,
     server.adb("connect", adbd.serial)
     assert wait_until(lambda: f"{adbd.serial}\tdevice" in server.adb("devices"), 30)
     engines = detect(phone).detected.engines
-    left = still_to_measure(artifacts, phone, 1, database, settings, engines=engines)
+    how = dataclasses.replace(settings, percentile=99)  # which the program that measured `a` never tells
+    left = still_to_measure(artifacts, phone, 1, database, how, engines=engines)
     assert [item.model for item in left] == ["b"]
 
 

@@ -158,6 +158,8 @@ cooling_down = 0
 
 
 def test_benchncnn_is_read():
+    recorded = (RECORDED / "benchncnn.txt").read_text()
+    assert benchncnn.parse(recorded, ASKED) == Printed(Told(None, 37_570_000, 92_150_000, 51_970_000, 100))
     assert benchncnn.parse(BENCHNCNN, ASKED) == Printed(Told(None, 10_230_000, 12_500_000, 10_750_000, 150))
     own_list = BENCHNCNN + "          squeezenet  min =   10.23  max =   12.50  avg =   10.75\n"
     too_fast = BENCHNCNN.replace("10.23", " 0.00")
