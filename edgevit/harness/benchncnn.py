@@ -1,4 +1,4 @@
-"""ncnn's benchncnn, which is built from its source. What it printed was recorded on x86-64, from its source of July 2026.
+"""ncnn's benchncnn, built from its source of July 2026 on x86-64, where what it prints was recorded.
 
 It opens the param file alone: all weights are zero. It computes in half precision wherever the processor can, which
 nothing it is told changes, while our recipe pins single. So what it times is not what was verified, on processors of
