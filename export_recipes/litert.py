@@ -27,6 +27,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
+    native="benchmark_model",
     harness="litert_benchmark",
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",

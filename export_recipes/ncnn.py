@@ -30,6 +30,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "pnnx"),
     extra="ncnn",
+    native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
 )

@@ -36,8 +36,11 @@ workloads     |                                                   | (numpy)
 count         |                                                   | torch
 recipes       |                                                   |
 pack          | recipes                                           |
-transports    | artifact devices openssh                          |
+transports    | adb android artifact devices harness openssh      |
+transports    | recipes                                           |
 openssh       |                                                   |
+adb           |                                                   |
+android       |                                                   |
 devices       |                                                   | platformdirs
 provenance    |                                                   |
 identity      |                                                   |
@@ -357,7 +360,8 @@ _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
 # A reference evaluator reads one target's format, and travels to its worker process like a recipe.
 EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
-HARNESSES = {f"edgevit.harness.{recipe.harness}" for recipe in list_recipes() if recipe.harness}  # of one target, too
+PROGRAMS = {name for recipe in list_recipes() for name in (recipe.harness, recipe.native) if name}
+HARNESSES = {f"edgevit.harness.{name}" for name in PROGRAMS}  # of one target, too
 
 
 @pytest.mark.parametrize(

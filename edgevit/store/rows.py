@@ -17,7 +17,7 @@ from edgevit.errors import StoreError
 from edgevit.identity import host_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit.types import Measurement
-from edgevit_runtime.record import Host, RecordError, Snapshot, TensorSpec, from_json, to_json
+from edgevit_runtime.record import Host, RecordError, Snapshot, TensorSpec, Told, from_json, to_json
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
@@ -58,13 +58,14 @@ def read(row: RowMapping, evidence: Iterable[RowMapping] = ()) -> Measurement:
     """
     values = dict(row)
     try:
-        samples, snapshots = _read_evidence(evidence)
+        samples, told, snapshots = _read_evidence(evidence)
         return Measurement(
             host=_host(*(values.pop(f"host_{name}") for name in _HOST)),
             inputs=_inputs(values.pop("inputs_json")),
             affinity=_numbers(values.pop("affinity_json")),
             flags=_texts(values.pop("flags_json")),
             samples_ns=samples,
+            told=told,
             snapshots=snapshots,
             **values,
         )
@@ -115,7 +116,8 @@ def iso_time(unix_us: int) -> str:
 
 
 def sample_values(row: Measurement) -> list[Values]:
-    """The row's lines of the sample table: per process its samples, and the snapshots before and after it."""
+    """The row's lines of the sample table: per process its samples, or what was told in their place, and the snapshots
+    before and after it."""
     pairs = [row.snapshots[i : i + 2] for i in range(0, len(row.snapshots), 2)]
     return [
         {
@@ -123,9 +125,10 @@ def sample_values(row: Measurement) -> list[Values]:
             "process": process,
             "runs": None if samples is None else len(samples),
             "samples_zlib": None if samples is None else pack(samples),
+            "told_json": None if told is None else to_json(told),
             "snapshots_json": to_json(pair or ()),
         }
-        for process, (samples, pair) in enumerate(zip_longest(row.samples_ns, pairs))
+        for process, (samples, told, pair) in enumerate(zip_longest(row.samples_ns, row.told, pairs))
     ]
 
 
@@ -151,14 +154,17 @@ def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
 
 def _read_evidence(
     evidence: Iterable[RowMapping],
-) -> tuple[tuple[tuple[int, ...], ...], tuple[Snapshot, ...]]:
+) -> tuple[tuple[tuple[int, ...], ...], tuple[Told, ...], tuple[Snapshot, ...]]:
     samples: list[tuple[int, ...]] = []
+    told: list[Told] = []
     snapshots: list[Snapshot] = []
     for part in evidence:
         if part["samples_zlib"] is not None:
             samples.append(unpack(part["samples_zlib"], part["runs"]))
+        if part["told_json"] is not None:
+            told.append(from_json(Told, part["told_json"]))
         snapshots.extend(from_json(tuple[Snapshot, ...], part["snapshots_json"]))
-    return tuple(samples), tuple(snapshots)
+    return tuple(samples), tuple(told), tuple(snapshots)
 
 
 # A listing of thousands of rows repeats a handful of hosts, inputs and flags.
