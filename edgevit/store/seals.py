@@ -7,12 +7,16 @@ so that a listing can be checked without its samples. It travels with the row.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 SEAL_HEX = 15  # hex digits of a digest that make an integer: 60 bits, which every database holds
+# default=str: a damaged file may hold bytes where a text was written, and then the digest is another
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str, check_circular=False)
+_NOT_SAID = ("device_no", "row_sha256")  # in the columns of a row: a number of this database, and the digest itself
 # What a column holds where nothing is told. It is left out of the digest, and so is NULL: a column that a later schema
 # adds then changes no digest of an older row.
 _NOTHING: dict[str, Any] = {
@@ -28,13 +32,19 @@ _NOTHING: dict[str, Any] = {
 
 def row_sha256(values: Mapping[str, Any]) -> str:
     """Digest of a row of the measurement table, joined with those it refers to (rows.head), by the names of columns."""
-    nothing = _NOTHING
+    nothing = _NOTHING.get  # None of a column that is always told
     told = {
         name: value
-        for name, value in values.items()
-        if value is not None and (name not in nothing or value != nothing[name])
+        for name in _in_order(tuple(values))
+        if (value := values[name]) is not None and value != nothing(name)
     }
     return _digest(told)
+
+
+@functools.cache
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names by which a digest goes: all rows have the same columns, and to sort them takes as long as the digest."""
+    return tuple(sorted(set(names) - set(_NOT_SAID)))
 
 
 def line_seal(values: Iterable[Any]) -> int:
@@ -48,6 +58,4 @@ def as_seal(sha256: str) -> int:
 
 
 def _digest(values: Any) -> str:
-    # default=str: a damaged file may hold bytes where a text was written, and then the digest is another
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(values).encode("ascii")).hexdigest()
