@@ -232,6 +232,17 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+def test_whole_numbers_are_fractions_too(db: LatencyDB) -> None:
+    """30 and 30.0 are one number, and two texts: no digest tells them apart."""
+    camera = measured(rate_hz=30, energy_j=1)
+    assert camera.measurement_id == measured(rate_hz=30.0, energy_j=1.0).measurement_id
+    db.add(camera)
+    db.add_noise(floor(1))
+    db.add_accuracy(rated(75))
+    assert db.get(camera.measurement_id) == camera and db.accuracies() == [rated(75.0)]
+    assert db.noise("pi-0001") == floor(1.0) and db.check().problems == ()
+
+
 def with_digests(row: Measurement) -> Measurement:
     """The row as somebody who knows how to compute digests would forge it."""
     try:
