@@ -20,9 +20,11 @@ from sqlalchemy.exc import DBAPIError
 
 from edgevit.errors import StoreError
 from edgevit.identity import identify
-from edgevit.store import LatencyDB, jsonl, published_row, validate
+from edgevit.store import LatencyDB, jsonl, published_row, rows, seals, validate
 from edgevit.store.connect import WRITE, create, database_url
+from edgevit.store.lines import digest_of
 from edgevit.store.rows import pack, unpack
+from edgevit.store.seals import row_sha256
 from edgevit.types import Accuracy, Measurement
 from edgevit_runtime.record import to_json
 
@@ -80,8 +82,31 @@ def variants(count: int) -> list[Measurement]:
 def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
     row = SHAPES[name]
     assert db.add(row) is True
-    assert db.get(row.measurement_id) == row
-    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=(), told=())]
+    found, [listed] = db.get(row.measurement_id), db.measurements()
+    assert found == row and listed == dataclasses.replace(row, samples_ns=(), snapshots=(), told=())
+    assert vars(found).keys() == vars(listed).keys() == vars(row).keys()  # set field by field, not by a constructor
+
+
+def test_digests_stay_as_they_are() -> None:
+    """They are in databases and exports everywhere: a new column must not change the digest of a row without it."""
+    found = {type(item).__name__: digest_of(item)[:16] for item in (measured(), rated(), floor())}
+    assert found == {
+        "Measurement": "770e6ea873361d4d", "Accuracy": "67f0bdcbfb9b18d0", "NoiseFloor": "917258606fb8f194",
+    }  # fmt: skip
+
+
+def test_a_digest_is_of_all_columns_of_a_row() -> None:
+    values = rows.head_values(told_row())
+    assert {*values, "device_no", "row_sha256"} == {column.key for column in rows.head().selected_columns}
+    digests = {row_sha256(values), *(row_sha256({**values, name: "x"}) for name in values)}
+    assert len(digests) == 1 + len(values)
+
+
+def test_a_column_of_a_later_schema_changes_no_older_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rows.head_values(measured())
+    before = row_sha256(values)
+    monkeypatch.setitem(seals.LATER, "colour", "")
+    assert row_sha256({**values, "colour": ""}) == before != row_sha256({**values, "colour": "red"})
 
 
 def test_adding_again_changes_nothing(db: LatencyDB) -> None:

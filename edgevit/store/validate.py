@@ -6,7 +6,7 @@ import math
 import statistics
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -81,11 +81,14 @@ def _unstorable(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isfinite(value) else f" is {value}"
     if isinstance(value, (tuple, list)):
-        steps: Iterable[tuple[str, Any]] = ((f"[{index}]", item) for index, item in enumerate(value))
-    else:
-        inner = value if isinstance(value, dict) else getattr(value, "__dict__", {})
-        steps = ((f".{key}", item) for key, item in inner.items())
-    return next((place + found for place, item in steps if (found := _unstorable(item))), "")
+        for index, item in enumerate(value):
+            if found := _unstorable(item):
+                return f"[{index}]{found}"
+        return ""
+    for key, item in (value if isinstance(value, dict) else getattr(value, "__dict__", {})).items():
+        if found := _unstorable(item):
+            return f".{key}{found}"
+    return ""
 
 
 def _kinds_of(hint: Any) -> tuple[type, ...]:
