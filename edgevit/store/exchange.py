@@ -6,6 +6,7 @@ a record that contradicts one that is kept here stays out, in quarantine, and ne
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -20,6 +21,7 @@ from edgevit.store.lines import Imported, Item, Refusal, Travelling, digest_of
 from edgevit.store.seals import as_seal
 from edgevit.store.validate import validate, validate_noise
 from edgevit.types import Accuracy, Epoch, Measurement, NoiseFloor
+from edgevit_runtime.record import to_data
 
 BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
 BATCH_DEVICES = 20  # per transaction that writes their epochs, which reads all their rows
@@ -89,10 +91,16 @@ def _check(item: Item) -> Item:
             case NoiseFloor():
                 validate_noise(record)
     except StoreError as error:
-        return item._replace(record=None, reason=_reason(error))
+        return _refused(item, error)
     if item.digest is not None and item.digest != (columns["row_sha256"] if columns else digest_of(record)):
-        return item._replace(record=None, reason="it is not what was written: its digest is another")
+        return _refused(item, StoreError("it is not what was written", why="its digest is another"))
     return item._replace(columns=columns)
+
+
+def _refused(item: Item, error: StoreError) -> Item:
+    """The item without its record, with the reason and with what it says: one of a database has no line of its own."""
+    content = item.content or json.dumps(to_data(item.record), sort_keys=True).encode()
+    return item._replace(record=None, reason=f"{error.what}: {error.why}", content=content)
 
 
 def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
@@ -112,7 +120,7 @@ def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
                 outcome = accuracies.insert(connection, item.record)
             case NoiseFloor():
                 outcome = _insert_noise(connection, item.record)
-        outcomes.append(item._replace(reason=_reason(outcome)) if isinstance(outcome, StoreError) else outcome)
+        outcomes.append(_refused(item, outcome) if isinstance(outcome, StoreError) else outcome)
     return outcomes
 
 
@@ -126,10 +134,6 @@ def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | StoreErro
 
 
 _moment = attrgetter("device_id", "started")
-
-
-def _reason(error: StoreError) -> str:
-    return f"{error.what}: {error.why}"
 
 
 def every_record(transaction: Transaction) -> Iterator[Travelling]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -129,7 +128,7 @@ def _rows(engine: Engine, name: str) -> Iterator[Item]:
             if isinstance(found, queries.Damaged):
                 yield Item(place, None, f"{found.error.what}: {found.error.why}", found.content)
             else:
-                yield Item(place, found, "", json.dumps({"measurement_id": row_id}).encode())
+                yield Item(place, found, "", b"")
         if not ids:
             return
         last = ids[-1]

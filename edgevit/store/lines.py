@@ -34,7 +34,7 @@ class Imported(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What was found at a place of a file or database: a record, or None and why there is none; and its bytes."""
+    """What was found at a place of a file or database: a record, or None and why there is none; and its bytes, if any."""
 
     place: str
     record: Travelling | None
