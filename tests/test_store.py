@@ -318,9 +318,9 @@ def test_impossible_rows_are_refused(name: str) -> None:
 
 
 def test_a_row_that_is_refused_leaves_nothing_behind(db: LatencyDB) -> None:
-    for change in WRONG.values():
+    for wrong in WRONG.values():
         with pytest.raises(StoreError, match="the row is refused"):
-            db.add(with_digests(dataclasses.replace(measured(), **change)))
+            db.add(with_digests(dataclasses.replace(measured(), **wrong)))
     assert not any(count for name, count in db.stats().tables.items() if name != "meta")
 
 
