@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, Table, UniqueConstraint, select
 
@@ -200,7 +199,7 @@ def _look_up(connection: Connection, table: Table, lines: Sequence[Values]) -> l
 
 def _add_numbered(connection: Connection, table: Table, line: Values) -> int:
     (key,) = table.primary_key
-    number = connection.execute(table.insert().values(line)).inserted_primary_key[0]
+    (number,) = connection.execute(table.insert().values(line)).inserted_primary_key or ()
     if table in tally.WHOLE:
         small.count(connection, table, {**line, key.name: number})
     return int(number)

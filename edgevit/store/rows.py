@@ -111,7 +111,7 @@ def read(values: Values, evidence: Iterable[Values] | None = None, *, sealed: bo
 
 
 def _record(fields: Values) -> Measurement:
-    """Measurement(**fields). A frozen dataclass sets one field after another, which takes a third of a whole reading."""
+    """Measurement(**fields). A frozen dataclass sets one field after another, a third of the time of a reading."""
     row = object.__new__(Measurement)
     object.__setattr__(row, "__dict__", fields)
     return row

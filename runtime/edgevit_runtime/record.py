@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -349,9 +349,9 @@ def to_data(record: Any) -> Any:
 
 
 @functools.cache
-def _names(kind: type) -> tuple[str, ...] | None:
+def _names(kind: Hashable) -> tuple[str, ...] | None:
     """The fields of a dataclass; None for any other class."""
-    return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+    return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None  # type: ignore[arg-type]
 
 
 def to_json(record: Any, *, indent: int | None = None) -> str:
@@ -373,7 +373,7 @@ def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
 def from_data(kind: type[RecordT], data: Any, where: str = "") -> RecordT:
     """Build a record of this kind from JSON data. Raises RecordError with the place of the first thing wrong."""
     try:
-        return typing.cast(RecordT, _reader(kind)(data))
+        return typing.cast(RecordT, _reader(typing.cast(Hashable, kind))(data))
     except _MismatchError as error:
         raise RecordError(f"{where or kind.__name__}{error.place}: {error.problem}") from None
 
