@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import new_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import failed, floor, measured
@@ -112,7 +113,7 @@ def test_the_order_in_which_rows_come_does_not_matter(db: LatencyDB, tmp_path: P
     for row in random.Random(0).sample(rows, len(rows)):
         db.add(row)
     jsonl.write_lines(tmp_path / "rows.jsonl", rows[::-1])
-    with LatencyDB.open(str(tmp_path / "other.db"), shipped=False) as other:
+    with LatencyDB.open(new_file(tmp_path / "other.db"), shipped=False) as other:
         other.import_jsonl(tmp_path / "rows.jsonl")
         assert other.epochs() == db.epochs() and len(other.opened) == 2
         assert other.check().problems == db.check().problems == ()
