@@ -25,7 +25,7 @@ from edgevit_runtime.record import to_data
 
 MODELS = ("affnet_et", "fmvit_t", "hiera_tiny", "mobilevig_ti", "turbovit", "vanillanet_5")
 TARGETS = ("onnx", "openvino", "executorch", "litert", "ncnn")
-TELLING = ("onnx", "openvino", "executorch")  # engines that tell what their operators take
+TELLING = ("onnx", "openvino")  # engines that tell shapes with what their operators take
 SLOWEST = 3
 
 
@@ -54,7 +54,7 @@ def main(models: list[str]) -> None:
 
 
 def markdown(path: Path) -> None:
-    """The fastest engine of each model, and the slowest operators of the fastest that tells."""
+    """The fastest engine of each model, and the slowest operators of the fastest that tells their shapes."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     peak = found["peak"]
     print(f"Peak, one thread: {peak['gflops']:.0f} GFLOP/s in float32, {peak['gb_per_s']:.1f} GB/s.\n")

@@ -167,7 +167,7 @@ def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequ
         seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
         return cost.convolution_macs(inputs[1], outputs[0]) if seen else None
     if operator in _PRODUCTS:
-        return cost.product_macs(inputs[0], outputs[0])
+        return cost.product_macs(inputs[0], inputs[1] if len(inputs) > 1 else (), outputs[0])
     return None if "Attention" in operator else 0
 
 

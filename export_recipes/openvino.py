@@ -163,7 +163,7 @@ def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
     if operator in ("Convolution", "GroupConvolution"):
         macs = cost.convolution_macs(shapes[1], results[0])
     elif operator in ("MatMul", "FullyConnected"):
-        macs = cost.product_macs(shapes[0], results[0])
+        macs = cost.product_macs(shapes[0], shapes[1], results[0])
     elif operator in ("ScaledDotProductAttention", "Subgraph", "MHA"):  # made of others
         macs = None
     size = ITEM_BYTES.get(str(node.output(0).get_element_type().to_dtype()), 4)

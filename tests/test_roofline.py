@@ -95,7 +95,10 @@ def test_macs_of_a_convolution(weight, output, macs):
 
 
 def test_macs_and_bytes_of_a_product():
-    assert cost.product_macs((2, 7, 5), (2, 7, 3)) == 2 * 7 * 5 * 3
+    assert cost.product_macs((2, 7, 5), (2, 5, 3), (2, 7, 3)) == 2 * 7 * 5 * 3
+    assert cost.product_macs((2, 5, 7), (3, 5), (2, 7, 3)) == 2 * 7 * 5 * 3, "both transposed"
+    assert cost.product_macs((2, 7, 5), (), (2, 7, 3)) == 2 * 7 * 5 * 3, "packed weights are not told"
+    assert cost.product_macs((7, 5), (3,), (7, 3)) == 7 * 5 * 3, "a bias in the place of packed weights"
     assert cost.tensors_bytes([(2, 3), (4,), ()], 4) == 4 * 11
 
 

@@ -162,9 +162,9 @@ def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypa
     tried: list[int] = []
     right = verify_room.compute
 
-    def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
+    def compute(target: str, payload: Path, samples: Samples, **options: Any) -> Any:
         tried.append(samples.batch)
-        return right(target, payload, samples, threads=threads)
+        return right(target, payload, samples, **options)
 
     monkeypatch.setattr(verify_room, "compute", compute)
     subject = tiny_subject(tmp_path)

@@ -20,7 +20,7 @@ from nets import image, operators
 from torch import Tensor, nn
 
 from edgevit.cards import load_cards
-from edgevit.count import count
+from edgevit.count import Count, count
 from edgevit.fold import Folded, example_inputs, fold, max_rel, prove
 from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.recipes import load_recipe
@@ -66,6 +66,13 @@ def on_meta(name: str) -> tuple[nn.Module, Folded, tuple[Tensor, ...]]:
         return model, fold(model), example_inputs(model)
 
 
+@functools.cache
+def counted(name: str) -> tuple[Count, Count]:
+    """What a variant and its fold cost."""
+    model, folded, given = on_meta(name)
+    return count(model, *given), count(folded, *given)
+
+
 @functools.lru_cache(maxsize=1)
 def randomized(name: str) -> nn.Module:
     model = create_model(name)
@@ -87,10 +94,9 @@ def test_every_model_has_a_card() -> None:
 @pytest.mark.parametrize("name", SHALLOW)
 def test_card_is_current(name: str) -> None:
     """If this fails after a change of a model or of folding: edgevit models --refresh"""
-    model, folded, given = on_meta(name)
-    before, after = count(model, *given), count(folded, *given)
-    counted = {"params": before.params, "macs": before.macs, "folded_params": after.params, "folded_macs": after.macs}
-    assert load_cards()[name] == dataclasses.replace(model_card(name), **counted)
+    before, after = counted(name)
+    costs = {"params": before.params, "macs": before.macs, "folded_params": after.params, "folded_macs": after.macs}
+    assert load_cards()[name] == dataclasses.replace(model_card(name), **costs)
 
 
 def test_refreshing_counts_the_same() -> None:
@@ -112,8 +118,7 @@ def test_the_page_has_every_variant_with_the_costs_of_its_card() -> None:
 
 @pytest.mark.parametrize("name", SHALLOW)
 def test_it_folds_completely(name: str) -> None:
-    model, folded, given = on_meta(name)
-    before, after = count(model, *given), count(folded, *given)
+    (before, after), folded = counted(name), on_meta(name)[1]
     assert folded.report.left == ()
     assert folded.report.batch_is_open
     left = operators(folded)
