@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def one_by_one(count: int) -> Iterator[Measurement]:
 def row(draw: random.Random, centre: int, model: str, device: str, number: int) -> Measurement:
     """One row with its summary."""
     samples = [sorted(round(centre * draw.lognormvariate(0, 0.01)) for _ in range(RUNS)) for _ in range(PROCESSES)]
-    medians, every = sorted(round(statistics.median(part)) for part in samples), sorted(sum(samples, []))
+    medians, every = sorted(round(statistics.median(part)) for part in samples), sorted(chain.from_iterable(samples))
     return identify(
         dataclasses.replace(
             TEMPLATE,
@@ -151,7 +152,10 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def quantiles(seconds: list[float]) -> dict[str, float]:
     """Median and 99th percentile in milliseconds."""
     ordered = sorted(seconds)
-    return {"p50_ms": round(1e3 * statistics.median(ordered), 2), "p99_ms": round(1e3 * ordered[int(0.99 * len(ordered))], 2)}
+    return {
+        "p50_ms": round(1e3 * statistics.median(ordered), 2),
+        "p99_ms": round(1e3 * ordered[int(0.99 * len(ordered))], 2),
+    }
 
 
 def size_bytes(db: LatencyDB, place: str) -> int:
@@ -163,14 +167,15 @@ def size_bytes(db: LatencyDB, place: str) -> int:
 
 SNAPSHOT = Snapshot(1, (0, 1, 2, 3), "performance", 2_400_000, None, 0.5, 3, 900, None)
 TEMPLATE = Measurement(
-    **dict.fromkeys(("measurement_id", "measurement_key", "error", "artifact_sha256", "device", "device_id", "model"), ""),
+    **dict.fromkeys(("measurement_id", "measurement_key", "error", "artifact_sha256", "model"), ""),
+    **dict.fromkeys(("device", "device_id", "device_class", "started"), ""),
     **dict.fromkeys(("p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p90_upper_ns", "p99_ns", "p99_upper_ns"), None),
     **dict.fromkeys(("min_ns", "mean_ns", "iqr_ns", "mad_ns"), None),
     **{"status": "ok", "provenance": "measured", "family": "net", "target": "onnx", "precision": "fp32"},
-    **{"artifact_bytes": 4_000_000, "engine": "onnxruntime", "engine_version": "1.31.1", "device_class": ""},
+    **{"artifact_bytes": 4_000_000, "engine": "onnxruntime", "engine_version": "1.31.1"},
     **{"provider": "CPUExecutionProvider", "compute_unit": "cpu", "threads": 4, "batch": 1},
     **{"inputs": (TensorSpec("x", (1, 3, 224, 224)),), "parity_status": "passed", "protocol_version": 1},
-    **{"started": "", "processes": PROCESSES, "runs": PROCESSES * RUNS, "load_ns": 90_000_000},
+    **{"processes": PROCESSES, "runs": PROCESSES * RUNS, "load_ns": 90_000_000},
     **{"first_ns": 20_000_000, "peak_rss_bytes": 200_000_000, "grade": "A", "flags": (), "samples_ns": ()},
     host=Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000),
     snapshots=(SNAPSHOT,) * (2 * PROCESSES),

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's programs, a private data folder, a Unix socket in it, an unprivileged user."""
+"""A PostgreSQL server for tests: Debian's programs, a private folder, a Unix socket in it, an unprivileged user."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ RECORDS += [
     measured([[ns, ns + 9, ns + 20]] * 5, nonce=f"jump {ns}", device_id="swapped", started=f"2026-11-2{day}T00:00:00Z")
     for day, ns in enumerate((4_000_000, 4_010_000, 9_000_000), start=1)
 ]
-SPLITS = 1000
 
 
 @pytest.fixture
@@ -75,7 +74,16 @@ def split(noise: random.Random) -> list[list[Travelling]]:
     return sites
 
 
+def test_some_splits_and_orders_give_one_database(tmp_path: Path) -> None:
+    splits_give_one_database(tmp_path, 10)
+
+
+@pytest.mark.slow
 def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
+    splits_give_one_database(tmp_path, 1000)
+
+
+def splits_give_one_database(tmp_path: Path, splits: int) -> None:
     """Of sites that never saw each other, merged in any order and tree: A into B and that into C, or all into one."""
     noise = random.Random(4)
     with LatencyDB.open(str(tmp_path / "whole.db"), shipped=False) as whole:
@@ -83,7 +91,7 @@ def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
         whole.import_jsonl(tmp_path / "whole.jsonl")
         expected = everything(whole, tmp_path)
     LatencyDB.open(str(tmp_path / "empty.db"), shipped=False).close()
-    for _ in range(SPLITS):
+    for _ in range(splits):
         sites = split(noise)
         shutil.copy(tmp_path / "empty.db", tmp_path / "merged.db")
         with LatencyDB.open(str(tmp_path / "merged.db"), shipped=False) as merged:
@@ -141,7 +149,9 @@ def test_two_noise_floors_of_one_moment(db: LatencyDB, tmp_path: Path) -> None:
     assert db.noise("pi-0001") == floor()
 
 
-@pytest.mark.parametrize("record", [measured(), failed(), published(), rated(), floor()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "record", [measured(), failed(), published(), rated(), floor()], ids=lambda r: type(r).__name__
+)
 def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path: Path, record: Travelling) -> None:
     """Every character of it: digits become others, names become others, and the digest too."""
     jsonl.write_lines(tmp_path / "x.jsonl", [record])
@@ -203,7 +213,7 @@ def test_tables_that_are_none_of_ours_are_refused(db: LatencyDB, other: Path, st
 @pytest.mark.parametrize("content", [b"", b"model,latency\n" * 900])
 def test_files_that_are_no_latency_database(db: LatencyDB, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.db").write_bytes(content)
-    with pytest.raises(StoreError, match="no SQLite database|not a latency database"):
+    with pytest.raises(StoreError, match=r"no SQLite database|not a latency database"):
         db.merge(str(tmp_path / "x.db"))
     assert (tmp_path / "x.db").read_bytes() == content
 

@@ -52,7 +52,9 @@ def test_migrations_build_the_checks_of_the_code_on_sqlite(tmp_path: Path) -> No
 
 
 def checks(connection: Connection) -> set[tuple[str, str]]:
-    found = text("SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace")
+    found = text(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+    )
     return {(table, name) for table, name in connection.execute(found) if table != "alembic_version"}
 
 

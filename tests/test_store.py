@@ -20,10 +20,10 @@ from sqlalchemy.exc import DBAPIError
 
 from edgevit.errors import StoreError
 from edgevit.identity import identify
-from edgevit.store import LatencyDB, jsonl, published_row, rows, validate
+from edgevit.store import LatencyDB, jsonl, published_row, validate
 from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.rows import pack, unpack
-from edgevit.types import Accuracy, Measurement, NoiseFloor
+from edgevit.types import Accuracy, Measurement
 from edgevit_runtime.record import to_json
 
 SHAPES = {

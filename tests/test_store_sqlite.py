@@ -64,9 +64,12 @@ def test_the_write_ahead_log_only_where_it_is_safe() -> None:
 
 
 def test_a_connection_that_writes_takes_the_lock_at_once(db: LatencyDB, path: Path) -> None:
-    with db._transaction(write=True), closing(sqlite3.connect(path, timeout=0)) as other:
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
+    with (
+        db._transaction(write=True),
+        closing(sqlite3.connect(path, timeout=0)) as other,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("BEGIN IMMEDIATE")
     with db._transaction(), closing(sqlite3.connect(path, timeout=0)) as other:
         other.execute("BEGIN IMMEDIATE")
 

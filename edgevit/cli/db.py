@@ -101,7 +101,16 @@ def epochs(
         return
     columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
     lines = [
-        (e.device, e.number, e.started, f"{e.ratio:.2f}", f"{e.limit:.0%}", e.measurement_id[:12], e.reference_id[:12], e.reason)
+        (
+            e.device,
+            e.number,
+            e.started,
+            f"{e.ratio:.2f}",
+            f"{e.limit:.0%}",
+            e.measurement_id[:12],
+            e.reference_id[:12],
+            e.reason,
+        )
         for e in found
     ]
     print_table(columns, lines)
@@ -125,7 +134,7 @@ def sql(
     if as_json:
         print_json({"columns": answer.columns, "rows": list(as_lines(answer))})
     else:
-        print_table(answer.columns, ((_text(cell) for cell in line.values()) for line in as_lines(answer)))
+        print_table(answer.columns, ([_text(cell) for cell in line.values()] for line in as_lines(answer)))
 
 
 @app.command()

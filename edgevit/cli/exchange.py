@@ -1,4 +1,4 @@
-"""`edgevit db export`, `import`, `merge`, `quarantine` and `check`: rows that travel, and whether they can be believed."""
+"""`edgevit db export`, `import`, `merge`, `quarantine`, `check`: rows that travel, and whether to believe them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
 
 
 def operator_list(module: GraphModule) -> list[Any]:
-    """The canonical list: per node its kind, arguments and result. An earlier node is named by its place in the list."""
+    """The canonical list: per node its kind, arguments and result. An earlier node is named by its place in it."""
     places: dict[Node, int] = {}
     listed: list[Any] = []
     [output] = module.graph.find_nodes(op="output")

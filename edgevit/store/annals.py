@@ -20,14 +20,16 @@ _COLUMNS = (  # in the order of the fields of an Epoch
 def read(connection: Connection) -> list[Epoch]:
     """Every epoch that is written down, by device and number."""
     query = select(*(tables.epoch.c[name] for name in _COLUMNS))
-    return [Epoch(*line) for line in connection.execute(query.order_by(tables.epoch.c.device_id, tables.epoch.c.number))]
+    return [
+        Epoch(*line) for line in connection.execute(query.order_by(tables.epoch.c.device_id, tables.epoch.c.number))
+    ]
 
 
 def compute(connection: Connection, device_id: str) -> list[Epoch]:
     """The epochs of a device from its rows and its noise floor. Raises StoreError where a row is damaged or missing."""
     told = [one for values in queries.listing(connection, device_id) if (one := epochs.seen(values))]
     floor = queries.latest_noise(connection, device_id)
-    return epochs.find(device_id, told, floor and floor.share)
+    return epochs.find(device_id, told, None if floor is None else floor.share)
 
 
 def refresh(connection: Connection, device_id: str) -> list[Epoch]:
@@ -36,7 +38,9 @@ def refresh(connection: Connection, device_id: str) -> list[Epoch]:
     new = compute(connection, device_id)
     connection.execute(delete(tables.epoch).where(tables.epoch.c.device_id == device_id))
     if new:
-        connection.execute(tables.epoch.insert(), [dict(zip(_COLUMNS, vars(item).values(), strict=True)) for item in new])
+        connection.execute(
+            tables.epoch.insert(), [dict(zip(_COLUMNS, vars(item).values(), strict=True)) for item in new]
+        )
     if device_id in (due := marked(connection)):
         queries.write_meta(connection, _DUE, json.dumps(sorted(due - {device_id})))
     return [epoch for epoch in new if epoch.measurement_id not in old]
@@ -62,9 +66,19 @@ def may_open(connection: Connection, row: Measurement) -> bool:
         return False
     kept, last = tables.measurement.c, func.max(tables.measurement.c.started_unix_us)
     of_device = kept.device_no.in_(select(tables.device.c.device_no).where(tables.device.c.device_id == row.device_id))
-    opened = select(last).select_from(tables.epoch).join(tables.measurement, tables.epoch.c.measurement_id == kept.measurement_id)
+    opened = (
+        select(last)
+        .select_from(tables.epoch)
+        .join(tables.measurement, tables.epoch.c.measurement_id == kept.measurement_id)
+    )
     begun = connection.execute(opened.where(tables.epoch.c.device_id == row.device_id)).scalar() or 0
-    repeats = (kept.started_unix_us >= begun, of_device, kept.measurement_id != row.measurement_id, kept.status == "ok", *_same(row))
+    repeats = (
+        kept.started_unix_us >= begun,
+        of_device,
+        kept.measurement_id != row.measurement_id,
+        kept.status == "ok",
+        *_same(row),
+    )
     numbers = (func.count(), func.min(kept.p50_low_ns), func.max(kept.p50_high_ns))
     joined = tables.measurement.join(tables.artifact)
     count, low, high = connection.execute(select(*numbers).select_from(joined).where(*repeats)).one()
@@ -74,7 +88,9 @@ def may_open(connection: Connection, row: Measurement) -> bool:
     mine = connection.execute(
         select(kept.started_unix_us).where(kept.measurement_id == row.measurement_id)
     ).scalar_one()
-    alike = None not in (low, high, row.p50_low_ns, row.p50_high_ns) and row.p50_low_ns <= high and row.p50_high_ns >= low  # type: ignore[operator]
+    alike = (
+        None not in (low, high, row.p50_low_ns, row.p50_high_ns) and row.p50_low_ns <= high and row.p50_high_ns >= low
+    )
     return not alike or mine < newest
 
 

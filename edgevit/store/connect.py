@@ -28,7 +28,7 @@ _POSTGRES_LOCK = 0x656467657669  # of edgevit's writers among the advisory locks
 
 
 def journal_mode(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
-    """The journal that a version of SQLite keeps safely: the rollback journal, or from 3.51.3 on the write-ahead log."""
+    """The journal that a version of SQLite keeps safely: a rollback journal, from 3.51.3 on the write-ahead log."""
     return "WAL" if version >= _WAL_IS_SAFE else "DELETE"
 
 
@@ -66,14 +66,14 @@ def database_url(url: str | None = None) -> URL:
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
     try:
-        url = make_url(text)
+        address = make_url(text)
     except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         fix = "write sqlite:///path/to/file.db, the path alone, or postgresql://USER@HOST/DATABASE"
         raise StoreError(
             "not the URL of a database", where=re.sub("://.*@", "://***@", text), why=str(error), fix=fix
         ) from error
     # SQLAlchemy's own default is another driver, which we do not test.
-    return url.set(drivername=f"{POSTGRES}+psycopg") if url.drivername in (POSTGRES, "postgres") else url
+    return address.set(drivername=f"{POSTGRES}+psycopg") if address.drivername in (POSTGRES, "postgres") else address
 
 
 def create(url: URL) -> Engine:

@@ -15,7 +15,19 @@ from typing import Self, get_args
 from sqlalchemy import Connection, Engine, exists, func, select
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, epochs, exchange, jsonl, quarantine, queries, question, rows, tables, tally
+from edgevit.store import (
+    accuracies,
+    annals,
+    epochs,
+    exchange,
+    jsonl,
+    quarantine,
+    queries,
+    question,
+    rows,
+    tables,
+    tally,
+)
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
 from edgevit.store.lines import Imported
@@ -155,7 +167,9 @@ class LatencyDB:
         if current_epoch:
             shares = {floor.device_id: floor.share for floor in sorted(floors, key=lambda floor: floor.started)}
             given = [(name, value) for name, value in asked.items() if value is not None]
-            found = [item for item in epochs.current(found, shares) if all(item[name] == value for name, value in given)]
+            found = [
+                item for item in epochs.current(found, shares) if all(item[name] == value for name, value in given)
+            ]
         return [rows.read(values) for values in found]
 
     def devices(self) -> list[DeviceRows]:
@@ -187,7 +201,7 @@ class LatencyDB:
             raise tally.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
         if strange := {str(name) for name, _ in found} - set(get_args(Status)):
             raise tally.broken(f"rows have the status {', '.join(sorted(strange))}")
-        return Stats(self.where, HEAD, lines, {name: count for name, count in found})
+        return Stats(self.where, HEAD, lines, dict(found))
 
     def add_accuracy(self, accuracy: Accuracy) -> bool:
         """Keep an accuracy; True if it is new. Raises StoreError for one that cannot be true.
@@ -351,4 +365,3 @@ class LatencyDB:
         engine = self._engine.execution_options(**WRITE) if write else self._engine
         with storing(self._engine.url), engine.begin() as connection:
             yield connection
-

@@ -50,9 +50,7 @@ def seen(values: Values) -> Seen | None:
     version = values["engine_version"] if measured else ""
     key = (what, version, *(values[name] for name in how))
     low, high = (values["p50_low_ns"], values["p50_high_ns"]) if measured else (None, None)
-    return Seen(
-        values["measurement_id"], values["device"], values["started_unix_us"], key, values["p50_ns"], low, high
-    )
+    return Seen(values["measurement_id"], values["device"], values["started_unix_us"], key, values["p50_ns"], low, high)
 
 
 @dataclass

@@ -163,4 +163,3 @@ def present(connection: Connection) -> int:
         name = tally.rows_of(number)
         tally.require(tally.Part(name, lines, digest), parts.get(name))
     return sum(lines for lines, _ in found.values())
-

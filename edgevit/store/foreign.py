@@ -111,7 +111,7 @@ def every_item(engine: Engine) -> Iterator[Item]:
     for read in (accuracies.read, queries.noise_floors):
         try:
             with storing(engine.url), engine.connect() as connection:
-                records: Sequence[Any] = read(connection)  # type: ignore[operator]
+                records: Sequence[Any] = read(connection)
         except StoreError as error:
             yield Item(name, None, f"{error.what}: {error.why}", b"")
         else:

@@ -18,11 +18,14 @@ from typing import Any
 from edgevit.errors import StoreError
 from edgevit.store.jsonl import appearing
 from edgevit.store.lines import Item, Travelling, from_fields, to_line
+from edgevit.store.seals import as_seal
+from edgevit.store.tally import Part
 from edgevit.types import Measurement
 from edgevit_runtime.record import RecordError
 
 _BATCH_ROWS = 200
 _SAMPLES = "samples_ns"
+_TALLY = "edgevit_tally"  # key of the file's metadata: how many lines, and the exclusive or of their digests
 _PLAIN = {str: "string", int: "int64", float: "double"}
 _FIX = "pip install 'edgevit[parquet]', or a name that ends in .jsonl"
 
@@ -33,14 +36,20 @@ def write(path: Path, records: Iterable[Travelling]) -> int:
     Raises StoreError where it cannot be written, or pyarrow is missing.
     """
     arrow = _pyarrow(path)
-    schema, count, rest = _schema(arrow), 0, iter(records)
+    schema, tally, rest = _schema(arrow), Part(_TALLY), iter(records)
     with appearing(path) as part, arrow.parquet.ParquetWriter(
         part, schema, compression="zstd", write_page_checksum=True
     ) as writer:  # fmt: skip
         while batch := list(islice(rest, _BATCH_ROWS)):
-            writer.write_table(arrow.Table.from_pylist([_columns(record) for record in batch], schema=schema))
-            count += len(batch)
-    return count
+            lines = [_columns(record) for record in batch]
+            writer.write_table(arrow.Table.from_pylist(lines, schema=schema))
+            tally = tally.plus(as_seal(line["row_sha256"]) for line in lines)
+        writer.add_key_value_metadata({_TALLY: _says(tally)})
+    return tally.lines
+
+
+def _says(tally: Part) -> str:
+    return f"{tally.lines} lines, {tally.digest}"
 
 
 def parse(path: Path) -> Iterator[Item]:
@@ -52,13 +61,24 @@ def parse(path: Path) -> Iterator[Item]:
             if not file.schema_arrow.equals(wanted):
                 strange = sorted({str(field) for field in file.schema_arrow} ^ {str(field) for field in wanted})
                 raise _unreadable(path, f"its columns are not ours: {', '.join(strange[:4]) or 'in another order'}")
-            number = 0
+            tally = Part(_TALLY)
             for batch in file.iter_batches(_BATCH_ROWS):
-                for line in batch.to_pylist():
-                    number += 1
+                for number, line in enumerate(batch.to_pylist(), start=tally.lines + 1):
                     yield _item(f"{path.name}, line {number}", line)
+                    tally = tally.plus([_seal(line)])
+            told = (file.metadata.metadata or {}).get(_TALLY.encode(), b"no number of lines").decode(errors="replace")
+            if told != _says(tally):
+                # No checksum covers the footer, which says how many rows there are.
+                yield Item(path.name, None, f"lines are missing: it has {_says(tally)}, and says: {told}", b"")
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def _seal(line: dict[str, Any]) -> int:
+    try:
+        return as_seal(line["row_sha256"] or "")
+    except ValueError:
+        return 0
 
 
 def _unreadable(path: Path, why: str) -> StoreError:

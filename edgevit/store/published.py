@@ -53,12 +53,15 @@ def published_row(
     untold... What it does not tell is left out, and named in `untold`. `started`: ISO 8601, UTC, of the run or, where
     that is not told, of the publication. LatencyDB.add validates it like any row.
     """
-    told: dict[str, Any] = {name: None for name in _TIMES} | {"p50_ns": p50_ns} | others
+    told: dict[str, Any] = {
+        **dict.fromkeys(_TIMES),
+        **dict.fromkeys(("measurement_id", "measurement_key", "artifact_sha256"), ""),
+        **dict.fromkeys(("error", "parity_status", "grade"), ""),
+        **dict.fromkeys(("flags", "snapshots", "samples_ns"), ()),
+        **{"status": "ok", "provenance": "published", "processes": 0, "host": None},
+        **{"protocol_version": PROTOCOL_VERSION, "p50_ns": p50_ns, **others},
+    }
     row = Measurement(
-        **{"measurement_id": "", "measurement_key": "", "status": "ok", "error": "", "provenance": "published"}
-        | {"parity_status": "", "artifact_sha256": "", "grade": "", "flags": (), "processes": 0}
-        | {"host": None, "snapshots": (), "samples_ns": (), "protocol_version": PROTOCOL_VERSION}
-        | told,
         source=source,
         licence=licence,
         model=model,
@@ -78,6 +81,7 @@ def published_row(
         inputs=inputs,
         started=started or UNDATED,
         runs=runs,
+        **told,
     )
     untold = {name for name in _MAY_BE_UNTOLD if not getattr(row, name)} | {*_NEVER_TOLD, *row.untold}
     row = dataclasses.replace(row, untold=tuple(sorted(untold if started else {*untold, "started"})))

@@ -28,7 +28,7 @@ def device_numbers(connection: Connection, device: str | None) -> dict[int, Valu
 
 
 def listing(connection: Connection, device: str | None, **equal: Any) -> list[Values]:
-    """The checked columns of rows, oldest first. Keywords: model, target, precision, threads, status; None asks nothing.
+    """The checked columns of rows, oldest first. Keywords: model, target, precision, threads, status; None: any.
 
     All rows of the devices asked for are read, and held against the tally, and only then chosen among: a condition
     that SQL looks up in damaged columns would leave rows out, and nobody would know.
@@ -261,5 +261,3 @@ def _insert_unless_there(connection: Connection, table: Table, values: Mapping[s
     from sqlalchemy.dialects import sqlite
 
     return sqlite.insert(table).inline().values(values).on_conflict_do_nothing()
-
-

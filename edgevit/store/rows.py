@@ -75,8 +75,8 @@ def checked(row: RowMapping) -> Values:
 def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed: bool = True) -> Measurement:
     """One Measurement from `checked` columns and its rows of the sample table, in the order of processes.
 
-    Without evidence the row comes without samples and snapshots; one that is not `sealed` has no digests yet. Raises StoreError where what is stored cannot be
-    decoded or is not what was written: the database is damaged.
+    Without evidence the row comes without samples and snapshots; one that is not `sealed` has no digests yet. Raises
+    StoreError where what is stored cannot be decoded or is not what was written: the database is damaged.
     """
     fields = {name: value for name, value in values.items() if name not in (*_HELPERS, "row_sha256")}
     try:

@@ -29,7 +29,7 @@ def seal_rows(connection: Connection) -> None:
     for table in tally.WHOLE:
         lines = connection.execute(select(table)).mappings().all()
         if lines:
-            tally.add(connection, {table.name: ([tally.seal_of(table, line) for line in lines], None)})
+            tally.add(connection, {table.name: ([tally.seal_of(table, dict(line)) for line in lines], None)})
     last = ""
     while ids := _next_ids(connection, last):
         _seal(connection, ids)
@@ -54,7 +54,7 @@ def _seal(connection: Connection, ids: list[str]) -> None:
         name = line["measurement_id"]
         row = _read(line, parts.get(name, []))
         if isinstance(row, StoreError):
-            _take_out(connection, line, row)
+            _take_out(connection, dict(line), row)
             continue
         values = rows.measurement_values(row)
         digests = {key: values[key] for key in ("evidence_sha256", "row_sha256", "started_unix_us")}
@@ -76,7 +76,7 @@ def _read(line: RowMapping, parts: list[RowMapping]) -> Measurement | StoreError
 
 def _take_out(connection: Connection, line: Mapping[str, Any], error: StoreError) -> None:
     name = line["measurement_id"]
-    content = json.dumps(dict(line), sort_keys=True, default=str).encode()
+    content = json.dumps(line, sort_keys=True, default=str).encode()
     quarantine.put(connection, [Item(f"measurement {name}", None, f"{error.what}: {error.why}", content)])
     for table in (tables.sample, tables.measurement):
         connection.execute(delete(table).where(table.c.measurement_id == name))

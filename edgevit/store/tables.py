@@ -155,7 +155,9 @@ measurement = Table(
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
     Column("licence", Text, nullable=False, server_default=text("''")),
-    Column("untold_json", Text, nullable=False, server_default=text("'[]'")),  # what the source of a published row leaves out
+    Column(
+        "untold_json", Text, nullable=False, server_default=text("'[]'")
+    ),  # what the source of a published row leaves out
     _digest("measurement", "evidence_sha256"),  # see seals.py; empty only while a migration is under way
     _digest("measurement", "row_sha256"),
     _one_of("status", Status),

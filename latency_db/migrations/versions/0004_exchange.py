@@ -1,4 +1,4 @@
-"""Digests of rows and of tables, graphs of artifacts, licences of published rows; accuracies, epochs, sweeps, quarantine.
+"""Digests of rows and tables, graphs of artifacts, licences of published rows; accuracies, epochs, sweeps, quarantine.
 
 Columns are added where they can be; only artifacts, whose unique constraint changes, go into a new table on SQLite.
 """
