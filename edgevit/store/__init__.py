@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgevit.store.accuracies import validate_accuracy
 from edgevit.store.check import Checked
 from edgevit.store.db import DeviceRows, LatencyDB, Stats
-from edgevit.store.lines import Imported, Refusal
+from edgevit.store.lines import Imported, Item, Refusal
 from edgevit.store.published import published_row
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.question import Answer
@@ -16,6 +16,7 @@ __all__ = [
     "Checked",
     "DeviceRows",
     "Imported",
+    "Item",
     "LatencyDB",
     "Quarantined",
     "Refusal",
