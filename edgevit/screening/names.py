@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from edgevit.cards import load_cards
 from edgevit.recipes import list_recipes
+from edgevit.types import ModelCard
 
 NOT_STATED = "not stated"
 
 
+@cache
 def target_of(runtime: str) -> str:
     """The target of ours that a source's runtime is, by its name or an alias; else the source's own word for it."""
     plain = _plain(runtime)
@@ -25,11 +28,16 @@ def zoo_name(same: dict[str, str], name: str, size: int, params: float | None) -
     `same` is the importer's list of models that are ours under another name. It is believed only where the size of the
     image and the number of parameters, to the two digits of a million that sources print, are those of our card.
     """
-    card = load_cards().get(same.get(name, ""))
+    card = _cards().get(same.get(name, ""))
     if card is None or card.params is None or params is None:
         return name
     fits = card.inputs[0].shape[-2:] == (size, size) and abs(card.params - params) <= 0.005e6
     return card.name if fits else name
+
+
+@cache
+def _cards() -> dict[str, ModelCard]:
+    return load_cards()
 
 
 def _plain(text: str) -> str:

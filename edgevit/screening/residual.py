@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 
 NEAREST = 3  # devices, or models, whose word is taken together: their median
+SAME = 1.1  # times: repeats of one job on hosted phones differ by less in 91 to 96 of 100 cases
 COMMON = 8  # models that two devices must both have run before they are called alike; and the other way round
 _CLIP = float(np.log(2))  # differences beyond this count as this much: one wrong number must not part two devices
 _ROUNDS = 20
@@ -26,7 +27,9 @@ def residuals(rows: Sequence[int], columns: Sequence[int], nanoseconds: Sequence
     """Of each observation how far it is off, in natural logarithms: as neighbours agree, and after the median polish.
 
     `rows` and `columns` number models and devices from 0. The first result is the smaller of the two comparisons
-    where both have one sign, 0 where they contradict each other, and NaN where either lacks neighbours.
+    where both have one sign, 0 where they contradict each other or where another run of the same model on the same
+    device says the same, and NaN where either lacks neighbours. The second is NaN where model or device was observed
+    fewer than COMMON times.
     """
     i, j, y = np.asarray(rows, np.intp), np.asarray(columns, np.intp), np.log(np.asarray(nanoseconds, np.float64))
     if not len(y):
@@ -38,7 +41,19 @@ def residuals(rows: Sequence[int], columns: Sequence[int], nanoseconds: Sequence
     smaller = np.where(np.abs(of_devices) < np.abs(of_models), of_devices, of_models)
     agreed = np.where(np.sign(of_devices) == np.sign(of_models), smaller, 0.0)
     agreed[np.isnan(of_devices) | np.isnan(of_models)] = np.nan
+    agreed[_repeated(i * table.shape[1] + j, y) & ~np.isnan(agreed)] = 0.0
+    left[(np.bincount(i)[i] < COMMON) | (np.bincount(j)[j] < COMMON)] = np.nan
     return agreed, left
+
+
+def _repeated(cells: Numbers, y: Floats) -> NDArray[np.bool_]:
+    """Whether the next larger or next smaller observation of the same cell is within SAME."""
+    order = np.lexsort((y, cells))
+    near = (np.diff(cells[order]) == 0) & (np.diff(y[order]) < np.log(SAME))
+    found = np.zeros(len(y), bool)
+    found[order[1:][near]] = True
+    found[order[:-1][near]] = True
+    return found
 
 
 def polish(i: Numbers, j: Numbers, y: Floats) -> Floats:

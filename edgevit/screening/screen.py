@@ -125,8 +125,9 @@ class Screening:
         agreed, left = self._off.get(number, (math.nan, math.nan))
         if math.isnan(agreed):
             self.counts["without_neighbours"] += 1
-        if abs(left) > math.log(UNITS):
-            raise ClaimError(f"another unit: {math.exp(left):.4g} times what model and device give")
+        off = left if math.isnan(agreed) else agreed
+        if abs(off) > math.log(UNITS):
+            raise ClaimError(f"another unit: {math.exp(off):.4g} times what such models take on such devices")
         if abs(agreed) > math.log(DOUBTFUL):
             why = f"{math.exp(agreed):.2f} times what the nearest devices, and the nearest models, give"
             raise ClaimError(f"doubtful: {why}")
