@@ -32,10 +32,12 @@ def journal_mode(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
     return "WAL" if version >= _WAL_IS_SAFE else "DELETE"
 
 
+_RESCUE = "save what is whole: edgevit db merge FILE --db NEW; what that cannot read: sqlite3 FILE .recover"
 # (what the driver says, why, what mends it)
 _MEANINGS = (
     ("not a database", "the file is no SQLite database", "name another file with --db, or move this one away"),
-    ("malformed", "the database is damaged", "rescue what can be read: sqlite3 FILE .recover | sqlite3 NEW"),
+    ("malformed", "the database is damaged", _RESCUE),
+    ("decode", "the database is damaged", _RESCUE),
     ("disk i/o error", "the disk did not read or write", "check the disk, then: sqlite3 FILE 'PRAGMA integrity_check'"),
     ("unable to open", "the folder is missing or not writable", "make the folder, or name another file with --db"),
     ("readonly", "the file or its folder is not writable", "chmod u+w it, or name another file with --db"),
@@ -116,7 +118,7 @@ def storing(url: URL) -> Iterator[None]:
 def _storing(where: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:  # of a message that quotes a damaged schema
         said = str(getattr(error, "orig", None) or error)
         for sign, why, fix in _MEANINGS:
             if sign in said.lower():
