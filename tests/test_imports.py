@@ -55,6 +55,8 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 choose        | compare store                                     |
+screening     | cards recipes store                               | numpy (pyarrow yaml)
+importers     | identity screening                                |
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
@@ -77,7 +79,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck)                                      |
+cli           | (crosscheck importers)                            |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
@@ -90,6 +92,8 @@ NO_TORCH = (
     "store",
     "predict",
     "choose",
+    "screening",
+    "importers",
     "report",
     "doctor",
     "cli",
@@ -390,6 +394,7 @@ LOADERS = {
     "edgevit.recipes": {"import_module"},  # targets: the only place
     "edgevit.models": {"resolve_name"},  # its own families
     "edgevit.harness": {"import_module"},  # its own modules
+    "edgevit.importers": {"import_module"},  # its own modules
     "edgevit.transports": {"import_module"},  # its own modules
     "edgevit.subject": {"spec_from_file_location", "exec_module"},  # FILE.py:FUNCTION of the user
     "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
@@ -408,7 +413,7 @@ def allowed_methods(calls: list[ast.Call]) -> set[str]:
     return {"compile", "eval", "exec"} - {getattr(call.func, "id", "") for call in calls}
 
 
-@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports", "edgevit.harness"])
+@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports", "edgevit.harness", "edgevit.importers"])
 def test_a_package_loads_only_what_is_in_it(name):
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         if getattr(call.func, "attr", "") in ("import_module", "resolve_name"):

@@ -35,15 +35,48 @@ def export_rows(
 
 @app.command("import")
 def import_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines or Parquet that `edgevit db export` wrote")],
+    file: Annotated[Path | None, typer.Argument(help="what `edgevit db export` wrote, or of the form of --from")] = None,
+    form: Annotated[str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")] = None,
+    source: Annotated[str, typer.Option(help="URL and release of a published file, kept in its rows")] = "",
+    published: Annotated[str, typer.Option(metavar="DATE", help="when it was published, if the file does not say")] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add the rows of a file; each is validated, bad ones go into quarantine with the reason (exit code 1)."""
+    from edgevit.errors import UsageError
     from edgevit.store import LatencyDB
 
+    if form is not None:
+        _import_published(file, form, source, published, db, as_json)
+        return
+    if file is None or source or published:
+        what = "no FILE was named" if file is None else "--source and --published are of published files"
+        raise UsageError(what, fix="edgevit db import FILE, or with --from FORM")
+    _refuse_strange(file)
     with LatencyDB.open(db) as database:
         _report(database, database.import_file(file), as_json)
+
+
+def _import_published(
+    file: Path | None, form: str, source: str, published: str, db: str | None, as_json: bool
+) -> None:
+    from edgevit.importers import Publication, named_file, screening
+    from edgevit.store import LatencyDB
+
+    with named_file(form, file) as path:
+        screened = screening(form, Publication(path, source, published))
+        with LatencyDB.open(db) as database:
+            _report(database, database.import_items(screened.items()), as_json, dict(screened.counts))
+
+
+def _refuse_strange(file: Path) -> None:
+    """A table of somebody's is read with --from only: what a column means is not guessed."""
+    if file.suffix.lower() not in (".csv", ".yaml", ".yml"):
+        return
+    from edgevit.errors import UsageError
+    from edgevit.importers import forms
+
+    raise UsageError(f"{file} is nothing that `edgevit db export` wrote", fix=f"say --from, one of these\n{forms()}")
 
 
 @app.command()
@@ -59,14 +92,17 @@ def merge(
         _report(database, database.merge(source), as_json)
 
 
-def _report(database: LatencyDB, came: Imported, as_json: bool) -> None:
+def _report(database: LatencyDB, came: Imported, as_json: bool, counts: dict[str, int] | None = None) -> None:
     from edgevit.cli.profile import says_epoch
 
     if as_json:
         refused = [item._asdict() for item in came.refused]
-        print_json({"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened})
+        told = {"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened}
+        print_json(told if counts is None else {**told, "counts": counts})
     else:
         say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
+        for name, count in sorted((counts or {}).items()):
+            say(f"{count} rows {name.replace('_', ' ')}")
         for place, reason in came.refused[:_REASONS_SHOWN]:
             say(f"refused: {place}: {reason}")
         if len(came.refused) > _REASONS_SHOWN:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgevit.importers import Publication
 from edgevit.screening import Claim, ClaimError
-from edgevit.screening.names import same_name, target_of
+from edgevit.screening.names import is_target, same_name, target_of
 from edgevit.screening.tables import Line, csv_head, csv_lines, parquet_head, parquet_lines
 from edgevit.screening.units import ns_from_ms, ns_from_us, utc
 from edgevit.screening.yamls import yaml_document, yaml_head
@@ -103,8 +103,8 @@ def _runtime(name: str) -> str:
 def _engine(runtime: str, tools: Mapping[str, str]) -> tuple[str, str]:
     """The engine in the source's words, and the versions of all tools that it names."""
     words = runtime.split("_")
-    others = [word for word in words if target_of(word) != word or word == target_of(word) == words[0]]
-    engine = _VENDOR_ENGINE if _VENDOR_RUNTIME in words[:1] else (others or words)[-1]
+    ours = [word for word in words if is_target(word)]
+    engine = _VENDOR_ENGINE if words[0] == _VENDOR_RUNTIME else ours[-1] if ours else words[0]
     own = [version for tool, version in tools.items() if tool.startswith(engine)]
     rest = [f"{tool} {version}" for tool, version in sorted(tools.items()) if not tool.startswith(engine)]
     return engine, "; ".join([*own, *rest])

@@ -16,10 +16,14 @@ NOT_STATED = "not stated"
 def target_of(runtime: str) -> str:
     """The target of ours that a source's runtime is, by its name or an alias; else the source's own word for it."""
     plain = _plain(runtime)
-    for recipe in list_recipes():
-        if plain in map(_plain, (recipe.target, *recipe.aliases)):
-            return recipe.target
-    return runtime
+    named = [item.target for item in list_recipes() if plain in map(_plain, (item.target, *item.aliases))]
+    return named[0] if named else runtime
+
+
+@cache
+def is_target(word: str) -> bool:
+    """Whether a word is the name of a target, or an alias."""
+    return any(_plain(word) in map(_plain, (item.target, *item.aliases)) for item in list_recipes())
 
 
 def zoo_name(same: dict[str, str], name: str, size: int, params: float | None) -> str:

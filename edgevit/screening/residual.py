@@ -8,10 +8,13 @@ the same device. A number that is wrong differs from both; a device's or a model
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgevit.store.mixtures import belongs, mixed_factor
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
@@ -19,6 +22,7 @@ Numbers = NDArray[np.intp]
 NEAREST = 3  # devices, or models, whose word is taken together: their median
 SAME = 1.1  # times: repeats of one job on hosted phones differ by less in 91 to 96 of 100 cases
 COMMON = 8  # models that two devices must both have run before they are called alike; and the other way round
+JUMPED = 1.3  # times: three times the noise floor of a device whose floor nobody measured (store.epochs)
 _CLIP = float(np.log(2))  # differences beyond this count as this much: one wrong number must not part two devices
 _ROUNDS = 20
 
@@ -111,3 +115,47 @@ def _distances(table: Floats) -> Floats:
         enough = (common >= COMMON) & (np.arange(table.shape[1]) != column)
         distance[column, enough] = np.nansum(differences, axis=0)[enough] / common[enough]
     return distance
+
+
+def without_jumps(
+    agreed: Floats,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    places: Sequence[int],
+    moments: Sequence[int],
+    nanoseconds: Sequence[float],
+) -> Floats:
+    """The same with 0 for rows of a device that jumped: those are no wrong numbers, and epochs tell of them.
+
+    `places` numbers devices without their engines, `moments` are times. A device jumped where, of the rows of one
+    moment that repeat earlier ones of the file, a part did so by one factor (store.mixtures), or the middle one did.
+    """
+    told = agreed.copy()
+    earlier: dict[tuple[int, int], list[float]] = {}
+    order = np.lexsort((np.asarray(moments), np.asarray(places)))
+    for part in np.split(order, np.flatnonzero(_changes(places, order) | _changes(moments, order)) + 1):
+        cells = [(rows[k], columns[k]) for k in part]
+        ratio = {
+            int(k): nanoseconds[k] / statistics.median(earlier[cell])
+            for k, cell in zip(part, cells, strict=True)
+            if cell in earlier
+        }
+        for k in _jumped(ratio):
+            told[k] = 0.0
+        for k, cell in zip(part, cells, strict=True):
+            earlier.setdefault(cell, []).append(nanoseconds[k])
+    return told
+
+
+def _jumped(ratio: dict[int, float]) -> list[int]:
+    if len(ratio) < COMMON:
+        return []
+    factor = mixed_factor(list(ratio.values()))
+    if factor is not None:
+        return [k for k, value in ratio.items() if belongs(value, factor)]
+    middle = statistics.median(ratio.values())
+    return list(ratio) if not 1 / JUMPED < middle < JUMPED else []
+
+
+def _changes(labels: Sequence[int], order: Numbers) -> NDArray[np.bool_]:
+    return np.diff(np.asarray(labels)[order]) != 0

@@ -9,6 +9,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from edgevit.errors import StoreError
@@ -56,7 +57,8 @@ class Screening:
     def _collect(self) -> None:
         models: dict[Any, int] = {}
         devices: dict[Any, int] = {}
-        rows, columns, times = array("q"), array("q"), array("d")
+        units: dict[str, int] = {}
+        rows, columns, places, moments, times = (array("q"), array("q"), array("q"), array("q"), array("d"))
         for number, claim in enumerate(self._read()):
             self._seen += 1
             told = claim.row
@@ -67,10 +69,13 @@ class Screening:
             self._which.append(number)
             times.append(told["p50_ns"])
             rows.append(models.setdefault((told["model"], *map(told.get, _SAME_SETTING)), len(models)))
+            places.append(units.setdefault(told["device_id"], len(units)))
+            moments.append(_unix_us(told.get("started", "")))
             columns.append(devices.setdefault(tuple(map(told.get, _SAME_PLACE)), len(devices)))
-        from edgevit.screening.residual import residuals
+        from edgevit.screening.residual import residuals, without_jumps
 
         agreed, left = residuals(rows, columns, times)
+        agreed = without_jumps(agreed, rows, columns, places, moments, times)
         self._off = {number: (agreed[at], left[at]) for at, number in enumerate(self._which)}
 
     def _first(self, origin: str, told: dict[str, Any]) -> bool:
@@ -131,3 +136,8 @@ class Screening:
         if abs(agreed) > math.log(DOUBTFUL):
             why = f"{math.exp(agreed):.2f} times what the nearest devices, and the nearest models, give"
             raise ClaimError(f"doubtful: {why}")
+
+
+def _unix_us(started: str) -> int:
+    """Microseconds since 1970; 0 where it is not told, as the database has it."""
+    return round(datetime.fromisoformat(started).timestamp() * 1e6) if started else 0

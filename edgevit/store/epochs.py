@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from edgevit.store.mixtures import belongs, mixed_factor
 from edgevit.store.rows import Values, iso_time
 from edgevit.types import EMULATED, Epoch
 
@@ -20,7 +21,7 @@ JUMP = 3.0  # noise floors: what differs by more is no noise
 # Of a device whose noise floor nobody measured, and of published rows, which come without a spread: repeats of one job
 # on hosted phones differ by less than a tenth in 91 to 96 of 100 cases.
 UNKNOWN_FLOOR = 0.10
-AGREE = 3  # published rows come without a spread: so many of one moment must say the same
+AGREE = 3  # published rows come without a spread: those of so many models, of one moment, must say the same
 
 
 class Seen(NamedTuple):
@@ -33,6 +34,7 @@ class Seen(NamedTuple):
     p50_ns: int
     low_ns: int | None
     high_ns: int | None
+    model: str  # without the name of a part of it
 
 
 def seen(values: Values) -> Seen | None:
@@ -85,10 +87,13 @@ def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoc
     ordered = sorted(rows, key=lambda row: (row.unix_us, row.measurement_id))
     groups: dict[tuple[object, ...], _Group] = {}
     found: list[Epoch] = []
+    mixed = False  # a pool of two kinds jumps at every moment, and is a new one at the first only
     for unix_us, moment in groupby(ordered, key=lambda row: row.unix_us):
         together = list(moment)
-        if jump := _jump(together, groups, limit):
+        whole = _jump(together, groups, limit)
+        if jump := whole or (None if mixed else _part_jumps(together, groups)):
             groups.clear()
+            mixed = whole is None
             found.append(
                 Epoch(
                     device_id, jump.row.device, len(found) + 1, iso_time(unix_us), jump.row.measurement_id,
@@ -107,8 +112,8 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
             ratio = row.p50_ns / group.median_ns
             reason = f"its processes took {ratio:.2f} times what {len(group.rows)} earlier row(s) took"
             return _Jump(row, group.rows[-1], ratio, reason)
-    bare = [(row, group, row.p50_ns / group.median_ns) for row, group in repeats if row.low_ns is None]
-    if len(bare) < AGREE:
+    bare = _bare(together, groups)
+    if len({row.model for row, _, _ in bare}) < AGREE:
         return None
     middle = statistics.median(ratio for _, _, ratio in bare)
     if not _is_beyond(middle, limit):
@@ -116,6 +121,24 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
     row, group, _ = min(bare, key=lambda item: (abs(item[2] - middle), item[0].measurement_id))
     reason = f"{len(bare)} published rows that repeat earlier ones are {middle:.2f} times those, at the median"
     return _Jump(row, group.rows[-1], middle, reason)
+
+
+def _bare(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group]) -> list[tuple[Seen, _Group, float]]:
+    """Rows without a spread that repeat earlier ones, with those and the ratio to their median."""
+    repeats = [(row, groups[row.key]) for row in together if row.key in groups and row.low_ns is None]
+    return [(row, group, row.p50_ns / group.median_ns) for row, group in repeats]
+
+
+def _part_jumps(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group]) -> _Jump | None:
+    bare = _bare(together, groups)
+    factor = mixed_factor([ratio for _, _, ratio in bare])
+    if factor is None:
+        return None
+    row, group, _ = min(bare, key=lambda item: (abs(item[2] - factor), item[0].measurement_id))
+    count = sum(belongs(ratio, factor) for _, _, ratio in bare)
+    part = f"{count} of {len(bare)} published rows that repeat earlier ones are {factor:.2f} times those"
+    reason = f"{part}, and the others are not: two kinds of board behind one name"
+    return _Jump(row, group.rows[-1], factor, reason)
 
 
 def _is_beyond(ratio: float, limit: float) -> bool:
