@@ -119,7 +119,7 @@ def test_the_order_in_which_rows_come_does_not_matter(db: LatencyDB, tmp_path: P
 
 
 def job(month: int, model: str, ms: float) -> Measurement:
-    when = f"2025-{month:02}-01T00:00:00+00:00"
+    when = f"2025-{month:02}-01T00:0{ord(model) % 8}:00+00:00"  # each job at its own time of the day
     facts = {"device": "QCS (Proxy)", "started": when, "engine_version": f"0.{month}"}
     return transcribed(model=model, p50_ns=round(ms * 1e6), **facts)
 

@@ -28,7 +28,7 @@ from edgevit_runtime.record import to_json
 
 SHAPES = {
     "measured": measured(),
-    "one process": measured([[7]]),
+    "one process": measured([[7_000]]),
     "crashed at once": failed(host=None),
     "crashed in its second process": failed(samples_ns=SAMPLES[:1], snapshots=(snapshot(1), snapshot(2)), runs=3),
     "odd snapshots": measured(snapshots=(snapshot(1), snapshot(2), snapshot(3))),
@@ -214,6 +214,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "missed beyond 32 bits": {"rate_hz": 30.0, "missed": 2**31},
     "cores beyond 32 bits": {"host": dataclasses.replace(HOST, cores=2**31)},
     "a graph that is no digest": {"graph_digest": "abc"},
+    "faster than its bytes": {"artifact_bytes": 10**12},
     "another median": {"p50_ns": 5_111_000},
     "another lowest median": {"p50_low_ns": 5_050_000},
     "another highest median": {"p50_high_ns": 5_130_000},
@@ -556,6 +557,7 @@ def test_published_rows_say_what_their_source_leaves_out(db: LatencyDB) -> None:
         ({"untold": ()}, "p99_ns missing"),
         ({"host": HOST}, "those of a measurement"),
         ({"samples_ns": ((1,),)}, "those of a measurement"),
+        ({"artifact_bytes": 25_000_000, "p50_ns": 21}, "no memory is as fast"),
     ],
 )
 def test_published_rows_without_their_origin_are_refused(db: LatencyDB, changes: dict[str, Any], why: str) -> None:

@@ -127,8 +127,8 @@ def without_jumps(
 ) -> Floats:
     """The same with 0 for rows of a device that jumped: those are no wrong numbers, and epochs tell of them.
 
-    `places` numbers devices without their engines, `moments` are times. A device jumped where, of the rows of one
-    moment that repeat earlier ones of the file, a part did so by one factor (store.mixtures), or the middle one did.
+    `places` numbers devices without their engines, `moments` are days. A device jumped where, of the rows of one
+    day that repeat earlier ones of the file, a part did so by one factor (store.mixtures), or the middle one did.
     """
     told = agreed.copy()
     earlier: dict[tuple[int, int], list[float]] = {}

@@ -58,7 +58,7 @@ class Screening:
         models: dict[Any, int] = {}
         devices: dict[Any, int] = {}
         units: dict[str, int] = {}
-        rows, columns, places, moments, times = (array("q"), array("q"), array("q"), array("q"), array("d"))
+        rows, columns, places, days, times = (array("q"), array("q"), array("q"), array("q"), array("d"))
         for number, claim in enumerate(self._read()):
             self._seen += 1
             told = claim.row
@@ -70,12 +70,12 @@ class Screening:
             times.append(told["p50_ns"])
             rows.append(models.setdefault((told["model"], *map(told.get, _SAME_SETTING)), len(models)))
             places.append(units.setdefault(told["device_id"], len(units)))
-            moments.append(_unix_us(told.get("started", "")))
+            days.append(_day(told.get("started", "")))
             columns.append(devices.setdefault(tuple(map(told.get, _SAME_PLACE)), len(devices)))
         from edgevit.screening.residual import residuals, without_jumps
 
         agreed, left = residuals(rows, columns, times)
-        agreed = without_jumps(agreed, rows, columns, places, moments, times)
+        agreed = without_jumps(agreed, rows, columns, places, days, times)
         self._off = {number: (agreed[at], left[at]) for at, number in enumerate(self._which)}
 
     def _first(self, origin: str, told: dict[str, Any]) -> bool:
@@ -138,6 +138,6 @@ class Screening:
             raise ClaimError(f"doubtful: {why}")
 
 
-def _unix_us(started: str) -> int:
-    """Microseconds since 1970; 0 where it is not told, as the database has it."""
-    return round(datetime.fromisoformat(started).timestamp() * 1e6) if started else 0
+def _day(started: str) -> int:
+    """Days since 1970, in UTC; 0 where it is not told, as the database has it."""
+    return int(datetime.fromisoformat(started).timestamp() // 86_400) if started else 0

@@ -163,9 +163,8 @@ class LatencyDB:
         asked = {"model": model, "target": target, "precision": precision, "threads": threads, "status": status}
         with self._transaction() as connection:
             found = queries.listing(connection, device, **({} if current_epoch else asked))
-            floors = queries.noise_floors(connection) if current_epoch else []
+            shares = queries.noise_shares(connection) if current_epoch else {}
         if current_epoch:
-            shares = {floor.device_id: floor.share for floor in sorted(floors, key=lambda floor: floor.started)}
             given = [(name, value) for name, value in asked.items() if value is not None]
             found = [
                 item for item in epochs.current(found, shares) if all(item[name] == value for name, value in given)

@@ -14,14 +14,15 @@ from itertools import groupby
 from typing import NamedTuple
 
 from edgevit.store.mixtures import belongs, mixed_factor
-from edgevit.store.rows import Values, iso_time
+from edgevit.store.rows import Values, iso_time, unix_us
 from edgevit.types import EMULATED, Epoch
 
 JUMP = 3.0  # noise floors: what differs by more is no noise
 # Of a device whose noise floor nobody measured, and of published rows, which come without a spread: repeats of one job
 # on hosted phones differ by less than a tenth in 91 to 96 of 100 cases.
 UNKNOWN_FLOOR = 0.10
-AGREE = 3  # published rows come without a spread: those of so many models, of one moment, must say the same
+AGREE = 3  # published rows come without a spread: those of so many models, of one day, must say the same
+_DAY_US = 24 * 3600 * 1_000_000
 
 
 class Seen(NamedTuple):
@@ -88,21 +89,26 @@ def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoc
     groups: dict[tuple[object, ...], _Group] = {}
     found: list[Epoch] = []
     mixed = False  # a pool of two kinds jumps at every moment, and is a new one at the first only
-    for unix_us, moment in groupby(ordered, key=lambda row: row.unix_us):
+    for _, moment in groupby(ordered, key=_moment):
         together = list(moment)
         whole = _jump(together, groups, limit)
         if jump := whole or (None if mixed else _part_jumps(together, groups)):
             groups.clear()
             mixed = whole is None
+            began = iso_time(together[0].unix_us)
+            names = (jump.row.measurement_id, jump.reference.measurement_id)
+            device = jump.row.device
             found.append(
-                Epoch(
-                    device_id, jump.row.device, len(found) + 1, iso_time(unix_us), jump.row.measurement_id,
-                    jump.reference.measurement_id, jump.ratio, limit, jump.reason,
-                )
-            )  # fmt: skip
+                Epoch(device_id, device, len(found) + 1, began, *names, ratio=jump.ratio, limit=limit, reason=jump.reason)
+            )
         for row in together:
             groups.setdefault(row.key, _Group()).rows.append(row)
     return found
+
+
+def _moment(row: Seen) -> int:
+    """What is judged together: a measured row is for itself; published ones are those of a day."""
+    return row.unix_us if row.low_ns is not None else -1 - row.unix_us // _DAY_US
 
 
 def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], limit: float) -> _Jump | None:
@@ -118,7 +124,7 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
     middle = statistics.median(ratio for _, _, ratio in bare)
     if not _is_beyond(middle, limit):
         return None
-    row, group, _ = min(bare, key=lambda item: (abs(item[2] - middle), item[0].measurement_id))
+    row, group, _ = next(item for item in bare if _is_beyond(item[2], limit) and (item[2] > 1) == (middle > 1))
     reason = f"{len(bare)} published rows that repeat earlier ones are {middle:.2f} times those, at the median"
     return _Jump(row, group.rows[-1], middle, reason)
 
@@ -134,7 +140,7 @@ def _part_jumps(together: Sequence[Seen], groups: dict[tuple[object, ...], _Grou
     factor = mixed_factor([ratio for _, _, ratio in bare])
     if factor is None:
         return None
-    row, group, _ = min(bare, key=lambda item: (abs(item[2] - factor), item[0].measurement_id))
+    row, group, _ = next(item for item in bare if belongs(item[2], factor))
     count = sum(belongs(ratio, factor) for _, _, ratio in bare)
     part = f"{count} of {len(bare)} published rows that repeat earlier ones are {factor:.2f} times those"
     reason = f"{part}, and the others are not: two kinds of board behind one name"
@@ -154,7 +160,7 @@ def current(rows: Sequence[Values], floors: dict[str, float]) -> Iterator[Values
             by_device.setdefault(values["device_id"], []).append(one)
     for device_id, told in by_device.items():
         if epochs := find(device_id, told, floors.get(device_id)):
-            begins[device_id] = next(row.unix_us for row in told if row.measurement_id == epochs[-1].measurement_id)
+            begins[device_id] = unix_us(epochs[-1].started)
     for values in rows:
         if values["started_unix_us"] >= begins.get(values["device_id"], values["started_unix_us"]):
             yield values

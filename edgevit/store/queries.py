@@ -234,6 +234,12 @@ def noise_floors(connection: Connection) -> list[NoiseFloor]:
     return floors
 
 
+def noise_shares(connection: Connection) -> dict[str, float]:
+    """The newest noise floor of each device by this protocol, as a share."""
+    floors = [item for item in noise_floors(connection) if item.protocol_version == PROTOCOL_VERSION]
+    return {item.device_id: item.share for item in sorted(floors, key=lambda item: item.started)}
+
+
 def latest_noise(connection: Connection, device_id: str) -> NoiseFloor | None:
     """The newest noise floor of a device by this protocol."""
     known = (device_id, PROTOCOL_VERSION)

@@ -113,7 +113,7 @@ def head_values(row: Measurement) -> Values:
     return {
         **plain,
         **{f"{name}_json": to_json(getattr(row, name)) for name in _LISTS},
-        "started_unix_us": _unix_us(row.started),
+        "started_unix_us": unix_us(row.started),
         "evidence_sha256": evidence_sha256(row.samples_ns, row.snapshots),
         "model": row.model,
         "family": row.family,
@@ -166,7 +166,8 @@ def measurement_values(row: Measurement) -> Values:
     return values | {"row_sha256": row_sha256(whole)}
 
 
-def _unix_us(started: str) -> int:
+def unix_us(started: str) -> int:
+    """Microseconds since 1970 of an ISO 8601 time with its zone. Raises ValueError or TypeError for another text."""
     return (datetime.fromisoformat(started) - _EPOCH) // timedelta(microseconds=1)
 
 
