@@ -53,7 +53,13 @@ KINDS: dict[str, tuple[str, Callable[[Line], Line]]] = {
 
 
 def main(data: Path, share: float, seeds: int) -> None:
-    limits = {"doubtful_beyond": DOUBTFUL, "other_unit_beyond": UNITS, "nearest": NEAREST, "common": COMMON, "same": SAME}
+    limits = {
+        "doubtful_beyond": DOUBTFUL,
+        "other_unit_beyond": UNITS,
+        "nearest": NEAREST,
+        "common": COMMON,
+        "same": SAME,
+    }
     if not (data / MLPERF).is_file() or not (data / TIMM).is_file():
         report("poisoned_merge", {"limits": limits, "result": "reference data absent"})
         return

@@ -95,8 +95,8 @@ def table(seed: int = 0) -> np.ndarray:
     """Nanoseconds of models by devices: two kinds of device, each with ways of its own, and 3% of noise."""
     draw = np.random.default_rng(seed)
     size, speed = draw.normal(16, 1, MODELS), draw.normal(0, 0.7, DEVICES)
-    taste = np.outer(draw.normal(0, 0.3, MODELS), np.arange(DEVICES) % 2)
-    kind = np.outer(np.arange(MODELS) % 2, draw.normal(0, 0.2, DEVICES))
+    taste = np.outer(draw.normal(0, 0.15, MODELS), np.arange(DEVICES) % 2)
+    kind = np.outer(np.arange(MODELS) % 2, draw.normal(0, 0.1, DEVICES))
     return np.exp(size[:, None] + speed + taste + kind + draw.normal(0, 0.03, (MODELS, DEVICES)))
 
 
@@ -117,7 +117,9 @@ def test_sound_rows_pass():
     assert refused(table()) == {}
 
 
-@pytest.mark.parametrize(("factor", "kind"), [(2, "doubtful"), (0.5, "doubtful"), (1000, "another unit"), (1e-3, "another unit")])
+@pytest.mark.parametrize(
+    ("factor", "kind"), [(2, "doubtful"), (0.5, "doubtful"), (1000, "another unit"), (1e-3, "another unit")]
+)
 def test_one_wrong_number_is_found_and_no_other(factor, kind):
     for seed in range(5):
         times = table(seed)
@@ -170,19 +172,18 @@ def test_a_source_that_changes_while_it_is_read_is_an_error():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_residuals_know_neither_units_nor_order(seed, model_factor, device_factor):
+@given(st.integers(0, 10_000), st.floats(0.01, 100), st.floats(0.01, 100), st.randoms(use_true_random=False))
+def test_a_judgement_knows_neither_units_nor_order(seed, model_factor, device_factor, draw):
+    """A faster device, a larger model or another order of lines changes nothing but the last digits."""
     times = table(seed)
+    times[7, 3] *= 2.5
     i, j = (part.ravel() for part in np.indices(times.shape))
-    agreed, left = residuals(i, j, times.ravel())
     times[3] *= model_factor
     times[:, 2] *= device_factor
-    scaled, _ = residuals(i, j, times.ravel())
-    assert np.allclose(agreed, scaled, atol=0.02)
-    order = np.random.default_rng(seed).permutation(len(i))
-    shuffled, _ = residuals(i[order], j[order], table(seed).ravel()[order])
-    assert np.allclose(shuffled, agreed[order], atol=0.02)
-    assert len(left) == len(agreed)
+    draw.shuffle(order := list(range(len(i))))
+    agreed, _ = residuals(i[order], j[order], times.ravel()[order])
+    found = {(int(i[k]), int(j[k])) for k, off in zip(order, agreed, strict=True) if abs(off) > math.log(1.4)}
+    assert found == {(7, 3)}
 
 
 def test_polish_leaves_nothing_of_an_additive_table():
@@ -199,5 +200,7 @@ def test_part_of_a_device_that_jumps_by_one_factor():
     assert mixed_factor([*same, *(draw.uniform(3.8, 4.3) for _ in range(15))]) == pytest.approx(4, rel=0.1)
     assert mixed_factor([*same, *(1 / draw.uniform(3.8, 4.3) for _ in range(15))]) == pytest.approx(0.25, rel=0.1)
     assert mixed_factor([*same, *(draw.uniform(3.8, 4.3) for _ in range(5))]) is None, "too few"
-    assert mixed_factor([*same, *(math.exp(draw.uniform(0.7, 4)) for _ in range(15))]) is None, "by factors of their own"
+    assert mixed_factor([*same, *(math.exp(draw.uniform(0.7, 4)) for _ in range(15))]) is None, (
+        "by factors of their own"
+    )
     assert mixed_factor([4.0] * 15) is None, "too few rows to speak of shares"

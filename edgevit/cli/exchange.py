@@ -35,10 +35,16 @@ def export_rows(
 
 @app.command("import")
 def import_rows(
-    file: Annotated[Path | None, typer.Argument(help="what `edgevit db export` wrote, or of the form of --from")] = None,
-    form: Annotated[str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="what `edgevit db export` wrote, or of the form of --from")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")
+    ] = None,
     source: Annotated[str, typer.Option(help="URL and release of a published file, kept in its rows")] = "",
-    published: Annotated[str, typer.Option(metavar="DATE", help="when it was published, if the file does not say")] = "",
+    published: Annotated[
+        str, typer.Option(metavar="DATE", help="when it was published, if the file does not say")
+    ] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,9 +63,7 @@ def import_rows(
         _report(database, database.import_file(file), as_json)
 
 
-def _import_published(
-    file: Path | None, form: str, source: str, published: str, db: str | None, as_json: bool
-) -> None:
+def _import_published(file: Path | None, form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
     from edgevit.importers import Publication, named_file, screening
     from edgevit.store import LatencyDB
 

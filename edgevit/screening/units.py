@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 from edgevit.screening.claims import ClaimError
 
-_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 1_000, and digits of other scripts, too
+_PLAIN = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII
+)  # float() takes 1_000, and digits of other scripts, too
 _INT64 = 2**63
 
 

@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     p50_ns: int
     low_ns: int | None
     high_ns: int | None
-    model: str  # without the name of a part of it
+    model: str = ""  # without the name of a part of it
 
 
 def seen(values: Values) -> Seen | None:
@@ -53,7 +53,9 @@ def seen(values: Values) -> Seen | None:
     version = values["engine_version"] if measured else ""
     key = (what, version, *(values[name] for name in how))
     low, high = (values["p50_low_ns"], values["p50_high_ns"]) if measured else (None, None)
-    return Seen(values["measurement_id"], values["device"], values["started_unix_us"], key, values["p50_ns"], low, high)
+    name = values["model"].partition("/")[0]
+    when = values["started_unix_us"]
+    return Seen(values["measurement_id"], values["device"], when, key, values["p50_ns"], low, high, name)
 
 
 @dataclass
@@ -99,7 +101,9 @@ def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoc
             names = (jump.row.measurement_id, jump.reference.measurement_id)
             device = jump.row.device
             found.append(
-                Epoch(device_id, device, len(found) + 1, began, *names, ratio=jump.ratio, limit=limit, reason=jump.reason)
+                Epoch(
+                    device_id, device, len(found) + 1, began, *names, ratio=jump.ratio, limit=limit, reason=jump.reason
+                )
             )
         for row in together:
             groups.setdefault(row.key, _Group()).rows.append(row)
@@ -119,7 +123,7 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
             reason = f"its processes took {ratio:.2f} times what {len(group.rows)} earlier row(s) took"
             return _Jump(row, group.rows[-1], ratio, reason)
     bare = _bare(together, groups)
-    if len({row.model for row, _, _ in bare}) < AGREE:
+    if len({row.model or row.key[0] for row, _, _ in bare}) < AGREE:
         return None
     middle = statistics.median(ratio for _, _, ratio in bare)
     if not _is_beyond(middle, limit):
