@@ -80,7 +80,7 @@ def main(data: Path, share: float, seeds: int) -> None:
 
 
 def as_published(path: Path) -> dict[str, Any]:
-    bad, hit, count = poisoned(path, lambda line: line, 0, 0)
+    _, hit, count = poisoned(path, lambda line: line, 0, 0)
     return {"rows": count, "quarantined": len(hit), "share": round(len(hit) / count, 4)}
 
 

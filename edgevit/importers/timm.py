@@ -67,7 +67,10 @@ def _measured(line: Line, told: dict[str, Any], publication: Publication) -> Cla
     if batch < 1 or not 1 / _SLACK < rate * mean_ns / 1e9 / batch < _SLACK:
         raise ClaimError(f"contradicts itself: {rate:g} images a second, and {mean_ns} ns for a batch of {batch}")
     params = from_millions(told["param_count"], "param_count")
-    cost = Cost(batch * from_billions(told["infer_gmacs"], "infer_gmacs"), params * _BYTES[name["precision"]])
+    macs = (
+        batch * from_billions(told["infer_gmacs"], "infer_gmacs") if told["infer_gmacs"] else None
+    )  # not of all models
+    cost = Cost(macs, params * _BYTES[name["precision"]])
     dtype = "float32" if name["precision"] == "fp32" else name["precision"]
     row = {
         "source": publication.named(_PROJECT),

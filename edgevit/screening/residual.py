@@ -1,9 +1,9 @@
 """How far a row is from what other devices and other models say of it: a robust additive model in log space.
 
-log(latency) of model i on device j is taken as a_i + b_j (a median polish: Tukey, Exploratory Data Analysis, 1977).
-What is left says how far i suits j, and devices that are alike leave alike remainders. So the remainder is compared once
-with those of the same model on the devices most like this one, and once with those of the models most like this one on
-the same device. A number that is wrong differs from both; a device's or a model's own ways differ from one only.
+log(latency) of model i on device j is taken as a_i + b_j (a median polish; Tukey, Exploratory Data Analysis, 1977).
+What is left says how far i suits j, and devices that are alike leave alike remainders. So the remainder is compared
+once with those of the same model on the devices most like this one, and once with those of the models most like this one
+on the same device. A number that is wrong differs from both; a device's or a model's own ways differ from one only.
 """
 
 from __future__ import annotations
@@ -158,4 +158,5 @@ def _jumped(ratio: dict[int, float]) -> list[int]:
 
 
 def _changes(labels: Sequence[int], order: Numbers) -> NDArray[np.bool_]:
-    return np.diff(np.asarray(labels)[order]) != 0
+    found: NDArray[np.bool_] = np.diff(np.asarray(labels)[order]) != 0
+    return found
