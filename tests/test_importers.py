@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ FORMS += [("papers", CARDS)]
 def imported(form: str, path: Path, **more: str) -> tuple[list[Measurement], list[Accuracy], list[str], Screening]:
     """Rows, accuracies and reasons, as the database has them after the import."""
     screened = screening(form, Publication(path, **more))
-    with LatencyDB.open(shipped=False) as db:
+    with tempfile.TemporaryDirectory() as folder, LatencyDB.open(f"{folder}/one.db", shipped=False) as db:
         came = db.import_items(screened.items())
         return db.measurements(), db.accuracies(), [item.reason for item in came.refused], screened
 

@@ -2,8 +2,8 @@
 
 log(latency) of model i on device j is taken as a_i + b_j (a median polish; Tukey, Exploratory Data Analysis, 1977).
 What is left says how far i suits j, and devices that are alike leave alike remainders. So the remainder is compared
-once with those of the same model on the devices most like this one, and once with those of the models most like this one
-on the same device. A number that is wrong differs from both; a device's or a model's own ways differ from one only.
+once with those of the same model on the devices most like this one, and once with those of the models most like this
+one on the same device. A number that is wrong differs from both; a device's or a model's own ways differ from one only.
 """
 
 from __future__ import annotations
