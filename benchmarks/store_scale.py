@@ -2,7 +2,7 @@
 
 python benchmarks/store_scale.py [--rows 1000000] [--db FILE or URL] [--devices 1000]
 
-Rows are synthetic and whole: each has samples of five processes, a key and an id that follow from them, and passes the
+Rows are synthetic and whole: each has 20 samples, a key and an id that follow from them, and passes the
 same validation as any other. `choose` asks for all rows of one device; `edgevit choose` adds starting an interpreter.
 """
 
@@ -30,7 +30,7 @@ from edgevit.store.jsonl import write_lines
 from edgevit.types import Budget, Measurement, ModelCard
 from edgevit_runtime.record import Host, Snapshot, TensorSpec
 
-MODELS, QUESTIONS, PROCESSES, RUNS = 50, 200, 5, 4
+MODELS, QUESTIONS, PROCESSES, RUNS = 50, 200, 1, 20
 
 
 def main(rows: int, db: str | None, devices: int) -> None:

@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from edgevit.compare import resolution
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.types import (
+    DIGEST,
     EMULATED,
+    MEAN_ONLY,
+    NOT_AS_VERIFIED,
     PROTOCOL_VERSION,
     PROVEN,
+    SUMMARY_ONLY,
     Budget,
     Candidate,
     Choice,
@@ -179,10 +183,9 @@ def _by_newer_row(newest_first: Iterable[Measurement]) -> dict[str, str]:
 def _by_newer_engine(rows: Iterable[Measurement]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for group in _groups((row for row in rows if row.engine_version), _variant):
-        decisive = [row.engine_version for row in group if row.status != "throttled"]
-        latest = max(decisive, key=_version_order, default="")
+        latest = _latest(row for row in group if row.status != "throttled")
         for row in group:
-            if _version(row.engine_version) < _version(latest):
+            if _is_older(row.engine_version, latest):
                 reasons[row.measurement_id] = f"older engine: {row.engine} {row.engine_version}, superseded by {latest}"
     return reasons
 
@@ -240,6 +243,25 @@ def _version(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*((2, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), (1, 0, ""))
 
 
+def _is_digest(version: str) -> bool:
+    """Whether a version is the digest of a program that does not tell its own: such have no order but that of time."""
+    return version.startswith(DIGEST)
+
+
+def _is_older(version: str, latest: str) -> bool:
+    if _is_digest(version) or _is_digest(latest):
+        return bool(version and latest) and version != latest
+    return _version(version) < _version(latest)
+
+
+def _latest(rows: Iterable[Measurement]) -> str:
+    """The newest engine version of these rows; of digests the one that was measured last."""
+    versioned = [row for row in rows if row.engine_version]
+    if any(_is_digest(row.engine_version) for row in versioned):
+        return max(versioned, key=_age).engine_version
+    return max((row.engine_version for row in versioned), key=_version_order, default="")
+
+
 def _version_order(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """The same, with an order between two spellings of one version: no answer depends on which came first."""
     return (_version(text), text)
@@ -247,11 +269,8 @@ def _version_order(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 def _newest_engines(rows: Iterable[Measurement]) -> dict[Hashable, str]:
     """(device_id, target, engine) -> the newest version seen there."""
-    newest: dict[Hashable, str] = {}
-    for row in rows:
-        place = (row.device_id, row.target, row.engine)
-        newest[place] = max(newest.get(place, ""), row.engine_version, key=_version_order)
-    return newest
+    places = _groups(rows, lambda row: (row.device_id, row.target, row.engine))
+    return {(group[0].device_id, group[0].target, group[0].engine): _latest(group) for group in places}
 
 
 # Whether a candidate fits
@@ -265,7 +284,7 @@ def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest
         flags["not at the card's input size"] = None
     if top1 is not None and row.precision not in _FLOAT:
         flags["top-1 is that of the fp32 model"] = None
-    if _version(row.engine_version) < _version(newest[row.device_id, row.target, row.engine]) and row.engine_version:
+    if row.engine_version and _is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
         flags["older engine"] = None
     latency_ns, upper_ns = (getattr(row, column) for column in _BOUNDS[percentile])
     return Candidate(
@@ -327,6 +346,8 @@ def _unusable(row: Measurement) -> str:
         return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
     if EMULATED in row.flags:
         return "measured under emulation, which says nothing of a real device"
+    if NOT_AS_VERIFIED in row.flags:
+        return f"{row.engine} computed with other weights or in another arithmetic than what was verified"
     if row.batch != 1:
         return f"measured in batches of {row.batch}; a budget is for one input"
     if row.parity_status not in PROVEN:
@@ -348,10 +369,19 @@ def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float 
     if limit is None:
         return
     if upper is None:
-        measured = candidate.latency_provenance == "measured"
-        yield (f"too few runs for a bound on {name}" if measured else f"no bound on {name} is known"), None
+        yield _no_bound(candidate, name), None
     elif upper > limit:
         yield f"{name} is up to {upper:.6g} ms, above {limit:.6g} ms", upper / limit - 1
+
+
+def _no_bound(candidate: Candidate, name: str) -> str:
+    if candidate.latency_provenance != "measured":
+        return f"no bound on {name} is known"
+    if MEAN_ONLY in candidate.flags:
+        return f"the row tells a mean and no {name}: the program that measured it keeps its samples"
+    if SUMMARY_ONLY in candidate.flags:
+        return f"the row tells no bound on {name}: the program that measured it keeps its samples"
+    return f"too few runs for a bound on {name}"
 
 
 def _size(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:

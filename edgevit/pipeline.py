@@ -41,7 +41,7 @@ from edgevit.verify import (
     verify_payload,
     verify_stages,
 )
-from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names, to_json
 
 QUARANTINE = "quarantine"
 # Of stages that are no converter's.
@@ -218,7 +218,7 @@ def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[Tenso
     given = subject.example(order.batch)
     with torch.inference_mode():
         leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
-    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    names = output_names(len(leaves))
     shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
     inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
     return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
+from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec, Told
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 EMULATED = "emulated"  # flag of a row whose processor is not a real one: it speaks for no device
+SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program told what it made of them
+MEAN_ONLY = "mean_only"  # flag of such a row that has no median either
+NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed otherwise than what parity is checked of
+DIGEST = "sha256:"  # begins an engine's version where its program tells none: the digest of the program
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -235,6 +239,7 @@ class Measurement:
     compile_ns: int | None = None
     cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
     energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
+    told: tuple[Told, ...] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from edgevit_runtime.record import (
     Stage,
     TensorSpec,
     UnsupportedError,
+    output_names,
 )
 
 RECIPE = Recipe(
@@ -223,9 +224,8 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
         port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
         port.get_tensor().set_names({name})
     converted.validate_nodes_and_infer_types()
-    outputs = converted.outputs
-    for i, port in enumerate(outputs):
-        port.get_tensor().set_names({"output" if len(outputs) == 1 else f"output_{i}"})
+    for port, name in zip(converted.outputs, output_names(len(converted.outputs)), strict=True):
+        port.get_tensor().set_names({name})
     return converted
 
 

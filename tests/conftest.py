@@ -16,6 +16,8 @@ import pytest
 HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
 
 BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
+# The longest come first, so that no worker is left alone with one of them at the end.
+FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_guilty_stage.py", "test_tensorrt.py")
 
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -40,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {target if item.path.name == BY_TARGET else ''}"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgevit.identity import identify, identify_accuracy
 from edgevit.types import Accuracy, Measurement, ModelCard, NoiseFloor
-from edgevit_runtime.record import Host, Snapshot, TensorSpec
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
 INPUT = TensorSpec("x", (1, 3, 224, 224))
@@ -93,6 +93,19 @@ def measured(samples_ns: Sequence[Sequence[int]] = SAMPLES, **changes: Any) -> M
 def failed(status: str = "crashed", **changes: Any) -> Measurement:
     """An identified row of a run that gave no times."""
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | {"status": status, "error": "SIGSEGV"} | changes)))
+
+
+TOLD = Told(median_ns=5_100_000, min_ns=5_000_000, max_ns=5_600_000, mean_ns=5_120_000, runs=100, p95_ns=5_300_000)
+
+
+def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measurement:
+    """An identified row of a program that keeps its samples, and tells a median or only a mean."""
+    told = dataclasses.replace(TOLD, median_ns=median_ns, p95_ns=TOLD.p95_ns if median_ns else None)
+    times = {"p50_ns": median_ns, "p50_low_ns": median_ns, "p50_high_ns": median_ns, "p90_upper_ns": told.p95_ns}
+    times |= {"min_ns": told.min_ns, "mean_ns": told.mean_ns}
+    facts = {"told": (told, told), "processes": 2, "runs": 200, "grade": "C", "engine": "benchmark_model"}
+    flags = ("summary_only",) if median_ns else ("mean_only", "summary_only")
+    return identify(dataclasses.replace(_BASE, **(NO_TIMES | times | facts | {"flags": flags} | changes)))
 
 
 def published(**changes: Any) -> Measurement:

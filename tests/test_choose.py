@@ -20,7 +20,16 @@ from measured import INPUT, card, failed, measured, published
 from edgevit.choose import Wanted, choose, choose_among, parse_latency
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Choice, Measurement, NoiseFloor, Rejection
+from edgevit.types import (
+    MEAN_ONLY,
+    NOT_AS_VERIFIED,
+    SUMMARY_ONLY,
+    Budget,
+    Choice,
+    Measurement,
+    NoiseFloor,
+    Rejection,
+)
 from edgevit_runtime.record import TensorSpec, from_json, to_json
 
 MS = 1_000_000
@@ -198,6 +207,37 @@ def test_reasons(one: Measurement, budget: dict[str, Any], reason: str | None, e
     [rejection] = answer(one, **budget).rejected
     assert reason is None or rejection.reason == reason
     assert rejection.excess == (None if excess is None else pytest.approx(excess))
+
+
+def test_rows_of_programs_that_keep_their_samples() -> None:
+    """A budget is held against what the row tells, and where that is nothing the reason says so."""
+    told = {"p90_upper_ns": None, "p99_upper_ns": None, "flags": (SUMMARY_ONLY,)}
+    silent, bound = row("a", 5, **told), row("b", 5, **{**told, "p90_upper_ns": 6 * MS})
+    mean = row("c", None, p50_ns=None, flags=(MEAN_ONLY, SUMMARY_ONLY))
+    choice = answer(silent, bound, mean, max_latency_ms=10)
+    assert picked(choice) == "b"
+    assert "tells no bound on p90: the program that measured it keeps its samples" in reasons(choice)["a"]
+    assert "tells a mean and no p90" in reasons(choice)["c"]
+    choice = answer(silent, bound, mean, max_latency_ms=10, percentile=50)
+    assert {item.model for item in choice.fitting} == {"a", "b"} and "a mean and no p50" in reasons(choice)["c"]
+    assert all("p99" in reason for reason in reasons(answer(silent, bound, max_latency_ms=10, percentile=99)).values())
+
+
+def test_what_computed_otherwise_than_what_was_verified_is_never_picked() -> None:
+    choice = answer(row("a", 5, flags=(NOT_AS_VERIFIED,)), max_latency_ms=10)
+    assert picked(choice) is None and "other weights or in another arithmetic" in reasons(choice)["a"]
+
+
+@pytest.mark.parametrize("first", ["sha256:ff", "sha256:00"])
+def test_of_programs_that_tell_no_version_the_last_one_counts(first: str) -> None:
+    second = {"sha256:ff": "sha256:00", "sha256:00": "sha256:ff"}[first]
+    old, new = row("a", 5, engine_version=first, started=DAYS[0]), row("a", 20, engine_version=second, started=DAYS[1])
+    for rows in ((old, new), (new, old)):
+        choice = answer(*rows, max_latency_ms=10)
+        assert picked(choice) is None
+        assert f"older engine: onnxruntime {first}, superseded by {second}" in {item.reason for item in choice.rejected}
+    alone = answer(row("b", 5, engine_version=first, started=DAYS[0]), new, max_latency_ms=10)
+    assert picked(alone) == "b" and "older engine" in alone.picked.flags
 
 
 def test_a_camera_is_not_the_closed_loop() -> None:

@@ -106,7 +106,8 @@ def old_database(url: str, revision: str, given: list[Measurement]) -> Engine:
                 known = {key: value for key, value in values.items() if key in old.tables[name].columns}
                 connection.execute(old.tables[name].insert(), known)
             for values in rows.sample_values(row):
-                connection.execute(old.tables["sample"].insert(), values)
+                known = {key: value for key, value in values.items() if key in old.tables["sample"].columns}
+                connection.execute(old.tables["sample"].insert(), known)
         if "noise" in old.tables:
             values = {name: value for name, value in vars(floor()).items() if name != "p50s_ns"}
             connection.execute(old.tables["noise"].insert(), {**values, "p50s_ns_json": to_json(floor().p50s_ns)})
@@ -133,6 +134,7 @@ def old_lines(number: int, row: Measurement) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("revision", OLD)
 def test_rows_of_old_databases_come_along(empty_url: str, revision: str) -> None:
     given = [row for row in SHAPES.values() if row.rate_hz is None and row.provenance != "published"]
+    given = [row for row in given if not row.told or revision >= "0003"]
     engine = old_database(empty_url, revision, given)
     with LatencyDB.open(empty_url, shipped=False) as db:
         new = dict.fromkeys(("cold_load_ns", "import_ns", "compile_ns")) if revision < "0003" else {}
@@ -182,8 +184,11 @@ def test_rows_outlive_migrations(empty_url: str) -> None:
             new: dict[str, Any] = {"cold_load_ns": None, "import_ns": None, "compile_ns": None}
             if row.provenance == "published":
                 new |= {"licence": "", "untold": ("host", "licence", "p90_ns", "p99_ns", "samples")}
-            if row.rate_hz is None:
+            if row.rate_hz is None and not row.told:
                 assert db.get(row.measurement_id) == dataclasses.replace(row, **new), name
+            else:  # nobody could tell them from others
+                with pytest.raises(StoreError, match="no measurement has the id"):
+                    db.get(row.measurement_id)
         assert db.check().problems == () and db.quarantine() == []
 
 

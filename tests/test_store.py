@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measured import HOST, SAMPLES, failed, floor, measured, published, rated, snapshot
+from measured import HOST, SAMPLES, TOLD, failed, floor, measured, published, rated, snapshot, told_row
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -38,6 +38,9 @@ SHAPES = {
     "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
     "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
     "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
+    "told": told_row(),
+    "told a mean": told_row(median_ns=None),
+    "told, then crashed": failed(told=(TOLD,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),
     "large": measured([[2**62, 2**63 - 1]], artifact_bytes=2**40),
 }
 
@@ -78,7 +81,7 @@ def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
     row = SHAPES[name]
     assert db.add(row) is True
     assert db.get(row.measurement_id) == row
-    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=())]
+    assert db.measurements() == [dataclasses.replace(row, samples_ns=(), snapshots=(), told=())]
 
 
 def test_adding_again_changes_nothing(db: LatencyDB) -> None:
@@ -184,6 +187,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "milliseconds": {name: max(1, value // 1_000_000) for name, value in TIMES.items()},
     "bound of another row": {"p99_upper_ns": 6_500_000},
     "ok without times": dict.fromkeys(TIMES),
+    "told and sampled": {"told": (TOLD,)},
+    "no samples and nothing told": {"samples_ns": (), "flags": ("summary_only",)},
     "ok without a range": {"p50_low_ns": None, "p50_high_ns": None},
     "no samples": {"samples_ns": (), "processes": 0, "runs": 0},
     "runs that were not made": {"runs": 662},
@@ -231,6 +236,40 @@ def with_digests(row: Measurement) -> Measurement:
         return row
 
 
+WRONG_TOLD: dict[str, dict[str, Any]] = {
+    "no flag": {"flags": ()},
+    "p90 from nowhere": {"p90_ns": 5_200_000},
+    "p99 bound from nowhere": {"p99_upper_ns": 5_600_000},
+    "spread from nowhere": {"iqr_ns": 100_000},
+    "bound from nowhere": {"p90_upper_ns": 5_500_000},
+    "outside what was told": {"p50_ns": 5_700_000, "p50_high_ns": 5_700_000},
+    "a mean for a median": {"p50_ns": None, "p50_low_ns": None, "p50_high_ns": None},
+    "the wrong flag": {"flags": ("mean_only", "summary_only")},
+    "runs that were not told": {"runs": 300},
+    "processes that were not told": {"processes": 5},
+    "out of order": {"told": (dataclasses.replace(TOLD, median_ns=4_000_000), TOLD)},
+    "a mean that cannot be": {"told": (dataclasses.replace(TOLD, mean_ns=6_000_000), TOLD)},
+    "no runs": {"told": (dataclasses.replace(TOLD, runs=0), TOLD)},
+    "a p95 beyond the largest": {"told": (dataclasses.replace(TOLD, p95_ns=9_000_000), TOLD)},
+    "a time of zero": {"told": (dataclasses.replace(TOLD, min_ns=0), TOLD)},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TOLD)
+def test_impossible_summaries_are_refused(db: LatencyDB, name: str) -> None:
+    db.add(told_row())
+    with pytest.raises(StoreError, match="the row is refused"):
+        db.add(with_digests(dataclasses.replace(told_row(), **WRONG_TOLD[name])))
+    assert db.stats().tables["measurement"] == 1
+
+
+def test_what_was_told_is_part_of_the_id(db: LatencyDB) -> None:
+    other = (dataclasses.replace(TOLD, max_ns=5_650_000), TOLD)
+    assert identify(dataclasses.replace(told_row(), told=other)).measurement_id != told_row().measurement_id
+    with pytest.raises(StoreError, match="is not that of the row"):
+        db.add(dataclasses.replace(told_row(), told=other))
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_impossible_rows_are_refused(db: LatencyDB, name: str) -> None:
     row = with_digests(dataclasses.replace(measured(), **WRONG[name]))
@@ -257,7 +296,7 @@ CHECKS = {
     "positive": "load_ns = 0",
     "spread": "iqr_ns = -1",
     "ordered": "p50_ns = p90_ns + 1",
-    "timed": "p50_ns = NULL",
+    "timed": "p50_ns = NULL, mean_ns = NULL",
     "counts": "batch = 0",
     "blocks": "discarded = -1",
     "rates": "energy_j = 0.0",
@@ -429,7 +468,7 @@ def test_rows_without_newer_fields_are_taken(db: LatencyDB, tmp_path: Path) -> N
     """A row of before there were rates is one of the closed loop: nothing was discarded and nothing measured but it."""
     row = measured()
     old = json.loads(to_json(row))
-    newer = ("rate_hz", "missed", "discarded", "import_ns", "compile_ns", "cold_load_ns", "energy_j")
+    newer = ("rate_hz", "missed", "discarded", "import_ns", "compile_ns", "cold_load_ns", "energy_j", "told")
     for name in (*newer, "licence", "untold", "graph_digest"):
         del old[name]
     for item in old["snapshots"]:

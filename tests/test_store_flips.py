@@ -148,6 +148,7 @@ CHANGES = {
     "what is in quarantine": "UPDATE quarantine SET reason = 'none'",
     "what is built here": "DELETE FROM built",
     "evidence": "UPDATE sample SET snapshots_json = '[]'",
+    "what was told": "UPDATE sample SET told_json = replace(told_json, '5600000', '5600001')",
 }
 
 

@@ -53,7 +53,7 @@ def test_sqlite_is_made_safe(db: LatencyDB) -> None:
         }
     expected = journal_mode().lower()
     assert found == {
-        "journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0, "busy_timeout": 30_000,
+        "journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0, "busy_timeout": 120_000,
     }  # fmt: skip
 
 

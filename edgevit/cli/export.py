@@ -164,8 +164,9 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
     if len({item.target for item in made}) == 1 or verbose:
         for artifact in {item.target: item for item in reversed(made)}.values():
             say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
-    if made:
-        say(f"next: edgevit profile {made[0].folder} --threads 1")
+    runs_here = [item for item in made if item.parity is not None and item.parity.status == "passed"]
+    if runs_here:
+        say(f"next: edgevit profile {runs_here[0].folder} --threads 1")
     for error in failed:
         report_error(error, as_json=False, verbose=verbose)
 

@@ -278,7 +278,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 row.target,
                 row.precision,
                 row.threads,
-                ms(row.p50_ns) or row.status,
+                ms(row.p50_ns) or (f"mean {ms(row.mean_ns)}" if row.mean_ns and row.status == "ok" else row.status),
                 f"{ms(row.p50_low_ns)} .. {ms(row.p50_high_ns)}" if row.p50_ns else "",
                 ms(row.p90_ns),
                 ms(row.p90_upper_ns),
@@ -289,7 +289,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 row.parity_status,
                 ", ".join(row.flags),
             )
-            for row in sorted(rows, key=lambda row: (row.p50_ns or float("inf"), row.model))
+            for row in sorted(rows, key=lambda row: (row.p50_ns or row.mean_ns or float("inf"), row.model))
         ),
     )
     for row in rows:
@@ -305,5 +305,5 @@ def summary(row: Measurement) -> dict[str, object]:
     from edgevit_runtime.record import to_data
 
     data: dict[str, object] = to_data(row)
-    del data["samples_ns"], data["snapshots"]
+    del data["samples_ns"], data["snapshots"], data["told"]
     return data

@@ -88,9 +88,10 @@ def may_open(connection: Connection, row: Measurement) -> bool:
     mine = connection.execute(
         select(kept.started_unix_us).where(kept.measurement_id == row.measurement_id)
     ).scalar_one()
-    alike = (
-        None not in (low, high, row.p50_low_ns, row.p50_high_ns) and row.p50_low_ns <= high and row.p50_high_ns >= low
-    )
+    floor = queries.latest_noise(connection, row.device_id)
+    room = 1 + epochs.limit_of(None if floor is None else floor.share)
+    known = None not in (low, high, row.p50_low_ns, row.p50_high_ns)
+    alike = known and row.p50_low_ns <= high * room and row.p50_high_ns >= low / room  # type: ignore[operator]
     return not alike or mine < newest
 
 

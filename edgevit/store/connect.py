@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgevit.errors import StoreError
 
-BUSY_SECONDS = 30
+BUSY_SECONDS = 120  # SQLite lets those who wait try again in no order: of 16 writers one may wait for long
 WRITE = {"edgevit_write": True}  # execution option of a connection that is going to write
 # Up to SQLite 3.51.2 a reset of the write-ahead log can corrupt the file, and Debian 12 has 3.40.
 _WAL_IS_SAFE = (3, 51, 3)

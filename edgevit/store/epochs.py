@@ -21,7 +21,7 @@ JUMP = 3.0  # noise floors: what differs by more is no noise
 # Of a device whose noise floor nobody measured, and of published rows, which come without a spread: repeats of one job
 # on hosted phones differ by less than a tenth in 91 to 96 of 100 cases.
 UNKNOWN_FLOOR = 0.10
-AGREE = 3  # published rows come without a spread: those of so many models, of one day, must say the same
+AGREE = 5  # published rows come without a spread: those of so many models, of one day, must say the same
 _DAY_US = 24 * 3600 * 1_000_000
 
 
@@ -84,9 +84,14 @@ class _Jump(NamedTuple):
     reason: str
 
 
+def limit_of(floor: float | None) -> float:
+    """The share beyond which a difference is no noise, of a device with this noise floor; None: unknown."""
+    return JUMP * (UNKNOWN_FLOOR if floor is None else floor)
+
+
 def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoch]:
     """The epochs of one device, oldest first, from all its rows. `floor`: its noise floor as a share; None: unknown."""
-    limit = JUMP * (UNKNOWN_FLOOR if floor is None else floor)
+    limit = limit_of(floor)
     ordered = sorted(rows, key=lambda row: (row.unix_us, row.measurement_id))
     groups: dict[tuple[object, ...], _Group] = {}
     found: list[Epoch] = []

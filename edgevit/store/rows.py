@@ -18,7 +18,7 @@ from edgevit.identity import evidence_sha256, host_sha256
 from edgevit.store.seals import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit.types import Measurement
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, from_json, to_json
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told, from_json, to_json
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
@@ -75,13 +75,13 @@ def checked(row: RowMapping) -> Values:
 def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed: bool = True) -> Measurement:
     """One Measurement from `checked` columns and its rows of the sample table, in the order of processes.
 
-    Without evidence the row comes without samples and snapshots; one that is not `sealed` has no digests yet. Raises
+    Without evidence the row comes without samples, told and snapshots; one that is not `sealed` has no digests yet. Raises
     StoreError where what is stored cannot be decoded or is not what was written: the database is damaged.
     """
     fields = {name: value for name, value in values.items() if name not in (*_HELPERS, "row_sha256")}
     try:
-        samples, snapshots = ((), ()) if evidence is None else _read_evidence(evidence)
-        if sealed and evidence is not None and evidence_sha256(samples, snapshots) != values["evidence_sha256"]:
+        samples, told, snapshots = ((), (), ()) if evidence is None else _read_evidence(evidence)
+        if sealed and evidence is not None and evidence_sha256(samples, snapshots, told) != values["evidence_sha256"]:
             raise DamagedError("its samples or snapshots are not those that were written")
         return Measurement(
             host=_host(*(fields.pop(f"host_{name}") for name in _HOST)),
@@ -90,6 +90,7 @@ def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed
             flags=_texts(fields.pop("flags_json")),
             untold=_texts(fields.pop("untold_json")),
             samples_ns=samples,
+            told=told,
             snapshots=snapshots,
             **fields,
         )
@@ -114,7 +115,7 @@ def head_values(row: Measurement) -> Values:
         **plain,
         **{f"{name}_json": to_json(getattr(row, name)) for name in _LISTS},
         "started_unix_us": unix_us(row.started),
-        "evidence_sha256": evidence_sha256(row.samples_ns, row.snapshots),
+        "evidence_sha256": evidence_sha256(row.samples_ns, row.snapshots, row.told),
         "model": row.model,
         "family": row.family,
         "target": row.target,
@@ -177,7 +178,8 @@ def iso_time(unix_us: int) -> str:
 
 
 def sample_values(row: Measurement) -> list[Values]:
-    """The row's lines of the sample table: per process its samples, and the snapshots before and after it."""
+    """The row's lines of the sample table: per process its samples, or what was told in their place, and the snapshots
+    before and after it."""
     pairs = [row.snapshots[i : i + 2] for i in range(0, len(row.snapshots), 2)]
     return [
         {
@@ -185,9 +187,10 @@ def sample_values(row: Measurement) -> list[Values]:
             "process": process,
             "runs": None if samples is None else len(samples),
             "samples_zlib": None if samples is None else pack(samples),
+            "told_json": None if told is None else to_json(told),
             "snapshots_json": to_json(pair or ()),
         }
-        for process, (samples, pair) in enumerate(zip_longest(row.samples_ns, pairs))
+        for process, (samples, told, pair) in enumerate(zip_longest(row.samples_ns, row.told, pairs))
     ]
 
 
@@ -213,14 +216,17 @@ def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
 
 def _read_evidence(
     evidence: Iterable[RowMapping],
-) -> tuple[tuple[tuple[int, ...], ...], tuple[Snapshot, ...]]:
+) -> tuple[tuple[tuple[int, ...], ...], tuple[Told, ...], tuple[Snapshot, ...]]:
     samples: list[tuple[int, ...]] = []
+    told: list[Told] = []
     snapshots: list[Snapshot] = []
     for part in evidence:
         if part["samples_zlib"] is not None:
             samples.append(unpack(part["samples_zlib"], part["runs"]))
+        if part["told_json"] is not None:
+            told.append(from_json(Told, part["told_json"]))
         snapshots.extend(from_json(tuple[Snapshot, ...], part["snapshots_json"]))
-    return tuple(samples), tuple(snapshots)
+    return tuple(samples), tuple(told), tuple(snapshots)
 
 
 # A listing of thousands of rows repeats a handful of hosts, inputs and flags.

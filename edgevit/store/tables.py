@@ -166,7 +166,7 @@ measurement = Table(
     CheckConstraint(" AND ".join(f"{name} > 0" for name in TIMES_NS), "positive"),
     CheckConstraint(" AND ".join(f"{name} >= 0" for name in SPREADS_NS), "spread"),
     CheckConstraint(" AND ".join(f"{low} <= {high}" for low, high in ORDERED_NS), "ordered"),
-    CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL", "timed"),
+    CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL OR mean_ns IS NOT NULL", "timed"),
     CheckConstraint("batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", "counts"),
     CheckConstraint("discarded >= 0 AND missed >= 0", "blocks"),
     CheckConstraint("energy_j > 0 AND rate_hz > 0", "rates"),
@@ -184,8 +184,10 @@ sample = Table(
     Column("process", Integer, primary_key=True, autoincrement=False),
     Column("runs", Integer),  # NULL: no samples, snapshots only
     Column("samples_zlib", LargeBinary),  # see rows.pack
+    Column("told_json", Text),  # what a vendor's program told in place of samples
     Column("snapshots_json", Text, nullable=False),  # before and after
     CheckConstraint("(runs IS NULL) = (samples_zlib IS NULL)", "runs"),
+    CheckConstraint("samples_zlib IS NULL OR told_json IS NULL", "told"),
     sqlite_strict=True,
 )
 

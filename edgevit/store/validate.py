@@ -12,8 +12,8 @@ from typing import Any, get_args
 from edgevit.errors import StoreError
 from edgevit.identity import validate_identity
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
-from edgevit.types import Measurement, NoiseFloor, Provenance
-from edgevit_runtime.record import Status, to_data
+from edgevit.types import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor, Provenance
+from edgevit_runtime.record import Status, Told, to_data
 
 _INT64, _INT32 = 2**63, 2**31
 _COUNTS = ("batch", "threads", "processes", "runs", "missed", "discarded", "protocol_version")
@@ -23,6 +23,7 @@ PERCENTILES = ("p90_ns", "p99_ns")
 FASTEST_BYTES_PER_NS = 20_000
 _FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
+_FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")  # no summary of a process gives these
 
 
 def validate(measurement: Measurement) -> None:
@@ -57,6 +58,7 @@ def _problems(row: Measurement) -> Iterator[str]:
     yield from _counts(row)
     yield from _origin(row)
     yield from _samples(row)
+    yield from _told(row)
 
 
 def unstorable(value: Any, where: str) -> Iterator[str]:
@@ -133,8 +135,8 @@ def _origin(row: Measurement) -> Iterator[str]:
         yield "the provenance is published and no source is named"
     if not row.licence and "licence" not in row.untold:
         yield "the licence is empty, and `untold` does not say that the source names none"
-    if row.samples_ns or row.snapshots or row.host is not None:
-        yield "the provenance is published, and samples, snapshots and host are those of a measurement"
+    if row.samples_ns or row.told or row.snapshots or row.host is not None:
+        yield "the provenance is published, and samples, told, snapshots and host are those of a measurement"
     if missing := [name for name in PERCENTILES if getattr(row, name) is None and name not in row.untold]:
         yield f"{', '.join(missing)} missing, and `untold` does not say so"
 
@@ -147,10 +149,49 @@ def _samples(row: Measurement) -> Iterator[str]:
                 return
     if row.status != "ok":
         return
-    if row.p50_ns is None:
+    if row.p50_ns is None and (row.mean_ns is None or not row.told):
         yield "the status is ok and p50_ns is missing"
-    if row.provenance == "measured":
+    if row.provenance == "measured" and not row.told:
         yield from _headline(row)
+
+
+def _told(row: Measurement) -> Iterator[str]:
+    """A row without samples must say so, and hold what its processes told and no more."""
+    if row.status == "ok" and (SUMMARY_ONLY in row.flags) != bool(row.told):
+        yield f"the flag {SUMMARY_ONLY} is that of a row with what a program told, and of no other"
+    if not row.told:
+        return
+    if row.samples_ns:
+        yield "a row has samples, or what a program told of them, never both"
+    for item in row.told:
+        yield from _one_told(item)
+    if row.status == "ok":
+        yield from _told_headline(row)
+
+
+def _one_told(item: Told) -> Iterator[str]:
+    times = [value for value in (item.min_ns, item.median_ns, item.p95_ns, item.max_ns) if value is not None]
+    ordered = times == sorted(times) and item.min_ns <= item.mean_ns <= item.max_ns
+    if not ordered or item.min_ns < 1 or (item.runs or 0) < 1:
+        yield f"what a program told cannot be true: {item}"
+
+
+def _told_headline(row: Measurement) -> Iterator[str]:
+    medians = [item.median_ns for item in row.told if item.median_ns is not None]
+    told_median = len(medians) == len(row.told)
+    if (MEAN_ONLY in row.flags) == told_median or (row.p50_ns is not None) != told_median:
+        yield f"p50_ns and the flag {MEAN_ONLY} do not follow from what was told"
+    if len(row.told) != row.processes or sum(item.runs or 0 for item in row.told) != row.runs:
+        yield f"{row.processes} processes and {row.runs} runs are not those that were told"
+    if invented := [name for name in _FROM_SAMPLES_ALONE if getattr(row, name) is not None]:
+        yield f"{', '.join(invented)} cannot be known without samples"
+    low, high = min(item.min_ns for item in row.told), max(item.max_ns for item in row.told)
+    for name in _FROM_SAMPLES:
+        value = getattr(row, name)
+        if value is not None and not low - 1 <= value <= high + 1:
+            yield f"{name} is {value}, outside what was told ({low} to {high} ns): another unit, or another row's"
+    if row.p90_upper_ns is not None and row.p90_upper_ns != max(item.p95_ns or 0 for item in row.told):
+        yield "p90_upper_ns is not the largest 95th percentile that was told"
 
 
 def _headline(row: Measurement) -> Iterator[str]:

@@ -54,6 +54,11 @@ class TensorSpec:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
+def output_names(count: int) -> list[str]:
+    """What a payload's outputs are called, in the model's order: `output`, or `output_0`, `output_1`..."""
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a recipe module says of its target."""
@@ -68,6 +73,7 @@ class Recipe:
     source: str = ""  # the target whose payload export() starts from, in place of a module
     evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
     harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
+    native: str = ""  # the same of a native program, for devices without Python
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
     options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
@@ -175,19 +181,35 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a vendor's program says of the runs of one process, where it keeps its samples to itself; nanoseconds.
+
+    As fine as it prints them. None: it does not say. p95_ns is the program's own 95th percentile of these runs.
+    """
+
+    median_ns: int | None
+    min_ns: int
+    max_ns: int
+    mean_ns: int
+    runs: int | None = None
+    p95_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class Timing:
     """One process' raw times in nanoseconds, in the order they were taken.
 
     load_ns is all of load() with the engine's import; import_ns and compile_ns are parts of it. At a rate a sample is
     the time from a frame's arrival to its result, and `missed` counts the frames that came while another was computed.
     energy_j is what all samples took together, pauses between them included. None: the system or engine does not tell.
+    Where a vendor's program was run in the worker's place and prints a summary only, `told` is it, with no samples.
     """
 
-    load_ns: int
-    first_ns: int
+    load_ns: int | None
+    first_ns: int | None
     warmup_ns: tuple[int, ...]
     samples_ns: tuple[int, ...]
-    warm: bool  # the warm-up rule was met before its time was up
+    warm: bool | None  # the warm-up rule was met before its time was up; None: nobody can tell
     peak_rss_bytes: int | None
     before: Snapshot
     after: Snapshot
@@ -196,6 +218,7 @@ class Timing:
     cold: bool = False  # the artifact was not in the file cache when load() began
     missed: int | None = None
     energy_j: float | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +251,7 @@ class Reply:
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
     detected: Detected | None = None
+    as_verified: bool = True  # what ran is what parity is checked of: its weights, its arithmetic
 
 
 class Session(Protocol):
