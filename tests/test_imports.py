@@ -58,8 +58,8 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 choose        | compare store                                     |
-screening     | cards recipes store                               | numpy (pyarrow yaml)
-importers     | identity screening                                |
+screening     | store                                             | numpy
+importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
@@ -361,8 +361,9 @@ def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Cards quote what papers measured with; help texts give examples. Neither is code that knows a target.
-QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
+# Cards quote what papers measured with, importers the columns of others; help texts give examples. None of it is code
+# that knows a target.
+QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|importers\.\w+|cli\.\w+)$")
 # A reference evaluator reads one target's format, and travels to its worker process like a recipe.
 EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
 PROGRAMS = {name for recipe in list_recipes() for name in (recipe.harness, recipe.native) if name}

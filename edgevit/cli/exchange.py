@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,52 +38,53 @@ def export_rows(
 
 @app.command("import")
 def import_rows(
-    file: Annotated[
-        Path | None, typer.Argument(help="what `edgevit db export` wrote, or of the form of --from")
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="what `edgevit db export` wrote, or of --from")
     ] = None,
     form: Annotated[
         str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")
     ] = None,
-    source: Annotated[str, typer.Option(help="URL and release of a published file, kept in its rows")] = "",
+    source: Annotated[str, typer.Option(help="URL and release of published files, kept in their rows")] = "",
     published: Annotated[
-        str, typer.Option(metavar="DATE", help="when it was published, if the file does not say")
+        str, typer.Option(metavar="DATE", help="when they were published, if they do not say")
     ] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add the rows of a file; each is validated, bad ones go into quarantine with the reason (exit code 1)."""
+    """Add the rows of files; each is validated, bad ones go into quarantine with the reason (exit code 1).
+
+    Published files that are named together are judged together.
+    """
     from edgevit.errors import UsageError
-    from edgevit.store import LatencyDB
+    from edgevit.importers import is_published, require_form
+    from edgevit.store import Imported, LatencyDB
 
     if form is not None:
-        _import_published(file, form, source, published, db, as_json)
+        _import_published(files or [], form, source, published, db, as_json)
         return
-    if file is None or source or published:
-        what = "no FILE was named" if file is None else "--source and --published are of published files"
-        raise UsageError(what, fix="edgevit db import FILE, or with --from FORM")
-    _refuse_strange(file)
+    if not files:
+        raise UsageError("no FILE was named", fix="edgevit db import FILE, or with --from FORM")
+    if source or published:
+        raise UsageError("--source and --published are of published files", fix="say their form with --from")
+    for file in files:
+        if is_published(file):
+            require_form(file)
     with LatencyDB.open(db) as database:
-        _report(database, database.import_file(file), as_json)
+        came = [database.import_file(file) for file in files]
+        added, known = sum(part.added for part in came), sum(part.known for part in came)
+        _report(database, Imported(added, known, tuple(chain(*(part.refused for part in came)))), as_json)
 
 
-def _import_published(file: Path | None, form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
-    from edgevit.importers import Publication, named_file, screening
+def _import_published(
+    files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool
+) -> None:
+    from edgevit.importers import Publication, files_of, screened
     from edgevit.store import LatencyDB
 
-    with named_file(form, file) as path:
-        screened = screening(form, Publication(path, source, published))
+    with files_of(form, files) as paths:
+        screening = screened(form, [Publication(path, source, published) for path in paths])
         with LatencyDB.open(db) as database:
-            _report(database, database.import_items(screened.items()), as_json, dict(screened.counts))
-
-
-def _refuse_strange(file: Path) -> None:
-    """A table of somebody's is read with --from only: what a column means is not guessed."""
-    if file.suffix.lower() not in (".csv", ".yaml", ".yml"):
-        return
-    from edgevit.errors import UsageError
-    from edgevit.importers import forms
-
-    raise UsageError(f"{file} is nothing that `edgevit db export` wrote", fix=f"say --from, one of these\n{forms()}")
+            _report(database, database.import_items(screening.items()), as_json, screening.counts)
 
 
 @app.command()
@@ -96,25 +100,32 @@ def merge(
         _report(database, database.merge(source), as_json)
 
 
-def _report(database: LatencyDB, came: Imported, as_json: bool, counts: dict[str, int] | None = None) -> None:
+def _report(database: LatencyDB, came: Imported, as_json: bool, counts: Mapping[str, int] | None = None) -> None:
+    """What came in and what did not. `counts`: of published rows, beside what was refused by what."""
     from edgevit.cli.profile import says_epoch
 
+    kinds = Counter(item.reason.partition(":")[0] for item in came.refused)
     if as_json:
         refused = [item._asdict() for item in came.refused]
         told = {"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened}
-        print_json(told if counts is None else {**told, "counts": counts})
+        print_json(told if counts is None else {**told, "refused_because": dict(kinds), "counts": dict(counts)})
     else:
         say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
         for name, count in sorted((counts or {}).items()):
             say(f"{count} rows {name.replace('_', ' ')}")
-        for place, reason in came.refused[:_REASONS_SHOWN]:
-            say(f"refused: {place}: {reason}")
-        if len(came.refused) > _REASONS_SHOWN:
-            say(f"... and {len(came.refused) - _REASONS_SHOWN} more: edgevit db quarantine")
+        _say_refused(came, kinds)
         for epoch in database.opened:
             say(says_epoch(epoch))
     if came.refused:
         raise typer.Exit(1)
+
+
+def _say_refused(came: Imported, kinds: Mapping[str, int]) -> None:
+    for place, reason in came.refused[:_REASONS_SHOWN]:
+        say(f"refused: {place}: {reason}")
+    if len(came.refused) > _REASONS_SHOWN:
+        every = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        say(f"... and {len(came.refused) - _REASONS_SHOWN} more: edgevit db quarantine; together: {every}")
 
 
 @app.command()

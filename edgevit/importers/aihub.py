@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgevit.importers import Publication
+from edgevit.importers.reading.names import is_target, same_name, target_of
+from edgevit.importers.reading.tables import Line, claims, csv_head, csv_lines, parquet_head, parquet_lines
+from edgevit.importers.reading.units import ns_from_ms, ns_from_us, utc
+from edgevit.importers.reading.yamls import yaml_document, yaml_head
 from edgevit.screening import Claim, ClaimError
-from edgevit.screening.names import is_target, same_name, target_of
-from edgevit.screening.tables import Line, csv_head, csv_lines, parquet_head, parquet_lines
-from edgevit.screening.units import ns_from_ms, ns_from_us, utc
-from edgevit.screening.yamls import yaml_document, yaml_head
 
 FORM = "Qualcomm AI Hub performance: a table (csv or Parquet, latency_ms), or perf.yaml of its repository"
 LICENCE = "BSD-3-Clause"
@@ -24,7 +25,7 @@ FILE = ""
 _PROJECT = "github.com/qualcomm/ai-hub-models"
 _COLUMNS = frozenset(("model", "component", "precision", "device", "runtime", "job_id", "status", "latency_ms", "unit"))
 _TOOL = re.compile(r"v_(?P<tool>\w+)")
-_NO_TOOL = re.compile(r"mem_\w+|layers|npu|gpu|cpu|llm|os|schema|chipset|timestamp|\w+_release|commit_date|__\w+__")
+_TOOLS_OF_HISTORY = ("onnx_runtime", "qairt", "tflite")  # its columns of versions
 _STATED = ("batch", "inputs", "p50_ns", "processes", "runs")  # what none of the forms says
 _VENDOR_RUNTIME = "qnn"  # words of runtimes of the vendor's own engine
 _VENDOR_ENGINE = "qairt"  # as its versions are called
@@ -40,18 +41,13 @@ def recognises(path: Path) -> bool:
 def read(publication: Publication) -> Iterator[Claim]:
     """Every job. Raises StoreError where the file cannot be read."""
     path = publication.path
-    if path.suffix in (".yaml", ".yml"):
-        lines: Iterator[Line] = _yaml_lines(path)
-    else:
-        lines = parquet_lines(path) if path.suffix == ".parquet" else csv_lines(path)
-    for line in lines:
-        try:
-            if line.values is None:
-                raise ClaimError("not a line of the table: it has another number of cells than the head")
-            row = _row({name: value for name, value in line.values.items() if value not in (None, "")}, publication)
-            yield Claim(line.place, line.content, row, origin=str(line.values["job_id"] or ""))
-        except ClaimError as error:
-            yield Claim(line.place, line.content, reason=str(error))
+    lines = {".yaml": _yaml_lines, ".yml": _yaml_lines, ".parquet": parquet_lines}.get(path.suffix, csv_lines)
+    return claims(lines(path), partial(_claim, publication))
+
+
+def _claim(publication: Publication, line: Line) -> Claim:
+    told = {name: value for name, value in line.values.items() if value not in (None, "")}
+    return line.claim(_row(told, publication), origin=str(told.get("job_id", "")))
 
 
 def _row(told: Mapping[str, Any], publication: Publication) -> dict[str, Any]:
@@ -111,12 +107,10 @@ def _engine(runtime: str, tools: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _tools(told: Mapping[str, Any]) -> dict[str, str]:
-    """Versions by tool: columns v_NAME of the csv, and of the history those that are called like a tool."""
+    """Versions by tool: columns v_NAME of the csv, and three columns of the history."""
     named = {match["tool"]: told[name] for name in told if (match := _TOOL.fullmatch(name))}
-    if named or "schema" not in told:
-        return {tool: str(version) for tool, version in named.items()}
-    bare = [name for name in told if name not in _COLUMNS and not _NO_TOOL.fullmatch(name)]
-    return {name: str(told[name]) for name in bare}
+    named |= {name: told[name] for name in _TOOLS_OF_HISTORY if name in told}
+    return {tool: str(version) for tool, version in named.items()}
 
 
 def _when(told: Mapping[str, Any], publication: Publication) -> tuple[str, tuple[str, ...]]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgevit.identity import identify_accuracy
 from edgevit.importers import Publication
+from edgevit.importers.reading.names import NOT_STATED, target_of
+from edgevit.importers.reading.tables import Line, claims, csv_head, csv_lines
+from edgevit.importers.reading.units import ns_from_ns, number, whole
 from edgevit.screening import Claim, ClaimError
-from edgevit.screening.names import NOT_STATED, target_of
-from edgevit.screening.tables import Line, csv_head, csv_lines
-from edgevit.screening.units import ns_from_ns, number, utc, whole
 from edgevit.types import Accuracy
 
 FORM = "MLPerf Inference results (csv: round, org, system, model, scenario, p50, p90, p99 in ns...)"
@@ -38,18 +39,12 @@ def recognises(path: Path) -> bool:
 
 def read(publication: Publication) -> Iterator[Claim]:
     """Every line. Raises StoreError where the file cannot be read."""
-    for line in csv_lines(publication.path):
-        yield _claim(line, publication)
+    return claims(csv_lines(publication.path), partial(_claim, publication))
 
 
-def _claim(line: Line, publication: Publication) -> Claim:
-    try:
-        if line.values is None:
-            raise ClaimError("not a line of the table: it has another number of cells than the head")
-        row = _row(line.values, publication)
-        return Claim(line.place, line.content, row, _accuracies(line.values, row))
-    except ClaimError as error:
-        return Claim(line.place, line.content, reason=str(error))
+def _claim(publication: Publication, line: Line) -> Claim:
+    row = _row(line.values, publication)
+    return line.claim(row, accuracies=_accuracies(line.values, row))
 
 
 def _row(told: dict[str, Any], publication: Publication) -> dict[str, Any]:
@@ -76,7 +71,7 @@ def _row(told: dict[str, Any], publication: Publication) -> dict[str, Any]:
         "engine_version": framework["version"] if framework else "",
         "provider": framework["rest"].strip("()") if framework else "",
         "compute_unit": "cpu" if told["accelerator"] == "-" else told["accelerator"],
-        "started": utc(publication.published, "--published") if publication.published else "",
+        "started": publication.published,
         "untold": (*_UNTOLD, "started"),
         **times,
     }

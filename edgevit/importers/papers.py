@@ -8,15 +8,16 @@ from pathlib import Path
 from edgevit.errors import StoreError
 from edgevit.identity import identify_accuracy
 from edgevit.importers import Publication
+from edgevit.importers.reading.names import NOT_STATED, target_of
+from edgevit.importers.reading.units import ns_from_ms
 from edgevit.screening import Claim, ClaimError, Cost
-from edgevit.screening.names import NOT_STATED, target_of
-from edgevit.screening.units import ns_from_ms
 from edgevit.types import Accuracy, ModelCard, PublishedLatency
 from edgevit_runtime.record import RecordError, from_json, to_json
 
 FORM = "model cards of edgevit (JSON lines); without a FILE those that come with it"
 LICENCE = ""  # no paper names one for its numbers
 FILE = "models.jsonl"
+_LONGEST = 2**20  # characters of a card, with much room
 _LEAST_BYTES = 1  # of a weight, where the precision is not stated
 _BYTES = {"fp32": 4, "fp16": 2}
 _UNTOLD = ("batch", "inputs", "licence", "p50_ns", "processes", "runs")
@@ -26,7 +27,7 @@ def recognises(path: Path) -> bool:
     """Whether the first line is a model card."""
     try:
         with path.open(encoding="utf-8") as file:
-            from_json(ModelCard, file.readline())
+            from_json(ModelCard, file.readline(_LONGEST))
     except (OSError, UnicodeDecodeError, RecordError):
         return False
     return True

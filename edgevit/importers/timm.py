@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgevit.identity import identify_accuracy
 from edgevit.importers import Publication
+from edgevit.importers.reading.names import zoo_name
+from edgevit.importers.reading.tables import Line, claims, csv_head, csv_lines
+from edgevit.importers.reading.units import from_billions, from_millions, ns_from_ms, number, whole
 from edgevit.screening import Claim, ClaimError, Cost
-from edgevit.screening.names import zoo_name
-from edgevit.screening.tables import Line, csv_head, csv_lines
-from edgevit.screening.units import from_billions, from_millions, ns_from_ms, number, utc, whole
-from edgevit.types import Accuracy
+from edgevit.types import MEAN_ONLY, Accuracy
 from edgevit_runtime.record import TensorSpec
 
 FORM = "timm's benchmark-infer-*.csv, or its results-*.csv with accuracies"
@@ -25,6 +26,7 @@ LICENCE = "Apache-2.0"
 FILE = ""
 SAME = {"hiera_tiny_224": "hiera_tiny"}  # timm's name -> ours; see zoo_name
 _PROJECT = "github.com/huggingface/pytorch-image-models, results"
+_FRAMEWORK = "PyTorch"
 _BENCHMARK = frozenset(
     ("model", "infer_img_size", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "param_count",
      "infer_gmacs")
@@ -48,29 +50,17 @@ def recognises(path: Path) -> bool:
 def read(publication: Publication) -> Iterator[Claim]:
     """Every line. Raises StoreError where the file cannot be read."""
     make = _measured if set(csv_head(publication.path)) >= _BENCHMARK else _evaluated
-    for line in csv_lines(publication.path):
-        try:
-            if line.values is None:
-                raise ClaimError("not a line of the table: it has another number of cells than the head")
-            yield make(line, line.values, publication)
-        except ClaimError as error:
-            yield Claim(line.place, line.content, reason=str(error))
+    return claims(csv_lines(publication.path), partial(make, publication))
 
 
-def _measured(line: Line, told: dict[str, Any], publication: Publication) -> Claim:
-    name = _FILE.fullmatch(publication.path.name)
+def _measured(publication: Publication, line: Line) -> Claim:
+    told, name = line.values, _FILE.fullmatch(publication.path.name)
     if name is None:
         raise ClaimError("no device: the name of the file says it, and this is none of timm's names for a benchmark")
-    batch, size = whole(told["infer_batch_size"], "infer_batch_size"), whole(told["infer_img_size"], "infer_img_size")
-    mean_ns = ns_from_ms(told["infer_step_time"], "infer_step_time")
-    rate = number(told["infer_samples_per_sec"], "infer_samples_per_sec")
-    if batch < 1 or not 1 / _SLACK < rate * mean_ns / 1e9 / batch < _SLACK:
-        raise ClaimError(f"contradicts itself: {rate:g} images a second, and {mean_ns} ns for a batch of {batch}")
-    params = from_millions(told["param_count"], "param_count")
-    macs = (
-        batch * from_billions(told["infer_gmacs"], "infer_gmacs") if told["infer_gmacs"] else None
-    )  # not of all models
-    cost = Cost(macs, params * _BYTES[name["precision"]])
+    size, params = whole(told["infer_img_size"], "infer_img_size"), from_millions(told["param_count"], "param_count")
+    batch, mean_ns = _batch_and_time(told)
+    # The products are not told of all models.
+    macs = batch * from_billions(told["infer_gmacs"], "infer_gmacs") if told["infer_gmacs"] else None
     dtype = "float32" if name["precision"] == "fp32" else name["precision"]
     row = {
         "source": publication.named(_PROJECT),
@@ -78,24 +68,35 @@ def _measured(line: Line, told: dict[str, Any], publication: Publication) -> Cla
         "model": zoo_name(SAME, told["model"], size, params),
         "device": name["device"],
         "device_id": f"timm/{name['device']}",
-        "target": "pytorch",
+        "target": _FRAMEWORK,
         "precision": name["precision"],
-        "engine": "PyTorch",
+        "engine": _FRAMEWORK,
         "engine_version": ".".join(name["version"]),
         "provider": name["provider"] or "",
         "compute_unit": "cpu" if name["unit"] == "cpu" else "gpu",
         "batch": batch,
         "inputs": (TensorSpec("image", (batch, 3, size, size), dtype),),
-        "started": utc(publication.published, "--published") if publication.published else "",
-        "p50_ns": mean_ns,  # a row needs a headline; the flag and `untold` say which it is
+        "started": publication.published,
+        "p50_ns": None,
         "mean_ns": mean_ns,
-        "flags": ("headline_mean",),
+        "flags": (MEAN_ONLY,),
         "untold": ("p50_ns", "processes", "runs", "started"),
     }
-    return Claim(line.place, line.content, row, cost=cost)
+    return line.claim(row, cost=Cost(macs, params * _BYTES[name["precision"]]))
 
 
-def _evaluated(line: Line, told: dict[str, Any], publication: Publication) -> Claim:
+def _batch_and_time(told: dict[str, Any]) -> tuple[int, int]:
+    """Images in a batch, and the mean nanoseconds of one. Raises ClaimError where the printed rate says otherwise."""
+    batch = whole(told["infer_batch_size"], "infer_batch_size")
+    mean_ns = ns_from_ms(told["infer_step_time"], "infer_step_time")
+    rate = number(told["infer_samples_per_sec"], "infer_samples_per_sec")
+    if batch < 1 or not 1 / _SLACK < rate * mean_ns / 1e9 / batch < _SLACK:
+        raise ClaimError(f"contradicts itself: {rate:g} images a second, and {mean_ns} ns for a batch of {batch}")
+    return batch, mean_ns
+
+
+def _evaluated(publication: Publication, line: Line) -> Claim:
+    told = line.values
     name, _, tag = told["model"].partition(".")
     size = whole(told["img_size"], "img_size")
     model = zoo_name(SAME, name, size, from_millions(told["param_count"], "param_count"))
@@ -107,8 +108,8 @@ def _evaluated(line: Line, told: dict[str, Any], publication: Publication) -> Cl
         accuracy = Accuracy(
             "", "published", model=model, family="", metric=f"{top}_percent", value=value, error=None, examples=None,
             dataset=_DATASETS.get(publication.path.stem, publication.path.stem), source=publication.named(_PROJECT),
-            licence=LICENCE, untold=("error", "examples"), input_size=(size, size), engine="PyTorch",
+            licence=LICENCE, untold=("error", "examples"), input_size=(size, size), engine=_FRAMEWORK,
             note=f"weights {tag or 'not named'}; {told['model']} of timm",
         )  # fmt: skip
         found.append(identify_accuracy(accuracy))
-    return Claim(line.place, line.content, None, tuple(found))
+    return line.claim(None, accuracies=tuple(found))

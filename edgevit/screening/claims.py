@@ -9,7 +9,10 @@ from edgevit.types import Accuracy
 
 
 class ClaimError(ValueError):
-    """A line cannot be taken; the message is the reason that is shown and kept in quarantine."""
+    """A line cannot be taken; the message is the reason that is shown and kept in quarantine.
+
+    What stands before its first colon is the kind of reason, by which refusals are counted.
+    """
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Cost:
 class Claim(NamedTuple):
     """One line: the keywords of `store.published_row` and the accuracies that it says, or why it says nothing.
 
+    Of the keywords `device_id` is needed here: "FORM/name in the source", so that no two sources' devices are joined.
     `place` and `content` go into quarantine with the reason. `origin` names the run that the numbers come from, where
     the source names it: two devices with one origin are one measurement and a copy.
     """
@@ -34,3 +38,14 @@ class Claim(NamedTuple):
     reason: str = ""
     origin: str = ""
     cost: Cost | None = None
+
+    @property
+    def time_ns(self) -> int | None:
+        """The time that is compared with those of other models and devices: the median, or the mean where none is told.
+
+        None where the line tells no time: a run that failed, an accuracy, a line that is refused.
+        """
+        if self.reason or self.row is None:
+            return None
+        found: int | None = self.row.get("p50_ns") or self.row.get("mean_ns")
+        return found

@@ -8,36 +8,30 @@ one on the same device. A number that is wrong differs from both; a device's or 
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from edgevit.store.mixtures import belongs, mixed_factor
-
 Floats = NDArray[np.float64]
-Numbers = NDArray[np.intp]
+Numbers = NDArray[np.integer]
 
 NEAREST = 3  # devices, or models, whose word is taken together: their median
 SAME = 1.1  # times: repeats of one job on hosted phones differ by less in 91 to 96 of 100 cases
 COMMON = 8  # models that two devices must both have run before they are called alike; and the other way round
-JUMPED = 1.3  # times: three times the noise floor of a device whose floor nobody measured (store.epochs)
 _CLIP = float(np.log(2))  # differences beyond this count as this much: one wrong number must not part two devices
 _ROUNDS = 20
 
 
-def residuals(rows: Sequence[int], columns: Sequence[int], nanoseconds: Sequence[float]) -> tuple[Floats, Floats]:
+def residuals(i: Numbers, j: Numbers, nanoseconds: Numbers) -> tuple[Floats, Floats]:
     """Of each observation how far it is off, in natural logarithms: as neighbours agree, and after the median polish.
 
-    `rows` and `columns` number models and devices from 0. The first result is the smaller of the two comparisons
+    `i` and `j` number models and devices from 0. The first result is the smaller of the two comparisons
     where both have one sign, 0 where they contradict each other or where another run of the same model on the same
     device says the same, and NaN where either lacks neighbours. The second is NaN where model or device was observed
     fewer than COMMON times.
     """
-    i, j, y = np.asarray(rows, np.intp), np.asarray(columns, np.intp), np.log(np.asarray(nanoseconds, np.float64))
-    if not len(y):
+    if not len(i):
         return np.empty(0), np.empty(0)
+    y = np.log(nanoseconds)
     left = polish(i, j, y)
     table = _table(i, j, left)
     of_devices = left - _neighbours(table)[i, j]
@@ -115,48 +109,3 @@ def _distances(table: Floats) -> Floats:
         enough = (common >= COMMON) & (np.arange(table.shape[1]) != column)
         distance[column, enough] = np.nansum(differences, axis=0)[enough] / common[enough]
     return distance
-
-
-def without_jumps(
-    agreed: Floats,
-    rows: Sequence[int],
-    columns: Sequence[int],
-    places: Sequence[int],
-    moments: Sequence[int],
-    nanoseconds: Sequence[float],
-) -> Floats:
-    """The same with 0 for rows of a device that jumped: those are no wrong numbers, and epochs tell of them.
-
-    `places` numbers devices without their engines, `moments` are days. A device jumped where, of the rows of one
-    day that repeat earlier ones of the file, a part did so by one factor (store.mixtures), or the middle one did.
-    """
-    told = agreed.copy()
-    earlier: dict[tuple[int, int], list[float]] = {}
-    order = np.lexsort((np.asarray(moments), np.asarray(places)))
-    for part in np.split(order, np.flatnonzero(_changes(places, order) | _changes(moments, order)) + 1):
-        cells = [(rows[k], columns[k]) for k in part]
-        ratio = {
-            int(k): nanoseconds[k] / statistics.median(earlier[cell])
-            for k, cell in zip(part, cells, strict=True)
-            if cell in earlier
-        }
-        for k in _jumped(ratio):
-            told[k] = 0.0
-        for k, cell in zip(part, cells, strict=True):
-            earlier.setdefault(cell, []).append(nanoseconds[k])
-    return told
-
-
-def _jumped(ratio: dict[int, float]) -> list[int]:
-    if len(ratio) < COMMON:
-        return []
-    factor = mixed_factor(list(ratio.values()))
-    if factor is not None:
-        return [k for k, value in ratio.items() if belongs(value, factor)]
-    middle = statistics.median(ratio.values())
-    return list(ratio) if not 1 / JUMPED < middle < JUMPED else []
-
-
-def _changes(labels: Sequence[int], order: Numbers) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = np.diff(np.asarray(labels)[order]) != 0
-    return found

@@ -6,40 +6,46 @@ Nothing of the first reading is kept but numbers, so that a table of any length 
 from __future__ import annotations
 
 import math
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgevit.errors import StoreError
 from edgevit.screening.ceilings import ceiling_of, least_ns
 from edgevit.screening.claims import Claim, ClaimError
+from edgevit.screening.jumps import without_jumps
+from edgevit.screening.observations import Observations
+from edgevit.screening.residual import residuals
 from edgevit.store import Item, published_row
 
 DOUBTFUL = 1.4  # times, or 1/1.4: what neighbours agree on beyond this is no measurement of that model on that device
 UNITS = 200.0  # times: nearer to the factor 1000 between ns, us, ms and s than to anything that devices differ by
 COPIED = "copied"  # flag of a row whose run the source also gives to another device
-_SAME_SETTING = ("batch", "precision", "inputs")  # beside the name: what a model is
-_SAME_PLACE = ("device_id", "target", "engine", "provider", "compute_unit", "threads")  # what a device is
+
+
+class _First(NamedTuple):
+    """The first claim with an origin: what others with it are copies of."""
+
+    device_id: str
+    time_ns: int
+    number: int
 
 
 class Screening:
     """Takes the claims of one source. `read` gives them from the start each time it is called.
 
-    `counts` says, when `items` is exhausted, how many rows were taken or refused by what, and how many of those taken
-    could not be asked: without_ceiling (no peak of the device, or cost of the model, is known), without_neighbours
-    (too few devices or models beside it).
+    `counts` says, when `items` is exhausted, how many rows are copies, and how many could not be asked everything:
+    without_ceiling (no peak of the device, or cost of the model, is known), without_neighbours (too few devices or
+    models beside it).
     """
 
     def __init__(self, read: Callable[[], Iterator[Claim]]) -> None:
         self.counts: Counter[str] = Counter()
         self._read = read
         self._seen = 0
-        self._owner: dict[str, tuple[Any, int]] = {}  # origin -> the first device that has it, and its nanoseconds
+        self._first: dict[str, _First] = {}  # by origin
         self._shared: set[str] = set()  # origins of several devices
-        self._which = array("q")  # number of the claim of each observation
-        self._off: dict[int, tuple[float, float]] = {}
+        self._off: dict[int, tuple[float, float]] = {}  # number of the claim -> its residuals
 
     def items(self) -> Iterator[Item]:
         """A record or a reason for each claim, in order; a claim with a row and an accuracy gives two items.
@@ -54,79 +60,71 @@ class Screening:
             why = f"{self._seen} lines at first, then {number + 1}"
             raise StoreError("the source changed while it was read", why=why, fix="import it again")
 
+    # The first reading
+
     def _collect(self) -> None:
-        models: dict[Any, int] = {}
-        devices: dict[Any, int] = {}
-        units: dict[str, int] = {}
-        rows, columns, places, days, times = (array("q"), array("q"), array("q"), array("q"), array("d"))
+        seen = Observations()
         for number, claim in enumerate(self._read()):
             self._seen += 1
-            told = claim.row
-            if claim.reason or told is None or not told.get("p50_ns"):
+            if claim.row is None or claim.time_ns is None:
                 continue
-            if claim.origin and not self._first(claim.origin, told):
-                continue
-            self._which.append(number)
-            times.append(told["p50_ns"])
-            rows.append(models.setdefault((told["model"], *map(told.get, _SAME_SETTING)), len(models)))
-            places.append(units.setdefault(told["device_id"], len(units)))
-            days.append(_day(told.get("started", "")))
-            columns.append(devices.setdefault(tuple(map(told.get, _SAME_PLACE)), len(devices)))
-        from edgevit.screening.residual import residuals, without_jumps
+            if not self._is_copy(number, claim.origin, claim.row["device_id"], claim.time_ns):
+                seen.add(number, claim.row, claim.time_ns)
+        self._compare(seen)
 
-        agreed, left = residuals(rows, columns, times)
-        agreed = without_jumps(agreed, rows, columns, places, days, times)
-        self._off = {number: (agreed[at], left[at]) for at, number in enumerate(self._which)}
-
-    def _first(self, origin: str, told: dict[str, Any]) -> bool:
-        """Whether this is the first device with this origin: copies must not vote for each other."""
-        device = told["device_id"]
-        owner, _ = self._owner.setdefault(origin, (device, told["p50_ns"]))
-        if owner != device:
+    def _is_copy(self, number: int, origin: str, device_id: str, time_ns: int) -> bool:
+        """Whether another device had this origin before: copies must not vote for each other."""
+        if not origin:
+            return False
+        first = self._first.setdefault(origin, _First(device_id, time_ns, number))
+        if first.device_id != device_id:
             self._shared.add(origin)
-        return bool(owner == device)
+        return first.device_id != device_id
+
+    def _compare(self, seen: Observations) -> None:
+        agreed, left = residuals(seen.column("model"), seen.column("where"), seen.column("time"))
+        pairs = zip(without_jumps(agreed, seen).tolist(), left.tolist(), strict=True)
+        self._off = dict(zip(seen.column("claim").tolist(), pairs, strict=True))
+
+    # The second reading
 
     def _judge(self, number: int, claim: Claim) -> Iterator[Item]:
         try:
             if claim.reason:
                 raise ClaimError(claim.reason)
             if claim.row is not None:
-                told = self._checked(number, claim, dict(claim.row))
-                yield Item(claim.place, published_row(**told), "", claim.content)
-                self.counts["taken"] += 1
+                row = published_row(**self._checked(number, claim, claim.row))
+                yield Item(claim.place, row, "", claim.content)
         except ClaimError as error:
-            self.counts[f"refused: {str(error).partition(':')[0]}"] += 1
             yield Item(claim.place, None, str(error), claim.content)
             return
         yield from (Item(claim.place, accuracy, "", claim.content) for accuracy in claim.accuracies)
 
-    def _checked(self, number: int, claim: Claim, told: dict[str, Any]) -> dict[str, Any]:
-        if not told.get("p50_ns"):
-            return told
-        self._fast_enough(claim, told)
-        if claim.origin in self._shared:
-            self._as_copied(claim, told)
-        self._as_neighbours_say(number, claim, told)
-        return told
+    def _checked(self, number: int, claim: Claim, row: dict[str, Any]) -> dict[str, Any]:
+        if claim.time_ns is None:
+            return row
+        self._require_possible(claim, row, claim.time_ns)
+        if claim.origin not in self._shared:
+            self._require_neighbours(number)
+            return row
+        first = self._first[claim.origin]
+        if claim.time_ns != first.time_ns:
+            why = f"{claim.origin} took {claim.time_ns} ns here, {first.time_ns} ns on {first.device_id}"
+            raise ClaimError(f"two numbers of one run: {why}")
+        self._require_neighbours(first.number)  # a copy stands and falls with it
+        self.counts[COPIED] += 1
+        return {**row, "flags": (*row.get("flags", ()), COPIED)}
 
-    def _fast_enough(self, claim: Claim, told: dict[str, Any]) -> None:
-        ceiling = ceiling_of(told["device"])
+    def _require_possible(self, claim: Claim, row: dict[str, Any], time_ns: int) -> None:
+        ceiling = ceiling_of(row["device"])
         if ceiling is None or claim.cost is None:
             self.counts["without_ceiling"] += 1
             return
         least, limit = least_ns(claim.cost, ceiling)
-        if told["p50_ns"] < least:
-            raise ClaimError(f"faster than possible: {told['p50_ns']} ns, and {limit} need {least:.0f} ns")
+        if time_ns < least:
+            raise ClaimError(f"faster than possible: {time_ns} ns, and {limit} need {least:.0f} ns")
 
-    def _as_copied(self, claim: Claim, told: dict[str, Any]) -> None:
-        device, first_ns = self._owner[claim.origin]
-        if told["p50_ns"] != first_ns:
-            why = f"{told['p50_ns']} ns here, {first_ns} ns on {device}"
-            raise ClaimError(f"two numbers of one run: {claim.origin} took {why}")
-        told["flags"] = (*told.get("flags", ()), COPIED)
-        self.counts[COPIED] += 1
-
-    def _as_neighbours_say(self, number: int, claim: Claim, told: dict[str, Any]) -> None:
+    def _require_neighbours(self, number: int) -> None:
         agreed, left = self._off.get(number, (math.nan, math.nan))
         if math.isnan(agreed):
             self.counts["without_neighbours"] += 1
@@ -136,8 +134,3 @@ class Screening:
         if abs(agreed) > math.log(DOUBTFUL):
             why = f"{math.exp(agreed):.2f} times what the nearest devices, and the nearest models, give"
             raise ClaimError(f"doubtful: {why}")
-
-
-def _day(started: str) -> int:
-    """Days since 1970, in UTC; 0 where it is not told, as the database has it."""
-    return int(datetime.fromisoformat(started).timestamp() // 86_400) if started else 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
-from edgevit.screening.claims import ClaimError
+from edgevit.screening import ClaimError
 
-_PLAIN = re.compile(
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII
-)  # float() takes 1_000, and digits of other scripts, too
+# float() takes 1_000, and digits of other scripts, too
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INT64 = 2**63
 
 
@@ -67,14 +66,19 @@ def from_billions(value: object, name: str) -> float:
     return 1e9 * number(value.replace(",", "") if isinstance(value, str) else value, name)
 
 
-def utc(text: str, name: str) -> str:
-    """ISO 8601 in UTC from a time with an offset, or a date. Raises ClaimError for a time that names no offset."""
+def utc(value: object, name: str) -> str:
+    """ISO 8601 in UTC from a date, or a time with an offset, as text or as YAML and Parquet have it.
+
+    Raises ClaimError for anything else, a time that names no offset included.
+    """
+    text = value.isoformat() if isinstance(value, date) else value  # a datetime is a date, too
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ClaimError(f"no time: {name} is {text!r}") from error
-    if len(text) == len("2026-01-31"):
-        found = found.replace(tzinfo=UTC)
-    if found.tzinfo is None:
-        raise ClaimError(f"no offset from UTC: {name} is {text!r}")
-    return found.astimezone(UTC).isoformat()
+        found = datetime.fromisoformat(text if isinstance(text, str) else "")
+        if len(str(text)) == len("2026-01-31"):
+            found = found.replace(tzinfo=UTC)
+        moved = found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # OverflowError: the first or last day there is
+        raise ClaimError(f"no time: {name} is {value!r}") from error
+    if found.tzinfo is None:  # astimezone took it for the time of this machine
+        raise ClaimError(f"no offset from UTC: {name} is {value!r}")
+    return moved.isoformat()
