@@ -18,7 +18,7 @@ from typing import Any
 
 from common import report
 
-from edgevit.importers import Publication, named_file, screening
+from edgevit.importers import Publication, files_of, screened
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -38,7 +38,7 @@ def main(data: Path, only: str | None) -> None:
     found: dict[str, Any] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # the peak of memory is a process's
         if only is None:
-            with named_file("papers", None) as cards:
+            with files_of("papers", []) as [cards]:
                 found["the model cards"] = pool.apply(imported, ("papers", cards))
         for name, form in FILES.items():
             if only in (None, name):
@@ -49,10 +49,10 @@ def main(data: Path, only: str | None) -> None:
 def imported(form: str, path: Path) -> dict[str, Any]:
     """One file into an empty database."""
     with tempfile.TemporaryDirectory() as folder:
-        screened = screening(form, Publication(path))
+        screening = screened(form, [Publication(path)])
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
             start = time.perf_counter()
-            came = db.import_items(screened.items())
+            came = db.import_items(screening.items())
             seconds = time.perf_counter() - start
             stats = db.stats()
             epochs = [
@@ -66,7 +66,7 @@ def imported(form: str, path: Path) -> dict[str, Any]:
             "accuracies": stats.tables["accuracy"],
             "refused": len(came.refused),
             "refused_because": dict(Counter(reason.partition(":")[0] for _, reason in came.refused).most_common()),
-            "counts": dict(screened.counts),
+            "counts": dict(screening.counts),
             "seconds": round(seconds, 1),
             "records_per_s": round(records / seconds),
             "database_mb": round(Path(f"{folder}/latency.db").stat().st_size / 1e6, 1),
@@ -82,12 +82,12 @@ def joined(data: Path) -> dict[str, Any] | str:
     if not accuracies.is_file() or not benchmarks:
         return ABSENT
     known = set()
-    for item in screening("timm", Publication(accuracies)).items():
+    for item in screened("timm", [Publication(accuracies)]).items():
         if item.record is not None:
             known.add((item.record.model, *item.record.input_size))
     told: dict[str, Any] = {}
     for path in benchmarks:
-        rows = [item.record for item in screening("timm", Publication(path)).items() if item.record is not None]
+        rows = [item.record for item in screened("timm", [Publication(path)]).items() if item.record is not None]
         told[path.name] = {
             "rows": len(rows),
             "with_accuracy": sum((row.model, *row.inputs[0].shape[-2:]) in known for row in rows),

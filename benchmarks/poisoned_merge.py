@@ -20,7 +20,7 @@ from typing import Any
 
 from common import report
 
-from edgevit.importers import Publication, screening
+from edgevit.importers import Publication, screened
 from edgevit.screening.residual import COMMON, NEAREST, SAME
 from edgevit.screening.screen import DOUBTFUL, UNITS
 from edgevit.store import LatencyDB
@@ -98,7 +98,7 @@ def poisoned(path: Path, spoil: Callable[[Line], Line], share: float, seed: int)
             writer.writerows(spoil(line) if number in bad else line for number, line in enumerate(lines))
         form = "mlperf" if path.name == MLPERF else "timm"
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
-            came = db.import_items(screening(form, Publication(copy)).items())
+            came = db.import_items(screened(form, [Publication(copy)]).items())
     return bad, {int(place.rpartition(" ")[2]) - 2 for place, _ in came.refused}, len(lines)
 
 

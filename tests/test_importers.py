@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from measured import measured
 from typer.testing import CliRunner
 
 from edgevit.cli import app
 from edgevit.errors import StoreError, UnknownNameError, UsageError
-from edgevit.importers import Publication, list_importers, load_importer, screening
+from edgevit.importers import Publication, list_importers, load_importer, screened
 from edgevit.screening import Screening
 from edgevit.store import LatencyDB
 from edgevit.types import Accuracy, Measurement
@@ -29,10 +30,10 @@ FORMS += [("papers", CARDS)]
 
 def imported(form: str, path: Path, **more: str) -> tuple[list[Measurement], list[Accuracy], list[str], Screening]:
     """Rows, accuracies and reasons, as the database has them after the import."""
-    screened = screening(form, Publication(path, **more))
+    found = screened(form, [Publication(path, **more)])
     with tempfile.TemporaryDirectory() as folder, LatencyDB.open(f"{folder}/one.db", shipped=False) as db:
-        came = db.import_items(screened.items())
-        return db.measurements(), db.accuracies(), [item.reason for item in came.refused], screened
+        came = db.import_items(found.items())
+        return db.measurements(), db.accuracies(), [item.reason for item in came.refused], found
 
 
 def by_model(rows: list[Measurement]) -> dict[str, Measurement]:
@@ -60,8 +61,8 @@ def test_rows_say_where_they_are_from_and_what_is_not_told(form, path):
 @pytest.mark.parametrize(("form", "path"), FORMS, ids=lambda value: getattr(value, "name", value))
 def test_importing_twice_changes_nothing(form, path):
     with LatencyDB.open(shipped=False) as db:
-        first = db.import_items(screening(form, Publication(path)).items())
-        again = db.import_items(screening(form, Publication(path)).items())
+        first = db.import_items(screened(form, [Publication(path)]).items())
+        again = db.import_items(screened(form, [Publication(path)]).items())
         assert (again.added, again.known) == (0, first.added)
         assert db.check().problems == ()
 
@@ -79,12 +80,33 @@ def test_forms_are_the_files_of_the_package():
 
 def test_a_file_of_another_form_is_refused_with_the_form_that_fits(tmp_path):
     with pytest.raises(UsageError, match="--from mlperf"):
-        screening("aihub", Publication(MLPERF))
+        screened("aihub", [Publication(AIHUB), Publication(MLPERF)])
     (strange := tmp_path / "strange.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=r"aihub: .*\nmlperf: .*\npapers: .*\ntimm: "):
-        screening("aihub", Publication(strange))
+        screened("aihub", [Publication(strange)])
     with pytest.raises(UsageError, match="no file"):
-        screening("aihub", Publication(tmp_path / "absent.csv"))
+        screened("aihub", [Publication(tmp_path / "absent.csv")])
+    with pytest.raises(UsageError, match="--published is 'yesterday'"):
+        screened("aihub", [Publication(AIHUB, published="yesterday")])
+
+
+def test_files_named_together_are_judged_together(tmp_path):
+    """Each file alone has one model, and nothing to compare a number with."""
+    head, line = AIHUB.read_text().splitlines()[:2]
+    paths = []
+    for model in range(12):
+        lines = [head]
+        for device in range(12):
+            ms = (1 + model) * (1 + device) * (3 if (model, device) == (5, 5) else 1)
+            told = f"net_{model},Net {model},float,Phone {device},tflite,j{model}x{device},Passed,{ms},"
+            lines.append(told + line.split("Passed,1.25,")[1])
+        (path := tmp_path / f"{model}.csv").write_text("\n".join(lines) + "\n")
+        paths.append(Publication(path))
+    found = screened("aihub", paths)
+    refused = [item for item in found.items() if item.record is None]
+    assert [(item.place, item.reason.partition(":")[0]) for item in refused] == [("5.csv, line 7", "doubtful")]
+    alone = screened("aihub", paths[5:6])
+    assert all(item.record is not None for item in alone.items()) and alone.counts["without_neighbours"] == 12
 
 
 def test_a_line_that_is_cut_short_is_refused_alone(tmp_path):
@@ -98,12 +120,12 @@ def test_bytes_that_are_no_text_are_an_error_and_no_crash(tmp_path):
     lines = MLPERF.read_bytes() + 100 * MLPERF.read_bytes().splitlines(keepends=True)[1]
     (broken := tmp_path / "broken.csv").write_bytes(lines + b"\xff\xfe\n")
     with pytest.raises(StoreError, match="cannot be read"):
-        list(screening("mlperf", Publication(broken)).items())
+        list(screened("mlperf", [Publication(broken)]).items())
 
 
 def test_quarantine_has_the_line_as_it_came():
     with LatencyDB.open(shipped=False) as db:
-        db.import_items(screening("aihub", Publication(AIHUB)).items())
+        db.import_items(screened("aihub", [Publication(AIHUB)]).items())
         kept = {item.place: item for item in db.quarantine()}
     lines = list(csv.reader(io.StringIO(AIHUB.read_text())))
     assert set(kept) == {f"aihub_perf.csv, line {number}" for number in (8, 9, 10, 11)}
@@ -114,7 +136,7 @@ def test_quarantine_has_the_line_as_it_came():
 
 
 def test_aihub_csv():
-    rows, _, reasons, screened = imported("aihub", AIHUB, source="https://example.org v1", published="2026-02-24")
+    rows, _, reasons, _ = imported("aihub", AIHUB, source="https://example.org v1", published="2026-02-24")
     found = {(row.model, row.device, row.engine): row for row in rows}
     first = found["made_net", "Phone A", "tflite"]
     assert (first.p50_ns, first.target, first.precision, first.compute_unit) == (1_250_000, "litert", "float", "npu")
@@ -131,13 +153,13 @@ def test_aihub_csv():
     assert sorted(reason.partition(":")[0] for reason in reasons) == [
         "beyond 64 bits of nanoseconds", "no latency", "not a number", "not positive",
     ]  # fmt: skip
-    assert screened.counts["taken"] == len(rows) == 6
+    assert len(rows) == 6
 
 
 def test_a_run_that_two_devices_have_is_flagged_on_both():
-    rows, _, _, screened = imported("aihub", AIHUB)
+    rows, _, _, found = imported("aihub", AIHUB)
     assert {row.device for row in rows if "copied" in row.flags} == {"Board (Proxy)", "Sister Board"}
-    assert screened.counts["copied"] == 2
+    assert found.counts["copied"] == 2
 
 
 def test_a_copy_with_another_number_is_refused(tmp_path):
@@ -179,7 +201,7 @@ def test_aihub_yaml_of_before_has_microseconds_and_a_time():
 def test_hostile_yaml_is_refused(tmp_path, text, why):
     (path := tmp_path / "perf.yaml").write_text(text)
     with pytest.raises(StoreError, match=why):
-        list(screening("aihub", Publication(path)).items())
+        list(screened("aihub", [Publication(path)]).items())
 
 
 def test_aihub_history(tmp_path):
@@ -229,7 +251,7 @@ def test_mlperf():
 def test_timm_benchmark():
     rows, _, reasons, _ = imported("timm", TIMM)
     row = by_model(rows)["made_net"]
-    assert (row.mean_ns, row.p50_ns, row.flags) == (20_000_000, 20_000_000, ("headline_mean",))
+    assert (row.mean_ns, row.p50_ns, row.flags) == (20_000_000, None, ("mean_only",))
     assert "p50_ns" in row.untold and row.batch == 1 and row.inputs[0].shape == (1, 3, 224, 224)
     assert (row.engine, row.engine_version, row.provider) == ("PyTorch", "2.4.0", "dynamo")
     assert (row.device, row.device_id, row.precision) == ("i7_12700h", "timm/i7_12700h", "fp32")
@@ -305,14 +327,63 @@ def test_db_import_from(tmp_path):
     assert code == 1 and "6 added, 0 known already, 4 refused" in text and "2 rows copied" in text
     code, text = run("db", "import", "--from", "papers", "--json")
     told = json.loads(text)
-    assert code == 0 and told["added"] > 20 and told["counts"]["taken"] == 33
+    assert code == 0 and told["added"] > 20 and told["counts"]["without_neighbours"] == 33
+
+
+def test_refusals_are_counted_by_their_reason(tmp_path):
+    code, text = run("db", "import", AIHUB, "--from", "aihub", "--db", tmp_path / "a.db", "--json")
+    assert code == 1 and set(json.loads(text)["refused_because"].values()) == {1}
+    many = "\n".join([AIHUB.read_text().strip(), *AIHUB.read_text().splitlines()[-2:] * 10])
+    (path := tmp_path / "many.csv").write_text(many + "\n")
+    code, text = run("db", "import", path, "--from", "aihub", "--db", tmp_path / "b.db")
+    assert "... and 4 more: edgevit db quarantine; together: 1 no latency, 1 beyond 64 bits" in text
+    assert "11 not a number, 11 not positive" in text
+
+
+def test_db_show_tells_what_others_published_from_what_was_measured(tmp_path):
+    db = tmp_path / "rows.db"
+    run("db", "import", AIHUB, "--from", "aihub", "--db", db, "--published", "2026-02-24")
+    run("db", "import", TIMM, "--from", "timm", "--db", db, "--source", "https://example.org/timm")
+    with LatencyDB.open(str(db)) as database:
+        database.add(measured())
+    _, text = run("db", "show", "--db", db)
+    assert "published: by the sources named, and not measured here" in text and "measured: onnxruntime" in text
+    assert "2026-02-24 (published)" in text and "https://example.org/timm" in text
+
+    def shown(*arguments: object) -> set[tuple[str, str]]:
+        rows = json.loads(run("db", "show", "--db", db, "--json", *arguments)[1])["measurements"]
+        return {(row["provenance"], row["device"]) for row in rows}
+
+    assert shown("--provenance", "measured") == {("measured", "pi5")}
+    assert shown("--source", "example.org/timm") == {("published", "i7_12700h")}
+    assert {kind for kind, _ in shown("--provenance", "published")} == {"published"}
+    assert shown("--provenance", "published", "--model", "made_parts/PartEncoder") == {("published", "Phone A")}
+    _, text = run("db", "show", "--db", db, "--provenance", "published", "--limit", "2")
+    assert f"{6 + 3 - 2} more rows" in text
+    result = CliRunner().invoke(app, ["db", "show", "--db", str(db), "--provenance", "publshed"])
+    assert isinstance(result.exception, UnknownNameError)
+
+
+def test_choose_leaves_out_what_others_published_unless_asked(tmp_path):
+    db, device = tmp_path / "rows.db", "aihub/Phone A"
+    run("db", "import", AIHUB, "--from", "aihub", "--db", db)
+    question = ("choose", "--device", device, "--max-latency", "2ms", "--percentile", "50", "--db", db)
+    code, text = run(*question)
+    assert code == 3 and "4 published row(s) left out" in text and "made_net" not in text
+    code, text = run(*question, "--published")
+    assert code == 0 and "made_net, litert float, threads not told" in text
+    assert "p50 1.25 ms (published), no bound" in text and "headline_unstated" in text and "parity unknown" in text
+    picked = json.loads(run(*question, "--published", "--json")[1])["picked"]
+    assert (picked["latency_provenance"], picked["latency_ms"], picked["latency_upper_ms"]) == ("published", 1.25, None)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["db", "import", AIHUB], "--from"),
-        (["db", "import", NESTED], "--from"),
+        (["db", "import", AIHUB], "--from aihub"),
+        (["db", "import", NESTED], "--from aihub"),
+        (["db", "import", CARDS], "--from papers"),
+        (["db", "import", "strange.csv"], "no file"),
         (["db", "import"], "no FILE"),
         (["db", "import", "--from", "mlperf"], "no FILE"),
         (["db", "import", AIHUB, "--from", "aihub2"], "aihub"),
@@ -321,6 +392,14 @@ def test_db_import_from(tmp_path):
     ],
 )
 def test_nothing_is_guessed(arguments, said):
+    """A form that fits is told, and not taken."""
     result = CliRunner().invoke(app, [str(item) for item in arguments])
     assert isinstance(result.exception, UsageError) or result.exit_code == 2
     assert said in result.output + str(result.exception)
+
+
+def test_the_guide_lists_every_form():
+    guide = (Path(__file__).parents[1] / "docs/published.md").read_text()
+    rows = [line.split("|") for line in guide.splitlines() if line.startswith("| `")]
+    listed = {row[1].strip(" `"): row[3].strip() for row in rows if len(row) == 6}
+    assert listed == {name: load_importer(name).LICENCE or "none is named" for name in list_importers()}
