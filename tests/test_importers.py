@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from measured import measured
 from typer.testing import CliRunner
 
@@ -16,7 +21,8 @@ from edgevit.cli import app
 from edgevit.errors import StoreError, UnknownNameError, UsageError
 from edgevit.importers import Publication, list_importers, load_importer, screened
 from edgevit.screening import Screening
-from edgevit.store import LatencyDB
+from edgevit.store import LatencyDB, validate_accuracy
+from edgevit.store.validate import validate
 from edgevit.types import Accuracy, Measurement
 
 FILES = Path(__file__).parent / "published"
@@ -130,6 +136,57 @@ def test_quarantine_has_the_line_as_it_came():
     lines = list(csv.reader(io.StringIO(AIHUB.read_text())))
     assert set(kept) == {f"aihub_perf.csv, line {number}" for number in (8, 9, 10, 11)}
     assert json.loads(kept["aihub_perf.csv, line 9"].content) == lines[8]
+
+
+# Whatever a file says, each line is taken or refused, and nothing else happens
+
+
+def settle(form: str, path: Path) -> None:
+    for item in screened(form, [Publication(path)]).items():
+        with contextlib.suppress(StoreError):  # what the database then refuses
+            if isinstance(item.record, Measurement):
+                validate(item.record)
+            elif isinstance(item.record, Accuracy):
+                validate_accuracy(item.record)
+        assert (item.record is None) == bool(item.reason)
+
+
+@settings(deadline=None)
+@given(st.data())
+@pytest.mark.parametrize(("form", "path"), [("aihub", AIHUB), ("mlperf", MLPERF), ("timm", TIMM), ("timm", RESULTS)])
+def test_any_cell_may_say_anything(form, path, data):
+    head, *lines = csv.reader(io.StringIO(path.read_text()))
+    line, column = data.draw(st.sampled_from(lines)), data.draw(st.integers(0, len(head) - 1))
+    odd = st.sampled_from(["nan", "-0", "1e999", "9" * 400, "1_000", "0x1", " 5 ", "½", "\0", "\ud7ff"])
+    line[column] = data.draw(st.one_of(odd, st.floats().map(repr), st.text(st.characters(exclude_categories=["Cs"]))))
+    with tempfile.TemporaryDirectory() as folder:
+        with (changed := Path(folder) / path.name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *lines])
+        settle(form, changed)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.dates(), st.datetimes(), st.text(),
+    st.just([]), st.just({}), st.just({"a": [1]}), st.lists(st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("path", [NESTED, LISTED], ids=lambda path: path.parent.name)
+def test_any_part_of_a_yaml_file_may_be_anything(path, data):
+    document = yaml.safe_load(path.read_text())
+    at: Any = document
+    while True:
+        key = data.draw(st.sampled_from(sorted(at))) if isinstance(at, dict) else data.draw(st.sampled_from(range(len(at))))
+        if not (isinstance(at[key], dict | list) and at[key] and data.draw(st.integers(0, 5))):
+            break
+        at = at[key]
+    at[key] = data.draw(ODD)
+    with tempfile.TemporaryDirectory() as folder:
+        (changed := Path(folder) / "perf.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+        with contextlib.suppress(StoreError):  # of a file that cannot be read at all
+            settle("aihub", changed)
 
 
 # Qualcomm AI Hub

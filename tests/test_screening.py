@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edgevit.importers.reading.names import target_of
 from edgevit.screening import Claim, ClaimError, Cost, Screening
 from edgevit.screening.ceilings import ceiling_of, least_ns
 from edgevit.screening.residual import polish, residuals
+from edgevit.screening.screen import COPIED
 from edgevit.importers.reading.units import from_millions, ns_from_ms, ns_from_ns, ns_from_us, number, utc, whole
 from edgevit.store.mixtures import mixed_factor
 
@@ -34,7 +36,7 @@ def test_text_and_number_are_read_alike(value):
     assert ns_from_ms(repr(value), "t") == ns_from_ms(value, "t")
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1_000", "1,5", "0x10", "٣", None, True, "1 ms", [1]])
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1_000", "1,5", "0x10", "٣", None, True, "1 ms", [1], 10**400])
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ClaimError, match="not a number"):
         number(text, "t")
@@ -51,7 +53,8 @@ def test_the_rest_of_units():
     assert whole("50000.0", "n") == 50_000
     assert utc("2026-02-24T21:13:57-08:00", "t") == "2026-02-25T05:13:57+00:00"
     assert utc("2026-02-24", "t") == "2026-02-24T00:00:00+00:00"
-    for wrong in ("2026-02-24T21:13:57", "yesterday"):
+    assert utc(date(2026, 2, 24), "t") == "2026-02-24T00:00:00+00:00", "as YAML reads it"
+    for wrong in ("2026-02-24T21:13:57", "yesterday", datetime(2026, 2, 24), "0001-01-01T00:00:00+14:00", None, 2026):
         with pytest.raises(ClaimError):
             utc(wrong, "t")
     for wrong in ("1.5", "-1"):
@@ -162,6 +165,26 @@ def test_a_jump_of_part_of_a_device_is_left_to_epochs():
     later[20, 5] *= 4
     [item] = [item for item in Screening(both).items() if item.record is None]
     assert item.place == "20 5" and item.reason.startswith("doubtful")
+
+
+def test_a_copy_stands_and_falls_with_what_it_copies():
+    """It is no second voice for its number, and no way around what the number is asked."""
+    times = table()
+    times[7, 3] *= 2
+
+    def with_copy() -> Iterator[Claim]:
+        yield from (claim._replace(origin=claim.place) for claim in claims(times))
+        for place in ("7 3", "8 3"):
+            [claim] = [item for item in claims(times) if item.place == place]
+            yield claim._replace(place=f"copy of {place}", origin=place, row={**claim.row, "device_id": "twin"})
+
+    screened = Screening(with_copy)
+    found = {item.place: item for item in screened.items()}
+    assert {place for place, item in found.items() if item.record is None} == {"7 3", "copy of 7 3"}
+    assert {place for place, item in found.items() if item.record and COPIED in item.record.flags} == {
+        "8 3", "copy of 8 3",
+    }  # fmt: skip
+    assert screened.counts == {"without_ceiling": times.size + 2, COPIED: 2}
 
 
 def test_a_source_that_changes_while_it_is_read_is_an_error():

@@ -37,6 +37,7 @@ _FILE = re.compile(
     r"-(?P<unit>cpu|cu\d+)-(?P<device>\w+?)(-(?P<provider>\w+))?\.csv"
 )
 _BYTES = {"fp32": 4, "amp": 2, "fp16": 2, "bf16": 2}  # of a weight, at least
+_DTYPES = {"fp32": "float32", "amp": "float32", "fp16": "float16", "bf16": "bfloat16"}  # of images: amp casts inside
 _SLACK = 1.5  # between the printed rate and the printed time, which are taken by different clocks
 _DATASETS = {"results-imagenet": "imagenet-1k val"}  # other results-*.csv keep the file's own name
 
@@ -61,7 +62,6 @@ def _measured(publication: Publication, line: Line) -> Claim:
     batch, mean_ns = _batch_and_time(told)
     # The products are not told of all models.
     macs = batch * from_billions(told["infer_gmacs"], "infer_gmacs") if told["infer_gmacs"] else None
-    dtype = "float32" if name["precision"] == "fp32" else name["precision"]
     row = {
         "source": publication.named(_PROJECT),
         "licence": LICENCE,
@@ -75,7 +75,7 @@ def _measured(publication: Publication, line: Line) -> Claim:
         "provider": name["provider"] or "",
         "compute_unit": "cpu" if name["unit"] == "cpu" else "gpu",
         "batch": batch,
-        "inputs": (TensorSpec("image", (batch, 3, size, size), dtype),),
+        "inputs": (TensorSpec("image", (batch, 3, size, size), _DTYPES[name["precision"]]),),
         "started": publication.published,
         "p50_ns": None,
         "mean_ns": mean_ns,

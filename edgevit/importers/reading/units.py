@@ -19,9 +19,13 @@ def number(value: object, name: str) -> float:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ClaimError(f"not a number: {name} is {value!r}")
-    if not math.isfinite(value):
+    try:
+        found = float(value)
+    except OverflowError as error:  # YAML and JSON have integers of any length
+        raise ClaimError(f"not a number: {name} has hundreds of digits") from error
+    if not math.isfinite(found):
         raise ClaimError(f"not a number: {name} is {value}")
-    return float(value)
+    return found
 
 
 def whole(value: object, name: str) -> int:
