@@ -381,7 +381,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_db_import_from(tmp_path):
     code, text = run("db", "import", AIHUB, "--from", "aihub", "--published", "2026-02-24")
-    assert code == 1 and "6 added, 0 known already, 4 refused" in text and "2 rows copied" in text
+    assert code == 1 and "6 added, 0 known already, 4 refused" in text and "2 rows are one run" in text
     code, text = run("db", "import", "--from", "papers", "--json")
     told = json.loads(text)
     assert code == 0 and told["added"] > 20 and told["counts"]["without_neighbours"] == 33

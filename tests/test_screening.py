@@ -19,6 +19,7 @@ from edgevit.screening.ceilings import ceiling_of, least_ns
 from edgevit.screening.residual import polish, residuals
 from edgevit.screening.screen import COPIED
 from edgevit.importers.reading.units import from_millions, ns_from_ms, ns_from_ns, ns_from_us, number, utc, whole
+from edgevit.store.epochs import Seen, find
 from edgevit.store.mixtures import mixed_factor
 
 # Units
@@ -227,3 +228,25 @@ def test_part_of_a_device_that_jumps_by_one_factor():
         "by factors of their own"
     )
     assert mixed_factor([4.0] * 15) is None, "too few rows to speak of shares"
+
+
+def test_a_pool_that_gets_a_second_kind_of_board_is_a_new_epoch_once():
+    draw, day_us = random.Random(0), 24 * 3600 * 10**6
+
+    def month(number: int, slow: float) -> list[Seen]:
+        """Jobs of 40 models; of every fifth one, another each month, the time is `slow` times that of the others."""
+        times = [
+            10**6 * (model + 1) * draw.uniform(0.97, 1.03) * (slow if model % 5 == number % 5 else 1)
+            for model in range(40)
+        ]
+        return [
+            Seen(f"{number}-{model}", "pool", 30 * number * day_us + model, (f"m{model}",), round(ns), None, None)
+            for model, ns in enumerate(times)
+        ]
+
+    before = [row for number in range(3) for row in month(number, 1)]
+    assert find("pool", before, None) == []
+    after = [row for number in range(3, 6) for row in month(number, 4)]
+    [epoch] = find("pool", [*after, *before], None)
+    assert epoch.started.startswith("1970-04-01") and epoch.ratio == pytest.approx(4, rel=0.1)
+    assert epoch.reason.startswith("8 of 40 published rows")

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()  # its commands are those of `edgevit db`
 _REASONS_SHOWN = 20
+_COUNTED = {  # what edgevit.screening counts of the rows that it takes
+    "copied": "are one run that the source gives to several devices",
+    "without_ceiling": "were not held against what their device can do: its peak, or the model's cost, is not known",
+    "without_neighbours": "were not compared with other devices and models: there are too few of those",
+}
 
 
 @app.command("export")
@@ -112,7 +117,7 @@ def _report(database: LatencyDB, came: Imported, as_json: bool, counts: Mapping[
     else:
         say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
         for name, count in sorted((counts or {}).items()):
-            say(f"{count} rows {name.replace('_', ' ')}")
+            say(f"{count} rows {_COUNTED[name]}")
         _say_refused(came, kinds)
         for epoch in database.opened:
             say(says_epoch(epoch))
