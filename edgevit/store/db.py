@@ -273,7 +273,7 @@ class LatencyDB:
         return exchange.load(self._transaction, parquet.parse(Path(path)), self.opened.append)
 
     def import_items(self, items: Iterable[Item]) -> Imported:
-        """Add what an importer read (edgevit.importers.screening); what it refused goes into quarantine."""
+        """Add what importers read (edgevit.importers.screened); what it refused goes into quarantine."""
         return exchange.load(self._transaction, items, self.opened.append)
 
     def merge(self, source: str) -> Imported:
