@@ -388,7 +388,7 @@ def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float 
 
 
 def _held(candidate: Candidate) -> float | None:
-    """What is held against a latency budget, in milliseconds: the bound, or of a published row what its source tells."""
+    """What is held against a latency budget, in ms: the bound, or of a published row what its source tells."""
     published = candidate.latency_provenance == "published" and candidate.latency_upper_ms is None
     return candidate.latency_ms if published else candidate.latency_upper_ms
 

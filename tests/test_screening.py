@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from edgevit.errors import StoreError
 from edgevit.importers.reading.names import target_of
+from edgevit.importers.reading.units import from_millions, ns_from_ms, ns_from_ns, ns_from_us, number, utc, whole
 from edgevit.screening import Claim, ClaimError, Cost, Screening
 from edgevit.screening.ceilings import ceiling_of, least_ns
 from edgevit.screening.residual import polish, residuals
 from edgevit.screening.screen import COPIED
-from edgevit.importers.reading.units import from_millions, ns_from_ms, ns_from_ns, ns_from_us, number, utc, whole
 from edgevit.store.epochs import Seen, find
 from edgevit.store.mixtures import mixed_factor
 
@@ -37,7 +37,9 @@ def test_text_and_number_are_read_alike(value):
     assert ns_from_ms(repr(value), "t") == ns_from_ms(value, "t")
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1_000", "1,5", "0x10", "٣", None, True, "1 ms", [1], 10**400])
+@pytest.mark.parametrize(
+    "text", ["", "x", "nan", "inf", "-inf", "1_000", "1,5", "0x10", "٣", None, True, "1 ms", [1], 10**400]
+)
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ClaimError, match="not a number"):
         number(text, "t")

@@ -50,9 +50,7 @@ def import_rows(
         str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")
     ] = None,
     source: Annotated[str, typer.Option(help="URL and release of published files, kept in their rows")] = "",
-    published: Annotated[
-        str, typer.Option(metavar="DATE", help="when they were published, if they do not say")
-    ] = "",
+    published: Annotated[str, typer.Option(metavar="DATE", help="when they were published, if they do not say")] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,9 +78,7 @@ def import_rows(
         _report(database, Imported(added, known, tuple(chain(*(part.refused for part in came)))), as_json)
 
 
-def _import_published(
-    files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool
-) -> None:
+def _import_published(files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
     from edgevit.importers import Publication, files_of, screened
     from edgevit.store import LatencyDB
 

@@ -1,4 +1,4 @@
-"""Rows of a device that changed: they differ from what neighbours say, and are no wrong numbers. Epochs tell of them."""
+"""Rows of a device that changed: they differ from what neighbours say, and are not wrong. Epochs tell of them."""
 
 from __future__ import annotations
 
