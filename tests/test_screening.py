@@ -230,6 +230,11 @@ def test_part_of_a_device_that_jumps_by_one_factor():
         "by factors of their own"
     )
     assert mixed_factor([4.0] * 15) is None, "too few rows to speak of shares"
+    little = [draw.uniform(1.4, 1.9) for _ in range(10)]
+    assert mixed_factor([*same, *little, *(draw.uniform(2.1, 2.5) for _ in range(15))]) is None, "no gap: software"
+    assert mixed_factor([*same, *little[:3], *(draw.uniform(3.8, 4.3) for _ in range(15))]) is not None
+    with_faster = [1 / ratio for ratio in [*same, *little, *(draw.uniform(2.1, 2.5) for _ in range(15))]]
+    assert mixed_factor(with_faster) is None
 
 
 def test_a_pool_that_gets_a_second_kind_of_board_is_a_new_epoch_once():

@@ -1,7 +1,8 @@
 """Two kinds of board behind one name: when part of a device's published rows jump by one factor, and the rest do not.
 
 Hosted devices are pools. A second kind of board in the pool takes some of the jobs, and makes all models slower or
-faster by about the same factor; a change of software moves some models by factors of their own.
+faster by about the same factor: there are two heaps, and next to nothing between them. A change of software moves
+models by factors of their own, some of them a little.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 
 LEAST_REPEATS = 20  # rows of one moment that repeat earlier ones: fewer have no shares to speak of
 LEAST_SHARE = 0.10  # of them
-BEYOND = 2.0  # times, or 1/2: what counts as jumped
+NOISE = 1.3  # times, or 1/1.3: what has not jumped
+BEYOND = 2.0  # times, or 1/2: what has
+BETWEEN = 0.25  # of those that jumped: so many may lie between the heaps
 ALIKE = 1.25  # times: half of those that jumped are as near to their median
 
 
@@ -22,13 +25,20 @@ def mixed_factor(ratios: Sequence[float]) -> float | None:
     """
     if len(ratios) < LEAST_REPEATS:
         return None
-    for jumped in ([r for r in ratios if r > BEYOND], [r for r in ratios if r < 1 / BEYOND]):
-        if len(jumped) < LEAST_SHARE * len(ratios):
-            continue
-        middle = statistics.median(jumped)
-        if statistics.median(max(r / middle, middle / r) for r in jumped) <= ALIKE:
-            return middle
-    return None
+    if (factor := _slower(ratios)) is not None:
+        return factor
+    factor = _slower([1 / ratio for ratio in ratios])
+    return None if factor is None else 1 / factor
+
+
+def _slower(ratios: Sequence[float]) -> float | None:
+    jumped = [ratio for ratio in ratios if ratio > BEYOND]
+    between = sum(NOISE < ratio <= BEYOND for ratio in ratios)
+    if len(jumped) < LEAST_SHARE * len(ratios) or between > BETWEEN * len(jumped):
+        return None
+    middle = statistics.median(jumped)
+    alike = statistics.median(max(ratio / middle, middle / ratio) for ratio in jumped)
+    return middle if alike <= ALIKE else None
 
 
 def belongs(ratio: float, factor: float) -> bool:
