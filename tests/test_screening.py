@@ -190,6 +190,23 @@ def test_a_copy_stands_and_falls_with_what_it_copies():
     assert screened.counts == {"without_ceiling": times.size + 2, COPIED: 2}
 
 
+def test_copies_do_not_speak_for_each_other():
+    """A wrong number that is copied to two more devices has no witnesses in those."""
+    times = table()
+    times[7, 3] *= 2
+
+    def with_twins() -> Iterator[Claim]:
+        for claim in claims(times):
+            yield claim._replace(origin=claim.place)
+            for twin in ("twin", "triplet") if claim.place.endswith(" 3") else ():
+                yield claim._replace(
+                    place=f"{twin} {claim.place}", origin=claim.place, row={**claim.row, "device_id": twin}
+                )
+
+    found = [item.place for item in Screening(with_twins).items() if item.record is None]
+    assert found == ["7 3", "twin 7 3", "triplet 7 3"]
+
+
 def test_a_source_that_changes_while_it_is_read_is_an_error():
     lengths = iter((3, 4))
     screened = Screening(lambda: (Claim(str(n), b"", reason="x") for n in range(next(lengths))))
