@@ -5,6 +5,9 @@ that is left is held against the budget (`_verdict`), and those that fit are ran
 order of the rows. What is held against a latency budget is never the percentile itself but its upper bound: choosing by
 the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of MLPerf). Latencies
 that differ by less than the device's noise floor rank alike, and the smaller artifact is the better one.
+
+Rows that others published have no bounds and no proof of what ran. They are left out unless they are asked for; then
+the percentile that the source tells is held against the budget, and the candidate says that it was published.
 """
 
 from __future__ import annotations
@@ -70,6 +73,7 @@ class Wanted(NamedTuple):
     targets: Collection[str] | None = None
     precisions: Collection[str] | None = None
     threads: int | None = None
+    published: bool = False  # rows that others published, too
 
 
 EVERYTHING = Wanted()
@@ -84,8 +88,11 @@ def choose(
     targets: Collection[str] | None = None,
     precisions: Collection[str] | None = None,
     threads: int | None = None,
+    published: bool = False,
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
+
+    `published`: rows that others published count, too.
 
     Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
@@ -96,7 +103,8 @@ def choose(
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
     floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
-    return choose_among(rows, device, budget, cards=cards, wanted=Wanted(targets, precisions, threads), floors=floors)
+    wanted = Wanted(targets, precisions, threads, published)
+    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors)
 
 
 def check_budget(budget: Budget) -> None:
@@ -140,6 +148,7 @@ def choose_among(
     fitting = _ranked(fitting, floor[0])
     rejected.sort(key=lambda rejection: _rank(rejection.candidate))
     picked = fitting[0] if fitting else None
+    counted = [row for row in rows if wanted.published or row.provenance != "published"]
     return Choice(
         device=device,
         budget=budget,
@@ -147,8 +156,8 @@ def choose_among(
         fitting=tuple(fitting),
         rejected=tuple(rejected),
         nearest_misses=() if picked else _nearest(rejected),
-        unmeasured=tuple(sorted(set(cards) - {row.model for row in rows})),
-        notes=(*_notes(rows, device, picked, newest), *_near(fitting, budget, floor)),
+        unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
+        notes=(*_notes(counted, device, picked, newest), *_near(fitting, budget, floor), *_left_out(rows, counted)),
     )
 
 
@@ -202,7 +211,8 @@ def _by_slower_unit(rows: Collection[Measurement], percentile: int) -> dict[str,
 
 
 def _slowness(row: Measurement, percentile: int) -> tuple[float, str]:
-    bound = getattr(row, _BOUNDS[percentile][1]) if row.status == "ok" else None
+    told, bound = (getattr(row, column) if row.status == "ok" else None for column in _BOUNDS[percentile])
+    bound = told if row.provenance == "published" and bound is None else bound
     return (math.inf if bound is None else bound, row.measurement_id)
 
 
@@ -324,6 +334,8 @@ def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -
 
 
 def _unwanted(row: Measurement, wanted: Wanted) -> str:
+    if row.provenance == "published" and not wanted.published:
+        return f"not asked for: published by {row.source}"
     if row.rate_hz is not None:
         return f"not asked for: at {row.rate_hz:g} frames a second, which is no measure of run after run"
     if wanted.targets is not None and row.target not in wanted.targets:
@@ -350,7 +362,7 @@ def _unusable(row: Measurement) -> str:
         return f"{row.engine} computed with other weights or in another arithmetic than what was verified"
     if row.batch != 1:
         return f"measured in batches of {row.batch}; a budget is for one input"
-    if row.parity_status not in PROVEN:
+    if row.provenance != "published" and row.parity_status not in PROVEN:
         return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
     return ""
 
@@ -365,16 +377,25 @@ def _verdict(candidate: Candidate, budget: Budget) -> Verdict | None:
 
 
 def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
-    limit, upper, name = budget.max_latency_ms, candidate.latency_upper_ms, f"p{budget.percentile}"
+    limit, held, name = budget.max_latency_ms, _held(candidate), f"p{budget.percentile}"
     if limit is None:
         return
-    if upper is None:
+    if held is None:
         yield _no_bound(candidate, name), None
-    elif upper > limit:
-        yield f"{name} is up to {upper:.6g} ms, above {limit:.6g} ms", upper / limit - 1
+    elif held > limit:
+        is_ = "is" if candidate.latency_upper_ms is None else "is up to"
+        yield f"{name} {is_} {held:.6g} ms, above {limit:.6g} ms", held / limit - 1
+
+
+def _held(candidate: Candidate) -> float | None:
+    """What is held against a latency budget, in ms: the bound, or of a published row what its source tells."""
+    published = candidate.latency_provenance == "published" and candidate.latency_upper_ms is None
+    return candidate.latency_ms if published else candidate.latency_upper_ms
 
 
 def _no_bound(candidate: Candidate, name: str) -> str:
+    if candidate.latency_provenance == "published":
+        return f"its source tells no {name}"
     if candidate.latency_provenance != "measured":
         return f"no bound on {name} is known"
     if MEAN_ONLY in candidate.flags:
@@ -406,7 +427,7 @@ def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float
 
 def _rank(candidate: Candidate) -> tuple[float | str, ...]:
     """Most accurate first (unknown last), then lower latency, then smaller, then by name."""
-    top1, upper, size = candidate.top1_percent, candidate.latency_upper_ms, candidate.size_mb
+    top1, upper, size = candidate.top1_percent, _held(candidate), candidate.size_mb
     name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.measurement_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
     return (math.inf if top1 is None else -top1, *worst, *name)
@@ -425,7 +446,7 @@ def _ranked(fitting: Iterable[Candidate], floor: float) -> list[Candidate]:
 
 
 def _alike_in_rank(best: Candidate, other: Candidate, floor: float) -> bool:
-    fastest, upper = best.latency_upper_ms, other.latency_upper_ms
+    fastest, upper = _held(best), _held(other)
     as_fast = upper == fastest if upper is None or fastest is None else upper <= (1 + floor) * fastest
     return as_fast and best.top1_percent == other.top1_percent
 
@@ -436,7 +457,7 @@ def _rank_of_alike(candidate: Candidate) -> tuple[float | str, ...]:
 
 def _near(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, str]) -> Iterable[str]:
     """What the device's noise leaves open about the pick, the first of these."""
-    if not fitting or fitting[0].latency_upper_ms is None:
+    if not fitting or fitting[0].latency_upper_ms is None:  # of a published row it is not known
         return
     picked, says = fitting[0], f"{floor[0]:.1%} ({floor[1]})"
     fastest = min(fitting, key=_rank)
@@ -451,6 +472,11 @@ def _nearest(rejected: Iterable[Rejection]) -> tuple[Rejection, ...]:
     misses = [(rejection.excess, _rank(rejection.candidate), rejection) for rejection in rejected]
     found = sorted((excess, rank, miss) for excess, rank, miss in misses if excess is not None)
     return tuple(miss for _, _, miss in found[:_NEAREST])
+
+
+def _left_out(rows: Sequence[Measurement], counted: Sequence[Measurement]) -> Iterable[str]:
+    if left := len(rows) - len(counted):
+        yield f"{left} published row(s) left out: others measured those, and --published takes them in"
 
 
 def _notes(

@@ -58,6 +58,8 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 choose        | compare store                                     |
+screening     | store                                             | numpy
+importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
@@ -80,7 +82,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck)                                      |
+cli           | (crosscheck importers)                            |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
@@ -93,6 +95,8 @@ NO_TORCH = (
     "store",
     "predict",
     "choose",
+    "screening",
+    "importers",
     "report",
     "doctor",
     "cli",
@@ -357,8 +361,9 @@ def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# Cards quote what papers measured with; help texts give examples. Neither is code that knows a target.
-QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|cli\.\w+)$")
+# Cards quote what papers measured with, importers the columns of others; help texts give examples. None of it is code
+# that knows a target.
+QUOTES = re.compile(r"^edgevit\.(models\.(?!checkpoint|randomize)\w+|importers\.\w+|cli\.\w+)$")
 # A reference evaluator reads one target's format, and travels to its worker process like a recipe.
 EVALUATORS = {f"edgevit.verify.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
 PROGRAMS = {name for recipe in list_recipes() for name in (recipe.harness, recipe.native) if name}
@@ -397,6 +402,7 @@ LOADERS = {
     "edgevit.recipes": {"import_module"},  # targets: the only place
     "edgevit.models": {"resolve_name"},  # its own families
     "edgevit.harness": {"import_module"},  # its own modules
+    "edgevit.importers": {"import_module"},  # its own modules
     "edgevit.transports": {"import_module"},  # its own modules
     "edgevit.subject": {"spec_from_file_location", "exec_module"},  # FILE.py:FUNCTION of the user
     "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
@@ -415,7 +421,7 @@ def allowed_methods(calls: list[ast.Call]) -> set[str]:
     return {"compile", "eval", "exec"} - {getattr(call.func, "id", "") for call in calls}
 
 
-@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports", "edgevit.harness"])
+@pytest.mark.parametrize("name", ["edgevit.models", "edgevit.transports", "edgevit.harness", "edgevit.importers"])
 def test_a_package_loads_only_what_is_in_it(name):
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         if getattr(call.func, "attr", "") in ("import_module", "resolve_name"):

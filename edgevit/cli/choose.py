@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ def run(
     target: Annotated[str | None, typer.Option("--target", "-t", help="only these, with commas between")] = None,
     precision: Annotated[str | None, typer.Option(help="only these, with commas between")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="only this thread count")] = None,
+    published: Annotated[bool, typer.Option("--published", help="rows that others published count, too")] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -38,7 +40,7 @@ def run(
     budget = Budget(limit, percentile, min_top1, max_size_mb)
     targets = [load_recipe(name).RECIPE.target for name in split(target, "target")] if target else None
     precisions = split(precision, "precision") if precision else None
-    wanted = Wanted(targets, precisions, threads)
+    wanted = Wanted(targets, precisions, threads, published)
     check_budget(budget)
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=_place(device))
@@ -73,38 +75,49 @@ def _print(choice: Choice, verbose: bool) -> None:
     if picked is None:
         say(f"nothing on {choice.device} fits the budget")
     else:
-        say(f"{picked.model}, {picked.target} {picked.precision}, {picked.threads} thread(s), on {choice.device}")
+        threads = f"{picked.threads} thread(s)" if picked.threads else "threads not told"
+        say(f"{picked.model}, {picked.target} {picked.precision}, {threads}, on {choice.device}")
         say("  " + ", ".join(_facts(picked, percentile)))
-    rows = [_row(item, "picked" if item is picked else "fits; ranks below the pick") for item in choice.fitting]
     near = {item.candidate.measurement_id for item in choice.nearest_misses}
     shown = [item for item in choice.rejected if verbose or item.kind in ("budget", "unusable")]
-    rows += [_row(item.candidate, _reason(item, item.candidate.measurement_id in near)) for item in shown]
-    columns = ("model", "target", "prec.", ">thr.", ">top-1 %", f">p{percentile} ms", ">at most", ">MB", "verdict")
-    print_table(columns, rows)
+    verdicts = [(item, "picked" if item is picked else "fits; ranks below the pick") for item in choice.fitting]
+    verdicts += [(item.candidate, _reason(item, item.candidate.measurement_id in near)) for item in shown]
+    _print_candidates(verdicts, percentile)
     if hidden := len(choice.rejected) - len(shown):
         say(f"{hidden} rows superseded or not asked for are left out; -v shows them")
     if choice.unmeasured:
         say(f"not measured on {choice.device}: {', '.join(choice.unmeasured)}")
     for note in choice.notes:
         say(note)
-    say("latency and size: measured; at most: with 99% confidence; top-1: published for the official weights")
+
+
+def _print_candidates(verdicts: Sequence[tuple[Candidate, str]], percentile: int) -> None:
+    """A line for each, and where its numbers are from: in a column of its own where not all latencies were measured."""
+    mixed = any(item.latency_provenance != "measured" for item, _ in verdicts)
+    columns = ("model", "target", "prec.", ">thr.", ">top-1 %", f">p{percentile} ms", ">at most", ">MB")
+    lines = ((*_cells(item), *([item.latency_provenance] if mixed else []), verdict) for item, verdict in verdicts)
+    print_table((*columns, *(["latency"] if mixed else []), "verdict"), lines)
+    said = "latency: as its column says, of others without a bound" if mixed else "latency and size: measured"
+    say(f"{said}; at most: with 99% confidence; top-1: published for the official weights")
 
 
 def _facts(picked: Candidate, percentile: int) -> list[str]:
     """What is known of the pick, each number with its provenance; nothing is said of what is not known."""
     upper, top1, size = picked.latency_upper_ms, picked.top1_percent, picked.size_mb
-    facts = [] if upper is None else [f"p{percentile} at most {upper:.3g} ms ({picked.latency_provenance})"]
+    told, name = picked.latency_ms, f"p{percentile}"
+    facts = [] if told is None else [f"{name} {told:.3g} ms ({picked.latency_provenance}), no bound"]
+    facts = facts if upper is None else [f"{name} at most {upper:.3g} ms ({picked.latency_provenance})"]
     facts += [f"grade {picked.grade}"] if picked.grade else []
     facts += ["top-1 unknown"] if top1 is None else [f"top-1 {top1}% ({picked.top1_provenance})"]
     facts += [] if size is None else [f"{size:.1f} MB"]
-    facts += [f"parity {picked.parity_status}"]
+    facts += [f"parity {picked.parity_status or 'unknown'}"]
     return [*facts, *picked.flags]
 
 
-def _row(item: Candidate, verdict: str) -> tuple[object, ...]:
+def _cells(item: Candidate) -> tuple[object, ...]:
     latencies = ("" if value is None else f"{value:.3g}" for value in (item.latency_ms, item.latency_upper_ms))
     size = "" if item.size_mb is None else f"{item.size_mb:.1f}"
-    return item.model, item.target, item.precision, item.threads, item.top1_percent, *latencies, size, verdict
+    return item.model, item.target, item.precision, item.threads or "", item.top1_percent, *latencies, size
 
 
 def _reason(item: Rejection, near: bool) -> str:

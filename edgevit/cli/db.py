@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import typing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,23 +44,78 @@ def show(
     row: Annotated[str | None, typer.Argument(metavar="[ID]", help="of one row, or its beginning: all it says")] = None,
     device: DeviceFilter = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    provenance: Annotated[str | None, typer.Option(help="only these: measured or published")] = None,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="only published rows with this in their source")] = "",
     current: Annotated[bool, typer.Option("--current-epoch", help="only rows since a device last changed")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="of lines in a table")] = 500,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The rows, without their raw samples; or everything about one of them."""
-    from edgevit.cli.profile import print_rows, summary
+    from edgevit.cli.profile import summary
     from edgevit.store import LatencyDB
 
+    _require_provenance(provenance)
     with LatencyDB.open(db) as database:
         if row is not None:
             _show_one(database, row, as_json)
             return
         rows = database.measurements(device=device, model=model, current_epoch=current)
+    rows = [row for row in rows if provenance in (None, row.provenance) and source in row.source]
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
-        print_rows(rows)
+        _print(rows, limit)
+
+
+def _require_provenance(name: str | None) -> None:
+    from edgevit.errors import UnknownNameError
+    from edgevit.types import Provenance
+
+    if name is not None and name not in (known := typing.get_args(Provenance)):
+        raise UnknownNameError("provenance", name, known, listing="edgevit db show --help")
+
+
+def _print(rows: Sequence[Measurement], limit: int) -> None:
+    """Rows of ours and rows of others, each with what there is to say of them."""
+    from edgevit.cli.profile import print_rows
+
+    published = sorted((row for row in rows if row.provenance == "published"), key=_place)
+    ours = [row for row in rows if row.provenance != "published"]
+    if ours or not published:
+        print_rows(ours[-limit:])  # the newest
+    if published:
+        _print_published(published[:limit])
+    if left := len(ours[:-limit]) + len(published[limit:]):
+        say(f"{left} more rows: --limit, or narrow it down with --model, --device, --provenance, --source")
+
+
+def _place(row: Measurement) -> tuple[str, str, str, int]:
+    return row.model, row.device, row.target, row.p50_ns or row.mean_ns or 0
+
+
+def _print_published(rows: Sequence[Measurement]) -> None:
+    columns = (
+        *("model", "device", "target", "prec.", ">batch", ">p50 ms", ">p90 ms", ">p99 ms", ">mean ms"),
+        *("flags", "date", "source", "id"),
+    )
+    lines = [
+        (
+            *(row.model, row.device, row.target, row.precision, "" if "batch" in row.untold else row.batch),
+            *(ms(row.p50_ns) or ("" if row.status == "ok" else row.status), ms(row.p90_ns), ms(row.p99_ns)),
+            *(ms(row.mean_ns), ", ".join(row.flags), _date(row), row.source, row.measurement_id[:12]),
+        )
+        for row in rows
+    ]
+    print_table(columns, lines)
+    say("published: by the sources named, and not measured here; edgevit db show ID says what each does not tell")
+
+
+def _date(row: Measurement) -> str:
+    """The day it ran, else the day it was published if that is known."""
+    from edgevit.store.published import UNDATED
+
+    return "" if row.started == UNDATED else row.started[:10] + (" (published)" if "started" in row.untold else "")
 
 
 def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:

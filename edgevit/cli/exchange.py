@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()  # its commands are those of `edgevit db`
 _REASONS_SHOWN = 20
+_COUNTED = {  # what edgevit.screening counts of the rows that it takes
+    "copied": "are one run that the source gives to several devices",
+    "without_ceiling": "were not held against what their device can do: its peak, or the model's cost, is not known",
+    "without_neighbours": "were not compared with other devices and models: there are too few of those",
+}
 
 
 @app.command("export")
@@ -35,15 +43,49 @@ def export_rows(
 
 @app.command("import")
 def import_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines or Parquet that `edgevit db export` wrote")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="what `edgevit db export` wrote, or of --from")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")
+    ] = None,
+    source: Annotated[str, typer.Option(help="URL and release of published files, kept in their rows")] = "",
+    published: Annotated[str, typer.Option(metavar="DATE", help="when they were published, if they do not say")] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add the rows of a file; each is validated, bad ones go into quarantine with the reason (exit code 1)."""
+    """Add the rows of files; each is validated, bad ones go into quarantine with the reason (exit code 1).
+
+    Published files that are named together are judged together.
+    """
+    from edgevit.errors import UsageError
+    from edgevit.importers import is_published, require_form
+    from edgevit.store import Imported, LatencyDB
+
+    if form is not None:
+        _import_published(files or [], form, source, published, db, as_json)
+        return
+    if not files:
+        raise UsageError("no FILE was named", fix="edgevit db import FILE, or with --from FORM")
+    if source or published:
+        raise UsageError("--source and --published are of published files", fix="say their form with --from")
+    for file in files:
+        if is_published(file):
+            require_form(file)
+    with LatencyDB.open(db) as database:
+        came = [database.import_file(file) for file in files]
+        added, known = sum(part.added for part in came), sum(part.known for part in came)
+        _report(database, Imported(added, known, tuple(chain(*(part.refused for part in came)))), as_json)
+
+
+def _import_published(files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
+    from edgevit.importers import Publication, files_of, screened
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
-        _report(database, database.import_file(file), as_json)
+    with files_of(form, files) as paths:
+        screening = screened(form, [Publication(path, source, published) for path in paths])
+        with LatencyDB.open(db) as database:
+            _report(database, database.import_items(screening.items()), as_json, screening.counts)
 
 
 @app.command()
@@ -59,22 +101,32 @@ def merge(
         _report(database, database.merge(source), as_json)
 
 
-def _report(database: LatencyDB, came: Imported, as_json: bool) -> None:
+def _report(database: LatencyDB, came: Imported, as_json: bool, counts: Mapping[str, int] | None = None) -> None:
+    """What came in and what did not. `counts`: of published rows, beside what was refused by what."""
     from edgevit.cli.profile import says_epoch
 
+    kinds = Counter(item.reason.partition(":")[0] for item in came.refused)
     if as_json:
         refused = [item._asdict() for item in came.refused]
-        print_json({"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened})
+        told = {"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened}
+        print_json(told if counts is None else {**told, "refused_because": dict(kinds), "counts": dict(counts)})
     else:
         say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
-        for place, reason in came.refused[:_REASONS_SHOWN]:
-            say(f"refused: {place}: {reason}")
-        if len(came.refused) > _REASONS_SHOWN:
-            say(f"... and {len(came.refused) - _REASONS_SHOWN} more: edgevit db quarantine")
+        for name, count in sorted((counts or {}).items()):
+            say(f"{count} rows {_COUNTED[name]}")
+        _say_refused(came, kinds)
         for epoch in database.opened:
             say(says_epoch(epoch))
     if came.refused:
         raise typer.Exit(1)
+
+
+def _say_refused(came: Imported, kinds: Mapping[str, int]) -> None:
+    for place, reason in came.refused[:_REASONS_SHOWN]:
+        say(f"refused: {place}: {reason}")
+    if len(came.refused) > _REASONS_SHOWN:
+        every = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        say(f"... and {len(came.refused) - _REASONS_SHOWN} more: edgevit db quarantine; together: {every}")
 
 
 @app.command()

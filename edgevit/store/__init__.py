@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgevit.store.accuracies import validate_accuracy
 from edgevit.store.check import Checked
 from edgevit.store.db import LatencyDB
-from edgevit.store.lines import Imported, Refusal
+from edgevit.store.lines import Imported, Item, Refusal
 from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.published import published_row
 from edgevit.store.quarantine import Quarantined
@@ -17,6 +17,7 @@ __all__ = [
     "Checked",
     "DeviceRows",
     "Imported",
+    "Item",
     "LatencyDB",
     "Quarantined",
     "Refusal",

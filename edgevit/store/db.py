@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from edgevit.store import (
 )
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
-from edgevit.store.lines import Imported
+from edgevit.store.lines import Imported, Item
 from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
@@ -283,6 +283,10 @@ class LatencyDB:
         from edgevit.store import parquet
 
         return exchange.load(self._transaction, parquet.parse(Path(path)), self.opened.append)
+
+    def import_items(self, items: Iterable[Item]) -> Imported:
+        """Add what importers read (edgevit.importers.screened); what it refused goes into quarantine."""
+        return exchange.load(self._transaction, items, self.opened.append)
 
     def merge(self, source: str) -> Imported:
         """Add what another database holds, the path of an SQLite file or a URL. Nothing is written there.

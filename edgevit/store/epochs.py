@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from edgevit.store.mixtures import belongs, mixed_factor
 from edgevit.store.rows import Values, iso_time, unix_us
 from edgevit.types import EMULATED, Epoch
 
@@ -20,7 +21,7 @@ JUMP = 3.0  # noise floors: what differs by more is no noise
 # Of a device whose noise floor nobody measured, and of published rows, which come without a spread: repeats of one job
 # on hosted phones differ by less than a tenth in 91 to 96 of 100 cases.
 UNKNOWN_FLOOR = 0.10
-AGREE = 5  # published rows come without a spread: so many of one day must say the same
+AGREE = 5  # published rows come without a spread: those of so many models, of one day, must say the same
 _DAY_US = 24 * 3600 * 1_000_000
 
 
@@ -34,6 +35,7 @@ class Seen(NamedTuple):
     p50_ns: int
     low_ns: int | None
     high_ns: int | None
+    model: str = ""  # without the name of a part of it
 
 
 def seen(values: Values) -> Seen | None:
@@ -51,7 +53,9 @@ def seen(values: Values) -> Seen | None:
     version = values["engine_version"] if measured else ""
     key = (what, version, *(values[name] for name in how))
     low, high = (values["p50_low_ns"], values["p50_high_ns"]) if measured else (None, None)
-    return Seen(values["measurement_id"], values["device"], values["started_unix_us"], key, values["p50_ns"], low, high)
+    name = values["model"].partition("/")[0]
+    when = values["started_unix_us"]
+    return Seen(values["measurement_id"], values["device"], when, key, values["p50_ns"], low, high, name)
 
 
 @dataclass
@@ -91,10 +95,13 @@ def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoc
     ordered = sorted(rows, key=lambda row: (row.unix_us, row.measurement_id))
     groups: dict[tuple[object, ...], _Group] = {}
     found: list[Epoch] = []
+    mixed = False  # a pool of two kinds jumps at every moment, and is a new one at the first only
     for _, moment in groupby(ordered, key=_moment):
         together = list(moment)
-        if jump := _jump(together, groups, limit):
+        whole = _jump(together, groups, limit)
+        if jump := whole or (None if mixed else _part_jumps(together, groups)):
             groups.clear()
+            mixed = whole is None
             began = iso_time(together[0].unix_us)
             names = (jump.row.measurement_id, jump.reference.measurement_id)
             device = jump.row.device
@@ -120,8 +127,8 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
             ratio = row.p50_ns / group.median_ns
             reason = f"its processes took {ratio:.2f} times what {len(group.rows)} earlier row(s) took"
             return _Jump(row, group.rows[-1], ratio, reason)
-    bare = [(row, group, row.p50_ns / group.median_ns) for row, group in repeats if row.low_ns is None]
-    if len(bare) < AGREE:
+    bare = _bare(together, groups)
+    if len({row.model or row.key[0] for row, _, _ in bare}) < AGREE:
         return None
     middle = statistics.median(ratio for _, _, ratio in bare)
     if not _is_beyond(middle, limit):
@@ -129,6 +136,24 @@ def _jump(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group], li
     row, group, _ = next(item for item in bare if _is_beyond(item[2], limit) and (item[2] > 1) == (middle > 1))
     reason = f"{len(bare)} published rows that repeat earlier ones are {middle:.2f} times those, at the median"
     return _Jump(row, group.rows[-1], middle, reason)
+
+
+def _bare(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group]) -> list[tuple[Seen, _Group, float]]:
+    """Rows without a spread that repeat earlier ones, with those and the ratio to their median."""
+    repeats = [(row, groups[row.key]) for row in together if row.key in groups and row.low_ns is None]
+    return [(row, group, row.p50_ns / group.median_ns) for row, group in repeats]
+
+
+def _part_jumps(together: Sequence[Seen], groups: dict[tuple[object, ...], _Group]) -> _Jump | None:
+    bare = _bare(together, groups)
+    factor = mixed_factor([ratio for _, _, ratio in bare])
+    if factor is None:
+        return None
+    row, group, _ = next(item for item in bare if belongs(item[2], factor))
+    count = sum(belongs(ratio, factor) for _, _, ratio in bare)
+    part = f"{count} of {len(bare)} published rows that repeat earlier ones are {factor:.2f} times those"
+    reason = f"{part}, and the others are not: two kinds of board behind one name"
+    return _Jump(row, group.rows[-1], factor, reason)
 
 
 def _is_beyond(ratio: float, limit: float) -> bool:

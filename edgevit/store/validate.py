@@ -199,7 +199,7 @@ def _samples(row: Measurement) -> Iterator[str]:
                 return
     if row.status != "ok":
         return
-    if row.p50_ns is None and (row.mean_ns is None or not row.told):
+    if row.p50_ns is None and (row.mean_ns is None or not (row.told or MEAN_ONLY in row.flags)):
         yield "the status is ok and p50_ns is missing"
     if row.provenance == "measured" and not row.told:
         yield from _headline(row)
