@@ -73,6 +73,8 @@ separate      | (subject pipeline)                                |
 sweep         | store artifact cards provenance                   |
 sweep         | profile recipes statistics separate               |
 sweep         | (subject)                                         |
+evaluate      | artifact devices identity pack provenance         | numpy PIL (torch)
+evaluate      | recipes transports (subject)                      |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
 enroll        | devices pack recipes transports                   |
@@ -80,7 +82,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck)                                      |
+cli           | (crosscheck evaluate)                             |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
@@ -95,6 +97,7 @@ NO_TORCH = (
     "choose",
     "report",
     "doctor",
+    "evaluate",
     "cli",
     "edgevit",
     "recipes",

@@ -207,9 +207,14 @@ class LatencyDB:
 
         identity.identify_accuracy gives it its id.
         """
-        accuracies.validate_accuracy(accuracy)
+        return self.add_accuracies([accuracy]) == 1
+
+    def add_accuracies(self, every: Sequence[Accuracy]) -> int:
+        """Keep accuracies that belong together: all of them, or none where one cannot be true. How many are new."""
+        for accuracy in every:
+            accuracies.validate_accuracy(accuracy)
         with self._transaction(write=True) as connection:
-            return accuracies.insert(connection, accuracy)
+            return sum([accuracies.insert(connection, accuracy) for accuracy in every])
 
     def accuracies(
         self,
