@@ -18,18 +18,22 @@ def run(
     max_latency: Annotated[str | None, typer.Option(help="25ms, 0.025s, 25000us; 25 means ms")] = None,
     device: DeviceOption = "local",
     percentile: Annotated[int, typer.Option(help="of the latency that the budget is for: 50, 90, 99")] = 90,
-    min_top1: Annotated[float | None, typer.Option(help="ImageNet top-1 accuracy in percent")] = None,
+    min_top1: Annotated[float | None, typer.Option(help="top-1 accuracy in percent")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="of the artifact, 10^6 bytes")] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", help="only these, with commas between")] = None,
     precision: Annotated[str | None, typer.Option(help="only these, with commas between")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="only this thread count")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="by what `edgevit evaluate` measured on it; default: published, ImageNet"),
+    ] = None,
     db: DbOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does."""
     from edgevit.cards import load_cards
-    from edgevit.choose import Wanted, check_budget, choose_among, parse_latency
+    from edgevit.choose import TOP1, Accuracies, Wanted, check_budget, choose_among, parse_latency
     from edgevit.recipes import load_recipe
     from edgevit.store import LatencyDB
     from edgevit.types import Budget
@@ -44,7 +48,8 @@ def run(
         rows = database.measurements(device=_place(device))
         if not rows:
             raise _not_measured(device, database)
-    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted)
+        known = Accuracies(database.accuracies(metric=TOP1), dataset)
+    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, accuracies=known)
     if as_json:
         print_json(vars(choice))
     else:
@@ -87,7 +92,14 @@ def _print(choice: Choice, verbose: bool) -> None:
         say(f"not measured on {choice.device}: {', '.join(choice.unmeasured)}")
     for note in choice.notes:
         say(note)
-    say("latency and size: measured; at most: with 99% confidence; top-1: published for the official weights")
+    say(f"latency and size: measured; at most: with 99% confidence; {_says_top1(choice)}")
+
+
+def _says_top1(choice: Choice) -> str:
+    every = [*choice.fitting, *(item.candidate for item in choice.rejected)]
+    if not any(item.top1_provenance == "measured" for item in every):
+        return "top-1: published for the official weights"
+    return f"top-1: with its error where it was measured of the artifact on {choice.dataset}, else published"
 
 
 def _facts(picked: Candidate, percentile: int) -> list[str]:
@@ -95,7 +107,7 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
     upper, top1, size = picked.latency_upper_ms, picked.top1_percent, picked.size_mb
     facts = [] if upper is None else [f"p{percentile} at most {upper:.3g} ms ({picked.latency_provenance})"]
     facts += [f"grade {picked.grade}"] if picked.grade else []
-    facts += ["top-1 unknown"] if top1 is None else [f"top-1 {top1}% ({picked.top1_provenance})"]
+    facts += ["top-1 unknown"] if top1 is None else [f"top-1 {_top1(picked)}% ({picked.top1_provenance})"]
     facts += [] if size is None else [f"{size:.1f} MB"]
     facts += [f"parity {picked.parity_status}"]
     return [*facts, *picked.flags]
@@ -104,7 +116,14 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
 def _row(item: Candidate, verdict: str) -> tuple[object, ...]:
     latencies = ("" if value is None else f"{value:.3g}" for value in (item.latency_ms, item.latency_upper_ms))
     size = "" if item.size_mb is None else f"{item.size_mb:.1f}"
-    return item.model, item.target, item.precision, item.threads, item.top1_percent, *latencies, size, verdict
+    return item.model, item.target, item.precision, item.threads, _top1(item), *latencies, size, verdict
+
+
+def _top1(item: Candidate) -> str | float | None:
+    """As it is published; what was measured with its error, and with no more digits than that allows."""
+    if item.top1_percent is None or item.top1_error_percent is None:
+        return item.top1_percent
+    return f"{item.top1_percent:.2f} ± {item.top1_error_percent:.2f}"
 
 
 def _reason(item: Rejection, near: bool) -> str:

@@ -68,7 +68,7 @@ def run(
     request = Request(
         data=data,
         limit=limit,
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or os.cpu_count() or 1,
         batch=batch_size,
         names=classes,
         dataset=dataset,
