@@ -14,10 +14,11 @@ import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.compare import resolution
 from edgevit.errors import UnknownNameError, UsageError
+from edgevit.ratings import TOP1, Ratings, Top1
 from edgevit.types import (
     DIGEST,
     EMULATED,
@@ -27,14 +28,12 @@ from edgevit.types import (
     PROTOCOL_VERSION,
     PROVEN,
     SUMMARY_ONLY,
-    Accuracy,
     Budget,
     Candidate,
     Choice,
     Measurement,
     ModelCard,
     NoiseFloor,
-    Provenance,
     Rejection,
 )
 
@@ -46,11 +45,8 @@ _BOUNDS = {  # percentile -> (its column, the column of what it is at most)
     90: ("p90_ns", "p90_upper_ns"),
     99: ("p99_ns", "p99_upper_ns"),
 }
-_T = TypeVar("_T")
 Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
 _NEAREST = 3
-TOP1 = "top1_percent"  # the metric that is chosen by
-_FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 _UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
 
 
@@ -80,21 +76,7 @@ class Wanted(NamedTuple):
 EVERYTHING = Wanted()
 
 
-class Accuracies(NamedTuple):
-    """What is known of accuracy besides the cards, and the data set asked about; None: as the cards publish it."""
-
-    known: Collection[Accuracy] = ()
-    dataset: str | None = None
-
-
-CARDS_ONLY = Accuracies()
-
-
-class _Top1(NamedTuple):
-    percent: float | None
-    provenance: Provenance
-    error_percent: float | None = None
-    flags: tuple[str, ...] = ()
+PUBLISHED = Ratings()
 
 
 def choose(
@@ -110,8 +92,7 @@ def choose(
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
 
-    `dataset`: by the accuracies that were measured on it, as far as there are any (see _top1); None: by published ones.
-    Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
+    `dataset`: by what was measured on it, as far as it was (see edgevit.ratings); None: by published accuracies. Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
     check_budget(budget)
     rows = db.measurements(device=device)
@@ -120,8 +101,8 @@ def choose(
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
     floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
-    wanted, told = Wanted(targets, precisions, threads), Accuracies(db.accuracies(metric=TOP1), dataset)
-    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, accuracies=told)
+    wanted, ratings = Wanted(targets, precisions, threads), Ratings.of(db.accuracies(metric=TOP1), dataset)
+    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
 
 
 def check_budget(budget: Budget) -> None:
@@ -145,20 +126,19 @@ def choose_among(
     cards: Mapping[str, ModelCard],
     wanted: Wanted = EVERYTHING,
     floors: Collection[NoiseFloor] = (),
-    accuracies: Accuracies = CARDS_ONLY,
+    ratings: Ratings = PUBLISHED,
 ) -> Choice:
     """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`.
 
-    `floors` are the noise floors of the rows' devices.
+    `floors` are the noise floors of the rows' devices, `ratings` the accuracies to choose by.
     """
     floor = resolution(floors)
     overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
-    newest, ratings = _newest_engines(rows), _Ratings.of(accuracies)
+    newest = _newest_engines(rows)
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []
     for row in rows:
-        top1 = _top1(row, cards.get(row.model), ratings)
-        candidate = _candidate(row, top1, budget.percentile, newest)
+        candidate = _candidate(row, ratings.top1(row, cards.get(row.model)), budget.percentile, newest)
         verdict = _hindrance(row, wanted, overruled) or _verdict(candidate, budget)
         if verdict is None:
             fitting.append(candidate)
@@ -178,9 +158,9 @@ def choose_among(
         notes=(
             *_notes(rows, device, picked, newest),
             *_near(fitting, budget, floor),
-            *_of_accuracy(rows, picked, accuracies),
+            *ratings.notes(rows, [*fitting, *(item.candidate for item in rejected)], picked),
         ),
-        dataset=accuracies.dataset or IMAGENET,
+        dataset=ratings.dataset or IMAGENET,
     )
 
 
@@ -257,8 +237,8 @@ def _alike(one: Measurement, other: Measurement) -> bool:
     return all(a == b or not a or not b for a, b in zip(_variant(one), _variant(other), strict=True))
 
 
-def _groups(rows: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:
-    groups: dict[Hashable, list[_T]] = {}
+def _groups(rows: Iterable[Measurement], key: Callable[[Measurement], Hashable]) -> list[list[Measurement]]:
+    groups: dict[Hashable, list[Measurement]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())
@@ -308,73 +288,7 @@ def _newest_engines(rows: Iterable[Measurement]) -> dict[Hashable, str]:
 # Whether a candidate fits
 
 
-class _Ratings(NamedTuple):
-    """Accuracies on the data set asked about, ready to be looked up; None: as the cards publish them."""
-
-    dataset: str | None
-    of_artifact: Mapping[str, Accuracy]
-    of_graph: Mapping[Hashable, Collection[Accuracy]]
-    of_model: Mapping[str, Accuracy]  # published
-
-    @classmethod
-    def of(cls, accuracies: Accuracies) -> _Ratings:
-        """Of one artifact, the accuracy from most images counts, and of those the newest."""
-        asked = [item for item in accuracies.known if item.dataset == accuracies.dataset and item.metric == TOP1]
-        measured = sorted(filter(_is_measured, asked), key=lambda item: (item.examples or 0, *_newness(item)))
-        published = [item for item in asked if item.provenance == "published" and not item.artifact_sha256]
-        of_artifact = {item.artifact_sha256: item for item in measured}
-        graphs = _groups((item for item in of_artifact.values() if item.graph_digest), _graph)
-        return cls(
-            accuracies.dataset,
-            of_artifact,
-            {_graph(group[0]): group for group in graphs},
-            {item.model: item for item in sorted(published, key=_newness)},
-        )
-
-
-def _top1(row: Measurement, card: ModelCard | None, known: _Ratings) -> _Top1:
-    """The accuracy of what a row ran. Where a data set is asked for, what was measured of this very artifact comes first,
-    then of the one other artifact with the same graph, target and precision, then what is published of the model: by its
-    card for ImageNet, by the database for others.
-    """
-    if found := known.of_artifact.get(row.artifact_sha256):
-        return _Top1(found.value, "measured", found.error)
-    others = known.of_graph.get(_graph(row), ())
-    if len(others) == 1:
-        [other] = others
-        return _Top1(other.value, "measured", other.error, ("top-1 was measured with other weights",))
-    if known.dataset in (None, IMAGENET):
-        return _by_card(row, card)
-    if published := known.of_model.get(row.model):
-        return _Top1(published.value, published.provenance, published.error, _of_the_model(row))
-    return _Top1(None, "published")
-
-
-def _by_card(row: Measurement, card: ModelCard | None) -> _Top1:
-    if card is None or card.top1_percent is None:
-        return _Top1(None, card.provenance if card else "published")
-    if row.inputs and not _at_card_size(row, card):
-        return _Top1(None, card.provenance, flags=("not at the card's input size",))
-    return _Top1(card.top1_percent, card.provenance, flags=_of_the_model(row))
-
-
-def _of_the_model(row: Measurement) -> tuple[str, ...]:
-    return () if row.precision in _FLOAT else ("top-1 is that of the fp32 model",)
-
-
-def _graph(item: Accuracy | Measurement) -> Hashable:
-    return (item.graph_digest, item.target, item.precision)
-
-
-def _is_measured(item: Accuracy) -> bool:
-    return item.metric == TOP1 and item.provenance == "measured" and bool(item.artifact_sha256)
-
-
-def _newness(item: Accuracy) -> tuple[str, str]:
-    return (item.started, item.accuracy_id)
-
-
-def _candidate(row: Measurement, top1: _Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
+def _candidate(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
     flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
     if row.engine_version and _is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
         flags["older engine"] = None
@@ -398,11 +312,6 @@ def _candidate(row: Measurement, top1: _Top1, percentile: int, newest: Mapping[H
         measurement_id=row.measurement_id,
         flags=tuple(flags),
     )
-
-
-def _at_card_size(row: Measurement, card: ModelCard) -> bool:
-    expected = [spec.at_batch(row.batch).shape for spec in card.inputs]
-    return expected == [spec.at_batch(row.batch).shape for spec in row.inputs]
 
 
 def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
@@ -560,17 +469,3 @@ def _notes(
         yield f"{picked.target}'s own engine has not been compared: the pick's file was evaluated instead"
     if not any(row.status == "ok" for row in rows):
         yield f"no run on {device!r} succeeded yet"
-
-
-def _of_accuracy(rows: Sequence[Measurement], picked: Candidate | None, accuracies: Accuracies) -> Iterable[str]:
-    """What the accuracies are of, where that may surprise."""
-    artifacts = {row.artifact_sha256 for row in rows}
-    measured = [item for item in accuracies.known if _is_measured(item) and item.artifact_sha256 in artifacts]
-    sets = sorted({item.dataset for item in measured})
-    if accuracies.dataset is None and sets:
-        yield f"accuracies are published ones; measured ones are kept of {', '.join(sets)}: --dataset uses them"
-    if accuracies.dataset is not None and accuracies.dataset not in sets:
-        known = f"; measured ones are kept of {', '.join(sets)}" if sets else ": edgevit evaluate"
-        yield f"no accuracy was measured on {accuracies.dataset} of what runs here{known}"
-    elif accuracies.dataset is not None and picked and picked.top1_provenance != "measured":
-        yield f"the pick's accuracy was not measured on {accuracies.dataset}: edgevit evaluate"

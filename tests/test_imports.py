@@ -32,6 +32,7 @@ types         |                                                   |
 statistics    |                                                   | numpy
 gates         |                                                   |
 compare       |                                                   |
+ratings       |                                                   |
 workloads     |                                                   | (numpy)
 count         |                                                   | torch
 recipes       |                                                   |
@@ -57,7 +58,7 @@ profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
-choose        | compare store                                     |
+choose        | compare ratings store                             |
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
@@ -82,7 +83,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck evaluate)                             |
+cli           | (crosscheck evaluate ratings)                     |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

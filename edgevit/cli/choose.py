@@ -33,7 +33,8 @@ def run(
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does."""
     from edgevit.cards import load_cards
-    from edgevit.choose import TOP1, Accuracies, Wanted, check_budget, choose_among, parse_latency
+    from edgevit.choose import Wanted, check_budget, choose_among, parse_latency
+    from edgevit.ratings import TOP1, Ratings
     from edgevit.recipes import load_recipe
     from edgevit.store import LatencyDB
     from edgevit.types import Budget
@@ -48,8 +49,8 @@ def run(
         rows = database.measurements(device=_place(device))
         if not rows:
             raise _not_measured(device, database)
-        known = Accuracies(database.accuracies(metric=TOP1), dataset)
-    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, accuracies=known)
+        ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
+    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, ratings=ratings)
     if as_json:
         print_json(vars(choice))
     else:
