@@ -92,7 +92,8 @@ def choose(
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
 
-    `dataset`: by what was measured on it, as far as it was (see edgevit.ratings); None: by published accuracies. Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
+    `dataset`: by what was measured on it, as far as it was (see edgevit.ratings); None: by published accuracies.
+    Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
     check_budget(budget)
     rows = db.measurements(device=device)
