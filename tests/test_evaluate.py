@@ -383,6 +383,7 @@ def test_errors_of_the_command(exported: Path, data: Path, tmp_path: Path) -> No
     assert "not an artifact" in refused(1, "evaluate", tmp_path, "--data", data)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_path: Path) -> None:
     """Ctrl-C while the engine works: no row, no process, no folder, no traceback but Python's own."""
     artifact = artifact_in(exported / "open").folder
