@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,9 +10,11 @@ import typer
 from edgevit.cli.common import DbOption, DeviceOption, JsonOption, VerboseOption, print_json, print_table, say, split
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from edgevit.errors import EdgevitError
     from edgevit.store import LatencyDB
-    from edgevit.types import Candidate, Choice, Rejection
+    from edgevit.types import Candidate, Choice, Measurement, Rejection
 
 
 def run(
@@ -46,11 +49,12 @@ def run(
     wanted = Wanted(targets, precisions, threads)
     check_budget(budget)
     with LatencyDB.open(db) as database:
-        rows = database.measurements(device=_place(device))
+        rows = database.measurements(device=unit_or_class(device))
         if not rows:
-            raise _not_measured(device, database)
+            raise not_measured(device, database)
         ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
     choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, ratings=ratings)
+    choice = dataclasses.replace(choice, notes=(*_whose(rows), *choice.notes))
     if as_json:
         print_json(vars(choice))
     else:
@@ -59,14 +63,31 @@ def run(
         raise typer.Exit(3)
 
 
-def _place(device: str) -> str:
-    """`local` is this very unit, not every row that somebody measured on a machine they called local."""
+def _whose(rows: Sequence[Measurement]) -> Iterator[str]:
+    """That no row was measured on this machine or on a device that somebody enrolled here: such rows ship with edgevit, or
+    came by a merge.
+    """
+    from edgevit.devices import list_devices, local_device
+
+    mine = {local_device().device_id, *(device.device_id for device in list_devices())}
+    units = {row.device_id for row in rows}
+    if not units & mine:
+        classes = ", ".join(sorted({row.device_class for row in rows}))
+        yield (
+            f"not measured on your machine, but on {len(units)} other unit(s) of {classes}: yours may differ; "
+            "measure it: edgevit sweep --device local"
+        )
+
+
+def unit_or_class(device: str) -> str:
+    """A name, id or class of a device; `local` is this very unit, not every row that somebody measured on a machine they called local."""
     from edgevit.devices import LOCAL, local_device
 
     return local_device().device_id if device == LOCAL else device
 
 
-def _not_measured(device: str, database: LatencyDB) -> EdgevitError:
+def not_measured(device: str, database: LatencyDB) -> EdgevitError:
+    """The error for a device without a row, with those that have some."""
     from edgevit.errors import UnknownNameError
 
     known = {name for unit in database.devices() for name in (unit.name, unit.device_class)} - {"local"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from edgevit.store import (
 )
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
-from edgevit.store.lines import Imported
+from edgevit.store.lines import Imported, Travelling
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import HEAD, ensure_schema
 from edgevit.store.validate import validate, validate_noise
@@ -310,12 +310,14 @@ class LatencyDB:
         with self._transaction() as connection:
             return list(connection.execute(query).scalars())
 
-    def export_jsonl(self, path: str | Path) -> int:
+    def export_jsonl(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
         """Write all that travels as JSON lines: rows with their samples, by id, accuracies, noise floors; how many.
+
+        `keep` chooses among them.
 
         The file appears under its name only when it is complete. Raises StoreError where it cannot be written.
         """
-        return jsonl.write_lines(Path(path), exchange.every_record(self._transaction))
+        return jsonl.write_lines(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
     def import_jsonl(self, path: str | Path) -> Imported:
         """Add what a file of JSON lines holds. Each line is validated on its own: bad ones go into quarantine.
@@ -324,13 +326,13 @@ class LatencyDB:
         """
         return exchange.load(self._transaction, jsonl.parse_lines(Path(path)), self.opened.append)
 
-    def export_file(self, path: str | Path) -> int:
+    def export_file(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
         """As export_jsonl; a name that ends in .parquet gives a Parquet file, which needs pyarrow."""
         if Path(path).suffix != _PARQUET:
-            return self.export_jsonl(path)
+            return self.export_jsonl(path, keep)
         from edgevit.store import parquet
 
-        return parquet.write(Path(path), exchange.every_record(self._transaction))
+        return parquet.write(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
     def import_file(self, path: str | Path) -> Imported:
         """As import_jsonl; a name that ends in .parquet is read as a Parquet file, which needs pyarrow."""
