@@ -67,16 +67,12 @@ def _whose(rows: Sequence[Measurement]) -> Iterator[str]:
     """That no row was measured on this machine or on a device that somebody enrolled here: such rows ship with edgevit, or
     came by a merge.
     """
-    from edgevit.devices import list_devices, local_device
+    from edgevit.devices import list_devices
 
-    mine = {local_device().device_id, *(device.device_id for device in list_devices())}
     units = {row.device_id for row in rows}
-    if not units & mine:
+    if not units & {device.device_id for device in list_devices()}:
         classes = ", ".join(sorted({row.device_class for row in rows}))
-        yield (
-            f"not measured on your machine, but on {len(units)} other unit(s) of {classes}: yours may differ; "
-            "measure it: edgevit sweep --device local"
-        )
+        yield f"not measured on a device of yours, but on {len(units)} other unit(s) of {classes}: yours may differ"
 
 
 def unit_or_class(device: str) -> str:
