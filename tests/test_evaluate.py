@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -36,7 +37,7 @@ from edgevit.store import LatencyDB
 from edgevit.subject import load_subject, with_preprocessing
 from edgevit.types import Artifact, Source
 from edgevit_runtime.classes import ClassesError, top_classes
-from edgevit_runtime.record import Recipe, TensorSpec
+from edgevit_runtime.record import Recipe, TensorSpec, to_json
 
 # Counting
 
@@ -184,6 +185,23 @@ def test_a_damaged_artifact_is_refused(fake: None, tmp_path: Path) -> None:
     (artifact.folder / "payload.txt").write_text("work 0 5")
     with pytest.raises(ArtifactError, match="the artifact is damaged"):
         evaluate(artifact, Request(greys(tmp_path)))
+
+
+def test_a_manifest_that_knows_no_interpolation_is_read(tmp_path: Path) -> None:
+    """Earlier ones do not; and nobody can change one and leave its digest."""
+    artifact = graders.artifact(tmp_path / "a")
+    file = artifact.folder / "manifest.json"
+    told = json.loads(file.read_text())
+    del told["artifact"]["preprocessing"]["interpolation"]
+    file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(ArtifactError, match="changed after it was written"):
+        open_artifact(artifact.folder)
+    told["manifest_sha256"] = hashlib.sha256(to_json(told["artifact"]).encode()).hexdigest()
+    file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    assert open_artifact(artifact.folder) == artifact
+    file.write_text(json.dumps(told, indent=1, sort_keys=True) + " \n")
+    with pytest.raises(ArtifactError, match="changed after it was written"):
+        open_artifact(artifact.folder)
 
 
 # Files that cannot be read
