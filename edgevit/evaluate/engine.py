@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from edgevit.devices import local_device
 from edgevit.errors import ArtifactError, TargetUnavailableError
 from edgevit.evaluate.feeding import Batch
@@ -88,7 +90,7 @@ def _feed(pipe: Path, batches: Iterator[Batch], over: threading.Event) -> None:
         return
     try:
         for batch in batches:
-            rest = memoryview(batch).cast("B")
+            rest = memoryview(batch.reshape(-1).view(np.uint8))
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
     except BrokenPipeError:

@@ -139,16 +139,19 @@ def _order(
         return _by_list(root, folders, labels, "the artifact's labels")
     if len(folders) != classes:
         raise _other_count(root, folders, classes)
-    if folders != sorted(folders, key=_by_number):
-        why = f"by name they are {', '.join(folders[:_SHOWN])}..., and as numbers {', '.join(sorted(folders, key=_by_number)[:_SHOWN])}..."
+    as_numbers = _as_numbers(folders)
+    if as_numbers != list(folders):
+        why = f"by name they are {', '.join(folders[:_SHOWN])}..., and as numbers {', '.join(as_numbers[:_SHOWN])}..."
         fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
         raise UsageError("the class folders are numbers, and their order can be two", where=str(root), why=why, fix=fix)
     return {name: number for number, name in enumerate(folders)}
 
 
-def _by_number(name: str) -> tuple[int, str]:
-    """Where all are numbers in decimal digits, their order as such; names as they are."""
-    return (int(name), name) if name.isascii() and name.isdecimal() else (-1, name)
+def _as_numbers(folders: Sequence[str]) -> list[str]:
+    """In the order of the numbers that they are; as they are where one is none."""
+    if not all(name.isascii() and name.isdecimal() for name in folders):
+        return list(folders)
+    return sorted(folders, key=lambda name: (int(name), name))
 
 
 def _by_list(root: Path, folders: Sequence[str], listed: Sequence[str], where: str) -> dict[str, int]:

@@ -114,7 +114,7 @@ def as_input(pixels: Pixels, how: Preprocessing, spec: TensorSpec) -> NDArray[np
     if spec.dtype == "uint8":
         return np.ascontiguousarray(pixels)
     low, high = how.range
-    mean, std = np.float32(how.mean), np.float32(how.std)
+    mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
     scaled = pixels.astype(np.float32) / np.float32(255)
     if (low, high) != (0.0, 1.0):
         scaled = scaled * np.float32(high - low) + np.float32(low)
