@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measured import failed, measured, published, rated
+from measured import TOLD, failed, measured, published, rated, told_row
 from test_epochs import run
 from test_store import change
 
@@ -197,5 +197,8 @@ def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture
     assert (
         told["graph_digest"] == "d" * 64 and told["samples"] == [3, 3] and told["measurement_id"] == row.measurement_id
     )
-    assert "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
+    assert told["told"] == [] and "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
+    db.add(told_row())
+    told = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
+    assert told["samples"] == [] and [item["median_ns"] for item in told["told"]] == [TOLD.median_ns] * 2
     assert call(capsys, "show", "abcdef", "--db", url)[0] == 2

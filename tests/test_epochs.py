@@ -145,6 +145,28 @@ def test_what_changes_nothing_is_not_read_again(db: LatencyDB, monkeypatch: pyte
         db.add(run(3, 20_000_000))
 
 
+def test_what_is_alike_but_no_repeat_does_not_hide_a_jump(db: LatencyDB) -> None:
+    """Batches of 8 take longer: between the two sizes there is room for any jump."""
+    for row in (run(1, 5_000_000), run(2, 80_000_000, batch=8), run(3, 20_000_000)):
+        db.add(row)
+    assert len(db.opened) == 1 and db.opened == db.epochs() and db.check().problems == ()
+
+
+def test_a_row_that_comes_late_is_judged_where_it_belongs(db: LatencyDB) -> None:
+    for row in (run(1, 5_000_000), run(5, 20_000_000), run(2, 20_100_000)):
+        db.add(row)
+    [epoch] = db.epochs()
+    assert epoch.measurement_id == run(2, 20_100_000).measurement_id and db.opened[-1] == epoch
+    assert db.check().problems == ()
+
+
+def test_a_device_keeps_its_epochs_under_another_name(db: LatencyDB) -> None:
+    for row in (run(1, 5_000_000), run(2, 20_000_000, device="pi5-new"), run(3, 20_000_000)):
+        db.add(row)
+    rows = db.measurements(device="pi5", current_epoch=True)
+    assert [row.measurement_id for row in rows] == [run(3, 20_000_000).measurement_id]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3), st.integers(900, 1100)), max_size=30))
 def test_noise_within_the_limit_opens_nothing(rows: list[tuple[int, int, int]]) -> None:

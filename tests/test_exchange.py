@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import shutil
 import sqlite3
@@ -239,6 +240,16 @@ def test_doubtful_rows_of_a_database_go_into_quarantine(db: LatencyDB, other: Pa
     assert came.added == len(RECORDS) - (measured() in RECORDS) and [r.reason for r in came.refused]
     assert any(bad[:12] in item.place and b'"grade": "B"' in item.content for item in db.quarantine())
     assert bad not in {row.measurement_id for row in db.measurements()}
+
+
+def test_a_row_of_a_database_that_contradicts_is_kept_as_it_says(db: LatencyDB, tmp_path: Path) -> None:
+    db.add(measured())
+    with LatencyDB.open(str(tmp_path / "forged.db"), shipped=False) as forged:
+        forged.add(dataclasses.replace(measured(), grade="D"))
+    [refused] = db.merge(str(tmp_path / "forged.db")).refused
+    [kept] = db.quarantine()
+    assert "another grade" in refused.reason and json.loads(kept.content)["grade"] == "D"
+    assert db.get(measured().measurement_id) == measured()
 
 
 def test_rows_that_are_missing_are_said(db: LatencyDB, other: Path) -> None:

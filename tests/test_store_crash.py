@@ -10,7 +10,7 @@ import pytest
 from measured import measured
 from writers import IMPORT, script, write_and_kill, write_at_once
 
-from edgevit.store import LatencyDB, jsonl
+from edgevit.store import LatencyDB, exchange, jsonl
 
 
 def test_writers_at_once(empty_url: str) -> None:
@@ -58,7 +58,7 @@ def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: in
         importer.kill()
     with LatencyDB.open(url, shipped=False) as db:
         there = len(db.measurements())
-        assert db.check().problems == () and (there % 200 == 0 or there == 1500)
+        assert db.check().problems == () and (there % exchange.BATCH_ROWS == 0 or there == 1500)
         came = db.import_jsonl(tmp_path / "rows.jsonl")
         assert came == (1500 - there, there, ()) and db.check().problems == ()
 

@@ -66,6 +66,7 @@ def show(
 def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
     from edgevit.cli.profile import summary
     from edgevit.errors import UnknownNameError, UsageError
+    from edgevit_runtime.record import to_data
 
     ids = database.find(prefix)
     if len(ids) > 1:
@@ -73,11 +74,12 @@ def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
     if not ids:
         raise UnknownNameError("measurement", prefix, (), listing="edgevit db show --json")
     row = database.get(ids[0])
-    told = {**summary(row), "samples": [len(process) for process in row.samples_ns], "snapshots": len(row.snapshots)}
+    samples = [len(process) for process in row.samples_ns]
+    facts = {**summary(row), "samples": samples, "told": to_data(row.told), "snapshots": len(row.snapshots)}
     if as_json:
-        print_json({"measurement": told})
+        print_json({"measurement": facts})
     else:
-        print_table(("", "as stored and checked"), ((name, _text(value)) for name, value in told.items()))
+        print_table(("", "as stored and checked"), ((name, _text(value)) for name, value in facts.items()))
 
 
 def _text(value: object) -> str:

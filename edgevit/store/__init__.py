@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgevit.store.accuracies import validate_accuracy
 from edgevit.store.check import Checked
-from edgevit.store.db import DeviceRows, LatencyDB, Stats
+from edgevit.store.db import LatencyDB
 from edgevit.store.lines import Imported, Refusal
+from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.published import published_row
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.question import Answer

@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from edgevit.errors import StoreError
 from edgevit.identity import accuracy_id
-from edgevit.store import queries, tables, tally
+from edgevit.store import small, tables, tally
 from edgevit.store.validate import unstorable
 from edgevit.types import Accuracy, Provenance
-from edgevit_runtime.record import RecordError, from_json, to_data, to_json
+from edgevit_runtime.record import RecordError, from_json, to_json
 
 _LISTS: dict[str, Any] = {"untold": tuple[str, ...], "input_size": tuple[int, ...]}
 _REALS = ("value", "error")
@@ -28,7 +28,7 @@ def validate_accuracy(accuracy: Accuracy) -> None:
 
 
 def _problems(item: Accuracy) -> Iterator[str]:
-    yield from unstorable(to_data(item), "accuracy")
+    yield from unstorable(item, "accuracy")
     for name in ("model", "dataset", "metric"):
         if not getattr(item, name):
             yield f"{name} is empty"
@@ -76,7 +76,7 @@ def insert(connection: Connection, accuracy: Accuracy) -> bool:
     for name in _REALS:
         values[name] = None if values[name] is None else float(values[name])
     values |= {f"{name}_json": to_json(getattr(accuracy, name)) for name in _LISTS}
-    return queries.add_line(connection, tables.accuracy, values)
+    return small.add_line(connection, tables.accuracy, values)
 
 
 def read(connection: Connection) -> list[Accuracy]:

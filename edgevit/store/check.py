@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, Engine, text
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, exchange, quarantine, queries, rows, schema, tables, tally
+from edgevit.store import accuracies, annals, exchange, quarantine, queries, schema, small, tally
 from edgevit.store.connect import describe, storing
 from edgevit.store.shape import expected_shape, shape_of
 from edgevit.store.validate import validate, validate_noise
@@ -73,7 +73,7 @@ class _Found:
         """That no row is missing; and the columns of all, against their digests."""
         exchange.present(connection)
         numbers = queries.device_numbers(connection, None)
-        for _ in queries.held_against_tally(connection, connection.execute(rows.head()).mappings(), numbers):
+        for _ in queries.of_devices(connection, numbers, every=True):
             pass
         yield from ()
 
@@ -85,15 +85,14 @@ class _Found:
         for item in accuracies.read(connection):
             self.accuracies += 1
             accuracies.validate_accuracy(item)
-        for floor in queries.noise_floors(connection):
+        for floor in small.noise_floors(connection):
             validate_noise(floor)
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:
         """The epochs that are written down against those that follow from the rows."""
-        kept = annals.read(connection)
-        units = sorted({line["device_id"] for line in queries.device_numbers(connection, None).values()})
-        if kept != [epoch for unit in units for epoch in annals.compute(connection, unit)]:
+        units = {line["device_id"] for line in queries.device_numbers(connection, None).values()}
+        if set(annals.read(connection)) != set(annals.compute(connection, units)):
             yield "the epochs are not those of the rows: edgevit db epochs --refresh writes them anew"
 
     def every_row(self, engine: Engine) -> None:
@@ -107,8 +106,7 @@ class _Found:
             last = ids[-1]
 
     def _batch(self, connection: Connection, last: str, ids: list[str]) -> Iterator[str]:
-        name = tables.measurement.c.measurement_id
-        ids += connection.execute(select(name).where(name > last).order_by(name).limit(200)).scalars()
+        ids += queries.next_ids(connection, last, exchange.BATCH_ROWS)
         for row in queries.fetch_each(connection, ids).values():
             self.rows += 1
             if isinstance(row, queries.Damaged):

@@ -6,60 +6,27 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
-from sqlalchemy import Connection, Engine, exists, func, select
+from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
-from edgevit.store import (
-    accuracies,
-    annals,
-    epochs,
-    exchange,
-    jsonl,
-    quarantine,
-    queries,
-    question,
-    rows,
-    tables,
-    tally,
-)
+from edgevit.store import accuracies, annals, exchange, jsonl, overview, quarantine, queries, question, rows, small, tables
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
 from edgevit.store.lines import Imported, Travelling
+from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
-from edgevit.store.schema import HEAD, ensure_schema
+from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate, validate_noise
 from edgevit.types import Accuracy, Artifact, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit_runtime.record import Status, to_json
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
 _PARQUET = ".parquet"
-
-
-@dataclass(frozen=True)
-class DeviceRows:
-    """A device with rows: how many, and when it was last measured (ISO 8601, UTC)."""
-
-    name: str
-    device_id: str
-    device_class: str
-    measurements: int
-    latest: str
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What the database holds: lines per table, measurements per status."""
-
-    where: str
-    revision: str
-    tables: dict[str, int]
-    status: dict[str, int]
 
 
 class LatencyDB:
@@ -88,7 +55,9 @@ class LatencyDB:
             with storing(address):
                 ensure_schema(engine)
             database = cls(engine)
-            database._finish_epochs()
+            with database._transaction() as connection:
+                due = annals.marked(connection)  # by an import that was killed before it found the epochs
+            database.opened += exchange.finish_epochs(database._transaction, due)
             if shipped and (refused := database.load_shipped().refused):
                 said = "; ".join(f"{place}: {reason}" for place, reason in refused[:3])
                 warnings.warn(f"{len(refused)} rows that come with edgevit were refused: {said}", stacklevel=2)
@@ -119,15 +88,16 @@ class LatencyDB:
         says something else.
         """
         validate(measurement)
+        columns = rows.measurement_values(measurement)
         with self._transaction(write=True) as connection:
-            [outcome] = queries.insert(connection, [measurement])
+            [outcome] = queries.insert(connection, [(measurement, columns)])
             if isinstance(outcome, StoreError):
                 raise outcome
             if sweep_id is not None:
                 values = {"sweep_id": sweep_id, "measurement_id": measurement.measurement_id}
-                queries.add_line(connection, tables.sweep_row, values)
+                small.add_line(connection, tables.sweep_row, values)
             if outcome and annals.may_open(connection, measurement):
-                self.opened += annals.refresh(connection, measurement.device_id)
+                self.opened += annals.refresh(connection, [measurement.device_id])
         return outcome
 
     def get(self, measurement_id: str) -> Measurement:
@@ -162,45 +132,19 @@ class LatencyDB:
         """
         asked = {"model": model, "target": target, "precision": precision, "threads": threads, "status": status}
         with self._transaction() as connection:
-            found = queries.listing(connection, device, **({} if current_epoch else asked))
-            shares = queries.noise_shares(connection) if current_epoch else {}
-        if current_epoch:
-            given = [(name, value) for name, value in asked.items() if value is not None]
-            found = [
-                item for item in epochs.current(found, shares) if all(item[name] == value for name, value in given)
-            ]
-        return [rows.read(values) for values in found]
+            found = annals.current_rows(connection, device) if current_epoch else queries.listing(connection, device)
+        given = [(name, value) for name, value in asked.items() if value is not None]
+        return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
 
     def devices(self) -> list[DeviceRows]:
         """Every device with rows, by name."""
         with self._transaction() as connection:
-            lines, parts = queries.device_numbers(connection, None), tally.read_parts(connection)
-        found = []
-        for number, line in lines.items():
-            part = parts.get(tally.rows_of(number))
-            if part is not None and part.latest_unix_us is not None:
-                latest = rows.iso_time(part.latest_unix_us)
-                found.append(DeviceRows(line["name"], line["device_id"], line["device_class"], part.lines, latest))
-        return sorted(found, key=lambda item: (item.name, item.device_id, item.device_class))
+            return overview.devices(connection)
 
     def stats(self) -> Stats:
         """What the database holds. Raises StoreError where its tables have not as many lines as were written."""
-        status = tables.measurement.c.status
         with self._transaction() as connection:
-            lines = {
-                name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for name, table in tables.METADATA.tables.items()
-                if table is not tables.tally
-            }
-            found = connection.execute(select(status, func.count()).group_by(status).order_by(status)).all()
-            parts = tally.read_parts(connection)
-        of_rows = sum(part.lines for name, part in parts.items() if name.startswith(tally.rows_of(0)[:-1]))
-        written = {table.name: parts[table.name].lines for table in tally.WHOLE} | {"measurement": of_rows}
-        if wrong := [name for name, count in written.items() if lines[name] != count]:
-            raise tally.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
-        if strange := {str(name) for name, _ in found} - set(get_args(Status)):
-            raise tally.broken(f"rows have the status {', '.join(sorted(strange))}")
-        return Stats(self.where, HEAD, lines, dict(found))
+            return overview.stats(connection)
 
     def add_accuracy(self, accuracy: Accuracy) -> bool:
         """Keep an accuracy; True if it is new. Raises StoreError for one that cannot be true.
@@ -239,22 +183,15 @@ class LatencyDB:
         Told from their rows; the epoch table, which is for SQL, is not believed.
         """
         with self._transaction() as connection:
-            units = {line["device_id"] for line in queries.device_numbers(connection, device).values()}
-            return [epoch for unit in sorted(units) for epoch in annals.compute(connection, unit)]
+            return annals.compute(connection, self._units(connection, device))
 
     def refresh_epochs(self) -> list[Epoch]:
         """Write the epochs of all devices anew; those that were not there before."""
         with self._transaction(write=True) as connection:
-            units = sorted({line["device_id"] for line in queries.device_numbers(connection, None).values()})
-            return [epoch for unit in units for epoch in annals.refresh(connection, unit)]
+            return annals.refresh(connection, self._units(connection))
 
-    def _finish_epochs(self) -> None:
-        """Find the epochs that an import left to be found when it was killed."""
-        with self._transaction() as connection:
-            due = annals.marked(connection)
-        for device_id in sorted(due):
-            with self._transaction(write=True) as connection:
-                self.opened += annals.refresh(connection, device_id)
+    def _units(self, connection: Connection, device: str | None = None) -> set[str]:
+        return {line["device_id"] for line in queries.device_numbers(connection, device).values()}
 
     def begin_sweep(self, device: Device, threads: int, asked: Sequence[str]) -> SweepRecord:
         """Record what a sweep was asked for. `add` takes its id with each row that comes of it."""
@@ -262,7 +199,7 @@ class LatencyDB:
         record = SweepRecord(secrets.token_hex(16), now, device.device_id, device.name, threads, tuple(asked))
         values = {name: value for name, value in vars(record).items() if name != "asked"}
         with self._transaction(write=True) as connection:
-            queries.add_line(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
+            small.add_line(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
         return record
 
     def quarantine(self) -> list[Quarantined]:
@@ -284,7 +221,7 @@ class LatencyDB:
         Such records never leave the database: importing somebody's rows does not make their code run.
         """
         with self._transaction(write=True) as connection:
-            queries.insert_built(connection, artifact)
+            small.insert_built(connection, artifact)
 
     def built(self) -> frozenset[str]:
         """The digests of the artifacts that were recorded as built here."""
@@ -295,13 +232,13 @@ class LatencyDB:
         """Keep a device's noise floor; the newest one counts. Raises StoreError for one that is no share."""
         validate_noise(floor)
         with self._transaction(write=True) as connection:
-            queries.insert_noise(connection, floor)
-            annals.refresh(connection, floor.device_id)
+            small.insert_noise(connection, floor)
+            annals.refresh(connection, [floor.device_id])
 
     def noise(self, device_id: str) -> NoiseFloor | None:
         """The newest noise floor of a unit by this protocol; None if it was never measured."""
         with self._transaction() as connection:
-            return queries.latest_noise(connection, device_id)
+            return small.latest_noise(connection).get(device_id)
 
     def find(self, prefix: str) -> list[str]:
         """The ids of measurements that begin with this, at most two: one names a row, two are one too many."""
@@ -358,11 +295,11 @@ class LatencyDB:
         files = jsonl.shipped_files()
         digest = jsonl.digest_of(files)
         with self._transaction() as connection:
-            if not files or queries.read_meta(connection, _SHIPPED) == digest:
+            if not files or small.read_meta(connection, _SHIPPED) == digest:
                 return Imported(0, 0, ())
         results = [exchange.load(self._transaction, jsonl.parse_lines(file), self.opened.append) for file in files]
         with self._transaction(write=True) as connection:
-            queries.write_meta(connection, _SHIPPED, digest)
+            small.write_meta(connection, _SHIPPED, digest)
         refused = tuple(refusal for result in results for refusal in result.refused)
         return Imported(sum(result.added for result in results), sum(result.known for result in results), refused)
 

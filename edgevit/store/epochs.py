@@ -135,6 +135,14 @@ def _is_beyond(ratio: float, limit: float) -> bool:
     return ratio > 1 + limit or ratio < 1 / (1 + limit)
 
 
+def agrees(row: Seen, earlier: Sequence[Seen], floor: float | None) -> bool:
+    """Whether a measured row is what earlier rows of its key and epoch, at least one, would have one expect.
+
+    A published one alone says nothing: those of a day are judged together.
+    """
+    return row.low_ns is not None and not _is_beyond(_Group(list(earlier)).ratio_beyond(row), limit_of(floor))
+
+
 def current(rows: Sequence[Values], floors: dict[str, float]) -> Iterator[Values]:
     """Of rows of any devices those of each device's current epoch. `floors`: device_id -> noise floor as a share."""
     begins: dict[str, int] = {}

@@ -6,6 +6,7 @@ a record that contradicts one that is kept here stays out, in quarantine, and ne
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -15,13 +16,15 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, quarantine, queries, tables, tally
-from edgevit.store.lines import Imported, Item, Refusal, Travelling
+from edgevit.store import accuracies, annals, quarantine, queries, rows, small, tables, tally
+from edgevit.store.lines import Imported, Item, Refusal, Travelling, digest_of
 from edgevit.store.seals import as_seal
 from edgevit.store.validate import validate, validate_noise
 from edgevit.types import Accuracy, Epoch, Measurement, NoiseFloor
+from edgevit_runtime.record import to_data
 
-BATCH_ROWS = 200  # per transaction: each costs a sync of the disk, and keeps other writers waiting
+BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
+BATCH_DEVICES = 20  # per transaction that writes their epochs, which reads all their rows
 
 
 class Transaction(Protocol):
@@ -52,12 +55,18 @@ def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Ep
         known += outcomes.count(False)
         refused += [Refusal(item.place, item.reason) for item in bad]
         touched |= new
-    for device_id in sorted(touched):
-        with transaction(write=True) as connection:
-            opened = annals.refresh(connection, device_id)
-        for epoch in opened:
-            on_epoch(epoch)
+    for opened in finish_epochs(transaction, touched):
+        on_epoch(opened)
     return Imported(added, known, tuple(refused))
+
+
+def finish_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Iterator[Epoch]:
+    """Write the epochs of these devices anew, a few devices per transaction; those that were not there before."""
+    rest = iter(sorted(device_ids))
+    while some := list(islice(rest, BATCH_DEVICES)):
+        with transaction(write=True) as connection:
+            opened = annals.refresh(connection, some)
+        yield from opened
 
 
 def _devices(batch: list[Item], outcomes: list[bool | Item]) -> set[str]:
@@ -68,23 +77,36 @@ def _devices(batch: list[Item], outcomes: list[bool | Item]) -> set[str]:
 
 
 def _check(item: Item) -> Item:
+    """The item, with its columns; or without its record, and why that cannot be taken."""
+    record, columns = item.record, None
     try:
-        match item.record:
+        match record:
+            case None:
+                return item
             case Measurement():
-                validate(item.record)
+                validate(record)
+                columns = rows.measurement_values(record)
             case Accuracy():
-                accuracies.validate_accuracy(item.record)
+                accuracies.validate_accuracy(record)
             case NoiseFloor():
-                validate_noise(item.record)
+                validate_noise(record)
     except StoreError as error:
-        return item._replace(record=None, reason=_reason(error))
-    return item
+        return _refused(item, error)
+    if item.digest is not None and item.digest != (columns["row_sha256"] if columns else digest_of(record)):
+        return _refused(item, StoreError("it is not what was written", why="its digest is another"))
+    return item._replace(columns=columns)
+
+
+def _refused(item: Item, error: StoreError) -> Item:
+    """The item without its record, with the reason and with what it says: one of a database has no line of its own."""
+    content = item.content or json.dumps(to_data(item.record), sort_keys=True).encode()
+    return item._replace(record=None, reason=f"{error.what}: {error.why}", content=content)
 
 
 def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
     """Of each whether it is new, known, or the item with the reason why it is not taken."""
-    rows = [item.record for item in batch if isinstance(item.record, Measurement)]
-    of_rows = iter(queries.insert(connection, rows) if rows else [])
+    new = [(item.record, item.columns) for item in batch if isinstance(item.record, Measurement) and item.columns]
+    of_rows = iter(queries.insert(connection, new))
     outcomes: list[bool | Item] = []
     for item in batch:
         outcome: bool | StoreError
@@ -98,24 +120,20 @@ def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
                 outcome = accuracies.insert(connection, item.record)
             case NoiseFloor():
                 outcome = _insert_noise(connection, item.record)
-        outcomes.append(item._replace(reason=_reason(outcome)) if isinstance(outcome, StoreError) else outcome)
+        outcomes.append(_refused(item, outcome) if isinstance(outcome, StoreError) else outcome)
     return outcomes
 
 
 def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | StoreError:
-    if queries.insert_noise(connection, floor):
+    if small.insert_noise(connection, floor):
         return True
-    kept = [item for item in queries.noise_floors(connection) if _moment(item) == _moment(floor)]
+    kept = [item for item in small.noise_floors(connection) if _moment(item) == _moment(floor)]
     if kept and kept[0] != floor:
         return StoreError("a noise floor of this device and moment is kept here", why="it says something else")
     return False
 
 
 _moment = attrgetter("device_id", "started")
-
-
-def _reason(error: StoreError) -> str:
-    return f"{error.what}: {error.why}"
 
 
 def every_record(transaction: Transaction) -> Iterator[Travelling]:
@@ -127,24 +145,19 @@ def every_record(transaction: Transaction) -> Iterator[Travelling]:
     with transaction() as connection:
         expected = present(connection)
     count, last = 0, ""
-    while ids := _next_ids(transaction, last):
+    while True:
         with transaction() as connection:
+            ids = queries.next_ids(connection, last, BATCH_ROWS)
             batch = queries.fetch(connection, ids)
+        if not ids:
+            break
         yield from batch
-        count += len(batch)
-        last = ids[-1]
+        count, last = count + len(batch), ids[-1]
     if count < expected:
         raise tally.broken(f"{count} measurements found, {expected} written")
     with transaction() as connection:
         yield from accuracies.read(connection)
-        yield from queries.noise_floors(connection)
-
-
-def _next_ids(transaction: Transaction, last: str) -> list[str]:
-    name = tables.measurement.c.measurement_id
-    with transaction() as connection:
-        query = select(name).where(name > last).order_by(name).limit(BATCH_ROWS)
-        return list(connection.execute(query).scalars())
+        yield from small.noise_floors(connection)
 
 
 def present(connection: Connection) -> int:

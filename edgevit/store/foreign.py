@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select
+from sqlalchemy import URL, Engine, create_engine, event
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, exchange, queries, schema, tables
+from edgevit.store import accuracies, exchange, queries, schema, small
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, storing
 from edgevit.store.lines import Item
 from edgevit.store.shape import expected_shape, shape_of
@@ -108,7 +107,7 @@ def every_item(engine: Engine) -> Iterator[Item]:
             exchange.present(connection)
     except StoreError as error:
         yield Item(name, None, f"{error.what}: {error.why}", b"")
-    for read in (accuracies.read, queries.noise_floors):
+    for read in (accuracies.read, small.noise_floors):
         try:
             with storing(engine.url), engine.connect() as connection:
                 records: Sequence[Any] = read(connection)
@@ -122,20 +121,14 @@ def _rows(engine: Engine, name: str) -> Iterator[Item]:
     last = ""
     while True:
         with storing(engine.url), engine.connect() as connection:
-            ids = _next_ids(connection, last)
+            ids = queries.next_ids(connection, last, exchange.BATCH_ROWS)
             batch = queries.fetch_each(connection, ids)
         for row_id, found in batch.items():
             place = f"{name}, measurement {str(row_id)[:12]}"
             if isinstance(found, queries.Damaged):
                 yield Item(place, None, f"{found.error.what}: {found.error.why}", found.content)
             else:
-                yield Item(place, found, "", json.dumps({"measurement_id": row_id}).encode())
+                yield Item(place, found, "", b"")
         if not ids:
             return
         last = ids[-1]
-
-
-def _next_ids(connection: Connection, last: str) -> list[str]:
-    name = tables.measurement.c.measurement_id
-    query = select(name).where(name > last).order_by(name).limit(exchange.BATCH_ROWS)
-    return list(connection.execute(query).scalars())

@@ -140,9 +140,10 @@ def _columns(record: Travelling) -> dict[str, Any]:
 def _item(place: str, line: dict[str, Any]) -> Item:
     content = json.dumps(line, sort_keys=True).encode()
     try:
-        return Item(place, from_fields(_data(line)), "", content)
+        record, digest = from_fields(_data(line))
     except (ValueError, RecursionError) as error:  # RecordError, and JSON that is none
         return Item(place, None, str(error), content)
+    return Item(place, record, "", content, digest)
 
 
 def _data(line: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
 
-from edgevit.store import queries, tables, tally
+from edgevit.store import small, tables, tally
 from edgevit.store.lines import Item
 
 MAX_CONTENT_BYTES = 2**20  # of one row that is kept: the largest measured so far take a tenth
@@ -39,7 +39,7 @@ def put(connection: Connection, refused: Sequence[Item]) -> None:
             "content": content,
             "size_bytes": len(item.content),
         }
-        queries.add_line(connection, tables.quarantine, values)
+        small.add_line(connection, tables.quarantine, values)
 
 
 def read(connection: Connection) -> list[Quarantined]:

@@ -1,4 +1,4 @@
-"""The statements that LatencyDB runs inside a transaction: find rows, add some, read and write the small tables."""
+"""The statements that find measurements and add some, inside a transaction of LatencyDB."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Insert, RowMapping, Table, UniqueConstraint, select, update
+from sqlalchemy import Connection, Table, UniqueConstraint, select
 
 from edgevit.errors import StoreError
-from edgevit.store import rows, tables, tally
+from edgevit.store import rows, small, tables, tally
 from edgevit.store.rows import DamagedError, Values
 from edgevit.store.seals import as_seal
-from edgevit.types import PROTOCOL_VERSION, Artifact, Measurement, NoiseFloor
-from edgevit_runtime.record import from_json, to_json
+from edgevit.types import Measurement
 
 Outcome = bool | StoreError  # of a row that was to be added: new, known already, or why it was not taken
 
@@ -22,46 +21,48 @@ Outcome = bool | StoreError  # of a row that was to be added: new, known already
 def device_numbers(connection: Connection, device: str | None) -> dict[int, Values]:
     """The lines of the device table by number: of a name, device_id or device_class, or all."""
     lines = tally.read_whole(connection, tables.device)
-    names = ("name", "device_id", "device_class")
-    wanted = lines if device is None else [line for line in lines if device in [line[name] for name in names]]
-    return {line["device_no"]: line for line in wanted}
-
-
-def listing(connection: Connection, device: str | None, **equal: Any) -> list[Values]:
-    """The checked columns of rows, oldest first. Keywords: model, target, precision, threads, status; None: any.
-
-    All rows of the devices asked for are read, and held against the tally, and only then chosen among: a condition
-    that SQL looks up in damaged columns would leave rows out, and nobody would know.
-    """
-    numbers = device_numbers(connection, device)
-    query = rows.head()
     if device is not None:
-        query = query.where(tables.measurement.c.device_no.in_(numbers))
-    asked = [(name, value) for name, value in equal.items() if value is not None]
-    found = held_against_tally(connection, connection.execute(query).mappings(), numbers)
-    return [values for values in found if all(values[name] == value for name, value in asked)]
+        lines = [line for line in lines if device in (line["name"], line["device_id"], line["device_class"])]
+    return {line["device_no"]: line for line in lines}
 
 
-def held_against_tally(
-    connection: Connection, lines: Iterator[RowMapping] | Any, numbers: Mapping[int, Values]
-) -> Iterator[Values]:
-    """Checked columns of all rows of these devices. Raises StoreError at the first bad row, or where one is missing."""
-    parts = {number: tally.Part(tally.rows_of(number)) for number in numbers}
+def next_ids(connection: Connection, last: str, count: int) -> list[str]:
+    """The ids of the next measurements after `last`, in their order, at most `count`."""
+    name = tables.measurement.c.measurement_id
+    return list(connection.execute(select(name).where(name > last).order_by(name).limit(count)).scalars())
+
+
+def listing(connection: Connection, device: str | None) -> list[Values]:
+    """The columns of the rows (rows.head) of a name, device_id or device_class, or of all devices, oldest first.
+
+    Whoever wants fewer chooses among them: a condition that SQL looks up in damaged columns would leave rows out, and
+    nobody would know.
+    """
+    return list(of_devices(connection, device_numbers(connection, device), every=device is None))
+
+
+def of_devices(connection: Connection, numbers: Mapping[int, Values], *, every: bool = False) -> Iterator[Values]:
+    """The columns of all rows of the devices with these numbers, oldest first; `every`: they are all there are.
+
+    Raises StoreError at the first row that is not what was written, or at the end where one is missing.
+    """
+    query = rows.head() if every else rows.head().where(tables.measurement.c.device_no.in_(numbers))
     count, digest = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0)
-    for line in lines:
+    for values in rows.fetched(connection.execute(query)):
         try:
-            values = rows.checked(line)
+            rows.require_sealed(values)
         except DamagedError as error:
-            raise rows.damaged(line["measurement_id"], error) from error
+            raise rows.damaged(values["measurement_id"], error) from error
         number = values["device_no"]
-        if number not in parts:
+        if number not in count:
             raise tally.broken(f"measurement {values['measurement_id'][:12]} is of a device that is not there")
         count[number] += 1
         digest[number] ^= as_seal(values["row_sha256"])
         yield values
-    expected = tally.read_parts(connection, [part.part for part in parts.values()] if len(parts) < 500 else None)
-    for number, part in parts.items():
-        tally.require(tally.Part(part.part, count[number], digest[number]), expected.get(part.part))
+    names = {number: tally.rows_of(number) for number in numbers}
+    expected = tally.read_parts(connection, None if every else names.values())
+    for number, name in names.items():
+        tally.require(tally.Part(name, count[number], digest[number]), expected.get(name))
 
 
 @dataclass(frozen=True)
@@ -77,74 +78,76 @@ def fetch(connection: Connection, ids: Sequence[str]) -> list[Measurement]:
 
     Raises StoreError for one that is not what was written.
     """
-    found = fetch_each(connection, ids).values()
-    for row in found:
+    found = []
+    for row in fetch_each(connection, ids).values():
         if isinstance(row, Damaged):
             raise row.error
-    return [row for row in found if isinstance(row, Measurement)]
+        found.append(row)
+    return found
 
 
 def fetch_each(connection: Connection, ids: Sequence[str]) -> dict[str, Measurement | Damaged]:
     """As `fetch`, by id, with a Damaged in the place of a row that is."""
-    sample = tables.sample
-    evidence: dict[str, list[RowMapping]] = {}
-    parts = select(sample).where(sample.c.measurement_id.in_(ids)).order_by(sample.c.measurement_id, sample.c.process)
-    for part in connection.execute(parts).mappings():
-        evidence.setdefault(part["measurement_id"], []).append(part)
+    parts = evidence(connection, ids)
     query = rows.head().where(tables.measurement.c.measurement_id.in_(ids))
-    found = {row["measurement_id"]: row for row in connection.execute(query).mappings()}
-    return {name: _whole(found[name], evidence.get(name, [])) for name in ids if name in found}
+    found = {values["measurement_id"]: values for values in rows.fetched(connection.execute(query))}
+    return {name: _whole(found[name], parts.get(name, [])) for name in ids if name in found}
 
 
-def _whole(line: RowMapping, evidence: list[RowMapping]) -> Measurement | Damaged:
+def evidence(connection: Connection, ids: Sequence[str]) -> dict[str, list[Values]]:
+    """The lines of the sample table by measurement, in the order of processes."""
+    sample = tables.sample
+    query = select(sample).where(sample.c.measurement_id.in_(ids)).order_by(sample.c.measurement_id, sample.c.process)
+    found: dict[str, list[Values]] = {}
+    for line in rows.fetched(connection.execute(query)):
+        found.setdefault(line["measurement_id"], []).append(line)
+    return found
+
+
+def _whole(values: Values, parts: list[Values]) -> Measurement | Damaged:
     try:
-        return rows.read(rows.checked(line), evidence)
+        rows.require_sealed(values)
+        return rows.read(values, parts)
     except DamagedError as error:
-        found = rows.damaged(line["measurement_id"], error)
+        found = rows.damaged(values["measurement_id"], error)
     except StoreError as error:
         found = error
-    return Damaged(found, json.dumps(dict(line), sort_keys=True, default=str).encode())
+    return Damaged(found, json.dumps(values, sort_keys=True, default=str).encode())
 
 
-def insert(connection: Connection, new: Sequence[Measurement]) -> list[Outcome]:
-    """Add validated rows to all their tables, in one go; of each whether it is new, known, or why it is not taken.
+def insert(connection: Connection, new: Sequence[tuple[Measurement, Values]]) -> list[Outcome]:
+    """Add validated rows, each with its columns (rows.measurement_values), to all their tables, in one go.
 
-    A row with the id of a row kept here that says something else is not taken: one of the two was altered.
+    Of each it says whether it is new, known, or why it is not taken: a row with the id of a row kept here that says
+    something else stays out, because one of the two was altered.
     """
-    known = _digests(connection, [row.measurement_id for row in new])
-    numbers = _Numbers(connection)
+    known = _digests(connection, [row.measurement_id for row, _ in new])
     outcomes: list[Outcome] = []
-    taken: dict[str, Measurement] = {}
-    lines, samples = [], list[Values]()
-    changes: dict[str, tuple[list[int], int]] = {}
-    for row in new:
-        values = rows.measurement_values(row)
-        kept = known.get(row.measurement_id)
-        if kept is not None:
-            same = kept == values["row_sha256"]
-            outcomes.append(False if same else _altered(connection, row, taken.get(row.measurement_id)))
-            continue
-        taken[row.measurement_id] = row
-        known[row.measurement_id] = values["row_sha256"]
-        values |= numbers.of(row)
-        lines.append(values)
-        samples += rows.sample_values(row)
-        seals, latest = changes.get(tally.rows_of(values["device_no"]), ([], 0))
-        changes[tally.rows_of(values["device_no"])] = (
-            [*seals, as_seal(values["row_sha256"])],
-            max(latest, values["started_unix_us"]),
-        )
-        outcomes.append(True)
-    _execute(connection, tables.measurement, lines)
-    _execute(connection, tables.sample, samples)
-    if changes:
-        tally.add(connection, changes)
+    taken: dict[str, tuple[Measurement, Values]] = {}
+    for row, columns in new:
+        name, digest = row.measurement_id, columns["row_sha256"]
+        if name not in known:
+            known[name], taken[name] = digest, (row, columns)
+            outcomes.append(True)
+        elif known[name] == digest:
+            outcomes.append(False)
+        else:
+            rival = taken[name][0] if name in taken else None
+            outcomes.append(_altered(connection, row, rival))
+    _add(connection, list(taken.values()))
     return outcomes
 
 
-def _execute(connection: Connection, table: Table, lines: Sequence[Values]) -> None:
-    if lines:
-        connection.execute(table.insert().inline(), lines)
+def _add(connection: Connection, new: Sequence[tuple[Measurement, Values]]) -> None:
+    if not new:
+        return
+    measured = [row for row, _ in new]
+    numbers = _numbers(connection, measured)
+    lines = [{**columns, **others} for (_, columns), others in zip(new, numbers, strict=True)]
+    connection.execute(tables.measurement.insert().inline(), lines)
+    if samples := [line for row in measured for line in rows.sample_values(row)]:
+        connection.execute(tables.sample.insert().inline(), samples)
+    tally.add(connection, tally.parts_of(lines))
 
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -164,106 +167,40 @@ def _altered(connection: Connection, row: Measurement, kept: Measurement | Damag
     return StoreError(f"two rows have the id {row.measurement_id[:12]}...", why=why, fix=fix)
 
 
-class _Numbers:
-    """The numbers of what rows refer to. Each line is looked up, and added where there is none, once a transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._known: dict[tuple[Any, ...], int] = {}
-
-    def of(self, row: Measurement) -> Values:
-        """The numbers that a row's line of the measurement table needs."""
-        model_no = self._number(tables.model, rows.model_values(row))
-        host = row.host and self._number(tables.environment, rows.environment_values(row.host))
-        return {
-            "artifact_no": self._number(tables.artifact, rows.artifact_values(row, model_no)),
-            "device_no": self._number(tables.device, rows.device_values(row)),
-            "environment_no": host,
-        }
-
-    def _number(self, table: Table, values: Values) -> int:
-        key = (table.name, *values.values())
-        if key not in self._known:
-            self._known[key] = _number(self._connection, table, values)
-        return self._known[key]
+def _numbers(connection: Connection, new: Sequence[Measurement]) -> list[Values]:
+    """Of each row the numbers of what it refers to; what is not there yet is added."""
+    models = _look_up(connection, tables.model, [rows.model_values(row) for row in new])
+    made = [rows.artifact_values(row, number) for row, number in zip(new, models, strict=True)]
+    artifacts = _look_up(connection, tables.artifact, made)
+    devices = _look_up(connection, tables.device, [rows.device_values(row) for row in new])
+    hosts = list({row.host for row in new if row.host is not None})
+    places = _look_up(connection, tables.environment, [rows.environment_values(host) for host in hosts])
+    environments = dict(zip(hosts, places, strict=True))
+    return [
+        {"artifact_no": artifact, "device_no": device, "environment_no": row.host and environments[row.host]}
+        for row, artifact, device in zip(new, artifacts, devices, strict=True)
+    ]
 
 
-def _number(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    """The number of the line with these values; it is added where there is none."""
+def _look_up(connection: Connection, table: Table, lines: Sequence[Values]) -> list[int]:
+    """The numbers of the lines with these values."""
     (unique,) = (item for item in table.constraints if isinstance(item, UniqueConstraint))
     (key,) = table.primary_key
-    query = select(key).where(*(column == values[column.name] for column in unique.columns))
-    found = connection.execute(query).scalar()
-    if found is None:
-        connection.execute(_insert_unless_there(connection, table, values))
-        found = connection.execute(query).scalar_one()
-        if table in tally.WHOLE:
-            tally.add(connection, {table.name: ([tally.seal_of(table, {**values, key.name: found})], None)})
-    return int(found)
+    names = [tuple(line[column.name] for column in unique.columns) for line in lines]
+    if not names:
+        return []
+    among = zip(unique.columns, zip(*names, strict=True), strict=True)
+    query = select(key, *unique.columns).where(*(column.in_(set(values)) for column, values in among))
+    found = {tuple(values): number for number, *values in connection.execute(query)}
+    for name, line in zip(names, lines, strict=True):
+        if name not in found:
+            found[name] = _add_numbered(connection, table, line)
+    return [found[name] for name in names]
 
 
-def add_line(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Add a line to a small table and its tally; False if its key is there already, and then it stays as it is."""
-    # SQLAlchemy forgets how many lines an INSERT added, on PostgreSQL, unless it is told to keep the number.
-    statement = _insert_unless_there(connection, table, values).execution_options(preserve_rowcount=True)
-    if connection.execute(statement).rowcount != 1:
-        return False
-    tally.add(connection, {table.name: ([tally.seal_of(table, values)], None)})
-    return True
-
-
-def insert_built(connection: Connection, artifact: Artifact) -> None:
-    """Record that an artifact was built here."""
-    add_line(
-        connection, tables.built, {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
-    )
-
-
-def insert_noise(connection: Connection, floor: NoiseFloor) -> bool:
-    """Add a noise floor; one of this device and moment that is there already stays as it is."""
-    values = {name: value for name, value in vars(floor).items() if name != "p50s_ns"}
-    values["p50s_ns_json"] = to_json(floor.p50s_ns)
-    return add_line(connection, tables.noise, values)
-
-
-def noise_floors(connection: Connection) -> list[NoiseFloor]:
-    """Noise floors of every protocol, by device and time."""
-    floors = []
-    for line in tally.read_whole(connection, tables.noise):
-        floors.append(NoiseFloor(p50s_ns=from_json(tuple[int, ...], line.pop("p50s_ns_json")), **line))
-    return floors
-
-
-def noise_shares(connection: Connection) -> dict[str, float]:
-    """The newest noise floor of each device by this protocol, as a share."""
-    floors = [item for item in noise_floors(connection) if item.protocol_version == PROTOCOL_VERSION]
-    return {item.device_id: item.share for item in sorted(floors, key=lambda item: item.started)}
-
-
-def latest_noise(connection: Connection, device_id: str) -> NoiseFloor | None:
-    """The newest noise floor of a device by this protocol."""
-    known = (device_id, PROTOCOL_VERSION)
-    floors = [item for item in noise_floors(connection) if (item.device_id, item.protocol_version) == known]
-    return max(floors, key=lambda floor: floor.started, default=None)
-
-
-def read_meta(connection: Connection, key: str) -> str | None:
-    """A value of the `meta` table; None if it was never set."""
-    return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
-
-
-def write_meta(connection: Connection, key: str, value: str) -> None:
-    """Set a value of the `meta` table."""
-    connection.execute(_insert_unless_there(connection, tables.meta, {"key": key, "value": value}))
-    connection.execute(update(tables.meta).where(tables.meta.c.key == key).values(value=value))
-
-
-def _insert_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> Insert:
-    """An insert that a line with the same key turns into nothing."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table).inline().values(values).on_conflict_do_nothing()
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert(table).inline().values(values).on_conflict_do_nothing()
+def _add_numbered(connection: Connection, table: Table, line: Values) -> int:
+    (key,) = table.primary_key
+    number = connection.execute(table.insert().values(line)).inserted_primary_key[0]
+    if table in tally.WHOLE:
+        small.count(connection, table, {**line, key.name: number})
+    return int(number)

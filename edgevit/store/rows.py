@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import Result, Select, select
 
 from edgevit.errors import StoreError
 from edgevit.identity import evidence_sha256, host_sha256
@@ -26,7 +26,14 @@ _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_
 _PLAIN = tuple(column.name for column in measurement.columns if column.name in Measurement.__dataclass_fields__)
 _LISTS = ("inputs", "affinity", "flags", "untold")  # fields that a column holds as JSON
 _REALS = ("rate_hz", "energy_j")
-_HELPERS = ("device_no", "started_unix_us", "evidence_sha256")  # read beside the fields of the record
+_JOINED = (
+    "model", "family", "target", "artifact_sha256", "artifact_bytes", "graph_digest", "device", "device_id",
+    "device_class",
+)  # fmt: skip
+_HOST_COLUMNS = tuple(f"host_{name}" for name in _HOST)
+_FIELDS = (*_PLAIN, *_JOINED)  # what `head` gives under the name of a field
+_OWN = (*_PLAIN, *(f"{name}_json" for name in _LISTS), "started_unix_us", "evidence_sha256")  # not joined
+_AT_ONCE = 1000  # lines that are held of a result of any length
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -62,40 +69,52 @@ def head() -> Select[Any]:
     )
 
 
-def checked(row: RowMapping) -> Values:
-    """The columns of a row of `head`. Raises DamagedError where they are not those that were written."""
-    values = dict(row)
-    device_no, sealed = values.pop("device_no"), values.pop("row_sha256")
-    if row_sha256(values) != sealed:
+def fetched(result: Result[Any]) -> Iterator[Values]:
+    """What a query gives, line by line, by the names of columns."""
+    names = tuple(result.keys())
+    for lines in result.partitions(_AT_ONCE):
+        for line in lines:
+            yield dict(zip(names, line, strict=True))
+
+
+def require_sealed(values: Values) -> None:
+    """Raise DamagedError where the columns of a row of `head` are not those that were written."""
+    if row_sha256(values) != values["row_sha256"]:
         raise DamagedError("its columns are not those that were written")
-    values["device_no"], values["row_sha256"] = device_no, sealed
-    return values
 
 
-def read(values: Values, evidence: Iterable[RowMapping] | None = None, *, sealed: bool = True) -> Measurement:
-    """One Measurement from `checked` columns and its rows of the sample table, in the order of processes.
+def read(values: Values, evidence: Iterable[Values] | None = None, *, sealed: bool = True) -> Measurement:
+    """One Measurement from the columns of `head` and its lines of the sample table, in the order of processes.
 
-    Without evidence the row comes without samples, told and snapshots; one that is not `sealed` has no digests yet. Raises
-    StoreError where what is stored cannot be decoded or is not what was written: the database is damaged.
+    Without evidence the row comes without samples, told and snapshots; one that is not `sealed` has no digests yet.
+    The columns are believed (require_sealed), the evidence is not: raises StoreError where something cannot be decoded
+    or is not what was written, because the database is damaged.
     """
-    fields = {name: value for name, value in values.items() if name not in (*_HELPERS, "row_sha256")}
     try:
         samples, told, snapshots = ((), (), ()) if evidence is None else _read_evidence(evidence)
         if sealed and evidence is not None and evidence_sha256(samples, snapshots, told) != values["evidence_sha256"]:
             raise DamagedError("its samples or snapshots are not those that were written")
-        return Measurement(
-            host=_host(*(fields.pop(f"host_{name}") for name in _HOST)),
-            inputs=_inputs(fields.pop("inputs_json")),
-            affinity=_numbers(fields.pop("affinity_json")),
-            flags=_texts(fields.pop("flags_json")),
-            untold=_texts(fields.pop("untold_json")),
-            samples_ns=samples,
-            told=told,
-            snapshots=snapshots,
-            **fields,
-        )
+        fields = {name: values[name] for name in _FIELDS}
+        fields |= {
+            "host": _host(*[values[name] for name in _HOST_COLUMNS]),
+            "inputs": _inputs(values["inputs_json"]),
+            "affinity": _numbers(values["affinity_json"]),
+            "flags": _texts(values["flags_json"]),
+            "untold": _texts(values["untold_json"]),
+            "samples_ns": samples,
+            "told": told,
+            "snapshots": snapshots,
+        }
     except (ValueError, TypeError, OverflowError, zlib.error) as error:  # RecordError and DamagedError, too
         raise damaged(values["measurement_id"], error) from error
+    return _record(fields)
+
+
+def _record(fields: Values) -> Measurement:
+    """Measurement(**fields). A frozen dataclass sets one field after another, which takes a third of a whole reading."""
+    row = object.__new__(Measurement)
+    object.__setattr__(row, "__dict__", fields)
+    return row
 
 
 def damaged(measurement_id: object, why: Exception) -> StoreError:
@@ -107,31 +126,15 @@ def damaged(measurement_id: object, why: Exception) -> StoreError:
 
 def head_values(row: Measurement) -> Values:
     """What `head` gives of a row, but for the numbers of this database: what its digest is made of."""
-    host = dict.fromkeys(_HOST) if row.host is None else asdict(row.host)
-    plain = {name: getattr(row, name) for name in _PLAIN}
+    own, host = vars(row), row.host
+    values = {name: own[name] for name in _FIELDS}
     for name in _REALS:  # 30 and 30.0 are one number, and two texts
-        plain[name] = None if plain[name] is None else float(plain[name])
-    return {
-        **plain,
-        **{f"{name}_json": to_json(getattr(row, name)) for name in _LISTS},
-        "started_unix_us": unix_us(row.started),
-        "evidence_sha256": evidence_sha256(row.samples_ns, row.snapshots, row.told),
-        "model": row.model,
-        "family": row.family,
-        "target": row.target,
-        "artifact_sha256": row.artifact_sha256,
-        "artifact_bytes": row.artifact_bytes,
-        "graph_digest": row.graph_digest,
-        "device": row.device,
-        "device_id": row.device_id,
-        "device_class": row.device_class,
-        **{f"host_{name}": host[name] for name in _HOST},
-    }
-
-
-def digest_of(row: Measurement) -> str:
-    """The digest of a whole row, samples and snapshots included: what is stored with it and travels with it."""
-    return row_sha256(head_values(row))
+        values[name] = None if values[name] is None else float(values[name])
+    values |= {f"{name}_json": to_json(own[name]) for name in _LISTS}
+    values |= {f"host_{name}": None if host is None else getattr(host, name) for name in _HOST}
+    values["started_unix_us"] = unix_us(row.started)
+    values["evidence_sha256"] = evidence_sha256(row.samples_ns, row.snapshots, row.told)
+    return values
 
 
 def model_values(row: Measurement) -> Values:
@@ -163,8 +166,7 @@ def environment_values(host: Host) -> Values:
 def measurement_values(row: Measurement) -> Values:
     """The row's line of the measurement table, less the numbers of the lines it refers to."""
     whole = head_values(row)
-    values = {name: whole[name] for name in whole if name in measurement.columns}
-    return values | {"row_sha256": row_sha256(whole)}
+    return {name: whole[name] for name in _OWN} | {"row_sha256": row_sha256(whole)}
 
 
 def unix_us(started: str) -> int:
@@ -215,7 +217,7 @@ def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
 
 
 def _read_evidence(
-    evidence: Iterable[RowMapping],
+    evidence: Iterable[Values],
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[Told, ...], tuple[Snapshot, ...]]:
     samples: list[tuple[int, ...]] = []
     told: list[Told] = []

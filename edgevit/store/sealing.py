@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from edgevit.errors import StoreError
-from edgevit.store import annals, quarantine, rows, tables, tally
+from edgevit.store import annals, quarantine, queries, rows, tables, tally
 from edgevit.store.lines import Item
-from edgevit.store.seals import as_seal
+from edgevit.store.rows import Values
 from edgevit.store.validate import validate
 from edgevit.types import Measurement
 
@@ -27,54 +25,42 @@ def seal_rows(connection: Connection) -> None:
         return
     tally.create(connection)
     for table in tally.WHOLE:
-        lines = connection.execute(select(table)).mappings().all()
-        if lines:
-            tally.add(connection, {table.name: ([tally.seal_of(table, dict(line)) for line in lines], None)})
+        lines = connection.execute(select(table)).mappings()
+        tally.add(connection, [tally.Part(table.name).plus(tally.seal_of(table, line) for line in lines)])
     last = ""
-    while ids := _next_ids(connection, last):
+    while ids := queries.next_ids(connection, last, _BATCH_ROWS):
         _seal(connection, ids)
         last = ids[-1]
-    for device_id in connection.execute(select(tables.device.c.device_id).distinct()).scalars().all():
-        annals.refresh(connection, device_id)
-
-
-def _next_ids(connection: Connection, last: str) -> list[str]:
-    name = tables.measurement.c.measurement_id
-    return list(connection.execute(select(name).where(name > last).order_by(name).limit(_BATCH_ROWS)).scalars())
+    annals.refresh(connection, connection.execute(select(tables.device.c.device_id).distinct()).scalars().all())
 
 
 def _seal(connection: Connection, ids: list[str]) -> None:
-    sample, kept = tables.sample, tables.measurement
-    parts: dict[str, list[RowMapping]] = {}
-    query = select(sample).where(sample.c.measurement_id.in_(ids)).order_by(sample.c.measurement_id, sample.c.process)
-    for part in connection.execute(query).mappings():
-        parts.setdefault(part["measurement_id"], []).append(part)
-    changes: dict[str, tuple[list[int], int | None]] = {}
-    for line in connection.execute(rows.head().where(kept.c.measurement_id.in_(ids))).mappings().all():
+    kept = tables.measurement
+    parts = queries.evidence(connection, ids)
+    sealed = []
+    for line in list(rows.fetched(connection.execute(rows.head().where(kept.c.measurement_id.in_(ids))))):
         name = line["measurement_id"]
         row = _read(line, parts.get(name, []))
         if isinstance(row, StoreError):
-            _take_out(connection, dict(line), row)
+            _take_out(connection, line, row)
             continue
         values = rows.measurement_values(row)
         digests = {key: values[key] for key in ("evidence_sha256", "row_sha256", "started_unix_us")}
         connection.execute(update(kept).where(kept.c.measurement_id == name).values(digests))
-        seals, latest = changes.setdefault(tally.rows_of(line["device_no"]), ([], None))
-        seals.append(as_seal(values["row_sha256"]))
-        changes[tally.rows_of(line["device_no"])] = (seals, max(latest or 0, values["started_unix_us"]))
-    tally.add(connection, changes)
+        sealed.append({**digests, "device_no": line["device_no"]})
+    tally.add(connection, tally.parts_of(sealed))
 
 
-def _read(line: RowMapping, parts: list[RowMapping]) -> Measurement | StoreError:
+def _read(line: Values, parts: list[Values]) -> Measurement | StoreError:
     try:
-        row = rows.read(dict(line), parts, sealed=False)
+        row = rows.read(line, parts, sealed=False)
         validate(row)
     except StoreError as error:
         return error
     return row
 
 
-def _take_out(connection: Connection, line: Mapping[str, Any], error: StoreError) -> None:
+def _take_out(connection: Connection, line: Values, error: StoreError) -> None:
     name = line["measurement_id"]
     content = json.dumps(line, sort_keys=True, default=str).encode()
     quarantine.put(connection, [Item(f"measurement {name}", None, f"{error.what}: {error.why}", content)])

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import xor
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Table, select, update
+from sqlalchemy import Connection, Double, LargeBinary, Table, bindparam, select, update
 
 from edgevit.errors import StoreError
 from edgevit.store import tables
-from edgevit.store.seals import line_seal
+from edgevit.store.seals import as_seal, line_seal
 
 # Small tables that are read, and sealed, as a whole. What a binary column holds is covered by the line's own digest.
 WHOLE = (
@@ -39,8 +39,12 @@ class Part:
     def plus(self, seals: Iterable[int], latest_unix_us: int | None = None) -> Part:
         """The part with more lines."""
         more = list(seals)
-        latest = max((item for item in (self.latest_unix_us, latest_unix_us) if item is not None), default=None)
-        return Part(self.part, self.lines + len(more), reduce(xor, more, self.digest), latest)
+        return self.joined(Part(self.part, len(more), reduce(xor, more, 0), latest_unix_us))
+
+    def joined(self, more: Part) -> Part:
+        """The lines of both."""
+        latest = max((item for item in (self.latest_unix_us, more.latest_unix_us) if item is not None), default=None)
+        return Part(self.part, self.lines + more.lines, self.digest ^ more.digest, latest)
 
     @property
     def seal(self) -> int:
@@ -48,19 +52,33 @@ class Part:
         return line_seal((self.part, self.lines, self.digest, self.latest_unix_us))
 
 
-def rows_of(device_no: int) -> str:
+def rows_of(device_no: int | str) -> str:
     """The part with the measurements of a device."""
     return f"rows of device {device_no}"
 
 
 def seal_of(table: Table, line: Mapping[str, Any]) -> int:
     """The digest of one line of a small table."""
+    values = ((line[name], is_real) for name, is_real in _sealed(table))
+    return line_seal(float(value) if is_real and isinstance(value, int) else value for value, is_real in values)
+
+
+@cache
+def _sealed(table: Table) -> tuple[tuple[str, bool], ...]:
+    """The names of the columns that a digest is made of, and whether they hold fractions: 30 and 30.0 are one number."""
     told = (column for column in table.columns if not isinstance(column.type, LargeBinary))
-    return line_seal(_same(column.type, line[column.name]) for column in told)
+    return tuple((column.name, isinstance(column.type, Double)) for column in told)
 
 
-def _same(kind: object, value: Any) -> Any:
-    return float(value) if kind is tables.Real and value is not None else value
+def parts_of(lines: Iterable[Mapping[str, Any]]) -> list[Part]:
+    """What lines of the measurement table add to the parts of their devices."""
+    by_device: dict[int, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        by_device.setdefault(line["device_no"], []).append(line)
+    return [
+        Part(rows_of(number)).plus((as_seal(m["row_sha256"]) for m in of), max(m["started_unix_us"] for m in of))
+        for number, of in by_device.items()
+    ]
 
 
 def read_parts(connection: Connection, names: Iterable[str] | None = None) -> dict[str, Part]:
@@ -86,27 +104,18 @@ def read_parts(connection: Connection, names: Iterable[str] | None = None) -> di
 
 def create(connection: Connection) -> None:
     """Begin the tally of a database whose tables are new."""
-    lines = [_line(Part(table.name)) for table in WHOLE]
-    connection.execute(tables.tally.insert(), lines)
+    connection.execute(tables.tally.insert(), [_line(Part(table.name)) for table in WHOLE])
 
 
-def add(connection: Connection, changes: Mapping[str, tuple[Iterable[int], int | None]]) -> None:
-    """Count lines that were added: part -> their digests, and when the latest of them began.
-
-    The connection must be one that writes alone (connect.WRITE).
-    """
-    old = read_parts(connection, changes)
-    for name, (seals, latest) in changes.items():
-        new = old.get(name, Part(name)).plus(seals, latest)
-        write(connection, new, known=name in old)
-
-
-def write(connection: Connection, part: Part, *, known: bool) -> None:
-    """Set a part's line."""
-    if known:
-        connection.execute(update(tables.tally).where(tables.tally.c.part == part.part).values(_line(part)))
-    else:
-        connection.execute(tables.tally.insert(), _line(part))
+def add(connection: Connection, more: Iterable[Part]) -> None:
+    """Count lines that were added. The connection must be one that writes alone (connect.WRITE)."""
+    given = {part.part: part for part in more}
+    old = read_parts(connection, given)
+    lines = [_line(old.get(name, Part(name)).joined(part)) for name, part in given.items()]
+    if fresh := [line for line in lines if line["part"] not in old]:
+        connection.execute(tables.tally.insert(), fresh)
+    if known := [{"name": line["part"], **line} for line in lines if line["part"] in old]:
+        connection.execute(update(tables.tally).where(tables.tally.c.part == bindparam("name")), known)
 
 
 def _line(part: Part) -> dict[str, Any]:
@@ -123,10 +132,14 @@ def require(found: Part, expected: Part | None) -> None:
 
 def read_whole(connection: Connection, table: Table) -> list[dict[str, Any]]:
     """Every line of a small table, by its primary key. Raises StoreError where one was changed or is missing."""
-    lines = [dict(line) for line in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+    result = connection.execute(select(table))
+    names = tuple(result.keys())
+    lines = [dict(zip(names, line, strict=True)) for line in result]
     expected = read_parts(connection, [table.name])[table.name]
     require(Part(table.name).plus(seal_of(table, line) for line in lines), expected)
-    return lines
+    keys = [column.name for column in table.primary_key]
+    # Not in SQL: a server may put texts into another order, and the same records would give another export.
+    return sorted(lines, key=lambda line: [line[key] for key in keys])
 
 
 def broken(why: str) -> StoreError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
+import types
+import typing
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -13,7 +14,7 @@ from edgevit.errors import StoreError
 from edgevit.identity import validate_identity
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
 from edgevit.types import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor, Provenance
-from edgevit_runtime.record import Status, Told, to_data
+from edgevit_runtime.record import Status, Told
 
 _INT64, _INT32 = 2**63, 2**31
 _COUNTS = ("batch", "threads", "processes", "runs", "missed", "discarded", "protocol_version")
@@ -40,7 +41,7 @@ def validate(measurement: Measurement) -> None:
 
 def validate_noise(floor: NoiseFloor) -> None:
     """Check a noise floor before it enters the database. Raises StoreError for one that is no share of anything."""
-    why = next(unstorable(to_data(floor), "floor"), "") if isinstance(floor.share, (int, float)) else "no number"
+    why = next(unstorable(floor, "floor"), "") if isinstance(floor.share, (int, float)) else "no number"
     if not why and (not 0 <= floor.share < math.inf or not floor.device_id):
         why = f"its share is {floor.share}"
     if why:
@@ -52,7 +53,8 @@ def _name(row: Measurement) -> str:
 
 
 def _problems(row: Measurement) -> Iterator[str]:
-    yield from unstorable(to_data(dataclasses.replace(row, samples_ns=())), "row")
+    yield from _types(row)
+    yield from unstorable({**vars(row), "samples_ns": ()}, "row")  # of samples see below
     yield from _times(row)
     yield from _labels(row)
     yield from _counts(row)
@@ -61,31 +63,58 @@ def _problems(row: Measurement) -> Iterator[str]:
     yield from _told(row)
 
 
-def unstorable(value: Any, where: str) -> Iterator[str]:
-    """What is wrong with JSON data that no database holds: NaN, beyond 64 bits, NUL, half a surrogate."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from unstorable(item, f"{where}.{key}")
-    elif isinstance(value, list):
+def unstorable(record: Any, where: str) -> Iterator[str]:
+    """What of a record or its JSON data no database holds: NaN, beyond 64 bits, NUL, half a surrogate."""
+    if found := _unstorable(record):
+        yield f"{where}{found}"
+
+
+def _unstorable(value: Any) -> str:
+    """The place and what is wrong there; empty for what can be stored."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        bad = "\0" in value or (not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value))
+        return " holds a NUL or half a surrogate pair" if bad else ""
+    if isinstance(value, int):
+        return "" if -_INT64 <= value < _INT64 else " does not fit into 64 bits"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f" is {value}"
+    if isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
-            yield from unstorable(item, f"{where}[{index}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{where} is {value}"
-    elif isinstance(value, int) and not -_INT64 <= value < _INT64:
-        yield f"{where} does not fit into 64 bits"
-    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-        yield f"{where} holds a NUL or half a surrogate pair"
+            if found := _unstorable(item):
+                return f"[{index}]{found}"
+        return ""
+    for key, item in (value if isinstance(value, dict) else getattr(value, "__dict__", {})).items():
+        if found := _unstorable(item):
+            return f".{key}{found}"
+    return ""
+
+
+def _kinds_of(hint: Any) -> tuple[type, ...]:
+    """The classes that a value of this type may be of, looked at from outside: what is in a tuple is not told."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(kind for item in inner for kind in _kinds_of(item))
+    if typing.get_origin(hint) is typing.Literal:
+        return (str,)
+    return (float, int) if hint is float else (typing.get_origin(hint) or hint,)
+
+
+_KINDS = {name: _kinds_of(hint) for name, hint in typing.get_type_hints(Measurement).items()}
+
+
+def _types(row: Measurement) -> Iterator[str]:
+    """A row that code made may hold what no column does; it would come back as something else, and count as damaged."""
+    for name, value in vars(row).items():
+        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
+            yield f"{name} is {value!r}, which is not of its type"
 
 
 def _times(row: Measurement) -> Iterator[str]:
     for name in TIMES_NS + SPREADS_NS:
         value = getattr(row, name)
-        if value is None:
-            continue
-        if type(value) is not int:
-            yield f"{name} is {value!r}, not a whole number of nanoseconds"
-            return
-        if value < (0 if name in SPREADS_NS else 1):
+        if value is not None and value < (0 if name in SPREADS_NS else 1):
             yield f"{name} is {value}, not positive"
     for low, high in ORDERED_NS:
         small, large = getattr(row, low), getattr(row, high)
