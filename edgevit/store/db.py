@@ -250,7 +250,8 @@ class LatencyDB:
     def export_jsonl(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
         """Write all that travels as JSON lines: rows with their samples, by id, accuracies, noise floors; how many.
 
-        `keep`: which of them; None: all. The file appears under its name only when it is complete. Raises StoreError where it cannot be written.
+        `keep`: which of them; None: all. The file appears under its name only when it is complete. Raises StoreError
+        where it cannot be written.
         """
         return jsonl.write_lines(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
