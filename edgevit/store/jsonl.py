@@ -45,20 +45,20 @@ def write_lines(path: Path, records: Iterable[Travelling]) -> int:
         for record in records:
             file.write(to_line(record).encode("ascii") + b"\n")
             count += 1
-        file.flush()
-        os.fsync(file.fileno())
     return count
 
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path` that takes its name when all went well, and is gone otherwise.
+    """A hidden file beside `path` that takes its name when all went well and is on disk, and is gone otherwise.
 
     Raises StoreError where it cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
+        with part.open("r+b") as written:
+            os.fsync(written.fileno())
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
