@@ -1,4 +1,4 @@
-"""Which accuracy counts for a row: what the cards publish, or what was measured on a data set that somebody asks about."""
+"""Which accuracy counts for a row: the published one, or what was measured on a data set that somebody asks about."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def artifact(folder: Path, what: str = "work", at: int = 0, classes: int = 10, *
     facts: dict[str, Any] = {
         "folder": folder, "model": "grey", "family": "toy", "target": "grader", "precision": "fp32",
         "payload": "payload.txt", "sha256": "", "size_bytes": 0,
-        "inputs": (TensorSpec("image", (-1, SIDE, SIDE, 3), "uint8"),), "outputs": (TensorSpec("scores", (-1, classes)),),
+        "inputs": (TensorSpec("image", (-1, SIDE, SIDE, 3), "uint8"),),
+        "outputs": (TensorSpec("scores", (-1, classes)),),
         "dynamic_batch": True, "folded": True, "fold_summary": "", "params": 1, "macs": 1,
         "source": Source("grey", "function"), "preprocessing": Preprocessing(crop_pct=1.0), "toolchain": {},
         "stages": (), "operators": Operators({}), "created": "2026-01-01T00:00:00+00:00", "preprocessing_inside": True,

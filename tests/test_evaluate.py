@@ -119,8 +119,11 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
     found = evaluate(artifact, request, on_progress=lambda done, total: seen.append((done, total)))
     # Class 3 for 0 is the fourth nearest, class 1 for 5 the fifth.
     assert (found.top1, found.top5) == (Rate(10, 12), Rate(12, 12))
-    assert found.notes == ("parity unverified: the artifact is not proven to compute the model",
-                           "4 of the model's classes have no image here", "weights as the user's function made them")  # fmt: skip
+    assert found.notes == (
+        "parity unverified: the artifact is not proven to compute the model",
+        "4 of the model's classes have no image here",
+        "weights as the user's function made them",
+    )
     assert seen[-1] == (12, 12) and len(seen) == math.ceil(12 / batch)
     top1, top5 = found.accuracies
     assert (top1.metric, top1.value, top1.examples, top1.provenance) == ("top1_percent", 100 * 10 / 12, 12, "measured")
@@ -141,16 +144,14 @@ def test_nan_counts_as_wrong_and_is_told(fake: None, tmp_path: Path) -> None:
     assert "1 images gave NaN" in found.accuracies[0].note
 
 
-@pytest.mark.parametrize(
-    ("what", "says"), [("segv", "SIGSEGV"), ("raise", "the engine says no"), ("hang", "Timeout")]
-)
+@pytest.mark.parametrize(("what", "says"), [("segv", "SIGSEGV"), ("raise", "the engine says no"), ("hang", "Timeout")])
 @pytest.mark.parametrize("at", [0, 7])
 def test_an_engine_that_fails_is_an_error(
     fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, at: int, says: str
 ) -> None:
     monkeypatch.setattr(engine, "STALL_S", 1.0)
     threads = threading.active_count()
-    with pytest.raises(ArtifactError, match="the engine .* on the artifact") as caught:
+    with pytest.raises(ArtifactError, match=r"the engine .* on the artifact") as caught:
         evaluate(graders.artifact(tmp_path / "a", what, at, classes=4), Request(greys(tmp_path)))
     assert says in caught.value.why
     assert threading.active_count() == threads, "whoever fed the engine has ended too"
@@ -290,7 +291,9 @@ def artifact_in(folder: Path) -> Artifact:
 def by_torch(digits: Digits, folder: Path) -> torch.Tensor:
     """What the trained network scores on the files, prepared without any of our code: (360, 10), in their order."""
     files = sorted(folder.glob("*/*.png"))
-    arrays = [torch.from_numpy(np.array(Image.open(file).resize((32, 32), Image.Resampling.BILINEAR))) for file in files]
+    arrays = [
+        torch.from_numpy(np.array(Image.open(file).resize((32, 32), Image.Resampling.BILINEAR))) for file in files
+    ]
     images = (torch.stack(arrays)[:, None].double() / 15 - digits.mean) / digits.std
     with torch.inference_mode():
         return torch.Tensor(digits.module("vanillanet")(images.float().expand(-1, 3, -1, -1)))
@@ -347,9 +350,7 @@ def test_images_that_change_their_class_are_counted(
     assert agreement.lost == agreement.top1.right and agreement.gained == found.top1.right
 
 
-def test_other_weights_are_not_the_model(
-    trained_digits: Digits, data: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exported: Path, tmp_path: Path) -> None:
     changed = {name: value * 2 for name, value in trained_digits.module("vanillanet").state_dict().items()}
     torch.save(changed, tmp_path / "other.pth")
     request = Request(data, against_model=True, weights=tmp_path / "other.pth")
@@ -438,6 +439,6 @@ def _wait_for(look: Any) -> Any:
 
 def _leads_to(link: Path, pipe: Path) -> bool:
     try:
-        return os.readlink(link) == str(pipe)
+        return link.readlink() == pipe
     except OSError:
         return False

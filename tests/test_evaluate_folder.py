@@ -35,7 +35,13 @@ def listed(path: Path, *lines: str) -> Path:
 def test_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
     root = made(tmp_path / "val", "n02/b.JPEG", "n01/z.jpeg", "n10/a.png", "n01/deep/er/c.webp", "n02/A.Tiff")
     folder = read_folder(root, 3)
-    assert labels_of(folder) == {"n01/deep/er/c.webp": 0, "n01/z.jpeg": 0, "n02/A.Tiff": 1, "n02/b.JPEG": 1, "n10/a.png": 2}
+    assert labels_of(folder) == {
+        "n01/deep/er/c.webp": 0,
+        "n01/z.jpeg": 0,
+        "n02/A.Tiff": 1,
+        "n02/b.JPEG": 1,
+        "n10/a.png": 2,
+    }
     assert [example.name for example in folder.examples] == sorted(labels_of(folder))
     assert (folder.dataset, folder.found, folder.empty, folder.passed_over) == ("val", 5, 0, ())
     assert folder.says == "5 images of 3 classes"
@@ -84,7 +90,9 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     root = made(tmp_path, "a/1.png", "b/1.png")
     with pytest.raises(UsageError, match="does not fit the model") as caught:
         read_folder(root, 1000)
-    assert "2 class folders (a, b...), the model has 1000 classes" in caught.value.why and "--classes" in caught.value.fix
+    assert (
+        "2 class folders (a, b...), the model has 1000 classes" in caught.value.why and "--classes" in caught.value.fix
+    )
 
 
 def test_a_folder_above_says_which_one_is_meant(tmp_path: Path) -> None:
@@ -150,7 +158,11 @@ def test_a_part_is_drawn_at_random_and_the_same_each_time(tmp_path: Path) -> Non
     part = read_folder(root, 8, limit=80)
     assert part == read_folder(root, 8, limit=80)
     names = [example.name for example in part.examples]
-    assert len(set(names)) == 80 and names == sorted(names) and part.says.startswith("80 of 200 images of 8 classes, drawn")
+    assert (
+        len(set(names)) == 80
+        and names == sorted(names)
+        and part.says.startswith("80 of 200 images of 8 classes, drawn")
+    )
     counts = [sum(name.startswith(letter) for name in names) for letter in "abcdefgh"]
     assert min(counts) >= 3, "the first 80 would leave five classes out"
     assert not read_folder(root, 8, limit=200).is_part and len(read_folder(root, 8, limit=999).examples) == 200

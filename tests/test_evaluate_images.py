@@ -24,7 +24,9 @@ from edgevit.types import Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 INPUT = TensorSpec("image", (1, 3, 24, 24))
-COLOURS = np.array([[[200, 30, 10], [20, 160, 60]], [[90, 80, 250], [0, 255, 120]]], np.uint8).repeat(16, 0).repeat(16, 1)
+COLOURS = (
+    np.array([[[200, 30, 10], [20, 160, 60]], [[90, 80, 250], [0, 255, 120]]], np.uint8).repeat(16, 0).repeat(16, 1)
+)
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -44,8 +46,12 @@ def pixels_of(image: Image.Image, format: str = "PNG", **options: Any) -> NDArra
 def photograph(height: int, width: int) -> NDArray[np.uint8]:
     """Coarse and fine structure, so that a shift by one pixel shows."""
     rng = np.random.default_rng(height * 1000 + width)
-    coarse = F.interpolate(torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(1)), (height, width), mode="bicubic")
-    return np.clip(220 * coarse[0].permute(1, 2, 0).numpy() + rng.normal(15, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    coarse = F.interpolate(
+        torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(1)), (height, width), mode="bicubic"
+    )
+    return np.clip(220 * coarse[0].permute(1, 2, 0).numpy() + rng.normal(15, 12, (height, width, 3)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def by_torch(array: NDArray[np.uint8], how: Preprocessing, side: int) -> NDArray[np.float64]:
@@ -55,7 +61,7 @@ def by_torch(array: NDArray[np.uint8], how: Preprocessing, side: int) -> NDArray
     size = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
     planes = torch.from_numpy(array).permute(2, 0, 1)[None]
     resized = F.interpolate(planes, size, mode=how.interpolation, antialias=True, align_corners=False)
-    top, left = (int(round((whole - side) / 2.0)) for whole in size)
+    top, left = (round((whole - side) / 2.0) for whole in size)
     crop = resized[0, :, top : top + side, left : left + side].double() / 255
     mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (how.mean, how.std))
     return ((crop - mean) / std).numpy()
@@ -114,7 +120,9 @@ def test_range_colour_order_and_raw_bytes() -> None:
     plain = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), range=(-1.0, 1.0))
     found = as_input(pixels, plain, INPUT)
     assert np.allclose(found, np.moveaxis(pixels, 2, 0) / 127.5 - 1, atol=1e-6)
-    assert np.array_equal(as_input(pixels, Preprocessing(colour="BGR", mean=(0, 0, 0), std=(1, 1, 1)), INPUT)[0] * 255, pixels[..., 2])
+    assert np.array_equal(
+        as_input(pixels, Preprocessing(colour="BGR", mean=(0, 0, 0), std=(1, 1, 1)), INPUT)[0] * 255, pixels[..., 2]
+    )
     raw = as_input(pixels, Preprocessing(), TensorSpec("image", (1, 24, 24, 3), "uint8"))
     assert raw.dtype == np.uint8 and np.array_equal(raw, pixels)
 
@@ -156,7 +164,9 @@ def test_grey_is_repeated_and_transparency_left_out() -> None:
     assert np.array_equal(pixels_of(Image.merge("LA", (grey, alpha))), expected)
     image = Image.fromarray(COLOURS)
     assert np.array_equal(pixels_of(Image.merge("RGBA", (*image.split(), alpha))), COLOURS)
-    assert np.array_equal(pixels_of(Image.merge("RGBA", (*image.split(), alpha)), "WEBP", lossless=True, exact=True), COLOURS)
+    assert np.array_equal(
+        pixels_of(Image.merge("RGBA", (*image.split(), alpha)), "WEBP", lossless=True, exact=True), COLOURS
+    )
 
 
 def test_black_and_white() -> None:
@@ -170,7 +180,9 @@ def test_a_palette_is_looked_up(transparency: Any) -> None:
     palette = Image.fromarray(COLOURS).quantize(4, method=Image.Quantize.MEDIANCUT)
     options = {} if transparency is None else {"transparency": transparency}
     found = pixels_of(palette, **options)
-    assert np.array_equal(found, np.asarray(palette.convert("RGB"))) and len(np.unique(found.reshape(-1, 3), axis=0)) == 4
+    assert (
+        np.array_equal(found, np.asarray(palette.convert("RGB"))) and len(np.unique(found.reshape(-1, 3), axis=0)) == 4
+    )
 
 
 def test_cmyk_is_converted_without_a_profile() -> None:
@@ -181,11 +193,13 @@ def test_cmyk_is_converted_without_a_profile() -> None:
 
 def png_16(channels: int) -> bytes:
     """A PNG of 16 bits a channel, written by hand: Pillow writes none in colour."""
-    levels = np.arange(32 * 32 * channels, dtype=">u2").reshape(32, 32 * channels) * 21
-    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    levels = (np.arange(32 * 32 * channels) * 21 % 65536).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in levels.reshape(32, -1))
     header = struct.pack(">IIBBBBB", 32, 32, 16, 2 if channels == 3 else 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    made = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    made = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 

@@ -117,7 +117,9 @@ def test_of_int8_the_published_one_is_flagged_and_the_measured_one_is_not() -> N
     assert answer([small], [found(66.0, precision="int8")], IMAGENET).fitting[0].flags == ()
 
 
-@given(st.permutations([found(70.0), found(70.0, "b"), found(71.0, "a", examples=9), rated(60.0), found(9.0, dataset="x")]))
+@given(
+    st.permutations([found(70.0), found(70.0, "b"), found(71.0, "a", examples=9), rated(60.0), found(9.0, dataset="x")])
+)
 def test_the_order_of_the_accuracies_does_not_matter(known: list[Accuracy]) -> None:
     rows = [row("a"), row("c")]
     assert answer(rows, known, IMAGENET) == answer(rows, sorted(known, key=lambda item: item.accuracy_id), IMAGENET)
@@ -155,6 +157,8 @@ def test_the_command_shows_whose_accuracy_it_is(tmp_path: Path) -> None:
         db.add_accuracies([found(74.125, artifact_sha256=kept.artifact_sha256, model="mobilevig_ti")])
     plain, asked = (edgevit("choose", "-d", "pi5", "--db", database, *more) for more in ((), ("--dataset", IMAGENET)))
     assert "top-1 75.7% (published)" in plain.stdout and "--dataset NAME chooses by them" in plain.stdout
-    assert "top-1 74.12 ± 0.40% (measured)" in asked.stdout and f"measured of the artifact on {IMAGENET}" in asked.stdout
+    assert (
+        "top-1 74.12 ± 0.40% (measured)" in asked.stdout and f"measured of the artifact on {IMAGENET}" in asked.stdout
+    )
     told = json.loads(edgevit("choose", "-d", "pi5", "--db", database, "--dataset", IMAGENET, "--json").stdout)
     assert (told["dataset"], told["picked"]["top1_error_percent"]) == (IMAGENET, 0.4)

@@ -21,7 +21,9 @@ from edgevit.store import LatencyDB
 from edgevit.sweep import Request
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("30min", 1800), ("1.5h", 5400), (" 2 h ", 7200)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("30min", 1800), ("1.5h", 5400), (" 2 h ", 7200)]
+)
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
@@ -51,7 +53,9 @@ class Bench:
             self.now += 10
         return request
 
-    def still_to_measure(self, artifacts: list[Request], place: Any, count: int, *rest: Any, **more: Any) -> list[Request]:
+    def still_to_measure(
+        self, artifacts: list[Request], place: Any, count: int, *rest: Any, **more: Any
+    ) -> list[Request]:
         return [item for item in artifacts if (item.says, count) not in self.held]
 
     def measure(self, artifacts: list[Request], place: Any, count: int, *rest: Any, sweep: bool) -> list[Any]:
@@ -141,7 +145,8 @@ def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_p
         assert done.returncode == 0, done.stderr
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         return sorted(
-            f"{line['device']} {line['grade'] or line['status']}" if "device" in line else next(iter(line)) for line in lines
+            f"{line['device']} {line['grade'] or line['status']}" if "device" in line else next(iter(line))
+            for line in lines
         )
 
     of_pi5 = ["noise_floor", "pi5 A", "pi5 B", "pi5 C", "pi5 D", "pi5 crashed"]

@@ -64,9 +64,7 @@ def run(
 
 
 def _whose(rows: Sequence[Measurement]) -> Iterator[str]:
-    """That no row was measured on this machine or on a device that somebody enrolled here: such rows ship with edgevit, or
-    came by a merge.
-    """
+    """That no row is of this machine, or of a device that was enrolled here: such rows ship with edgevit, or were merged."""
     from edgevit.devices import list_devices
 
     units = {row.device_id for row in rows}
@@ -76,7 +74,7 @@ def _whose(rows: Sequence[Measurement]) -> Iterator[str]:
 
 
 def unit_or_class(device: str) -> str:
-    """A name, id or class of a device; `local` is this very unit, not every row that somebody measured on a machine they called local."""
+    """What rows are looked up by: `local` is this very unit, not every machine that somebody called local."""
     from edgevit.devices import LOCAL, local_device
 
     return local_device().device_id if device == LOCAL else device

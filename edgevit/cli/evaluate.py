@@ -34,7 +34,9 @@ _SHOWN = 10  # unreadable files by name; --json names all
 def run(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="folders that `edgevit export` wrote")],
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="of class folders with images: FOLDER/CLASS/image.jpg")],
-    limit: Annotated[int | None, typer.Option(min=1, help="so many images, drawn at random, the same each time")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="so many images, drawn at random, the same each time")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of the engine; default: all cores")] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", "--batch", min=1, help="for artifacts with an open batch; default: 1")
@@ -50,9 +52,7 @@ def run(
     against_model: Annotated[
         bool, typer.Option("--against-model", help="and count the images whose class the export changed, by torch")
     ] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="that the artifact was made from; for --against-model")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="that the artifact was made from; for --against-model")] = None,
     db: DbOption = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
@@ -89,8 +89,8 @@ def run(
         print_json({"evaluations": [_data(item) for item in done], "failures": [error_fields(item) for item in failed]})
     else:
         show(done)
-        for error in failed:
-            report_error(error, as_json=False, verbose=verbose)
+        for failure in failed:
+            report_error(failure, as_json=False, verbose=verbose)
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
@@ -145,7 +145,11 @@ def show(done: Sequence[Evaluation]) -> None:
         card = cards.get(item.model) if item.dataset == IMAGENET else None
         low, high = item.top1.interval_percent
         speed = f"{item.top1.total / item.seconds:.0f}"
-        rates = (f"{item.top1.percent:.2f}", f"{low:.2f} .. {high:.2f}", f"{item.top5.percent:.2f}" if item.top5 else "")
+        rates = (
+            f"{item.top1.percent:.2f}",
+            f"{low:.2f} .. {high:.2f}",
+            f"{item.top5.percent:.2f}" if item.top5 else "",
+        )
         lines.append(
             (item.model, item.target, item.precision, item.top1.total, *rates, card and card.top1_percent, speed)
         )

@@ -24,7 +24,8 @@ _GRADES = "ABCD"
 def export_rows(
     file: Annotated[Path, typer.Argument(help="JSON lines, one record each; a name that ends in .parquet: Parquet")],
     device: Annotated[
-        str | None, typer.Option("--device", "-d", help="only its rows and noise floors: name, id or class; no accuracies")
+        str | None,
+        typer.Option("--device", "-d", help="its rows and noise floors alone: name, id or class"),
     ] = None,
     grade: Annotated[str | None, typer.Option(help="of rows that ran, only this one or better: A, B, C")] = None,
     db: DbOption = None,

@@ -105,7 +105,7 @@ def run(
 
 
 def _by_model(requests: Sequence[Request]) -> list[list[Request]]:
-    """A sweep that is measured in one go has no row before its last round; one that may be ended goes model by model."""
+    """Measured in one go, a sweep has no row before its last round; one that may be ended goes model by model."""
     return [list(group) for _, group in itertools.groupby(requests, key=lambda request: request.model)]
 
 
@@ -132,7 +132,7 @@ class _Work:
         return time.monotonic() >= self.ends
 
     def do(self, requests: Sequence[Request]) -> None:
-        """Export what is not there, then measure, one thread count after the other; note what is left for lack of time."""
+        """Export what is not there, then measure, one thread count after the other; note what is left undone."""
         artifacts = self.export(requests)
         for count in self.counts:
             self.measure(artifacts, count)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from edgevit.devices import local_device
 from edgevit.errors import ArtifactError, TargetUnavailableError
 from edgevit.evaluate.feeding import Batch
@@ -32,17 +30,15 @@ def classify(
 ) -> tuple[Reply, bool]:
     """The `keep` best classes of each sample of `count` batches, and whether a reference evaluator computed them.
 
-    That is so where the engine cannot run on this machine and the target has an evaluator. Raises what `batches` raises,
-    ArtifactError where the engine fails, crashes or hangs, TargetUnavailableError where nothing here computes it.
+    That is so where the engine cannot run on this machine and the target has an evaluator. Raises what `batches`
+    raises, ArtifactError where the engine fails, crashes or hangs, TargetUnavailableError where nothing computes it.
     """
-    recipe = load_recipe(artifact.target).RECIPE
-    files = [(recipe_file(recipe.target), False)]
-    if recipe.evaluator:
-        files.append((Path(__file__).parents[1] / "verify" / f"{recipe.evaluator}.py", True))
-    for file, by_reference in files:
-        reply = _run(file, artifact, batches, count, batch=batch, threads=threads, keep=keep)
-        if reply.status != "unsupported":
-            break
+    recipe, by_reference = load_recipe(artifact.target).RECIPE, False
+    how = {"batch": batch, "threads": threads, "keep": keep}
+    reply = _run(recipe_file(recipe.target), artifact, batches, count, **how)
+    if reply.status == "unsupported" and recipe.evaluator:  # then no batch has been taken
+        evaluator = Path(__file__).parents[1] / "verify" / f"{recipe.evaluator}.py"
+        reply, by_reference = _run(evaluator, artifact, batches, count, **how), True
     if reply.status == "unsupported":
         raise TargetUnavailableError(f"target {recipe.target} cannot run here", why=reply.error, fix="edgevit doctor")
     if reply.status != "ok":
@@ -90,7 +86,7 @@ def _feed(pipe: Path, batches: Iterator[Batch], over: threading.Event) -> None:
         return
     try:
         for batch in batches:
-            rest = memoryview(batch.reshape(-1).view(np.uint8))
+            rest = memoryview(batch.tobytes())
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
     except BrokenPipeError:

@@ -129,7 +129,9 @@ def _require_trained(artifact: Artifact) -> None:
     if artifact.source.weights == "random":
         fix = f"edgevit export {artifact.source.model} --weights CHECKPOINT --target {artifact.target}"
         raise UsageError(
-            "the weights are random: they have no accuracy that would mean anything", where=str(artifact.folder), fix=fix
+            "the weights are random: they have no accuracy that would mean anything",
+            where=str(artifact.folder),
+            fix=fix,
         )
 
 

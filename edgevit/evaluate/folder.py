@@ -75,24 +75,29 @@ def read_folder(
     """The images below `root` for a model with this many classes.
 
     labels: the names of the classes in the order of the outputs, as the artifact has them. names: a file with the names
-    of the class folders in that order, one a line. limit: a part of so many images, drawn at random, the same each time.
+    of the class folders in that order, one a line. limit: a part of so many images, drawn at random with a fixed seed.
     Raises UsageError where there is no such folder or no image in it, and where the classes are not the model's.
     """
     folders = _class_folders(root)
     order = _order(root, list(folders), classes, labels, names)
     files = {name: _files(path) for name, path in folders.items()}
     every = [
-        Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name] if _is_image(path)
+        Example(path, order[name], f"{name}/{inner}")
+        for name in folders
+        for inner, path in files[name]
+        if _is_image(path)
     ]
     if not every:
-        raise UsageError("no images in the data set", where=str(root), fix=f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}")
+        raise UsageError(
+            "no images in the data set", where=str(root), fix=f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
+        )
     return ImageFolder(
         dataset=dataset or _name(root, every),
         examples=_drawn(every, limit),
         found=len(every),
         classes=classes,
         empty=classes - len({example.label for example in every}),
-        passed_over=tuple(f"{name}/{inner}" for name in folders for inner, path in files[name] if not _is_image(path)),
+        passed_over=tuple(example.name for example in found if not _is_image(example.path)),
     )
 
 
@@ -188,15 +193,15 @@ def _other_count(root: Path, folders: Sequence[str], classes: int) -> UsageError
     fix = (
         f"--data {root / split}"
         if split
-        else "the data set that the model was made for; of a part of its classes: --classes FILE, with the names of all "
-        "class folders in the order of the model's outputs, one a line"
+        else "the data set that the model was made for; of a part of its classes: --classes FILE, with the names of all"
+        " class folders in the order of the model's outputs, one a line"
     )
     why = f"{len(folders)} class folders ({', '.join(folders[:_SHOWN])}...), the model has {classes} classes"
     return UsageError("the data set does not fit the model", where=str(root), why=why, fix=fix)
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Every file below a class folder that is not hidden, by its name in it. Links are followed, but never in circles."""
+    """Every file below a class folder that is not hidden, by its name in it. Links are followed, not in circles."""
     return sorted((composed(path.relative_to(folder).as_posix()), path) for path in _walk(folder, ()))
 
 

@@ -41,7 +41,7 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """What a model is to see of an image, uint8 (H, W, 3), and whether its EXIF data wants it turned, which is not done."""
+    """What a model is to see of an image, uint8 (H, W, 3), and whether its EXIF data asks for a turn; none is made."""
 
     pixels: Pixels
     turned: bool
