@@ -117,8 +117,8 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
     seen: list[tuple[int, int]] = []
     request = Request(greys(tmp_path), batch=batch, names=names)
     found = evaluate(artifact, request, on_progress=lambda done, total: seen.append((done, total)))
-    # Class 3 for 0 is the fourth nearest, class 1 for 5 the fifth.
-    assert (found.top1, found.top5) == (Rate(10, 12), Rate(12, 12))
+    # Of the two that are wrong, class 3 is the fourth nearest to a grey of 0, and class 1 the seventh to one of 5.
+    assert (found.top1, found.top5) == (Rate(10, 12), Rate(11, 12))
     assert found.notes == (
         "parity unverified: the artifact is not proven to compute the model",
         "4 of the model's classes have no image here",
@@ -127,7 +127,7 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
     assert seen[-1] == (12, 12) and len(seen) == math.ceil(12 / batch)
     top1, top5 = found.accuracies
     assert (top1.metric, top1.value, top1.examples, top1.provenance) == ("top1_percent", 100 * 10 / 12, 12, "measured")
-    assert (top5.metric, top5.value, top1.error) == ("top5_percent", 100.0, found.top1.error_percent)
+    assert (top5.metric, top5.value, top1.error) == ("top5_percent", 100 * 11 / 12, found.top1.error_percent)
     assert (top1.artifact_sha256, top1.target, top1.engine_version) == (artifact.sha256, "grader", "1.0")
     assert top1.dataset == "greys" and len(top1.dataset_sha256) == 64 and top1.input_size == (8, 8)
 

@@ -64,7 +64,7 @@ def run(
 
 
 def _whose(rows: Sequence[Measurement]) -> Iterator[str]:
-    """That no row is of this machine, or of a device that was enrolled here: such rows ship with edgevit, or were merged."""
+    """That no row is of this machine or of a device enrolled here: such rows ship with edgevit, or were merged."""
     from edgevit.devices import list_devices
 
     units = {row.device_id for row in rows}

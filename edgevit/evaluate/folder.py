@@ -81,16 +81,11 @@ def read_folder(
     folders = _class_folders(root)
     order = _order(root, list(folders), classes, labels, names)
     files = {name: _files(path) for name, path in folders.items()}
-    every = [
-        Example(path, order[name], f"{name}/{inner}")
-        for name in folders
-        for inner, path in files[name]
-        if _is_image(path)
-    ]
+    found = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
+    every = [example for example in found if _is_image(example.path)]
     if not every:
-        raise UsageError(
-            "no images in the data set", where=str(root), fix=f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
-        )
+        fix = f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
+        raise UsageError("no images in the data set", where=str(root), fix=fix)
     return ImageFolder(
         dataset=dataset or _name(root, every),
         examples=_drawn(every, limit),
