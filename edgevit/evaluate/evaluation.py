@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,14 +114,11 @@ def evaluate(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     total = len(folder.examples)
     batches = _counted(feed.batches(batch), batch, total, on_progress)
-    reply, by_reference = classify(
-        artifact,
-        reference.beside(batches) if reference else batches,
-        math.ceil(total / batch),
-        batch=batch,
-        threads=request.threads,
-        keep=min(_TOP5, classes),
-    )
+    if reference is not None:
+        batches = reference.beside(batches)
+    how = {"batch": batch, "threads": request.threads, "keep": min(_TOP5, classes)}
+    with closing(batches):  # with the threads that decode, where the engine did not want all of them
+        reply, by_reference = classify(artifact, batches, math.ceil(total / batch), **how)
     found = _Found(artifact, folder, feed, reply, by_reference, reference, started)
     return found.evaluation(time.perf_counter() - clock)
 
@@ -156,7 +154,7 @@ def batch_size(artifact: Artifact, asked: int | None) -> int:
 
 def _counted(
     batches: Iterator[Batch], batch: int, total: int, on_progress: Callable[[int, int], None]
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     for number, item in enumerate(batches, start=1):
         yield item
         on_progress(min(number * batch, total), total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ class Reference:
         torch.set_num_threads(threads)
         return cls(reload_subject(artifact, weights).module, torch.__version__)
 
-    def beside(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def beside(self, batches: Iterator[Batch]) -> Generator[Batch]:
         """The batches, each after the model has seen it."""
         import torch
 
