@@ -155,7 +155,7 @@ def show(done: Sequence[Evaluation]) -> None:
         )
     print_table(columns, lines)
     for item in done:
-        say(f"measured: {item.dataset}, {item.images}; {item.engine}; data {item.dataset_sha256[:12]}")
+        say(f"measured: {item.dataset}, {item.images}; {item.engine}")
         if item.agreement is not None:
             model = item.agreement
             say(
