@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import random
 import resource
 import statistics
@@ -39,7 +40,9 @@ def main(rows: int, db: str | None, devices: int) -> None:
         file = Path(folder) / "rows.jsonl"
         made_s, count = timed(lambda: write_lines(file, synthetic(rows, devices)))
         with LatencyDB.open(place, shipped=False) as opened:
+            cpu_s = time.process_time()
             import_s, came = timed(lambda: opened.import_jsonl(file))
+            cpu_s = time.process_time() - cpu_s
             if came.added != rows:
                 raise SystemExit(f"{came.added} of {count} rows added: {came.refused[:2]}")
             result = {
@@ -49,7 +52,9 @@ def main(rows: int, db: str | None, devices: int) -> None:
                 "made_s": round(made_s, 1),
                 "jsonl_mb": round(file.stat().st_size / 1e6, 1),
                 "import_s": round(import_s, 1),
+                "import_cpu_s": round(cpu_s, 1),  # less than import_s by what the disk and other programs took
                 "import_rows_per_s": round(rows / import_s),
+                "load_1min": round(os.getloadavg()[0], 1),
                 "database_mb": round(size_bytes(opened, place) / 1e6, 1),
                 "sql_ms": quantiles(questions(opened, devices, sql_only)),
                 "rows_of_device_ms": quantiles(questions(opened, devices, rows_of_device)),

@@ -30,7 +30,7 @@ def samples_sha256(samples_ns: Sequence[Sequence[int]]) -> str:
 def evidence_sha256(
     samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot], told: Sequence[Told] = ()
 ) -> str:
-    """Digest of what a row rests on: its raw samples, or what was told in their place, and the snapshots around them."""
+    """Digest of what a row rests on: its raw samples, or what was told in their place, and the snapshots around."""
     what = {"samples": samples_sha256(samples_ns), "snapshots": snapshots}
     return _sha256(to_json({**what, "told": told} if told else what))
 

@@ -76,7 +76,7 @@ def split(noise: random.Random) -> list[list[Travelling]]:
 
 
 def test_some_splits_and_orders_give_one_database(tmp_path: Path) -> None:
-    splits_give_one_database(tmp_path, 10)
+    splits_give_one_database(tmp_path, 5)
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def splits_give_one_database(tmp_path: Path, splits: int) -> None:
 def test_merging_is_associative(tmp_path: Path, kind: str) -> None:
     noise = random.Random(5)
     found = []
-    for turn in range(3):
+    for turn in range(2):
         databases = []
         for site in split(noise):
             databases.append(new_database(kind if len(databases) % 2 else "sqlite", tmp_path))
@@ -122,7 +122,7 @@ def test_merging_is_associative(tmp_path: Path, kind: str) -> None:
         with LatencyDB.open(databases[0], shipped=False) as db:
             assert db.check().problems == ()
             found.append(everything(db, tmp_path))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 # Rows that contradict
@@ -156,12 +156,14 @@ def test_two_noise_floors_of_one_moment(db: LatencyDB, tmp_path: Path) -> None:
 def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path: Path, record: Travelling) -> None:
     """Every character of it: digits become others, names become others, and the digest too."""
     jsonl.write_lines(tmp_path / "x.jsonl", [record])
-    good = (tmp_path / "x.jsonl").read_bytes()
+    good, lines = (tmp_path / "x.jsonl").read_bytes(), []
     for place in random.Random(0).sample(range(len(good) - 1), min(300, len(good) - 1)):
         bad = bytearray(good)
         bad[place] = ord("7") if chr(bad[place]).isdigit() and bad[place] != ord("7") else bad[place] ^ 1
-        (tmp_path / "x.jsonl").write_bytes(bad)
-        assert db.import_jsonl(tmp_path / "x.jsonl").added == 0, bytes(bad[place - 20 : place + 20])
+        lines.append(bytes(bad))
+    (tmp_path / "x.jsonl").write_bytes(b"".join(lines))
+    came = db.import_jsonl(tmp_path / "x.jsonl")
+    assert came[:2] == (0, 0) and len(came.refused) >= len(lines)  # a comma may become a line's end
 
 
 # Other people's databases

@@ -17,7 +17,7 @@ from edgevit.errors import StoreError
 from edgevit.store import LatencyDB
 
 FLIPS = 1000
-SOME = 60
+SOME = 20
 
 
 def answers(path: Path) -> Iterator[object]:

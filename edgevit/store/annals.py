@@ -98,7 +98,9 @@ def may_open(connection: Connection, row: Measurement) -> bool:
     of_device = kept.device_no.in_(select(device.device_no).where(device.device_id == row.device_id))
     if mine.unix_us < connection.execute(select(func.max(kept.started_unix_us)).where(of_device)).scalar_one():
         return True
-    last = select(func.max(kept.started_unix_us)).join(tables.epoch, tables.epoch.c.measurement_id == kept.measurement_id)
+    last = select(func.max(kept.started_unix_us)).join(
+        tables.epoch, tables.epoch.c.measurement_id == kept.measurement_id
+    )
     begun = connection.execute(last.where(tables.epoch.c.device_id == row.device_id)).scalar() or 0
     alike = rows.head().where(of_device, kept.started_unix_us >= begun, *_same(row))
     seen = (epochs.seen(values) for values in rows.fetched(connection.execute(alike)))

@@ -22,7 +22,10 @@ WRITE = {"edgevit_write": True}  # execution option of a connection that is goin
 _WAL_IS_SAFE = (3, 51, 3)
 # trusted_schema=OFF: a view or trigger in a file that somebody sent may not call functions with side effects.
 # cell_size_check=ON: a page whose entries overlap is refused when it is read, not when it has done harm.
-PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON")
+# cache_size: KiB. A large import touches the whole of three indexes, and reads pages again and again without.
+PRAGMAS = (
+    "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "cache_size=-65536",
+)  # fmt: skip
 POSTGRES = "postgresql"
 _POSTGRES_LOCK = 0x656467657669  # of edgevit's writers among the advisory locks of a database: "edgevi"
 

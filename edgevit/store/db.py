@@ -14,7 +14,19 @@ from typing import Self
 from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, exchange, jsonl, overview, quarantine, queries, question, rows, small, tables
+from edgevit.store import (
+    accuracies,
+    annals,
+    exchange,
+    jsonl,
+    overview,
+    quarantine,
+    queries,
+    question,
+    rows,
+    small,
+    tables,
+)
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
 from edgevit.store.lines import Imported, Travelling

@@ -34,12 +34,12 @@ class Imported(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What was found at a place of a file or database: a record, or None and why there is none; and its bytes, if any."""
+    """What was found at a place of a file or database: a record, or None and why there is none; and its bytes."""
 
     place: str
     record: Travelling | None
     reason: str
-    content: bytes
+    content: bytes  # empty: a database has no line for it
     digest: object = None  # what it says is its digest, not held against the record yet; None: it says nothing
     columns: Values | None = None  # of a measurement that was checked: rows.measurement_values
 

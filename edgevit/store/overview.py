@@ -62,4 +62,6 @@ def stats(connection: Connection) -> Stats:
         raise tally.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
     if strange := {str(name) for name, _ in found} - set(get_args(Status)):
         raise tally.broken(f"rows have the status {', '.join(sorted(strange))}")
-    return Stats(describe(connection.engine.url), HEAD, lines, dict(sorted((str(name), int(count)) for name, count in found)))
+    return Stats(
+        describe(connection.engine.url), HEAD, lines, dict(sorted((str(name), int(count)) for name, count in found))
+    )

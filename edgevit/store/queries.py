@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, Table, UniqueConstraint, select
 
@@ -200,7 +199,8 @@ def _look_up(connection: Connection, table: Table, lines: Sequence[Values]) -> l
 
 def _add_numbered(connection: Connection, table: Table, line: Values) -> int:
     (key,) = table.primary_key
-    number = connection.execute(table.insert().values(line)).inserted_primary_key[0]
+    added = connection.execute(table.insert().values(line)).inserted_primary_key
+    assert added is not None  # as for every table with a number for its key
     if table in tally.WHOLE:
-        small.count(connection, table, {**line, key.name: number})
-    return int(number)
+        small.count(connection, table, {**line, key.name: added[0]})
+    return int(added[0])

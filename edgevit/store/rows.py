@@ -111,7 +111,7 @@ def read(values: Values, evidence: Iterable[Values] | None = None, *, sealed: bo
 
 
 def _record(fields: Values) -> Measurement:
-    """Measurement(**fields). A frozen dataclass sets one field after another, which takes a third of a whole reading."""
+    """Measurement(**fields). A frozen dataclass sets one field after another, a third of the time of a reading."""
     row = object.__new__(Measurement)
     object.__setattr__(row, "__dict__", fields)
     return row
@@ -130,7 +130,7 @@ def head_values(row: Measurement) -> Values:
     values = {name: own[name] for name in _FIELDS}
     for name in _REALS:  # 30 and 30.0 are one number, and two texts
         values[name] = None if values[name] is None else float(values[name])
-    values |= {f"{name}_json": to_json(own[name]) for name in _LISTS}
+    values |= {f"{name}_json": to_json(own[name]) if own[name] else "[]" for name in _LISTS}
     values |= {f"host_{name}": None if host is None else getattr(host, name) for name in _HOST}
     values["started_unix_us"] = unix_us(row.started)
     values["evidence_sha256"] = evidence_sha256(row.samples_ns, row.snapshots, row.told)

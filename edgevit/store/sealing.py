@@ -25,7 +25,7 @@ def seal_rows(connection: Connection) -> None:
         return
     tally.create(connection)
     for table in tally.WHOLE:
-        lines = connection.execute(select(table)).mappings()
+        lines = rows.fetched(connection.execute(select(table)))
         tally.add(connection, [tally.Part(table.name).plus(tally.seal_of(table, line) for line in lines)])
     last = ""
     while ids := queries.next_ids(connection, last, _BATCH_ROWS):

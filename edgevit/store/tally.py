@@ -65,7 +65,7 @@ def seal_of(table: Table, line: Mapping[str, Any]) -> int:
 
 @cache
 def _sealed(table: Table) -> tuple[tuple[str, bool], ...]:
-    """The names of the columns that a digest is made of, and whether they hold fractions: 30 and 30.0 are one number."""
+    """Columns that a digest is made of, and whether they hold fractions: 30 and 30.0 are one number."""
     told = (column for column in table.columns if not isinstance(column.type, LargeBinary))
     return tuple((column.name, isinstance(column.type, Double)) for column in told)
 

@@ -65,8 +65,29 @@ def _problems(row: Measurement) -> Iterator[str]:
 
 def unstorable(record: Any, where: str) -> Iterator[str]:
     """What of a record or its JSON data no database holds: NaN, beyond 64 bits, NUL, half a surrogate."""
-    if found := _unstorable(record):
-        yield f"{where}{found}"
+    if not _is_plain(record):
+        yield from (f"{where}{found}" for found in [_unstorable(record)] if found)
+
+
+def _is_plain(record: Any) -> bool:
+    """Whether numbers are in range, and all text is ASCII without NUL: quick, and true of nearly every record."""
+    todo, texts = [record], []
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, int):
+            if not -_INT64 <= value < _INT64:
+                return False
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                return False
+        elif isinstance(value, (tuple, list)):
+            todo += value
+        elif value is not None:
+            todo += (value if isinstance(value, dict) else getattr(value, "__dict__", {})).values()
+    text = "".join(texts)
+    return text.isascii() and "\0" not in text
 
 
 def _unstorable(value: Any) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -342,7 +342,7 @@ def to_data(record: Any) -> Any:
     kind = type(record)
     if kind in _PLAIN:
         return record
-    if (names := _names(kind)) is not None:
+    if (names := _names(typing.cast(Hashable, kind))) is not None:
         return {name: to_data(getattr(record, name)) for name in names}
     if isinstance(record, Mapping):
         return {str(key): to_data(value) for key, value in record.items()}
@@ -352,7 +352,7 @@ def to_data(record: Any) -> Any:
 
 
 @functools.cache
-def _names(kind: type) -> tuple[str, ...] | None:
+def _names(kind: Hashable) -> tuple[str, ...] | None:
     """The fields of a dataclass; None for any other class."""
     return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
@@ -376,7 +376,7 @@ def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
 def from_data(kind: type[RecordT], data: Any, where: str = "") -> RecordT:
     """Build a record of this kind from JSON data. Raises RecordError with the place of the first thing wrong."""
     try:
-        return typing.cast(RecordT, _reader(kind)(data))
+        return typing.cast(RecordT, _reader(typing.cast(Hashable, kind))(data))
     except _MismatchError as error:
         raise RecordError(f"{where or kind.__name__}{error.place}: {error.problem}") from None
 
@@ -440,6 +440,7 @@ def _read_float(data: Any) -> float:
 def _dataclass_reader(kind: type) -> _Reader:
     hints, known = typing.get_type_hints(kind), dataclasses.fields(kind)
     readers = {item.name: _reader(hints[item.name]) for item in known}
+    as_it_is = {item.name: _taken_as_it_is(hints[item.name]) for item in known}
     absent = (dataclasses.MISSING, dataclasses.MISSING)
     needed = {item.name for item in known if (item.default, item.default_factory) == absent}
 
@@ -451,6 +452,9 @@ def _dataclass_reader(kind: type) -> _Reader:
             raise _MismatchError(f"{', '.join(sorted(missing))} missing")
         values = {}
         for name, value in data.items():
+            if type(value) in as_it_is[name]:
+                values[name] = value
+                continue
             try:
                 values[name] = readers[name](value)
             except _MismatchError as error:
@@ -458,6 +462,12 @@ def _dataclass_reader(kind: type) -> _Reader:
         return kind(**values)
 
     return read
+
+
+def _taken_as_it_is(hint: Any) -> frozenset[type]:
+    """The classes of data that a field takes as it is, so that most fields need no reader."""
+    arguments = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return frozenset(item for item in arguments if item in (str, int, bool, type(None)))
 
 
 def _union_reader(arguments: tuple[Any, ...]) -> _Reader:
