@@ -56,7 +56,10 @@ def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Calla
     known = [unit for unit in database.devices() if asked in (None, unit.name, unit.device_id, unit.device_class)]
     if device is not None and not known:
         raise not_measured(device, database)
-    units, good = {(unit.device_id, unit.device_class) for unit in known}, _GRADES[: _GRADES.index(grade or "D") + 1]
+    units, good = (
+        {(unit.device_id, unit.device_class) for unit in known},
+        tuple(_GRADES[: _GRADES.index(grade or "D") + 1]),
+    )
 
     def keep(record: Travelling) -> bool:
         match record:
