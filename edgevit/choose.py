@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.compare import resolution
 from edgevit.errors import UnknownNameError, UsageError
+from edgevit.ratings import TOP1, Ratings, Top1
 from edgevit.types import (
     DIGEST,
     EMULATED,
+    IMAGENET,
     MEAN_ONLY,
     NOT_AS_VERIFIED,
     PROTOCOL_VERSION,
@@ -48,7 +50,6 @@ _BOUNDS = {  # percentile -> (its column, the column of what it is at most)
 }
 Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
 _NEAREST = 3
-_FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 _UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
 
 
@@ -79,6 +80,9 @@ class Wanted(NamedTuple):
 EVERYTHING = Wanted()
 
 
+PUBLISHED = Ratings()
+
+
 def choose(
     db: LatencyDB,
     device: str,
@@ -89,10 +93,12 @@ def choose(
     precisions: Collection[str] | None = None,
     threads: int | None = None,
     published: bool = False,
+    dataset: str | None = None,
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
 
-    `published`: rows that others published count, too.
+    `published`: rows that others published count, too. `dataset`: by what was measured on it, as far as it was (see
+    edgevit.ratings); None: by published accuracies.
 
     Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
@@ -103,8 +109,8 @@ def choose(
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
     floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
-    wanted = Wanted(targets, precisions, threads, published)
-    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors)
+    wanted, ratings = Wanted(targets, precisions, threads, published), Ratings.of(db.accuracies(metric=TOP1), dataset)
+    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
 
 
 def check_budget(budget: Budget) -> None:
@@ -128,10 +134,11 @@ def choose_among(
     cards: Mapping[str, ModelCard],
     wanted: Wanted = EVERYTHING,
     floors: Collection[NoiseFloor] = (),
+    ratings: Ratings = PUBLISHED,
 ) -> Choice:
     """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`.
 
-    `floors` are the noise floors of the rows' devices.
+    `floors` are the noise floors of the rows' devices, `ratings` the accuracies to choose by.
     """
     floor = resolution(floors)
     overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
@@ -139,7 +146,7 @@ def choose_among(
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []
     for row in rows:
-        candidate = _candidate(row, cards.get(row.model), budget.percentile, newest)
+        candidate = _candidate(row, ratings.top1(row, cards.get(row.model)), budget.percentile, newest)
         verdict = _hindrance(row, wanted, overruled) or _verdict(candidate, budget)
         if verdict is None:
             fitting.append(candidate)
@@ -157,7 +164,13 @@ def choose_among(
         rejected=tuple(rejected),
         nearest_misses=() if picked else _nearest(rejected),
         unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
-        notes=(*_notes(counted, device, picked, newest), *_near(fitting, budget, floor), *_left_out(rows, counted)),
+        notes=(
+            *_notes(counted, device, picked, newest),
+            *_near(fitting, budget, floor),
+            *ratings.notes(counted, [*fitting, *(item.candidate for item in rejected)], picked),
+            *_left_out(rows, counted),
+        ),
+        dataset=ratings.dataset or IMAGENET,
     )
 
 
@@ -286,14 +299,8 @@ def _newest_engines(rows: Iterable[Measurement]) -> dict[Hashable, str]:
 # Whether a candidate fits
 
 
-def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
-    flags = dict.fromkeys(row.flags)  # a set that keeps its order
-    top1 = card.top1_percent if card else None
-    if card and row.inputs and not _at_card_size(row, card):
-        top1 = None
-        flags["not at the card's input size"] = None
-    if top1 is not None and row.precision not in _FLOAT:
-        flags["top-1 is that of the fp32 model"] = None
+def _candidate(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
+    flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
     if row.engine_version and _is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
         flags["older engine"] = None
     latency_ns, upper_ns = (getattr(row, column) for column in _BOUNDS[percentile])
@@ -303,8 +310,9 @@ def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest
         precision=row.precision,
         threads=row.threads,
         engine_version=row.engine_version,
-        top1_percent=top1,
-        top1_provenance=card.provenance if card else "published",
+        top1_percent=top1.percent,
+        top1_provenance=top1.provenance,
+        top1_error_percent=top1.error_percent,
         latency_ms=None if latency_ns is None else latency_ns / 1e6,
         latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
         latency_provenance=row.provenance,
@@ -315,11 +323,6 @@ def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest
         measurement_id=row.measurement_id,
         flags=tuple(flags),
     )
-
-
-def _at_card_size(row: Measurement, card: ModelCard) -> bool:
-    expected = [spec.at_batch(row.batch).shape for spec in card.inputs]
-    return expected == [spec.at_batch(row.batch).shape for spec in row.inputs]
 
 
 def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:

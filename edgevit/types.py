@@ -16,6 +16,7 @@ SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's progr
 MEAN_ONLY = "mean_only"  # flag of such a row, or of a published one, that has no median either
 NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed otherwise than what parity is checked of
 DIGEST = "sha256:"  # begins an engine's version where its program tells none: the digest of the program
+IMAGENET = "imagenet-1k val"  # the data set that the cards' accuracies are of
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -32,7 +33,10 @@ class PublishedLatency:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std."""
+    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
+
+    interpolation: of the resize, as Pillow calls it: bicubic, bilinear, nearest...
+    """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -40,6 +44,7 @@ class Preprocessing:
     layout: str = "NCHW"
     colour: str = "RGB"
     range: tuple[float, float] = (0.0, 1.0)
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,7 @@ class Candidate:
     measured: str  # ISO 8601, UTC; when
     measurement_id: str
     flags: tuple[str, ...] = ()
+    top1_error_percent: float | None = None  # half the width of its 95% interval; None: not told
 
 
 @dataclass(frozen=True)
@@ -381,4 +387,5 @@ class Choice:
     nearest_misses: tuple[Rejection, ...]
     unmeasured: tuple[str, ...]  # models of the zoo with no row for this device
     notes: tuple[str, ...] = ()
+    dataset: str = IMAGENET  # that the accuracies are of
     schema_version: int = SCHEMA_VERSION

@@ -9,8 +9,12 @@ import tempfile
 import uuid
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from digits import Digits
 
 # A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
 HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
@@ -21,6 +25,8 @@ FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_guilty_s
 
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+TOGETHER = {"test_evaluate.py": "test_train_digits.py"}  # what the two need is trained once
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,13 +51,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {target if item.path.name == BY_TARGET else ''}"))
+        name = TOGETHER.get(item.path.name, item.path.name)
+        item.add_marker(pytest.mark.xdist_group(f"{name} {target if item.path.name == BY_TARGET else ''}"))
 
 
 @pytest.fixture(autouse=True)
 def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a database of its own, which does not exist until the test opens it."""
     monkeypatch.setenv("EDGEVIT_DB", str(_HOME / f"{uuid.uuid4().hex}.db"))
+
+
+@pytest.fixture(scope="session")
+def trained_digits() -> Digits:
+    """Two small networks trained on real digits, and the images that they are tested on."""
+    import digits
+
+    folder = _HOME / "digits"
+    folder.mkdir(exist_ok=True)
+    return digits.trained(folder)
 
 
 DATABASES = ("sqlite", "postgresql")

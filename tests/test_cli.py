@@ -18,7 +18,8 @@ import torch
 
 from edgevit.models import create_model
 
-VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "sweep", "choose", "db")
+VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
+         "db")  # fmt: skip
 STRANGER = """
 import torch
 from torch import nn

@@ -32,6 +32,7 @@ types         |                                                   |
 statistics    |                                                   | numpy
 gates         |                                                   |
 compare       |                                                   |
+ratings       |                                                   |
 workloads     |                                                   | (numpy)
 count         |                                                   | torch
 recipes       |                                                   |
@@ -57,7 +58,7 @@ profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
-choose        | compare store                                     |
+choose        | compare ratings store                             |
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
@@ -75,6 +76,8 @@ separate      | (subject pipeline)                                |
 sweep         | store artifact cards provenance                   |
 sweep         | profile recipes statistics separate               |
 sweep         | (subject)                                         |
+evaluate      | artifact devices identity pack provenance         | numpy PIL (torch)
+evaluate      | recipes transports (subject)                      |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
 enroll        | devices pack recipes transports                   |
@@ -82,7 +85,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck importers)                            |
+cli           | (crosscheck importers evaluate ratings)           |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic
@@ -99,6 +102,7 @@ NO_TORCH = (
     "importers",
     "report",
     "doctor",
+    "evaluate",
     "cli",
     "edgevit",
     "recipes",

@@ -52,6 +52,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """The rows, without their raw samples; or everything about one of them."""
+    from edgevit.cli.choose import unit_or_class
     from edgevit.cli.profile import summary
     from edgevit.store import LatencyDB
 
@@ -60,7 +61,8 @@ def show(
         if row is not None:
             _show_one(database, row, as_json)
             return
-        rows = database.measurements(device=device, model=model, current_epoch=current)
+        place = None if device is None else unit_or_class(device)
+        rows = database.measurements(device=place, model=model, current_epoch=current)
     rows = [row for row in rows if provenance in (None, row.provenance) and source in row.source]
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
@@ -232,6 +234,7 @@ def compare(
 
 def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
     """A row by the beginning of its id, or the newest one that ran, by what was measured. Raises UnknownNameError."""
+    from edgevit.cli.choose import unit_or_class
     from edgevit.errors import UnknownNameError, UsageError
 
     if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):
@@ -241,7 +244,7 @@ def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate:
     model, target, precision = [*name.split("@"), "", ""][:3]
     rows = [
         row
-        for row in database.measurements(device=device, threads=threads, status="ok")
+        for row in database.measurements(device=unit_or_class(device), threads=threads, status="ok")
         if row.rate_hz == rate and row.provenance == "measured"
     ]
     wanted = (model, target or None, precision or None)

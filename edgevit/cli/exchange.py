@@ -13,7 +13,10 @@ import typer
 from edgevit.cli.common import DbOption, JsonOption, print_json, print_table, say, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgevit.store import Imported, LatencyDB
+    from edgevit.store.lines import Travelling
 
 app = typer.Typer()  # its commands are those of `edgevit db`
 _REASONS_SHOWN = 20
@@ -22,11 +25,17 @@ _COUNTED = {  # what edgevit.screening counts of the rows that it takes
     "without_ceiling": "were not held against what their device can do: its peak, or the model's cost, is not known",
     "without_neighbours": "were not compared with other devices and models: there are too few of those",
 }
+_GRADES = "ABCD"
 
 
 @app.command("export")
 def export_rows(
     file: Annotated[Path, typer.Argument(help="JSON lines, one record each; a name that ends in .parquet: Parquet")],
+    device: Annotated[
+        str | None,
+        typer.Option("--device", "-d", help="its rows and noise floors alone: name, id or class"),
+    ] = None,
+    grade: Annotated[str | None, typer.Option(help="of rows that ran, only this one or better: A, B, C")] = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,11 +43,42 @@ def export_rows(
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        count = database.export_file(file)
+        count = database.export_file(file, _chosen(database, device, grade))
     if as_json:
         print_json({"file": str(file), "rows": count})
     else:
         say(f"{count} rows -> {file}")
+
+
+def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Callable[[Travelling], bool] | None:
+    """What of all records is to travel; None: everything."""
+    from edgevit.cli.choose import not_measured, unit_or_class
+    from edgevit.errors import UsageError
+    from edgevit.types import Measurement, NoiseFloor
+
+    if grade not in (None, *_GRADES):
+        raise UsageError(f"{grade!r} is not a grade", fix="--grade A, B, C or D")
+    if device is None and grade is None:
+        return None
+    asked = None if device is None else unit_or_class(device)
+    known = [unit for unit in database.devices() if asked in (None, unit.name, unit.device_id, unit.device_class)]
+    if device is not None and not known:
+        raise not_measured(device, database)
+    units, good = (
+        {(unit.device_id, unit.device_class) for unit in known},
+        tuple(_GRADES[: _GRADES.index(grade or "D") + 1]),
+    )
+
+    def keep(record: Travelling) -> bool:
+        match record:
+            case Measurement():
+                of_device = device is None or (record.device_id, record.device_class) in units
+                return of_device and (record.status != "ok" or grade is None or record.grade in good)
+            case NoiseFloor():
+                return device is None or record.device_id in {unit for unit, _ in units}
+        return device is None
+
+    return keep
 
 
 @app.command("import")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from edgevit.store import (
 )
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
-from edgevit.store.lines import Imported, Item
+from edgevit.store.lines import Imported, Item, Travelling
 from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
@@ -163,9 +163,14 @@ class LatencyDB:
 
         identity.identify_accuracy gives it its id.
         """
-        accuracies.validate_accuracy(accuracy)
+        return self.add_accuracies([accuracy]) == 1
+
+    def add_accuracies(self, every: Sequence[Accuracy]) -> int:
+        """Keep accuracies that belong together: all of them, or none where one cannot be true. How many are new."""
+        for accuracy in every:
+            accuracies.validate_accuracy(accuracy)
         with self._transaction(write=True) as connection:
-            return accuracies.insert(connection, accuracy)
+            return sum([accuracies.insert(connection, accuracy) for accuracy in every])
 
     def accuracies(
         self,
@@ -254,12 +259,13 @@ class LatencyDB:
         with self._transaction() as connection:
             return list(connection.execute(query).scalars())
 
-    def export_jsonl(self, path: str | Path) -> int:
+    def export_jsonl(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
         """Write all that travels as JSON lines: rows with their samples, by id, accuracies, noise floors; how many.
 
-        The file appears under its name only when it is complete. Raises StoreError where it cannot be written.
+        `keep`: which of them; None: all. The file appears under its name only when it is complete. Raises StoreError
+        where it cannot be written.
         """
-        return jsonl.write_lines(Path(path), exchange.every_record(self._transaction))
+        return jsonl.write_lines(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
     def import_jsonl(self, path: str | Path) -> Imported:
         """Add what a file of JSON lines holds. Each line is validated on its own: bad ones go into quarantine.
@@ -268,13 +274,13 @@ class LatencyDB:
         """
         return exchange.load(self._transaction, jsonl.parse_lines(Path(path)), self.opened.append)
 
-    def export_file(self, path: str | Path) -> int:
+    def export_file(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
         """As export_jsonl; a name that ends in .parquet gives a Parquet file, which needs pyarrow."""
         if Path(path).suffix != _PARQUET:
-            return self.export_jsonl(path)
+            return self.export_jsonl(path, keep)
         from edgevit.store import parquet
 
-        return parquet.write(Path(path), exchange.every_record(self._transaction))
+        return parquet.write(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
     def import_file(self, path: str | Path) -> Imported:
         """As import_jsonl; a name that ends in .parquet is read as a Parquet file, which needs pyarrow."""

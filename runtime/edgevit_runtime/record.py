@@ -128,7 +128,7 @@ class Job:
     """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
 
     # detect: no artifact and no recipe, so target, folder... are empty
-    task: Literal["time", "infer", "layers", "detect"]
+    task: Literal["time", "infer", "classify", "layers", "detect"]
     target: str
     folder: str
     payload: str  # inside the folder: what the recipe's load() opens
@@ -144,8 +144,10 @@ class Job:
     rate_hz: float | None = None  # time: one run per frame of a camera, not one after the other
     cold: bool = False  # time: take the artifact out of the file cache before load()
     max_memory_bytes: int | None = None  # of the worker and what it starts; None: the watchdog's share of all memory
-    feeds: str = ""  # infer: file with `count` sets of the inputs, raw, one after another
+    feeds: str = ""  # infer, classify: file or pipe with `count` sets of the inputs, raw, one after another
     count: int = 0
+    keep: int = 1  # classify: classes of each sample, best first
+    stall_s: float | None = None  # classify: the longest that one set may take; None: no limit
     engines: tuple[str, ...] = ()  # detect: distributions to look for
 
 
@@ -248,6 +250,7 @@ class Reply:
     timing: Timing | None = None
     layers: tuple[LayerTime, ...] = ()  # layers: in the order the engine runs them
     results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
+    classes: tuple[tuple[int, ...], ...] = ()  # classify: per sample, best first; none where the output has a NaN
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
     detected: Detected | None = None
