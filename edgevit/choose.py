@@ -95,8 +95,13 @@ def choose(
         known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
-    return choose_among(rows, device, budget, cards=cards, wanted=Wanted(targets, precisions, threads), floors=floors)
+    wanted = Wanted(targets, precisions, threads)
+    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=noise_floors(db, rows))
+
+
+def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:
+    """Of the rows' devices, as far as they were measured. Raises StoreError."""
+    return [floor for unit in sorted({row.device_id for row in rows}) if (floor := db.noise(unit)) is not None]
 
 
 def check_budget(budget: Budget) -> None:

@@ -29,7 +29,7 @@ def run(
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does."""
     from edgevit.cards import load_cards
-    from edgevit.choose import Wanted, check_budget, choose_among, parse_latency
+    from edgevit.choose import Wanted, check_budget, choose_among, noise_floors, parse_latency
     from edgevit.recipes import load_recipe
     from edgevit.store import LatencyDB
     from edgevit.types import Budget
@@ -44,7 +44,8 @@ def run(
         rows = database.measurements(device=_place(device))
         if not rows:
             raise _not_measured(device, database)
-    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted)
+        floors = noise_floors(database, rows)
+    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, floors=floors)
     if as_json:
         print_json(vars(choice))
     else:
