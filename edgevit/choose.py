@@ -108,9 +108,14 @@ def choose(
         known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
     wanted, ratings = Wanted(targets, precisions, threads, published), Ratings.of(db.accuracies(metric=TOP1), dataset)
+    floors = noise_floors(db, rows)
     return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
+
+
+def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:
+    """Of the rows' devices, as far as they were measured. Raises StoreError."""
+    return [floor for unit in sorted({row.device_id for row in rows}) if (floor := db.noise(unit)) is not None]
 
 
 def check_budget(budget: Budget) -> None:

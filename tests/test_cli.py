@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from edgevit.models import create_model
+from edgevit.store import LatencyDB
+from edgevit.types import NoiseFloor
 
 VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
          "db")  # fmt: skip
@@ -186,6 +188,11 @@ def test_choose_answers_from_shipped_rows(tmp_path):
     done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
     picked = json.loads(done.stdout)["picked"]
     assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_ti", "measured")
+    with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
+        [unit] = {row.device_id for row in db.measurements(device=device)}
+        db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
+    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", folder=tmp_path)
+    assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
 
 
 def test_sweep_does_only_what_is_missing(here):

@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does."""
     from edgevit.cards import load_cards
-    from edgevit.choose import Wanted, check_budget, choose_among, parse_latency
+    from edgevit.choose import Wanted, check_budget, choose_among, noise_floors, parse_latency
     from edgevit.ratings import TOP1, Ratings
     from edgevit.recipes import load_recipe
     from edgevit.store import LatencyDB
@@ -54,8 +54,8 @@ def run(
         rows = database.measurements(device=unit_or_class(device))
         if not rows:
             raise not_measured(device, database)
-        ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
-    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, ratings=ratings)
+        floors, ratings = noise_floors(database, rows), Ratings.of(database.accuracies(metric=TOP1), dataset)
+    choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, floors=floors, ratings=ratings)
     choice = dataclasses.replace(choice, notes=(*_whose(rows), *choice.notes))
     if as_json:
         print_json(vars(choice))
