@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 import toys
 from adbd import ADB, BATTERY, MKSH, THERMAL, TMP, TOYBOX, Adbd, Server
+from processes import is_running
 from test_cli import edgevit
 from test_cli import refused as refused_by_cli
-from test_ssh import EVIL, TRAP, is_running, wait_until
+from test_ssh import EVIL, TRAP, wait_until
 
 from edgevit import adb, android
 from edgevit.adb import Phone

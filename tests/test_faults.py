@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import toys
+from processes import is_running
 
 from edgevit import profile as room
 from edgevit.pack import pack_recipe
@@ -65,13 +66,6 @@ def inject(fakes, tmp_path, texts):
     assert len(pids) == 2 * len(texts)
     time.sleep(0.5)
     assert [pid for pid in pids if is_running(pid)] == []
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_each_fault_costs_one_row(fakes, tmp_path):
