@@ -73,14 +73,18 @@ def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
     """A new database of this kind, without tables or with. PostgreSQL missing is a skip: CI takes it for a failure."""
     if kind == "sqlite":
         path = folder / f"{uuid.uuid4().hex}.db"
-        if not empty:
-            shutil.copy(_with_tables(), path)
-        return str(path)
+        return str(path) if empty else new_file(path)
     import postgres
 
     if postgres.programs() is None:
         pytest.skip("no PostgreSQL: apt-get install postgresql")
     return postgres.server().database(empty=empty)
+
+
+def new_file(path: Path) -> str:
+    """A new SQLite database of this name, with tables and nothing in them: a copy, because to migrate takes longer."""
+    shutil.copy(_with_tables(), path)
+    return str(path)
 
 
 @cache

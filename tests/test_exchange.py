@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import DATABASES, new_database
+from conftest import DATABASES, new_database, new_file
 from measured import failed, floor, measured, published, rated
 from test_store import SHAPES, change, variants
 
@@ -59,7 +58,7 @@ def test_all_that_travels_comes_out_as_it_went_in(db: LatencyDB, tmp_path: Path)
         add(db, record)
     assert db.export_jsonl(tmp_path / "a.jsonl") == len(RECORDS)
     assert [epoch.number for epoch in db.epochs()] == [1]
-    with LatencyDB.open(str(tmp_path / "b.db"), shipped=False) as other:
+    with LatencyDB.open(new_file(tmp_path / "b.db"), shipped=False) as other:
         assert other.import_jsonl(tmp_path / "a.jsonl") == (len(RECORDS), 0, ())
         assert other.import_jsonl(tmp_path / "a.jsonl") == (0, len(RECORDS), ())
         assert everything(other, tmp_path) == everything(db, tmp_path)
@@ -87,15 +86,13 @@ def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
 def splits_give_one_database(tmp_path: Path, splits: int) -> None:
     """Of sites that never saw each other, merged in any order and tree: A into B and that into C, or all into one."""
     noise = random.Random(4)
-    with LatencyDB.open(str(tmp_path / "whole.db"), shipped=False) as whole:
+    with LatencyDB.open(new_file(tmp_path / "whole.db"), shipped=False) as whole:
         jsonl.write_lines(tmp_path / "whole.jsonl", RECORDS)
         whole.import_jsonl(tmp_path / "whole.jsonl")
         expected = everything(whole, tmp_path)
-    LatencyDB.open(str(tmp_path / "empty.db"), shipped=False).close()
     for _ in range(splits):
         sites = split(noise)
-        shutil.copy(tmp_path / "empty.db", tmp_path / "merged.db")
-        with LatencyDB.open(str(tmp_path / "merged.db"), shipped=False) as merged:
+        with LatencyDB.open(new_file(tmp_path / "merged.db"), shipped=False) as merged:
             order = noise.sample(sites, len(sites)) + noise.choices(sites, k=1)  # one of them twice
             for site in order:
                 jsonl.write_lines(tmp_path / "site.jsonl", site)
@@ -110,7 +107,7 @@ def test_merging_is_associative(tmp_path: Path, kind: str) -> None:
     for turn in range(2):
         databases = []
         for site in split(noise):
-            databases.append(new_database(kind if len(databases) % 2 else "sqlite", tmp_path))
+            databases.append(new_database(kind if len(databases) % 2 else "sqlite", tmp_path, empty=False))
             with LatencyDB.open(databases[-1], shipped=False) as db:
                 for record in site:
                     add(db, record)
@@ -171,7 +168,7 @@ def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    with LatencyDB.open(str(tmp_path / "other.db"), shipped=False) as source:
+    with LatencyDB.open(new_file(tmp_path / "other.db"), shipped=False) as source:
         for record in RECORDS:
             add(source, record)
     return tmp_path / "other.db"
@@ -246,7 +243,7 @@ def test_doubtful_rows_of_a_database_go_into_quarantine(db: LatencyDB, other: Pa
 
 def test_a_row_of_a_database_that_contradicts_is_kept_as_it_says(db: LatencyDB, tmp_path: Path) -> None:
     db.add(measured())
-    with LatencyDB.open(str(tmp_path / "forged.db"), shipped=False) as forged:
+    with LatencyDB.open(new_file(tmp_path / "forged.db"), shipped=False) as forged:
         forged.add(dataclasses.replace(measured(), grade="D"))
     [refused] = db.merge(str(tmp_path / "forged.db")).refused
     [kept] = db.quarantine()
@@ -270,7 +267,7 @@ def test_parquet_holds_the_same(db: LatencyDB, tmp_path: Path) -> None:
     for record in RECORDS:
         add(db, record)
     assert db.export_file(tmp_path / "a.parquet") == len(RECORDS)
-    with LatencyDB.open(str(tmp_path / "b.db"), shipped=False) as copy:
+    with LatencyDB.open(new_file(tmp_path / "b.db"), shipped=False) as copy:
         assert copy.import_file(tmp_path / "a.parquet") == (len(RECORDS), 0, ())
         assert everything(copy, tmp_path) == everything(db, tmp_path)
 

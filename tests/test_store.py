@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import random
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import new_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import HOST, SAMPLES, TOLD, failed, floor, measured, published, rated, snapshot, told_row
@@ -362,32 +362,12 @@ def test_the_tables_refuse_it_too(db: LatencyDB, url: str, constraint: str) -> N
 # Rows that travel
 
 
-def test_export_and_import_are_a_union_of_sets(tmp_path: Path) -> None:
-    rows = [*variants(4), *SHAPES.values()]
-    files = []
-    for name, part in (("a", rows[:9]), ("b", rows[5:])):
-        with LatencyDB.open(str(tmp_path / f"{name}.db"), shipped=False) as source:
-            for row in part:
-                source.add(row)
-            assert source.export_jsonl(tmp_path / f"{name}.jsonl") == len(part)
-        files.append(tmp_path / f"{name}.jsonl")
-    exports = []
-    for order in itertools.permutations([*files, files[0]]):
-        with LatencyDB.open(str(tmp_path / f"m{len(exports)}.db"), shipped=False) as merged:
-            counts = [merged.import_jsonl(file) for file in order]
-            assert sum(count.added for count in counts) == len(rows)
-            assert not any(count.refused for count in counts)
-            merged.export_jsonl(tmp_path / "merged.jsonl")
-            exports.append((tmp_path / "merged.jsonl").read_bytes())
-    assert len(set(exports)) == 1 and exports[0].count(b"\n") == len(rows)
-
-
 def test_export_reads_in_batches(db: LatencyDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgevit.store.exchange.BATCH_ROWS", 3)
     for row in variants(7):
         db.add(row)
     assert db.export_jsonl(tmp_path / "all.jsonl") == 7
-    with LatencyDB.open(str(tmp_path / "y.db"), shipped=False) as other:
+    with LatencyDB.open(new_file(tmp_path / "y.db"), shipped=False) as other:
         assert other.import_jsonl(tmp_path / "all.jsonl") == (7, 0, ())
 
 
@@ -487,7 +467,7 @@ def test_shipped_rows_are_loaded_once(url: str, tmp_path: Path, monkeypatch: pyt
         assert db.load_shipped() == (1, 4, ())
     with monkeypatch.context() as patch, LatencyDB.open(url):
         patch.setattr(jsonl, "parse_lines", None)  # not called again
-    with LatencyDB.open(str(tmp_path / "y.db"), shipped=False) as db:
+    with LatencyDB.open(new_file(tmp_path / "y.db"), shipped=False) as db:
         assert db.stats().tables["measurement"] == 0
 
 

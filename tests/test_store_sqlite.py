@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measured import measured
+from measured import measured, told_row
 from test_store import variants
 
 from edgevit.errors import EdgevitError, StoreError
@@ -144,6 +144,13 @@ def test_damaged_evidence(db: LatencyDB, path: Path, column: str) -> None:
     sql(path, f"UPDATE sample SET {column}")
     with pytest.raises(StoreError, match="is damaged"):
         db.get(measured().measurement_id)
+
+
+def test_what_was_told_is_held_against_its_digest(db: LatencyDB, path: Path) -> None:
+    db.add(told_row())
+    sql(path, "UPDATE sample SET told_json = replace(told_json, '5600000', '5600001')")
+    with pytest.raises(StoreError, match="not those that were written"):
+        db.get(told_row().measurement_id)
 
 
 @pytest.mark.parametrize(
