@@ -235,8 +235,9 @@ def test_of_a_published_row_the_number_itself_is_held_against_the_budget() -> No
     assert [item.model for item in ranked] == ["b", "a", "c"], "faster first, where accuracy is equal"
 
 
-def test_of_two_published_units_the_slower_one_counts() -> None:
-    units = [published(model="a", device_id=f"u{ms}", p50_ns=1 * MS, p90_ns=ms * MS) for ms in (9, 5, 7)]
+@pytest.mark.parametrize("name", "abcdef")  # whatever their ids are
+def test_of_published_units_the_slowest_one_counts(name: str) -> None:
+    units = [published(model="a", device_id=f"{name}{ms}", p50_ns=1 * MS, p90_ns=ms * MS) for ms in (9, 5, 7)]
     found = answer(*units, wanted=Wanted(published=True), max_latency_ms=10)
     assert [item.latency_ms for item in found.fitting] == [9.0]
 

@@ -140,12 +140,13 @@ def test_a_device_or_a_model_that_is_slow_throughout_passes():
     assert refused(times) == {}
 
 
-@pytest.mark.parametrize("factor", [2, 1000])
-def test_a_number_that_another_run_repeats_passes(factor):
+@pytest.mark.parametrize(("factor", "refusals"), [(2, 0), (1000, 2)])
+def test_a_number_that_another_run_repeats_passes_but_not_in_another_unit(factor, refusals):
     times = table()
     times[7, 3] *= factor
     twice = lambda: (claim for copy in range(2) for claim in claims(times, source=f"run {copy}"))  # noqa: E731
-    assert [item.reason for item in Screening(twice).items() if item.record is None] == []
+    reasons = [item.reason.partition(":")[0] for item in Screening(twice).items() if item.record is None]
+    assert reasons == refusals * ["another unit"]
 
 
 def test_a_table_too_small_is_counted_and_not_judged():

@@ -26,8 +26,8 @@ def residuals(i: Numbers, j: Numbers, nanoseconds: Numbers) -> tuple[Floats, Flo
 
     `i` and `j` number models and devices from 0. The first result is the smaller of the two comparisons
     where both have one sign, 0 where they contradict each other or where another run of the same model on the same
-    device says the same, and NaN where either lacks neighbours. The second is 0 for such a repeat, too, and NaN where model
-    or device was observed fewer than COMMON times.
+    device says the same, and NaN where either lacks neighbours. The second is NaN where model or device was observed
+    fewer than COMMON times.
     """
     if not len(i):
         return np.empty(0), np.empty(0)
@@ -39,9 +39,7 @@ def residuals(i: Numbers, j: Numbers, nanoseconds: Numbers) -> tuple[Floats, Flo
     smaller = np.where(np.abs(of_devices) < np.abs(of_models), of_devices, of_models)
     agreed = np.where(np.sign(of_devices) == np.sign(of_models), smaller, 0.0)
     agreed[np.isnan(of_devices) | np.isnan(of_models)] = np.nan
-    repeated = _repeated(i * table.shape[1] + j, y)
-    agreed[repeated & ~np.isnan(agreed)] = 0.0
-    left[repeated] = 0.0
+    agreed[_repeated(i * table.shape[1] + j, y) & ~np.isnan(agreed)] = 0.0
     left[(np.bincount(i)[i] < COMMON) | (np.bincount(j)[j] < COMMON)] = np.nan
     return agreed, left
 
