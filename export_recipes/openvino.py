@@ -96,9 +96,11 @@ class OpenVinoSession:
         self._request.infer()
 
     def counters(self) -> dict[str, int]:
-        """Nanoseconds of each node that ran in the last run, where they were asked to be counted."""
-        told = ((item.node_name, item.real_time.total_seconds()) for item in self._request.profiling_info)
-        return {name: round(seconds * 1e9) for name, seconds in told if seconds}
+        """Nanoseconds of each node in the last run, where they were asked to be counted.
+
+        What took less than a microsecond has 0 and is told as one that did not run.
+        """
+        return {item.node_name: round(item.real_time.total_seconds() * 1e9) for item in self._request.profiling_info}
 
     def fetch(self) -> tuple[bytes, ...]:
         """The last outputs, raw."""
@@ -139,7 +141,10 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
-    """Each node's median time, from OpenVINO's own counters, which count in microseconds; 0 is left out."""
+    """Each node's median time, from OpenVINO's own counters, which count in microseconds.
+
+    One of 0 is left out unless it multiplies: whether it was fused away or was only too quick is not told apart.
+    """
     session = OpenVinoSession(path, threads, count=True)
     session.feed(tensors, batch)
     times: dict[str, list[int]] = {}
@@ -150,7 +155,7 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
                 times.setdefault(name, []).append(ns)
     nodes = {op.get_friendly_name(): op for op in session.compiled.get_runtime_model().get_ops()}
     found = [_layer(nodes[name], round(statistics.median(ns))) for name, ns in times.items() if name in nodes]
-    return tuple(layer for _, layer in sorted(found, key=lambda item: item[0]))
+    return tuple(layer for _, layer in sorted(found, key=lambda item: item[0]) if layer.ns or layer.macs != 0)
 
 
 def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
