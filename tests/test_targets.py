@@ -30,6 +30,8 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "targets"
+SLOW_CONVERTERS = ("coreml", "executorch")  # up to three quarters of a minute for a model
+FOR_ALL = ("fmvit_t", "mobilevig_ti")  # attention, convolutions and a graph: what the fast suite converts with those
 
 
 def smallest() -> list[str]:
@@ -39,11 +41,15 @@ def smallest() -> list[str]:
 
 
 def cases() -> Iterator[Any]:
-    """Each family's smallest variant in each target: in its first precision, in others if slow tests run."""
+    """Each family's smallest variant in each target: in its first precision, in others if slow tests run.
+
+    Where a converter is slow, two families stand for all in the fast suite.
+    """
     for recipe in list_recipes():
         for name in smallest():
+            left = recipe.target in SLOW_CONVERTERS and name not in FOR_ALL
             for precision in recipe.precisions:
-                given = marks(recipe.target, slow=precision != recipe.precisions[0])
+                given = marks(recipe.target, slow=left or precision != recipe.precisions[0])
                 if why := known_failure(recipe, name, precision):
                     given.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
                 yield pytest.param(name, recipe.target, precision, marks=given)
