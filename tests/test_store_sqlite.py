@@ -52,8 +52,8 @@ def test_ids_that_an_index_has_in_the_wrong_place_end_the_export(
     every = list(exchange.every_record(db._transaction))
     good, name = path.read_bytes(), max(row.measurement_id for row in variants(9)).encode()
     places = [at for at in range(len(good)) if good.startswith(name, at)]
-    fetch, batches, ends = queries.fetch, iter(range(20)), []
-    monkeypatch.setattr(queries, "fetch", lambda *given: (next(batches), fetch(*given))[1])
+    next_ids, batches, ends = queries.next_ids, list(range(40)), []
+    monkeypatch.setattr(queries, "next_ids", lambda *given: (batches.pop(), next_ids(*given))[1])  # or it has no end
     for place in places:
         path.write_bytes(good[:place] + b"0" + good[place + 1 :])
         with LatencyDB.open(str(path), shipped=False) as damaged:
