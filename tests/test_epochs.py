@@ -150,15 +150,22 @@ def test_of_rows_of_one_moment_any_may_be_the_first(db: LatencyDB) -> None:
         assert len(db.epochs()) == 1 and db.check().problems == ()
 
 
+def test_a_row_is_held_against_those_before_its_moment(db: LatencyDB) -> None:
+    for row in (run(1, 5_000_000), run(2, 6_300_000), run(2, 8_000_000)):  # the last is far from the first alone
+        db.add(row)
+    assert len(db.opened) == len(db.epochs()) == 1 and db.check().problems == ()
+
+
 def test_what_changes_nothing_is_not_read_again(db: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
     db.add(run(1, 5_000_000))
     with monkeypatch.context() as patch:
         patch.setattr("edgevit.store.annals.refresh", None)  # not called
         db.add(run(2, 5_010_000))
-        db.add(run(3, 9_000_000, model="net_m", artifact_sha256="b" * 64))
+        db.add(run(2, 9_000_000, model="net_m", artifact_sha256="b" * 64))
+        db.add(run(2, 60_000_000, model="net_m", artifact_sha256="b" * 64))  # of one moment: which came first?
     with pytest.raises(TypeError):
         monkeypatch.setattr("edgevit.store.annals.refresh", None)
-        db.add(run(4, 20_000_000))
+        db.add(run(3, 20_000_000))
 
 
 def test_what_is_alike_but_no_repeat_does_not_hide_a_jump(db: LatencyDB) -> None:

@@ -93,7 +93,8 @@ def marked(connection: Connection) -> set[str]:
 def may_open(connection: Connection, row: Measurement) -> bool:
     """Whether a row that was just added may change its device's epochs: it repeats others and does not agree.
 
-    One that is no newer than others may, too, because it is judged with or before them.
+    One that is older than others may, too, because epochs after it are told from it; and so may one of the moment at
+    which an epoch begins, because it is judged with those that began it.
     """
     mine = epochs.seen(rows.head_values(row))
     if mine is None:
@@ -102,16 +103,18 @@ def may_open(connection: Connection, row: Measurement) -> bool:
         return True  # published rows of a day are judged together; of a device that is marked little is written down
     kept, device = tables.measurement.c, tables.device.c
     of_device = kept.device_no.in_(select(device.device_no).where(device.device_id == row.device_id))
-    others = kept.measurement_id != row.measurement_id
-    if connection.execute(select(exists().where(of_device, others, kept.started_unix_us >= mine.unix_us))).scalar():
+    if connection.execute(select(exists().where(of_device, kept.started_unix_us > mine.unix_us))).scalar():
         return True
     last = select(func.max(kept.started_unix_us)).join(
         tables.epoch, tables.epoch.c.measurement_id == kept.measurement_id
     )
     begun = connection.execute(last.where(tables.epoch.c.device_id == row.device_id)).scalar() or 0
-    alike = rows.head().where(of_device, kept.started_unix_us >= begun, *_same(row))
+    if begun == mine.unix_us:
+        return True
+    earlier = (kept.started_unix_us >= begun, kept.started_unix_us < mine.unix_us)
+    alike = rows.head().where(of_device, *earlier, *_same(row))
     seen = (epochs.seen(values) for values in rows.fetched(connection.execute(alike)))
-    repeats = [one for one in seen if one and one.key == mine.key and one.measurement_id != mine.measurement_id]
+    repeats = [one for one in seen if one and one.key == mine.key]
     floor = small.latest_noise(connection).get(row.device_id)
     return bool(repeats) and not epochs.agrees(mine, repeats, _share(floor))
 
