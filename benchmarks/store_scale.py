@@ -52,9 +52,9 @@ def main(rows: int, db: str | None, devices: int, lines: Path | None) -> None:
                 "rows_of_device_ms": quantiles(questions(opened, devices, rows_of_device)),
                 "choose_ms": quantiles(questions(opened, devices, choice)),
                 "choose_current_epoch_ms": quantiles(questions(opened, devices, current_epoch)),
-                "command_s": command(place),
+                "command": command(place),
             }
-            result["add_ms"] = quantiles([timed(lambda row=row: opened.add(row))[0] for row in one_by_one(100)])
+            result["add_ms"] = quantiles([cost(lambda row=row: opened.add(row)) for row in one_by_one(100)])
             check_s, checked = timed(opened.check)
             result |= {"check_s": round(check_s, 1), "problems": checked.problems}
     result["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
@@ -152,20 +152,33 @@ def choice(db: LatencyDB, device: str) -> object:
     return choose_among(db.measurements(device=device), device, Budget(max_latency_ms=25.0), cards=CARDS)
 
 
-def command(place: str) -> float:
-    """Seconds of `edgevit choose` on the command line, the median of COMMANDS; its models have no cards here."""
+def command(place: str) -> dict[str, float]:
+    """What `edgevit choose` costs on the command line, the median of COMMANDS calls; its models have no cards here."""
     edgevit = Path(sys.executable).with_name("edgevit")
     asked = [str(edgevit), "choose", "--device", "board-1", "--max-latency", "25ms", "--db", place]
-    found = [timed(lambda: subprocess.run(asked, capture_output=True)) for _ in range(COMMANDS)]
-    if failed := [done.stderr.decode() for _, done in found if done.returncode not in (0, 3)]:
-        raise SystemExit(failed[0])
-    return round(statistics.median(seconds for seconds, _ in found), 2)
+    walls, cpus = [], []
+    for _ in range(COMMANDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall_s, done = timed(lambda: subprocess.run(asked, capture_output=True))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode not in (0, 3):
+            raise SystemExit(done.stderr.decode())
+        walls.append(wall_s)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {"wall_s": round(statistics.median(walls), 2), "cpu_s": round(statistics.median(cpus), 2)}
 
 
-def questions(db: LatencyDB, devices: int, ask: Callable[[LatencyDB, str], object]) -> list[float]:
-    """Seconds that a question takes, of random devices."""
+def questions(db: LatencyDB, devices: int, ask: Callable[[LatencyDB, str], object]) -> list[tuple[float, float]]:
+    """What a question costs, of random devices; the first one is not counted."""
     draw = random.Random(2)
-    return [timed(lambda: ask(db, f"board-{draw.randrange(devices)}"))[0] for _ in range(QUESTIONS)]
+    return [cost(lambda: ask(db, f"board-{draw.randrange(devices)}")) for _ in range(1 + QUESTIONS)][1:]
+
+
+def cost(call: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of wall time, to which other programs add, and of this process' own CPU time, without a server's."""
+    start = time.process_time()
+    wall_s, _ = timed(call)
+    return wall_s, time.process_time() - start
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -175,13 +188,14 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
-    """Median and 99th percentile in milliseconds."""
-    ordered = sorted(seconds)
-    return {
-        "p50_ms": round(1e3 * statistics.median(ordered), 2),
-        "p99_ms": round(1e3 * ordered[int(0.99 * len(ordered))], 2),
-    }
+def quantiles(costs: list[tuple[float, float]]) -> dict[str, float]:
+    """Median and 99th percentile in milliseconds, of wall time and of CPU time."""
+    found = {}
+    for name, seconds in zip(("", "cpu_"), zip(*costs, strict=True), strict=True):
+        ordered = sorted(seconds)
+        found[f"{name}p50_ms"] = round(1e3 * statistics.median(ordered), 2)
+        found[f"{name}p99_ms"] = round(1e3 * ordered[int(0.99 * len(ordered))], 2)
+    return found
 
 
 def size_bytes(db: LatencyDB, place: str) -> int:
