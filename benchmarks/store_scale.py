@@ -1,7 +1,9 @@
 """The latency database with many rows: size of the file, rate of import and merge, and what a choice waits for.
 
-python benchmarks/store_scale.py [--rows 1000000] [--db FILE or URL] [--devices 1000]
+python benchmarks/store_scale.py [--rows 1000000] [--db FILE or URL] [--devices 1000] [--lines FILE]
 
+`--lines` keeps the rows as JSON lines: where the file is there already it is taken as it is, for another database. A
+database of `--db` that has the rows already is only asked.
 Rows are synthetic and whole: each has 20 samples, a key and an id that follow from them, and passes the
 same validation as any other. `choose` asks for all rows of one device; `edgevit choose` adds starting an interpreter.
 """
@@ -14,6 +16,8 @@ import os
 import random
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,41 +35,48 @@ from edgevit.store.jsonl import write_lines
 from edgevit.types import Budget, Measurement, ModelCard
 from edgevit_runtime.record import Host, Snapshot, TensorSpec
 
-MODELS, QUESTIONS, PROCESSES, RUNS = 50, 200, 1, 20
+MODELS, QUESTIONS, COMMANDS, PROCESSES, RUNS = 50, 200, 9, 1, 20
 
 
-def main(rows: int, db: str | None, devices: int) -> None:
+def main(rows: int, db: str | None, devices: int, lines: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = db or f"{folder}/latency.db"
-        file = Path(folder) / "rows.jsonl"
-        made_s, count = timed(lambda: write_lines(file, synthetic(rows, devices)))
         with LatencyDB.open(place, shipped=False) as opened:
-            cpu_s = time.process_time()
-            import_s, came = timed(lambda: opened.import_jsonl(file))
-            cpu_s = time.process_time() - cpu_s
-            if came.added != rows:
-                raise SystemExit(f"{came.added} of {count} rows added: {came.refused[:2]}")
-            result = {
-                "rows": rows,
-                "samples_per_row": PROCESSES * RUNS,
-                "devices": devices,
-                "made_s": round(made_s, 1),
-                "jsonl_mb": round(file.stat().st_size / 1e6, 1),
-                "import_s": round(import_s, 1),
-                "import_cpu_s": round(cpu_s, 1),  # less than import_s by what the disk and other programs took
-                "import_rows_per_s": round(rows / import_s),
+            result: dict[str, Any] = {"rows": rows, "samples_per_row": PROCESSES * RUNS, "devices": devices}
+            if opened.stats().tables["measurement"] < rows:
+                result |= imported(opened, lines or Path(folder) / "rows.jsonl", rows, devices)
+            result |= {
                 "load_1min": round(os.getloadavg()[0], 1),
                 "database_mb": round(size_bytes(opened, place) / 1e6, 1),
                 "sql_ms": quantiles(questions(opened, devices, sql_only)),
                 "rows_of_device_ms": quantiles(questions(opened, devices, rows_of_device)),
                 "choose_ms": quantiles(questions(opened, devices, choice)),
                 "choose_current_epoch_ms": quantiles(questions(opened, devices, current_epoch)),
+                "command": command(place),
             }
-            result["add_ms"] = quantiles([timed(lambda row=row: opened.add(row))[0] for row in one_by_one(100)])
+            result["add_ms"] = quantiles([cost(lambda row=row: opened.add(row)) for row in one_by_one(100)])
             check_s, checked = timed(opened.check)
             result |= {"check_s": round(check_s, 1), "problems": checked.problems}
     result["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
     report("store_scale", result)
+
+
+def imported(db: LatencyDB, file: Path, rows: int, devices: int) -> dict[str, float]:
+    """How long the import of the file takes, which is made where it is not there."""
+    made_s = 0.0 if file.exists() else timed(lambda: write_lines(file, synthetic(rows, devices)))[0]
+    start = time.process_time()
+    import_s, came = timed(lambda: db.import_jsonl(file))
+    cpu_s = time.process_time() - start  # less than import_s by what the disk, the server and other programs took
+    if came.added != rows:
+        raise SystemExit(f"{came.added} of {rows} rows added: {came.refused[:2]}")
+    return {
+        "made_s": round(made_s, 1),
+        "jsonl_mb": round(file.stat().st_size / 1e6, 1),
+        "import_s": round(import_s, 1),
+        "import_cpu_s": round(cpu_s, 1),
+        "import_rows_per_s": round(rows / import_s),
+        "import_rows_per_cpu_s": round(rows / cpu_s),
+    }
 
 
 def synthetic(count: int, devices: int) -> Iterator[Measurement]:
@@ -141,10 +152,33 @@ def choice(db: LatencyDB, device: str) -> object:
     return choose_among(db.measurements(device=device), device, Budget(max_latency_ms=25.0), cards=CARDS)
 
 
-def questions(db: LatencyDB, devices: int, ask: Callable[[LatencyDB, str], object]) -> list[float]:
-    """Seconds that a question takes, of random devices."""
+def command(place: str) -> dict[str, float]:
+    """What `edgevit choose` costs on the command line, the median of COMMANDS calls; its models have no cards here."""
+    edgevit = Path(sys.executable).with_name("edgevit")
+    asked = [str(edgevit), "choose", "--device", "board-1", "--max-latency", "25ms", "--db", place]
+    walls, cpus = [], []
+    for _ in range(COMMANDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall_s, done = timed(lambda: subprocess.run(asked, capture_output=True))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode not in (0, 3):
+            raise SystemExit(done.stderr.decode())
+        walls.append(wall_s)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {"wall_s": round(statistics.median(walls), 2), "cpu_s": round(statistics.median(cpus), 2)}
+
+
+def questions(db: LatencyDB, devices: int, ask: Callable[[LatencyDB, str], object]) -> list[tuple[float, float]]:
+    """What a question costs, of random devices; the first one is not counted."""
     draw = random.Random(2)
-    return [timed(lambda: ask(db, f"board-{draw.randrange(devices)}"))[0] for _ in range(QUESTIONS)]
+    return [cost(lambda: ask(db, f"board-{draw.randrange(devices)}")) for _ in range(1 + QUESTIONS)][1:]
+
+
+def cost(call: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of wall time, to which other programs add, and of this process' own CPU time, without a server's."""
+    start = time.process_time()
+    wall_s, _ = timed(call)
+    return wall_s, time.process_time() - start
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -154,13 +188,14 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
-    """Median and 99th percentile in milliseconds."""
-    ordered = sorted(seconds)
-    return {
-        "p50_ms": round(1e3 * statistics.median(ordered), 2),
-        "p99_ms": round(1e3 * ordered[int(0.99 * len(ordered))], 2),
-    }
+def quantiles(costs: list[tuple[float, float]]) -> dict[str, float]:
+    """Median and 99th percentile in milliseconds, of wall time and of CPU time."""
+    found = {}
+    for name, seconds in zip(("", "cpu_"), zip(*costs, strict=True), strict=True):
+        ordered = sorted(seconds)
+        found[f"{name}p50_ms"] = round(1e3 * statistics.median(ordered), 2)
+        found[f"{name}p99_ms"] = round(1e3 * ordered[int(0.99 * len(ordered))], 2)
+    return found
 
 
 def size_bytes(db: LatencyDB, place: str) -> int:
@@ -197,5 +232,6 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--db")
+    parser.add_argument("--lines", type=Path)
     given = parser.parse_args()
-    main(given.rows, given.db, given.devices)
+    main(given.rows, given.db, given.devices, given.lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,12 +134,35 @@ def test_published_rows_must_agree(db: LatencyDB) -> None:
     assert "published" in epoch.reason
 
 
+def test_what_is_judged_together_is_judged_anew(db: LatencyDB) -> None:
+    """A row that comes after the one that opened an epoch, of the same day, and repeats rows of the epoch before."""
+    for month, factor in ((1, 1.0), (2, 4.0)):
+        for model in "abcdefg":
+            db.add(job(month, model, 5.0 * factor))
+    [epoch] = db.epochs()
+    assert epoch.reason.startswith("7 ") and db.check().problems == ()
+
+
+def test_of_rows_of_one_moment_any_may_be_the_first(db: LatencyDB) -> None:
+    db.add(run(1, 5_000_000))
+    for p50_ns in range(20_000_000, 20_600_000, 100_000):  # the first of them by its id is told of
+        db.add(run(2, p50_ns))
+        assert len(db.epochs()) == 1 and db.check().problems == ()
+
+
+def test_a_row_is_held_against_those_before_its_moment(db: LatencyDB) -> None:
+    for row in (run(1, 5_000_000), run(2, 6_300_000), run(2, 8_000_000)):  # the last is far from the first alone
+        db.add(row)
+    assert len(db.opened) == len(db.epochs()) == 1 and db.check().problems == ()
+
+
 def test_what_changes_nothing_is_not_read_again(db: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
     db.add(run(1, 5_000_000))
     with monkeypatch.context() as patch:
         patch.setattr("edgevit.store.annals.refresh", None)  # not called
         db.add(run(2, 5_010_000))
         db.add(run(2, 9_000_000, model="net_m", artifact_sha256="b" * 64))
+        db.add(run(2, 60_000_000, model="net_m", artifact_sha256="b" * 64))  # of one moment: which came first?
     with pytest.raises(TypeError):
         monkeypatch.setattr("edgevit.store.annals.refresh", None)
         db.add(run(3, 20_000_000))
@@ -184,8 +206,10 @@ def test_one_jump_is_one_epoch_in_any_order(order: list[int], factor: int) -> No
     assert (epoch.number, epoch.measurement_id, epoch.ratio) == (1, "5", factor)
 
 
-def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(db: LatencyDB, url: str, tmp_path: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.parametrize("adds", [True, False], ids=["a row", "an import"])
+def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(
+    db: LatencyDB, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adds: bool
+) -> None:
     jsonl.write_lines(tmp_path / "rows.jsonl", [run(1, 5_000_000), run(2, 20_000_000)])
 
     def killed(*_: object) -> None:
@@ -195,6 +219,12 @@ def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(db: LatencyDB, 
         patch.setattr("edgevit.store.annals.refresh", killed)
         with pytest.raises(KeyboardInterrupt):
             db.import_jsonl(tmp_path / "rows.jsonl")
+        with LatencyDB.open(url, shipped=False) as reader:  # that may not be allowed to write
+            assert len(reader.measurements(current_epoch=True)) == 1 and reader.check().problems == ()
     with LatencyDB.open(url, shipped=False) as again:
-        assert len(again.opened) == 1 and again.check().problems == ()
-    assert dataclasses.asdict(again.opened[0])["number"] == 1
+        assert again.opened == [] and len(again.epochs()) == 1
+        if adds:
+            again.add(run(3, 20_000_000))
+        else:
+            assert again.import_jsonl(tmp_path / "rows.jsonl").known == 2
+        assert again.opened == again.epochs() and len(again.opened) == 1 and again.check().problems == ()

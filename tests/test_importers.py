@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from edgevit.cli import app
 from edgevit.errors import StoreError, UnknownNameError, UsageError
 from edgevit.importers import Publication, list_importers, load_importer, screened
+from edgevit.importers.reading.units import number
 from edgevit.screening import Screening
 from edgevit.store import LatencyDB, validate_accuracy
 from edgevit.store.validate import validate
@@ -149,6 +150,10 @@ def settle(form: str, path: Path) -> None:
             elif isinstance(item.record, Accuracy):
                 validate_accuracy(item.record)
         assert (item.record is None) == bool(item.reason)
+
+
+def test_what_is_a_blank_for_python_is_one_in_a_number() -> None:
+    assert number("\x1f0.5\x1f", "time") == 0.5  # float() takes no separators of ASCII
 
 
 @settings(deadline=None)

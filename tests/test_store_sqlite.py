@@ -13,7 +13,7 @@ from measured import measured, told_row
 from test_store import variants
 
 from edgevit.errors import EdgevitError, StoreError
-from edgevit.store import LatencyDB, rows, tables
+from edgevit.store import LatencyDB, exchange, queries, rows, tables
 from edgevit.store.connect import journal_mode
 
 
@@ -41,6 +41,28 @@ def test_listing_one_device_does_not_read_the_others(db: LatencyDB) -> None:
     with db._transaction() as connection:
         plan = [line[3] for line in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
     assert any("ix_measurement_device" in step for step in plan) and "SCAN measurement" not in plan
+
+
+def test_ids_that_an_index_has_in_the_wrong_place_end_the_export(
+    db: LatencyDB, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last id of all becomes the first one of all, in the table or in one of the indexes."""
+    for row in variants(9):
+        db.add(row)
+    every = list(exchange.every_record(db._transaction))
+    good, name = path.read_bytes(), max(row.measurement_id for row in variants(9)).encode()
+    places = [at for at in range(len(good)) if good.startswith(name, at)]
+    next_ids, batches, ends = queries.next_ids, list(range(40)), []
+    monkeypatch.setattr(queries, "next_ids", lambda *given: (batches.pop(), next_ids(*given))[1])  # or it has no end
+    for place in places:
+        path.write_bytes(good[:place] + b"0" + good[place + 1 :])
+        with LatencyDB.open(str(path), shipped=False) as damaged:
+            assert damaged.check().problems
+            try:
+                assert list(exchange.every_record(damaged._transaction)) == every
+            except StoreError:
+                ends.append("detected")
+    assert len(places) == 4 and len(ends) >= 2
 
 
 def test_sqlite_is_made_safe(db: LatencyDB) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
 from edgevit.store import epochs, queries, rows, small, tables
 from edgevit.store.rows import Values
@@ -38,15 +38,15 @@ def compute(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
     return found
 
 
-def current_rows(connection: Connection, device: str | None) -> list[Values]:
+def current_rows(connection: Connection, device: str | None) -> Iterator[Values]:
     """The columns of the rows of a device (queries.listing) since it last changed, whatever its name was."""
-    wanted, units = queries.device_numbers(connection, device), _numbers(connection)
-    numbers: dict[int, Values] = {}
-    for device_id in {line["device_id"] for line in wanted.values()}:
-        numbers |= units[device_id]
+    every = queries.device_numbers(connection, None)
+    wanted = {number for number, line in every.items() if device is None or queries.answers_to(line, device)}
+    units = {every[number]["device_id"] for number in wanted}
+    numbers = {number: line for number, line in every.items() if line["device_id"] in units}
     found = list(queries.of_devices(connection, numbers))
     floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
-    return [values for values in epochs.current(found, floors) if values["device_no"] in wanted]
+    return (values for values in epochs.current(found, floors) if values["device_no"] in wanted)
 
 
 def _numbers(connection: Connection) -> dict[str, dict[int, Values]]:
@@ -76,7 +76,11 @@ def refresh(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
 
 
 def mark(connection: Connection, device_ids: Iterable[str]) -> None:
-    """Note that these devices' epochs must be found anew: an import that is killed leaves that to the next one."""
+    """Note that these devices' epochs must be found anew: an import that is killed leaves that to whoever adds next.
+
+    Whoever reads asks the rows (compute, current_rows), and must not have to write: it may not be allowed to, and an
+    import may be under way.
+    """
     if new := set(device_ids) - (old := marked(connection)):
         small.write_meta(connection, _DUE, json.dumps(sorted(old | new)))
 
@@ -89,22 +93,28 @@ def marked(connection: Connection) -> set[str]:
 def may_open(connection: Connection, row: Measurement) -> bool:
     """Whether a row that was just added may change its device's epochs: it repeats others and does not agree.
 
-    One that is older than others may, too, because the epochs after it are told from it.
+    One that is older than others may, too, because epochs after it are told from it; and so may one of the moment at
+    which an epoch begins, because it is judged with those that began it.
     """
     mine = epochs.seen(rows.head_values(row))
     if mine is None:
         return False
+    if mine.low_ns is None or row.device_id in marked(connection):
+        return True  # published rows of a day are judged together; of a device that is marked little is written down
     kept, device = tables.measurement.c, tables.device.c
     of_device = kept.device_no.in_(select(device.device_no).where(device.device_id == row.device_id))
-    if mine.unix_us < connection.execute(select(func.max(kept.started_unix_us)).where(of_device)).scalar_one():
+    if connection.execute(select(exists().where(of_device, kept.started_unix_us > mine.unix_us))).scalar():
         return True
     last = select(func.max(kept.started_unix_us)).join(
         tables.epoch, tables.epoch.c.measurement_id == kept.measurement_id
     )
     begun = connection.execute(last.where(tables.epoch.c.device_id == row.device_id)).scalar() or 0
-    alike = rows.head().where(of_device, kept.started_unix_us >= begun, *_same(row))
+    if begun == mine.unix_us:
+        return True
+    earlier = (kept.started_unix_us >= begun, kept.started_unix_us < mine.unix_us)
+    alike = rows.head().where(of_device, *earlier, *_same(row))
     seen = (epochs.seen(values) for values in rows.fetched(connection.execute(alike)))
-    repeats = [one for one in seen if one and one.key == mine.key and one.measurement_id != mine.measurement_id]
+    repeats = [one for one in seen if one and one.key == mine.key]
     floor = small.latest_noise(connection).get(row.device_id)
     return bool(repeats) and not epochs.agrees(mine, repeats, _share(floor))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection, Engine, text
 
@@ -90,9 +91,11 @@ class _Found:
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:
-        """The epochs that are written down against those that follow from the rows."""
+        """The epochs that are written down against those that follow from the rows, but for devices that are due."""
+        due = annals.marked(connection)
         units = {line["device_id"] for line in queries.device_numbers(connection, None).values()}
-        if set(annals.read(connection)) != set(annals.compute(connection, units)):
+        written = {epoch for epoch in annals.read(connection) if epoch.device_id not in due}
+        if written != set(annals.compute(connection, units - due)):
             yield "the epochs are not those of the rows: edgevit db epochs --refresh writes them anew"
 
     def every_row(self, engine: Engine) -> None:
@@ -100,7 +103,7 @@ class _Found:
         last = ""
         while True:
             ids: list[str] = []
-            self.run(engine, lambda connection, last=last, ids=ids: self._batch(connection, last, ids))  # type: ignore[misc]
+            self.run(engine, partial(self._batch, last=last, ids=ids))
             if not ids:
                 return
             last = ids[-1]

@@ -7,6 +7,7 @@ have the same epochs, in whatever order the rows came.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,9 +61,16 @@ def seen(values: Values) -> Seen | None:
 
 @dataclass
 class _Group:
-    """The rows of one key in the epoch under way."""
+    """The rows of one key in the epoch under way, and the range of their processes."""
 
     rows: list[Seen] = field(default_factory=list)
+    low_ns: float = math.inf
+    high_ns: float = 0
+
+    def add(self, row: Seen) -> None:
+        self.rows.append(row)
+        self.low_ns = min(self.low_ns, row.low_ns or row.p50_ns)
+        self.high_ns = max(self.high_ns, row.high_ns or row.p50_ns)
 
     @property
     def median_ns(self) -> float:
@@ -70,11 +78,9 @@ class _Group:
 
     def ratio_beyond(self, row: Seen) -> float:
         """How far the row's processes are from all those before: 1 where they overlap."""
-        low = min(item.low_ns or item.p50_ns for item in self.rows)
-        high = max(item.high_ns or item.p50_ns for item in self.rows)
-        if (row.low_ns or row.p50_ns) > high:
-            return (row.low_ns or row.p50_ns) / high
-        return min(1.0, (row.high_ns or row.p50_ns) / low)
+        if (row.low_ns or row.p50_ns) > self.high_ns:
+            return (row.low_ns or row.p50_ns) / self.high_ns
+        return min(1.0, (row.high_ns or row.p50_ns) / self.low_ns)
 
 
 class _Jump(NamedTuple):
@@ -111,7 +117,7 @@ def find(device_id: str, rows: Iterable[Seen], floor: float | None) -> list[Epoc
                 )
             )
         for row in together:
-            groups.setdefault(row.key, _Group()).rows.append(row)
+            groups.setdefault(row.key, _Group()).add(row)
     return found
 
 
@@ -165,7 +171,10 @@ def agrees(row: Seen, earlier: Sequence[Seen], floor: float | None) -> bool:
 
     A published one alone says nothing: those of a day are judged together.
     """
-    return row.low_ns is not None and not _is_beyond(_Group(list(earlier)).ratio_beyond(row), limit_of(floor))
+    group = _Group()
+    for item in earlier:
+        group.add(item)
+    return row.low_ns is not None and not _is_beyond(group.ratio_beyond(row), limit_of(floor))
 
 
 def current(rows: Sequence[Values], floors: dict[str, float]) -> Iterator[Values]:

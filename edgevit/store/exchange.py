@@ -55,12 +55,14 @@ def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Ep
         known += outcomes.count(False)
         refused += [Refusal(item.place, item.reason) for item in bad]
         touched |= new
-    for opened in finish_epochs(transaction, touched):
+    with transaction() as connection:
+        touched |= annals.marked(connection)  # by an import that was killed before it came to this
+    for opened in _finish_epochs(transaction, touched):
         on_epoch(opened)
     return Imported(added, known, tuple(refused))
 
 
-def finish_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Iterator[Epoch]:
+def _finish_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Iterator[Epoch]:
     """Write the epochs of these devices anew, a few devices per transaction; those that were not there before."""
     rest = iter(sorted(device_ids))
     while some := list(islice(rest, BATCH_DEVICES)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from edgevit.store import small, tables, tally
 from edgevit.store.lines import Item
@@ -49,11 +49,6 @@ def read(connection: Connection) -> list[Quarantined]:
         if item.quarantine_id != _id(item.content, item.reason):
             raise tally.broken(f"{item.place} in quarantine was changed")
     return sorted(found, key=lambda item: (item.noticed, item.place, item.quarantine_id))
-
-
-def count(connection: Connection) -> int:
-    """How much is in quarantine."""
-    return len(connection.execute(select(tables.quarantine.c.quarantine_id)).all())
 
 
 def _id(content: bytes, reason: str) -> str:

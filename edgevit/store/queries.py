@@ -20,24 +20,32 @@ Outcome = bool | StoreError  # of a row that was to be added: new, known already
 def device_numbers(connection: Connection, device: str | None) -> dict[int, Values]:
     """The lines of the device table by number: of a name, device_id or device_class, or all."""
     lines = tally.read_whole(connection, tables.device)
-    if device is not None:
-        lines = [line for line in lines if device in (line["name"], line["device_id"], line["device_class"])]
-    return {line["device_no"]: line for line in lines}
+    return {line["device_no"]: line for line in lines if device is None or answers_to(line, device)}
+
+
+def answers_to(line: Values, device: str) -> bool:
+    """Whether a line of the device table is of this name, device_id or device_class."""
+    return device in (line["name"], line["device_id"], line["device_class"])
 
 
 def next_ids(connection: Connection, last: str, count: int) -> list[str]:
-    """The ids of the next measurements after `last`, in their order, at most `count`."""
+    """The ids of the next measurements after `last`, in their order, at most `count`.
+
+    A damaged index may give ids that do not belong there. They are left out, because whoever goes on from one of them
+    would come round again and never end; that rows are missing is noticed by whoever counts them.
+    """
     name = tables.measurement.c.measurement_id
-    return list(connection.execute(select(name).where(name > last).order_by(name).limit(count)).scalars())
+    found = connection.execute(select(name).where(name > last).order_by(name).limit(count)).scalars()
+    return sorted(item for item in found if isinstance(item, str) and item > last)
 
 
-def listing(connection: Connection, device: str | None) -> list[Values]:
+def listing(connection: Connection, device: str | None) -> Iterator[Values]:
     """The columns of the rows (rows.head) of a name, device_id or device_class, or of all devices, oldest first.
 
     Whoever wants fewer chooses among them: a condition that SQL looks up in damaged columns would leave rows out, and
     nobody would know.
     """
-    return list(of_devices(connection, device_numbers(connection, device), every=device is None))
+    return of_devices(connection, device_numbers(connection, device), every=device is None)
 
 
 def of_devices(connection: Connection, numbers: Mapping[int, Values], *, every: bool = False) -> Iterator[Values]:

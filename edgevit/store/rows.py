@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from sqlalchemy import Result, Select, select
 
 from edgevit.errors import StoreError
 from edgevit.identity import evidence_sha256, host_sha256
+from edgevit.store import tally
 from edgevit.store.seals import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit.types import Measurement
@@ -32,6 +34,7 @@ _JOINED = (
 )  # fmt: skip
 _HOST_COLUMNS = tuple(f"host_{name}" for name in _HOST)
 _FIELDS = (*_PLAIN, *_JOINED)  # what `head` gives under the name of a field
+_fields_of = operator.itemgetter(*_FIELDS)
 _OWN = (*_PLAIN, *(f"{name}_json" for name in _LISTS), "started_unix_us", "evidence_sha256")  # not joined
 _AT_ONCE = 1000  # lines that are held of a result of any length
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -94,7 +97,7 @@ def read(values: Values, evidence: Iterable[Values] | None = None, *, sealed: bo
         samples, told, snapshots = ((), (), ()) if evidence is None else _read_evidence(evidence)
         if sealed and evidence is not None and evidence_sha256(samples, snapshots, told) != values["evidence_sha256"]:
             raise DamagedError("its samples or snapshots are not those that were written")
-        fields = {name: values[name] for name in _FIELDS}
+        fields = dict(zip(_FIELDS, _fields_of(values), strict=True))
         fields |= {
             "host": _host(*[values[name] for name in _HOST_COLUMNS]),
             "inputs": _inputs(values["inputs_json"]),
@@ -120,8 +123,7 @@ def _record(fields: Values) -> Measurement:
 def damaged(measurement_id: object, why: Exception) -> StoreError:
     """What is said of a row that is not what was written."""
     name = f"measurement {str(measurement_id)[:12]}..."
-    fix = "save what is whole into a new database: edgevit db merge THIS --db NEW; edgevit db check says more"
-    return StoreError(f"{name} is damaged", why=str(why), fix=fix)
+    return StoreError(f"{name} is damaged", why=str(why), fix=tally.FIX)
 
 
 def head_values(row: Measurement) -> Values:

@@ -15,8 +15,9 @@ _INT64 = 2**63
 
 def number(value: object, name: str) -> float:
     """A finite number from text or a number. Raises ClaimError for anything else, NaN and infinities included."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value.strip()):
-        value = float(value)
+    # Stripped once: what strip() takes for a blank, as a unit separator, float() does not.
+    if isinstance(value, str) and _PLAIN.fullmatch(text := value.strip()):
+        value = float(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ClaimError(f"not a number: {name} is {value!r}")
     try:
