@@ -1,0 +1,9 @@
+"""predict: how long a model takes on a device that never ran it, and how sure that is."""
+
+from __future__ import annotations
+
+from edgevit.predict.predictor import LEAST_ANCHORS, Predictor
+from edgevit.predict.record import Level, Prediction
+from edgevit.predict.table import Row
+
+__all__ = ["LEAST_ANCHORS", "Level", "Prediction", "Predictor", "Row"]
