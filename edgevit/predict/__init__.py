@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from edgevit.predict.anchors import choose_anchors
+from edgevit.predict.features import OperatorCost, structural_features
 from edgevit.predict.predictor import LEAST_ANCHORS, Predictor
 from edgevit.predict.record import Level, Prediction
 from edgevit.predict.table import Row
 
-__all__ = ["LEAST_ANCHORS", "Level", "Prediction", "Predictor", "Row"]
+__all__ = [
+    "LEAST_ANCHORS",
+    "Level",
+    "OperatorCost",
+    "Prediction",
+    "Predictor",
+    "Row",
+    "choose_anchors",
+    "structural_features",
+]

@@ -7,7 +7,7 @@ column to be predicted is used but its anchors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,7 +94,6 @@ def _thinned(problem: Problem, most: int) -> Problem:
     if k <= most:
         return problem
     kept = np.linspace(0, k - 1, most).astype(int)
-    anchors, target, blocks = problem.anchors[kept], problem.target[kept], problem.blocks[kept]
-    return Problem(problem.profiles, problem.smooth, problem.features, anchors, target, blocks)
+    return replace(problem, anchors=problem.anchors[kept], target=problem.target[kept], blocks=problem.blocks[kept])
 
 

@@ -42,7 +42,7 @@ class Predictor:
         features, families = features or {}, families or {}
         self._table = make_table(rows, also={name for name, values in features.items() if values})
         self._places = {name: i for i, name in enumerate(self._table.models)}
-        self._features = feature_matrix(self._table.models, features)
+        self._features, self._is_size = feature_matrix(self._table.models, features)
         self._graphs = dict(graphs or {})
         kin = [(name in families, families.get(name, name)) for name in self._table.models]
         numbers = {item: i for i, item in enumerate(sorted(set(kin)))}
@@ -63,14 +63,24 @@ class Predictor:
             said |= self._from_others(column, [name for name in names if name not in said], confidence, blind=blind)
         return {name: said.get(name) or self._refusal(column, name, confidence) for name in names}
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models with a row or a feature, sorted."""
+        return self._table.models
+
+    def logs(self, column: str) -> Array:
+        """(models,): natural logarithms of the nanoseconds on this column, NaN where there is no row."""
+        return self._table.column(column)
+
     def sources(self, column: str, *, blind: bool = False) -> Sources:
         """What is known but for this column; of many other columns those that explain its rows best."""
         target = self._table.column(column)
         others = [j for j, name in enumerate(self._table.columns) if name != column]
         if len(others) > MOST_COLUMNS:
             spread = _spreads(self._table.logs[:, others], target)
-            others = sorted(others[j] for j in np.argsort(spread, kind="stable")[:MOST_COLUMNS])
-        return Sources(self._table.logs[:, others], self._features, self._blocks, blind)
+            rows = (~np.isnan(self._table.logs[:, others])).sum(axis=0)
+            others = sorted(others[j] for j in np.lexsort((-rows, spread))[:MOST_COLUMNS])
+        return Sources(self._table.logs[:, others], self._features, self._is_size, self._blocks, blind)
 
     # One method for each level
 
@@ -156,7 +166,7 @@ def _solve(
 
 def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
     """No model is further off its mean profile than the anchors are, by half their range and a quarter more."""
-    size = problem.profiles.mean(axis=1) if problem.profiles.shape[1] else np.zeros(len(problem.features))
+    size = problem.profiles.mean(axis=1) if problem.profiles.shape[1] else np.zeros(len(problem.profiles))
     off = problem.target - size[problem.anchors]
     margin = _RANGE * float(np.ptp(off)) + _BEYOND
     return np.asarray(np.clip(logs, size[at] + off.min() - margin, size[at] + off.max() + margin))

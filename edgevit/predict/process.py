@@ -14,7 +14,17 @@ import numpy as np
 
 from edgevit.predict.table import Array, Indices
 
-KERNELS = ("size", "profile", "near profile", "smooth profile", "features", "near features")
+KERNELS = (
+    "level",  # of the profile: slower or faster altogether
+    "near",
+    "bend",  # of the profile: what is left of it without its level
+    "near bend",
+    "smooth bend",
+    "sizes",
+    "near sizes",
+    "makeup",
+    "near makeup",
+)
 _OFFSET = 10.0  # variance of a column's offset, in units of the anchors' own: anything goes
 _LEAST = 1e-6  # log units: spreads below are rounding
 
@@ -32,13 +42,15 @@ class Settings:
 class Problem:
     """One column to be predicted. profiles and smooth: (models, columns), without gaps; either may have no columns.
 
-    smooth is what the features say of the profiles; features is (models, features), without columns where none are known.
+    smooth is what the features say of the profiles; sizes and makeup are features, (models, features), without columns
+    where none are known.
     target: log latencies of the anchors, (k,). blocks: (k,) anchors of one number are alike, and held out together.
     """
 
     profiles: Array
     smooth: Array
-    features: Array
+    sizes: Array
+    makeup: Array
     anchors: Indices
     target: Array
     blocks: Indices
@@ -144,15 +156,19 @@ def _embeddings(problem: Problem) -> list[tuple[Array, bool]]:
     """In the order of KERNELS: (models, ...) with a mean squared length of 1, and whether distance counts in it."""
     profiles = problem.profiles - problem.profiles.mean(axis=0)
     smooth = problem.smooth - problem.smooth.mean(axis=0)
-    size = profiles.mean(axis=1, keepdims=True) if profiles.shape[1] else profiles
+    level = profiles.mean(axis=1, keepdims=True) if profiles.shape[1] else profiles
     bent = smooth - smooth.mean(axis=1, keepdims=True) if smooth.shape[1] else smooth
+    sizes, makeup = _unit(problem.sizes), _unit(problem.makeup)
     return [
-        (_unit(size), False),
-        (_unit(profiles - size), False),
-        (_unit(profiles - size), True),
+        (_unit(level), False),
+        (_unit(profiles), True),
+        (_unit(profiles - level), False),
+        (_unit(profiles - level), True),
         (_unit(bent), False),
-        (_unit(problem.features), False),
-        (_unit(problem.features), True),
+        (sizes, False),
+        (sizes, True),
+        (makeup, False),
+        (np.concatenate([sizes, makeup], axis=1), True),
     ]
 
 

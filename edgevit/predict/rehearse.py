@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,11 +22,13 @@ class Sources:
     """What is known but for the column to be predicted.
 
     logs: (models, columns), NaN where there is no row. features: (models, features), NaN for models without; or no
-    columns. blocks: (models,), the family of each as a number. blind: predict as if the model was measured nowhere.
+    columns; is_size: (features,). blocks: (models,), the family of each as a number. blind: predict as if the model was
+    measured nowhere.
     """
 
     logs: Array
     features: Array
+    is_size: Mask
     blocks: Indices
     blind: bool = False
 
@@ -34,19 +36,21 @@ class Sources:
     def usable(self) -> Mask:
         """(models,): those that can be predicted or serve as anchors."""
         if self.blind:
-            return np.asarray(~np.isnan(self.features).any(axis=1))
+            return np.asarray(~np.isnan(self.features).all(axis=1))  # of none at all it is all that are missing
         return np.asarray(~np.isnan(self.logs).all(axis=1))
 
     def without(self, column: int) -> Sources:
         """The same but for one column."""
-        return Sources(np.delete(self.logs, column, axis=1), self.features, self.blocks, self.blind)
+        return replace(self, logs=np.delete(self.logs, column, axis=1))
 
 
 def pose(sources: Sources, anchors: Indices, target: Array, *, apart: bool) -> Problem:
     """The problem of a column whose anchors took `target`. apart: families are held out whole."""
     profiles, regression = _profiles(sources)
     blocks = sources.blocks[anchors] if apart else np.arange(len(anchors))
-    return Problem(profiles, regression, np.nan_to_num(sources.features), anchors, target, blocks)
+    features = np.nan_to_num(sources.features)
+    sizes, makeup = features[:, sources.is_size], features[:, ~sources.is_size]
+    return Problem(profiles, regression, sizes, makeup, anchors, target, blocks)
 
 
 def _profiles(sources: Sources) -> tuple[Array, Array]:

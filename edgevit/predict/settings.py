@@ -9,7 +9,7 @@ import numpy as np
 from edgevit.predict.process import KERNELS, Settings
 from edgevit.predict.table import Array, Indices, Mask
 
-_COUNT = 48
+_COUNT = 64
 _LEAST_SHARE = 0.02  # of a kernel against the largest, before they are made to sum to 1
 _NOISE = (0.003, 0.3)
 _TRUST = (0.3, 0.6, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,25 +58,30 @@ def make_table(rows: Iterable[Row], *, also: Iterable[str] = ()) -> Table:
     logs = np.full((len(models), len(columns)), np.nan)
     places = {name: i for i, name in enumerate(models)}, {name: j for j, name in enumerate(columns)}
     for (model, column), values in cells.items():
-        logs[places[0][model], places[1][column]] = np.median(values)
+        logs[places[0][model], places[1][column]] = statistics.median(values)
     return Table(models, columns, logs)
 
 
-def feature_matrix(models: Sequence[str], features: Mapping[str, Mapping[str, float]]) -> Array:
-    """(models, features) in standard units; a feature that a model lacks is 0 for it. Constant features are left out.
+SIZE = "log "  # features of such a name are sizes; the others say what a model is made of
 
-    A model without any features has a row of NaN: nothing can be said of it. Raises UsageError for what is not finite.
+
+def feature_matrix(models: Sequence[str], features: Mapping[str, Mapping[str, float]]) -> tuple[Array, Mask]:
+    """(models, features) in standard units, and which of them are sizes. Features that do not vary are left out.
+
+    A feature that a model lacks is 0 for it. A model without any has a row of NaN: nothing can be said of it. Raises
+    UsageError for what is not finite.
     """
-    known = [name for name in models if features.get(name)]
-    names = sorted({key for name in known for key in features[name]})
-    raw = np.array([[features[name].get(key, 0.0) for key in names] for name in known], dtype=np.float64)
-    raw = raw.reshape(len(known), len(names))
+    known = [i for i, name in enumerate(models) if features.get(name)]
+    names = sorted({key for i in known for key in features[models[i]]})
+    raw = np.array([[features[models[i]].get(key, 0.0) for key in names] for i in known], dtype=np.float64)
+    if not raw.size:
+        return np.full((len(models), 0), np.nan), np.zeros(0, dtype=np.bool_)
     if not np.isfinite(raw).all():
-        bad = names[int(np.argwhere(~np.isfinite(raw))[0][1])]
-        raise UsageError(f"the feature {bad} is not finite", fix="leave it out where it is not known")
-    spread = raw.std(axis=0) if known else np.zeros(0)
-    varies = spread > 1e-9 * (1 + np.abs(raw).max(axis=0, initial=0.0))
+        place = np.argwhere(~np.isfinite(raw))[0]
+        what = f"the feature {names[place[1]]!r} of {models[known[place[0]]]} is not finite"
+        raise UsageError(what, fix="leave it out where it is not known")
+    spread = raw.std(axis=0)
+    varies = spread > 1e-9 * (1 + np.abs(raw).max(axis=0))
     found = np.full((len(models), int(varies.sum())), np.nan)
-    places = {name: i for i, name in enumerate(models)}
-    found[[places[name] for name in known]] = (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
-    return found
+    found[known] = (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
+    return found, np.array([name.startswith(SIZE) for name in names], dtype=np.bool_)[varies]

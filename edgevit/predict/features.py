@@ -1,0 +1,59 @@
+"""Features of a model's structure, for kernels that compare models: sizes, operators by kind, and roofline times.
+
+Sizes are logarithms, since latencies are multiplied by what a device has, and kinds are shares, since two models are
+alike where they spend their work alike, whatever their size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_BALANCES = (1.0, 8.0, 64.0)  # MACs that a machine does while it moves one number: a DSP, a CPU, a GPU
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """One operator of a folded graph. kind: what it is, and what its speed depends on - a 3x3 depthwise convolution.
+
+    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
+    """
+
+    kind: str
+    macs: float
+    parameters: float
+    activations: float
+
+
+def structural_features(operators: Iterable[OperatorCost]) -> dict[str, float]:
+    """Name -> feature, without units. Empty for a model without operators."""
+    operators = tuple(operators)
+    if not operators:
+        return {}
+    found = {f"log {name}": _log(_sum(operators, name)) for name in _QUANTITIES}
+    found["log operators"] = math.log(len(operators))
+    for balance in _BALANCES:
+        found[f"log roofline {balance:g}"] = _log(sum(_time(item, balance) for item in operators))
+    for kind in {item.kind for item in operators}:
+        same = [item for item in operators if item.kind == kind]
+        found[f"count of {kind}"] = len(same) / len(operators)
+        for name in _QUANTITIES:
+            found[f"{name} of {kind}"] = _sum(same, name) / max(_sum(operators, name), 1.0)
+    return found
+
+
+_QUANTITIES = ("macs", "parameters", "activations")
+
+
+def _time(item: OperatorCost, balance: float) -> float:
+    """What an operator takes at best, in numbers moved (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009)."""
+    return max(item.macs / balance, item.parameters + item.activations)
+
+
+def _sum(operators: Sequence[OperatorCost], name: str) -> float:
+    return math.fsum(getattr(item, name) for item in operators)
+
+
+def _log(value: float) -> float:
+    return math.log(max(value, 1.0))
