@@ -53,6 +53,7 @@ verify        | devices pack recipes transports                   | torch numpy 
 profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs (alembic)
+predict       |                                                   | numpy
 choose        | compare store                                     |
 # above the rooms: what puts them in a row
 reference     | workloads pack profile statistics transports      |

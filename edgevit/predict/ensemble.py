@@ -22,6 +22,8 @@ _MOST_HERE = 40  # anchors; more add no weight
 _TRIED = 150  # anchors at most while settings are compared: beyond, their order does not change
 _KEPT = 0.02  # share of the best setting's weight below which a setting is left out
 _MOST_KEPT = 8
+_ROBUST_STEPS = 1
+_FREEDOM = 4.0  # of Student's t
 _TYPICAL_ANCHORS = 4.0  # how many anchors the typical size of an error counts for
 
 
@@ -46,30 +48,64 @@ class Rehearsal:
     truth: Array
 
 
-def weigh(problem: Problem, rehearsals: list[Rehearsal]) -> tuple[Settings, Array]:
+@dataclass(frozen=True)
+class Mixture:
     """The settings that count, and their weights, which sum to 1."""
+
+    settings: Settings
+    weights: Array
+
+
+def mix(problem: Problem, rehearsals: list[Rehearsal]) -> tuple[Mixture, list[Mixture]]:
+    """The mixture of the problem, and that of each rehearsal as if it was the problem: judged by all the others."""
     settings = all_settings()
-    tried = _thinned(problem, _TRIED)
-    here = fit(tried, settings, tried.anchors[:1])
-    score = _HERE * min(len(tried.anchors), _MOST_HERE) * _score(here.held_out)
-    if rehearsals:
-        fits = [fit(item.problem, settings, item.at) for item in rehearsals]
-        scores = [_score(item.truth - found.mean) for item, found in zip(rehearsals, fits, strict=True)]
-        score = score + _GENERAL * np.mean(scores, axis=0)
+    here = _here(_thinned(problem), settings)
+    if not rehearsals:
+        return _kept(settings, here), []
+    general, heres = [], []
+    for item in rehearsals:
+        found = fit(item.problem, settings, item.at)
+        general.append(_GENERAL * _score(item.truth - found.mean))
+        heres.append(_here(_thinned(item.problem), settings))
+    total = np.sum(general, axis=0)
+    rest = max(len(rehearsals) - 1, 1)
+    others = [_kept(settings, own + (total - score) / rest) for own, score in zip(heres, general, strict=True)]
+    return _kept(settings, here + total / len(rehearsals)), others
+
+
+def _here(problem: Problem, settings: Settings) -> Array:
+    """(H,): what the anchors say, each predicted without it."""
+    found = fit(problem, settings, problem.anchors[:1])
+    return _HERE * min(len(problem.anchors), _MOST_HERE) * _score(found.held_out)
+
+
+def _kept(settings: Settings, score: Array) -> Mixture:
     weights = np.exp(score - score.max())
     kept = np.argsort(-weights, kind="stable")[:_MOST_KEPT]
     kept = kept[weights[kept] > _KEPT]
-    return pick(settings, kept), weights[kept] / weights[kept].sum()
+    return Mixture(pick(settings, kept), weights[kept] / weights[kept].sum())
 
 
-def estimate(problem: Problem, settings: Settings, weights: Array, at: Indices) -> Estimate:
-    """The mixture of these settings."""
+def estimate(problem: Problem, mixture: Mixture, at: Indices) -> Estimate:
+    """The mixture at these models."""
+    settings, weights = mixture.settings, mixture.weights
+    for _ in range(_ROBUST_STEPS):
+        problem = _doubted(problem, settings, weights)
     found = fit(problem, settings, at)
     mean, variance = _mixture(found.mean, found.variance, weights)
     error, doubt = _mixture(found.held_out, found.held_out_variance, weights)
     held_out = error / np.sqrt(doubt)
     factor = _factor(held_out)
     return Estimate(mean, np.sqrt(variance) * factor, held_out / factor)
+
+
+def _doubted(problem: Problem, settings: Settings, weights: Array) -> Problem:
+    """The problem with more noise at anchors that the others contradict: Student's t instead of the normal."""
+    found = fit(problem, settings, problem.anchors[:1])
+    error, doubt = _mixture(found.held_out, found.held_out_variance, weights)
+    far = error**2 / doubt
+    far = far / max(float(np.median(far)), 1e-12) * 0.45  # the median of a squared normal
+    return replace(problem, doubt=(_FREEDOM + far) / (_FREEDOM + 1))
 
 
 def _mixture(means: Array, variances: Array, weights: Array) -> tuple[Array, Array]:
@@ -88,12 +124,13 @@ def _score(errors: Array) -> Array:
     return np.asarray(-np.log(_FLOOR + np.abs(errors)).mean(axis=1))
 
 
-def _thinned(problem: Problem, most: int) -> Problem:
-    """The same problem with evenly picked anchors, so many at most."""
+def _thinned(problem: Problem) -> Problem:
+    """The same problem with evenly picked anchors, _TRIED at most."""
     k = len(problem.anchors)
-    if k <= most:
+    if k <= _TRIED:
         return problem
-    kept = np.linspace(0, k - 1, most).astype(int)
-    return replace(problem, anchors=problem.anchors[kept], target=problem.target[kept], blocks=problem.blocks[kept])
+    kept = np.linspace(0, k - 1, _TRIED).astype(int)
+    parts = {name: getattr(problem, name)[kept] for name in ("anchors", "target", "blocks", "doubt")}
+    return replace(problem, **parts)
 
 

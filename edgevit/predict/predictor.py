@@ -9,7 +9,7 @@ import numpy as np
 
 from edgevit.errors import UsageError
 from edgevit.predict.conformal import quantile
-from edgevit.predict.ensemble import Estimate, estimate, weigh
+from edgevit.predict.ensemble import Estimate, estimate, mix
 from edgevit.predict.process import Problem
 from edgevit.predict.record import Level, Margins, Prediction, predicted
 from edgevit.predict.rehearse import Sources, pose, rehearse
@@ -153,11 +153,11 @@ def _solve(
     """The estimate, and what its deviations are to be multiplied by."""
     problem = pose(sources, anchors, target, apart=apart)
     rehearsals = rehearse(sources, anchors, at, apart=apart)
-    settings, weights = weigh(problem, rehearsals)
-    found = estimate(problem, settings, weights, at)
+    mixture, mixtures = mix(problem, rehearsals)
+    found = estimate(problem, mixture, at)
     others = []
-    for item in rehearsals:
-        trial = estimate(item.problem, settings, weights, item.at)
+    for item, own in zip(rehearsals, mixtures, strict=True):
+        trial = estimate(item.problem, own, item.at)
         others.append((item.truth - _bounded(item.problem, trial.mean, item.at)) / trial.deviation)
     sizes = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
     at_most = quantile(found.held_out, others, confidence)

@@ -45,6 +45,7 @@ class Problem:
     smooth is what the features say of the profiles; sizes and makeup are features, (models, features), without columns
     where none are known.
     target: log latencies of the anchors, (k,). blocks: (k,) anchors of one number are alike, and held out together.
+    doubt: (k,) the variance of each anchor's noise, in units of a setting's.
     """
 
     profiles: Array
@@ -54,6 +55,7 @@ class Problem:
     anchors: Indices
     target: Array
     blocks: Indices
+    doubt: Array
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def fit(problem: Problem, settings: Settings, at: Indices) -> Fit:
     means, held_means = _means(problem, settings.trust)
     rest = problem.target[None, :] - means[:, problem.anchors]
     scale = np.maximum(rest.var(axis=1), _LEAST**2)
-    eye = np.eye(len(problem.anchors))
+    eye = np.diag(problem.doubt)
     weighed = np.tensordot(settings.kernels, among, 1) + _OFFSET + settings.noise[:, None, None] * eye
     inverse = np.linalg.inv(weighed)
     offset = rest.mean(axis=1)[:, None]

@@ -50,7 +50,7 @@ def pose(sources: Sources, anchors: Indices, target: Array, *, apart: bool) -> P
     blocks = sources.blocks[anchors] if apart else np.arange(len(anchors))
     features = np.nan_to_num(sources.features)
     sizes, makeup = features[:, sources.is_size], features[:, ~sources.is_size]
-    return Problem(profiles, regression, sizes, makeup, anchors, target, blocks)
+    return Problem(profiles, regression, sizes, makeup, anchors, target, blocks, np.ones(len(anchors)))
 
 
 def _profiles(sources: Sources) -> tuple[Array, Array]:

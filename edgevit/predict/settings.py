@@ -12,7 +12,7 @@ from edgevit.predict.table import Array, Indices, Mask
 _COUNT = 64
 _LEAST_SHARE = 0.02  # of a kernel against the largest, before they are made to sum to 1
 _NOISE = (0.003, 0.3)
-_TRUST = (0.3, 0.6, 1.0)
+_TRUST = (0.1, 0.3, 0.6)
 
 
 @cache
