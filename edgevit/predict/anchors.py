@@ -8,13 +8,14 @@ import numpy as np
 
 from edgevit.errors import UsageError
 from edgevit.predict.predictor import Predictor
-from edgevit.predict.process import kernels
+from edgevit.predict.process import KERNELS, kernels
 from edgevit.predict.rehearse import pose
 from edgevit.predict.settings import all_settings
 from edgevit.predict.table import Array, Indices
 
 _OFFSET = 10.0  # variance of a device's speed: it is not known at all
-_SHARES = [0.2, 0.2, 0.0, 0.3, 0.0, 0.0, 0.1, 0.0, 0.2]
+_SHARE = {"level": 0.2, "near": 0.2, "bend": 0.2, "near bend": 0.3, "near makeup": 0.2}
+_SHARES = np.array([_SHARE.get(name, 0.0) for name in KERNELS])
 _MOST = 300  # models looked at; of more, so many that are spread evenly over their sizes
 
 
@@ -84,8 +85,8 @@ def _greedy(
     picked: list[int] = []
     while len(picked) < (len(price) if count is None else count):
         gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + noise) / price
-        gain = np.where(price <= left, gain, -np.inf)
-        if not len(gain) or not np.isfinite(gain).any():
+        gain = np.where(np.isfinite(price) & (price <= left), gain, -np.inf)
+        if not np.isfinite(gain).any():
             break
         best = int(np.argmax(gain))
         picked.append(best)

@@ -130,7 +130,6 @@ def _thinned(problem: Problem) -> Problem:
     if k <= _TRIED:
         return problem
     kept = np.linspace(0, k - 1, _TRIED).astype(int)
-    parts = {name: getattr(problem, name)[kept] for name in ("anchors", "target", "blocks", "doubt")}
-    return replace(problem, **parts)
+    return replace(problem, anchors=problem.anchors[kept], target=problem.target[kept], doubt=problem.doubt[kept])
 
 

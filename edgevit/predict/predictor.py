@@ -46,7 +46,7 @@ class Predictor:
         self._graphs = dict(graphs or {})
         kin = [(name in families, families.get(name, name)) for name in self._table.models]
         numbers = {item: i for i, item in enumerate(sorted(set(kin)))}
-        self._blocks = np.array([numbers[item] for item in kin], dtype=np.intp)
+        self._families = np.array([numbers[item] for item in kin], dtype=np.intp)
 
     def predict(
         self, column: str, models: Collection[str] | None = None, *, confidence: float = 0.9
@@ -80,7 +80,7 @@ class Predictor:
             spread = _spreads(self._table.logs[:, others], target)
             rows = (~np.isnan(self._table.logs[:, others])).sum(axis=0)
             others = sorted(others[j] for j in np.lexsort((-rows, spread))[:MOST_COLUMNS])
-        return Sources(self._table.logs[:, others], self._features, self._is_size, self._blocks, blind)
+        return Sources(self._table.logs[:, others], self._features, self._is_size, self._families, blind)
 
     # One method for each level
 
@@ -112,8 +112,8 @@ class Predictor:
         asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
         if len(anchors) < LEAST_ANCHORS:
             return {}
-        families = set(sources.blocks[anchors].tolist())
-        strange = ~np.isin(sources.blocks[asked], sources.blocks[anchors])
+        families = set(sources.families[anchors].tolist())
+        strange = ~np.isin(sources.families[asked], sources.families[anchors])
         many = len(families) >= LEAST_ANCHORS  # else holding one out leaves nothing to predict it from
         said: dict[str, Prediction] = {}
         for group, apart in ((asked[~strange], False), (asked[strange], many)):
@@ -165,11 +165,19 @@ def _solve(
 
 
 def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
-    """No model is further off its mean profile than the anchors are, by half their range and a quarter more."""
-    size = problem.profiles.mean(axis=1) if problem.profiles.shape[1] else np.zeros(len(problem.profiles))
-    off = problem.target - size[problem.anchors]
-    margin = _RANGE * float(np.ptp(off)) + _BEYOND
-    return np.asarray(np.clip(logs, size[at] + off.min() - margin, size[at] + off.max() + margin))
+    """No model is further off its profile than the anchors are, by half their range and a quarter more.
+
+    Its profile: the mean of the other columns, or the one that explains the anchors best, whichever allows more.
+    """
+    profiles = problem.profiles if problem.profiles.shape[1] else np.zeros((len(problem.profiles), 1))
+    best = int(np.argmin(_spreads(profiles[problem.anchors], problem.target)))
+    least, most = [], []
+    for profile in (profiles.mean(axis=1), profiles[:, best]):
+        off = problem.target - profile[problem.anchors]
+        margin = _RANGE * float(np.ptp(off)) + _BEYOND
+        least.append(profile[at] + off.min() - margin)
+        most.append(profile[at] + off.max() + margin)
+    return np.asarray(np.clip(logs, np.minimum(*least), np.maximum(*most)))
 
 
 def _spreads(logs: Array, target: Array) -> Array:

@@ -24,8 +24,10 @@ KERNELS = (
     "near sizes",
     "makeup",
     "near makeup",
+    "family",
 )
 _OFFSET = 10.0  # variance of a column's offset, in units of the anchors' own: anything goes
+_SAME = 2e-3  # log units: two runs on one device differ by more
 _LEAST = 1e-6  # log units: spreads below are rounding
 
 
@@ -44,18 +46,24 @@ class Problem:
 
     smooth is what the features say of the profiles; sizes and makeup are features, (models, features), without columns
     where none are known.
-    target: log latencies of the anchors, (k,). blocks: (k,) anchors of one number are alike, and held out together.
-    doubt: (k,) the variance of each anchor's noise, in units of a setting's.
+    families: (models,) as numbers. target: log latencies of the anchors, (k,). apart: anchors of one family are held out
+    together. doubt: (k,) the variance of each anchor's noise, in units of a setting's.
     """
 
     profiles: Array
     smooth: Array
     sizes: Array
     makeup: Array
+    families: Indices
     anchors: Indices
     target: Array
-    blocks: Indices
+    apart: bool
     doubt: Array
+
+    @property
+    def blocks(self) -> Indices:
+        """(k,): anchors of one number are held out together."""
+        return self.families[self.anchors] if self.apart else np.arange(len(self.anchors))
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ def _hold_out(problem: Problem, inverse: Array, held_means: Array) -> tuple[Arra
     held_means: (H, k, k), row i is the mean at all anchors once anchor i is not looked at.
     """
     rest = problem.target - held_means
+    rest = rest - rest.mean(axis=2, keepdims=True)
     if len(set(problem.blocks.tolist())) == len(problem.blocks):
         diagonal = np.einsum("hii->hi", inverse)
         return np.einsum("hij,hij->hi", inverse, rest) / diagonal, 1 / diagonal
@@ -133,8 +142,13 @@ def _by_block(values: Array, blocks: Indices) -> Array:
 
 
 def _shares(spread: Array, trust: Array, k: int) -> Array:
-    """(H, i, D): the posterior that a column is the one, for residuals with a Laplace distribution of unknown scale."""
-    logs = -trust[:, None, None] * k * np.log(spread + _LEAST)[None]
+    """(H, i, D): the posterior that a column is the one, for residuals with a Laplace distribution of unknown scale.
+
+    Trust below 1 is for columns that are merely alike; of one within _SAME there is no doubt.
+    """
+    spread = spread + _LEAST
+    sure = np.log(np.maximum(_SAME / spread, 1))
+    logs = -k * (trust[:, None, None] * np.log(spread) - sure)
     shares = np.exp(logs - logs.max(axis=2, keepdims=True))
     return np.asarray(shares / shares.sum(axis=2, keepdims=True))
 
@@ -151,6 +165,9 @@ def kernels(problem: Problem, at: Indices) -> tuple[Array, Array]:
         else:
             grams.append(here @ there.T)
             own.append((here**2).sum(axis=1))
+    kin = len(set(problem.families.tolist())) < len(problem.families)  # else a family is a model, and says nothing
+    grams.append(kin * np.equal.outer(problem.families[at], problem.families[problem.anchors]).astype(np.float64))
+    own.append(np.full(len(at), float(kin)))
     return np.array(grams), np.array(own)
 
 

@@ -22,14 +22,14 @@ class Sources:
     """What is known but for the column to be predicted.
 
     logs: (models, columns), NaN where there is no row. features: (models, features), NaN for models without; or no
-    columns; is_size: (features,). blocks: (models,), the family of each as a number. blind: predict as if the model was
+    columns; is_size: (features,). families: (models,), as numbers. blind: predict as if the model was
     measured nowhere.
     """
 
     logs: Array
     features: Array
     is_size: Mask
-    blocks: Indices
+    families: Indices
     blind: bool = False
 
     @property
@@ -47,10 +47,9 @@ class Sources:
 def pose(sources: Sources, anchors: Indices, target: Array, *, apart: bool) -> Problem:
     """The problem of a column whose anchors took `target`. apart: families are held out whole."""
     profiles, regression = _profiles(sources)
-    blocks = sources.blocks[anchors] if apart else np.arange(len(anchors))
     features = np.nan_to_num(sources.features)
     sizes, makeup = features[:, sources.is_size], features[:, ~sources.is_size]
-    return Problem(profiles, regression, sizes, makeup, anchors, target, blocks, np.ones(len(anchors)))
+    return Problem(profiles, regression, sizes, makeup, sources.families, anchors, target, apart, np.ones(len(anchors)))
 
 
 def _profiles(sources: Sources) -> tuple[Array, Array]:
@@ -66,17 +65,26 @@ def _profiles(sources: Sources) -> tuple[Array, Array]:
     if not sources.features.shape[1] or known.sum() < _LEAST_MODELS:
         return (nothing, nothing) if sources.blind else (filled, nothing)
     if sources.blind:
-        return smooth_across(filled, sources.features, known, sources.blocks), nothing
+        return smooth_across(filled, sources.features, known, sources.families), nothing
     return filled, np.where(known[:, None], smooth(filled, sources.features, known), filled)
 
 
 def rehearse(sources: Sources, anchors: Indices, at: Indices, *, apart: bool) -> list[Rehearsal]:
     """The source columns with rows for the models `at` and for anchors, each as a problem of its own."""
     columns = range(sources.logs.shape[1]) if sources.logs.shape[1] > 1 else range(0)
+    at = _like(sources, anchors, at, apart=apart)
     counts = [(~np.isnan(sources.logs[at, j])).sum() for j in columns]
     chosen = sorted(np.argsort(-np.array(counts), kind="stable")[:_MOST_COLUMNS].tolist())
     found = (_rehearsal(sources, j, anchors, at, apart=apart) for j in chosen)
     return [item for item in found if item is not None]
+
+
+def _like(sources: Sources, anchors: Indices, at: Indices, *, apart: bool) -> Indices:
+    """Models to judge by. Blind ones have no rows: others stand in, which are predicted as if they had none either."""
+    if not sources.blind:
+        return at
+    strange = ~np.isin(sources.families, sources.families[anchors])
+    return np.setdiff1d(np.flatnonzero(sources.usable & (strange | (not apart))), anchors)
 
 
 def _rehearsal(sources: Sources, column: int, anchors: Indices, at: Indices, *, apart: bool) -> Rehearsal | None:
