@@ -1,4 +1,4 @@
-"""The predictor on real boards: MLPerf Inference v3.0 edge, 84 image classifiers on 14 boards and runtimes, one held out.
+"""The predictor on real boards: MLPerf Inference v3.0 edge, 84 classifiers on 14 boards and runtimes, one held out.
 
 python benchmarks/predict_mlperf.py [SEEDS]   random anchors are drawn so often (default 5)
 
@@ -118,7 +118,7 @@ def simulated_bound(cell: Cell, rng: np.random.Generator) -> float:
 
 
 def select(truth: dict[str, float], claims: dict[str, float], accuracy: dict[str, float]) -> list[tuple[bool, float]]:
-    """For each budget: whether the pick breaks it, and its regret in points; requests without an answer are left out."""
+    """For each budget: whether the pick breaks it, and its regret in points. Unanswered requests are left out."""
     found = []
     for budget in truth.values():
         fits = [name for name in truth if claims[name] <= budget]

@@ -1,4 +1,4 @@
-"""The predictor on models of families that it never saw: timm's zoo on one CPU, from features, and with another CPU's rows.
+"""The predictor on families that it never saw: timm's zoo on one CPU, from features, and with another CPU's rows.
 
 python benchmarks/predict_timm.py
 
@@ -32,15 +32,18 @@ FILES = {
 }
 FOLDS = 5
 STEMS = (
-    "efficientnet efficientformer efficientvit mobilenet mobilevit mobileone regnet hrnet convnext convformer caformer"
-    " swin xcit maxxvit maxvit coatnet coat crossvit levit nfnet hgnet densenet ghostnet poolformer deit beit eva cait"
-    " pit repvgg vgg inception xception darknet hiera samvit dla dpn focal edgenext fastvit repvit volo mixer mlp rexnet"
-    " mnasnet lcnet fbnet"
-).split()
+    "efficientnet", "efficientformer", "efficientvit", "mobilenet", "mobilevit", "mobileone", "regnet", "hrnet",
+    "convnext", "convformer", "caformer", "swin", "xcit", "maxxvit", "maxvit", "coatnet", "coat", "crossvit",
+    "levit", "nfnet", "hgnet", "densenet", "ghostnet", "poolformer", "deit", "beit", "eva", "cait", "pit",
+    "repvgg", "vgg", "inception", "xception", "darknet", "hiera", "samvit", "dla", "dpn", "focal", "edgenext",
+    "fastvit", "repvit", "volo", "mixer", "mlp", "rexnet", "mnasnet", "lcnet", "fbnet",
+)  # fmt: skip
 WORDS = (
-    "vit swin net former mlp mixer se eca rep mobile efficient res next patch16 patch14 patch32 window reg hr dense"
-    " distilled v2 v3 ghost gc blur aa halo bot cs b0 nf conv attn rw dlinear fast hybrid hg xcit coat max lambda lite"
-).split()
+    "vit", "swin", "net", "former", "mlp", "mixer", "se", "eca", "rep", "mobile", "efficient", "res", "next",
+    "patch16", "patch14", "patch32", "window", "reg", "hr", "dense", "distilled", "v2", "v3", "ghost", "gc",
+    "blur", "aa", "halo", "bot", "cs", "b0", "nf", "conv", "attn", "rw", "dlinear", "fast", "hybrid", "hg",
+    "xcit", "coat", "max", "lambda", "lite",
+)  # fmt: skip
 
 
 def read(file: Path) -> dict[str, dict[str, float]]:

@@ -82,7 +82,9 @@ def test_selection_counts_what_it_says() -> None:
 
 def test_the_mlperf_slice_is_the_one_that_is_meant() -> None:
     cells = predict_mlperf.read(data("mlperf_edge_krai.csv"))
-    assert len({model for model, _ in cells}) == 84 and len({system for _, system in cells}) == 14 and len(cells) == 1176
+    assert (
+        len({model for model, _ in cells}) == 84 and len({system for _, system in cells}) == 14 and len(cells) == 1176
+    )
     named = {model: predict_mlperf.named(model) for model, _ in cells}
     assert named["mobilenet-v2-0.75-160-quantized"]["log resolution"] == pytest.approx(math.log(160))
     assert named["mobilenet-v2-0.75-160-quantized"]["log width"] == pytest.approx(math.log(0.75))

@@ -98,5 +98,3 @@ def _greedy(
 
 def _measured(covariance: Array, i: int, noise: float) -> Array:
     return np.asarray(covariance - np.outer(covariance[:, i], covariance[i]) / (covariance[i, i] + noise))
-
-

@@ -1,4 +1,4 @@
-"""Intervals that hold whatever the distribution: quantiles of errors made on what is known (Vovk et al. 2005, chapter 2).
+"""Intervals that hold whatever the distribution: quantiles of errors made on what is known (Vovk et al. 2005, ch. 2).
 
 A score is an error over the deviation predicted for it. Scores come from other columns, each taken for new, and from
 this column's own anchors, each held out. The first are many but of other devices; the second are few but of this one.

@@ -131,5 +131,3 @@ def _thinned(problem: Problem) -> Problem:
         return problem
     kept = np.linspace(0, k - 1, _TRIED).astype(int)
     return replace(problem, anchors=problem.anchors[kept], target=problem.target[kept], doubt=problem.doubt[kept])
-
-

@@ -1,4 +1,4 @@
-"""What source columns lack: a Gaussian over the columns, fitted by EM to the cells that are there (Dempster et al. 1977).
+"""What source columns lack: a Gaussian over the columns, fitted by EM to the cells there are (Dempster et al. 1977).
 
 A model's log latencies on D columns are one draw of N(mu, Sigma). A prior on Sigma - one factor that all columns share,
 and a little of their own - keeps it proper where two columns have few models in common.
@@ -11,7 +11,7 @@ import numpy as np
 from edgevit.predict.table import Array, Indices, Mask
 
 _STEPS = 10  # of EM; later ones move a filled cell by less than a measurement's own noise
-_PRIOR_ROWS = 5.0  # how many models the prior counts for
+_PRIOR_ROWS = 2.0  # how many models the prior counts for
 _OWN = 0.15  # standard deviation of what a column has to itself under the prior, in log units
 
 
@@ -49,9 +49,7 @@ def _patterns(seen: Mask) -> list[Indices]:
     return [np.array(group) for group in groups.values()]
 
 
-def _expect(
-    logs: Array, seen: Mask, patterns: list[Indices], mean: Array, covariance: Array
-) -> tuple[Array, Array]:
+def _expect(logs: Array, seen: Mask, patterns: list[Indices], mean: Array, covariance: Array) -> tuple[Array, Array]:
     """The E step: cells at their conditional expectation, and the summed conditional covariance."""
     filled, doubt = logs.copy(), np.zeros_like(covariance)
     for group in patterns:

@@ -9,9 +9,9 @@ import numpy as np
 
 from edgevit.errors import UsageError
 from edgevit.predict.conformal import quantile
-from edgevit.predict.ensemble import Estimate, estimate, mix
+from edgevit.predict.ensemble import Mixture, Rehearsal, estimate, mix
 from edgevit.predict.process import Problem
-from edgevit.predict.record import Level, Margins, Prediction, predicted
+from edgevit.predict.record import Found, Level, Margins, Prediction, predicted
 from edgevit.predict.rehearse import Sources, pose, rehearse
 from edgevit.predict.table import Array, Indices, Row, feature_matrix, make_table
 
@@ -95,13 +95,12 @@ class Predictor:
         said = {}
         for name in names:
             if name in known:
-                found = ("measured", known[name], Margins(0, 0), 1)
+                found = Found("measured", known[name], Margins(0, 0), 1)
             elif twins := by_graph.get(self._graphs.get(name, "")):
-                found = ("same graph", float(np.median(twins)), _repeat(confidence), len(twins))
+                found = Found("same graph", float(np.median(twins)), _repeat(confidence), len(twins))
             else:
                 continue
-            level, log, margins, count = found
-            said[name] = predicted(name, column, level, confidence, log, margins, anchors=count, nearest="")
+            said[name] = predicted(name, column, confidence, found)
         return said
 
     def _from_others(self, column: str, names: list[str], confidence: float, *, blind: bool) -> dict[str, Prediction]:
@@ -112,21 +111,19 @@ class Predictor:
         asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
         if len(anchors) < LEAST_ANCHORS:
             return {}
-        families = set(sources.families[anchors].tolist())
+        if not len(asked):
+            return {}
+        level: Level = "features" if blind else "transfer"
+        nearest = "" if blind else self._nearest(column, target)
         strange = ~np.isin(sources.families[asked], sources.families[anchors])
-        many = len(families) >= LEAST_ANCHORS  # else holding one out leaves nothing to predict it from
+        many = len(set(sources.families[anchors].tolist())) >= LEAST_ANCHORS  # else nothing is left to predict one from
         said: dict[str, Prediction] = {}
         for group, apart in ((asked[~strange], False), (asked[strange], many)):
             if len(group):
-                found, quantiles = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
-                level: Level = "features" if blind else "transfer"
-                nearest = "" if blind else self._nearest(column, target)
-                for i, log, deviation in zip(group.tolist(), found.mean, found.deviation, strict=True):
-                    margins = Margins(quantiles.half * deviation, quantiles.at_most * deviation)
-                    name = self._table.models[i]
-                    said[name] = predicted(
-                        name, column, level, confidence, log, margins, anchors=len(anchors), nearest=nearest
-                    )
+                logs, margins = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
+                for i, log, margin in zip(group.tolist(), logs.tolist(), margins, strict=True):
+                    found = Found(level, log, margin, len(anchors), nearest)
+                    said[self._table.models[i]] = predicted(self._table.models[i], column, confidence, found)
         return said
 
     def _refusal(self, column: str, name: str, confidence: float) -> Prediction:
@@ -149,19 +146,23 @@ class Predictor:
 
 def _solve(
     sources: Sources, anchors: Indices, target: Array, at: Indices, confidence: float, *, apart: bool
-) -> tuple[Estimate, Margins]:
-    """The estimate, and what its deviations are to be multiplied by."""
+) -> tuple[Array, list[Margins]]:
+    """Log latencies of the models `at`, and their margins."""
     problem = pose(sources, anchors, target, apart=apart)
     rehearsals = rehearse(sources, anchors, at, apart=apart)
     mixture, mixtures = mix(problem, rehearsals)
     found = estimate(problem, mixture, at)
-    others = []
-    for item, own in zip(rehearsals, mixtures, strict=True):
-        trial = estimate(item.problem, own, item.at)
-        others.append((item.truth - _bounded(item.problem, trial.mean, item.at)) / trial.deviation)
-    sizes = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
+    others = [_scores(item, own) for item, own in zip(rehearsals, mixtures, strict=True)]
+    half = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
     at_most = quantile(found.held_out, others, confidence)
-    return Estimate(_bounded(problem, found.mean, at), found.deviation, found.held_out), Margins(sizes, at_most)
+    margins = [Margins(half * deviation, at_most * deviation) for deviation in found.deviation.tolist()]
+    return _bounded(problem, found.mean, at), margins
+
+
+def _scores(rehearsal: Rehearsal, mixture: Mixture) -> Array:
+    """Errors over deviations of a column that was taken for new."""
+    found = estimate(rehearsal.problem, mixture, rehearsal.at)
+    return (rehearsal.truth - _bounded(rehearsal.problem, found.mean, rehearsal.at)) / found.deviation
 
 
 def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
@@ -181,7 +182,7 @@ def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
 
 
 def _spreads(logs: Array, target: Array) -> Array:
-    """(columns,): how far the column is from the target at another clock, in log units; few common rows count as far."""
+    """(columns,): how far it is from the target at another clock, in log units; far for few common rows."""
     seen = ~np.isnan(logs) & ~np.isnan(target)[:, None]
     found = np.full(logs.shape[1], math.inf)
     for j in np.flatnonzero(seen.sum(axis=0) >= LEAST_ANCHORS):

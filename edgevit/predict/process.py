@@ -42,12 +42,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Problem:
-    """One column to be predicted. profiles and smooth: (models, columns), without gaps; either may have no columns.
+    """One column to be predicted.
 
-    smooth is what the features say of the profiles; sizes and makeup are features, (models, features), without columns
-    where none are known.
-    families: (models,) as numbers. target: log latencies of the anchors, (k,). apart: anchors of one family are held out
-    together. doubt: (k,) the variance of each anchor's noise, in units of a setting's.
+    profiles: (models, columns), without gaps; smooth: what features say of them. Either may have no columns.
+    sizes, makeup: (models, features); without columns where none are known. families: (models,), as numbers.
+    anchors: (k,), places of models; target: (k,), their log latencies; doubt: (k,), the variance of their noise, in
+    units of a setting's. apart: anchors of one family are held out together.
     """
 
     profiles: Array
@@ -68,8 +68,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Fit:
-    """Of H settings: prediction and variance at the models asked for, (H, m); errors and variances with each anchor
-    held out, (H, k), true minus predicted."""
+    """Of H settings: mean and variance at the models asked for, (H, m); of each anchor held out, (H, k): error (true
+    less predicted) and variance.
+    """
 
     mean: Array
     variance: Array
@@ -83,7 +84,7 @@ def fit(problem: Problem, settings: Settings, at: Indices) -> Fit:
     among, _ = kernels(problem, problem.anchors)
     means, held_means = _means(problem, settings.trust)
     rest = problem.target[None, :] - means[:, problem.anchors]
-    scale = np.maximum(rest.var(axis=1), _LEAST**2)
+    scale: Array = np.maximum(rest.var(axis=1), _LEAST**2)
     eye = np.diag(problem.doubt)
     weighed = np.tensordot(settings.kernels, among, 1) + _OFFSET + settings.noise[:, None, None] * eye
     inverse = np.linalg.inv(weighed)
@@ -93,7 +94,7 @@ def fit(problem: Problem, settings: Settings, at: Indices) -> Fit:
     mean = means[:, at] + offset + np.einsum("hmk,hk->hm", gain, rest - offset)
     prior = settings.kernels @ own + _OFFSET + settings.noise[:, None]
     variance = np.maximum(prior - np.einsum("hmk,hmk->hm", gain, cross), settings.noise[:, None])
-    errors, doubts = _hold_out(problem, inverse, held_means)
+    errors, doubts = _hold_out(problem, np.asarray(inverse, dtype=np.float64), held_means)
     return Fit(mean, variance * scale[:, None], errors, doubts * scale[:, None])
 
 
@@ -104,12 +105,13 @@ def _hold_out(problem: Problem, inverse: Array, held_means: Array) -> tuple[Arra
     """
     rest = problem.target - held_means
     rest = rest - rest.mean(axis=2, keepdims=True)
-    if len(set(problem.blocks.tolist())) == len(problem.blocks):
+    blocks = problem.blocks
+    if len(set(blocks.tolist())) == len(blocks):
         diagonal = np.einsum("hii->hi", inverse)
         return np.einsum("hij,hij->hi", inverse, rest) / diagonal, 1 / diagonal
     errors, doubts = np.zeros(rest.shape[:2]), np.zeros(rest.shape[:2])
-    for block in np.unique(problem.blocks):
-        inside = np.flatnonzero(problem.blocks == block)
+    for block in np.unique(blocks):
+        inside = np.flatnonzero(blocks == block)
         part = np.linalg.inv(inverse[:, inside[:, None], inside])
         seen = np.einsum("hij,hij->hi", inverse[:, inside], rest[:, inside])
         errors[:, inside] = np.einsum("hij,hj->hi", part, seen)
@@ -118,7 +120,7 @@ def _hold_out(problem: Problem, inverse: Array, held_means: Array) -> tuple[Arra
 
 
 def _means(problem: Problem, trust: Array) -> tuple[Array, Array]:
-    """(H, models): the mixture of columns; (H, k, k): at the anchors, row i without the evidence of anchor i's block."""
+    """(H, models): the mixture of columns; (H, k, k): at the anchors, row i without the evidence of i's block."""
     columns = np.concatenate([problem.profiles, problem.smooth], axis=1)
     k = len(problem.anchors)
     if not columns.shape[1]:
@@ -165,9 +167,9 @@ def kernels(problem: Problem, at: Indices) -> tuple[Array, Array]:
         else:
             grams.append(here @ there.T)
             own.append((here**2).sum(axis=1))
-    kin = len(set(problem.families.tolist())) < len(problem.families)  # else a family is a model, and says nothing
-    grams.append(kin * np.equal.outer(problem.families[at], problem.families[problem.anchors]).astype(np.float64))
-    own.append(np.full(len(at), float(kin)))
+    kin = float(len(set(problem.families.tolist())) < len(problem.families))  # else each model is its own family
+    grams.append(kin * np.equal.outer(problem.families[at], problem.families[problem.anchors]))
+    own.append(np.full(len(at), kin))
     return np.array(grams), np.array(own)
 
 

@@ -37,11 +37,20 @@ class Margins(NamedTuple):
     at_most: float
 
 
-def predicted(
-    model: str, column: str, level: Level, confidence: float, log: float, margins: Margins, *, anchors: int, nearest: str
-) -> Prediction:
-    """The prediction whose natural logarithm is `log`."""
-    lower, point, upper, at_most = (
-        math.exp(log + margin) for margin in (-margins.half, 0.0, margins.half, margins.at_most)
+class Found(NamedTuple):
+    """An answer in natural logarithms of nanoseconds."""
+
+    level: Level
+    log: float
+    margins: Margins
+    anchors: int
+    nearest: str = ""
+
+
+def predicted(model: str, column: str, confidence: float, found: Found) -> Prediction:
+    """The same in nanoseconds."""
+    around = (0.0, -found.margins.half, found.margins.half, found.margins.at_most)
+    point, lower, upper, at_most = (math.exp(found.log + margin) for margin in around)
+    return Prediction(
+        model, column, found.level, confidence, point, lower, upper, at_most, found.anchors, found.nearest
     )
-    return Prediction(model, column, level, confidence, point, lower, upper, at_most, anchors, nearest)

@@ -1,4 +1,4 @@
-"""Other columns taken for new: what settings and intervals are judged by. The column to be predicted is not looked at."""
+"""Other columns taken for new: what settings and intervals are judged by. Of the column asked for anchors count."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _profiles(sources: Sources) -> tuple[Array, Array]:
     filled = np.zeros_like(sources.logs)
     filled[seen] = fill(sources.logs[seen])
     filled[~seen] = filled[seen].mean(axis=0)
-    known = seen & ~np.isnan(sources.features).any(axis=1)
+    known = np.logical_and(seen, ~np.isnan(sources.features).any(axis=1))
     if not sources.features.shape[1] or known.sum() < _LEAST_MODELS:
         return (nothing, nothing) if sources.blind else (filled, nothing)
     if sources.blind:

@@ -17,7 +17,7 @@ _FOLDS = 5
 def smooth(profiles: Array, features: Array, seen: Mask) -> Array:
     """(models, columns): the regression of the seen models' profiles on features, at every model."""
     basis = _basis(features, seen)
-    return basis @ _ridge(basis[seen], profiles[seen])
+    return np.asarray(basis @ _ridge(basis[seen], profiles[seen]))
 
 
 def smooth_across(profiles: Array, features: Array, seen: Mask, blocks: Indices) -> Array:
@@ -65,7 +65,8 @@ def _ridge(basis: Array, values: Array) -> Array:
     eigenvalues, vectors = np.linalg.eigh(basis.T @ basis)
     eigenvalues = np.maximum(eigenvalues, 0)
     turned = vectors.T @ (basis.T @ (values - mean))
-    best, least = np.zeros_like(turned), np.full(values.shape[1], np.inf)
+    best: Array = np.zeros_like(turned)
+    least = np.full(values.shape[1], np.inf)
     for ridge in _RIDGES:
         shrunk = eigenvalues + ridge * eigenvalues.mean()
         found = vectors @ (turned / shrunk[:, None])
