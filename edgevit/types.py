@@ -16,6 +16,19 @@ PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are neve
 
 
 @dataclass(frozen=True)
+class OperatorCost:
+    """One operator of a graph. kind: what it is, and what its speed depends on - a depthwise 3x3 convolution.
+
+    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
+    """
+
+    kind: str
+    macs: float
+    parameters: float
+    activations: float
+
+
+@dataclass(frozen=True)
 class PublishedLatency:
     """A latency that somebody else reports. Papers give no spread and no percentiles, so neither do we."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from edgevit.predict.anchors import choose_anchors
-from edgevit.predict.features import OperatorCost, structural_features
+from edgevit.predict.features import structural_features
 from edgevit.predict.predictor import LEAST_ANCHORS, Predictor
 from edgevit.predict.record import Level, Prediction
 from edgevit.predict.table import Row
+from edgevit.types import OperatorCost
 
 __all__ = [
     "LEAST_ANCHORS",

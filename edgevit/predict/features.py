@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from edgevit.types import OperatorCost
 
 _BALANCES = (1.0, 8.0, 64.0)  # MACs that a machine does while it moves one number: a DSP, a CPU, a GPU
 
 
-@dataclass(frozen=True)
-class OperatorCost:
-    """One operator of a folded graph. kind: what it is, and what its speed depends on - a 3x3 depthwise convolution.
-
-    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
-    """
-
-    kind: str
-    macs: float
-    parameters: float
-    activations: float
-
-
 def structural_features(operators: Iterable[OperatorCost]) -> dict[str, float]:
-    """Name -> feature, without units. Empty for a model without operators."""
+    """Name -> feature, without units, of the operators that `edgevit.count.operator_costs` finds. Empty without any."""
     operators = tuple(operators)
     if not operators:
         return {}
