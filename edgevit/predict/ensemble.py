@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgevit.predict.process import Problem, Settings, fit
+from edgevit.predict.process import Fit, Problem, Settings, fit
 from edgevit.predict.settings import all_settings, pick
 from edgevit.predict.table import Array, Indices
 
@@ -59,24 +59,21 @@ class Mixture:
 def mix(problem: Problem, rehearsals: list[Rehearsal]) -> tuple[Mixture, list[Mixture]]:
     """The mixture of the problem, and that of each rehearsal as if it was the problem: judged by all the others."""
     settings = all_settings()
-    here = _here(_thinned(problem), settings)
+    here = _here(fit(_thinned(problem), settings, problem.anchors[:1]))
     if not rehearsals:
         return _kept(settings, here), []
-    general, heres = [], []
-    for item in rehearsals:
-        found = fit(item.problem, settings, item.at)
-        general.append(_GENERAL * _score(item.truth - found.mean))
-        heres.append(_here(_thinned(item.problem), settings))
+    fits = [fit(_thinned(item.problem), settings, item.at) for item in rehearsals]
+    heres = [_here(found) for found in fits]
+    general = [_GENERAL * _score(item.truth - found.mean) for item, found in zip(rehearsals, fits, strict=True)]
     total = np.sum(general, axis=0)
     rest = max(len(rehearsals) - 1, 1)
     others = [_kept(settings, own + (total - score) / rest) for own, score in zip(heres, general, strict=True)]
     return _kept(settings, here + total / len(rehearsals)), others
 
 
-def _here(problem: Problem, settings: Settings) -> Array:
+def _here(found: Fit) -> Array:
     """(H,): what the anchors say, each predicted without it."""
-    found = fit(problem, settings, problem.anchors[:1])
-    return _HERE * min(len(problem.anchors), _MOST_HERE) * _score(found.held_out)
+    return np.asarray(_HERE * min(found.held_out.shape[1], _MOST_HERE) * _score(found.held_out))
 
 
 def _kept(settings: Settings, score: Array) -> Mixture:
