@@ -16,6 +16,7 @@ from edgevit.errors import UsageError
 from edgevit.predict import LEAST_ANCHORS, OperatorCost, Prediction, Predictor, Row, structural_features
 from edgevit.predict.conformal import quantile
 from edgevit.predict.fill import fill
+from edgevit.predict.predictor import MOST_COLUMNS
 from edgevit.predict.process import fit
 from edgevit.predict.rehearse import pose, rehearse
 from edgevit.predict.settings import all_settings
@@ -361,3 +362,34 @@ def test_features_of_operators() -> None:
     assert found["macs of 3x3"] == pytest.approx(0.9) and found["count of add"] == pytest.approx(1 / 3)
     assert found["log roofline 8"] == pytest.approx(math.log(40 + 120 + 90))
     assert structural_features([]) == {} and structural_features(reversed(operators)) == pytest.approx(found)
+
+
+def test_anchors_that_agree_to_the_bit_break_nothing() -> None:
+    """All errors are zero, and still no answer is a point."""
+    other = [Row(name, "other", 5e6 + i) for i, name in enumerate(MODELS)]
+    for rows in (other, [*other, *(row._replace(column="third") for row in other)]):
+        twin = [row._replace(column="new") for row in other[:4]]
+        for confidence in (0.9, 0.99):
+            point, lower, upper, at_most = numbers(
+                Predictor([*rows, *twin]).predict("new", confidence=confidence)["m29"]
+            )
+            assert point == pytest.approx(5e6 + 29) and lower < point < at_most < upper < 1.1 * point
+
+
+def test_one_wrong_anchor_does_not_decide() -> None:
+    """A device at another clock, and an anchor that took ten times as long as it should."""
+    rows = world(6)
+    new = {row.model: 2 * row.latency_ns for row in rows if row.column == "board2"}
+    anchors = {name: new[name] * (10 if name == "m03" else 1) for name in MODELS[:10]}
+    said = points(Predictor([*rows, *(Row(name, "new", value) for name, value in anchors.items())]).predict("new"))
+    assert np.median([abs(math.log(said[name] / new[name])) for name in MODELS[10:]]) < 0.1
+
+
+def test_of_many_columns_those_are_used_that_explain_the_anchors() -> None:
+    columns = [f"c{i:02d}" for i in range(40)]
+    rows = world(7, columns=columns)
+    twin = [Row(row.model, "new", 3 * row.latency_ns) for row in rows if row.column == "c39"][:6]
+    predictor = Predictor([*rows, *twin])
+    assert predictor.sources("new").logs.shape == (len(MODELS), MOST_COLUMNS)
+    truth = {row.model: 3 * row.latency_ns for row in rows if row.column == "c39"}
+    assert points(predictor.predict("new"))["m29"] == pytest.approx(truth["m29"], rel=1e-3)

@@ -16,7 +16,7 @@ from edgevit.predict.table import Array, Indices
 _OFFSET = 10.0  # variance of a device's speed: it is not known at all
 _SHARE = {"level": 0.2, "near": 0.2, "bend": 0.2, "near bend": 0.3, "near makeup": 0.2}
 _SHARES = np.array([_SHARE.get(name, 0.0) for name in KERNELS])
-_MOST = 300  # models looked at; of more, so many that are spread evenly over their sizes
+_MOST = 300  # models with a row, candidates and others; of more, so many that are spread evenly over their sizes
 
 
 def choose_anchors(
@@ -34,19 +34,25 @@ def choose_anchors(
     predictor (A-optimal design; Krause et al., JMLR 9, 2008, on why greedy is near the best). At most `count` of them,
     and as many as `budget_s` seconds pay for. cost_s: seconds that measuring a model takes (default: 1 each).
     candidates: the models that can be measured (default: all that are known). The result may be shorter than asked for,
-    and empty. Raises UsageError without count and budget, and for a cost that is not positive.
+    and empty. Raises UsageError without count and budget, and for a cost that is not positive or not given.
     """
     if count is None and budget_s is None:
         raise UsageError("neither a number of anchors nor a budget is given", fix="give count or budget_s")
-    costs = {name: 1.0 if cost_s is None else cost_s[name] for name in candidates or predictor.models}
-    if bad := [name for name, cost in costs.items() if not cost > 0]:
-        raise UsageError(f"measuring {bad[0]} costs {costs[bad[0]]} s", why="a cost is positive")
-    names, covariance, known, noise = _prior(predictor, column)
+    costs = {name: _cost(name, cost_s) for name in (predictor.models if candidates is None else candidates)}
+    names, covariance, known, noise = _prior(predictor, column, costs)
     price = np.array([costs.get(name, np.inf) for name in names])
     return tuple(names[i] for i in _greedy(covariance, noise, known, price, count, budget_s))
 
 
-def _prior(predictor: Predictor, column: str) -> tuple[list[str], Array, list[int], float]:
+def _cost(name: str, cost_s: Mapping[str, float] | None) -> float:
+    cost = 1.0 if cost_s is None else cost_s.get(name, 0.0)
+    if not cost > 0:
+        fix = "give each candidate's cost, or fewer candidates"
+        raise UsageError(f"measuring {name} costs {cost} s", why="a cost is positive", fix=fix)
+    return cost
+
+
+def _prior(predictor: Predictor, column: str, candidates: Collection[str]) -> tuple[list[str], Array, list[int], float]:
     """Models, their covariance before anything is measured here, which of them have a row here, and the noise."""
     settings = all_settings()
     target = predictor.logs(column)
@@ -60,8 +66,9 @@ def _prior(predictor: Predictor, column: str) -> tuple[list[str], Array, list[in
     problem = pose(sources, usable, np.zeros(len(usable)), apart=False)
     size = (problem.profiles if problem.profiles.shape[1] else problem.sizes).sum(axis=1)
     has_row = ~np.isnan(target[usable])
-    known, rest = (_thinned(usable[which], size) for which in (has_row, ~has_row))
-    chosen = np.concatenate([known, rest])
+    asked = np.isin(np.array(predictor.models)[usable], list(candidates)) & ~has_row
+    known, *rest = (_thinned(usable[which], size) for which in (has_row, asked, ~has_row & ~asked))
+    chosen = np.concatenate([known, np.sort(np.concatenate(rest))])
     grams, _ = kernels(pose(sources, chosen, np.zeros(len(chosen)), apart=False), chosen)
     covariance = np.tensordot(_SHARES, grams, 1) + _OFFSET
     noise = float(np.exp(np.log(settings.noise).mean()))

@@ -21,7 +21,7 @@ def quantile(own: Array, others: list[Array], confidence: float) -> float:
     """The score that the next one does not exceed, with this confidence. own: (k,); others: one array per column.
 
     Beyond the largest score there is no evidence; an exponential tail goes on from there, so that a bound exists for
-    every confidence and grows with it. Raises ValueError without a positive score.
+    every confidence and grows with it. There must be a score at all.
     """
     filled = [item for item in others if len(item)]
     scores = np.concatenate([own, *filled])
@@ -32,6 +32,4 @@ def quantile(own: Array, others: list[Array], confidence: float) -> float:
     place = int(np.searchsorted(reached, confidence - 1e-12))
     if place < len(scores):
         return float(scores[order[place]])
-    if not np.abs(scores).max(initial=0.0) > 0:
-        raise ValueError("no positive score to go on from")
     return float(np.abs(scores).max()) * math.log(1 - confidence) / math.log(1 - reached[-1])

@@ -17,7 +17,9 @@ from edgevit.predict.table import Array, Indices, Row, feature_matrix, make_tabl
 
 LEAST_ANCHORS = 3  # rows of a column below which nothing is said of it: two tell how fast it is, not how sure that is
 MOST_COLUMNS = 24  # sources of one prediction
+MOST_ANCHORS = 1200  # of more, so many that are spread evenly over their latencies: time grows with the cube
 _SAME_GRAPH = math.log(1.1)  # log units: 90% of the repeats of one job on one device are within 10%
+_REPEAT = math.log(1.005)  # the same on a quiet device: no prediction is surer
 _RANGE = 0.5  # how far beyond the range that anchors span a model may be off its profile: in ranges
 _BEYOND = math.log(1.25)  # and this much more
 
@@ -97,7 +99,7 @@ class Predictor:
             if name in known:
                 found = Found("measured", known[name], Margins(0, 0), 1)
             elif twins := by_graph.get(self._graphs.get(name, "")):
-                found = Found("same graph", float(np.median(twins)), _repeat(confidence), len(twins))
+                found = Found("same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins))
             else:
                 continue
             said[name] = predicted(name, column, confidence, found)
@@ -106,12 +108,10 @@ class Predictor:
     def _from_others(self, column: str, names: list[str], confidence: float, *, blind: bool) -> dict[str, Prediction]:
         """Models measured on other columns, or (blind) known by their features alone."""
         target, sources = self._table.column(column), self.sources(column, blind=blind)
-        anchors = np.flatnonzero(sources.usable & ~np.isnan(target))
+        anchors = _thinned(np.flatnonzero(sources.usable & ~np.isnan(target)), target)
         at = [self._places[name] for name in names if name in self._places]
         asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
-        if len(anchors) < LEAST_ANCHORS:
-            return {}
-        if not len(asked):
+        if len(anchors) < LEAST_ANCHORS or not len(asked):
             return {}
         level: Level = "features" if blind else "transfer"
         nearest = "" if blind else self._nearest(column, target)
@@ -155,7 +155,8 @@ def _solve(
     others = [_scores(item, own) for item, own in zip(rehearsals, mixtures, strict=True)]
     half = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
     at_most = quantile(found.held_out, others, confidence)
-    margins = [Margins(half * deviation, at_most * deviation) for deviation in found.deviation.tolist()]
+    least = _repeat(confidence, _REPEAT)
+    margins = [Margins(least.half + half * d, least.at_most + at_most * d) for d in found.deviation.tolist()]
     return _bounded(problem, found.mean, at), margins
 
 
@@ -191,7 +192,12 @@ def _spreads(logs: Array, target: Array) -> Array:
     return found
 
 
-def _repeat(confidence: float) -> Margins:
-    """Of two runs of one graph: errors with an exponential tail on either side."""
-    half, at_most = (math.log(share) / math.log(0.1) * _SAME_GRAPH for share in (1 - confidence, 2 * (1 - confidence)))
+def _thinned(anchors: Indices, target: Array) -> Indices:
+    by_latency = anchors[np.argsort(target[anchors], kind="stable")]
+    return np.sort(by_latency[np.linspace(0, len(anchors) - 1, min(len(anchors), MOST_ANCHORS)).astype(int)])
+
+
+def _repeat(confidence: float, at_90: float) -> Margins:
+    """Of two runs of one graph: errors with an exponential tail on either side, nine in ten of them below at_90."""
+    half, at_most = (math.log(share) / math.log(0.1) * at_90 for share in (1 - confidence, 2 * (1 - confidence)))
     return Margins(half, max(at_most, 0.0))
