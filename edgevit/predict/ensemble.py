@@ -102,7 +102,7 @@ def _doubted(problem: Problem, settings: Settings, weights: Array) -> Problem:
     error, doubt = _mixture(found.held_out, found.held_out_variance, weights)
     far = error**2 / doubt
     far = far / max(float(np.median(far)), 1e-12) * 0.45  # the median of a squared normal
-    return replace(problem, doubt=(_FREEDOM + far) / (_FREEDOM + 1))
+    return replace(problem, doubt=problem.doubt * (_FREEDOM + far) / (_FREEDOM + 1))
 
 
 def _mixture(means: Array, variances: Array, weights: Array) -> tuple[Array, Array]:

@@ -128,10 +128,11 @@ def _means(problem: Problem, trust: Array) -> tuple[Array, Array]:
     columns = columns - columns.mean(axis=0)
     apart = problem.target[:, None] - columns[problem.anchors]
     apart = np.abs(apart - np.median(apart, axis=0))
-    without = apart.sum(axis=0) - _by_block(apart, problem.blocks)
-    count = k - _by_block(np.ones((k, 1)), problem.blocks)
-    shares = _shares(apart.mean(axis=0)[None, :], trust, k)[:, 0]
-    held = _shares(without / np.maximum(count, 1), trust, k - 1)
+    say = 1 / problem.doubt[:, None]
+    without = (apart * say).sum(axis=0) - _by_block(apart * say, problem.blocks)
+    count = say.sum() - _by_block(say, problem.blocks)
+    shares = _shares((apart * say).sum(axis=0)[None, :] / say.sum(), trust, k)[:, 0]
+    held = _shares(without / np.maximum(count, 1e-9), trust, k - 1)
     return shares @ columns.T, held @ columns[problem.anchors].T
 
 

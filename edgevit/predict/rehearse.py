@@ -15,6 +15,8 @@ from edgevit.predict.table import Array, Indices, Mask
 _MOST_COLUMNS = 16  # rehearsals; more say the same
 _MOST_MODELS = 300  # predicted in one
 _LEAST_MODELS = 5  # to judge by
+_FAR = 6.0  # times the typical deviation, beyond which an anchor is doubted: four standard deviations of a normal
+_SAME = 0.01  # log units: nothing nearer is far
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,19 @@ def pose(sources: Sources, anchors: Indices, target: Array, *, apart: bool) -> P
     profiles, regression = _profiles(sources)
     features = np.nan_to_num(sources.features)
     sizes, makeup = features[:, sources.is_size], features[:, ~sources.is_size]
-    return Problem(profiles, regression, sizes, makeup, sources.families, anchors, target, apart, np.ones(len(anchors)))
+    doubt = _doubt(profiles[anchors], target)
+    return Problem(profiles, regression, sizes, makeup, sources.families, anchors, target, apart, doubt)
+
+
+def _doubt(profiles: Array, target: Array) -> Array:
+    """(k,): 1, and more for anchors that are far off where the others agree: on the column that most of them follow."""
+    if not profiles.shape[1] or len(target) < _LEAST_MODELS:
+        return np.ones(len(target))
+    off = target[:, None] - profiles
+    off = np.abs(off - np.median(off, axis=0))
+    typical = np.median(off, axis=0)
+    best = int(np.argmin(typical))
+    return np.asarray(np.maximum(1.0, (off[:, best] / (_FAR * typical[best] + _SAME)) ** 2))
 
 
 def _profiles(sources: Sources) -> tuple[Array, Array]:
