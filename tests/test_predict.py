@@ -393,3 +393,17 @@ def test_of_many_columns_those_are_used_that_explain_the_anchors() -> None:
     assert predictor.sources("new").logs.shape == (len(MODELS), MOST_COLUMNS)
     truth = {row.model: 3 * row.latency_ns for row in rows if row.column == "c39"}
     assert points(predictor.predict("new"))["m29"] == pytest.approx(truth["m29"], rel=1e-3)
+
+
+def test_blind_rehearsals_predict_models_as_if_they_had_no_rows() -> None:
+    """What is asked for was measured nowhere; others stand in for it, from their features alone."""
+    rows, features = sized(noise=0.1)
+    others = [Row(row.model, column, row.latency_ns * 7) for row in rows[:30] for column in ("y", "z")]
+    predictor = Predictor([*rows[:6], *others], features=features)
+    anchors = np.arange(6)
+    found = rehearse(predictor.sources("x", blind=True), anchors, np.arange(35, 40), apart=False)
+    assert len(found) == 2
+    for item in found:
+        assert len(item.at) == 24 and not np.intersect1d(item.at, anchors).size
+        apart = np.abs(item.problem.profiles[item.at, 0] - item.truth)
+        assert apart.max() > 0.1, "the other column's row would tell it exactly"
