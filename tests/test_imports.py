@@ -458,7 +458,7 @@ for name in {names!r}:
     loaded = [item for item in {unwanted!r} if item in sys.modules]
     assert not loaded, f"{{name}} imported {{loaded}}"
 """
-LIGHT = ["edgevit", "edgevit.cli", "edgevit.choose", "edgevit.store", "edgevit.profile"]
+LIGHT = ["edgevit", "edgevit.cli", "edgevit.choose", "edgevit.predict", "edgevit.store", "edgevit.profile"]
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgevit.errors import UsageError
-from edgevit.predict import LEAST_ANCHORS, OperatorCost, Prediction, Predictor, Row, structural_features
-from edgevit.predict.conformal import quantile
-from edgevit.predict.fill import fill
+from edgevit.predict import LEAST_ANCHORS, Prediction, Predictor, Row
 from edgevit.predict.predictor import MOST_COLUMNS
-from edgevit.predict.process import fit
-from edgevit.predict.rehearse import pose, rehearse
-from edgevit.predict.settings import all_settings
 
 MS = 1_000_000
 MODELS = [f"m{i:02d}" for i in range(30)]
@@ -218,8 +213,8 @@ def test_intervals_hold_the_point_and_grow_with_confidence(seed: int, count: int
             assert numbers(after[name])[1] <= numbers(before[name])[1]
             assert numbers(after[name])[2] >= numbers(before[name])[2]
             assert numbers(after[name])[3] >= numbers(before[name])[3]
-    for name in each[0]:
-        assert numbers(each[-1][name])[2] > numbers(each[0][name])[2]
+    width = [np.median([math.log(numbers(said[name])[2] / numbers(said[name])[0]) for name in truth]) for said in each]
+    assert width[0] < 0.7 * width[2] and width[2] < 0.9 * width[4]
 
 
 @settings(max_examples=15, deadline=None)
@@ -287,81 +282,7 @@ def test_a_family_without_an_anchor_has_wider_intervals() -> None:
     assert width["h5"] > 1.5 * width["a5"]
 
 
-@given(
-    st.lists(st.floats(0.01, 10), min_size=1, max_size=50),
-    st.lists(st.lists(st.floats(0.01, 10), max_size=20), max_size=4),
-    st.floats(0.01, 0.99),
-    st.floats(0.01, 0.99),
-)
-def test_quantiles_grow(own: list[float], others: list[list[float]], one: float, other: float) -> None:
-    arrays = [np.array(item) for item in others]
-    low, high = (quantile(np.array(own), arrays, confidence) for confidence in sorted((one, other)))
-    assert 0 < low <= high < math.inf
-
-
-def test_the_conformal_quantile_is_the_textbook_one() -> None:
-    """Of n own scores alone: the one of rank ceil((n + 1) confidence)."""
-    own = np.arange(1.0, 20.0)  # 19 scores
-    assert quantile(own, [], 0.9) == 18
-    assert quantile(own, [], 0.95) == 19
-    assert quantile(own, [], 0.96) > 19
-
-
-# The parts
-
-
-def test_gaps_are_filled_as_the_columns_go_together() -> None:
-    rng = np.random.default_rng(0)
-    size = rng.normal(size=(80, 1))
-    logs = np.concatenate([size, size + 1, 2 * size], axis=1) + 0.01 * rng.normal(size=(80, 3))
-    gaps = logs.copy()
-    gaps[:20, 2] = np.nan
-    gaps[20:30, 0] = np.nan
-    filled = fill(gaps)
-    assert np.array_equal(filled[~np.isnan(gaps)], gaps[~np.isnan(gaps)])
-    assert np.abs(filled - logs).max() < 0.15
-    assert np.array_equal(fill(logs), logs)
-
-
-def test_anchors_held_out_are_predicted_as_if_they_were_not_there() -> None:
-    """The closed form against a fit without the anchor."""
-    known, _ = held(world(2), "board0", MODELS[:8])
-    predictor = Predictor(known)
-    sources, target = predictor.sources("board0"), predictor.logs("board0")
-    anchors = np.flatnonzero(~np.isnan(target))
-    problem = pose(sources, anchors, target[anchors], apart=False)
-    options = all_settings()
-    found = fit(problem, options, anchors)
-    without = pose(sources, anchors[1:], target[anchors[1:]], apart=False)
-    error = target[anchors[0]] - fit(without, options, anchors[:1]).mean[:, 0]
-    assert found.held_out[:, 0] == pytest.approx(error, abs=0.02)
-
-
-def test_a_rehearsal_does_not_know_its_column() -> None:
-    rows = world(4)
-    known, _ = held(rows, "board0", MODELS[::3])
-    other = [row._replace(latency_ns=row.latency_ns * (1 + i)) for i, row in enumerate(rows) if row.column == "board1"]
-    changed = [row for row in known if row.column != "board1"] + other
-    problems = []
-    for each in (known, changed):
-        predictor = Predictor(each)
-        sources = predictor.sources("board0")
-        anchors = np.flatnonzero(~np.isnan(predictor.logs("board0")))
-        problems.append(rehearse(sources, anchors, np.arange(len(MODELS)), apart=False)[0].problem)
-    assert np.array_equal(problems[0].profiles, problems[1].profiles)
-    assert not np.array_equal(problems[0].target, problems[1].target)
-
-
-# Features
-
-
-def test_features_of_operators() -> None:
-    operators = [OperatorCost("1x1", 100, 10, 30), OperatorCost("3x3", 900, 90, 30), OperatorCost("add", 0, 0, 90)]
-    found = structural_features(operators)
-    assert found["log macs"] == pytest.approx(math.log(1000)) and found["log operators"] == pytest.approx(math.log(3))
-    assert found["macs of 3x3"] == pytest.approx(0.9) and found["count of add"] == pytest.approx(1 / 3)
-    assert found["log roofline 8"] == pytest.approx(math.log(40 + 120 + 90))
-    assert structural_features([]) == {} and structural_features(reversed(operators)) == pytest.approx(found)
+# Odd rows
 
 
 def test_anchors_that_agree_to_the_bit_break_nothing() -> None:
@@ -393,17 +314,3 @@ def test_of_many_columns_those_are_used_that_explain_the_anchors() -> None:
     assert predictor.sources("new").logs.shape == (len(MODELS), MOST_COLUMNS)
     truth = {row.model: 3 * row.latency_ns for row in rows if row.column == "c39"}
     assert points(predictor.predict("new"))["m29"] == pytest.approx(truth["m29"], rel=1e-3)
-
-
-def test_blind_rehearsals_predict_models_as_if_they_had_no_rows() -> None:
-    """What is asked for was measured nowhere; others stand in for it, from their features alone."""
-    rows, features = sized(noise=0.1)
-    others = [Row(row.model, column, row.latency_ns * 7) for row in rows[:30] for column in ("y", "z")]
-    predictor = Predictor([*rows[:6], *others], features=features)
-    anchors = np.arange(6)
-    found = rehearse(predictor.sources("x", blind=True), anchors, np.arange(35, 40), apart=False)
-    assert len(found) == 2
-    for item in found:
-        assert len(item.at) == 24 and not np.intersect1d(item.at, anchors).size
-        apart = np.abs(item.problem.profiles[item.at, 0] - item.truth)
-        assert apart.max() > 0.1, "the other column's row would tell it exactly"

@@ -71,7 +71,7 @@ def _ridge(basis: Array, values: Array) -> Array:
         shrunk = eigenvalues + ridge * eigenvalues.mean()
         found = vectors @ (turned / shrunk[:, None])
         freedom = float((eigenvalues / shrunk).sum())
-        error = ((values - mean - basis @ found) ** 2).mean(axis=0) / max(1 - freedom / len(basis), 0.05) ** 2
+        error = ((values - mean - basis @ found) ** 2).mean(axis=0) / max(1 - freedom / len(basis), 1e-6) ** 2
         better = error < least
         best[:, better], least[better] = found[:, better], error[better]
     best[0] += mean  # the first function of the basis is one
