@@ -44,12 +44,15 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Two workers, each with its share of the cores, and the tests of a file with one of them (tests/conftest.py).
+# Two workers, each with its share of the cores; the tests of a file go to one of them, long files first
+# (tests/conftest.py).
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: lint ## check everything that takes seconds
-	$(BIN)/pytest -m 'not slow' -n 2 --dist loadgroup
+	$(BIN)/pytest -m 'not slow' $(WORKERS)
 
 test-all: lint ## check everything, the tests that take minutes too
-	EDGEVIT_EXAMPLES=50 $(BIN)/pytest -n 2 --dist loadgroup
+	EDGEVIT_EXAMPLES=50 $(BIN)/pytest $(WORKERS)
 
 bench: $(READY) ## run every benchmark; each prints one JSON object
 	@for file in $(filter-out benchmarks/%common.py,$(wildcard benchmarks/*.py)); do \

@@ -67,7 +67,8 @@ def exports(found: dict[str, dict[str, Any]]) -> Table:
             continue
         left = item["fallbacks"]
         told = "not told" if left is None else ", ".join(f"{n} {kind}" for kind, n in left.items()) or "none"
-        numbers = (f"{item['max_rel']:.1e}", f"{item['snr_db']:.0f}", f"{item['wall_s']:.0f}")
+        snr = "equal" if item["snr_db"] is None else f"{item['snr_db']:.0f}"
+        numbers = (f"{item['max_rel']:.1e}", snr, f"{item['wall_s']:.0f}")
         size, total = f"{item['size_bytes'] / 1e6:.1f}", str(sum(item["operators"].values()))
         rows.append((f"`{name}`", target, precision, item["status"], *numbers, size, total, told))
     return rows

@@ -9,6 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from edgevit.errors import ArtifactError
 from edgevit.types import Artifact, Parity
@@ -57,6 +58,10 @@ def reseal(artifact: Artifact, parity: Parity) -> Artifact:
 def _manifest_text(artifact: Artifact) -> str:
     data = to_data(artifact)
     del data["folder"]
+    return _text_of(data)
+
+
+def _text_of(data: Any) -> str:
     digest = hashlib.sha256(to_json(data).encode()).hexdigest()
     return json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
@@ -77,7 +82,7 @@ def open_artifact(folder: Path) -> Artifact:
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
         raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
-    if text != _manifest_text(artifact):
+    if text != _text_of(data):  # and not _manifest_text: an earlier edgevit's knows fewer fields
         raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
     require_sealed(artifact)
     try:

@@ -5,6 +5,9 @@ that is left is held against the budget (`_verdict`), and those that fit are ran
 order of the rows. What is held against a latency budget is never the percentile itself but its upper bound: choosing by
 the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of MLPerf). Latencies
 that differ by less than the device's noise floor rank alike, and the smaller artifact is the better one.
+
+Rows that others published have no bounds and no proof of what ran. They are left out unless they are asked for; then
+the percentile that the source tells is held against the budget, and the candidate says that it was published.
 """
 
 from __future__ import annotations
@@ -18,10 +21,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from edgevit.compare import resolution
 from edgevit.errors import UnknownNameError, UsageError
+from edgevit.ratings import TOP1, Ratings, Top1
 from edgevit.types import (
+    DIGEST,
     EMULATED,
+    IMAGENET,
+    MEAN_ONLY,
+    NOT_AS_VERIFIED,
     PROTOCOL_VERSION,
     PROVEN,
+    SUMMARY_ONLY,
     Budget,
     Candidate,
     Choice,
@@ -41,7 +50,6 @@ _BOUNDS = {  # percentile -> (its column, the column of what it is at most)
 }
 Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
 _NEAREST = 3
-_FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 _UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
 
 
@@ -66,9 +74,13 @@ class Wanted(NamedTuple):
     targets: Collection[str] | None = None
     precisions: Collection[str] | None = None
     threads: int | None = None
+    published: bool = False  # rows that others published, too
 
 
 EVERYTHING = Wanted()
+
+
+PUBLISHED = Ratings()
 
 
 def choose(
@@ -80,8 +92,13 @@ def choose(
     targets: Collection[str] | None = None,
     precisions: Collection[str] | None = None,
     threads: int | None = None,
+    published: bool = False,
+    dataset: str | None = None,
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
+
+    `published`: rows that others published count, too. `dataset`: by what was measured on it, as far as it was (see
+    edgevit.ratings); None: by published accuracies.
 
     Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
@@ -91,8 +108,14 @@ def choose(
         known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    floors = [floor for unit in {row.device_id for row in rows} if (floor := db.noise(unit)) is not None]
-    return choose_among(rows, device, budget, cards=cards, wanted=Wanted(targets, precisions, threads), floors=floors)
+    wanted, ratings = Wanted(targets, precisions, threads, published), Ratings.of(db.accuracies(metric=TOP1), dataset)
+    floors = noise_floors(db, rows)
+    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
+
+
+def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:
+    """Of the rows' devices, as far as they were measured. Raises StoreError."""
+    return [floor for unit in sorted({row.device_id for row in rows}) if (floor := db.noise(unit)) is not None]
 
 
 def check_budget(budget: Budget) -> None:
@@ -116,10 +139,11 @@ def choose_among(
     cards: Mapping[str, ModelCard],
     wanted: Wanted = EVERYTHING,
     floors: Collection[NoiseFloor] = (),
+    ratings: Ratings = PUBLISHED,
 ) -> Choice:
     """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`.
 
-    `floors` are the noise floors of the rows' devices.
+    `floors` are the noise floors of the rows' devices, `ratings` the accuracies to choose by.
     """
     floor = resolution(floors)
     overruled = _overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
@@ -127,7 +151,7 @@ def choose_among(
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []
     for row in rows:
-        candidate = _candidate(row, cards.get(row.model), budget.percentile, newest)
+        candidate = _candidate(row, ratings.top1(row, cards.get(row.model)), budget.percentile, newest)
         verdict = _hindrance(row, wanted, overruled) or _verdict(candidate, budget)
         if verdict is None:
             fitting.append(candidate)
@@ -136,6 +160,7 @@ def choose_among(
     fitting = _ranked(fitting, floor[0])
     rejected.sort(key=lambda rejection: _rank(rejection.candidate))
     picked = fitting[0] if fitting else None
+    counted = [row for row in rows if wanted.published or row.provenance != "published"]
     return Choice(
         device=device,
         budget=budget,
@@ -143,8 +168,14 @@ def choose_among(
         fitting=tuple(fitting),
         rejected=tuple(rejected),
         nearest_misses=() if picked else _nearest(rejected),
-        unmeasured=tuple(sorted(set(cards) - {row.model for row in rows})),
-        notes=(*_notes(rows, device, picked, newest), *_near(fitting, budget, floor)),
+        unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
+        notes=(
+            *_notes(counted, device, picked, newest),
+            *_near(fitting, budget, floor),
+            *ratings.notes(counted, [*fitting, *(item.candidate for item in rejected)], picked),
+            *_left_out(rows, counted),
+        ),
+        dataset=ratings.dataset or IMAGENET,
     )
 
 
@@ -179,10 +210,9 @@ def _by_newer_row(newest_first: Iterable[Measurement]) -> dict[str, str]:
 def _by_newer_engine(rows: Iterable[Measurement]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for group in _groups((row for row in rows if row.engine_version), _variant):
-        decisive = [row.engine_version for row in group if row.status != "throttled"]
-        latest = max(decisive, key=_version_order, default="")
+        latest = _latest(row for row in group if row.status != "throttled")
         for row in group:
-            if _version(row.engine_version) < _version(latest):
+            if _is_older(row.engine_version, latest):
                 reasons[row.measurement_id] = f"older engine: {row.engine} {row.engine_version}, superseded by {latest}"
     return reasons
 
@@ -199,7 +229,8 @@ def _by_slower_unit(rows: Collection[Measurement], percentile: int) -> dict[str,
 
 
 def _slowness(row: Measurement, percentile: int) -> tuple[float, str]:
-    bound = getattr(row, _BOUNDS[percentile][1]) if row.status == "ok" else None
+    told, bound = (getattr(row, column) if row.status == "ok" else None for column in _BOUNDS[percentile])
+    bound = told if row.provenance == "published" and bound is None else bound
     return (math.inf if bound is None else bound, row.measurement_id)
 
 
@@ -240,6 +271,25 @@ def _version(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*((2, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts), (1, 0, ""))
 
 
+def _is_digest(version: str) -> bool:
+    """Whether a version is the digest of a program that does not tell its own: such have no order but that of time."""
+    return version.startswith(DIGEST)
+
+
+def _is_older(version: str, latest: str) -> bool:
+    if _is_digest(version) or _is_digest(latest):
+        return bool(version and latest) and version != latest
+    return _version(version) < _version(latest)
+
+
+def _latest(rows: Iterable[Measurement]) -> str:
+    """The newest engine version of these rows; of digests the one that was measured last."""
+    versioned = [row for row in rows if row.engine_version]
+    if any(_is_digest(row.engine_version) for row in versioned):
+        return max(versioned, key=_age).engine_version
+    return max((row.engine_version for row in versioned), key=_version_order, default="")
+
+
 def _version_order(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """The same, with an order between two spellings of one version: no answer depends on which came first."""
     return (_version(text), text)
@@ -247,25 +297,16 @@ def _version_order(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 def _newest_engines(rows: Iterable[Measurement]) -> dict[Hashable, str]:
     """(device_id, target, engine) -> the newest version seen there."""
-    newest: dict[Hashable, str] = {}
-    for row in rows:
-        place = (row.device_id, row.target, row.engine)
-        newest[place] = max(newest.get(place, ""), row.engine_version, key=_version_order)
-    return newest
+    places = _groups(rows, lambda row: (row.device_id, row.target, row.engine))
+    return {(group[0].device_id, group[0].target, group[0].engine): _latest(group) for group in places}
 
 
 # Whether a candidate fits
 
 
-def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
-    flags = dict.fromkeys(row.flags)  # a set that keeps its order
-    top1 = card.top1_percent if card else None
-    if card and row.inputs and not _at_card_size(row, card):
-        top1 = None
-        flags["not at the card's input size"] = None
-    if top1 is not None and row.precision not in _FLOAT:
-        flags["top-1 is that of the fp32 model"] = None
-    if _version(row.engine_version) < _version(newest[row.device_id, row.target, row.engine]) and row.engine_version:
+def _candidate(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
+    flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
+    if row.engine_version and _is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
         flags["older engine"] = None
     latency_ns, upper_ns = (getattr(row, column) for column in _BOUNDS[percentile])
     return Candidate(
@@ -274,8 +315,9 @@ def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest
         precision=row.precision,
         threads=row.threads,
         engine_version=row.engine_version,
-        top1_percent=top1,
-        top1_provenance=card.provenance if card else "published",
+        top1_percent=top1.percent,
+        top1_provenance=top1.provenance,
+        top1_error_percent=top1.error_percent,
         latency_ms=None if latency_ns is None else latency_ns / 1e6,
         latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
         latency_provenance=row.provenance,
@@ -286,11 +328,6 @@ def _candidate(row: Measurement, card: ModelCard | None, percentile: int, newest
         measurement_id=row.measurement_id,
         flags=tuple(flags),
     )
-
-
-def _at_card_size(row: Measurement, card: ModelCard) -> bool:
-    expected = [spec.at_batch(row.batch).shape for spec in card.inputs]
-    return expected == [spec.at_batch(row.batch).shape for spec in row.inputs]
 
 
 def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
@@ -305,6 +342,8 @@ def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -
 
 
 def _unwanted(row: Measurement, wanted: Wanted) -> str:
+    if row.provenance == "published" and not wanted.published:
+        return f"not asked for: published by {row.source}"
     if row.rate_hz is not None:
         return f"not asked for: at {row.rate_hz:g} frames a second, which is no measure of run after run"
     if wanted.targets is not None and row.target not in wanted.targets:
@@ -327,9 +366,11 @@ def _unusable(row: Measurement) -> str:
         return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
     if EMULATED in row.flags:
         return "measured under emulation, which says nothing of a real device"
+    if NOT_AS_VERIFIED in row.flags:
+        return f"{row.engine} computed with other weights or in another arithmetic than what was verified"
     if row.batch != 1:
         return f"measured in batches of {row.batch}; a budget is for one input"
-    if row.parity_status not in PROVEN:
+    if row.provenance != "published" and row.parity_status not in PROVEN:
         return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
     return ""
 
@@ -344,14 +385,32 @@ def _verdict(candidate: Candidate, budget: Budget) -> Verdict | None:
 
 
 def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
-    limit, upper, name = budget.max_latency_ms, candidate.latency_upper_ms, f"p{budget.percentile}"
+    limit, held, name = budget.max_latency_ms, _held(candidate), f"p{budget.percentile}"
     if limit is None:
         return
-    if upper is None:
-        measured = candidate.latency_provenance == "measured"
-        yield (f"too few runs for a bound on {name}" if measured else f"no bound on {name} is known"), None
-    elif upper > limit:
-        yield f"{name} is up to {upper:.6g} ms, above {limit:.6g} ms", upper / limit - 1
+    if held is None:
+        yield _no_bound(candidate, name), None
+    elif held > limit:
+        is_ = "is" if candidate.latency_upper_ms is None else "is up to"
+        yield f"{name} {is_} {held:.6g} ms, above {limit:.6g} ms", held / limit - 1
+
+
+def _held(candidate: Candidate) -> float | None:
+    """What is held against a latency budget, in ms: the bound, or of a published row what its source tells."""
+    published = candidate.latency_provenance == "published" and candidate.latency_upper_ms is None
+    return candidate.latency_ms if published else candidate.latency_upper_ms
+
+
+def _no_bound(candidate: Candidate, name: str) -> str:
+    if candidate.latency_provenance == "published":
+        return f"its source tells no {name}"
+    if candidate.latency_provenance != "measured":
+        return f"no bound on {name} is known"
+    if MEAN_ONLY in candidate.flags:
+        return f"the row tells a mean and no {name}: the program that measured it keeps its samples"
+    if SUMMARY_ONLY in candidate.flags:
+        return f"the row tells no bound on {name}: the program that measured it keeps its samples"
+    return f"too few runs for a bound on {name}"
 
 
 def _size(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
@@ -376,7 +435,7 @@ def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float
 
 def _rank(candidate: Candidate) -> tuple[float | str, ...]:
     """Most accurate first (unknown last), then lower latency, then smaller, then by name."""
-    top1, upper, size = candidate.top1_percent, candidate.latency_upper_ms, candidate.size_mb
+    top1, upper, size = candidate.top1_percent, _held(candidate), candidate.size_mb
     name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.measurement_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
     return (math.inf if top1 is None else -top1, *worst, *name)
@@ -395,7 +454,7 @@ def _ranked(fitting: Iterable[Candidate], floor: float) -> list[Candidate]:
 
 
 def _alike_in_rank(best: Candidate, other: Candidate, floor: float) -> bool:
-    fastest, upper = best.latency_upper_ms, other.latency_upper_ms
+    fastest, upper = _held(best), _held(other)
     as_fast = upper == fastest if upper is None or fastest is None else upper <= (1 + floor) * fastest
     return as_fast and best.top1_percent == other.top1_percent
 
@@ -406,7 +465,7 @@ def _rank_of_alike(candidate: Candidate) -> tuple[float | str, ...]:
 
 def _near(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, str]) -> Iterable[str]:
     """What the device's noise leaves open about the pick, the first of these."""
-    if not fitting or fitting[0].latency_upper_ms is None:
+    if not fitting or fitting[0].latency_upper_ms is None:  # of a published row it is not known
         return
     picked, says = fitting[0], f"{floor[0]:.1%} ({floor[1]})"
     fastest = min(fitting, key=_rank)
@@ -421,6 +480,11 @@ def _nearest(rejected: Iterable[Rejection]) -> tuple[Rejection, ...]:
     misses = [(rejection.excess, _rank(rejection.candidate), rejection) for rejection in rejected]
     found = sorted((excess, rank, miss) for excess, rank, miss in misses if excess is not None)
     return tuple(miss for _, _, miss in found[:_NEAREST])
+
+
+def _left_out(rows: Sequence[Measurement], counted: Sequence[Measurement]) -> Iterable[str]:
+    if left := len(rows) - len(counted):
+        yield f"{left} published row(s) left out: others measured those, and --published takes them in"
 
 
 def _notes(

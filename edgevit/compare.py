@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgevit.errors import UsageError
-from edgevit.types import EMULATED, Measurement, NoiseFloor
+from edgevit.types import EMULATED, MEAN_ONLY, Measurement, NoiseFloor
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
 LEAST_DIFFERENCE = 0.01  # of a headline: nobody chooses by less, and few devices repeat themselves better
@@ -69,7 +69,8 @@ def verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
 
 def _times(row: Measurement) -> tuple[int, int, int]:
     if row.p50_ns is None:
-        raise UsageError(f"{row.model} {row.target} has no latency", why=f"{row.status}: {row.error}")
+        why = "it tells a mean and no median" if MEAN_ONLY in row.flags else f"{row.status}: {row.error}"
+        raise UsageError(f"{row.model} {row.target} has no latency to compare", why=why)
     return row.p50_low_ns or row.p50_ns, row.p50_ns, row.p50_high_ns or row.p50_ns
 
 

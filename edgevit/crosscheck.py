@@ -67,7 +67,8 @@ def cross_check(
     """
     if device.transport != "local":
         raise UsageError("vendors' programs are run on this machine alone", where=device.name, fix="--device local")
-    name = load_recipe(artifact.target).RECIPE.harness
+    recipe = load_recipe(artifact.target).RECIPE
+    name = recipe.harness or recipe.native
     nothing = CrossCheck(artifact.model, artifact.target, artifact.precision, threads, name)
     if not name:
         return replace(nothing, note=f"no vendor's program is known that runs artifacts of {artifact.target}")
@@ -86,13 +87,22 @@ def cross_check(
     try:
         asked = _asked(ours(), threads, batch)  # our worker comes first: it checks the artifact's digest
         there = replace(artifact, folder=artifact.folder.resolve())  # the program runs in a folder of its own
-        arguments = [*command, *module.arguments(there, asked)]
+        arguments = [*command, *module.arguments(there, asked, str(module.model(there)))]
         found = _rounds(
-            ours, lambda: run_harness(arguments, module.parse, threads).median_ns, rounds, random.Random(seed)
+            ours,
+            lambda: _median(run_harness(arguments, lambda text: module.parse(text, asked).told, threads)),
+            rounds,
+            random.Random(seed),
         )
     except ValueError as error:
         return replace(nothing, note=str(error))
     return _compared(replace(nothing, ours_ns=found[0], theirs_ns=found[1], note=module.DIFFERS))
+
+
+def _median(told: Told) -> int:
+    if told.median_ns is None:
+        raise ValueError(f"it tells a mean ({told.mean_ns / 1e6:.3g} ms) and no median, which ours is")
+    return told.median_ns
 
 
 def _asked(run_ns: int, threads: int, batch: int) -> Asked:

@@ -51,7 +51,7 @@ def forecast(
     held = {request: held_artifact(request) for request in requests}
     steps = [_export_step(request, requests) for request in requests if held[request] is None]
     with LatencyDB.open(db) as database:
-        rows = [row for row in database.measurements(device=device.device_id) if row.p50_ns]
+        rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
     artifacts = [artifact for artifact in held.values() if artifact is not None]
     for count in counts:
         todo = artifacts if again else still_to_measure(artifacts, device, count, db, how, engines=engines)
@@ -91,17 +91,22 @@ def _measure_step(says: str, request: Request, threads: int, how: Settings, rows
         ("a row of the model in another form", of_model),
     ):
         if found:
-            run_s = (found[-1].p50_ns or 0) / 1e9
+            run_s = _run_ns(found[-1]) / 1e9
             start_s = ((found[-1].load_ns or 0) + (found[-1].first_ns or 0)) / 1e9
             seconds = _protocol_seconds(how, run_s, START_GUESS_S + start_s)
             return Step(says, "measure", seconds, source, is_guess=found is of_model)
     macs = _macs(request.model)
-    speeds = [known / row.p50_ns * 1e9 for row in rows if row.p50_ns and (known := _macs(row.model))]
+    speeds = [known / _run_ns(row) * 1e9 for row in rows if (known := _macs(row.model))]
     speed = statistics.median(speeds) if speeds else MACS_PER_SECOND_GUESS
     source = "other models' speed here" if speeds and macs else "a guess"
     return Step(
         says, "measure", _protocol_seconds(how, (macs or MACS_GUESS) / speed, START_GUESS_S), source, is_guess=True
     )
+
+
+def _run_ns(row: Measurement) -> int:
+    """What a run took; the mean where no median is told. 0: it did not run."""
+    return row.p50_ns or row.mean_ns or 0
 
 
 def _is_like(row: Measurement, request: Request, threads: int) -> bool:

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Sequence
 
 from edgevit.errors import StoreError
-from edgevit.types import Measurement
-from edgevit_runtime.record import Host, to_json
+from edgevit.types import Accuracy, Measurement
+from edgevit_runtime.record import Host, Snapshot, Told, to_data, to_json
 
 
 def host_sha256(host: Host | None) -> str:
@@ -25,6 +25,27 @@ def host_sha256(host: Host | None) -> str:
 def samples_sha256(samples_ns: Sequence[Sequence[int]]) -> str:
     """Digest of the raw samples in nanoseconds, per process and in the order they were taken."""
     return _sha256(json.dumps(samples_ns, separators=(",", ":"), allow_nan=False))
+
+
+def evidence_sha256(
+    samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot], told: Sequence[Told] = ()
+) -> str:
+    """Digest of what a row rests on: its raw samples, or what was told in their place, and the snapshots around."""
+    what = {"samples": samples_sha256(samples_ns), "snapshots": snapshots}
+    return _sha256(to_json({**what, "told": told} if told else what))
+
+
+def accuracy_id(accuracy: Accuracy) -> str:
+    """Digest of all that an accuracy says, but for the id itself: the same statement has the same id everywhere."""
+    said = {name: value for name, value in to_data(accuracy).items() if name != "accuracy_id"}
+    for name in ("value", "error"):  # 75 and 75.0 are one number, and two texts
+        said[name] = None if said[name] is None else float(said[name])
+    return _sha256(to_json(said))
+
+
+def identify_accuracy(accuracy: Accuracy) -> Accuracy:
+    """The accuracy with its id filled in."""
+    return dataclasses.replace(accuracy, accuracy_id=accuracy_id(accuracy))
 
 
 def measurement_key(
@@ -67,9 +88,15 @@ def measurement_key(
     return _sha256(to_json(what if rate_hz is None else {**what, "rate_hz": float(rate_hz)}))
 
 
-def measurement_id(key: str, started: str, nonce: str, samples_ns: Sequence[Sequence[int]]) -> str:
-    """Digest of one act of measuring `key`: when it started (ISO 8601), its nonce and its raw samples in ns."""
-    return _sha256(to_json({"key": key, "started": started, "nonce": nonce, "samples": samples_sha256(samples_ns)}))
+def measurement_id(
+    key: str, started: str, nonce: str, samples_ns: Sequence[Sequence[int]], told: Sequence[Told] = ()
+) -> str:
+    """Digest of one act of measuring `key`: when it started (ISO 8601), its nonce and its raw samples in ns.
+
+    What a vendor's program told in place of samples is in the digest only where there is such.
+    """
+    what = {"key": key, "started": started, "nonce": nonce, "samples": samples_sha256(samples_ns)}
+    return _sha256(to_json({**what, "told": told} if told else what))
 
 
 def identify(measurement: Measurement) -> Measurement:
@@ -87,7 +114,7 @@ def identify(measurement: Measurement) -> Measurement:
     row = dataclasses.replace(measurement, affinity=affinity, nonce=nonce)
     key = _key_of(row)
     return dataclasses.replace(
-        row, measurement_key=key, measurement_id=measurement_id(key, row.started, nonce, row.samples_ns)
+        row, measurement_key=key, measurement_id=measurement_id(key, row.started, nonce, row.samples_ns, row.told)
     )
 
 
@@ -99,7 +126,8 @@ def validate_identity(measurement: Measurement) -> None:
     if measurement.measurement_key != (key := _key_of(measurement)):
         why = f"what was measured gives {key[:12]}..., the row says {measurement.measurement_key[:12]!r}"
         raise StoreError("the measurement_key is not that of the row", why=why, fix=_ALTERED)
-    found = measurement_id(key, measurement.started, measurement.nonce, measurement.samples_ns)
+    started, nonce = measurement.started, measurement.nonce
+    found = measurement_id(key, started, nonce, measurement.samples_ns, measurement.told)
     if measurement.measurement_id != found:
         why = f"key, start, nonce and samples give {found[:12]}..., the row says {measurement.measurement_id[:12]!r}"
         raise StoreError("the measurement_id is not that of the row", why=why, fix=_ALTERED)

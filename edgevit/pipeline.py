@@ -23,9 +23,9 @@ from torch import nn
 from edgevit import __version__
 from edgevit.artifact import folder_name, publish, require_sealed, reseal, seal
 from edgevit.count import count
-from edgevit.errors import ArtifactError, ParityError, TargetUnavailableError
+from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_request, convert
-from edgevit.fold import Folded, fold
+from edgevit.fold import Folded, fold, graph_digest
 from edgevit.provenance import require_built_here
 from edgevit.recipes import load_recipe
 from edgevit.subject import Subject, reload_subject
@@ -41,7 +41,7 @@ from edgevit.verify import (
     verify_payload,
     verify_stages,
 )
-from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, to_json
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names, to_json
 
 QUARANTINE = "quarantine"
 # Of stages that are no converter's.
@@ -218,7 +218,7 @@ def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[Tenso
     given = subject.example(order.batch)
     with torch.inference_mode():
         leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
-    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
+    names = output_names(len(leaves))
     shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
     inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
     return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
@@ -306,8 +306,17 @@ def _draft(
         options=dict(order.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
+        graph_digest=_graph_digest(model, subject, order.batch),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
+    """Empty for a module that some converters take and torch.export does not: then nobody can tell."""
+    try:
+        return graph_digest(model, tuple(subject.example(batch).values()))
+    except ModelError:
+        return ""
 
 
 def _quarantine(artifact: Artifact, final: Path) -> None:

@@ -32,9 +32,10 @@ from edgevit.statistics import (
     Summary,
     runs_needed,
     summarise,
+    summarise_told,
 )
 from edgevit.transports import WORKER, Transport, load_transport
-from edgevit.types import EMULATED, PROTOCOL_VERSION, Artifact, Device, Measurement
+from edgevit.types import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Artifact, Device, Measurement
 from edgevit_runtime.record import Job, Reply, Timing
 
 UNVERIFIED = "unverified"  # parity_status of an artifact that nobody has checked
@@ -243,15 +244,17 @@ class _Sweep:
             started=row.started,
             host=last.host,
             snapshots=tuple(snapshot for timing in timings for snapshot in (timing.before, timing.after)),
-            samples_ns=tuple(timing.samples_ns for timing in timings),
+            samples_ns=tuple(timing.samples_ns for timing in timings if timing.told is None),
+            told=tuple(timing.told for timing in timings if timing.told is not None),
             nonce=secrets.token_hex(8),
             rate_hz=self.settings.rate_hz,
             discarded=row.discarded,
+            graph_digest=artifact.graph_digest,
             **(_summary(timings, self.settings.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
-        if last.emulated:
-            measurement = dataclasses.replace(measurement, flags=(*measurement.flags, EMULATED))
-        return identify(measurement)
+        more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}
+        raised = tuple(name for name, is_raised in more.items() if is_raised)
+        return identify(dataclasses.replace(measurement, flags=(*measurement.flags, *raised)))
 
 
 _PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "peak_rss_bytes", "missed", "energy_j")
@@ -259,8 +262,9 @@ _PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "pea
 
 def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]:
     """The fields of a row that its processes' timings decide."""
+    told = [timing.told for timing in timings if timing.told is not None]
     samples, warm = [timing.samples_ns for timing in timings], [timing.warm for timing in timings]
-    summary = summarise(samples, warm, paced=rate_hz is not None)
+    summary = summarise_told(told) if told else summarise(samples, warm, paced=rate_hz is not None)
     stolen = any(stolen_share(timing.before, timing.after) > STOLEN_SHARE for timing in timings)
     usual = [timing for timing in timings if not timing.cold] or timings
     return dataclasses.asdict(summary) | {
@@ -278,7 +282,7 @@ def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]
 
 def _no_summary(timings: Sequence[Timing]) -> dict[str, Any]:
     names = [item.name for item in dataclasses.fields(Summary)] + list(_PARTS)
-    runs = sum(len(timing.samples_ns) for timing in timings)
+    runs = sum((timing.told.runs or 0) if timing.told else len(timing.samples_ns) for timing in timings)
     return dict.fromkeys(names) | {"processes": len(timings), "runs": runs, "grade": "", "flags": ()}
 
 

@@ -17,6 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.types import MEAN_ONLY, SUMMARY_ONLY
+from edgevit_runtime.record import Told
+
 Grade = Literal["A", "B", "C", "D"]
 CONFIDENCE = 0.99  # of an upper bound; MLPerf LoadGen's
 # The protocol (docs/measure.md). The range of five process medians held the true median in 96% of trials, a single
@@ -29,6 +32,9 @@ _LOOP_SHARE = 0.9  # a process' samples may sum to this much of its second: the 
 _RANGES: tuple[tuple[Grade, float], ...] = (("A", 0.02), ("B", 0.05), ("C", 0.10))
 _IQR_OF_AN_A = 0.10
 _BEST_OF_A_SHORT_PROTOCOL: Grade = "C"  # few or short processes agree by luck: two of them do half the time
+BEST_OF_A_SUMMARY: Grade = "B"  # an A needs an interquartile range, which no summary tells
+BEST_OF_A_MEAN: Grade = "C"  # a few slow runs move a mean, and means agree where medians need not
+_TOLD_PERCENTILE = 0.95  # of a process' runs, that some programs print
 # Bimodal: the best cut in two leaves means this many standard deviations apart. Cut the same way, a normal distribution
 # gives 2.6, an exponential 3.0, a uniform 3.5; two separate peaks give more.
 _MODES_APART = 4.0
@@ -39,27 +45,30 @@ DRIFT = 0.10  # between the medians of two halves in time: as much as would make
 
 @dataclass(frozen=True)
 class Summary:
-    """What a measurement's samples say. Nanoseconds; an upper bound is None where there are too few runs for it."""
+    """What a measurement's samples say. Nanoseconds; an upper bound is None where there are too few runs for it.
+
+    Of samples that were summarised elsewhere the median may be unknown, and the other percentiles and spreads are.
+    """
 
     processes: int
     runs: int
-    p50_ns: int
-    p50_low_ns: int
-    p50_high_ns: int
-    p90_ns: int
+    p50_ns: int | None
+    p50_low_ns: int | None
+    p50_high_ns: int | None
+    p90_ns: int | None
     p90_upper_ns: int | None
-    p99_ns: int
+    p99_ns: int | None
     p99_upper_ns: int | None
     min_ns: int
     mean_ns: int
-    iqr_ns: int
-    mad_ns: int
+    iqr_ns: int | None
+    mad_ns: int | None
     grade: Grade
     flags: tuple[str, ...]
 
 
-def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], *, paced: bool = False) -> Summary:
-    """Summary of the samples of each process; `warm` says of each whether its warm-up had settled.
+def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool | None], *, paced: bool = False) -> Summary:
+    """Summary of the samples of each process; `warm` says of each whether its warm-up had settled, None if unknown.
 
     `paced`: the runs waited for a camera's frames, so that they need not add up to the time a process takes.
 
@@ -91,6 +100,70 @@ def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], *, pace
         grade=grade((max(medians) - min(medians)) / headline, spread / headline, full=not set(flags) & _SHORT_FLAGS),
         flags=flags,
     )
+
+
+def summarise_told(told: Sequence[Told]) -> Summary:
+    """Summary of what a vendor's program told of each process. What it does not tell is None, and so is what would need
+    the samples: p90, p99, interquartile range.
+
+    Grade and spread are those of the processes' medians, or of their means where it tells no median.
+    Raises ValueError for no process, or for one whose number of runs is not known.
+    """
+    if not told or not all(item.runs for item in told):
+        raise ValueError("every process needs a number of runs")
+    medians = [item.median_ns for item in told if item.median_ns is not None]
+    known = len(medians) == len(told)
+    centres = medians if known else [item.mean_ns for item in told]
+    flags = _flags_of_told(told, centres, known=known)
+    range_share = (max(centres) - min(centres)) / statistics.median(centres)
+    graded = grade(range_share, math.inf, full=not set(flags) & _SHORT_FLAGS)
+    return Summary(
+        processes=len(told),
+        runs=sum(item.runs or 0 for item in told),
+        p50_ns=round(statistics.median(medians)) if known else None,
+        p50_low_ns=min(medians) if known else None,
+        p50_high_ns=max(medians) if known else None,
+        p90_ns=None,
+        p90_upper_ns=told_upper(told, 0.90),
+        p99_ns=None,
+        p99_upper_ns=None,
+        min_ns=min(item.min_ns for item in told),
+        mean_ns=round(statistics.fmean(item.mean_ns for item in told)),
+        iqr_ns=None,
+        mad_ns=None,
+        grade=max(graded, BEST_OF_A_SUMMARY if known else BEST_OF_A_MEAN),
+        flags=flags,
+    )
+
+
+def told_upper(told: Sequence[Told], q: float) -> int | None:
+    """A bound for percentile q, as `upper_bound` gives one, from each process' own 95th percentile.
+
+    At most a twentieth of a process' runs, rounded up, lie above that, so the largest of them is an order statistic
+    with a known number of runs above it. None where a process does not tell it, or that number is too large for q.
+    """
+    bounds = [item.p95_ns for item in told if item.p95_ns is not None and item.runs is not None]
+    if not bounds or len(bounds) < len(told):
+        return None
+    runs = [item.runs or 0 for item in told]
+    above = sum(math.ceil((1 - _TOLD_PERCENTILE) * count - 1e-9) for count in runs)
+    allowed = _samples_above(sum(runs), q, CONFIDENCE)
+    return max(bounds) if allowed is not None and above <= allowed else None
+
+
+def _flags_of_told(told: Sequence[Told], centres: Sequence[int], *, known: bool) -> tuple[str, ...]:
+    """Of what samples would show, two groups and a drift within a process cannot be seen."""
+    least_ns = _LOOP_SHARE * PROTOCOL_MIN_NS
+    raised = {
+        "drifting": is_drifting([[centre] for centre in centres]),
+        FEW_PROCESSES: len(told) < PROTOCOL_PROCESSES,
+        MEAN_ONLY: not known,
+        SUMMARY_ONLY: True,
+        "too_short": any(
+            (item.runs or 0) < PROTOCOL_MIN_RUNS or (item.runs or 0) * item.mean_ns < least_ns for item in told
+        ),
+    }
+    return tuple(name for name, is_raised in raised.items() if is_raised)
 
 
 def percentile(samples: Sequence[int], q: float) -> int:
@@ -182,7 +255,7 @@ _SHORT_FLAGS = {FEW_PROCESSES, "too_short"}
 
 
 def _flags(
-    samples_ns: Sequence[Sequence[int]], warm: Sequence[bool], ordered: NDArray[np.int64], *, paced: bool
+    samples_ns: Sequence[Sequence[int]], warm: Sequence[bool | None], ordered: NDArray[np.int64], *, paced: bool
 ) -> tuple[str, ...]:
     least_ns = 0 if paced else _LOOP_SHARE * PROTOCOL_MIN_NS
     short = any(len(process) < PROTOCOL_MIN_RUNS or sum(process) < least_ns for process in samples_ns)
@@ -190,7 +263,7 @@ def _flags(
         "bimodal": is_bimodal(ordered),
         "drifting": is_drifting(samples_ns),
         FEW_PROCESSES: len(samples_ns) < PROTOCOL_PROCESSES,
-        "not_warm": not all(warm),
+        "not_warm": False in warm,
         "too_short": short,
     }
     return tuple(name for name, is_raised in raised.items() if is_raised)

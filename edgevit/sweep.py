@@ -20,7 +20,7 @@ from edgevit.separate import Wanted, export_separately
 from edgevit.statistics import FEW_PROCESSES as CUT_SHORT
 from edgevit.statistics import PROTOCOL_PROCESSES
 from edgevit.store import LatencyDB
-from edgevit.types import PROTOCOL_VERSION, Artifact, Device, Measurement
+from edgevit.types import PROTOCOL_VERSION, SUMMARY_ONLY, Artifact, Device, Measurement
 
 if TYPE_CHECKING:
     from edgevit.subject import Subject
@@ -174,8 +174,8 @@ def still_to_measure(
     """Those without a row of this very artifact, device, thread count, batch, rate, engine version and protocol.
 
     `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
-    stand in for the whole protocol, one without the percentile's bound not for one that was asked for it. A throttled
-    row says that the device was hot, and is tried again.
+    stand in for the whole protocol, one without the percentile's bound not for one that was asked for it, unless the
+    program that measured it tells no bound at all. A throttled row says that the device was hot, and is tried again.
     """
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
@@ -189,7 +189,8 @@ def _stands_for(row: Measurement, how: Settings) -> bool:
         return False
     bound = "p50_ns" if how.percentile is None else f"p{how.percentile}_upper_ns"
     whole = CUT_SHORT not in row.flags or how.processes < PROTOCOL_PROCESSES
-    return row.status != "ok" or (whole and getattr(row, bound) is not None)
+    tells = getattr(row, bound) is not None or SUMMARY_ONLY in row.flags
+    return row.status != "ok" or (whole and tells)
 
 
 def _is_of(row: Measurement, artifact: Artifact, engines: Mapping[str, str] | None) -> bool:
@@ -202,5 +203,6 @@ def _is_of(row: Measurement, artifact: Artifact, engines: Mapping[str, str] | No
 def _engine_version(artifact: Artifact, engines: Mapping[str, str] | None) -> str:
     recipe = load_recipe(artifact.target).RECIPE
     if engines is not None:
-        return next((engines[name] for name in (recipe.engine, *recipe.engine_choices) if name in engines), "")
+        names = (recipe.engine, *recipe.engine_choices, recipe.native)
+        return next((engines[name] for name in names if name in engines), "")
     return toolchain(recipe).get(engine_of(recipe), "")

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec
+from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec, Told
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 SCHEMA_VERSION = 1
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 EMULATED = "emulated"  # flag of a row whose processor is not a real one: it speaks for no device
+SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program told what it made of them
+MEAN_ONLY = "mean_only"  # flag of such a row, or of a published one, that has no median either
+NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed otherwise than what parity is checked of
+DIGEST = "sha256:"  # begins an engine's version where its program tells none: the digest of the program
+IMAGENET = "imagenet-1k val"  # the data set that the cards' accuracies are of
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -41,7 +46,10 @@ class PublishedLatency:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std."""
+    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
+
+    interpolation: of the resize, as Pillow calls it: bicubic, bilinear, nearest...
+    """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -49,6 +57,7 @@ class Preprocessing:
     layout: str = "NCHW"
     colour: str = "RGB"
     range: tuple[float, float] = (0.0, 1.0)
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,7 @@ class Artifact:
     preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+    graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.fold.digest
     schema_version: int = SCHEMA_VERSION
 
 
@@ -233,6 +243,9 @@ class Measurement:
     snapshots: tuple[Snapshot, ...]  # before and after each process, in order
     samples_ns: tuple[tuple[int, ...], ...]  # per process, in order; empty in listings, where nobody reads them
     source: str = ""  # of a published row
+    licence: str = ""  # under which the source gives it
+    untold: tuple[str, ...] = ()  # what the source of a published row does not say: names of fields, "samples", "host"
+    graph_digest: str = ""  # the artifact's: equal for two checkpoints of one architecture; empty: not told
     affinity: tuple[
         int, ...
     ] = ()  # the cores it was held to, as the key has them; identify() reads them off a snapshot
@@ -244,6 +257,71 @@ class Measurement:
     compile_ns: int | None = None
     cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
     energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
+    told: tuple[Told, ...] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How well a model does on a data set, and who says so.
+
+    metric carries its unit: top1_percent, top5_percent. error is half the width of the 95% interval of `value`, in the
+    same unit; None where it is not told. Measured: of one artifact in its engine. Published: of a model, with the
+    official weights unless `note` says otherwise. accuracy_id is the digest of all the rest (identity.accuracy_id).
+    """
+
+    accuracy_id: str
+    provenance: Provenance
+    model: str
+    family: str
+    dataset: str  # "imagenet-1k val"
+    metric: str
+    value: float
+    error: float | None
+    examples: int | None  # that it was computed from; None: not told
+    source: str  # of a published value: where it is; of a measured one: what the data was
+    licence: str = ""
+    untold: tuple[str, ...] = ()  # what a published source does not say
+    target: str = ""  # empty: of the model, in its own framework
+    precision: str = ""
+    artifact_sha256: str = ""
+    graph_digest: str = ""
+    weights_sha256: str = ""  # Source.state_sha256 of what was evaluated
+    engine: str = ""
+    engine_version: str = ""
+    input_size: tuple[int, ...] = ()  # height, width in pixels
+    dataset_sha256: str = ""  # of the examples, where they were at hand
+    started: str = ""  # ISO 8601, UTC
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A stretch of time in which a device behaves alike. It opens with a row that repeats an earlier one and differs.
+
+    ratio: the row's headline over the earlier ones' median. limit: the share beyond which that is a jump.
+    """
+
+    device_id: str
+    device: str  # its name then
+    number: int  # 1 is the first one that was opened; 0, before it, has no record
+    started: str  # ISO 8601, UTC: of the row that opened it
+    measurement_id: str  # that row
+    reference_id: str  # the newest row that it repeats
+    ratio: float
+    limit: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What one run of `edgevit sweep` was asked for, kept where it ran. sweep_id is random."""
+
+    sweep_id: str
+    started: str  # ISO 8601, UTC
+    device_id: str
+    device: str
+    threads: int
+    asked: tuple[str, ...]  # "mobilevig_ti onnx fp32", one for each artifact
 
 
 @dataclass(frozen=True)
@@ -293,6 +371,7 @@ class Candidate:
     measured: str  # ISO 8601, UTC; when
     measurement_id: str
     flags: tuple[str, ...] = ()
+    top1_error_percent: float | None = None  # half the width of its 95% interval; None: not told
 
 
 @dataclass(frozen=True)
@@ -321,4 +400,5 @@ class Choice:
     nearest_misses: tuple[Rejection, ...]
     unmeasured: tuple[str, ...]  # models of the zoo with no row for this device
     notes: tuple[str, ...] = ()
+    dataset: str = IMAGENET  # that the accuracies are of
     schema_version: int = SCHEMA_VERSION

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgevit_runtime.forms import of_planes
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError, output_names
 
 RECIPE = Recipe(
     target="coreml",
@@ -152,34 +153,14 @@ def _check(inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
     for name, item in inputs.items():
         if (kind := str(item.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
             raise ValueError(f"Core ML takes float32, int32 and images, and the input {name!r} is {kind}")
-        if kind == "uint8" and (dynamic_batch or item.shape[0] != 1 or item.dim() != 4 or item.shape[3] != 3):
+        if kind == "uint8" and (dynamic_batch or item.shape[0] != 1):
             raise ValueError(f"Core ML takes one RGB image (1, H, W, 3) at a time, and {name!r} is {list(item.shape)}")
-
-
-def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model as one that takes raw images as Core ML hands them over: float32 (1, 3, H, W), 0 to 255."""
-    import torch
-
-    raw = [item.dtype == torch.uint8 for item in inputs.values()]
-
-    class OfPlanes(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, *given: Any) -> Any:
-            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
-
-    planes = {
-        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
-    }
-    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
 
 
 def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
     import torch
 
-    model, inputs = _of_planes(model, inputs)
+    model, inputs = of_planes(model, inputs)
     # A batch of 1 would be taken for a constant.
     given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
@@ -205,11 +186,10 @@ def _convert(
         batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else item.shape[0]
         taken.append(ct.TensorType(name, (batch, *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type))
     kinds = _output_kinds(program)
-    names = ["output"] if len(kinds) == 1 else [f"output_{i}" for i in range(len(kinds))]
     converted = ct.convert(
         program,
         inputs=taken,
-        outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(names, kinds, strict=True)],
+        outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(output_names(len(kinds)), kinds, strict=True)],
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,

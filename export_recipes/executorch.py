@@ -13,7 +13,6 @@ The engine's Python package takes and gives torch tensors: on this target, unlik
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import json
 import statistics
@@ -24,8 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.forms import half_inside
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
 
 RECIPE = Recipe(
     target="executorch",
@@ -34,6 +34,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "executorch"),
     extra="executorch",
+    native="executor_runner",
     aliases=("et", "pte"),
     fixed_batch="a program has its memory planned for one batch when it is written",
 )
@@ -70,7 +71,7 @@ class ExecuTorchSession:
         self.provider = "XnnpackBackend"
         self.inputs = tuple(_spec(told.input_tensor_meta(i), name) for i, name in enumerate(names))
         count = told.num_outputs()
-        outputs = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+        outputs = output_names(count)
         self.outputs = tuple(_spec(told.output_tensor_meta(i), name) for i, name in enumerate(outputs))
         self._feeds: list[Any] = []
         self._results: Sequence[Any] = ()
@@ -209,7 +210,7 @@ def export(
         done = [_keep(program, inputs, stages, "respell", "fp32", start)]
         if precision == "fp16":
             start = time.perf_counter()
-            program = _respelled(_half_inside(model), inputs)
+            program = _respelled(half_inside(model), inputs)
             done.append(_keep(program, inputs, stages, "halve", "fp16", start))
         start = time.perf_counter()
         lowered = _lowered(program, list(inputs))
@@ -404,28 +405,12 @@ def _layer_norm(
 # ---- stages --------------------------------------------------------------------------------------------------------
 
 
-def _half_inside(model: Any) -> Any:
-    """float32 in, float16 weights and arithmetic, float32 out."""
-    import torch
-
-    class HalfInside(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = copy.deepcopy(model).half()
-
-        def forward(self, *inputs: Any) -> Any:
-            halves = (item.half() if item.is_floating_point() else item for item in inputs)
-            return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
-
-    return HalfInside()
-
-
 def _keep(program: Any, inputs: Mapping[str, Any], folder: Path, name: str, precision: str, start: float) -> Stage:
     """Save a graph with the names, shapes and dtypes of its ends."""
     import torch
 
     nodes = next(iter(reversed(program.graph.nodes))).args[0]
-    names = ["output"] if len(nodes) == 1 else [f"output_{i}" for i in range(len(nodes))]
+    names = output_names(len(nodes))
     ends = (inputs.items(), zip(names, (node.meta["val"] for node in nodes), strict=True))
     specs = [[[name, list(item.shape), str(item.dtype).removeprefix("torch.")] for name, item in end] for end in ends]
     path = folder / f"{name}{_GRAPH}"

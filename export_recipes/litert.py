@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, output_names
 
 RECIPE = Recipe(
     target="litert",
@@ -27,6 +27,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
+    native="benchmark_model",
     harness="litert_benchmark",
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
@@ -164,7 +165,7 @@ def _rename(path: Path, names: Sequence[str]) -> None:
 
     model = flatbuffer_utils.read_model(str(path))
     (signature,) = model.signatureDefs
-    outputs = ["output"] if len(signature.outputs) == 1 else [f"output_{i}" for i in range(len(signature.outputs))]
+    outputs = output_names(len(signature.outputs))
     for ends, new in ((signature.inputs, names), (signature.outputs, outputs)):
         for end, name in zip(ends, new, strict=True):
             end.name = name

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.forms import of_planes
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, from_json, to_json
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, from_json, output_names, to_json
 
 RECIPE = Recipe(
     target="ncnn",
@@ -29,6 +30,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "pnnx"),
     extra="ncnn",
+    native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
 )
@@ -192,7 +194,7 @@ def export(
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
-        outputs = _trace(*_of_planes(model, inputs), trace)
+        outputs = _trace(*of_planes(model, inputs), trace)
         sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
         done = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
@@ -208,29 +210,6 @@ def _specs(tensors: Mapping[str, Any], known: Iterable[str]) -> tuple[TensorSpec
         if spec.dtype not in known:
             raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(known)} there")
     return specs
-
-
-def _of_planes(model: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model as one that takes raw images (N, H, W, 3) as float32 (N, 3, H, W), 0 to 255. ncnn has no bytes."""
-    import torch
-
-    raw = [item.dtype == torch.uint8 for item in inputs.values()]
-    for (name, item), is_raw in zip(inputs.items(), raw, strict=True):
-        if is_raw and (item.dim() != 4 or item.shape[3] != 3):
-            raise ValueError(f"of bytes ncnn takes RGB images (N, H, W, 3), and {name!r} is {list(item.shape)}")
-
-    class OfPlanes(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, *given: Any) -> Any:
-            return self.inner(*(x.permute(0, 2, 3, 1) if r else x for x, r in zip(given, raw, strict=True)))
-
-    planes = {
-        n: x.permute(0, 3, 1, 2).float().contiguous() if r else x for (n, x), r in zip(inputs.items(), raw, strict=True)
-    }
-    return (OfPlanes(), planes) if any(raw) else (model, dict(inputs))
 
 
 def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
@@ -260,8 +239,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
         traced.save(str(path))
         found = traced(*given)
     leaves = found if isinstance(found, tuple) else (found,)
-    names = ["output"] if len(leaves) == 1 else [f"output_{i}" for i in range(len(leaves))]
-    return _specs(dict(zip(names, leaves, strict=True)), ("float32",))
+    return _specs(dict(zip(output_names(len(leaves)), leaves, strict=True)), ("float32",))
 
 
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:

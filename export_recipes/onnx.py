@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import inspect
 import io
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime import cost
+from edgevit_runtime.forms import half_inside
 from edgevit_runtime.quiet import quiet
-from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
 
 RECIPE = Recipe(
     target="onnx",
@@ -167,7 +167,7 @@ def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequ
         seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
         return cost.convolution_macs(inputs[1], outputs[0]) if seen else None
     if operator in _PRODUCTS:
-        return cost.product_macs(inputs[0], outputs[0])
+        return cost.product_macs(inputs[0], inputs[1] if len(inputs) > 1 else (), outputs[0])
     return None if "Attention" in operator else 0
 
 
@@ -234,8 +234,8 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: b
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     outputs = program.model.graph.outputs
-    for i, value in enumerate(outputs):
-        value.name = "output" if len(outputs) == 1 else f"output_{i}"
+    for value, name in zip(outputs, output_names(len(outputs)), strict=True):
+        value.name = name
     program.save(str(path))
 
 
@@ -279,25 +279,9 @@ def _simplify_single(path: Path, source: Path) -> None:
 
 def _halve(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
     converted = path.with_name("half.onnx")
-    _convert(converted, _half_inside(model), inputs, dynamic_batch)
+    _convert(converted, half_inside(model), inputs, dynamic_batch)
     _simplify(path, converted)
     converted.unlink()
-
-
-def _half_inside(model: Any) -> Any:
-    """float32 in, float16 weights and arithmetic, float32 out."""
-    import torch
-
-    class HalfInside(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = copy.deepcopy(model).half()
-
-        def forward(self, *inputs: Any) -> Any:
-            halves = (item.half() if item.is_floating_point() else item for item in inputs)
-            return torch.utils._pytree.tree_map(lambda item: item.float(), self.inner(*halves))
-
-    return HalfInside().eval()
 
 
 def operators(path: Path) -> Operators:

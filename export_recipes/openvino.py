@@ -25,6 +25,7 @@ from edgevit_runtime.record import (
     Stage,
     TensorSpec,
     UnsupportedError,
+    output_names,
 )
 
 RECIPE = Recipe(
@@ -95,9 +96,11 @@ class OpenVinoSession:
         self._request.infer()
 
     def counters(self) -> dict[str, int]:
-        """Nanoseconds of each node that ran in the last run, where they were asked to be counted."""
-        told = ((item.node_name, item.real_time.total_seconds()) for item in self._request.profiling_info)
-        return {name: round(seconds * 1e9) for name, seconds in told if seconds}
+        """Nanoseconds of each node in the last run, where they were asked to be counted.
+
+        What took less than a microsecond has 0 and is told as one that did not run.
+        """
+        return {item.node_name: round(item.real_time.total_seconds() * 1e9) for item in self._request.profiling_info}
 
     def fetch(self) -> tuple[bytes, ...]:
         """The last outputs, raw."""
@@ -138,7 +141,10 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
-    """Each node's median time, from OpenVINO's own counters, which count in microseconds; 0 is left out."""
+    """Each node's median time, from OpenVINO's own counters, which count in microseconds.
+
+    One of 0 is left out unless it multiplies: whether it was fused away or was only too quick is not told apart.
+    """
     session = OpenVinoSession(path, threads, count=True)
     session.feed(tensors, batch)
     times: dict[str, list[int]] = {}
@@ -149,7 +155,7 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
                 times.setdefault(name, []).append(ns)
     nodes = {op.get_friendly_name(): op for op in session.compiled.get_runtime_model().get_ops()}
     found = [_layer(nodes[name], round(statistics.median(ns))) for name, ns in times.items() if name in nodes]
-    return tuple(layer for _, layer in sorted(found, key=lambda item: item[0]))
+    return tuple(layer for _, layer in sorted(found, key=lambda item: item[0]) if layer.ns or layer.macs != 0)
 
 
 def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
@@ -162,7 +168,7 @@ def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
     if operator in ("Convolution", "GroupConvolution"):
         macs = cost.convolution_macs(shapes[1], results[0])
     elif operator in ("MatMul", "FullyConnected"):
-        macs = cost.product_macs(shapes[0], results[0])
+        macs = cost.product_macs(shapes[0], shapes[1], results[0])
     elif operator in ("ScaledDotProductAttention", "Subgraph", "MHA"):  # made of others
         macs = None
     size = ITEM_BYTES.get(str(node.output(0).get_element_type().to_dtype()), 4)
@@ -223,9 +229,8 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
         port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
         port.get_tensor().set_names({name})
     converted.validate_nodes_and_infer_types()
-    outputs = converted.outputs
-    for i, port in enumerate(outputs):
-        port.get_tensor().set_names({"output" if len(outputs) == 1 else f"output_{i}"})
+    for port, name in zip(converted.outputs, output_names(len(converted.outputs)), strict=True):
+        port.get_tensor().set_names({name})
     return converted
 
 

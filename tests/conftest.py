@@ -7,17 +7,26 @@ import os
 import shutil
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from digits import Digits
 
 # A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
 HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
 
 BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
+# The longest come first, so that no worker is left alone with one of them at the end.
+FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_guilty_stage.py", "test_tensorrt.py")
 
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+TOGETHER = {"test_evaluate.py": "test_train_digits.py"}  # what the two need is trained once
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,15 +48,69 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         target = getattr(item, "callspec", None) and item.callspec.params.get("target")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {target if item.path.name == BY_TARGET else ''}"))
+        name = TOGETHER.get(item.path.name, item.path.name)
+        item.add_marker(pytest.mark.xdist_group(f"{name} {target if item.path.name == BY_TARGET else ''}"))
 
 
 @pytest.fixture(autouse=True)
 def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a database of its own, which does not exist until the test opens it."""
     monkeypatch.setenv("EDGEVIT_DB", str(_HOME / f"{uuid.uuid4().hex}.db"))
+
+
+@pytest.fixture(scope="session")
+def trained_digits() -> Digits:
+    """Two small networks trained on real digits, and the images that they are tested on."""
+    import digits
+
+    folder = _HOME / "digits"
+    folder.mkdir(exist_ok=True)
+    return digits.trained(folder)
+
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database with nothing in its tables: an SQLite file, or one on a PostgreSQL server of our own."""
+    return new_database(request.param, tmp_path, empty=False)
+
+
+@pytest.fixture(params=DATABASES)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place where no table is yet."""
+    return new_database(request.param, tmp_path)
+
+
+def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
+    """A new database of this kind, without tables or with. PostgreSQL missing is a skip: CI takes it for a failure."""
+    if kind == "sqlite":
+        path = folder / f"{uuid.uuid4().hex}.db"
+        return str(path) if empty else new_file(path)
+    import postgres
+
+    if postgres.programs() is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    return postgres.server().database(empty=empty)
+
+
+def new_file(path: Path) -> str:
+    """A new SQLite database of this name, with tables and nothing in them: a copy, because to migrate takes longer."""
+    shutil.copy(_with_tables(), path)
+    return str(path)
+
+
+@cache
+def _with_tables() -> Path:
+    from edgevit.store import LatencyDB
+
+    path = _HOME / "with_tables.db"
+    LatencyDB.open(str(path), shipped=False).close()
+    return path
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from edgevit.identity import identify
-from edgevit.types import Measurement, ModelCard
-from edgevit_runtime.record import Host, Snapshot, TensorSpec
+from edgevit.identity import identify, identify_accuracy
+from edgevit.types import Accuracy, Measurement, ModelCard, NoiseFloor
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
 INPUT = TensorSpec("x", (1, 3, 224, 224))
@@ -95,11 +95,41 @@ def failed(status: str = "crashed", **changes: Any) -> Measurement:
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | {"status": status, "error": "SIGSEGV"} | changes)))
 
 
+TOLD = Told(median_ns=5_100_000, min_ns=5_000_000, max_ns=5_600_000, mean_ns=5_120_000, runs=100, p95_ns=5_300_000)
+
+
+def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measurement:
+    """An identified row of a program that keeps its samples, and tells a median or only a mean."""
+    told = dataclasses.replace(TOLD, median_ns=median_ns, p95_ns=TOLD.p95_ns if median_ns else None)
+    times = {"p50_ns": median_ns, "p50_low_ns": median_ns, "p50_high_ns": median_ns, "p90_upper_ns": told.p95_ns}
+    times |= {"min_ns": told.min_ns, "mean_ns": told.mean_ns}
+    facts = {"told": (told, told), "processes": 2, "runs": 200, "grade": "C", "engine": "benchmark_model"}
+    flags = ("summary_only",) if median_ns else ("mean_only", "summary_only")
+    return identify(dataclasses.replace(_BASE, **(NO_TIMES | times | facts | {"flags": flags} | changes)))
+
+
 def published(**changes: Any) -> Measurement:
     """An identified row transcribed from a paper: one number, no spread."""
-    facts = {"provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None}
+    facts = {"provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None,
+             "licence": "CC-BY-4.0", "untold": ("host", "p90_ns", "p99_ns", "samples")}  # fmt: skip
     unknown = {"artifact_sha256": "", "artifact_bytes": 0, "parity_status": "", "peak_rss_bytes": None}
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | facts | unknown | changes)))
+
+
+def rated(value: float = 75.0, **changes: Any) -> Accuracy:
+    """An identified accuracy, published unless told otherwise."""
+    facts = {
+        "provenance": "published", "model": "net_s", "family": "net", "dataset": "imagenet-1k val",
+        "metric": "top1_percent", "error": None, "examples": 50_000, "source": "arXiv:2206.04040",
+        "licence": "CC-BY-4.0", "untold": ("error",),
+    }  # fmt: skip
+    return identify_accuracy(Accuracy(accuracy_id="", value=value, **(facts | changes)))
+
+
+def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
+    """A noise floor of the device of these rows."""
+    facts = {"device_id": "pi-0001", "device": "pi5", "workload": "hash", "threads": 1, "p50s_ns": (100, 102)}
+    return NoiseFloor(**({"share": share, "started": "2026-11-21T10:00:00+00:00", **facts} | changes))
 
 
 def card(name: str = "net_s", top1_percent: float | None = 75.0, **changes: Any) -> ModelCard:

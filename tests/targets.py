@@ -10,7 +10,7 @@ from edgevit.recipes import list_recipes
 
 # What a machine without a GPU and without macOS says of a right artifact, by what the recipe needs.
 STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
-# Their converters take longest. On few networks they are always tried, on others by `make test-all`.
+# Their converters take longest: what breaks them on purpose, one by one, waits for `make test-all`.
 PHONES = ("executorch", "litert", "ncnn")
 
 

@@ -96,7 +96,9 @@ def test_the_card_asks_for_plain_pixels() -> None:
     assert card.licence == "MIT" and card.provenance == "published" and card.top1_percent == 79.8
 
 
-@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize(
+    "name", ["affnet_et", *(pytest.param(name, marks=pytest.mark.slow) for name in ("affnet_t", "affnet"))]
+)
 def test_nothing_is_left_to_fold(name: str) -> None:
     with torch.device("meta"):
         assert_plain(fold(create_model(name)))

@@ -20,7 +20,16 @@ from measured import INPUT, card, failed, measured, published
 from edgevit.choose import Wanted, choose, choose_among, parse_latency
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Choice, Measurement, NoiseFloor, Rejection
+from edgevit.types import (
+    MEAN_ONLY,
+    NOT_AS_VERIFIED,
+    SUMMARY_ONLY,
+    Budget,
+    Choice,
+    Measurement,
+    NoiseFloor,
+    Rejection,
+)
 from edgevit_runtime.record import TensorSpec, from_json, to_json
 
 MS = 1_000_000
@@ -191,13 +200,77 @@ def test_provenance_travels_with_the_numbers() -> None:
         (row(status="unsupported", error=""), {}, "cannot run here: unsupported", None),
         (row(status="timeout", error="300 s"), {}, "cannot run here: timeout: 300 s", None),
         (row(status="throttled", error=""), {}, "not measured: the device was throttled", None),
-        (published(model="a", parity_status="passed"), {"max_latency_ms": 9}, "no bound on p90 is known", None),
+        (published(model="a", parity_status="passed"), {}, "not asked for: published by arXiv:2206.04040", None),
     ],
 )
 def test_reasons(one: Measurement, budget: dict[str, Any], reason: str | None, excess: float | None) -> None:
     [rejection] = answer(one, **budget).rejected
     assert reason is None or rejection.reason == reason
     assert rejection.excess == (None if excess is None else pytest.approx(excess))
+
+
+def test_published_rows_count_only_where_they_are_asked_for() -> None:
+    ours, theirs = row("a", 9, p50_ns=8 * MS), published(model="b", p50_ns=5 * MS, p90_ns=6 * MS)
+    alone = answer(ours, theirs, max_latency_ms=10)
+    assert [item.model for item in alone.fitting] == ["a"] and "b" in alone.unmeasured
+    [left_out] = alone.rejected
+    assert (left_out.kind, left_out.candidate.latency_provenance) == ("not_asked", "published")
+    assert any("1 published row(s) left out" in note for note in alone.notes)
+
+    both = answer(ours, theirs, wanted=Wanted(published=True), max_latency_ms=10)
+    assert {item.model: item.latency_provenance for item in both.fitting} == {"a": "measured", "b": "published"}
+    assert "b" not in both.unmeasured and not any("left out" in note for note in both.notes)
+
+
+def test_of_a_published_row_the_number_itself_is_held_against_the_budget() -> None:
+    theirs, asked = published(model="a", p50_ns=5 * MS, p90_ns=6 * MS), Wanted(published=True)
+    [fits] = answer(theirs, wanted=asked, max_latency_ms=6).fitting
+    assert (fits.latency_ms, fits.latency_upper_ms) == (6.0, None)
+    assert reasons(answer(theirs, wanted=asked, max_latency_ms=5)) == {"a": "p90 is 6 ms, above 5 ms"}
+    assert reasons(answer(theirs, wanted=asked, max_latency_ms=9, percentile=99)) == {"a": "its source tells no p99"}
+    rows = [published(model=name, p50_ns=1 * MS, p90_ns=ms * MS) for name, ms in {"c": 7, "a": 5, "b": 3}.items()]
+    rows = [dataclasses.replace(item, device_id=item.model) for item in rows]
+    cards = {name: card(name, 70.0) for name in "abc"}
+    ranked = choose_among(rows, "pi5", Budget(max_latency_ms=10), cards=cards, wanted=asked).fitting
+    assert [item.model for item in ranked] == ["b", "a", "c"], "faster first, where accuracy is equal"
+
+
+@pytest.mark.parametrize("name", "abcdef")  # whatever their ids are
+def test_of_published_units_the_slowest_one_counts(name: str) -> None:
+    units = [published(model="a", device_id=f"{name}{ms}", p50_ns=1 * MS, p90_ns=ms * MS) for ms in (9, 5, 7)]
+    found = answer(*units, wanted=Wanted(published=True), max_latency_ms=10)
+    assert [item.latency_ms for item in found.fitting] == [9.0]
+
+
+def test_rows_of_programs_that_keep_their_samples() -> None:
+    """A budget is held against what the row tells, and where that is nothing the reason says so."""
+    told = {"p90_upper_ns": None, "p99_upper_ns": None, "flags": (SUMMARY_ONLY,)}
+    silent, bound = row("a", 5, **told), row("b", 5, **{**told, "p90_upper_ns": 6 * MS})
+    mean = row("c", None, p50_ns=None, flags=(MEAN_ONLY, SUMMARY_ONLY))
+    choice = answer(silent, bound, mean, max_latency_ms=10)
+    assert picked(choice) == "b"
+    assert "tells no bound on p90: the program that measured it keeps its samples" in reasons(choice)["a"]
+    assert "tells a mean and no p90" in reasons(choice)["c"]
+    choice = answer(silent, bound, mean, max_latency_ms=10, percentile=50)
+    assert {item.model for item in choice.fitting} == {"a", "b"} and "a mean and no p50" in reasons(choice)["c"]
+    assert all("p99" in reason for reason in reasons(answer(silent, bound, max_latency_ms=10, percentile=99)).values())
+
+
+def test_what_computed_otherwise_than_what_was_verified_is_never_picked() -> None:
+    choice = answer(row("a", 5, flags=(NOT_AS_VERIFIED,)), max_latency_ms=10)
+    assert picked(choice) is None and "other weights or in another arithmetic" in reasons(choice)["a"]
+
+
+@pytest.mark.parametrize("first", ["sha256:ff", "sha256:00"])
+def test_of_programs_that_tell_no_version_the_last_one_counts(first: str) -> None:
+    second = {"sha256:ff": "sha256:00", "sha256:00": "sha256:ff"}[first]
+    old, new = row("a", 5, engine_version=first, started=DAYS[0]), row("a", 20, engine_version=second, started=DAYS[1])
+    for rows in ((old, new), (new, old)):
+        choice = answer(*rows, max_latency_ms=10)
+        assert picked(choice) is None
+        assert f"older engine: onnxruntime {first}, superseded by {second}" in {item.reason for item in choice.rejected}
+    alone = answer(row("b", 5, engine_version=first, started=DAYS[0]), new, max_latency_ms=10)
+    assert picked(alone) == "b" and "older engine" in alone.picked.flags
 
 
 def test_a_camera_is_not_the_closed_loop() -> None:
@@ -364,7 +437,8 @@ def breaks(one: Measurement, budget: Budget) -> bool:
 
 
 def usable(one: Measurement) -> bool:
-    return one.status == "ok" and one.batch == 1 and one.parity_status in ("passed", "evaluated")
+    ours = one.provenance == "measured"  # nobody asks for others
+    return ours and one.status == "ok" and one.batch == 1 and one.parity_status in ("passed", "evaluated")
 
 
 @settings(deadline=None)
@@ -375,7 +449,7 @@ def test_every_row_is_accounted_for(rows: list[Measurement], budget: Budget) -> 
     assert sorted(found) == sorted(one.measurement_id for one in rows)
     assert choice.picked == (choice.fitting[0] if choice.fitting else None)
     assert all(rejection.reason for rejection in choice.rejected)
-    assert set(choice.unmeasured) == set(CARDS) - {one.model for one in rows}
+    assert set(choice.unmeasured) == set(CARDS) - {one.model for one in rows if one.provenance == "measured"}
     assert choice.picked is None or choice.nearest_misses == ()
     assert set(choice.nearest_misses) <= set(choice.rejected) and len(choice.nearest_misses) <= 3
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from edgevit.models import create_model
+from edgevit.store import LatencyDB
+from edgevit.types import NoiseFloor
 
-VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "sweep", "choose", "db")
+VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
+         "db")  # fmt: skip
 STRANGER = """
 import torch
 from torch import nn
@@ -32,9 +39,31 @@ def nothing():
 """
 
 
+# Each command is a process of its own, forked from one that has imported torch: 2 s less for each.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "edgevit.cli.common"])
+COMMAND_S = 300
+
+
 def edgevit(*arguments, folder=None):
-    command = [sys.executable, "-m", "edgevit.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
+    with tempfile.TemporaryDirectory() as kept:
+        files = [Path(kept, name) for name in ("stdout", "stderr")]
+        process = PROCESSES.Process(target=command, args=(list(map(str, arguments)), folder, files, dict(os.environ)))
+        process.start()
+        process.join(COMMAND_S)
+        assert process.exitcode is not None, f"no end after {COMMAND_S} s: {arguments}"
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in files))
+
+
+def command(arguments, folder, files, environment):
+    """In the new process: what `python -m edgevit.cli` does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder or Path.cwd())
+    for number, path in enumerate(files, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["edgevit", *arguments]
+    importlib.import_module("edgevit.cli").main()
 
 
 def refused(code, *arguments, folder=None):
@@ -159,6 +188,11 @@ def test_choose_answers_from_shipped_rows(tmp_path):
     done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
     picked = json.loads(done.stdout)["picked"]
     assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_ti", "measured")
+    with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
+        [unit] = {row.device_id for row in db.measurements(device=device)}
+        db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
+    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", folder=tmp_path)
+    assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
 
 
 def test_sweep_does_only_what_is_missing(here):

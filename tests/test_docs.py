@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 import typer
+from adbd import MKSH, Adbd, Server
 from sshd import USER, Sshd
+from test_adb import BENCHMARK_MODEL
 
 from edgevit import gates, reference, roofline, statistics
 from edgevit.cli import app
@@ -29,6 +31,8 @@ from edgevit.compare import LEAST_DIFFERENCE
 from edgevit.crosscheck import AGREEMENT
 from edgevit.fold.rewrites import REWRITES
 from edgevit.profile import Settings
+from edgevit.store import epochs, tables
+from edgevit.transports.adb import LEAST_RUNS
 from edgevit.types import PROTOCOL_VERSION
 from edgevit.verify import compare
 from edgevit_runtime import power, timing, watch
@@ -107,7 +111,9 @@ def read(document: Path) -> str:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
 def test_document_runs(document, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # of devices that a document adds
-    with stand_in(tmp_path, monkeypatch) if "192.168.1.7" in read(document) else nullcontext():
+    board = stand_in(tmp_path, monkeypatch) if "192.168.1.7" in read(document) else nullcontext()
+    phone = stand_in_phone(tmp_path, monkeypatch) if "--transport adb" in read(document) else nullcontext()
+    with board, phone:
         run_document(document, tmp_path)
 
 
@@ -134,6 +140,17 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (folder / "bin/ssh").chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
+
+
+@contextmanager
+def stand_in_phone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The documents' phone is the stand-in of tests/adbd.py, and benchmark_model a script that prints in its form."""
+    (folder / "benchmark_model").write_text(f"#!{MKSH}\n{BENCHMARK_MODEL}")
+    with Server(folder / "adb") as server, Adbd(folder / "phone") as adbd:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        server.adb("connect", adbd.serial)
         yield
 
 
@@ -322,6 +339,9 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "LEAST_DIFFERENCE": f"{LEAST_DIFFERENCE:.0%}",
         "AGREEMENT": f"{AGREEMENT:.0%}",
         "NOISE_REPEATS": f"{reference.NOISE_REPEATS}",
+        "LEAST_RUNS": f"{LEAST_RUNS}",
+        "BEST_OF_A_SUMMARY": statistics.BEST_OF_A_SUMMARY,
+        "BEST_OF_A_MEAN": statistics.BEST_OF_A_MEAN,
         "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
         "LAYER_RUNS": f"{roofline.LAYER_RUNS}",
         "PROTOCOL_VERSION": f"{PROTOCOL_VERSION}",
@@ -343,6 +363,19 @@ def test_docs_of_verification_give_the_gates_as_they_are():
         limit = f"SNR >= {compare.GATES[precision].min_snr_db:g} dB"
         assert f"{precision} payload against either form | {limit} |" in text
         assert f"{precision}: {limit.removeprefix('SNR >= ')}" in read(ROOT / "README.md")
+
+
+def test_docs_of_the_database_give_the_constants_and_tables_as_they_are():
+    text = read(ROOT / "docs/database.md")
+    for name, value in {
+        "JUMP": f"{epochs.JUMP:g}",
+        "UNKNOWN_FLOOR": f"{epochs.UNKNOWN_FLOOR:.0%}",
+        "AGREE": f"{epochs.AGREE}",
+    }.items():
+        assert f"| `{name}` | {value} |" in text
+    first = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
+    named = {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
+    assert set(tables.METADATA.tables) <= named
 
 
 def _limit(value: float | None) -> str:

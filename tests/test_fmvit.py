@@ -212,7 +212,7 @@ def test_a_tiny_one_folds_completely_in_float64() -> None:
     assert_ranks(folded)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "fmvit_t")) for name in TABLE])
 def test_nothing_is_left(name: str) -> None:
     with torch.device("meta"):
         folded = fold(create_model(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -316,12 +316,23 @@ MOVES = {
 }  # and round nothing
 
 
+@pytest.fixture(scope="module")
+def layers(ct: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[np.ndarray]]:
+    """Name -> what it gives in float32 and in float16; of one program each, as each conversion takes a second."""
+    folder = tmp_path_factory.mktemp("layers")
+
+    def all_of(mb: Any, x: Any) -> Any:
+        return tuple(build(mb, x) for build, _ in LAYERS.values())
+
+    found = [evaluate(saved(folder, all_of, X, half=half), X) for half in (False, True)]
+    return {name: list(pair) for name, pair in zip(LAYERS, zip(*found, strict=True), strict=True)}
+
+
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_in_both_precisions(ct: Any, tmp_path: Path, name: str) -> None:
-    build, compute = LAYERS[name]
-    (found,) = evaluate(saved(tmp_path, build, X), X)
+def test_layers_in_both_precisions(layers: dict[str, list[np.ndarray]], name: str) -> None:
+    found, halved = layers[name]
+    compute = LAYERS[name][1]
     assert_close(found, compute(X))
-    (halved,) = evaluate(saved(tmp_path, build, X, half=True), X)
     assert halved.dtype == np.float16
     wanted = compute(X.half().float())
     assert_close(halved, wanted, 4e-3)  # weights too are rounded to 2^-11
@@ -392,19 +403,31 @@ INFERRED: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def compare_with_inference(folder: Path, build: Callable[[Any], Any]) -> None:
-    held: list[Any] = []
+Inferred = list[tuple[np.ndarray, Any]]
+
+
+def with_inference(folder: Path, builds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Inferred]:
+    """Name -> its results here, each with coremltools' variable; of one program, as each conversion takes a second."""
+    held: dict[str, list[Any]] = {}
 
     def all_of(mb: Any, ignored: Any) -> Any:
-        made = build(mb)
-        held.extend(made if isinstance(made, (tuple, list)) else [made])
+        for name, build in builds.items():
+            made = build(mb)
+            held[name] = list(made) if isinstance(made, (tuple, list)) else [made]
         return tuple(
-            mb.cast(x=var, dtype="int32") if var.dtype.__name__ == "bool" else mb.identity(x=var) for var in held
+            mb.cast(x=var, dtype="int32") if var.dtype.__name__ == "bool" else mb.identity(x=var)
+            for made in held.values()
+            for var in made
         )
 
     one = torch.zeros(1)
-    found = evaluate(saved(folder, all_of, one), one)
-    for result, var in zip(found, held, strict=True):
+    found = iter(evaluate(saved(folder, all_of, one), one))
+    return {name: [(next(found), var) for var in made] for name, made in held.items()}
+
+
+def compare_with_inference(results: Inferred) -> None:
+    assert results
+    for result, var in results:
         assert var.val is not None, "coremltools infers nothing"
         wanted = np.asarray(var.val)
         if wanted.dtype == np.float16:
@@ -413,9 +436,14 @@ def compare_with_inference(folder: Path, build: Callable[[Any], Any]) -> None:
             assert_close(result.reshape(wanted.shape), wanted.astype("f8"))
 
 
+@pytest.fixture(scope="module")
+def inferred(ct: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Inferred]:
+    return with_inference(tmp_path_factory.mktemp("inferred"), INFERRED)
+
+
 @pytest.mark.parametrize("name", INFERRED)
-def test_what_coremltools_infers(ct: Any, tmp_path: Path, name: str) -> None:
-    compare_with_inference(tmp_path, INFERRED[name])
+def test_what_coremltools_infers(inferred: dict[str, Inferred], name: str) -> None:
+    compare_with_inference(inferred[name])
 
 
 @some

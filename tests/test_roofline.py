@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toys
 from measured import measured
@@ -13,6 +14,7 @@ from subjects import tiny_subject
 from edgevit import roofline
 from edgevit.pipeline import Order, export_subject
 from edgevit.profile import Settings, profile
+from edgevit.recipes import load_recipe
 from edgevit.reference import Peak
 from edgevit.roofline import against_peak, layer_times
 from edgevit.types import Artifact
@@ -95,7 +97,10 @@ def test_macs_of_a_convolution(weight, output, macs):
 
 
 def test_macs_and_bytes_of_a_product():
-    assert cost.product_macs((2, 7, 5), (2, 7, 3)) == 2 * 7 * 5 * 3
+    assert cost.product_macs((2, 7, 5), (2, 5, 3), (2, 7, 3)) == 2 * 7 * 5 * 3
+    assert cost.product_macs((2, 5, 7), (3, 5), (2, 7, 3)) == 2 * 7 * 5 * 3, "both transposed"
+    assert cost.product_macs((2, 7, 5), (), (2, 7, 3)) == 2 * 7 * 5 * 3, "packed weights are not told"
+    assert cost.product_macs((7, 5), (3,), (7, 3)) == 7 * 5 * 3, "a bias in the place of packed weights"
     assert cost.tensors_bytes([(2, 3), (4,), ()], 4) == 4 * 11
 
 
@@ -148,3 +153,16 @@ def test_layers_of_an_exported_network(target, counts, tmp_path):
     assert [layer.ns for layer in table.layers] == sorted((layer.ns for layer in table.layers), reverse=True)
     macs = sum(layer.macs or 0 for layer in table.layers)
     assert macs >= artifact.macs if counts else macs == 0, "blocked layouts pad channels, and none is left out"
+
+
+@pytest.mark.openvino
+def test_a_product_quicker_than_the_clock_is_listed(tmp_path, monkeypatch):
+    artifact = export_subject(tiny_subject(tmp_path), Order("openvino", tmp_path / "out", "fp32"))
+    recipe = load_recipe("openvino")
+    told = recipe.OpenVinoSession.counters
+    monkeypatch.setattr(recipe.OpenVinoSession, "counters", lambda session: dict.fromkeys(told(session), 0))
+    zeros = np.zeros([size for spec in artifact.inputs for size in spec.shape], np.float32).tobytes()
+    found = recipe.layers(artifact.folder / artifact.payload, threads=1, tensors=[zeros], batch=1, runs=1)
+    assert {layer.ns for layer in found} == {0}
+    assert sum(layer.macs for layer in found) >= artifact.macs
+    assert all(layer.macs for layer in found), "what multiplies nothing and took no time is not there"

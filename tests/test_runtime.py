@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import dataclasses
 import gc
@@ -23,18 +22,6 @@ from edgevit_runtime import environment, power, timing
 from edgevit_runtime.record import ITEM_BYTES, Job, Reply, TensorSpec, from_json, to_json
 
 RUNTIME = Path(edgevit_runtime.__file__).parent
-
-
-@pytest.mark.parametrize("path", sorted(RUNTIME.glob("*.py")), ids=lambda path: path.name)
-def test_imports_standard_library_only(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add(node.module.partition(".")[0])
-    assert imported - {"edgevit_runtime"} <= sys.stdlib_module_names
 
 
 # --- the packed worker

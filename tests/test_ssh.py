@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import toys
+from processes import is_running
 from sshd import SSHD, Sshd, free_port
 
 from edgevit import openssh
@@ -53,13 +54,6 @@ def fake(tmp_path):
         return ssh.run(device, files, toys.job_for(artifact, **settings), timeout_s=timeout_s)
 
     return run
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_until(condition, seconds: float = 10) -> bool:

@@ -20,8 +20,12 @@ from edgevit.statistics import (
     percentile,
     runs_needed,
     summarise,
+    summarise_told,
+    told_upper,
     upper_bound,
 )
+from edgevit.types import MEAN_ONLY, SUMMARY_ONLY
+from edgevit_runtime.record import Told
 
 MS = 1_000_000
 process = st.lists(st.integers(1, 10**12), min_size=1, max_size=60)
@@ -222,3 +226,74 @@ def test_outliers_are_no_drift():
     assert is_drifting([[10] * 9, [10] * 9, [11] * 9, [12] * 9, [12] * 9])
     assert not is_drifting([[10] * 9] * 4 + [[20] * 9]), "one process that was slow is what the grade is for"
     assert not is_drifting([[10]])
+
+
+# What programs tell that keep their samples
+
+
+def told(*medians: int | None, runs: int = 200, mean: int = 10 * MS, p95: int | None = None) -> list[Told]:
+    return [Told(value, 9 * MS, 20 * MS, mean, runs, p95) for value in medians]
+
+
+def test_a_summary_of_summaries_invents_nothing():
+    found = summarise_told(told(*(value * MS for value in (10, 12, 11, 10, 10))))
+    assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns) == (10 * MS, 10 * MS, 12 * MS)
+    assert (found.processes, found.runs, found.min_ns, found.mean_ns) == (5, 1000, 9 * MS, 10 * MS)
+    unknown = (found.p90_ns, found.p90_upper_ns, found.p99_ns, found.p99_upper_ns, found.iqr_ns, found.mad_ns)
+    assert unknown == (None,) * 6
+    assert (found.grade, found.flags) == ("D", (SUMMARY_ONLY,))
+    with pytest.raises(ValueError):
+        summarise_told([])
+    with pytest.raises(ValueError):
+        summarise_told([dataclasses.replace(told(MS)[0], runs=None)])
+
+
+def test_a_mean_is_not_called_a_median():
+    means = [
+        dataclasses.replace(item, mean_ns=(10 + i) * MS) for i, item in enumerate(told(None, None, None, None, None))
+    ]
+    found = summarise_told(means)
+    assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns, found.mean_ns) == (None, None, None, 12 * MS)
+    assert found.flags == ("drifting", MEAN_ONLY, SUMMARY_ONLY)
+    assert found.grade == "D", "means that differ by a third"
+    mixed = summarise_told([*told(10 * MS), *told(None)])
+    assert mixed.p50_ns is None and MEAN_ONLY in mixed.flags
+
+
+@pytest.mark.parametrize(
+    ("medians", "runs", "grade", "flags"),
+    [
+        ((10 * MS,) * 5, 200, "B", (SUMMARY_ONLY,)),  # an A needs an interquartile range
+        ((None,) * 5, 200, "C", (MEAN_ONLY, SUMMARY_ONLY)),
+        ((10 * MS,) * 2, 200, "C", ("few_processes", SUMMARY_ONLY)),
+        ((10 * MS,) * 5, 89, "C", (SUMMARY_ONLY, "too_short")),
+        ((10 * MS,) * 5, 99, "C", (SUMMARY_ONLY, "too_short")),
+        ((1 * MS,) * 5, 100, "B", (SUMMARY_ONLY,)),
+    ],
+)
+def test_grades_of_what_is_told_are_capped(medians, runs, grade, flags):
+    found = summarise_told(told(*medians, runs=runs))
+    assert (found.grade, found.flags) == (grade, flags)
+
+
+@pytest.mark.parametrize(
+    ("processes", "runs"), [(5, 100), (5, 60), (5, 50), (2, 100), (5, 133), (1, 500), (2, 32), (5, 20), (1, 64)]
+)
+def test_a_bound_from_95th_percentiles_keeps_its_promise(processes, runs):
+    """It is there just where so few samples can lie above it, by the exact binomial distribution."""
+    above = processes * math.ceil(runs / 20 - 1e-9)
+    found = told_upper(told(*[10 * MS] * processes, runs=runs, p95=15 * MS), 0.90)
+    allowed = above >= 1 and binomial_at_most(above, processes * runs, 0.10) <= 0.01
+    assert found == (15 * MS if allowed else None)
+    assert told_upper(told(10 * MS, runs=10_000, p95=15 * MS), 0.99) is None, "of p99 a 95th percentile says nothing"
+    assert told_upper([*told(10 * MS, p95=15 * MS, runs=9000), *told(10 * MS)], 0.90) is None
+
+
+def test_a_bound_from_95th_percentiles_covers_as_often_as_it_says():
+    """benchmark_model's own rule: the value at n * 95 / 100 of the sorted samples, counted from 0."""
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(2000):
+        samples = np.sort(generator.exponential(size=(5, 100)), axis=1)
+        bound = told_upper(told(*[MS] * 5, runs=100, p95=int(samples[:, 95].max() * MS)), 0.90)
+        held += bound is not None and bound >= -math.log(0.1) * MS
+    assert held >= 0.99 * 2000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from subjects import SIZE, as_subject, tiny_subject
-from targets import PHONES, STATUS, marks, targets
+from targets import STATUS, marks, targets
 
 from edgevit import pipeline
 from edgevit.cards import load_cards
 from edgevit.cli.export import plan, snippet
 from edgevit.errors import EdgevitError, UsageError
+from edgevit.fold import Folded, fold
 from edgevit.pipeline import Order, export_subject
 from edgevit.recipes import list_recipes, load_recipe, missing
 from edgevit.subject import Subject, load_subject, with_preprocessing
@@ -27,7 +30,6 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "targets"
-ALWAYS = "mobilevig_ti"  # in every target; others in those for phones if slow tests run
 
 
 def smallest() -> list[str]:
@@ -41,8 +43,7 @@ def cases() -> Iterator[Any]:
     for recipe in list_recipes():
         for name in smallest():
             for precision in recipe.precisions:
-                slow = precision != recipe.precisions[0] or (recipe.target in PHONES and name != ALWAYS)
-                given = marks(recipe.target, slow=slow)
+                given = marks(recipe.target, slow=precision != recipe.precisions[0])
                 if why := known_failure(recipe, name, precision):
                     given.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
                 yield pytest.param(name, recipe.target, precision, marks=given)
@@ -53,14 +54,25 @@ def known_failure(recipe: Recipe, name: str, precision: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread_and_no_garbage() -> Iterator[None]:
+    """Exported programs refer to themselves in circles, and hold gigabytes until the collector comes round."""
     torch.set_num_threads(1)
+    yield
+    gc.collect()
+
+
+@functools.cache
+def folded(name: str) -> Folded:
+    """One fold for all targets: no recipe may change the module it is given."""
+    subject = load_subject(name)
+    return fold(subject.module, tuple(subject.example().values()))
 
 
 @pytest.mark.parametrize(("name", "target", "precision"), list(cases()))
 def test_every_family_in_every_target(
-    name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config
+    name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pipeline, "fold", lambda module, example: folded(name))
     artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
     assert artifact.parity is not None
     assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs], artifact.parity
@@ -150,9 +162,9 @@ def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypa
     tried: list[int] = []
     right = verify_room.compute
 
-    def compute(target: str, payload: Path, samples: Samples, *, threads: int) -> Any:
+    def compute(target: str, payload: Path, samples: Samples, **options: Any) -> Any:
         tried.append(samples.batch)
-        return right(target, payload, samples, threads=threads)
+        return right(target, payload, samples, **options)
 
     monkeypatch.setattr(verify_room, "compute", compute)
     subject = tiny_subject(tmp_path)

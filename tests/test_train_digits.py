@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from digits import Digits, load_example
 from torch import Tensor
 
 from edgevit.models.vanillanet import SlopeSchedule
 
-FILE = Path(__file__).parents[1] / "docs" / "examples" / "train_digits.py"
-
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_digits", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for annotations
-    spec.loader.exec_module(module)
-    return module
+    return load_example()
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +92,6 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(example: ModuleType, mo
         example.digits()
 
 
-def test_on_the_real_digits(example: ModuleType, tmp_path: Path) -> None:
-    for item in example.main(["--epochs", "5", "--out", str(tmp_path)]):
+def test_on_the_real_digits(trained_digits: Digits) -> None:
+    for item in trained_digits.results:
         assert item.agree and item.before == item.after > 85.0

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
+from processes import is_running
 
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.pack import pack, pack_recipe
@@ -43,14 +44,6 @@ def fake(tmp_path):
 
     worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
     return run
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"  # a zombie is dead; its new parent has not looked yet
 
 
 def wait_until(condition, seconds: float = 5) -> bool:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 
 import typer
 
-from edgevit.cli import choose, db, devices, doctor, export, fold, models, profile, sweep, targets, verify
+from edgevit.cli import (
+    choose,
+    db,
+    devices,
+    doctor,
+    evaluate,
+    exchange,
+    export,
+    fold,
+    models,
+    profile,
+    sweep,
+    targets,
+    verify,
+)
 from edgevit.cli.common import report_error
 from edgevit.errors import EdgevitError
 
@@ -20,9 +34,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, targets, doctor, fold, export, verify, profile, sweep, choose):
+for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 app.add_typer(devices.app, name="devices")
+db.app.add_typer(exchange.app)
 app.add_typer(db.app, name="db")
 
 

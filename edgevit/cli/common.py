@@ -159,3 +159,12 @@ def parse_input_size(text: str | None) -> tuple[int, int] | None:
     if min(sizes) < 1:
         raise UsageError(f"{text!r} is not an input size", fix="--input-size 224, or 256x192 for height x width")
     return sizes
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `30m` or `1.5h` in seconds. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]] if match else 0.0
+    if not seconds:
+        raise UsageError(f"{text!r} is not a duration", fix="write for example 90s, 30m or 1.5h")
+    return seconds

@@ -1,9 +1,11 @@
-"""`edgevit db`: look into the latency database, carry rows in and out."""
+"""`edgevit db`: look into the latency database. What carries rows in and out is in exchange.py."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
+import typing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from edgevit.store import LatencyDB
     from edgevit.types import Measurement
 
-app = typer.Typer(help="The latency database: look, export, import.", no_args_is_help=True)
+app = typer.Typer(help="The latency database: look, check, export, import, merge.", no_args_is_help=True)
+
+
+DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, id or class")]
 
 
 @app.command()
@@ -36,21 +41,161 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    device: Annotated[str | None, typer.Option("--device", "-d", help="name, id or class")] = None,
+    row: Annotated[str | None, typer.Argument(metavar="[ID]", help="of one row, or its beginning: all it says")] = None,
+    device: DeviceFilter = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    provenance: Annotated[str | None, typer.Option(help="only these: measured or published")] = None,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="only published rows with this in their source")] = "",
+    current: Annotated[bool, typer.Option("--current-epoch", help="only rows since a device last changed")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="of lines in a table")] = 500,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The rows, without their raw samples."""
-    from edgevit.cli.profile import print_rows, summary
+    """The rows, without their raw samples; or everything about one of them."""
+    from edgevit.cli.choose import unit_or_class
+    from edgevit.cli.profile import summary
     from edgevit.store import LatencyDB
 
+    _require_provenance(provenance)
     with LatencyDB.open(db) as database:
-        rows = database.measurements(device=device, model=model)
+        if row is not None:
+            _show_one(database, row, as_json)
+            return
+        place = None if device is None else unit_or_class(device)
+        rows = database.measurements(device=place, model=model, current_epoch=current)
+    rows = [row for row in rows if provenance in (None, row.provenance) and source in row.source]
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
-        print_rows(rows)
+        _print(rows, limit)
+
+
+def _require_provenance(name: str | None) -> None:
+    from edgevit.errors import UnknownNameError
+    from edgevit.types import Provenance
+
+    if name is not None and name not in (known := typing.get_args(Provenance)):
+        raise UnknownNameError("provenance", name, known, listing="edgevit db show --help")
+
+
+def _print(rows: Sequence[Measurement], limit: int) -> None:
+    """Rows of ours and rows of others, each with what there is to say of them."""
+    from edgevit.cli.profile import print_rows
+
+    published = sorted((row for row in rows if row.provenance == "published"), key=_place)
+    ours = [row for row in rows if row.provenance != "published"]
+    if ours or not published:
+        print_rows(ours[-limit:])  # the newest
+    if published:
+        _print_published(published[:limit])
+    if left := len(ours[:-limit]) + len(published[limit:]):
+        say(f"{left} more rows: --limit, or narrow it down with --model, --device, --provenance, --source")
+
+
+def _place(row: Measurement) -> tuple[str, str, str, int]:
+    return row.model, row.device, row.target, row.p50_ns or row.mean_ns or 0
+
+
+def _print_published(rows: Sequence[Measurement]) -> None:
+    columns = (
+        *("model", "device", "target", "prec.", ">batch", ">p50 ms", ">p90 ms", ">p99 ms", ">mean ms"),
+        *("flags", "date", "source", "id"),
+    )
+    lines = [
+        (
+            *(row.model, row.device, row.target, row.precision, "" if "batch" in row.untold else row.batch),
+            *(ms(row.p50_ns) or ("" if row.status == "ok" else row.status), ms(row.p90_ns), ms(row.p99_ns)),
+            *(ms(row.mean_ns), ", ".join(row.flags), _date(row), row.source, row.measurement_id[:12]),
+        )
+        for row in rows
+    ]
+    print_table(columns, lines)
+    say("published: by the sources named, and not measured here; edgevit db show ID says what each does not tell")
+
+
+def _date(row: Measurement) -> str:
+    """The day it ran, else the day it was published if that is known."""
+    from edgevit.store.published import UNDATED
+
+    return "" if row.started == UNDATED else row.started[:10] + (" (published)" if "started" in row.untold else "")
+
+
+def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
+    from edgevit.cli.profile import summary
+    from edgevit.errors import UnknownNameError, UsageError
+    from edgevit_runtime.record import to_data
+
+    ids = database.find(prefix)
+    if len(ids) > 1:
+        raise UsageError(f"several measurements have ids that begin with {prefix}", fix="give more of it")
+    if not ids:
+        raise UnknownNameError("measurement", prefix, (), listing="edgevit db show --json")
+    row = database.get(ids[0])
+    samples = [len(process) for process in row.samples_ns]
+    facts = {**summary(row), "samples": samples, "told": to_data(row.told), "snapshots": len(row.snapshots)}
+    if as_json:
+        print_json({"measurement": facts})
+    else:
+        print_table(("", "as stored and checked"), ((name, _text(value)) for name, value in facts.items()))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+@app.command()
+def epochs(
+    device: DeviceFilter = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="find them anew, and write them down")] = False,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db) as database:
+        if refresh:
+            database.refresh_epochs()
+        found = database.epochs(device)
+    if as_json:
+        print_json({"epochs": found})
+        return
+    columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
+    lines = [
+        (
+            e.device,
+            e.number,
+            e.started,
+            f"{e.ratio:.2f}",
+            f"{e.limit:.0%}",
+            e.measurement_id[:12],
+            e.reference_id[:12],
+            e.reason,
+        )
+        for e in found
+    ]
+    print_table(columns, lines)
+    if not found:
+        say("every device behaves as it did in its first row")
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="one SELECT")],
+    limit: Annotated[int, typer.Option(min=1, help="of lines")] = 100,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the tables in SQL. It reads and cannot write; raw columns, not held against their digests."""
+    from edgevit.store import LatencyDB
+    from edgevit.store.question import as_lines
+
+    with LatencyDB.open(db) as database:
+        answer = database.ask(statement, limit)
+    if as_json:
+        print_json({"columns": answer.columns, "rows": list(as_lines(answer))})
+    else:
+        print_table(answer.columns, ([_text(cell) for cell in line.values()] for line in as_lines(answer)))
 
 
 @app.command()
@@ -89,6 +234,7 @@ def compare(
 
 def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
     """A row by the beginning of its id, or the newest one that ran, by what was measured. Raises UnknownNameError."""
+    from edgevit.cli.choose import unit_or_class
     from edgevit.errors import UnknownNameError, UsageError
 
     if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):
@@ -98,7 +244,7 @@ def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate:
     model, target, precision = [*name.split("@"), "", ""][:3]
     rows = [
         row
-        for row in database.measurements(device=device, threads=threads, status="ok")
+        for row in database.measurements(device=unit_or_class(device), threads=threads, status="ok")
         if row.rate_hz == rate and row.provenance == "measured"
     ]
     wanted = (model, target or None, precision or None)
@@ -111,41 +257,3 @@ def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate:
         known = {f"{row.model}@{row.target}@{row.precision}" for row in rows} or {"none yet"}
         raise UnknownNameError(f"measurement on {device}", name, known, listing="edgevit db show")
     return found[-1]
-
-
-@app.command("export")
-def export_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines, one row each")],
-    db: DbOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write every row, with its samples, to a file."""
-    from edgevit.store import LatencyDB
-
-    with LatencyDB.open(db) as database:
-        count = database.export_jsonl(file)
-    if as_json:
-        print_json({"file": str(file), "rows": count})
-    else:
-        say(f"{count} rows -> {file}")
-
-
-@app.command("import")
-def import_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines that `edgevit db export` wrote")],
-    db: DbOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Add the rows of a file; each is validated, bad ones are refused with the reason (exit code 1)."""
-    from edgevit.store import LatencyDB
-
-    with LatencyDB.open(db) as database:
-        came = database.import_jsonl(file)
-    if as_json:
-        print_json({"added": came.added, "known": came.known, "refused": [item._asdict() for item in came.refused]})
-    else:
-        say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
-        for place, reason in came.refused:
-            say(f"refused: {place}: {reason}")
-    if came.refused:
-        raise typer.Exit(1)

@@ -46,24 +46,45 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
 @app.command()
 def add(
     name: NameArgument,
-    host: Annotated[str, typer.Option(help="USER@ADDRESS, or a name of your ~/.ssh/config")],
-    transport: Annotated[str, typer.Option(help="how it is reached")] = "ssh",
+    host: Annotated[str | None, typer.Option(help="ssh: USER@ADDRESS, or a name of your ~/.ssh/config")] = None,
+    transport: Annotated[str, typer.Option(help="how it is reached: ssh, or adb for a phone")] = "ssh",
     port: Annotated[int | None, typer.Option(help="of its sshd; default: ssh's own")] = None,
     identity: Annotated[str | None, typer.Option(help="file of the private key; default: ssh's own")] = None,
     known_hosts: Annotated[str | None, typer.Option(help="file with its host key; default: ssh's own")] = None,
     python: Annotated[str | None, typer.Option(help="its Python, 3.10 or later; default: python3")] = None,
     cache: Annotated[str | None, typer.Option(help="folder there for artifacts; default: ~/.cache/edgevit")] = None,
+    serial: Annotated[str | None, typer.Option(help="adb: as `adb devices` lists it; default: the only phone")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="adb: program=/path/to/it, or folder=/path on the phone"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Connect to a device, look at it, show what it is, and keep it under a name."""
     from edgevit import enroll
 
     given = {"host": host, "port": port and str(port), "identity": identity, "known_hosts": known_hosts}
-    given |= {"python": python, "cache": cache}
+    given |= {"python": python, "cache": cache, "serial": serial, **_pairs(option or [])}
     found = enroll.add(name, transport, {key: value for key, value in given.items() if value})
     _print(found, as_json)
     if not as_json:
-        say(f"added: edgevit sweep --models 'mobilevig_*' --targets onnx --device {name}")
+        say(f"added: edgevit sweep --models 'mobilevig_*' --targets {_targets(found)} --device {name}")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    """NAME=VALUE texts. Raises UsageError for what is no such."""
+    from edgevit.errors import UsageError
+
+    if bad := [text for text in texts if not text.partition("=")[2]]:
+        raise UsageError(f"{bad[0]!r} is no option", why="an option is NAME=VALUE")
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
+def _targets(found: Found) -> str:
+    """Targets to begin with: those of the native programs that were given, else the one that runs nearly everywhere."""
+    from edgevit.recipes import list_recipes
+
+    return ",".join(item.target for item in list_recipes() if item.native in found.detected.engines) or "onnx"
 
 
 @app.command()

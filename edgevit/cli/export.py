@@ -164,8 +164,9 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
     if len({item.target for item in made}) == 1 or verbose:
         for artifact in {item.target: item for item in reversed(made)}.values():
             say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
-    if made:
-        say(f"next: edgevit profile {made[0].folder} --threads 1")
+    runs_here = [item for item in made if item.parity is not None and item.parity.status == "passed"]
+    if runs_here:
+        say(f"next: edgevit profile {runs_here[0].folder} --threads 1")
     for error in failed:
         report_error(error, as_json=False, verbose=verbose)
 
@@ -218,7 +219,12 @@ def print_checks(artifact: Artifact) -> None:
         (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
         for c in checks
     ]
-    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=str(artifact.folder))
+    print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=_title(artifact))
+
+
+def _title(artifact: Artifact) -> str:
+    graph = f", graph {artifact.graph_digest[:12]}" if artifact.graph_digest else ""
+    return f"{artifact.folder}{graph}"
 
 
 def snippet(artifact: Artifact) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from edgevit.profile import Progress, Settings
     from edgevit.reference import Peak
     from edgevit.roofline import AgainstPeak, LayerTable
-    from edgevit.types import Artifact, Device, Measurement
+    from edgevit.types import Artifact, Device, Epoch, Measurement
 
 
 def run(
@@ -114,8 +115,9 @@ def measure(
     quiet: bool,
     *,
     trust: bool = False,
+    sweep: bool = False,
 ) -> list[Measurement]:
-    """Measure and keep each row as soon as it is known."""
+    """Measure and keep each row as soon as it is known; `sweep`: and record that they came of one."""
     from edgevit.profile import profile_all
     from edgevit.store import LatencyDB
     from edgevit.sweep import built_here
@@ -128,10 +130,23 @@ def measure(
         def show(state: Progress) -> None:
             bars.update(task, description=state.artifact.folder.name, completed=state.done, total=state.total)
 
+        asked = [f"{item.model} {item.target} {item.precision}" for item in artifacts]
+        of = database.begin_sweep(device, threads, asked).sweep_id if sweep else None
         for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show, built_here=allowed):
-            database.add(row)
+            database.add(row, sweep_id=of)
             rows.append(row)
+        opened = database.opened
+    for epoch in opened:
+        print(says_epoch(epoch), file=sys.stderr)
     return rows
+
+
+def says_epoch(epoch: Epoch) -> str:
+    """What is said when a device is found to behave otherwise than before."""
+    return (
+        f"new epoch {epoch.number} of {epoch.device} since {epoch.started}: {epoch.reason} "
+        f"(row {epoch.measurement_id[:12]}); more than {epoch.limit:.0%} is no noise. Is it the same device?"
+    )
 
 
 def understand(
@@ -263,7 +278,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 row.target,
                 row.precision,
                 row.threads,
-                ms(row.p50_ns) or row.status,
+                ms(row.p50_ns) or (f"mean {ms(row.mean_ns)}" if row.mean_ns and row.status == "ok" else row.status),
                 f"{ms(row.p50_low_ns)} .. {ms(row.p50_high_ns)}" if row.p50_ns else "",
                 ms(row.p90_ns),
                 ms(row.p90_upper_ns),
@@ -274,7 +289,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 row.parity_status,
                 ", ".join(row.flags),
             )
-            for row in sorted(rows, key=lambda row: (row.p50_ns or float("inf"), row.model))
+            for row in sorted(rows, key=lambda row: (row.p50_ns or row.mean_ns or float("inf"), row.model))
         ),
     )
     for row in rows:
@@ -290,5 +305,5 @@ def summary(row: Measurement) -> dict[str, object]:
     from edgevit_runtime.record import to_data
 
     data: dict[str, object] = to_data(row)
-    del data["samples_ns"], data["snapshots"]
+    del data["samples_ns"], data["snapshots"], data["told"]
     return data

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +26,7 @@ from edgevit.cli.common import (
     RateOption,
     SeedOption,
     advance,
+    parse_duration,
     parse_input_size,
     print_json,
     print_table,
@@ -31,11 +36,16 @@ from edgevit.cli.common import (
 )
 from edgevit.cli.profile import measure, print_rows, settings, summary
 
+_LEFT_SHOWN = 5
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgevit.errors import EdgevitError
     from edgevit.forecast import Step
+    from edgevit.profile import Settings
     from edgevit.sweep import Request
-    from edgevit.types import Artifact
+    from edgevit.types import Artifact, Device, Measurement
 
 
 def run(
@@ -54,6 +64,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only say what would be done, and how long it may take")
     ] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="90s, 30m, 8h: model by model; begin nothing after it, say what is left"),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="measure what the database already holds, too")] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
@@ -62,15 +76,15 @@ def run(
     """Export, verify and measure a set of models; what is already there is not done again."""
     from edgevit.devices import LOCAL, load_device
     from edgevit.enroll import detect
-    from edgevit.errors import EdgevitError
     from edgevit.forecast import forecast
-    from edgevit.sweep import artifact_for, plan, still_to_measure
+    from edgevit.sweep import plan
 
     place = load_device(device)
     # Asked before anything is exported: a board that is switched off is told at once.
     engines = None if place.name == LOCAL else detect(place).detected.engines
     counts = _thread_counts(threads)
     how = settings(quick, 1, percentile, rate, max_memory_gb)
+    seconds = math.inf if max_time is None else parse_duration(max_time)
     requests = plan(
         split(models, "model"),
         split(targets, "target"),
@@ -82,24 +96,78 @@ def run(
     if dry_run:
         show_plan(forecast(requests, counts, place, how, db, again=again, engines=engines), as_json)
         return
-    artifacts: list[Artifact] = []
-    failures: list[tuple[Request, EdgevitError]] = []
-    with progress(quiet or as_json) as bars:
-        task = bars.add_task("", total=len(requests))
-        for request in requests:
-            advance(bars, task, request.says)
-            try:
-                artifacts.append(artifact_for(request, db))
-            except EdgevitError as error:
-                failures.append((request, error))
-    rows = []
-    for count in counts:
-        wanted = artifacts if again else still_to_measure(artifacts, place, count, db, how, engines=engines)
-        rows += measure(wanted, place, count, how, db, quiet or as_json) if wanted else []
-    held = len(artifacts) * len(counts) - len(rows)
-    _report(rows, failures, held, as_json)
-    if failures or any(row.status != "ok" for row in rows):
-        raise typer.Exit(max([error.exit_code for _, error in failures], default=1))
+    work = _Work(place, counts, how, db, again, engines, quiet or as_json, time.monotonic() + seconds)
+    for group in [requests] if max_time is None else _by_model(requests):
+        work.do(group)
+    _report(work, as_json)
+    if work.failures or any(row.status != "ok" for row in work.rows):
+        raise typer.Exit(max([error.exit_code for _, error in work.failures], default=1))
+
+
+def _by_model(requests: Sequence[Request]) -> list[list[Request]]:
+    """Measured in one go, a sweep has no row before its last round; one that may be ended goes model by model."""
+    return [list(group) for _, group in itertools.groupby(requests, key=lambda request: request.model)]
+
+
+@dataclass
+class _Work:
+    """What a sweep does with group after group of requests, and what came of it. ends: by time.monotonic()."""
+
+    place: Device
+    counts: Sequence[int]
+    how: Settings
+    db: str | None
+    again: bool
+    engines: Mapping[str, str] | None
+    quiet: bool
+    ends: float
+    rows: list[Measurement] = field(default_factory=list)
+    failures: list[tuple[Request, EdgevitError]] = field(default_factory=list)
+    held: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is."""
+        return time.monotonic() >= self.ends
+
+    def do(self, requests: Sequence[Request]) -> None:
+        """Export what is not there, then measure, one thread count after the other; note what is left undone."""
+        artifacts = self.export(requests)
+        for count in self.counts:
+            self.measure(artifacts, count)
+
+    def export(self, requests: Sequence[Request]) -> list[Artifact]:
+        """The artifacts that are there, or could be made."""
+        from edgevit.errors import EdgevitError
+        from edgevit.sweep import artifact_for
+
+        artifacts = []
+        with progress(self.quiet) as bars:
+            task = bars.add_task("", total=len(requests))
+            for request in requests:
+                if self.is_over:
+                    self.left.append(request.says)
+                    continue
+                advance(bars, task, request.says)
+                try:
+                    artifacts.append(artifact_for(request, self.db))
+                except EdgevitError as error:
+                    self.failures.append((request, error))
+        return artifacts
+
+    def measure(self, artifacts: Sequence[Artifact], count: int) -> None:
+        """Add the rows that are not held."""
+        from edgevit.sweep import still_to_measure
+
+        wanted = list(artifacts)
+        if not self.again:
+            wanted = still_to_measure(artifacts, self.place, count, self.db, self.how, engines=self.engines)
+        self.held += len(artifacts) - len(wanted)
+        if self.is_over:
+            self.left += [f"{item.model} {item.target} {item.precision}, {count} thread(s)" for item in wanted]
+        elif wanted:
+            self.rows += measure(wanted, self.place, count, self.how, self.db, self.quiet, sweep=True)
 
 
 def show_plan(steps: Sequence[Step], as_json: bool) -> None:
@@ -133,14 +201,17 @@ def _thread_counts(text: str) -> list[int]:
     return [int(item) for item in counts]
 
 
-def _report(rows: Sequence[object], failures: Sequence[tuple[Request, EdgevitError]], held: int, as_json: bool) -> None:
-    measured = [row for row in rows if row is not None]
+def _report(work: _Work, as_json: bool) -> None:
     if as_json:
-        failed = [{"request": request.says, "error": error.what, "why": error.why} for request, error in failures]
-        print_json({"measurements": [summary(row) for row in measured], "held": held, "failures": failed})  # type: ignore[arg-type]
+        failed = [{"request": request.says, "error": error.what, "why": error.why} for request, error in work.failures]
+        told = {"measurements": [summary(row) for row in work.rows], "held": work.held, "failures": failed}
+        print_json({**told, "left": work.left})
         return
-    print_rows(measured)  # type: ignore[arg-type]
-    if held:
-        say(f"{held} already in the database and not measured again (--again does)")
-    for request, error in failures:
+    print_rows(work.rows)
+    if work.held:
+        say(f"{work.held} already in the database and not measured again (--again does)")
+    if work.left:
+        more = f" and {len(work.left) - _LEFT_SHOWN} more" if len(work.left) > _LEFT_SHOWN else ""
+        say(f"the time is over; left: {'; '.join(work.left[:_LEFT_SHOWN])}{more}. The same command goes on there")
+    for request, error in work.failures:
         print(f"failed: {request.says}: {error}", file=sys.stderr)

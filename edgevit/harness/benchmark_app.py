@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.harness import Asked, Told, python_command, read
+from edgevit.harness import Asked, Printed, python_command, read
 from edgevit.types import Artifact
 
 DISTRIBUTION = "openvino"
@@ -19,7 +19,12 @@ def command() -> list[str] | None:
     return python_command(DISTRIBUTION, "benchmark_app", silent)
 
 
-def arguments(artifact: Artifact, asked: Asked) -> list[str]:
+def model(artifact: Artifact) -> Path:
+    """The network; its weights lie beside it."""
+    return next(iter(sorted((artifact.folder / artifact.payload).glob("*.xml"))))
+
+
+def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     """One synchronous request, as our worker has; inputs of the model's own type, which are filled once.
 
     Without -ip what looks like an image is taken for uint8, and a conversion is put in front of the model.
@@ -27,17 +32,15 @@ def arguments(artifact: Artifact, asked: Asked) -> list[str]:
     kinds = {spec.dtype for spec in artifact.inputs}
     if len(kinds) != 1 or not kinds <= set(_TYPES):
         raise ValueError(f"it gives all inputs one type, and the model's are {sorted(kinds)}")
-    folder = artifact.folder / artifact.payload
-    model: Path = next(iter(sorted(folder.glob("*.xml"))))
     shapes = ",".join(f"{spec.name}{list(spec.at_batch(asked.batch).shape)}" for spec in artifact.inputs)
     open_batch = ["-data_shape", shapes.replace(" ", "")] if artifact.dynamic_batch else []
     how = {"-d": "CPU", "-hint": "none", "-nstreams": "1", "-nthreads": f"{asked.threads}", "-api": "sync"}
     how |= {"-infer_precision": _PRECISIONS[artifact.precision], "-ip": _TYPES[kinds.pop()]}
     how |= {"-niter": f"{asked.runs}", "-t": f"{asked.seconds}"}
-    return ["-m", str(model), *(word for pair in how.items() for word in pair), *open_batch, "-inference_only"]
+    return ["-m", model, *(word for pair in how.items() for word in pair), *open_batch, "-inference_only"]
 
 
-def parse(text: str) -> Told:
+def parse(text: str, asked: Asked) -> Printed:
     """The lines of its last step."""
     median, least, most, mean = (rf"{name}: +([\d.]+ [mu]s)$" for name in ("Median", "Min", "Max", "Average"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Count: +(\d+) iterations")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgevit.harness import Asked, Told, python_command, read
+from pathlib import Path
+
+from edgevit.harness import Asked, Printed, python_command, read
 from edgevit.types import Artifact
 
 DISTRIBUTION = "ai-edge-litert"
@@ -14,14 +16,19 @@ def command() -> list[str] | None:
     return python_command(DISTRIBUTION, "litert-benchmark")
 
 
-def arguments(artifact: Artifact, asked: Asked) -> list[str]:
+def model(artifact: Artifact) -> Path:
+    """The payload."""
+    return artifact.folder / artifact.payload
+
+
+def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     """On the processor, with a number of runs: it has no clock to go by."""
-    how = {"model": artifact.folder / artifact.payload, "num_threads": asked.threads}
+    how: dict[str, object] = {"model": model, "num_threads": asked.threads}
     how |= {"num_runs": asked.runs, "warmup_runs": asked.warmup_runs}
     return [f"--{name}={value}" for name, value in how.items()]
 
 
-def parse(text: str) -> Told:
+def parse(text: str, asked: Asked) -> Printed:
     """The lines of its table."""
     median, least, most, mean = (rf"Inference \({name}\): +([\d.]+ ms)" for name in ("median", "min", "max", "avg"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Inference \(avg\): .*\((\d+) runs\)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
-from edgevit.harness import Asked, Told, read
+from edgevit.harness import Asked, Printed, read
 from edgevit.types import Artifact
 
 DISTRIBUTION = ""
@@ -18,16 +19,26 @@ def command() -> list[str] | None:
     return [found] if found else None
 
 
-def arguments(artifact: Artifact, asked: Asked) -> list[str]:
-    """The engine alone: our worker's inputs are on the GPU before a run begins, too."""
+def model(artifact: Artifact) -> Path:
+    """The engine."""
     [engine] = sorted((artifact.folder / artifact.payload).glob("*.engine"))
+    return engine
+
+
+def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+    """The engine alone: our worker's inputs are on the GPU before a run begins, too."""
     shapes = ",".join(f"{spec.name}:{'x'.join(map(str, spec.at_batch(asked.batch).shape))}" for spec in artifact.inputs)
-    how = {"loadEngine": engine, "iterations": asked.runs, "duration": asked.seconds, "warmUp": _WARM_UP_MS}
+    how: dict[str, object] = {
+        "loadEngine": model,
+        "iterations": asked.runs,
+        "duration": asked.seconds,
+        "warmUp": _WARM_UP_MS,
+    }
     how |= {"shapes": shapes} if artifact.dynamic_batch else {}
     return [*(f"--{name}={value}" for name, value in how.items()), "--noDataTransfers", "--useSpinWait"]
 
 
-def parse(text: str) -> Told:
+def parse(text: str, asked: Asked) -> Printed:
     """The line of the GPU's time in the summary of its releases 8 to 10."""
     line = r"GPU Compute Time: .*\b{} = ([\d.e+-]+ ms)"
     median, least, most, mean = map(line.format, ("median", "min", "max", "mean"))

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from edgevit.store.db import DeviceRows, LatencyDB, Stats
-from edgevit.store.jsonl import Imported, Refusal
+from edgevit.store.accuracies import validate_accuracy
+from edgevit.store.check import Checked
+from edgevit.store.db import LatencyDB
+from edgevit.store.lines import Imported, Item, Refusal
+from edgevit.store.overview import DeviceRows, Stats
+from edgevit.store.published import published_row
+from edgevit.store.quarantine import Quarantined
+from edgevit.store.question import Answer
 from edgevit.store.validate import validate
 
-__all__ = ["DeviceRows", "Imported", "LatencyDB", "Refusal", "Stats", "validate"]
+__all__ = [
+    "Answer",
+    "Checked",
+    "DeviceRows",
+    "Imported",
+    "Item",
+    "LatencyDB",
+    "Quarantined",
+    "Refusal",
+    "Stats",
+    "published_row",
+    "validate",
+    "validate_accuracy",
+]

@@ -2,61 +2,56 @@
 
 from __future__ import annotations
 
-import math
+import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine, exists, func, select
+from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
-from edgevit.store import jsonl, queries, rows, tables
+from edgevit.store import (
+    accuracies,
+    annals,
+    exchange,
+    jsonl,
+    overview,
+    quarantine,
+    queries,
+    question,
+    rows,
+    small,
+    tables,
+)
+from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
-from edgevit.store.jsonl import Imported, Refusal
-from edgevit.store.schema import HEAD, ensure_schema
-from edgevit.store.validate import validate
-from edgevit.types import Artifact, Measurement, NoiseFloor
-from edgevit_runtime.record import Status
+from edgevit.store.lines import Imported, Item, Travelling
+from edgevit.store.overview import DeviceRows, Stats
+from edgevit.store.quarantine import Quarantined
+from edgevit.store.schema import ensure_schema
+from edgevit.store.validate import validate, validate_noise
+from edgevit.types import Accuracy, Artifact, Device, Epoch, Measurement, NoiseFloor, SweepRecord
+from edgevit_runtime.record import Status, to_json
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
-_BATCH_ROWS = 200  # per transaction of an import: each costs a sync of the disk, and keeps other writers waiting
-
-
-@dataclass(frozen=True)
-class DeviceRows:
-    """A device with rows: how many, and when it was last measured (ISO 8601, UTC)."""
-
-    name: str
-    device_id: str
-    device_class: str
-    measurements: int
-    latest: str
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What the database holds: lines per table, measurements per status."""
-
-    where: str
-    revision: str
-    tables: dict[str, int]
-    status: dict[str, int]
+_PARQUET = ".parquet"
 
 
 class LatencyDB:
     """The latency database. Use it as a context manager, one per process: an SQLite connection does not survive a fork.
 
-    Every method raises StoreError where the database cannot be read or written, with the reason and what to do. What a
-    method has returned is on disk: a crash after it loses nothing, a crash during it leaves whole rows or none.
+    Every method raises StoreError where the database cannot be read or written, or is not what was written, with the
+    reason and what to do. What a method has returned is on disk: a crash after it loses nothing, a crash during it
+    leaves whole rows or none. `opened` are the epochs of devices that rows added through this object have opened.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.opened: list[Epoch] = []
 
     @classmethod
     def open(cls, url: str | None = None, *, shipped: bool = True) -> LatencyDB:
@@ -72,6 +67,9 @@ class LatencyDB:
             with storing(address):
                 ensure_schema(engine)
             database = cls(engine)
+            with database._transaction() as connection:
+                due = annals.marked(connection)  # by an import that was killed before it found the epochs
+            database.opened += exchange.finish_epochs(database._transaction, due)
             if shipped and (refused := database.load_shipped().refused):
                 said = "; ".join(f"{place}: {reason}" for place, reason in refused[:3])
                 warnings.warn(f"{len(refused)} rows that come with edgevit were refused: {said}", stacklevel=2)
@@ -95,15 +93,24 @@ class LatencyDB:
         """The file, or the URL without its password."""
         return describe(self._engine.url)
 
-    def add(self, measurement: Measurement) -> bool:
-        """Keep a row; True if it is new. Adding it again changes nothing.
+    def add(self, measurement: Measurement, *, sweep_id: str | None = None) -> bool:
+        """Keep a row; True if it is new. Adding it again changes nothing. `sweep_id`: of the sweep it came of.
 
         Raises StoreError for a row that cannot be true (see validate), and for one with the id of a row kept here that
         says something else.
         """
         validate(measurement)
+        columns = rows.measurement_values(measurement)
         with self._transaction(write=True) as connection:
-            return queries.insert(connection, measurement)
+            [outcome] = queries.insert(connection, [(measurement, columns)])
+            if isinstance(outcome, StoreError):
+                raise outcome
+            if sweep_id is not None:
+                values = {"sweep_id": sweep_id, "measurement_id": measurement.measurement_id}
+                small.add_line(connection, tables.sweep_row, values)
+            if outcome and annals.may_open(connection, measurement):
+                self.opened += annals.refresh(connection, [measurement.device_id])
+        return outcome
 
     def get(self, measurement_id: str) -> Measurement:
         """One row with its samples and snapshots. Raises StoreError if none has this id."""
@@ -128,36 +135,97 @@ class LatencyDB:
         precision: str | None = None,
         threads: int | None = None,
         status: Status | None = None,
+        current_epoch: bool = False,
     ) -> list[Measurement]:
         """The rows that match all that is asked for, oldest first, without samples and snapshots: get() has those.
 
-        `device` is a name, a device_id or a device_class.
+        `device` is a name, a device_id or a device_class. `current_epoch`: only rows since the device last changed.
+        Every row of the devices is read and held against its digest, and their number against the tally.
         """
-        wanted = queries.conditions(
-            device, model=model, target=target, precision=precision, threads=threads, status=status
-        )
+        asked = {"model": model, "target": target, "precision": precision, "threads": threads, "status": status}
         with self._transaction() as connection:
-            return [rows.read(row) for row in connection.execute(rows.head().where(*wanted)).mappings()]
+            found = annals.current_rows(connection, device) if current_epoch else queries.listing(connection, device)
+        given = [(name, value) for name, value in asked.items() if value is not None]
+        return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
 
     def devices(self) -> list[DeviceRows]:
         """Every device with rows, by name."""
-        device, started = tables.device.c, tables.measurement.c.started_unix_us
-        labels = (device.name, device.device_id, device.device_class)
-        query = select(*labels, func.count(), func.max(started)).join_from(tables.device, tables.measurement)
         with self._transaction() as connection:
-            found = connection.execute(query.group_by(*labels).order_by(*labels)).all()
-        return [DeviceRows(name, unit, kind, count, rows.iso_time(latest)) for name, unit, kind, count, latest in found]
+            return overview.devices(connection)
 
     def stats(self) -> Stats:
-        """What the database holds."""
-        status = tables.measurement.c.status
+        """What the database holds. Raises StoreError where its tables have not as many lines as were written."""
         with self._transaction() as connection:
-            lines = {
-                name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for name, table in tables.METADATA.tables.items()
-            }
-            found = connection.execute(select(status, func.count()).group_by(status).order_by(status)).all()
-        return Stats(self.where, HEAD, lines, dict(found))
+            return overview.stats(connection)
+
+    def add_accuracy(self, accuracy: Accuracy) -> bool:
+        """Keep an accuracy; True if it is new. Raises StoreError for one that cannot be true.
+
+        identity.identify_accuracy gives it its id.
+        """
+        return self.add_accuracies([accuracy]) == 1
+
+    def add_accuracies(self, every: Sequence[Accuracy]) -> int:
+        """Keep accuracies that belong together: all of them, or none where one cannot be true. How many are new."""
+        for accuracy in every:
+            accuracies.validate_accuracy(accuracy)
+        with self._transaction(write=True) as connection:
+            return sum([accuracies.insert(connection, accuracy) for accuracy in every])
+
+    def accuracies(
+        self,
+        *,
+        model: str | None = None,
+        dataset: str | None = None,
+        metric: str | None = None,
+        artifact_sha256: str | None = None,
+        provenance: str | None = None,
+    ) -> list[Accuracy]:
+        """The accuracies that match all that is asked for, by model, data set, metric and when they began."""
+        asked = {"model": model, "dataset": dataset, "metric": metric, "artifact_sha256": artifact_sha256}
+        wanted = {name: value for name, value in {**asked, "provenance": provenance}.items() if value is not None}
+        with self._transaction() as connection:
+            every = accuracies.read(connection)
+        found = [item for item in every if all(getattr(item, name) == value for name, value in wanted.items())]
+        return sorted(found, key=lambda item: (item.model, item.dataset, item.metric, item.started, item.accuracy_id))
+
+    def epochs(self, device: str | None = None) -> list[Epoch]:
+        """Where devices began to behave otherwise: of a name, device_id or device_class, or of all.
+
+        Told from their rows; the epoch table, which is for SQL, is not believed.
+        """
+        with self._transaction() as connection:
+            return annals.compute(connection, self._units(connection, device))
+
+    def refresh_epochs(self) -> list[Epoch]:
+        """Write the epochs of all devices anew; those that were not there before."""
+        with self._transaction(write=True) as connection:
+            return annals.refresh(connection, self._units(connection))
+
+    def _units(self, connection: Connection, device: str | None = None) -> set[str]:
+        return {line["device_id"] for line in queries.device_numbers(connection, device).values()}
+
+    def begin_sweep(self, device: Device, threads: int, asked: Sequence[str]) -> SweepRecord:
+        """Record what a sweep was asked for. `add` takes its id with each row that comes of it."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = SweepRecord(secrets.token_hex(16), now, device.device_id, device.name, threads, tuple(asked))
+        values = {name: value for name, value in vars(record).items() if name != "asked"}
+        with self._transaction(write=True) as connection:
+            small.add_line(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
+        return record
+
+    def quarantine(self) -> list[Quarantined]:
+        """What imports and merges did not take in, and why."""
+        with self._transaction() as connection:
+            return quarantine.read(connection)
+
+    def check(self) -> Checked:
+        """Read everything and hold it against digests, ids, tallies and summaries; see store/check.py."""
+        return check(self._engine)
+
+    def ask(self, sql: str, limit: int = 1000) -> question.Answer:
+        """The first `limit` lines of one SQL statement. Raises UsageError for one that would write, or is wrong."""
+        return question.ask(self._engine, sql, limit)
 
     def record_built(self, artifact: Artifact) -> None:
         """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
@@ -165,7 +233,7 @@ class LatencyDB:
         Such records never leave the database: importing somebody's rows does not make their code run.
         """
         with self._transaction(write=True) as connection:
-            queries.insert_built(connection, artifact)
+            small.insert_built(connection, artifact)
 
     def built(self) -> frozenset[str]:
         """The digests of the artifacts that were recorded as built here."""
@@ -174,15 +242,15 @@ class LatencyDB:
 
     def add_noise(self, floor: NoiseFloor) -> None:
         """Keep a device's noise floor; the newest one counts. Raises StoreError for one that is no share."""
-        if not 0 <= floor.share < math.inf or not floor.device_id:
-            raise StoreError("the noise floor is refused", where=floor.device, why=f"its share is {floor.share}")
+        validate_noise(floor)
         with self._transaction(write=True) as connection:
-            queries.insert_noise(connection, floor)
+            small.insert_noise(connection, floor)
+            annals.refresh(connection, [floor.device_id])
 
     def noise(self, device_id: str) -> NoiseFloor | None:
         """The newest noise floor of a unit by this protocol; None if it was never measured."""
         with self._transaction() as connection:
-            return queries.latest_noise(connection, device_id)
+            return small.latest_noise(connection).get(device_id)
 
     def find(self, prefix: str) -> list[str]:
         """The ids of measurements that begin with this, at most two: one names a row, two are one too many."""
@@ -191,77 +259,67 @@ class LatencyDB:
         with self._transaction() as connection:
             return list(connection.execute(query).scalars())
 
-    def export_jsonl(self, path: str | Path) -> int:
-        """Write every row, with its samples, as JSON lines sorted by id; returns how many.
+    def export_jsonl(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
+        """Write all that travels as JSON lines: rows with their samples, by id, accuracies, noise floors; how many.
 
-        The file appears under its name only when it is complete. Raises StoreError where it cannot be written.
+        `keep`: which of them; None: all. The file appears under its name only when it is complete. Raises StoreError
+        where it cannot be written.
         """
-        return jsonl.write_lines(Path(path), self._every_row())
+        return jsonl.write_lines(Path(path), filter(keep, exchange.every_record(self._transaction)))
 
     def import_jsonl(self, path: str | Path) -> Imported:
-        """Add the rows of a file of JSON lines. Each is validated on its own: bad ones are refused, good ones kept.
+        """Add what a file of JSON lines holds. Each line is validated on its own: bad ones go into quarantine.
 
         Raises StoreError where the file cannot be read.
         """
-        return self._load(jsonl.parse_lines(Path(path)))
+        return exchange.load(self._transaction, jsonl.parse_lines(Path(path)), self.opened.append)
+
+    def export_file(self, path: str | Path, keep: Callable[[Travelling], bool] | None = None) -> int:
+        """As export_jsonl; a name that ends in .parquet gives a Parquet file, which needs pyarrow."""
+        if Path(path).suffix != _PARQUET:
+            return self.export_jsonl(path, keep)
+        from edgevit.store import parquet
+
+        return parquet.write(Path(path), filter(keep, exchange.every_record(self._transaction)))
+
+    def import_file(self, path: str | Path) -> Imported:
+        """As import_jsonl; a name that ends in .parquet is read as a Parquet file, which needs pyarrow."""
+        if Path(path).suffix != _PARQUET:
+            return self.import_jsonl(path)
+        from edgevit.store import parquet
+
+        return exchange.load(self._transaction, parquet.parse(Path(path)), self.opened.append)
+
+    def import_items(self, items: Iterable[Item]) -> Imported:
+        """Add what importers read (edgevit.importers.screened); what it refused goes into quarantine."""
+        return exchange.load(self._transaction, items, self.opened.append)
+
+    def merge(self, source: str) -> Imported:
+        """Add what another database holds, the path of an SQLite file or a URL. Nothing is written there.
+
+        Each record is validated on its own, and what is damaged or cannot be true goes into quarantine. Raises
+        StoreError for what is no latency database, or has tables that are none of ours.
+        """
+        from edgevit.store import foreign
+
+        with foreign.opened(source) as engine:
+            return exchange.load(self._transaction, foreign.every_item(engine), self.opened.append)
 
     def load_shipped(self) -> Imported:
         """Add the rows that come with edgevit, unless the same files were loaded before."""
         files = jsonl.shipped_files()
         digest = jsonl.digest_of(files)
         with self._transaction() as connection:
-            if not files or queries.read_meta(connection, _SHIPPED) == digest:
+            if not files or small.read_meta(connection, _SHIPPED) == digest:
                 return Imported(0, 0, ())
-        results = [self._load(jsonl.parse_lines(file)) for file in files]
+        results = [exchange.load(self._transaction, jsonl.parse_lines(file), self.opened.append) for file in files]
         with self._transaction(write=True) as connection:
-            queries.write_meta(connection, _SHIPPED, digest)
+            small.write_meta(connection, _SHIPPED, digest)
         refused = tuple(refusal for result in results for refusal in result.refused)
         return Imported(sum(result.added for result in results), sum(result.known for result in results), refused)
-
-    def _load(self, lines: Iterator[tuple[str, Measurement | Refusal]]) -> Imported:
-        """Add rows a batch at a time; they are parsed and validated before the lock is taken."""
-        results: list[bool | Refusal] = []
-        checked = ((place, _check(place, item)) for place, item in lines)
-        while batch := list(islice(checked, _BATCH_ROWS)):
-            with self._transaction(write=True) as connection:
-                results += [_insert(connection, place, item) for place, item in batch]
-        refused = tuple(result for result in results if isinstance(result, Refusal))
-        return Imported(results.count(True), results.count(False), refused)
-
-    def _every_row(self) -> Iterator[Measurement]:
-        """Whole rows by id, a batch per transaction: a reader that takes its time would keep writers out."""
-        name = tables.measurement.c.measurement_id
-        last = ""
-        while True:
-            with self._transaction() as connection:
-                query = select(name).where(name > last).order_by(name).limit(_BATCH_ROWS)
-                ids = connection.execute(query).scalars().all()
-                batch = queries.fetch(connection, ids)
-            if not ids:
-                return
-            yield from batch
-            last = ids[-1]
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Connection]:
         engine = self._engine.execution_options(**WRITE) if write else self._engine
         with storing(self._engine.url), engine.begin() as connection:
             yield connection
-
-
-def _check(place: str, item: Measurement | Refusal) -> Measurement | Refusal:
-    if isinstance(item, Measurement):
-        try:
-            validate(item)
-        except StoreError as error:
-            return Refusal(place, f"{error.what}: {error.why}")
-    return item
-
-
-def _insert(connection: Connection, place: str, item: Measurement | Refusal) -> bool | Refusal:
-    if isinstance(item, Refusal):
-        return item
-    try:
-        return queries.insert(connection, item)
-    except StoreError as error:
-        return Refusal(place, f"{error.what}: {error.why}")

@@ -1,4 +1,4 @@
-"""Files with one row per line, as JSON: how rows travel between databases and how edgevit ships some."""
+"""Files of JSON lines: how rows travel between databases and how edgevit ships some."""
 
 from __future__ import annotations
 
@@ -7,68 +7,58 @@ import hashlib
 import importlib.resources
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NamedTuple
 
 from edgevit.errors import StoreError
-from edgevit.types import Measurement
-from edgevit_runtime.record import from_json, to_json
+from edgevit.store.lines import Item, Travelling, read_line, to_line
+
+# Longer lines are read in pieces, and each piece is refused: a file that is one line must not fill the memory.
+MAX_LINE_BYTES = 64 * 2**20
 
 
-class Refusal(NamedTuple):
-    """A line that was not taken, and why."""
-
-    place: str  # "file.jsonl, line 3"
-    reason: str
-
-
-class Imported(NamedTuple):
-    """What came of an import: rows added, rows the database had already, and lines it refused."""
-
-    added: int
-    known: int
-    refused: tuple[Refusal, ...]
-
-
-def parse_lines(file: Path | Traversable) -> Iterator[tuple[str, Measurement | Refusal]]:
-    """Each line's place, and its row or why it is none. Blank lines are passed over.
+def parse_lines(file: Path | Traversable) -> Iterator[Item]:
+    """Each line's place, and its record or why it is none. Blank lines are passed over.
 
     Raises StoreError where the file cannot be read.
     """
     try:
         with file.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            number = 0
+            while line := stream.readline(MAX_LINE_BYTES):
+                number += 1
                 if line.strip():
-                    place = f"{file.name}, line {number}"
-                    yield place, _parse(place, line)
+                    yield read_line(f"{file.name}, line {number}", line)
     except OSError as error:
         fix = "name a file of rows that `edgevit db export` wrote"
         raise StoreError("the rows cannot be read", where=str(file), why=str(error), fix=fix) from error
 
 
-def _parse(place: str, line: bytes) -> Measurement | Refusal:
-    try:
-        return from_json(Measurement, line)
-    # ValueError: RecordError, and integers of thousands of digits; RecursionError: arrays thousands deep
-    except (ValueError, RecursionError) as error:
-        return Refusal(place, str(error))
-
-
-def write_lines(path: Path, rows: Iterable[Measurement]) -> int:
-    """Write rows to a file that appears only when it is complete and on disk; returns how many.
+def write_lines(path: Path, records: Iterable[Travelling]) -> int:
+    """Write records to a file that appears only when it is complete and on disk; returns how many.
 
     Raises StoreError where the file cannot be written; then there is no new file, and an old one is as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
+    with appearing(path) as part, part.open("wb") as file:
+        for record in records:
+            file.write(to_line(record).encode("ascii") + b"\n")
+            count += 1
+    return count
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` that takes its name when all went well and is on disk, and is gone otherwise.
+
+    Raises StoreError where it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            for row in rows:
-                file.write(to_json(row).encode("ascii") + b"\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        with part.open("r+b") as written:
+            os.fsync(written.fileno())
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -77,7 +67,6 @@ def write_lines(path: Path, rows: Iterable[Measurement]) -> int:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-    return count
 
 
 def shipped_files() -> list[Traversable]:

@@ -1,127 +1,206 @@
-"""The statements that LatencyDB runs inside a transaction: find rows, add one, read and write the `meta` table."""
+"""The statements that find measurements and add some, inside a transaction of LatencyDB."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Insert, RowMapping, Table, UniqueConstraint, or_, select, update
+from sqlalchemy import Connection, Table, UniqueConstraint, select
 
 from edgevit.errors import StoreError
-from edgevit.store import rows, tables
-from edgevit.types import PROTOCOL_VERSION, Artifact, Measurement, NoiseFloor
-from edgevit_runtime.record import from_json, to_json
+from edgevit.store import rows, small, tables, tally
+from edgevit.store.rows import DamagedError, Values
+from edgevit.store.seals import as_seal
+from edgevit.types import Measurement
+
+Outcome = bool | StoreError  # of a row that was to be added: new, known already, or why it was not taken
 
 
-def conditions(device: str | None, **equal: Any) -> list[ColumnElement[bool]]:
-    """What a listing asks for; None asks for nothing. Keywords: model, target, precision, threads, status."""
-    found: list[ColumnElement[bool]] = []
+def device_numbers(connection: Connection, device: str | None) -> dict[int, Values]:
+    """The lines of the device table by number: of a name, device_id or device_class, or all."""
+    lines = tally.read_whole(connection, tables.device)
     if device is not None:
-        names = tables.device.c
-        known_as = or_(names.name == device, names.device_id == device, names.device_class == device)
-        # As a condition on the join this reads every row of every device; so it reads those of the index alone.
-        found.append(tables.measurement.c.device_no.in_(select(names.device_no).where(known_as)))
-    columns: dict[str, ColumnElement[Any]] = {"model": tables.model.c.name, "target": tables.artifact.c.target}
-    for name, value in equal.items():
-        if value is not None:
-            found.append(columns.get(name, tables.measurement.c.get(name)) == value)
-    return found
+        lines = [line for line in lines if device in (line["name"], line["device_id"], line["device_class"])]
+    return {line["device_no"]: line for line in lines}
+
+
+def next_ids(connection: Connection, last: str, count: int) -> list[str]:
+    """The ids of the next measurements after `last`, in their order, at most `count`."""
+    name = tables.measurement.c.measurement_id
+    return list(connection.execute(select(name).where(name > last).order_by(name).limit(count)).scalars())
+
+
+def listing(connection: Connection, device: str | None) -> list[Values]:
+    """The columns of the rows (rows.head) of a name, device_id or device_class, or of all devices, oldest first.
+
+    Whoever wants fewer chooses among them: a condition that SQL looks up in damaged columns would leave rows out, and
+    nobody would know.
+    """
+    return list(of_devices(connection, device_numbers(connection, device), every=device is None))
+
+
+def of_devices(connection: Connection, numbers: Mapping[int, Values], *, every: bool = False) -> Iterator[Values]:
+    """The columns of all rows of the devices with these numbers, oldest first; `every`: they are all there are.
+
+    Raises StoreError at the first row that is not what was written, or at the end where one is missing.
+    """
+    query = rows.head() if every else rows.head().where(tables.measurement.c.device_no.in_(numbers))
+    count, digest = dict.fromkeys(numbers, 0), dict.fromkeys(numbers, 0)
+    for values in rows.fetched(connection.execute(query)):
+        try:
+            rows.require_sealed(values)
+        except DamagedError as error:
+            raise rows.damaged(values["measurement_id"], error) from error
+        number = values["device_no"]
+        if number not in count:
+            raise tally.broken(f"measurement {values['measurement_id'][:12]} is of a device that is not there")
+        count[number] += 1
+        digest[number] ^= as_seal(values["row_sha256"])
+        yield values
+    names = {number: tally.rows_of(number) for number in numbers}
+    expected = tally.read_parts(connection, None if every else names.values())
+    for number, name in names.items():
+        tally.require(tally.Part(name, count[number], digest[number]), expected.get(name))
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A row that is not what was written: why, and its columns as JSON, as far as they can be told."""
+
+    error: StoreError
+    content: bytes
 
 
 def fetch(connection: Connection, ids: Sequence[str]) -> list[Measurement]:
-    """Whole rows, with samples and snapshots, in the order of `ids`; those the database lacks are left out."""
-    sample = tables.sample
-    evidence: dict[str, list[RowMapping]] = {}
-    parts = select(sample).where(sample.c.measurement_id.in_(ids)).order_by(sample.c.measurement_id, sample.c.process)
-    for part in connection.execute(parts).mappings():
-        evidence.setdefault(part["measurement_id"], []).append(part)
-    query = rows.head().where(tables.measurement.c.measurement_id.in_(ids))
-    found = {row["measurement_id"]: row for row in connection.execute(query).mappings()}
-    return [rows.read(found[name], evidence.get(name, ())) for name in ids if name in found]
+    """Whole rows, with samples and snapshots, in the order of `ids`; those the database lacks are left out.
 
-
-def insert(connection: Connection, row: Measurement) -> bool:
-    """Add a validated row to all its tables; False if the database has it.
-
-    Raises StoreError if the database has another row with this id: one of the two was altered.
+    Raises StoreError for one that is not what was written.
     """
-    name = tables.measurement.c.measurement_id
-    if connection.execute(select(name).where(name == row.measurement_id)).first():
-        _refuse_altered(fetch(connection, [row.measurement_id])[0], row)
-        return False
-    model_no = _number(connection, tables.model, rows.model_values(row))
-    values = rows.measurement_values(row)
-    values["artifact_no"] = _number(connection, tables.artifact, rows.artifact_values(row, model_no))
-    values["device_no"] = _number(connection, tables.device, rows.device_values(row))
-    if row.host is not None:
-        values["environment_no"] = _number(connection, tables.environment, rows.environment_values(row.host))
-    new = connection.execute(_insert_unless_there(connection, tables.measurement, values)).rowcount == 1
-    if new and (samples := rows.sample_values(row)):
-        connection.execute(tables.sample.insert(), samples)
-    return new
+    found = []
+    for row in fetch_each(connection, ids).values():
+        if isinstance(row, Damaged):
+            raise row.error
+        found.append(row)
+    return found
 
 
-def insert_built(connection: Connection, artifact: Artifact) -> None:
-    """Record that an artifact was built here."""
-    values = {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
-    connection.execute(_insert_unless_there(connection, tables.built, values))
+def fetch_each(connection: Connection, ids: Sequence[str]) -> dict[str, Measurement | Damaged]:
+    """As `fetch`, by id, with a Damaged in the place of a row that is."""
+    parts = evidence(connection, ids)
+    query = rows.head().where(tables.measurement.c.measurement_id.in_(ids))
+    found = {values["measurement_id"]: values for values in rows.fetched(connection.execute(query))}
+    return {name: _whole(found[name], parts.get(name, [])) for name in ids if name in found}
 
 
-def insert_noise(connection: Connection, floor: NoiseFloor) -> None:
-    """Add a noise floor; one of this device and moment that is there already stays as it is."""
-    values = {name: value for name, value in vars(floor).items() if name != "p50s_ns"}
-    values["p50s_ns_json"] = to_json(floor.p50s_ns)
-    connection.execute(_insert_unless_there(connection, tables.noise, values))
+def evidence(connection: Connection, ids: Sequence[str]) -> dict[str, list[Values]]:
+    """The lines of the sample table by measurement, in the order of processes."""
+    sample = tables.sample
+    query = select(sample).where(sample.c.measurement_id.in_(ids)).order_by(sample.c.measurement_id, sample.c.process)
+    found: dict[str, list[Values]] = {}
+    for line in rows.fetched(connection.execute(query)):
+        found.setdefault(line["measurement_id"], []).append(line)
+    return found
 
 
-def latest_noise(connection: Connection, device_id: str) -> NoiseFloor | None:
-    """The newest noise floor of a device by this protocol."""
-    noise = tables.noise
-    of_device = (noise.c.device_id == device_id, noise.c.protocol_version == PROTOCOL_VERSION)
-    query = select(noise).where(*of_device).order_by(noise.c.started.desc()).limit(1)
-    found = connection.execute(query).mappings().first()
-    if found is None:
-        return None
-    values = dict(found)
-    return NoiseFloor(p50s_ns=from_json(tuple[int, ...], values.pop("p50s_ns_json")), **values)
+def _whole(values: Values, parts: list[Values]) -> Measurement | Damaged:
+    try:
+        rows.require_sealed(values)
+        return rows.read(values, parts)
+    except DamagedError as error:
+        found = rows.damaged(values["measurement_id"], error)
+    except StoreError as error:
+        found = error
+    return Damaged(found, json.dumps(values, sort_keys=True, default=str).encode())
 
 
-def read_meta(connection: Connection, key: str) -> str | None:
-    """A value of the `meta` table; None if it was never set."""
-    return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
+def insert(connection: Connection, new: Sequence[tuple[Measurement, Values]]) -> list[Outcome]:
+    """Add validated rows, each with its columns (rows.measurement_values), to all their tables, in one go.
+
+    Of each it says whether it is new, known, or why it is not taken: a row with the id of a row kept here that says
+    something else stays out, because one of the two was altered.
+    """
+    known = _digests(connection, [row.measurement_id for row, _ in new])
+    outcomes: list[Outcome] = []
+    taken: dict[str, tuple[Measurement, Values]] = {}
+    for row, columns in new:
+        name, digest = row.measurement_id, columns["row_sha256"]
+        if name not in known:
+            known[name], taken[name] = digest, (row, columns)
+            outcomes.append(True)
+        elif known[name] == digest:
+            outcomes.append(False)
+        else:
+            rival = taken[name][0] if name in taken else None
+            outcomes.append(_altered(connection, row, rival))
+    _add(connection, list(taken.values()))
+    return outcomes
 
 
-def write_meta(connection: Connection, key: str, value: str) -> None:
-    """Set a value of the `meta` table."""
-    connection.execute(_insert_unless_there(connection, tables.meta, {"key": key, "value": value}))
-    connection.execute(update(tables.meta).where(tables.meta.c.key == key).values(value=value))
+def _add(connection: Connection, new: Sequence[tuple[Measurement, Values]]) -> None:
+    if not new:
+        return
+    measured = [row for row, _ in new]
+    numbers = _numbers(connection, measured)
+    lines = [{**columns, **others} for (_, columns), others in zip(new, numbers, strict=True)]
+    connection.execute(tables.measurement.insert().inline(), lines)
+    if samples := [line for row in measured for line in rows.sample_values(row)]:
+        connection.execute(tables.sample.insert().inline(), samples)
+    tally.add(connection, tally.parts_of(lines))
 
 
-def _refuse_altered(kept: Measurement, row: Measurement) -> None:
-    if different := [name for name in vars(kept) if getattr(kept, name) != getattr(row, name)]:
-        why = f"the row kept here has another {', '.join(different)}"
-        fix = "one of the two was altered: compare them with their source"
-        raise StoreError(f"two rows have the id {row.measurement_id[:12]}...", why=why, fix=fix)
+def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    kept = tables.measurement.c
+    query = select(kept.measurement_id, kept.row_sha256).where(kept.measurement_id.in_(ids))
+    return {name: digest for name, digest in connection.execute(query)}  # noqa: C416 (rows are no pairs for mypy)
 
 
-def _number(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    """The number of the line with these values; it is added where there is none."""
+def _altered(connection: Connection, row: Measurement, kept: Measurement | Damaged | None) -> StoreError:
+    """Why a row is not taken whose id another one has, that was taken just now or is kept in the database."""
+    kept = kept or fetch_each(connection, [row.measurement_id])[row.measurement_id]
+    if isinstance(kept, Damaged):
+        return kept.error
+    different = [name for name in vars(kept) if getattr(kept, name) != getattr(row, name)]
+    why = f"the row kept here has another {', '.join(different)}"
+    fix = "one of the two was altered: compare them with their source"
+    return StoreError(f"two rows have the id {row.measurement_id[:12]}...", why=why, fix=fix)
+
+
+def _numbers(connection: Connection, new: Sequence[Measurement]) -> list[Values]:
+    """Of each row the numbers of what it refers to; what is not there yet is added."""
+    models = _look_up(connection, tables.model, [rows.model_values(row) for row in new])
+    made = [rows.artifact_values(row, number) for row, number in zip(new, models, strict=True)]
+    artifacts = _look_up(connection, tables.artifact, made)
+    devices = _look_up(connection, tables.device, [rows.device_values(row) for row in new])
+    hosts = list({row.host for row in new if row.host is not None})
+    places = _look_up(connection, tables.environment, [rows.environment_values(host) for host in hosts])
+    environments = dict(zip(hosts, places, strict=True))
+    return [
+        {"artifact_no": artifact, "device_no": device, "environment_no": row.host and environments[row.host]}
+        for row, artifact, device in zip(new, artifacts, devices, strict=True)
+    ]
+
+
+def _look_up(connection: Connection, table: Table, lines: Sequence[Values]) -> list[int]:
+    """The numbers of the lines with these values."""
     (unique,) = (item for item in table.constraints if isinstance(item, UniqueConstraint))
     (key,) = table.primary_key
-    query = select(key).where(*(column == values[column.name] for column in unique.columns))
-    found = connection.execute(query).scalar()
-    if found is None:
-        connection.execute(_insert_unless_there(connection, table, values))
-        found = connection.execute(query).scalar_one()
-    return int(found)
+    names = [tuple(line[column.name] for column in unique.columns) for line in lines]
+    if not names:
+        return []
+    among = zip(unique.columns, zip(*names, strict=True), strict=True)
+    query = select(key, *unique.columns).where(*(column.in_(set(values)) for column, values in among))
+    found = {tuple(values): number for number, *values in connection.execute(query)}
+    for name, line in zip(names, lines, strict=True):
+        if name not in found:
+            found[name] = _add_numbered(connection, table, line)
+    return [found[name] for name in names]
 
 
-def _insert_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> Insert:
-    """An insert that a line with the same key turns into nothing: on PostgreSQL two processes may add it at once."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table).inline().values(values).on_conflict_do_nothing()
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert(table).inline().values(values).on_conflict_do_nothing()
+def _add_numbered(connection: Connection, table: Table, line: Values) -> int:
+    (key,) = table.primary_key
+    added = connection.execute(table.insert().values(line)).inserted_primary_key
+    assert added is not None  # as for every table with a number for its key
+    if table in tally.WHOLE:
+        small.count(connection, table, {**line, key.name: added[0]})
+    return int(added[0])

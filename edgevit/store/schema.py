@@ -13,11 +13,12 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from edgevit.errors import StoreError
 from edgevit.store.connect import WRITE, describe
+from edgevit.store.sealing import seal_rows
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"  # the newest file of latency_db/migrations/versions; a test compares the two
+HEAD = "0004"  # the newest file of latency_db/migrations/versions; a test compares the two
 
 
 def ensure_schema(engine: Engine) -> None:
@@ -55,19 +56,29 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def _migrate(connection: Connection, found: str | None) -> None:
     from alembic import command
+
+    config = alembic_config(connection)
+    if found is None:
+        _refuse_foreign(connection)
+    require_known(connection, found)
+    command.upgrade(config, "head")
+    seal_rows(connection)
+
+
+def require_known(connection: Connection, found: str | None) -> None:
+    """Raise StoreError for a revision that these migrations do not know: a newer edgevit wrote the database."""
     from alembic.script import ScriptDirectory
 
-    config, where = alembic_config(connection), describe(connection.engine.url)
-    if found is None:
-        _refuse_foreign(connection, where)
-    elif found not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if found is not None and found not in known:
+        where = describe(connection.engine.url)
         why = f"it has the revision {found}, this edgevit knows none later than {HEAD}: a newer edgevit wrote it"
         raise StoreError("the latency database is too new", where=where, why=why, fix="pip install --upgrade edgevit")
-    command.upgrade(config, "head")
 
 
-def _refuse_foreign(connection: Connection, where: str) -> None:
+def _refuse_foreign(connection: Connection) -> None:
     # A PostgreSQL database may be shared with others; an SQLite file with tables in it is somebody's.
     if connection.dialect.name == "sqlite" and (tables := inspect(connection).get_table_names()):
         why = f"the file holds the tables {', '.join(tables[:4])}, and no revision of edgevit"
+        where = describe(connection.engine.url)
         raise StoreError("not a latency database", where=where, why=why, fix="name another file with --db")

@@ -22,7 +22,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
+from sqlalchemy.sql.naming import conv
 from sqlalchemy.types import TypeEngine
 
 from edgevit.types import Provenance
@@ -58,9 +60,11 @@ artifact = Table(
     Column("target", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size_bytes", Wide, nullable=False),
-    UniqueConstraint("model_no", "target", "sha256", "size_bytes"),
+    Column("graph_digest", Text, nullable=False),  # empty: not told
+    UniqueConstraint("model_no", "target", "sha256", "size_bytes", "graph_digest"),
     CheckConstraint("size_bytes >= 0", "size"),
     CheckConstraint("length(sha256) IN (0, 64)", "sha256"),
+    CheckConstraint("length(graph_digest) IN (0, 64)", "graph"),
     sqlite_strict=True,
 )
 
@@ -109,6 +113,11 @@ def _one_of(column: str, kind: object) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, typing.get_args(kind)))})", column)
 
 
+def _digest(table: str, name: str) -> Column[str]:
+    check = CheckConstraint(f"length({name}) IN (0, 64)", conv(f"ck_{table}_{name}"))
+    return Column(name, Text, check, nullable=False, server_default=text("''"))
+
+
 measurement = Table(
     "measurement",
     METADATA,
@@ -145,13 +154,19 @@ measurement = Table(
     Column("discarded", Integer, nullable=False),
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
+    Column("licence", Text, nullable=False, server_default=text("''")),
+    Column(
+        "untold_json", Text, nullable=False, server_default=text("'[]'")
+    ),  # what the source of a published row leaves out
+    _digest("measurement", "evidence_sha256"),  # see seals.py; empty only while a migration is under way
+    _digest("measurement", "row_sha256"),
     _one_of("status", Status),
     _one_of("provenance", Provenance),
     CheckConstraint("length(measurement_id) = 64 AND length(measurement_key) = 64", "digests"),
     CheckConstraint(" AND ".join(f"{name} > 0" for name in TIMES_NS), "positive"),
     CheckConstraint(" AND ".join(f"{name} >= 0" for name in SPREADS_NS), "spread"),
     CheckConstraint(" AND ".join(f"{low} <= {high}" for low, high in ORDERED_NS), "ordered"),
-    CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL", "timed"),
+    CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL OR mean_ns IS NOT NULL", "timed"),
     CheckConstraint("batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", "counts"),
     CheckConstraint("discarded >= 0 AND missed >= 0", "blocks"),
     CheckConstraint("energy_j > 0 AND rate_hz > 0", "rates"),
@@ -169,8 +184,10 @@ sample = Table(
     Column("process", Integer, primary_key=True, autoincrement=False),
     Column("runs", Integer),  # NULL: no samples, snapshots only
     Column("samples_zlib", LargeBinary),  # see rows.pack
+    Column("told_json", Text),  # what a vendor's program told in place of samples
     Column("snapshots_json", Text, nullable=False),  # before and after
     CheckConstraint("(runs IS NULL) = (samples_zlib IS NULL)", "runs"),
+    CheckConstraint("samples_zlib IS NULL OR told_json IS NULL", "told"),
     sqlite_strict=True,
 )
 
@@ -196,6 +213,104 @@ noise = Table(  # how far repeats of one workload differ on a device; see edgevi
     Column("p50s_ns_json", Text, nullable=False),
     Column("protocol_version", Integer, nullable=False),
     CheckConstraint("share >= 0", "share"),
+    sqlite_strict=True,
+)
+
+accuracy = Table(  # see types.Accuracy; the id is the digest of all other columns
+    "accuracy",
+    METADATA,
+    Column("accuracy_id", Text, primary_key=True),
+    Column("provenance", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("metric", Text, nullable=False),  # with its unit: top1_percent
+    Column("value", Real, nullable=False),
+    Column("error", Real),
+    Column("examples", Wide),
+    Column("source", Text, nullable=False),
+    Column("licence", Text, nullable=False),
+    Column("untold_json", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("artifact_sha256", Text, nullable=False),
+    Column("graph_digest", Text, nullable=False),
+    Column("weights_sha256", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("engine_version", Text, nullable=False),
+    Column("input_size_json", Text, nullable=False),
+    Column("dataset_sha256", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    _one_of("provenance", Provenance),
+    CheckConstraint("length(accuracy_id) = 64", "digest"),
+    CheckConstraint("value >= 0 AND (metric NOT IN ('top1_percent', 'top5_percent') OR value <= 100)", "percent"),
+    CheckConstraint("error >= 0 AND examples > 0", "error"),
+    CheckConstraint("provenance <> 'published' OR source <> ''", "source"),
+    Index("ix_accuracy_model", "model", "dataset"),
+    sqlite_strict=True,
+)
+
+epoch = Table(  # derived from rows and noise floors by epochs.py, kept for people and for SQL
+    "epoch",
+    METADATA,
+    Column("device_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("device", Text, nullable=False),
+    Column("started", Text, nullable=False),  # ISO 8601, UTC
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), nullable=False),
+    Column("reference_id", ForeignKey("measurement.measurement_id"), nullable=False),
+    Column("ratio", Real, nullable=False),
+    Column("limit_share", Real, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("number > 0 AND ratio > 0 AND limit_share > 0", "positive"),
+    sqlite_strict=True,
+)
+
+sweep = Table(  # what was asked for on this machine; stays here when rows travel
+    "sweep",
+    METADATA,
+    Column("sweep_id", Text, primary_key=True),
+    Column("started", Text, nullable=False),  # ISO 8601, UTC
+    Column("device_id", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("asked_json", Text, nullable=False),
+    CheckConstraint("threads > 0", "threads"),
+    sqlite_strict=True,
+)
+
+sweep_row = Table(  # the rows that came of a sweep
+    "sweep_row",
+    METADATA,
+    Column("sweep_id", ForeignKey("sweep.sweep_id"), primary_key=True),
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), primary_key=True),
+    sqlite_strict=True,
+)
+
+quarantine = Table(  # what was not taken in, as it came, and why; never read for an answer
+    "quarantine",
+    METADATA,
+    Column("quarantine_id", Text, primary_key=True),  # sha256 of content and reason
+    Column("noticed", Text, nullable=False),  # ISO 8601, UTC
+    Column("place", Text, nullable=False),  # "rows.jsonl, line 3"
+    Column("reason", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # the line, or what of the row could be read, as JSON
+    Column("size_bytes", Wide, nullable=False),  # of the content before it was cut
+    CheckConstraint("length(quarantine_id) = 64", "digest"),
+    CheckConstraint("size_bytes >= 0", "size"),
+    sqlite_strict=True,
+)
+
+tally = Table(  # how many lines a part of the database has, and the digest of them all; see tally.py
+    "tally",
+    METADATA,
+    Column("part", Text, primary_key=True),
+    Column("lines", Wide, nullable=False),
+    Column("digest", Wide, nullable=False),
+    Column("latest_unix_us", Wide),
+    Column("seal", Wide, nullable=False),  # digest of the line itself
+    CheckConstraint("lines >= 0", "lines"),
     sqlite_strict=True,
 )
 

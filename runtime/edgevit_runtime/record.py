@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -54,6 +54,11 @@ class TensorSpec:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
+def output_names(count: int) -> list[str]:
+    """What a payload's outputs are called, in the model's order: `output`, or `output_0`, `output_1`..."""
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a recipe module says of its target."""
@@ -68,6 +73,7 @@ class Recipe:
     source: str = ""  # the target whose payload export() starts from, in place of a module
     evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
     harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
+    native: str = ""  # the same of a native program, for devices without Python
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
     options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
@@ -122,7 +128,7 @@ class Job:
     """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
 
     # detect: no artifact and no recipe, so target, folder... are empty
-    task: Literal["time", "infer", "layers", "detect"]
+    task: Literal["time", "infer", "classify", "layers", "detect"]
     target: str
     folder: str
     payload: str  # inside the folder: what the recipe's load() opens
@@ -138,8 +144,10 @@ class Job:
     rate_hz: float | None = None  # time: one run per frame of a camera, not one after the other
     cold: bool = False  # time: take the artifact out of the file cache before load()
     max_memory_bytes: int | None = None  # of the worker and what it starts; None: the watchdog's share of all memory
-    feeds: str = ""  # infer: file with `count` sets of the inputs, raw, one after another
+    feeds: str = ""  # infer, classify: file or pipe with `count` sets of the inputs, raw, one after another
     count: int = 0
+    keep: int = 1  # classify: classes of each sample, best first
+    stall_s: float | None = None  # classify: the longest that one set may take; None: no limit
     engines: tuple[str, ...] = ()  # detect: distributions to look for
 
 
@@ -175,19 +183,35 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a vendor's program says of the runs of one process, where it keeps its samples to itself; nanoseconds.
+
+    As fine as it prints them. None: it does not say. p95_ns is the program's own 95th percentile of these runs.
+    """
+
+    median_ns: int | None
+    min_ns: int
+    max_ns: int
+    mean_ns: int
+    runs: int | None = None
+    p95_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class Timing:
     """One process' raw times in nanoseconds, in the order they were taken.
 
     load_ns is all of load() with the engine's import; import_ns and compile_ns are parts of it. At a rate a sample is
     the time from a frame's arrival to its result, and `missed` counts the frames that came while another was computed.
     energy_j is what all samples took together, pauses between them included. None: the system or engine does not tell.
+    Where a vendor's program was run in the worker's place and prints a summary only, `told` is it, with no samples.
     """
 
-    load_ns: int
-    first_ns: int
+    load_ns: int | None
+    first_ns: int | None
     warmup_ns: tuple[int, ...]
     samples_ns: tuple[int, ...]
-    warm: bool  # the warm-up rule was met before its time was up
+    warm: bool | None  # the warm-up rule was met before its time was up; None: nobody can tell
     peak_rss_bytes: int | None
     before: Snapshot
     after: Snapshot
@@ -196,6 +220,7 @@ class Timing:
     cold: bool = False  # the artifact was not in the file cache when load() began
     missed: int | None = None
     energy_j: float | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True)
@@ -225,9 +250,11 @@ class Reply:
     timing: Timing | None = None
     layers: tuple[LayerTime, ...] = ()  # layers: in the order the engine runs them
     results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
+    classes: tuple[tuple[int, ...], ...] = ()  # classify: per sample, best first; none where the output has a NaN
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
     detected: Detected | None = None
+    as_verified: bool = True  # what ran is what parity is checked of: its weights, its arithmetic
 
 
 class Session(Protocol):
@@ -305,12 +332,18 @@ class HostBound(Protocol):
 
 
 RecordT = TypeVar("RecordT")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+# to_data builds anew what it is given, and so there is no circle to look for.
+_CANONICAL = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"), check_circular=False)
 
 
 def to_data(record: Any) -> Any:
     """A record as JSON data: dataclasses as objects, tuples as arrays, paths as strings."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {item.name: to_data(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    kind = type(record)
+    if kind in _PLAIN:
+        return record
+    if (names := _names(typing.cast(Hashable, kind))) is not None:
+        return {name: to_data(getattr(record, name)) for name in names}
     if isinstance(record, Mapping):
         return {str(key): to_data(value) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
@@ -318,10 +351,17 @@ def to_data(record: Any) -> Any:
     return str(record) if isinstance(record, Path) else record
 
 
+@functools.cache
+def _names(kind: Hashable) -> tuple[str, ...] | None:
+    """The fields of a dataclass; None for any other class."""
+    return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
 def to_json(record: Any, *, indent: int | None = None) -> str:
     """Canonical JSON: sorted keys, no NaN; the same record is the same text, so it can be hashed."""
-    separators = (",", ":") if indent is None else None
-    return json.dumps(to_data(record), sort_keys=True, allow_nan=False, indent=indent, separators=separators)
+    if indent is None:
+        return _CANONICAL.encode(to_data(record))
+    return json.dumps(to_data(record), sort_keys=True, allow_nan=False, indent=indent)
 
 
 def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
@@ -335,73 +375,152 @@ def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
 
 def from_data(kind: type[RecordT], data: Any, where: str = "") -> RecordT:
     """Build a record of this kind from JSON data. Raises RecordError with the place of the first thing wrong."""
-    return typing.cast(RecordT, _read(kind, data, where or kind.__name__))
+    try:
+        return typing.cast(RecordT, _reader(typing.cast(Hashable, kind))(data))
+    except _MismatchError as error:
+        raise RecordError(f"{where or kind.__name__}{error.place}: {error.problem}") from None
 
 
 def _refuse_constant(name: str) -> Any:
     raise RecordError(f"{name} is not a number that a record may hold")
 
 
+class _MismatchError(Exception):
+    """What is wrong with data, and at which place below where its reader stands."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem, self.place = problem, ""
+
+    def below(self, step: str) -> _MismatchError:
+        """The same, seen from one level higher."""
+        self.place = step + self.place
+        return self
+
+
+_Reader = Callable[[Any], Any]
+
+
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _read(kind: Any, data: Any, where: str) -> Any:
+def _reader(kind: Any) -> _Reader:
+    """What reads data as this kind. Made once: to take a type apart is slower than to read what it describes."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        return data
+        return lambda data: data
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(typing.cast(type, kind), data, where)
+        return _dataclass_reader(typing.cast(type, kind))
     if origin in (typing.Union, types.UnionType):
-        return _read_union(arguments, data, where)
+        return _union_reader(arguments)
     if origin is Literal:
-        return _expect(data in arguments, data, f"one of {', '.join(map(repr, arguments))}", where)
+        what = f"one of {', '.join(map(repr, arguments))}"
+        return lambda data: _expect(data in arguments, data, what)
     if origin is tuple:
-        _expect(isinstance(data, list), data, "an array", where)
-        if arguments[-1] is Ellipsis:
-            arguments = (arguments[0],) * len(data)
-        _expect(len(data) == len(arguments), data, f"{len(arguments)} items", where)
-        return tuple(
-            _read(item, value, f"{where}[{i}]") for i, (item, value) in enumerate(zip(arguments, data, strict=True))
-        )
+        return _tuple_reader(arguments)
     if origin is dict:
-        _expect(isinstance(data, dict), data, "an object", where)
-        return {key: _read(arguments[1], value, f"{where}.{key}") for key, value in data.items()}
+        return _dict_reader(_reader(arguments[1]))
     if kind is Path:
-        return Path(_expect(isinstance(data, str), data, "a path", where))
-    if kind is float:
-        good = isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data)
-        return float(_expect(good, data, "a finite number", where))
-    good = isinstance(data, kind) and (kind is bool or not isinstance(data, bool))
-    return _expect(good, data, kind.__name__, where)
+        return lambda data: Path(_expect(isinstance(data, str), data, "a path"))
+    return _read_float if kind is float else _plain_reader(kind)
 
 
-def _read_dataclass(kind: type, data: Any, where: str) -> Any:
-    _expect(isinstance(data, dict), data, "an object", where)
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    if extra := sorted(set(data) - set(known)):
-        raise RecordError(f"{where}: unknown {', '.join(extra)}; a newer edgevit may have written it")
+def _plain_reader(kind: type) -> _Reader:
+    def read(data: Any) -> Any:
+        if type(data) is kind:
+            return data
+        return _expect(isinstance(data, kind) and not isinstance(data, bool), data, kind.__name__)
+
+    return read
+
+
+def _read_float(data: Any) -> float:
+    good = isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data)
+    return float(_expect(good, data, "a finite number"))
+
+
+def _dataclass_reader(kind: type) -> _Reader:
+    hints, known = typing.get_type_hints(kind), dataclasses.fields(kind)
+    readers = {item.name: _reader(hints[item.name]) for item in known}
+    as_it_is = {item.name: _taken_as_it_is(hints[item.name]) for item in known}
     absent = (dataclasses.MISSING, dataclasses.MISSING)
-    if missing := sorted(n for n, f in known.items() if n not in data and (f.default, f.default_factory) == absent):
-        raise RecordError(f"{where}: {', '.join(missing)} missing")
-    return kind(**{name: _read(_hints(kind)[name], value, f"{where}.{name}") for name, value in data.items()})
+    needed = {item.name for item in known if (item.default, item.default_factory) == absent}
 
-
-def _read_union(arguments: tuple[Any, ...], data: Any, where: str) -> Any:
-    if data is None and type(None) in arguments:
-        return None
-    problems = []
-    for argument in arguments:
-        if argument is not type(None):
+    def read(data: Any) -> Any:
+        _expect(isinstance(data, dict), data, "an object")
+        if extra := data.keys() - readers.keys():
+            raise _MismatchError(f"unknown {', '.join(sorted(extra))}; a newer edgevit may have written it")
+        if missing := needed - data.keys():
+            raise _MismatchError(f"{', '.join(sorted(missing))} missing")
+        values = {}
+        for name, value in data.items():
+            if type(value) in as_it_is[name]:
+                values[name] = value
+                continue
             try:
-                return _read(argument, data, where)
-            except RecordError as error:
-                problems.append(str(error))
-    raise RecordError("; ".join(problems))
+                values[name] = readers[name](value)
+            except _MismatchError as error:
+                raise error.below(f".{name}") from None
+        return kind(**values)
+
+    return read
 
 
-def _expect(good: bool, data: Any, what: str, where: str) -> Any:
+def _taken_as_it_is(hint: Any) -> frozenset[type]:
+    """The classes of data that a field takes as it is, so that most fields need no reader."""
+    arguments = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return frozenset(item for item in arguments if item in (str, int, bool, type(None)))
+
+
+def _union_reader(arguments: tuple[Any, ...]) -> _Reader:
+    readers = [_reader(item) for item in arguments if item is not type(None)]
+    may_be_null = len(readers) < len(arguments)
+
+    def read(data: Any) -> Any:
+        if data is None and may_be_null:
+            return None
+        for reader in readers[:-1]:
+            try:
+                return reader(data)
+            except _MismatchError:
+                continue
+        return readers[-1](data)
+
+    return read
+
+
+def _tuple_reader(arguments: tuple[Any, ...]) -> _Reader:
+    any_length = arguments[-1] is Ellipsis
+    readers = [_reader(item) for item in arguments if item is not Ellipsis]
+
+    def read(data: Any) -> Any:
+        _expect(isinstance(data, list), data, "an array")
+        if not any_length:
+            _expect(len(data) == len(readers), data, f"{len(readers)} items")
+        values: list[Any] = []
+        try:
+            for reader, value in zip(readers * len(data) if any_length else readers, data, strict=True):
+                values.append(reader(value))
+        except _MismatchError as error:
+            raise error.below(f"[{len(values)}]") from None
+        return tuple(values)
+
+    return read
+
+
+def _dict_reader(reader: _Reader) -> _Reader:
+    def read(data: Any) -> Any:
+        _expect(isinstance(data, dict), data, "an object")
+        values = {}
+        for key, value in data.items():
+            try:
+                values[key] = reader(value)
+            except _MismatchError as error:
+                raise error.below(f".{key}") from None
+        return values
+
+    return read
+
+
+def _expect(good: bool, data: Any, what: str) -> Any:
     if not good:
-        raise RecordError(f"{where}: expected {what}, found {str(data)[:60]!r}")
+        raise _MismatchError(f"expected {what}, found {str(data)[:60]!r}")
     return data

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import faulthandler
 import importlib
 import os
 import sys
@@ -18,8 +19,10 @@ import time
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from edgevit_runtime import environment, hardware, power, timing, watch
+from edgevit_runtime.classes import ClassesError, top_classes
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import (
@@ -122,6 +125,8 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
         if job.task == "time":
             timed = dataclasses.replace(time_session(session, job, load_ns), import_ns=import_ns, cold=cold)
             return dataclasses.replace(loaded, timing=timed)
+        if job.task == "classify":
+            return dataclasses.replace(loaded, classes=tuple(classify(session, job)))
         return dataclasses.replace(loaded, results=infer(session, job))
     except JobError as error:
         return dataclasses.replace(start, status="failed", error=str(error))
@@ -196,6 +201,25 @@ def infer(session: Session, job: Job) -> tuple[tuple[str, ...], ...]:
     return tuple(_outputs(session, tensors, job.batch) for tensors in _feeds(session, job))
 
 
+def classify(session: Session, job: Job) -> Iterator[tuple[int, ...]]:
+    """The `keep` most likely classes of every sample in job.feeds, best first, as they come.
+
+    Its one output holds the scores, (N, classes). Raises JobError for another output, and where the feeds end early.
+    A set that takes longer than `stall_s` ends the process with a traceback, even if the engine never comes back.
+    """
+    try:
+        for tensors in _feeds(session, job):
+            if job.stall_s is not None:
+                faulthandler.dump_traceback_later(job.stall_s, exit=True)
+            session.feed(tensors, job.batch)
+            session.run()
+            outputs = session.fetch()
+            faulthandler.cancel_dump_traceback_later()
+            yield from top_classes(session.outputs, outputs, job.batch, job.keep)
+    except ClassesError as error:
+        raise JobError(str(error)) from error
+
+
 def _outputs(session: Session, tensors: Sequence[bytes], batch: int) -> tuple[str, ...]:
     session.feed(tensors, batch)
     session.run()
@@ -205,11 +229,18 @@ def _outputs(session: Session, tensors: Sequence[bytes], batch: int) -> tuple[st
 def _feeds(session: Session, job: Job) -> Iterator[tuple[bytes, ...]]:
     sizes = [spec.at_batch(job.batch).nbytes for spec in session.inputs]
     path = Path(job.feeds)
-    if path.stat().st_size != sum(sizes) * job.count:
+    if not path.is_fifo() and path.stat().st_size != sum(sizes) * job.count:
         raise JobError(f"{job.feeds} has {path.stat().st_size} bytes, {job.count} x {sum(sizes)} expected")
     with path.open("rb") as file:
-        for _ in range(job.count):
-            yield tuple(file.read(size) for size in sizes)
+        for number in range(job.count):
+            yield tuple(_exactly(file, size, f"{job.feeds} ended in set {number + 1} of {job.count}") for size in sizes)
+
+
+def _exactly(file: BinaryIO, size: int, otherwise: str) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise JobError(otherwise)
+    return data
 
 
 def _check_batch(session: Session, job: Job) -> None:

@@ -1,4 +1,5 @@
-"""Parts of loading, rates, discarded blocks and energy of a measurement; noise floors of devices.
+"""Parts of loading, rates, discarded blocks and energy of a measurement; noise floors of devices; summaries of programs
+that keep their samples.
 
 SQLite cannot change the checks of a table, so measurements and their samples are set aside, and go into new tables.
 """
@@ -18,6 +19,7 @@ depends_on = None
 WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
 NEW_TIMES = ("cold_load_ns", "import_ns", "compile_ns")
+TOLD = "samples_zlib IS NULL OR told_json IS NULL"
 NEW = (*NEW_TIMES, "energy_j", "rate_hz", "missed", "discarded")
 
 
@@ -40,11 +42,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Rows of a rate are lost: before, nobody could tell them from others."""
+    """Rows of a rate are lost: before, nobody could tell them from others. So are those without samples."""
     op.drop_table("noise")
-    op.execute("DELETE FROM sample WHERE measurement_id IN "
-               "(SELECT measurement_id FROM measurement WHERE rate_hz IS NOT NULL)")  # fmt: skip
-    op.execute("DELETE FROM measurement WHERE rate_hz IS NOT NULL")
+    op.execute("CREATE TEMPORARY TABLE lost AS SELECT measurement_id FROM measurement WHERE rate_hz IS NOT NULL "
+               "UNION SELECT measurement_id FROM sample WHERE told_json IS NOT NULL")  # fmt: skip
+    for table in ("sample", "measurement"):
+        op.execute(f"DELETE FROM {table} WHERE measurement_id IN (SELECT measurement_id FROM lost)")
+    op.execute("DROP TABLE lost")
     _rebuild(new=False)
 
 
@@ -55,11 +59,12 @@ def _rebuild(*, new: bool) -> None:
     op.drop_table("sample")
     op.drop_table("measurement")
     _measurement(new=new)
-    _sample()
+    _sample(new=new)
     names = ", ".join(kept)
     more, values = (", discarded", ", 0") if new else ("", "")
     op.execute(f"INSERT INTO measurement ({names}{more}) SELECT {names}{values} FROM kept_measurement")
-    op.execute("INSERT INTO sample SELECT * FROM kept_sample")
+    parts = "measurement_id, process, runs, samples_zlib, snapshots_json"
+    op.execute(f"INSERT INTO sample ({parts}) SELECT {parts} FROM kept_sample")
     op.execute("DROP TABLE kept_sample")
     op.execute("DROP TABLE kept_measurement")
 
@@ -81,15 +86,17 @@ def _new_checks() -> Sequence[sa.CheckConstraint]:
     )
 
 
-def _sample() -> None:
+def _sample(*, new: bool) -> None:
     op.create_table(
         "sample",
         sa.Column("measurement_id", sa.Text(), nullable=False),
         sa.Column("process", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("runs", sa.Integer()),
         sa.Column("samples_zlib", sa.LargeBinary()),
+        *((sa.Column("told_json", sa.Text()),) if new else ()),
         sa.Column("snapshots_json", sa.Text(), nullable=False),
         sa.CheckConstraint("(runs IS NULL) = (samples_zlib IS NULL)", name=op.f("ck_sample_runs")),
+        *((sa.CheckConstraint(TOLD, name=op.f("ck_sample_told")),) if new else ()),
         sa.ForeignKeyConstraint(
             ["measurement_id"], ["measurement.measurement_id"], name=op.f("fk_sample_measurement_id")
         ),
@@ -169,7 +176,10 @@ def _measurement(*, new: bool) -> None:
             + (" AND import_ns <= load_ns AND compile_ns <= load_ns" if new else ""),
             name=op.f("ck_measurement_ordered"),
         ),
-        sa.CheckConstraint("status <> 'ok' OR p50_ns IS NOT NULL", name=op.f("ck_measurement_timed")),
+        sa.CheckConstraint(
+            "status <> 'ok' OR p50_ns IS NOT NULL" + (" OR mean_ns IS NOT NULL" if new else ""),
+            name=op.f("ck_measurement_timed"),
+        ),
         sa.CheckConstraint(
             "batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", name=op.f("ck_measurement_counts")
         ),

@@ -1,0 +1,70 @@
+"""Whether a measurement repeats itself within what it says: a sweep of eight models, then the same twice more.
+
+python benchmarks/honesty.py [MODEL...]   random weights, ONNX Runtime, one thread; the whole protocol each time
+
+A repeat's headline is the median of five process medians, and the row before states their range. Were all processes
+alike and independent, the headline of a repeat would fall into the range of another five in 210 of 252, or 83%, of
+cases; so what a row states is that range widened by what the device resolves (edgevit/compare.py), on either side.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from itertools import combinations
+from pathlib import Path
+
+from common import report
+
+from edgevit.compare import compare, resolution
+from edgevit.devices import local_device
+from edgevit.pipeline import Order, export_subject
+from edgevit.profile import profile_all
+from edgevit.reference import measure_noise
+from edgevit.subject import load_subject
+from edgevit.types import Measurement
+from edgevit_runtime.record import to_data
+
+MODELS = ("mobilevig_ti", "mobilevig_s", "vanillanet_5", "affnet_et", "affnet_t", "fmvit_t", "turbovit", "hiera_tiny")
+SWEEPS = 3  # the first, and its two repeats
+
+
+def main(models: list[str]) -> None:
+    logging.disable(logging.WARNING)
+    device = local_device()
+    noise = measure_noise(device)
+    floor, source = resolution([noise])
+    with tempfile.TemporaryDirectory() as out:
+        artifacts = [export_subject(load_subject(name), Order("onnx", Path(out))) for name in models]
+        sweeps = [
+            {row.model: row for row in profile_all(artifacts, device, threads=1, seed=seed)} for seed in range(SWEEPS)
+        ]
+    pairs = [(before[name], after[name]) for before, after in combinations(sweeps, 2) for name in models]
+    verdicts = [compare(after, before, [noise]).verdict for before, after in pairs]
+    result = {
+        "noise_floor": to_data(noise),
+        "resolution": {"share": floor, "from": source},
+        "repeats": len(pairs),
+        "within_the_range_of_process_medians": sum(within(*pair, 0.0) for pair in pairs),
+        "within_the_range_and_the_resolution": sum(within(*pair, floor) for pair in pairs),
+        "verdicts": {said: verdicts.count(said) for said in sorted(set(verdicts))},
+        "models": {
+            name: [
+                {"p50_ms": row.p50_ns / 1e6, "of_processes_ms": [row.p50_low_ns / 1e6, row.p50_high_ns / 1e6],
+                 "grade": row.grade, "flags": row.flags, "discarded": row.discarded}
+                for row in (sweep[name] for sweep in sweeps)
+            ]
+            for name in models
+        },
+    }  # fmt: skip
+    report("honesty", result)
+
+
+def within(before: Measurement, after: Measurement, floor: float) -> bool:
+    """Whether the later headline lies in the earlier row's range, widened by the floor."""
+    return before.p50_low_ns / (1 + floor) <= after.p50_ns <= before.p50_high_ns * (1 + floor)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(MODELS))

@@ -1,0 +1,178 @@
+"""`edgevit evaluate`: the accuracy of artifacts on a folder of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgevit.cli.common import (
+    DbOption,
+    JsonOption,
+    QuietOption,
+    TrustOption,
+    VerboseOption,
+    error_fields,
+    print_json,
+    print_table,
+    progress,
+    report_error,
+    say,
+)
+from edgevit.errors import EdgevitError
+
+if TYPE_CHECKING:
+    from edgevit.evaluate import Evaluation, Rate, Request
+    from edgevit.types import Artifact
+
+_SHOWN = 10  # unreadable files by name; --json names all
+
+
+def run(
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="folders that `edgevit export` wrote")],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="of class folders with images: FOLDER/CLASS/image.jpg")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="so many images, drawn at random, the same each time")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of the engine; default: all cores")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "--batch", min=1, help="for artifacts with an open batch; default: 1")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="names of the class folders in the order of the outputs, one a line"),
+    ] = None,
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="what the data set is called; default: the folder")] = "",
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="leave out and count files that cannot be read")
+    ] = False,
+    against_model: Annotated[
+        bool, typer.Option("--against-model", help="and count the images whose class the export changed, by torch")
+    ] = False,
+    weights: Annotated[Path | None, typer.Option(help="that the artifact was made from; for --against-model")] = None,
+    db: DbOption = None,
+    trust: TrustOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure top-1 and top-5 accuracy through exported artifacts, and keep it."""
+    require_pillow()
+    from edgevit.artifact import open_artifact
+    from edgevit.evaluate import Request
+
+    opened = [open_artifact(folder) for folder in artifacts]
+    request = Request(
+        data=data,
+        limit=limit,
+        threads=threads or os.cpu_count() or 1,
+        batch=batch_size,
+        names=classes,
+        dataset=dataset,
+        skip_unreadable=skip_unreadable,
+        against_model=against_model,
+        weights=weights,
+    )
+    done: list[Evaluation] = []
+    failed: list[EdgevitError] = []
+    for artifact in opened:
+        try:
+            done.append(_evaluate(artifact, request, db, trust=trust, quiet=quiet or as_json))
+        except EdgevitError as error:
+            if len(opened) == 1:
+                raise
+            failed.append(error)
+    if as_json:
+        print_json({"evaluations": [_data(item) for item in done], "failures": [error_fields(item) for item in failed]})
+    else:
+        show(done)
+        for failure in failed:
+            report_error(failure, as_json=False, verbose=verbose)
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def _evaluate(artifact: Artifact, request: Request, db: str | None, *, trust: bool, quiet: bool) -> Evaluation:
+    """Measure one, and keep its rows at once: an interruption costs the ones to come."""
+    from edgevit.evaluate import evaluate
+    from edgevit.store import LatencyDB
+    from edgevit.sweep import built_here
+
+    allowed = built_here([artifact], db, trust=trust)
+    with progress(quiet) as bars:
+        task = bars.add_task(artifact.folder.name, total=None)
+        found = evaluate(
+            artifact,
+            request,
+            built_here=allowed,
+            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    with LatencyDB.open(db) as database:
+        database.add_accuracies(found.accuracies)
+    return found
+
+
+def _data(item: Evaluation) -> dict[str, Any]:
+    """With the shares beside the counts that they are of."""
+    told = {name: value for name, value in vars(item).items() if name not in ("top1", "top5", "agreement")}
+    agreement = item.agreement
+    model = None if agreement is None else {**vars(agreement), "top1": _rate(agreement.top1)}
+    return {**told, "top1": _rate(item.top1), "top5": _rate(item.top5), "agreement": model}
+
+
+def _rate(rate: Rate | None) -> dict[str, Any] | None:
+    if rate is None:
+        return None
+    low, high = rate.interval_percent
+    told = {"percent": rate.percent, "error_percent": rate.error_percent, "low_percent": low, "high_percent": high}
+    return {"right": rate.right, "images": rate.total, **told}
+
+
+def show(done: Sequence[Evaluation]) -> None:
+    """What came of each, then what to know of the numbers."""
+    from edgevit.cards import load_cards
+    from edgevit.types import IMAGENET
+
+    if not done:
+        return
+    cards = load_cards()
+    columns = ("model", "target", "prec.", ">images", ">top-1 %", "95% interval", ">top-5 %", ">published", ">images/s")
+    lines = []
+    for item in done:
+        card = cards.get(item.model) if item.dataset == IMAGENET else None
+        low, high = item.top1.interval_percent
+        speed = f"{item.top1.total / item.seconds:.0f}"
+        rates = (
+            f"{item.top1.percent:.2f}",
+            f"{low:.2f} .. {high:.2f}",
+            f"{item.top5.percent:.2f}" if item.top5 else "",
+        )
+        lines.append(
+            (item.model, item.target, item.precision, item.top1.total, *rates, card and card.top1_percent, speed)
+        )
+    print_table(columns, lines)
+    for item in done:
+        say(f"measured: {item.dataset}, {item.images}; {item.engine}")
+        if item.agreement is not None:
+            model = item.agreement
+            say(
+                f"the model itself, in torch: {model.top1.percent:.2f}%; the artifact gives {model.changed} of "
+                f"{model.top1.total} images another class: {model.lost} it loses, {model.gained} it gains"
+            )
+        for note in item.notes:
+            say(f"note: {note}")
+        for text in item.unreadable[:_SHOWN]:
+            say(f"unreadable: {text}")
+
+
+def require_pillow() -> None:
+    """Raise TargetUnavailableError with the command that mends it where Pillow is missing."""
+    import importlib.util
+
+    from edgevit.errors import TargetUnavailableError
+
+    if importlib.util.find_spec("PIL") is None:
+        raise TargetUnavailableError("this needs pillow, which is not installed", fix="pip install 'edgevit[evaluate]'")

@@ -1,0 +1,120 @@
+"""The epoch table: written anew for a device whenever rows came that may change its epochs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select
+
+from edgevit.store import epochs, queries, rows, small, tables
+from edgevit.store.rows import Values
+from edgevit.types import Epoch, Measurement, NoiseFloor
+
+_DUE = "epochs_due"  # key of meta
+_COLUMNS = (  # in the order of the fields of an Epoch
+    "device_id", "device", "number", "started", "measurement_id", "reference_id", "ratio", "limit_share", "reason",
+)  # fmt: skip
+
+
+def read(connection: Connection) -> list[Epoch]:
+    """Every epoch that is written down, in no order."""
+    query = select(*(tables.epoch.c[name] for name in _COLUMNS))
+    return [Epoch(*line) for line in connection.execute(query)]
+
+
+def compute(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
+    """The epochs of devices from their rows and noise floors, by device and number.
+
+    Raises StoreError where a row is damaged or missing.
+    """
+    units = _numbers(connection)
+    floors = small.latest_noise(connection)
+    found = []
+    for device_id in sorted(set(device_ids)):
+        given = queries.of_devices(connection, units.get(device_id, {}))
+        told = [one for values in given if (one := epochs.seen(values))]
+        found += epochs.find(device_id, told, _share(floors.get(device_id)))
+    return found
+
+
+def current_rows(connection: Connection, device: str | None) -> list[Values]:
+    """The columns of the rows of a device (queries.listing) since it last changed, whatever its name was."""
+    wanted, units = queries.device_numbers(connection, device), _numbers(connection)
+    numbers: dict[int, Values] = {}
+    for device_id in {line["device_id"] for line in wanted.values()}:
+        numbers |= units[device_id]
+    found = list(queries.of_devices(connection, numbers))
+    floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
+    return [values for values in epochs.current(found, floors) if values["device_no"] in wanted]
+
+
+def _numbers(connection: Connection) -> dict[str, dict[int, Values]]:
+    """The lines of the device table by device_id and number: a device may have had several names."""
+    found: dict[str, dict[int, Values]] = {}
+    for number, line in queries.device_numbers(connection, None).items():
+        found.setdefault(line["device_id"], {})[number] = line
+    return found
+
+
+def _share(floor: NoiseFloor | None) -> float | None:
+    return None if floor is None else floor.share
+
+
+def refresh(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
+    """Write devices' epochs anew; those that were not there before. The connection must be one that writes."""
+    wanted = set(device_ids)
+    old = {epoch.measurement_id for epoch in read(connection) if epoch.device_id in wanted}
+    new = compute(connection, wanted)
+    connection.execute(delete(tables.epoch).where(tables.epoch.c.device_id.in_(wanted)))
+    if new:
+        lines = [dict(zip(_COLUMNS, vars(item).values(), strict=True)) for item in new]
+        connection.execute(tables.epoch.insert(), lines)
+    if (due := marked(connection)) & wanted:
+        small.write_meta(connection, _DUE, json.dumps(sorted(due - wanted)))
+    return [epoch for epoch in new if epoch.measurement_id not in old]
+
+
+def mark(connection: Connection, device_ids: Iterable[str]) -> None:
+    """Note that these devices' epochs must be found anew: an import that is killed leaves that to the next one."""
+    if new := set(device_ids) - (old := marked(connection)):
+        small.write_meta(connection, _DUE, json.dumps(sorted(old | new)))
+
+
+def marked(connection: Connection) -> set[str]:
+    """The devices whose epochs must be found anew."""
+    return set(json.loads(small.read_meta(connection, _DUE) or "[]"))
+
+
+def may_open(connection: Connection, row: Measurement) -> bool:
+    """Whether a row that was just added may change its device's epochs: it repeats others and does not agree.
+
+    One that is older than others may, too, because the epochs after it are told from it.
+    """
+    mine = epochs.seen(rows.head_values(row))
+    if mine is None:
+        return False
+    kept, device = tables.measurement.c, tables.device.c
+    of_device = kept.device_no.in_(select(device.device_no).where(device.device_id == row.device_id))
+    if mine.unix_us < connection.execute(select(func.max(kept.started_unix_us)).where(of_device)).scalar_one():
+        return True
+    last = select(func.max(kept.started_unix_us)).join(
+        tables.epoch, tables.epoch.c.measurement_id == kept.measurement_id
+    )
+    begun = connection.execute(last.where(tables.epoch.c.device_id == row.device_id)).scalar() or 0
+    alike = rows.head().where(of_device, kept.started_unix_us >= begun, *_same(row))
+    seen = (epochs.seen(values) for values in rows.fetched(connection.execute(alike)))
+    repeats = [one for one in seen if one and one.key == mine.key and one.measurement_id != mine.measurement_id]
+    floor = small.latest_noise(connection).get(row.device_id)
+    return bool(repeats) and not epochs.agrees(mine, repeats, _share(floor))
+
+
+def _same(row: Measurement) -> list[ColumnElement[bool]]:
+    """Conditions that every repeat of a row meets, and some others do: what is the same is told by epochs.seen."""
+    kept, artifact = tables.measurement.c, tables.artifact.c
+    what = tables.model.c.name == row.model
+    if row.graph_digest:
+        what = artifact.graph_digest == row.graph_digest
+    elif row.artifact_sha256:
+        what = artifact.sha256 == row.artifact_sha256
+    return [kept.status == "ok", kept.engine == row.engine, kept.threads == row.threads, what]
