@@ -1,0 +1,97 @@
+"""Rows as candidates, those that are asked for, and those that can be held against a budget at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import Literal, NamedTuple
+
+from edgevit.choose.limits import BOUNDS
+from edgevit.choose.versions import is_older
+from edgevit.ratings import Top1
+from edgevit.types import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, PROVEN, Candidate, Measurement
+
+Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
+
+
+class Wanted(NamedTuple):
+    """Which candidates are in question; None: all of them."""
+
+    targets: Collection[str] | None = None
+    precisions: Collection[str] | None = None
+    threads: int | None = None
+    published: bool = False  # rows that others published, too
+
+
+EVERYTHING = Wanted()
+
+
+def candidate_of(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
+    """What a row says of its candidate, at the percentile asked for."""
+    flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
+    if row.engine_version and is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
+        flags["older engine"] = None
+    latency_ns, upper_ns = (getattr(row, column) for column in BOUNDS[percentile])
+    return Candidate(
+        model=row.model,
+        target=row.target,
+        precision=row.precision,
+        threads=row.threads,
+        engine_version=row.engine_version,
+        top1_percent=top1.percent,
+        top1_provenance=top1.provenance,
+        top1_error_percent=top1.error_percent,
+        latency_ms=None if latency_ns is None else latency_ns / 1e6,
+        latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
+        latency_provenance=row.provenance,
+        size_mb=row.artifact_bytes / 1e6 if row.artifact_bytes else None,
+        parity_status=row.parity_status,
+        grade=row.grade,
+        measured=row.started,
+        measurement_id=row.measurement_id,
+        flags=tuple(flags),
+    )
+
+
+def hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
+    """Why a row is not even held against the budget."""
+    if unwanted := _unwanted(row, wanted):
+        return unwanted, None, "not_asked"
+    if superseded := overruled.get(row.measurement_id):
+        return superseded, None, "superseded"
+    if unusable := _unusable(row):
+        return unusable, None, "unusable"
+    return None
+
+
+def _unwanted(row: Measurement, wanted: Wanted) -> str:
+    if row.provenance == "published" and not wanted.published:
+        return f"not asked for: published by {row.source}"
+    if row.rate_hz is not None:
+        return f"not asked for: at {row.rate_hz:g} frames a second, which is no measure of run after run"
+    if wanted.targets is not None and row.target not in wanted.targets:
+        return f"not asked for: target {row.target}"
+    if wanted.precisions is not None and row.precision not in wanted.precisions:
+        return f"not asked for: precision {row.precision}"
+    if wanted.threads is not None and row.threads != wanted.threads:
+        return f"not asked for: {row.threads} threads"
+    return ""
+
+
+def _unusable(row: Measurement) -> str:
+    """Why a row can meet no budget at all."""
+    error = f": {row.error.splitlines()[0]}" if row.error.strip() else ""
+    if row.status == "throttled":
+        return f"not measured: the device was throttled{error}"
+    if row.status != "ok":
+        return f"cannot run here: {row.status}{error}"
+    if row.provenance == "measured" and row.protocol_version != PROTOCOL_VERSION:
+        return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
+    if EMULATED in row.flags:
+        return "measured under emulation, which says nothing of a real device"
+    if NOT_AS_VERIFIED in row.flags:
+        return f"{row.engine} computed with other weights or in another arithmetic than what was verified"
+    if row.batch != 1:
+        return f"measured in batches of {row.batch}; a budget is for one input"
+    if row.provenance != "published" and row.parity_status not in PROVEN:
+        return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
+    return ""
