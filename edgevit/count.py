@@ -6,14 +6,17 @@ nothing: papers leave them out too, and that is what makes the numbers comparabl
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgevit.types import OperatorCost
@@ -51,12 +54,22 @@ def operator_costs(model: nn.Module, *inputs: Any) -> tuple[OperatorCost, ...]:
     """What each operator that computes costs in one run, in order; views of memory cost nothing and are left out.
 
     For `edgevit.predict.structural_features`, of the folded form. Counted and raised as by `count`. Parameters of an
-    operator are the numbers in parameters and buffers that it reads.
+    operator are the numbers in parameters and buffers that it reads. Attention is always listed as its two products and
+    what is between them: which fused form torch has depends on the device, and the list must not.
     """
     counter = _Counter(model)
-    with torch.no_grad(), _evaluating(model), _plain_attention(), counter:
+    with torch.no_grad(), _evaluating(model), _plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         model(*inputs)
     return tuple(counter.costs)
+
+
+def merged(costs: Iterable[OperatorCost]) -> tuple[OperatorCost, ...]:
+    """The same operators with equal ones counted together, in an order of their own: what `Graph.operators` holds."""
+    times: Counter[OperatorCost] = Counter()
+    for item in costs:
+        times[dataclasses.replace(item, count=1)] += item.count
+    ordered = sorted(times, key=dataclasses.astuple)
+    return tuple(dataclasses.replace(item, count=times[item]) for item in ordered)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__

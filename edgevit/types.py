@@ -25,12 +25,35 @@ class OperatorCost:
     """One operator of a graph. kind: what it is, and what its speed depends on - a depthwise 3x3 convolution.
 
     macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
+    count: how many such operators there are; the numbers are those of one.
     """
 
     kind: str
     macs: float
     parameters: float
     activations: float
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a folded network computes with at batch 1: its operators, without weights and without their order.
+
+    graph_digest: of the network (edgevit.fold.digest). graph_id is the digest of all the rest (identity.graph_id): two
+    versions of a framework may take one network apart into other operators, and then both lists are kept.
+    """
+
+    graph_id: str
+    graph_digest: str
+    operators: tuple[OperatorCost, ...]  # equal ones counted together, in an order of their own
+
+
+@dataclass(frozen=True)
+class ModelOperators:
+    """The operators of a zoo model's folded form at its card's input size and batch 1, in the form of a Graph."""
+
+    model: str
+    operators: tuple[OperatorCost, ...]
 
 
 @dataclass(frozen=True)
@@ -173,6 +196,7 @@ class Artifact:
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.fold.digest
+    costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = SCHEMA_VERSION
 
 

@@ -20,12 +20,13 @@ def structural_features(operators: Iterable[OperatorCost]) -> dict[str, float]:
     if not operators:
         return {}
     found = {f"log {name}": _log(_sum(operators, name)) for name in _QUANTITIES}
-    found["log operators"] = math.log(len(operators))
+    count = sum(item.count for item in operators)
+    found["log operators"] = math.log(count)
     for balance in _BALANCES:
-        found[f"log roofline {balance:g}"] = _log(sum(_time(item, balance) for item in operators))
+        found[f"log roofline {balance:g}"] = _log(math.fsum(item.count * _time(item, balance) for item in operators))
     for kind in {item.kind for item in operators}:
         same = [item for item in operators if item.kind == kind]
-        found[f"count of {kind}"] = len(same) / len(operators)
+        found[f"count of {kind}"] = sum(item.count for item in same) / count
         for name in _QUANTITIES:
             found[f"{name} of {kind}"] = _sum(same, name) / max(_sum(operators, name), 1.0)
     return found
@@ -40,7 +41,7 @@ def _time(item: OperatorCost, balance: float) -> float:
 
 
 def _sum(operators: Sequence[OperatorCost], name: str) -> float:
-    return math.fsum(getattr(item, name) for item in operators)
+    return math.fsum(item.count * getattr(item, name) for item in operators)
 
 
 def _log(value: float) -> float:

@@ -18,6 +18,7 @@ from edgevit.store import (
     accuracies,
     annals,
     exchange,
+    graphs,
     jsonl,
     overview,
     quarantine,
@@ -34,7 +35,7 @@ from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate, validate_noise
-from edgevit.types import Accuracy, Artifact, Device, Epoch, Measurement, NoiseFloor, SweepRecord
+from edgevit.types import Accuracy, Artifact, Device, Epoch, Graph, Measurement, NoiseFloor, SweepRecord
 from edgevit_runtime.record import Status, to_json
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
@@ -188,6 +189,20 @@ class LatencyDB:
             every = accuracies.read(connection)
         found = [item for item in every if all(getattr(item, name) == value for name, value in wanted.items())]
         return sorted(found, key=lambda item: (item.model, item.dataset, item.metric, item.started, item.accuracy_id))
+
+    def add_graph(self, graph: Graph) -> bool:
+        """Keep a network's operators; True if they are new. Raises StoreError for what cannot be true.
+
+        identity.identify_graph gives it its id.
+        """
+        graphs.validate_graph(graph)
+        with self._transaction(write=True) as connection:
+            return graphs.insert(connection, graph)
+
+    def graphs(self) -> list[Graph]:
+        """Every network's operators, by id."""
+        with self._transaction() as connection:
+            return graphs.read(connection)
 
     def epochs(self, device: str | None = None) -> list[Epoch]:
         """Where devices began to behave otherwise: of a name, device_id or device_class, or of all.

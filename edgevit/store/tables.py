@@ -251,6 +251,16 @@ accuracy = Table(  # see types.Accuracy; the id is the digest of all other colum
     sqlite_strict=True,
 )
 
+graph = Table(  # see types.Graph; the id is the digest of the other columns
+    "graph",
+    METADATA,
+    Column("graph_id", Text, primary_key=True),
+    Column("graph_digest", Text, nullable=False),
+    Column("operators_json", Text, nullable=False),
+    CheckConstraint("length(graph_id) = 64 AND length(graph_digest) = 64", "digests"),
+    sqlite_strict=True,
+)
+
 epoch = Table(  # derived from rows and noise floors by epochs.py, kept for people and for SQL
     "epoch",
     METADATA,
