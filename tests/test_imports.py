@@ -28,7 +28,7 @@ TABLE = """
                 what of edgevit                                     what from elsewhere
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
-types         |                                                   |
+types         |                                                   | (pandas)
 statistics    |                                                   | numpy
 gates         |                                                   |
 compare       |                                                   |
@@ -59,7 +59,8 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 predict       |                                                   | numpy
-choose        | compare ratings store                             |
+choose        | cards compare devices predict ratings recipes     |
+choose        | statistics store                                  |
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
@@ -88,7 +89,7 @@ cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
 cli           | (crosscheck importers evaluate ratings)           |
 # the package itself imports rooms only when somebody asks for one of their names
-edgevit       | (models store)                                    |
+edgevit       | (choose models store)                             |
 latency_db    | store                                             | sqlalchemy alembic
 """
 

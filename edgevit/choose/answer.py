@@ -1,61 +1,41 @@
-"""The answer from rows: each of them is in it once."""
+"""The answer from rows and predictions: each of them is in it once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
-from edgevit.choose.candidates import EVERYTHING, Wanted, candidate_of, hindrance
-from edgevit.choose.limits import check_budget
-from edgevit.choose.notes import left_out, nearness, notes_on
-from edgevit.choose.ranking import nearest, rank, ranked
+from edgevit.choose.advice import measure_next, outcome_of
+from edgevit.choose.candidates import EVERYTHING, Predicted, Verdict, Wanted, candidate_of, hindrance, unwanted
+from edgevit.choose.limits import Percentile
+from edgevit.choose.notes import left_out, nearness, notes_on, on_prediction
+from edgevit.choose.ranking import front_of, nearest, rank, ranked
 from edgevit.choose.speaking import overruled
-from edgevit.choose.verdicts import verdict_of
+from edgevit.choose.verdicts import held, verdict_of
 from edgevit.choose.versions import newest_engines
 from edgevit.compare import resolution
-from edgevit.errors import UnknownNameError
-from edgevit.ratings import TOP1, Ratings
+from edgevit.ratings import Ratings
 from edgevit.types import EMULATED, IMAGENET, Budget, Candidate, Choice, Measurement, ModelCard, NoiseFloor, Rejection
-
-if TYPE_CHECKING:
-    from edgevit.store import LatencyDB
 
 PUBLISHED = Ratings()
 
 
-def choose(
-    db: LatencyDB,
-    device: str,
-    budget: Budget,
-    *,
-    cards: Mapping[str, ModelCard],
-    targets: Collection[str] | None = None,
-    precisions: Collection[str] | None = None,
-    threads: int | None = None,
-    published: bool = False,
-    dataset: str | None = None,
-) -> Choice:
-    """The answer for a device (its name, device_id or device_class) from the rows of a database.
+class Known(NamedTuple):
+    """What an answer is made of, beside the rows. Every part may be absent.
 
-    `published`: rows that others published count, too. `dataset`: by what was measured on it, as far as it was (see
-    edgevit.ratings); None: by published accuracies.
-
-    Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
+    floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from before
+    their device changed. predicted: of what the device has no row of. told: readings of percentiles that rows do not
+    keep.
     """
-    check_budget(budget)
-    rows = db.measurements(device=device)
-    if not rows:
-        known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
-        listing = f"measure it: edgevit sweep --device {device}"
-        raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    wanted, ratings = Wanted(targets, precisions, threads, published), Ratings.of(db.accuracies(metric=TOP1), dataset)
-    floors = noise_floors(db, rows)
-    return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
+
+    floors: Collection[NoiseFloor] = ()
+    ratings: Ratings = PUBLISHED
+    former: Collection[str] = ()
+    predicted: Sequence[Predicted] = ()
+    told: Mapping[str, tuple[int | None, int | None]] = {}
 
 
-def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:
-    """Of the rows' devices, as far as they were measured. Raises StoreError."""
-    return [floor for unit in sorted({row.device_id for row in rows}) if (floor := db.noise(unit)) is not None]
+NOTHING = Known()
 
 
 def choose_among(
@@ -65,27 +45,27 @@ def choose_among(
     *,
     cards: Mapping[str, ModelCard],
     wanted: Wanted = EVERYTHING,
-    floors: Collection[NoiseFloor] = (),
-    ratings: Ratings = PUBLISHED,
+    known: Known = NOTHING,
 ) -> Choice:
-    """The answer from these rows. Every row is in it once: `fitting` (best first, the pick leads) or `rejected`.
-
-    `floors` are the noise floors of the rows' devices, `ratings` the accuracies to choose by.
+    """The answer from these rows. Every row and prediction is in it once: `fitting` (best first, the pick leads) or
+    `rejected`.
     """
-    floor = resolution(floors)
-    spoken_for = overruled([row for row in rows if EMULATED not in row.flags], budget.percentile)
+    floor, ratings, percentile = resolution(known.floors), known.ratings, Percentile(budget.percentile, known.told)
+    current = [row for row in rows if row.measurement_id not in known.former]
+    spoken_for = overruled([row for row in current if EMULATED not in row.flags], percentile)
     newest = newest_engines(rows)
-    fitting: list[Candidate] = []
-    rejected: list[Rejection] = []
+    judged: list[tuple[Candidate, Verdict | None]] = []
     for row in rows:
-        candidate = candidate_of(row, ratings.top1(row, cards.get(row.model)), budget.percentile, newest)
-        verdict = hindrance(row, wanted, spoken_for) or verdict_of(candidate, budget)
-        if verdict is None:
-            fitting.append(candidate)
-        else:
-            rejected.append(Rejection(candidate, *verdict))
-    fitting = ranked(fitting, floor[0])
-    rejected.sort(key=lambda rejection: rank(rejection.candidate))
+        card = cards.get(row.model)
+        candidate = candidate_of(row, ratings.top1(row, card), percentile.of(row), newest, card)
+        hindered = hindrance(row, candidate, wanted, spoken_for, known.former)
+        judged.append((candidate, hindered or verdict_of(candidate, budget)))
+    judged += [_judged(item, budget, cards, wanted, ratings) for item in known.predicted]
+    fitting = ranked((candidate for candidate, verdict in judged if verdict is None), floor[0])
+    rejected = sorted(
+        (Rejection(candidate, *verdict) for candidate, verdict in judged if verdict is not None),
+        key=lambda rejection: rank(rejection.candidate),
+    )
     picked = fitting[0] if fitting else None
     counted = [row for row in rows if wanted.published or row.provenance != "published"]
     return Choice(
@@ -98,9 +78,26 @@ def choose_among(
         unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
         notes=(
             *notes_on(counted, device, picked, newest),
+            *on_prediction(picked),
             *nearness(fitting, budget, floor),
-            *ratings.notes(counted, [*fitting, *(item.candidate for item in rejected)], picked),
+            *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
             *left_out(rows, counted),
         ),
         dataset=ratings.dataset or IMAGENET,
+        outcome=outcome_of(picked, rejected),
+        front=tuple(front_of(fitting, lambda item: (item.top1_percent, held(item)))),
+        measure_next=measure_next(picked, rejected, budget, device),
     )
+
+
+def _judged(
+    item: Predicted, budget: Budget, cards: Mapping[str, ModelCard], wanted: Wanted, ratings: Ratings
+) -> tuple[Candidate, Verdict | None]:
+    """A prediction as a candidate, and why it is not an answer."""
+    row, card = item.row, cards.get(item.row.model)
+    candidate = candidate_of(row, ratings.top1(row, card), item.reading, {}, card, item.basis)
+    if no := unwanted(row, candidate.licence, wanted):
+        return candidate, Verdict(no, None, "not_asked")
+    if item.why:
+        return candidate, Verdict(f"not predicted: {item.why}", None, "unmeasured")
+    return candidate, verdict_of(candidate, budget)

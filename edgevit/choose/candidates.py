@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping
 from typing import Literal, NamedTuple
 
-from edgevit.choose.limits import BOUNDS
+from edgevit.choose.limits import Reading
 from edgevit.choose.versions import is_older
 from edgevit.ratings import Top1
-from edgevit.types import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, PROVEN, Candidate, Measurement
+from edgevit.types import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, PROVEN, Basis, Candidate, Measurement, ModelCard
 
-Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
+
+class Verdict(NamedTuple):
+    """What a Rejection says of its candidate."""
+
+    reason: str
+    excess: float | None
+    kind: Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"]
+    is_open: bool = False
 
 
 class Wanted(NamedTuple):
@@ -20,17 +27,38 @@ class Wanted(NamedTuple):
     precisions: Collection[str] | None = None
     threads: int | None = None
     published: bool = False  # rows that others published, too
+    engines: Collection[str] | None = None
+    licences: Collection[str] | None = None  # of the model, by its card
 
 
 EVERYTHING = Wanted()
 
 
-def candidate_of(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Hashable, str]) -> Candidate:
-    """What a row says of its candidate, at the percentile asked for."""
+class Predicted(NamedTuple):
+    """A row that nobody measured: what would run where, without times. `reading` is what is predicted of it.
+
+    Where that is refused both of its numbers are None, and `why` says what is missing.
+    """
+
+    row: Measurement
+    reading: Reading
+    basis: Basis
+    why: str = ""
+
+
+def candidate_of(
+    row: Measurement,
+    top1: Top1,
+    reading: Reading,
+    newest: Mapping[Hashable, str],
+    card: ModelCard | None = None,
+    basis: Basis | None = None,
+) -> Candidate:
+    """What a row says of its candidate. reading: at the percentile asked for; basis: of a predicted row."""
     flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
     if row.engine_version and is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
         flags["older engine"] = None
-    latency_ns, upper_ns = (getattr(row, column) for column in BOUNDS[percentile])
+    latency_ns, upper_ns = reading
     return Candidate(
         model=row.model,
         target=row.target,
@@ -49,21 +77,34 @@ def candidate_of(row: Measurement, top1: Top1, percentile: int, newest: Mapping[
         measured=row.started,
         measurement_id=row.measurement_id,
         flags=tuple(flags),
+        engine=row.engine,
+        device=row.device,
+        input_shape=row.inputs[0].shape if row.inputs else (),
+        memory_mb=None if row.peak_rss_bytes is None else row.peak_rss_bytes / 1e6,
+        energy_mj=None if row.energy_j is None else row.energy_j * 1e3,
+        licence=card.licence if card else "",
+        artifact_sha256=row.artifact_sha256,
+        basis=basis,
     )
 
 
-def hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
-    """Why a row is not even held against the budget."""
-    if unwanted := _unwanted(row, wanted):
-        return unwanted, None, "not_asked"
-    if superseded := overruled.get(row.measurement_id):
-        return superseded, None, "superseded"
+def hindrance(
+    row: Measurement, candidate: Candidate, wanted: Wanted, spoken_for: Mapping[str, str], former: Collection[str]
+) -> Verdict | None:
+    """Why a measured or published row is not even held against the budget. `former`: ids of earlier epochs."""
+    if no := unwanted(row, candidate.licence, wanted):
+        return Verdict(no, None, "not_asked")
+    if row.measurement_id in former:
+        return Verdict("measured before the device changed: edgevit db epochs", None, "superseded")
+    if superseded := spoken_for.get(row.measurement_id):
+        return Verdict(superseded, None, "superseded")
     if unusable := _unusable(row):
-        return unusable, None, "unusable"
+        return Verdict(unusable, None, "unusable")
     return None
 
 
-def _unwanted(row: Measurement, wanted: Wanted) -> str:
+def unwanted(row: Measurement, licence: str, wanted: Wanted) -> str:
+    """Why a row, or a prediction, is not what was asked for; empty where it is."""
     if row.provenance == "published" and not wanted.published:
         return f"not asked for: published by {row.source}"
     if row.rate_hz is not None:
@@ -74,6 +115,10 @@ def _unwanted(row: Measurement, wanted: Wanted) -> str:
         return f"not asked for: precision {row.precision}"
     if wanted.threads is not None and row.threads != wanted.threads:
         return f"not asked for: {row.threads} threads"
+    if wanted.engines is not None and row.engine.lower() not in {name.lower() for name in wanted.engines}:
+        return f"not asked for: engine {row.engine or 'unknown'}"
+    if wanted.licences is not None and licence.lower() not in {name.lower() for name in wanted.licences}:
+        return f"not asked for: licence {licence or 'unknown'}"
     return ""
 
 
@@ -83,7 +128,7 @@ def _unusable(row: Measurement) -> str:
     if row.status == "throttled":
         return f"not measured: the device was throttled{error}"
     if row.status != "ok":
-        return f"cannot run here: {row.status}{error}"
+        return f"{CANNOT_RUN}: {row.status}{error}"
     if row.provenance == "measured" and row.protocol_version != PROTOCOL_VERSION:
         return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
     if EMULATED in row.flags:
@@ -95,3 +140,6 @@ def _unusable(row: Measurement) -> str:
     if row.provenance != "published" and row.parity_status not in PROVEN:
         return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
     return ""
+
+
+CANNOT_RUN = "cannot run here"  # begins the reason of a candidate whose run failed: nothing to be measured again

@@ -10,7 +10,7 @@ from edgevit.types import Budget, Candidate, Measurement
 
 def nearness(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, str]) -> Iterable[str]:
     """What the device's noise leaves open about the pick, the first of these."""
-    if not fitting or fitting[0].latency_upper_ms is None:  # of a published row it is not known
+    if not fitting or fitting[0].latency_provenance != "measured" or fitting[0].latency_upper_ms is None:
         return
     picked, says = fitting[0], f"{floor[0]:.1%} ({floor[1]})"
     fastest = min(fitting, key=rank)
@@ -19,6 +19,20 @@ def nearness(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, s
         yield f"{name} is faster by less than {says}: the smaller one is picked"
     if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + floor[0]) > budget.max_latency_ms:
         yield f"the pick is nearer to the limit than {says}, so another measurement may break it"
+
+
+def on_prediction(picked: Candidate | None) -> Iterable[str]:
+    """What a predicted pick rests on."""
+    if picked is None or picked.basis is None:
+        return
+    basis = picked.basis
+    near = f", nearest {basis.nearest}" if basis.nearest else ""
+    yield (
+        f"the pick is predicted ({basis.level}, {basis.anchors} rows of the device{near}): with {basis.confidence:.0%} "
+        "confidence its latency is at most what is shown; --measure tells"
+    )
+    if not picked.parity_status:
+        yield "the pick has not been exported yet: --export exports and verifies it"
 
 
 def left_out(rows: Sequence[Measurement], counted: Sequence[Measurement]) -> Iterable[str]:

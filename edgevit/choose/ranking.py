@@ -1,14 +1,16 @@
-"""The order of candidates that fit, and of those that nearly do."""
+"""The order of candidates that fit, the front of them, and those that nearly fit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from edgevit.choose.verdicts import held
 from edgevit.types import Candidate, Rejection
 
 _NEAREST = 3
+_Item = TypeVar("_Item")
 
 
 def rank(candidate: Candidate) -> tuple[float | str, ...]:
@@ -23,12 +25,12 @@ def ranked(fitting: Iterable[Candidate], floor: float) -> list[Candidate]:
     """Best first. Of equally accurate ones all that the device cannot tell from the fastest come first, smallest first;
     then, of those that are left, the same again. Tiers and no pairwise ties: those would lead round in circles.
     """
-    left, ranked = sorted(fitting, key=rank), list[Candidate]()
+    left, found = sorted(fitting, key=rank), list[Candidate]()
     while left:
         alike = sum(_alike_in_rank(left[0], other, floor) for other in left)  # the first ones, as they are sorted
-        ranked += sorted(left[:alike], key=_rank_of_alike)
+        found += sorted(left[:alike], key=_rank_of_alike)
         left = left[alike:]
-    return ranked
+    return found
 
 
 def _alike_in_rank(best: Candidate, other: Candidate, floor: float) -> bool:
@@ -41,8 +43,26 @@ def _rank_of_alike(candidate: Candidate) -> tuple[float | str, ...]:
     return (math.inf if candidate.size_mb is None else candidate.size_mb, *rank(candidate))
 
 
+def front_of(fitting: Iterable[_Item], point: Callable[[_Item], tuple[float | None, float | None]]) -> list[_Item]:
+    """Those that no other beats: none is as accurate and as fast, and better in one of both. Fastest first.
+
+    point: (accuracy, latency) of an item; those of which one is not known are on no front. Equal ones are all on it.
+    """
+    known = [(latency, -top1, item) for item in fitting for top1, latency in [point(item)] if top1 is not None
+             and latency is not None]  # fmt: skip
+    known.sort(key=lambda item: item[:2])
+    found: list[_Item] = []
+    best, at = math.inf, math.inf  # the highest accuracy so far, negated, and the latency it was first reached at
+    for latency, negated, item in known:
+        if negated < best:
+            best, at = negated, latency
+        if (negated, latency) == (best, at):
+            found.append(item)
+    return found
+
+
 def nearest(rejected: Iterable[Rejection]) -> tuple[Rejection, ...]:
     """Those that break the limits by the least share."""
     misses = [(rejection.excess, rank(rejection.candidate), rejection) for rejection in rejected]
-    found = sorted((excess, rank, miss) for excess, rank, miss in misses if excess is not None)
+    found = sorted((excess, key, miss) for excess, key, miss in misses if excess is not None)
     return tuple(miss for _, _, miss in found[:_NEAREST])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Hashable, Iterable
 
-from edgevit.choose.limits import BOUNDS
+from edgevit.choose.limits import Percentile
 from edgevit.choose.versions import age, grouped, is_older, latest
 from edgevit.types import Measurement
 
 
-def overruled(rows: Iterable[Measurement], percentile: int) -> dict[str, str]:
+def overruled(rows: Iterable[Measurement], percentile: Percentile) -> dict[str, str]:
     """measurement_id -> why another row speaks for its candidate."""
     reasons: dict[str, str] = {}
     for group in grouped(sorted(rows, key=age, reverse=True), _configuration):
@@ -45,7 +45,7 @@ def _by_newer_engine(rows: Iterable[Measurement]) -> dict[str, str]:
     return reasons
 
 
-def _by_slower_unit(rows: Collection[Measurement], percentile: int) -> dict[str, str]:
+def _by_slower_unit(rows: Collection[Measurement], percentile: Percentile) -> dict[str, str]:
     """Of a device class the slowest unit counts: what fits must fit wherever it was measured."""
     reasons: dict[str, str] = {}
     for row in rows:
@@ -56,8 +56,8 @@ def _by_slower_unit(rows: Collection[Measurement], percentile: int) -> dict[str,
     return reasons
 
 
-def _slowness(row: Measurement, percentile: int) -> tuple[float, str]:
-    told, bound = (getattr(row, column) if row.status == "ok" else None for column in BOUNDS[percentile])
+def _slowness(row: Measurement, percentile: Percentile) -> tuple[float, str]:
+    told, bound = percentile.of(row) if row.status == "ok" else (None, None)
     bound = told if row.provenance == "published" and bound is None else bound
     return (math.inf if bound is None else bound, row.measurement_id)
 

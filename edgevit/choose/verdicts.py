@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from edgevit.choose.candidates import Verdict
 from edgevit.types import MEAN_ONLY, SUMMARY_ONLY, Budget, Candidate
 
 
+class Broken(NamedTuple):
+    """A limit that is not met. excess: share by which it is broken, None where the number is not known.
+
+    is_open: measuring may show that it is met.
+    """
+
+    reason: str
+    excess: float | None
+    is_open: bool = False
+
+
 def verdict_of(candidate: Candidate, budget: Budget) -> Verdict | None:
     """None if the candidate fits, else why not and the largest share by which it breaks a limit (None: a gap)."""
-    broken = [*_latency(candidate, budget), *_size(candidate, budget), *_accuracy(candidate, budget)]
+    broken = [
+        *_latency(candidate, budget),
+        *_most("size", candidate.size_mb, budget.max_size_mb, "MB"),
+        *_most("peak memory", candidate.memory_mb, budget.max_memory_mb, "MB"),
+        *_most("energy", candidate.energy_mj, budget.max_energy_mj, "mJ"),
+        *_accuracy(candidate, budget),
+    ]
     if not broken:
         return None
-    shares = [share for _, share in broken if share is not None]
-    return "; ".join(reason for reason, _ in broken), max(shares) if len(shares) == len(broken) else None, "budget"
-
-
-def _latency(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
-    limit, counts, name = budget.max_latency_ms, held(candidate), f"p{budget.percentile}"
-    if limit is None:
-        return
-    if counts is None:
-        yield _no_bound(candidate, name), None
-    elif counts > limit:
-        is_ = "is" if candidate.latency_upper_ms is None else "is up to"
-        yield f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms", counts / limit - 1
+    shares = [item.excess for item in broken if item.excess is not None]
+    excess = max(shares) if len(shares) == len(broken) else None
+    reasons = "; ".join(item.reason for item in broken)
+    return Verdict(reasons, excess, "budget", all(item.is_open for item in broken))
 
 
 def held(candidate: Candidate) -> float | None:
     """What is held against a latency budget, in ms: the bound, or of a published row what its source tells."""
     published = candidate.latency_provenance == "published" and candidate.latency_upper_ms is None
     return candidate.latency_ms if published else candidate.latency_upper_ms
+
+
+def _latency(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
+    limit, counts, name = budget.max_latency_ms, held(candidate), f"p{budget.percentile}"
+    if limit is None:
+        return
+    if counts is None:
+        yield Broken(_no_bound(candidate, name), None, is_open=True)
+    elif counts > limit:
+        is_ = "is" if candidate.latency_upper_ms is None else "is up to"
+        said, basis = f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms", candidate.basis
+        if basis is not None:
+            said = f"{said}, predicted with {basis.confidence:.0%} confidence"
+        may_fit = basis is not None and basis.lower_ms is not None and basis.lower_ms <= limit
+        yield Broken(said, counts / limit - 1, may_fit)
 
 
 def _no_bound(candidate: Candidate, name: str) -> str:
@@ -46,21 +70,21 @@ def _no_bound(candidate: Candidate, name: str) -> str:
     return f"too few runs for a bound on {name}"
 
 
-def _size(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
-    limit, size = budget.max_size_mb, candidate.size_mb
+def _most(name: str, value: float | None, limit: float | None, unit: str) -> Iterable[Broken]:
     if limit is None:
         return
-    if size is None:
-        yield "size unknown", None
-    elif size > limit:
-        yield f"size is {size:.6g} MB, above {limit:.6g} MB", size / limit - 1
+    if value is None:
+        yield Broken(f"{name} unknown", None, is_open=True)
+    elif value > limit:
+        yield Broken(f"{name} is {value:.6g} {unit}, above {limit:.6g} {unit}", value / limit - 1)
 
 
-def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[tuple[str, float | None]]:
+def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
+    """What is not known of an accuracy no measurement on the device tells."""
     limit, top1 = budget.min_top1_percent, candidate.top1_percent
     if limit is None:
         return
     if top1 is None:
-        yield "accuracy unknown", None
+        yield Broken("accuracy unknown", None)
     elif top1 < limit:
-        yield f"top-1 is {top1:.6g}%, below {limit:.6g}%", 1 - top1 / limit
+        yield Broken(f"top-1 is {top1:.6g}%, below {limit:.6g}%", 1 - top1 / limit)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
-from edgevit.store import epochs, queries, rows, small, tables
+from edgevit.store import epochs, queries, rows, small, tables, tally
 from edgevit.store.rows import Values
 from edgevit.types import Epoch, Measurement, NoiseFloor
 
@@ -47,6 +47,41 @@ def current_rows(connection: Connection, device: str | None) -> list[Values]:
     found = list(queries.of_devices(connection, numbers))
     floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
     return [values for values in epochs.current(found, floors) if values["device_no"] in wanted]
+
+
+def rows_and_former(connection: Connection, device: str) -> tuple[list[Values], set[str]]:
+    """The columns of all rows of a device (queries.listing), and which of them are from before it last changed."""
+    wanted = queries.device_numbers(connection, device)
+    now = {values["measurement_id"] for values in current_rows(connection, device)}
+    found = list(queries.of_devices(connection, wanted))
+    return found, {values["measurement_id"] for values in found} - now
+
+
+def rows_of_others(connection: Connection, device: str, most: int) -> list[Values]:
+    """The columns of rows of other devices, each since it last changed: at most so many, of whole devices.
+
+    Those of the same class come first, then those with the most rows.
+    """
+    asked, units = queries.device_numbers(connection, device), _numbers(connection)
+    mine = {line["device_id"] for line in asked.values()}
+    classes = {line["device_class"] for line in asked.values()}
+    parts = tally.read_parts(connection)
+    sizes = {
+        device_id: sum(parts[name].lines for number in numbers if (name := tally.rows_of(number)) in parts)
+        for device_id, numbers in units.items()
+        if device_id not in mine
+    }
+    alike = {
+        device_id for device_id in sizes if any(line["device_class"] in classes for line in units[device_id].values())
+    }
+    chosen: dict[int, Values] = {}
+    left = most
+    for device_id in sorted(sizes, key=lambda name: (name not in alike, -sizes[name], name)):
+        if sizes[device_id] <= left:
+            left -= sizes[device_id]
+            chosen |= units[device_id]
+    floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
+    return list(epochs.current(list(queries.of_devices(connection, chosen)), floors))
 
 
 def _numbers(connection: Connection) -> dict[str, dict[int, Values]]:

@@ -149,6 +149,25 @@ class LatencyDB:
         given = [(name, value) for name, value in asked.items() if value is not None]
         return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
 
+    def history(self, device: str) -> tuple[list[Measurement], frozenset[str]]:
+        """All rows of a device as measurements() gives them, and the ids of those from before it last changed."""
+        with self._transaction() as connection:
+            found, former = annals.rows_and_former(connection, device)
+        return [rows.read(values) for values in found], frozenset(former)
+
+    def others(self, device: str, most: int) -> list[Measurement]:
+        """At most so many rows of other devices than this one, of whole devices: those like it first, then the largest.
+
+        Without samples and snapshots, and of each device since it last changed.
+        """
+        with self._transaction() as connection:
+            return [rows.read(values) for values in annals.rows_of_others(connection, device, most)]
+
+    def models(self) -> frozenset[str]:
+        """The names of all models that have rows."""
+        with self._transaction() as connection:
+            return frozenset(connection.execute(select(tables.model.c.name)).scalars())
+
     def devices(self) -> list[DeviceRows]:
         """Every device with rows, by name."""
         with self._transaction() as connection:
