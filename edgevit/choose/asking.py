@@ -63,10 +63,14 @@ def ask(
     )
     if how.predict:
         current = [row for row in rows if row.measurement_id not in former]
-        elsewhere = Elsewhere(db.models, partial(db.others, device, MOST_OTHER_ROWS), db.graphs, load_operators)
-        found = predictions(current, cards, wanted, budget.percentile, how.confidence, elsewhere)
+        found = predictions(current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device))
         known = known._replace(predicted=found)
     return choose_among(rows, says or device, budget, cards=cards, wanted=wanted, known=known)
+
+
+def elsewhere_than(db: LatencyDB, device: str) -> Elsewhere:
+    """What the database knows beside the rows of a device, read when it is asked for."""
+    return Elsewhere(db.models, partial(db.others, device, MOST_OTHER_ROWS), db.graphs, load_operators)
 
 
 def not_measured(db: LatencyDB, device: str) -> UnknownNameError:

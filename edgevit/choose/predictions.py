@@ -214,26 +214,39 @@ class _Sources:
     def predictor(self) -> Predictor:
         """Made when it is first asked: importing it takes longer than a choice may."""
         if self._predictor is None:
-            from edgevit.predict import Predictor, Row, structural_features
-
-            given = []
-            for row in self.rows:
-                if told := latency_ns(row, self.task.kept):
-                    column = Place.of(row).column(told[0])
-                    self._says.setdefault(column, Place.of(row).says(row.device))
-                    given.append(Row(self.names.of(row), column, told[1]))
-            families = {name: card.family for name, card in self.task.cards.items()}
-            families |= {name: row.family for name, row in self.newest.items() if row.family}
-            graphs = {name: row.graph_digest for name, row in self.newest.items() if row.graph_digest}
-            features = {name: structural_features(costs) for name, costs in self._operators(graphs).items()}
-            self._predictor = Predictor(given, features=features, families=families, graphs=graphs)
+            self._predictor, self._says = predictor_of(self.rows, self.names, self.task.cards, self.task.kept,
+                                                       self._elsewhere)  # fmt: skip
         return self._predictor
 
-    def _operators(self, graphs: Mapping[str, str]) -> dict[str, tuple[OperatorCost, ...]]:
-        """Operators by name: of the zoo at the cards' sizes, of others as the database keeps them."""
-        kept = {graph.graph_digest: graph.operators for graph in reversed(self._elsewhere.graphs())}
-        found = {name: kept[digest] for name, digest in graphs.items() if digest in kept}
-        return found | {name: costs for name, costs in self._elsewhere.operators().items() if name in self.task.cards}
+
+def predictor_of(
+    rows: Sequence[Measurement], names: Names, cards: Mapping[str, ModelCard], kept: int, elsewhere: Elsewhere
+) -> tuple[Predictor, dict[str, str]]:
+    """A predictor over comparable rows, oldest first, at a percentile that rows keep; and the names of its columns."""
+    from edgevit.predict import Predictor, Row, structural_features
+
+    given, says = [], dict[str, str]()
+    for row in rows:
+        if told := latency_ns(row, kept):
+            column = Place.of(row).column(told[0])
+            says.setdefault(column, Place.of(row).says(row.device))
+            given.append(Row(names.of(row), column, told[1]))
+    newest = {names.of(row): row for row in rows}
+    families = {name: card.family for name, card in cards.items()}
+    families |= {name: row.family for name, row in newest.items() if row.family}
+    graphs = {name: row.graph_digest for name, row in newest.items() if row.graph_digest}
+    operators = _operators(graphs, cards, elsewhere)
+    features = {name: structural_features(costs) for name, costs in operators.items()}
+    return Predictor(given, features=features, families=families, graphs=graphs), says
+
+
+def _operators(
+    graphs: Mapping[str, str], cards: Mapping[str, ModelCard], elsewhere: Elsewhere
+) -> dict[str, tuple[OperatorCost, ...]]:
+    """Operators by name: of the zoo at the cards' sizes, of others as the database keeps them."""
+    kept = {graph.graph_digest: graph.operators for graph in reversed(elsewhere.graphs())}
+    found = {name: kept[digest] for name, digest in graphs.items() if digest in kept}
+    return found | {name: costs for name, costs in elsewhere.operators().items() if name in cards}
 
 
 def stand_in(

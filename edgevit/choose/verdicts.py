@@ -50,10 +50,9 @@ def _latency(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
     if counts is None:
         yield Broken(_no_bound(candidate, name), None, is_open=True)
     elif counts > limit:
-        is_ = "is" if candidate.latency_upper_ms is None else "is up to"
-        said, basis = f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms", candidate.basis
-        if basis is not None:
-            said = f"{said}, predicted with {basis.confidence:.0%} confidence"
+        basis = candidate.basis
+        is_ = "may be up to" if basis else "is" if candidate.latency_upper_ms is None else "is up to"
+        said = f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms"
         may_fit = basis is not None and basis.lower_ms is not None and basis.lower_ms <= limit
         yield Broken(said, counts / limit - 1, may_fit)
 

@@ -40,21 +40,26 @@ def compute(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
 
 def current_rows(connection: Connection, device: str | None) -> list[Values]:
     """The columns of the rows of a device (queries.listing) since it last changed, whatever its name was."""
+    return _with_current(connection, device)[1]
+
+
+def _with_current(connection: Connection, device: str | None) -> tuple[list[Values], list[Values]]:
+    """The rows of a device, and those of them that are of its current epoch; both oldest first."""
     wanted, units = queries.device_numbers(connection, device), _numbers(connection)
     numbers: dict[int, Values] = {}
     for device_id in {line["device_id"] for line in wanted.values()}:
         numbers |= units[device_id]
     found = list(queries.of_devices(connection, numbers))
     floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
-    return [values for values in epochs.current(found, floors) if values["device_no"] in wanted]
+    now = [values for values in epochs.current(found, floors) if values["device_no"] in wanted]
+    return [values for values in found if values["device_no"] in wanted], now
 
 
 def rows_and_former(connection: Connection, device: str) -> tuple[list[Values], set[str]]:
     """The columns of all rows of a device (queries.listing), and which of them are from before it last changed."""
-    wanted = queries.device_numbers(connection, device)
-    now = {values["measurement_id"] for values in current_rows(connection, device)}
-    found = list(queries.of_devices(connection, wanted))
-    return found, {values["measurement_id"] for values in found} - now
+    found, now = _with_current(connection, device)
+    kept = {values["measurement_id"] for values in now}
+    return found, {values["measurement_id"] for values in found} - kept
 
 
 def rows_of_others(connection: Connection, device: str, most: int) -> list[Values]:
