@@ -1,4 +1,4 @@
-"""choose beyond one question: predictions, the front, several devices, what to measure next, what an answer is called."""
+"""choose beyond one question: predictions, the front, several devices, what to measure next, how an answer ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def guess(
     model: str = "c", ms: float = 8, at_most_ms: float = 12, *, level: Any = "transfer", **changes: Any
 ) -> Predicted:
     """A prediction between ms / at_most_ms * ms and at_most_ms; one that is refused where `level` says so."""
-    like = dataclasses.replace(row(model, None), provenance="predicted", started="", grade="", artifact_sha256="")
+    like = dataclasses.replace(row(model, None), provenance="predicted", started="", engine_version="")
     like = dataclasses.replace(like, measurement_id=f"predicted {model} {sorted(changes.items())}", **changes)
     if level == "refused":
         return Predicted(like, (None, None), Basis("refused", 0.9), "nothing is known of it")
@@ -264,7 +264,7 @@ def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:
     assert [item.model for item in found.picked] == ["b", "b"]
     [rejection] = found.rejected
     assert rejection.reason == "pi5: fits; pi4: p90 is up to 20 ms, above 10 ms"
-    assert joint([choices[0], dataclasses.replace(choices[1], fitting=())]).outcome == "infeasible"
+    assert joint([choices[0], dataclasses.replace(choices[1], fitting=())]).outcome == "unmeasured"
 
 
 # What to measure next

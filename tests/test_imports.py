@@ -64,6 +64,7 @@ choose        | statistics store                                  |
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
+calibrate     | cards choose predict recipes store                |
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
 harness       |                                                   |
@@ -87,7 +88,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck importers evaluate ratings)           |
+cli           | (calibrate crosscheck identity importers evaluate) |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (choose models store)                             |
 latency_db    | store                                             | sqlalchemy alembic

@@ -76,7 +76,7 @@ def elsewhere_than(db: LatencyDB, device: str) -> Elsewhere:
 def not_measured(db: LatencyDB, device: str) -> UnknownNameError:
     """The error for a device without a row, with those that have some."""
     known = {name for unit in db.devices() for name in (unit.name, unit.device_class)} - {"local"}
-    listing = f"edgevit sweep --models 'mobilevig_*' --targets onnx --device {device}"
+    listing = f"edgevit sweep --device {device} --models 'mobilevig_*' --targets TARGETS"
     return UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
 
 

@@ -130,11 +130,9 @@ class _Tried:
         self._ran: set[tuple[str, Place]] = set()
         self._failed: set[tuple[str, str, str, int]] = set()
         for row in rows:
-            if row.batch != 1 or row.rate_hz is not None or row.status == "throttled":
-                continue
-            if row.status == "ok":
+            if is_comparable(row):
                 self._ran.add((names.of(row), Place.of(row)._replace(device_id="")))
-            else:
+            elif row.batch == 1 and row.status not in ("ok", "throttled"):
                 self._failed.add((names.of(row), row.target, row.precision, row.threads))
 
     def has(self, name: str, place: Place) -> bool:
