@@ -8,7 +8,7 @@ same board, so that no other runtime of it is known. Features are what a model's
 quantised. Spread anchors are those of `choose_anchors`, which sees the other systems alone.
 
 Selection: for each system and each of its models, that model's true p90 is a budget; the most accurate model that is
-said to fit is picked. A violation is a pick whose true p90 is above the budget; regret is the accuracy, in points, that
+said to fit is picked, by edgevit.choose. A violation is a pick whose true p90 is above the budget; regret is the accuracy, in points, that
 the best model which truly fits has over the pick, over requests that were answered and not violated. Measured rows are
 simulated: a run of 1,024 samples is drawn from the percentiles that MLPerf reports, and edgevit's 99% upper bound of
 its p90 is held against the budget; the truth is the reported p90, not that run's.
@@ -19,19 +19,24 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from common import reference_file, report
-from predict_common import Trial, hold_out, random_anchors, summary
+from predict_common import CONFIDENCE, Trial, hold_out, random_anchors, summary
+from store_scale import CARDS, TEMPLATE
 
+from edgevit.choose import Known, Predicted, choose_among
 from edgevit.predict import Predictor, Row, choose_anchors
 from edgevit.statistics import upper_bound
+from edgevit.types import Basis, Budget, Measurement
 
 PERCENTILES = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.97, "p97"), (0.99, "p99"), (1.0, "max"))
 RUNS = 1024  # of a simulated measurement: as many as MLPerf asks for
+CARD = next(iter(CARDS.values()))  # of a made-up model; each model here gets its own name and accuracy
 Features = dict[str, dict[str, float]]
 
 
@@ -117,16 +122,37 @@ def simulated_bound(cell: Cell, rng: np.random.Generator) -> float:
     return float(bound)
 
 
-def select(truth: dict[str, float], claims: dict[str, float], accuracy: dict[str, float]) -> list[tuple[bool, float]]:
-    """For each budget: whether the pick breaks it, and its regret in points. Unanswered requests are left out."""
+def select(
+    truth: dict[str, float], claims: dict[str, float], accuracy: dict[str, float], predicted: Collection[str] = ()
+) -> list[tuple[bool, float]]:
+    """For each budget: whether the pick breaks it, and its regret in points. Unanswered requests are left out.
+
+    edgevit.choose picks: from rows with these claims as their bounds, and from predictions where they are `predicted`.
+    """
+    guesses = [guess_of(name, claims[name]) for name in sorted(predicted)]
+    rows = [row_of(name, claims[name]) for name in truth if name not in predicted]
+    cards = {name: replace(CARD, name=name, top1_percent=accuracy[name]) for name in truth}
     found = []
-    for budget in truth.values():
-        fits = [name for name in truth if claims[name] <= budget]
-        if fits:
-            pick = max(fits, key=lambda name: (accuracy[name], -claims[name], name))
-            best = max(accuracy[name] for name in truth if truth[name] <= budget)
-            found.append((truth[pick] > budget, best - accuracy[pick]))
+    for budget_ns in truth.values():
+        budget, known = Budget(budget_ns / 1e6, 90), Known(predicted=guesses)
+        picked = choose_among(rows, "board", budget, cards=cards, known=known).picked
+        if picked is not None:
+            best = max(accuracy[name] for name in truth if truth[name] <= budget_ns)
+            found.append((truth[picked.model] > budget_ns, best - accuracy[picked.model]))
     return found
+
+
+def row_of(model: str, claim_ns: float) -> Measurement:
+    """A row whose p90 is at most this."""
+    claim = round(claim_ns)
+    facts = {"measurement_id": model, "model": model, "device_id": "unit", "started": "2023-04-05T00:00:00+00:00"}
+    return replace(TEMPLATE, **facts, inputs=(), p90_ns=claim, p90_upper_ns=claim)
+
+
+def guess_of(model: str, claim_ns: float) -> Predicted:
+    """A prediction whose p90 is at most this."""
+    row = replace(row_of(model, claim_ns), provenance="predicted", p90_ns=None, p90_upper_ns=None, engine_version="")
+    return Predicted(row, (round(claim_ns), round(claim_ns)), Basis("transfer", CONFIDENCE))
 
 
 def selection(cells: Table, predicted: list[Trial]) -> dict[str, Any]:
@@ -146,7 +172,8 @@ def selection(cells: Table, predicted: list[Trial]) -> dict[str, Any]:
         }
         accuracy = {model: cell.accuracy for model, cell in mine.items()}
         for chooser, claim in claims.items():
-            found.setdefault(chooser, []).append(select(truth, claim, accuracy))
+            guessed = set(said) if chooser.startswith("predicted") else set()
+            found.setdefault(chooser, []).append(select(truth, claim, accuracy, guessed))
     asked = sum(len({model for model, system in cells if system == trial.column}) for trial in predicted)
     return {chooser: outcome(systems, asked) for chooser, systems in found.items()}
 

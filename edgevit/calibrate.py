@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from edgevit.cards import load_cards
 from edgevit.choose.asking import elsewhere_than
+from edgevit.choose.knowledge import predictor_of
 from edgevit.choose.limits import BOUNDS
-from edgevit.choose.predictions import LEAST_ROWS, predictor_of
+from edgevit.choose.predictions import LEAST_ROWS
 from edgevit.choose.sources import Names, Place, is_comparable
 from edgevit.choose.versions import age
 from edgevit.errors import UsageError
 from edgevit.predict import Prediction, Predictor, choose_anchors
 from edgevit.recipes import engine_of, load_recipe
 from edgevit.store import LatencyDB
-from edgevit.types import Device, Measurement
+from edgevit.types import Device, Measurement, OperatorCost
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ class Column:
 
 
 class Knowledge:
-    """What the database says of a column now."""
+    """What the database says of a column now. costs: operators of models that have no card, by name."""
 
-    def __init__(self, db: LatencyDB, column: Column) -> None:
+    def __init__(self, db: LatencyDB, column: Column, costs: Mapping[str, tuple[OperatorCost, ...]]) -> None:
         if column.percentile not in BOUNDS:
             raise UsageError(f"rows keep no p{column.percentile}", fix="calibrate for 50, 90 or 99")
         cards, device = load_cards(), column.device.device_id
         rows, former = db.history(device)
         mine = [row for row in rows if row.measurement_id not in former and is_comparable(row)]
-        elsewhere = elsewhere_than(db, device)
+        elsewhere = elsewhere_than(db, device, cards, costs)
         others = [row for row in elsewhere.others() if is_comparable(row)]
         known = sorted([*mine, *others], key=age)
         self._names = Names(known, cards)
@@ -122,7 +123,7 @@ class Calibrated:
         """How much the intervals shrank, in a sentence."""
         after = _share(self.after)
         if self.after.median_excess is None:
-            return f"nothing can be predicted yet: {LEAST_ROWS} rows say how fast a device is"
+            return f"nothing can be predicted yet: that takes {LEAST_ROWS} rows, and other rows or operators of a model"
         if self.before.median_excess is None:
             return (
                 f"{self.after.predicted} of {self.after.models} models are predicted now, bounds {after}; before: none"
@@ -140,17 +141,19 @@ def calibrate(
     cost_s: Mapping[str, float],
     budget_s: float,
     measure: Callable[[str], bool],
+    *,
+    operators: Mapping[str, tuple[OperatorCost, ...]],
     confidence: float = 0.9,
 ) -> Calibrated:
     """Pick anchors, measure them one after the other, and compare what can be said of all other models.
 
     cost_s: what can be measured, and the seconds that it takes. measure: of one of them; False where it was not done,
-    because it failed or the time is over. Raises UsageError for a percentile that rows do not keep, StoreError.
+    because it failed or the time is over. operators: of models without a card, by name. Raises UsageError for a percentile that rows do not keep, StoreError.
     """
-    first = Knowledge(db, column)
+    first = Knowledge(db, column, operators)
     planned = first.anchors(cost_s, budget_s)
     done = tuple(name for name in planned if measure(name))
-    last = Knowledge(db, column) if done else first
+    last = Knowledge(db, column, operators) if done else first
     others = (set(cost_s) | set(load_cards()) | set(last.predictor.models)) - last.measured - set(done)
     before, after = (spread_of(known.predictions(others, confidence)) for known in (first, last))
     what = (column.device.name, column.target, column.precision, column.threads, column.percentile, confidence)

@@ -442,7 +442,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A measurement that may change the answer, why, and the command that makes it."""
+    """A measurement that may change the answer, why, and the command that makes it.
+
+    input_size: height and width in pixels; empty: not known.
+    """
 
     model: str
     target: str
@@ -450,6 +453,7 @@ class Suggestion:
     threads: int
     why: str
     command: str
+    input_size: tuple[int, ...] = ()
 
 
 # What was found. infeasible: what is known does not fit. unmeasured: something may fit, and nobody measured it.

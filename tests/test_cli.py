@@ -195,6 +195,59 @@ def test_choose_answers_from_shipped_rows(tmp_path):
     assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
 
 
+def test_a_measured_network_has_its_operators_in_the_database(here):
+    artifact = json.loads((here / "out/net-tiny-onnx-fp32/manifest.json").read_text())["artifact"]
+    with LatencyDB.open(str(here / "x.db")) as db:
+        [graph] = db.graphs()
+    assert graph.graph_digest == artifact["graph_digest"]
+    assert sum(item.count * item.macs for item in graph.operators) == artifact["macs"]
+
+
+def test_choose_hands_over_the_very_artifact(here):
+    given = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
+    done = edgevit(*given, "--export", "given", "--json", folder=here)
+    assert done.returncode == 0, done.stderr
+    [handed] = json.loads(done.stdout)["exported"]
+    assert handed["says"] == "a copy of the artifact that the row is of" and handed["parity"] == "passed"
+    assert handed["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
+    assert edgevit("verify", handed["folder"], folder=here).returncode == 0
+    assert "--export" in refused(1, *given, "--export", "given", folder=here), "what is there is not written over"
+
+
+def test_choose_exports_what_is_not_held(here):
+    done = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
+    assert done.returncode == 0, done.stderr
+    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in done.stdout
+
+
+def test_choose_measures_what_the_budget_needs(here, tmp_path):
+    shutil.copy(here / "x.db", tmp_path / "y.db")
+    given = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
+    before = edgevit(*given, folder=here)
+    told = json.loads(before.stdout)
+    assert (before.returncode, told["outcome"]) == (6, "unmeasured")
+    [suggestion] = told["measure_next"]
+    assert suggestion["model"] == "net.py:tiny" and "--input-size 32x32" in suggestion["command"]
+    after = edgevit(*given, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
+    told = json.loads(after.stdout)
+    assert (after.returncode, len(told["measured"])) == (0, 1), after.stderr
+    assert told["picked"]["measurement_id"] == told["measured"][0]["measurement_id"]
+
+
+def test_devices_calibrate(here, tmp_path):
+    given = ("devices", "calibrate", "local", "--models", "out/net-tiny-onnx-fp32", "--quick", "--db", tmp_path / "c.db")
+    plan = json.loads(edgevit(*given, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
+    assert [step["model"] for step in plan["anchors"]] == ["net.py:tiny"]
+    done = edgevit(*given, "--budget", "10min", "--json", folder=here)
+    told = json.loads(done.stdout)
+    assert (told["calibrated"]["anchors"], told["failures"]) == (["net.py:tiny"], []), done.stderr
+    with LatencyDB.open(str(tmp_path / "c.db"), shipped=False) as db:
+        assert [row.model for row in db.measurements(device="local")] == ["net.py:tiny"]
+    again = edgevit(*given, "--budget", "10min", folder=here)
+    assert "measured nothing" in again.stdout, "it has a row"
+    assert "another kind" in refused(2, *given, "--budget", "1min", "--precision", "fp16", folder=here)
+
+
 def test_sweep_does_only_what_is_missing(here):
     sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "s.db")
     first = json.loads(edgevit(*sweep, "--json", folder=here).stdout)

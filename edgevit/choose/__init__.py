@@ -24,8 +24,9 @@ from edgevit.choose.answer import NOTHING, Known, choose_among
 from edgevit.choose.api import Question, answers, choose, question, unit_or_class
 from edgevit.choose.asking import How, ask, not_measured
 from edgevit.choose.candidates import EVERYTHING, Predicted, Wanted
+from edgevit.choose.knowledge import Elsewhere
 from edgevit.choose.limits import check_budget, parse_latency
-from edgevit.choose.predictions import Elsewhere, predictions
+from edgevit.choose.predictions import predictions
 from edgevit.choose.several import joint
 
 __all__ = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from edgevit.choose.candidates import CANNOT_RUN
 from edgevit.choose.ranking import rank
+from edgevit.ratings import NOT_AT_CARD_SIZE
 from edgevit.types import Budget, Candidate, Outcome, Rejection, Suggestion
 
+OWN_FILE = ".py:"  # in the name of a model of a person's own file, which has no card that tells its size
 _MOST = 3
 _GAP_CHANCE = 0.5  # that a row without a bound fits once it has one: nobody knows
 
@@ -49,11 +51,15 @@ def measure_next(
 
 
 def _gain(candidate: Candidate, picked: Candidate | None) -> float | None:
-    """Points of accuracy more than the pick has; None where it would not be picked in its place."""
-    top1, than = candidate.top1_percent, picked.top1_percent if picked else 0.0
-    if top1 is None or (than is not None and top1 <= than):
-        return None
-    return top1 - (than or 0.0)
+    """Points of accuracy more than the pick has; None where it would not be picked in its place.
+
+    Without a pick any answer is worth a point more than none.
+    """
+    top1 = candidate.top1_percent
+    if picked is None:
+        return 1.0 + (top1 or 0.0)
+    than = picked.top1_percent or 0.0
+    return None if top1 is None or top1 <= than else top1 - than
 
 
 def _says(gain: float, picked: Candidate | None) -> str:
@@ -78,11 +84,18 @@ def _chance(candidate: Candidate, budget: Budget) -> float:
 
 def _suggestion(candidate: Candidate, why: str, device: str) -> Suggestion:
     what = (candidate.model, candidate.target, candidate.precision, candidate.threads)
-    words = ("--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision)
-    threads = ("--threads", str(candidate.threads)) if candidate.threads else ()
-    return Suggestion(*what, why, shlex.join(("edgevit", "sweep", *words, *threads, "--device", device)))
+    words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
+    size = input_size(candidate)
+    if size and (OWN_FILE in candidate.model or NOT_AT_CARD_SIZE in candidate.flags):
+        words += ["--input-size", "x".join(map(str, size))]
+    words += ["--threads", str(candidate.threads)] if candidate.threads else []
+    return Suggestion(*what, why, shlex.join(("edgevit", "sweep", *words, "--device", device)), size)
 
 
-def describe_suggestions(suggestions: Sequence[Suggestion]) -> list[str]:
-    """Each as a line: what to measure, why, and how."""
-    return [f"{item.model} {item.target} {item.precision}: {item.why}: {item.command}" for item in suggestions]
+def input_size(candidate: Candidate) -> tuple[int, ...]:
+    """Height and width in pixels, of images as (N, C, H, W) or (N, H, W, 3); empty for what is not known or no image."""
+    shape = candidate.input_shape
+    if len(shape) != 4:
+        return ()
+    channels_last = shape[3] == 3 and shape[1] != 3
+    return shape[1:3] if channels_last else shape[2:]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgevit.cards import load_operators
 from edgevit.choose.answer import Known, choose_among
 from edgevit.choose.candidates import EVERYTHING, Wanted
+from edgevit.choose.knowledge import Elsewhere
 from edgevit.choose.limits import BOUNDS, Reading, check_budget, check_confidence
-from edgevit.choose.predictions import Elsewhere, predictions
+from edgevit.choose.predictions import predictions
 from edgevit.errors import UnknownNameError
 from edgevit.ratings import TOP1, Ratings
-from edgevit.types import Budget, Choice, Measurement, ModelCard, NoiseFloor
+from edgevit.types import Budget, Choice, Measurement, ModelCard, NoiseFloor, OperatorCost
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -63,14 +64,25 @@ def ask(
     )
     if how.predict:
         current = [row for row in rows if row.measurement_id not in former]
-        found = predictions(current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device))
+        found = predictions(current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device, cards))
         known = known._replace(predicted=found)
     return choose_among(rows, says or device, budget, cards=cards, wanted=wanted, known=known)
 
 
-def elsewhere_than(db: LatencyDB, device: str) -> Elsewhere:
-    """What the database knows beside the rows of a device, read when it is asked for."""
-    return Elsewhere(db.models, partial(db.others, device, MOST_OTHER_ROWS), db.graphs, load_operators)
+def elsewhere_than(
+    db: LatencyDB,
+    device: str,
+    cards: Mapping[str, ModelCard],
+    more: Mapping[str, tuple[OperatorCost, ...]] | None = None,
+) -> Elsewhere:
+    """What is known beside the rows of a device, read when it is asked for: in the database, of the models with cards,
+    and `more`: operators of models by name.
+    """
+
+    def operators() -> dict[str, tuple[OperatorCost, ...]]:
+        return {name: costs for name, costs in load_operators().items() if name in cards} | dict(more or {})
+
+    return Elsewhere(db.models, partial(db.others, device, MOST_OTHER_ROWS), db.graphs, operators)
 
 
 def not_measured(db: LatencyDB, device: str) -> UnknownNameError:

@@ -27,7 +27,7 @@ from edgevit.cli.common import (
 if TYPE_CHECKING:
     from edgevit.profile import Settings
     from edgevit.sweep import Request
-    from edgevit.types import Artifact, Device
+    from edgevit.types import Artifact, Device, OperatorCost
 
 
 def run(
@@ -66,9 +66,11 @@ def run(
     costs = work.costs()
     with LatencyDB.open(db) as database:
         if dry_run:
-            _show_plan(Knowledge(database, column).anchors(costs, seconds), costs, as_json)
+            _show_plan(Knowledge(database, column, work.operators).anchors(costs, seconds), costs, as_json)
             return
-        found = calibrate(database, column, costs, seconds, work.measure, confidence)
+        found = calibrate(
+            database, column, costs, seconds, work.measure, operators=work.operators, confidence=confidence
+        )
     if as_json:
         print_json({"calibrated": found, "failures": work.failures})
         return
@@ -126,6 +128,11 @@ class _Work:
         if names:
             for request in plan(names, [self.target], [self.precision], 0, None, out):
                 self.requests.setdefault(request.model, request)
+
+    @property
+    def operators(self) -> dict[str, tuple[OperatorCost, ...]]:
+        """Of the artifacts in folders, by model, as far as their manifests tell."""
+        return {name: artifact.costs for name, artifact in self.artifacts.items() if artifact.costs}
 
     def costs(self) -> dict[str, float]:
         """Seconds that each model takes: its export where it is not there, and its measurement."""

@@ -21,7 +21,7 @@ from edgevit.cli.common import (
 
 if TYPE_CHECKING:
     from edgevit.choose import Question
-    from edgevit.types import Choice, JointChoice
+    from edgevit.types import Artifact, Choice, JointChoice
 
 EXIT_CODES = {"chosen": 0, "infeasible": 3, "unsupported": 5, "unmeasured": 6}
 
@@ -98,18 +98,22 @@ def run(
         confidence=confidence,
         dataset=dataset,
     )
+    held = _opened(artifacts)
     choice = _answer(asked, db)
     more: dict[str, Any] = {}
-    if measure or export:
-        from edgevit.cli.deeds import hand_over, measure_suggested
+    if measure:
+        from edgevit.cli.deeds import measure_suggested
+        from edgevit.cli.profile import print_rows, summary
 
-        folders = [Path(item) for item in split(artifacts, "folder")] if artifacts else []
-        if measure:
-            rows = measure_suggested(choice, folders, out, quick=quick, db=db, quiet=quiet or as_json, show=not as_json)
-            more["measured"] = rows
-            choice = _answer(asked, db) if rows else choice
-        if export is not None:
-            more["exported"] = hand_over(choice, folders, export, weights, db)
+        rows = measure_suggested(choice, held, out, quick=quick, db=db, quiet=quiet or as_json)
+        more["measured"] = [summary(row) for row in rows]
+        if rows and not as_json:
+            print_rows(rows)
+        choice = _answer(asked, db) if rows else choice
+    if export is not None:
+        from edgevit.cli.deeds import hand_over
+
+        more["exported"] = hand_over(choice, held, export, weights, db)
     if as_json:
         print_json({**vars(choice), **more})
     else:
@@ -120,6 +124,13 @@ def run(
             say(f"exported: {item['folder']} ({item['says']})")
     if code := EXIT_CODES[choice.outcome]:
         raise typer.Exit(code)
+
+
+def _opened(folders: str | None) -> list[Artifact]:
+    """The artifacts in these folders, every byte of them checked."""
+    from edgevit.artifact import open_artifact
+
+    return [open_artifact(Path(item)) for item in split(folders, "folder")] if folders else []
 
 
 def _answer(asked: Question, db: str | None) -> Choice | JointChoice:

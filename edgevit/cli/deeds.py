@@ -14,97 +14,96 @@ if TYPE_CHECKING:
 
 def measure_suggested(
     choice: Choice | JointChoice,
-    folders: Sequence[Path],
+    held: Sequence[Artifact],
     out: Path,
     *,
     quick: bool,
     db: str | None,
     quiet: bool,
-    show: bool,
-) -> list[dict[str, object]]:
-    """Export what the suggestions name, unless it is there, and measure it; the rows, without their samples."""
-    from edgevit.cli.profile import measure, print_rows, settings, summary
+) -> list[Measurement]:
+    """Export what the suggestions name, unless it is held or there, and measure it; the rows.
+
+    Raises UnknownNameError for a device that is only known by its rows, and what an export or a device raises.
+    """
+    from edgevit.cli.profile import measure, settings
     from edgevit.devices import load_device
-    from edgevit.sweep import Request, artifact_for
+    from edgevit.sweep import artifact_for
     from edgevit.types import Choice
 
     rows: list[Measurement] = []
-    percentile = choice.budget.percentile
+    how = settings(quick, percentile=99 if choice.budget.percentile > 90 else None)
     for one in [choice] if isinstance(choice, Choice) else choice.choices:
-        if not one.measure_next:
-            continue
-        place = load_device(one.device)
+        place = load_device(one.device) if one.measure_next else None
         for threads in sorted({item.threads or 1 for item in one.measure_next}):
             asked = [item for item in one.measure_next if (item.threads or 1) == threads]
-            requests = [Request(item.model, item.target, item.precision, 0, None, out) for item in asked]
-            artifacts = [_known(request, folders) or artifact_for(request, db) for request in requests]
-            how = settings(quick, percentile=99 if percentile > 90 else None)
+            requests = [_request(item.model, item.target, item.precision, item.input_size, out) for item in asked]
+            artifacts = [_held(request, held) or artifact_for(request, db) for request in requests]
+            assert place is not None  # there are suggestions
             rows += measure(artifacts, place, threads, how, db, quiet, sweep=True)
-    if show and rows:
-        print_rows(rows)
-    return [summary(row) for row in rows]
+    return rows
 
 
-def _known(request: Request, folders: Sequence[Path]) -> Artifact | None:
-    """The artifact in one of these folders that is what the request asks for."""
-    from edgevit.artifact import open_artifact
+def _request(model: str, target: str, precision: str, size: tuple[int, ...], out: Path) -> Request:
+    from edgevit.sweep import Request
 
+    return Request(model, target, precision, 0, (size[0], size[1]) if size else None, out)
+
+
+def _held(request: Request, held: Sequence[Artifact]) -> Artifact | None:
+    """The artifact among those that are held that is what the request asks for."""
     wanted = (request.model, request.target, request.precision)
-    return next(
-        (item for item in map(open_artifact, folders) if (item.model, item.target, item.precision) == wanted), None
-    )
+    return next((item for item in held if (item.model, item.target, item.precision) == wanted), None)
 
 
 def hand_over(
-    choice: Choice | JointChoice, folders: Sequence[Path], out: Path, weights: Path | None, db: str | None
+    choice: Choice | JointChoice, held: Sequence[Artifact], out: Path, weights: Path | None, db: str | None
 ) -> list[dict[str, str]]:
-    """The picked artifact in a folder below `out`: a copy of the very one that was measured where its folder is among
-    `folders`, else exported and verified. Empty where nothing was picked. Raises what an export raises.
+    """The picked artifact in a folder below `out`: a copy of the very one that was measured where it is held, else
+    exported and verified. Empty where nothing was picked. Raises what an export raises.
     """
     from edgevit.types import Choice
 
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
     if picked is None:
         return []
-    artifact, says = (None, "") if weights else _copied(picked, folders, out)
-    artifact = artifact or _exported(picked, out, weights, db)
-    says = says or _compared(picked, artifact)
+    artifact = None if weights else _copied(picked, held, out)
+    says = "a copy of the artifact that the row is of"
+    if artifact is None:
+        artifact = _exported(picked, out, weights, db)
+        says = _compared(picked, artifact)
     parity = artifact.parity.status if artifact.parity else "unknown"
     return [{"folder": str(artifact.folder), "sha256": artifact.sha256, "parity": parity, "says": says}]
 
 
-def _copied(picked: Candidate, folders: Sequence[Path], out: Path) -> tuple[Artifact | None, str]:
+def _copied(picked: Candidate, held: Sequence[Artifact], out: Path) -> Artifact | None:
     from edgevit.artifact import open_artifact
     from edgevit.errors import ArtifactError
 
-    for folder in folders:
-        if picked.artifact_sha256 and open_artifact(folder).sha256 == picked.artifact_sha256:
-            target = out / folder.resolve().name
-            try:
-                shutil.copytree(folder, target)
-            except OSError as error:
-                fix = "name another folder with --export"
-                raise ArtifactError(
-                    "the artifact cannot be copied", where=str(target), why=str(error), fix=fix
-                ) from error
-            return open_artifact(target), "a copy of the artifact that the row is of"
-    return None, ""
+    same = (item for item in held if picked.artifact_sha256 and item.sha256 == picked.artifact_sha256)
+    found = next(same, None)
+    if found is None:
+        return None
+    target = out / found.folder.resolve().name
+    try:
+        shutil.copytree(found.folder, target)
+    except OSError as error:
+        fix = "name another folder with --export"
+        raise ArtifactError("the artifact cannot be copied", where=str(target), why=str(error), fix=fix) from error
+    return open_artifact(target)  # which checks every byte
 
 
 def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None) -> Artifact:
-    from edgevit.cards import load_cards
+    from edgevit.choose.advice import input_size
     from edgevit.recipes import require_torch
     from edgevit.separate import Wanted, export_separately
-    from edgevit.sweep import Request, artifact_for, record_built
+    from edgevit.sweep import artifact_for, record_built
 
-    card, shape = load_cards().get(picked.model), picked.input_shape
-    size = (shape[-2], shape[-1]) if card and shape and shape[1:] != card.inputs[0].shape[1:] else None
+    request = _request(picked.model, picked.target, picked.precision, input_size(picked), out)
     if weights is None:
-        return artifact_for(Request(picked.model, picked.target, picked.precision, 0, size, out), db)
+        return artifact_for(request, db)
     require_torch()
-    made = export_separately(
-        Wanted(picked.model, picked.target, out, picked.precision, weights=weights, input_size=size)
-    )
+    what = Wanted(request.model, request.target, out, request.precision, weights, input_size=request.input_size)
+    made = export_separately(what)
     record_built(made, db)
     return made
 
