@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import sys
@@ -65,8 +66,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 
 def plain(text: str) -> str:
-    """Ids are digests of everything; the golden has what can be read."""
-    return re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    """Ids are digests of everything, and the last digits of a prediction are those of a machine's linear algebra."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    return re.sub(r"\d+\.\d+(?:e[+-]?\d+)?", lambda found: f"{float(found[0]):.3g}", text)
 
 
 ANSWERS = {
@@ -173,6 +175,11 @@ def test_a_real_frame(database: str) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is optional")
     frame = edgevit.choose("pi5", max_latency="15ms", db=database).to_frame()
     assert isinstance(frame, pandas.DataFrame) and frame.iloc[0]["verdict"] == "picked"
+
+
+def test_what_can_be_asked_is_what_a_question_takes() -> None:
+    taken = list(inspect.signature(question).parameters)
+    assert taken == ["device", *api.Asked.__annotations__]
 
 
 def test_local_is_this_very_unit() -> None:

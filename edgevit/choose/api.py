@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack, overload
 
 from edgevit.cards import load_cards
 from edgevit.choose.asking import How, ask
@@ -30,14 +30,34 @@ class Question(NamedTuple):
     how: How
 
 
+class Asked(TypedDict, total=False):
+    """What can be asked beside the devices: the keywords of `question`, which says what each of them means."""
+
+    max_latency: str | float | None
+    percentile: int
+    min_top1: float | None
+    max_size_mb: float | None
+    max_memory_mb: float | None
+    max_energy_mj: float | None
+    target: str | Collection[str] | None
+    precision: str | Collection[str] | None
+    engine: str | Collection[str] | None
+    threads: int | None
+    licence: str | Collection[str] | None
+    published: bool
+    predict: bool
+    confidence: float
+    dataset: str | None
+
+
 @overload
-def choose(device: str = LOCAL, *, db: str | LatencyDB | None = None, **asked: object) -> Choice: ...
+def choose(device: str = LOCAL, *, db: str | LatencyDB | None = None, **asked: Unpack[Asked]) -> Choice: ...
 @overload
 def choose(
-    device: list[str] | tuple[str, ...], *, db: str | LatencyDB | None = None, **asked: object
+    device: list[str] | tuple[str, ...], *, db: str | LatencyDB | None = None, **asked: Unpack[Asked]
 ) -> JointChoice: ...
 def choose(
-    device: str | list[str] | tuple[str, ...] = LOCAL, *, db: str | LatencyDB | None = None, **asked: object
+    device: str | list[str] | tuple[str, ...] = LOCAL, *, db: str | LatencyDB | None = None, **asked: Unpack[Asked]
 ) -> Choice | JointChoice:
     """The most accurate model whose latency fits, on a device or on each of several, and why each other one is not it.
 
@@ -48,7 +68,7 @@ def choose(
     """
     from edgevit.store import LatencyDB
 
-    asked_for = question(device, **asked)  # type: ignore[arg-type]  # it refuses what it does not know
+    asked_for = question(device, **asked)
     with nullcontext(db) if isinstance(db, LatencyDB) else LatencyDB.open(db) as database:
         found = answers(database, asked_for)
     return found[0] if isinstance(device, str) else joint(found)

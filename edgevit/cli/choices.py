@@ -45,6 +45,8 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
     predicted = {item.model for item in _candidates(choice) if item.latency_ms is not None}
     if left := [name for name in choice.unmeasured if name not in predicted]:
         say_wrapped(f"not measured on {choice.device}{', nor predicted' if predicts else ''}: {', '.join(left)}")
+        if predicts:
+            say(f"  edgevit devices calibrate {choice.device} --budget 10min")
     for note in choice.notes:
         say(note)
     _print_suggestions(choice.measure_next)
@@ -86,7 +88,7 @@ def _print_candidates(verdicts: Sequence[tuple[Candidate, str]], percentile: int
     lines = ((*_cells(item), *([_origin(item)] if mixed else []), verdict) for item, verdict in verdicts)
     print_table((*columns, *(["latency"] if mixed else []), "verdict"), lines)
     provenances = {item.latency_provenance for item, _ in verdicts}
-    said = "latency: as its column says" if mixed else "latency and size: measured"
+    said = "latency: as its column says, size: of the artifact that was made" if mixed else "latency and size: measured"
     said += ", of published ones without a bound" if "published" in provenances else ""
     confidences = sorted({item.basis.confidence for item, _ in verdicts if item.basis})
     bounds = "at most: with 99% confidence where measured" if confidences else "at most: with 99% confidence"
