@@ -62,7 +62,7 @@ class Knowledge:
         rows, former = db.history(device)
         mine = [row for row in rows if row.measurement_id not in former and is_comparable(row)]
         elsewhere = elsewhere_than(db, device, cards, costs)
-        others = [row for row in elsewhere.others() if is_comparable(row)]
+        others = [row for row in elsewhere.others(elsewhere.models()) if is_comparable(row)]
         known = sorted([*mine, *others], key=age)
         self._names = Names(known, cards)
         self._predictor, _ = predictor_of(known, self._names, cards, column.percentile, elsewhere)

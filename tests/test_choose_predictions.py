@@ -44,7 +44,7 @@ def elsewhere(
     others: Sequence[Measurement] = (), graphs: Sequence[Graph] = (), made_of: Mapping[str, float] = {}
 ) -> Elsewhere:
     zoo = {name: costs(size) for name, size in made_of.items()}
-    return Elsewhere(lambda: {item.model for item in others}, lambda: others, lambda: graphs, lambda: zoo)
+    return Elsewhere(lambda: {item.model for item in others}, lambda models: others, lambda: graphs, lambda: zoo)
 
 
 def said(
@@ -121,7 +121,7 @@ def test_too_few_rows_are_refused_without_the_predictor() -> None:
 
 
 def test_nothing_is_read_that_cannot_tell_anything() -> None:
-    def never() -> Any:
+    def never(*asked: object) -> Any:
         raise AssertionError("read")
 
     known = Elsewhere(lambda: set(SIZES), never, never, never)
@@ -129,6 +129,15 @@ def test_nothing_is_read_that_cannot_tell_anything() -> None:
     assert said([], known) == {}
     few = said(rows(list(SIZES)[:2]), known._replace(models=lambda: set(list(SIZES)[:2])))
     assert len(few) == 8 and all(item.why for item in few.values())
+
+
+def test_rows_that_nothing_links_are_refused_without_the_predictor() -> None:
+    """Three models ran here, three others on another device, and nothing is known of what any is made of."""
+    found = said(rows(list(SIZES)[:3]), elsewhere(rows(list(SIZES)[5:8], 3.0, **SLOW)), cards={})
+    assert found.keys() == set(list(SIZES)[5:8])
+    assert {item.why for item in found.values()} == {
+        "no 3 rows are of models that ran elsewhere, too, or whose operators are known"
+    }
 
 
 def test_what_ran_or_failed_there_is_not_predicted() -> None:
@@ -233,10 +242,13 @@ def test_an_answer_of_the_database_has_predictions(db: LatencyDB) -> None:
 
 
 def test_rows_of_others_come_from_whole_devices(db: LatencyDB) -> None:
-    assert len(db.others("pi5", 100)) == 10 and db.others("pi5", 9) == [] and len(db.others("pi4", 6)) == 6
-    assert {item.device for item in db.others("pi5", 100)} == {"pi4"}
+    names = db.models()
+    assert names == set(SIZES)
+    assert len(db.others("pi5", names, 100)) == 10 and db.others("pi5", names, 9) == []
+    assert len(db.others("pi4", ["net_5"], 6)) == 6 and db.others("pi4", ["net_9"], 100) == []
+    assert {item.device for item in db.others("pi5", names, 100)} == {"pi4"}
     db.add(row("net_0", 1, device="twin", device_id="pi-9", host=HOST))
-    assert [item.device for item in db.others("pi5", 9)] == ["twin"], "of the same class"
+    assert [item.device for item in db.others("pi5", names, 9)] == ["twin"], "of the same class"
 
 
 def test_a_jump_of_the_device_takes_older_rows_out(db: LatencyDB) -> None:

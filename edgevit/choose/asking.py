@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgevit.cards import load_operators
@@ -79,10 +78,13 @@ def elsewhere_than(
     and `more`: operators of models by name.
     """
 
+    def others(models: Collection[str]) -> list[Measurement]:
+        return db.others(device, models, MOST_OTHER_ROWS)
+
     def operators() -> dict[str, tuple[OperatorCost, ...]]:
         return {name: costs for name, costs in load_operators().items() if name in cards} | dict(more or {})
 
-    return Elsewhere(db.models, partial(db.others, device, MOST_OTHER_ROWS), db.graphs, operators)
+    return Elsewhere(db.models, others, db.graphs, operators)
 
 
 def not_measured(db: LatencyDB, device: str) -> UnknownNameError:

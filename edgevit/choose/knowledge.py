@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class Elsewhere(NamedTuple):
     """What is read only where it is needed.
 
-    models: names of all models that have rows. others: rows of other devices. graphs: operators of networks that the
+    models: names of all models that have rows. others: rows of other devices that have rows of these models. graphs: operators of networks that the
     database keeps, by id. operators: those that are known by the names of models: the zoo's.
     """
 
     models: Callable[[], Collection[str]]
-    others: Callable[[], Sequence[Measurement]]
+    others: Callable[[Collection[str]], Sequence[Measurement]]
     graphs: Callable[[], Sequence[Graph]]
     operators: Callable[[], Mapping[str, tuple[OperatorCost, ...]]]
 
 
-NOWHERE = Elsewhere(tuple, tuple, tuple, dict)
+NOWHERE = Elsewhere(tuple, lambda models: (), tuple, dict)
 
 
 def predictor_of(

@@ -42,9 +42,8 @@ def predictions(
     task = _Task(rows, cards, wanted, percentile, confidence)
     if not task.places:
         return []
-    others: Sequence[Measurement] = ()
-    if task.may_tell(frozenset(elsewhere.models())):
-        others = [row for row in elsewhere.others() if is_comparable(row)]
+    missing = task.missing(frozenset(elsewhere.models()))
+    others = [row for row in elsewhere.others(missing) if is_comparable(row)] if missing else []
     return sorted(_Answers(task, others, elsewhere).slowest(), key=lambda item: item.row.measurement_id)
 
 
@@ -77,13 +76,14 @@ class _Task:
             if not unwanted(row, "", of_any_licence):
                 self.places.setdefault(Place.of(row), []).append(row)
 
-    def may_tell(self, named: frozenset[str]) -> bool:
-        """Whether rows of other devices may say something of a model without a row here, as far as names tell."""
-        return any(
+    def missing(self, named: frozenset[str]) -> frozenset[str]:
+        """Which of these models other devices may tell something of: places have no row of them, and enough others."""
+        places = (
             named - {row.model for row in anchors}
             for anchors in self.places.values()
             if len(anchors) >= LEAST_ROWS or any(row.graph_digest for row in anchors)
         )
+        return frozenset[str]().union(*places)
 
 
 class _Answers:
@@ -95,6 +95,9 @@ class _Answers:
         self._names = Names([*task.rows, *others], task.cards)
         self._tried = Tried(task.rows, self._names)
         self._newest = {self._names.of(row): row for row in self._rows}
+        self._places_of: dict[str, set[Place]] = {}
+        for row in self._rows:
+            self._places_of.setdefault(self._names.of(row), set()).add(Place.of(row))
         proven = (row for row in self._rows if row.parity_status)
         self._made = {(self._names.of(row), row.target, row.precision): row for row in proven}
         self._says: dict[str, str] = {}
@@ -138,8 +141,9 @@ class _Answers:
         if len(anchors) < LEAST_ROWS:
             return f"{len(anchors)} row(s) of this engine, precision and thread count; {LEAST_ROWS} say how fast it is"
         described = sum(self._names.of(row) in self._task.cards or bool(row.graph_digest) for row in anchors)
-        if described < LEAST_ROWS and not any(name in self._newest for name in missing):
-            return f"no {LEAST_ROWS} rows are of models that share a device with it, or whose operators are known"
+        shared = sum(len(self._places_of[self._names.of(row)]) > 1 for row in anchors)
+        if described < LEAST_ROWS and (shared < LEAST_ROWS or not any(name in self._newest for name in missing)):
+            return f"no {LEAST_ROWS} rows are of models that ran elsewhere, too, or whose operators are known"
         return ""
 
     def _row(self, name: str, like: Measurement) -> Measurement:

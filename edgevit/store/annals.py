@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
@@ -62,19 +62,21 @@ def rows_and_former(connection: Connection, device: str) -> tuple[list[Values], 
     return found, {values["measurement_id"] for values in found} - kept
 
 
-def rows_of_others(connection: Connection, device: str, most: int) -> list[Values]:
-    """The columns of rows of other devices, each since it last changed: at most so many, of whole devices.
+def rows_of_others(connection: Connection, device: str, models: Collection[str], most: int) -> list[Values]:
+    """The columns of rows of other devices that have rows of these models, each since it last changed: at most so many,
+    of whole devices.
 
-    Those of the same class come first, then those with the most rows.
+    Devices of the same class come first, then those with the most rows. Rows are held against their digests. Which
+    devices are read is told by an index, which is not: a damaged one costs a prediction sources, and no answer rows.
     """
     asked, units = queries.device_numbers(connection, device), _numbers(connection)
     mine = {line["device_id"] for line in asked.values()}
     classes = {line["device_class"] for line in asked.values()}
-    parts = tally.read_parts(connection)
+    parts, holders = tally.read_parts(connection), queries.holders(connection, models)
     sizes = {
         device_id: sum(parts[name].lines for number in numbers if (name := tally.rows_of(number)) in parts)
         for device_id, numbers in units.items()
-        if device_id not in mine
+        if device_id not in mine and not holders.isdisjoint(numbers)
     }
     alike = {
         device_id for device_id in sizes if any(line["device_class"] in classes for line in units[device_id].values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,13 +155,14 @@ class LatencyDB:
             found, former = annals.rows_and_former(connection, device)
         return [rows.read(values) for values in found], frozenset(former)
 
-    def others(self, device: str, most: int) -> list[Measurement]:
-        """At most so many rows of other devices than this one, of whole devices: those like it first, then the largest.
+    def others(self, device: str, models: Collection[str], most: int) -> list[Measurement]:
+        """At most so many rows of other devices than this one that have rows of these models, of whole devices.
 
-        Without samples and snapshots, and of each device since it last changed.
+        Those of the same class come first, then the largest. Without samples and snapshots, and of each device since it
+        last changed.
         """
         with self._transaction() as connection:
-            return [rows.read(values) for values in annals.rows_of_others(connection, device, most)]
+            return [rows.read(values) for values in annals.rows_of_others(connection, device, models, most)]
 
     def models(self) -> frozenset[str]:
         """The names of all models that have rows."""

@@ -173,7 +173,7 @@ measurement = Table(
     CheckConstraint("missed IS NULL OR rate_hz IS NOT NULL", "missed"),
     Index("ix_measurement_key", "measurement_key"),
     Index("ix_measurement_device", "device_no", "started_unix_us"),
-    Index("ix_measurement_artifact", "artifact_no"),
+    Index("ix_measurement_artifact", "artifact_no", "device_no"),  # which devices have rows of a model
     sqlite_strict=True,
 )
 

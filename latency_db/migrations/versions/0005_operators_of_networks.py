@@ -1,4 +1,6 @@
-"""The operators of networks, by the digest of their graph: what latencies of models never measured are predicted from."""
+"""The operators of networks, by the digest of their graph, and an index that tells which devices have rows of a model:
+what latencies of models that a device never ran are predicted from.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ def upgrade() -> None:
         sa.CheckConstraint("length(graph_id) = 64 AND length(graph_digest) = 64", name=op.f("ck_graph_digests")),
         sqlite_strict=True,
     )
+    _index("artifact_no", "device_no")
     connection = op.get_bind()
     if connection.execute(sa.text("SELECT count(*) FROM tally")).scalar_one():
         tally.begin(connection, tables.graph)
@@ -33,3 +36,10 @@ def downgrade() -> None:
     """The operators are lost; features of models that nobody measured come from the cards alone."""
     op.drop_table("graph")
     op.execute("DELETE FROM tally WHERE part = 'graph'")
+    _index("artifact_no")
+
+
+def _index(*columns: str) -> None:
+    """With the device in it, the index alone tells which devices have rows of a model."""
+    op.drop_index("ix_measurement_artifact", "measurement")
+    op.create_index("ix_measurement_artifact", "measurement", list(columns))
