@@ -48,7 +48,13 @@ def main(rows: int, devices: int, db: str | None, rounds: int) -> None:
         for name, arguments in commands.items():
             found[name]["imports"] = imported(arguments)
         size_mb, found_rows = round(Path(many).stat().st_size / 1e6, 1), rows_in(many)
-    shape = {"rows": found_rows, "devices": devices, "database_mb": size_mb, "made_s": round(made_s, 1), "rounds": rounds}
+    shape = {
+        "rows": found_rows,
+        "devices": devices,
+        "database_mb": size_mb,
+        "made_s": round(made_s, 1),
+        "rounds": rounds,
+    }
     report("choose_wall", {**shape, "commands": found})
 
 

@@ -7,11 +7,11 @@ systems ran. Split: leave one system out; all models but the anchors are tested.
 same board, so that no other runtime of it is known. Features are what a model's name says: family, width, resolution,
 quantised. Spread anchors are those of `choose_anchors`, which sees the other systems alone.
 
-Selection: for each system and each of its models, that model's true p90 is a budget; the most accurate model that is
-said to fit is picked, by edgevit.choose. A violation is a pick whose true p90 is above the budget; regret is the accuracy, in points, that
-the best model which truly fits has over the pick, over requests that were answered and not violated. Measured rows are
-simulated: a run of 1,024 samples is drawn from the percentiles that MLPerf reports, and edgevit's 99% upper bound of
-its p90 is held against the budget; the truth is the reported p90, not that run's.
+Selection: for each system and each of its models, that model's true p90 is a budget; edgevit.choose picks the most
+accurate model that is said to fit. A violation is a pick whose true p90 is above the budget; regret is the accuracy, in
+points, that the best model which truly fits has over the pick, over requests that were answered and not violated.
+Measured rows are simulated: a run of 1,024 samples is drawn from the percentiles that MLPerf reports, and edgevit's 99%
+upper bound of its p90 is held against the budget; the truth is the reported p90, not that run's.
 """
 
 from __future__ import annotations

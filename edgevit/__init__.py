@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgevit import choose as choose
+    from edgevit.choose import choose as choose
     from edgevit.models import create_model as create_model
     from edgevit.models import list_models as list_models
     from edgevit.store import LatencyDB as LatencyDB

@@ -148,7 +148,9 @@ def calibrate(
     """Pick anchors, measure them one after the other, and compare what can be said of all other models.
 
     cost_s: what can be measured, and the seconds that it takes. measure: of one of them; False where it was not done,
-    because it failed or the time is over. operators: of models without a card, by name. Raises UsageError for a percentile that rows do not keep, StoreError.
+    because it failed or the time is over. operators: of models without a card, by name.
+
+    Raises UsageError for a percentile that rows do not keep, StoreError.
     """
     first = Knowledge(db, column, operators)
     planned = first.anchors(cost_s, budget_s)

@@ -235,7 +235,16 @@ def test_choose_measures_what_the_budget_needs(here, tmp_path):
 
 
 def test_devices_calibrate(here, tmp_path):
-    given = ("devices", "calibrate", "local", "--models", "out/net-tiny-onnx-fp32", "--quick", "--db", tmp_path / "c.db")
+    given = (
+        "devices",
+        "calibrate",
+        "local",
+        "--models",
+        "out/net-tiny-onnx-fp32",
+        "--quick",
+        "--db",
+        tmp_path / "c.db",
+    )
     plan = json.loads(edgevit(*given, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
     assert [step["model"] for step in plan["anchors"]] == ["net.py:tiny"]
     done = edgevit(*given, "--budget", "10min", "--json", folder=here)

@@ -93,7 +93,7 @@ def _suggestion(candidate: Candidate, why: str, device: str) -> Suggestion:
 
 
 def input_size(candidate: Candidate) -> tuple[int, ...]:
-    """Height and width in pixels, of images as (N, C, H, W) or (N, H, W, 3); empty for what is not known or no image."""
+    """Height and width in pixels, of images as (N, C, H, W) or (N, H, W, 3); empty: not known, or no image."""
     shape = candidate.input_shape
     if len(shape) != 4:
         return ()

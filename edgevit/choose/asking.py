@@ -63,7 +63,9 @@ def ask(
     )
     if how.predict:
         current = [row for row in rows if row.measurement_id not in former]
-        found = predictions(current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device, cards))
+        found = predictions(
+            current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device, cards)
+        )
         known = known._replace(predicted=found)
     return choose_among(rows, says or device, budget, cards=cards, wanted=wanted, known=known)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Elsewhere(NamedTuple):
     """What is read only where it is needed.
 
-    models: names of all models that have rows. others: rows of other devices that have rows of these models. graphs: operators of networks that the
-    database keeps, by id. operators: those that are known by the names of models: the zoo's.
+    models: names of all models that have rows. others: rows of other devices that have rows of these models. graphs:
+    operators of networks that the database keeps, by id. operators: those that are known by the names of models: the
+    zoo's.
     """
 
     models: Callable[[], Collection[str]]
