@@ -48,8 +48,10 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
         if predicts:
             say(f"  edgevit devices calibrate {choice.device} --budget 10min")
     for note in choice.notes:
-        say(note)
-    _print_suggestions(choice.measure_next)
+        if not (pareto and note.startswith("the pick")):
+            say(note)
+    if not pareto:
+        _print_suggestions(choice.measure_next)
 
 
 def _candidates(choice: Choice) -> Iterable[Candidate]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgevit.enroll import Found
 
 app = typer.Typer(
-    help="List devices (none is contacted); add, show and remove your own; measure noise; calibrate one for predictions.",
+    help="List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions.",
     invoke_without_command=True,
 )
 app.command("calibrate")(calibrate.run)
@@ -32,7 +32,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device
 
 @app.callback()
 def run(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List devices (none is contacted); add, show and remove your own; measure noise; calibrate one for predictions."""
+    """List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions."""
     if context.invoked_subcommand:
         return
     from edgevit.devices import list_devices
