@@ -76,13 +76,16 @@ class Knowledge:
         return self._predictor
 
     def anchors(self, cost_s: Mapping[str, float], budget_s: float) -> tuple[str, ...]:
-        """Models to measure, the one that helps most first: of those in `cost_s`, which says what each costs."""
+        """Models to measure, the one that helps most first: of those in `cost_s`, which says what each costs.
+
+        Where nothing tells them apart, because none ran elsewhere while others did, the cheapest are taken: they tell
+        how fast the device is.
+        """
         new = {name: seconds for name, seconds in cost_s.items() if name not in self.measured}
         known = {name for name in new if name in set(self._predictor.models)}
-        if not known:  # nothing tells one from another: the cheapest say how fast the device is
-            return _cheapest(new, budget_s)
         costs = {name: new[name] for name in known}
-        return choose_anchors(self._predictor, self._column, budget_s=budget_s, cost_s=costs, candidates=known)
+        found = choose_anchors(self._predictor, self._column, budget_s=budget_s, cost_s=costs, candidates=known)
+        return found or _cheapest(new, budget_s)
 
     def predictions(self, models: Iterable[str], confidence: float) -> list[Prediction]:
         """Of these models, by name."""
