@@ -273,3 +273,21 @@ def test_measured_rows_alone_import_neither_numpy_nor_the_predictor(tmp_path: Pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1:] == [""]
+
+
+def test_of_features_alone_another_family_is_refused_until_there_are_several() -> None:
+    """Nine rows of one family do not say how far another family is off."""
+    names = list(SIZES)
+    cards = {
+        name: dataclasses.replace(item, family="other" if name == names[9] else "net") for name, item in CARDS.items()
+    }
+    given = rows(names[:8])
+    found = said(given, elsewhere(made_of=SIZES), cards=cards)
+    assert found[names[8]].basis.level == "features"
+    assert found[names[9]].why.startswith(
+        "its family has no row of pi5, onnx fp32, 4 thread(s), and rows of 3 families"
+    )
+    several = [dataclasses.replace(item, family=f"family {number % 3}") for number, item in enumerate(given)]
+    named = {item.model: item.family for item in several}
+    cards = {name: dataclasses.replace(item, family=named.get(name, item.family)) for name, item in cards.items()}
+    assert said(several, elsewhere(made_of=SIZES), cards=cards)[names[9]].basis.level == "features"

@@ -118,7 +118,10 @@ class Predictor:
         strange = ~np.isin(sources.families[asked], sources.families[anchors])
         many = len(set(sources.families[anchors].tolist())) >= LEAST_ANCHORS  # else nothing is left to predict one from
         said: dict[str, Prediction] = {}
-        for group, apart in ((asked[~strange], False), (asked[strange], many)):
+        groups = [(asked[~strange], False)]
+        if many or not blind:  # of features alone nobody knows how far another family is off, until there are several
+            groups.append((asked[strange], many))
+        for group, apart in groups:
             if len(group):
                 logs, margins = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
                 for i, log, margin in zip(group.tolist(), logs.tolist(), margins, strict=True):
@@ -134,6 +137,8 @@ class Predictor:
             why = "it was measured nowhere, and nothing is known of its structure"
         elif rows < LEAST_ANCHORS:
             why = f"{column} has {rows} rows; {LEAST_ANCHORS} say how fast it is"
+        elif not np.isnan(self._features[place]).all():
+            why = f"its family has no row of {column}, and rows of {LEAST_ANCHORS} families say how far others are off"
         else:
             why = f"no {LEAST_ANCHORS} rows of {column} are of models that share a column or features with it"
         return Prediction(name, column, "refused", confidence, anchors=rows, why=why)
