@@ -271,17 +271,17 @@ def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:
 
 
 def test_a_predicted_pick_is_measured_first_then_what_may_beat_it() -> None:
-    guesses = [guess("a", 4, 5), guess("b", 8, 12), guess("c", 80, 90), guess("c", 9.5, 60, target="coreml")]
+    guesses = [guess("a", 4, 5), guess("b", 8, 12), guess("c", 80, 90), guess("c", 20, 42, target="coreml")]
     choice = asked([], guesses, Budget(max_latency_ms=10))
     assert choice.picked and choice.picked.model == "a"
     assert [(item.model, item.target) for item in choice.measure_next] == [
-        ("a", "onnx"), ("c", "coreml"), ("b", "onnx"),
+        ("a", "onnx"), ("b", "onnx"), ("c", "coreml"),
     ]  # fmt: skip
-    first, second, _ = choice.measure_next
+    first, _, third = choice.measure_next
     assert first.why == "it is the pick, and only predicted"
     assert first.command == ("edgevit sweep --models a --targets onnx --precision fp32 --threads 4 --device pi5")
-    assert (
-        second.why == "predicted between 1.5 and 60 ms at p90; if it fits it is 10.0 points more accurate than the pick"
+    assert third.why == (
+        "predicted between 9.52 and 42 ms at p90; if it fits it is 10.0 points more accurate than the pick"
     )
 
 

@@ -41,7 +41,7 @@ def test_operators_counted_together_have_the_features_of_each_for_itself() -> No
     together = structural_features([dataclasses.replace(one, count=2), dataclasses.replace(other, count=3)])
     assert apart.keys() == together.keys()
     assert all(math.isclose(apart[name], together[name], rel_tol=1e-12) for name in apart)
-    assert apart["count of relu"] == 0.6
+    assert (apart["count of relu"], apart["macs of convolution 3x3"], apart["activations of relu"]) == (0.6, 1.0, 3 / 7)
 
 
 def test_a_graph_comes_back_as_it_was_kept(db: LatencyDB) -> None:
