@@ -55,6 +55,6 @@ test-all: lint ## check everything, the tests that take minutes too
 	EDGEVIT_EXAMPLES=50 $(BIN)/pytest $(WORKERS)
 
 bench: $(READY) ## run every benchmark; each prints one JSON object
-	@for file in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
+	@for file in $(filter-out benchmarks/%common.py,$(wildcard benchmarks/*.py)); do \
 		echo "$(BIN)/python $$file" >&2; $(BIN)/python "$$file"; \
 	done

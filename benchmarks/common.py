@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import statistics
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.environment import host, snapshot
@@ -24,6 +27,19 @@ def report(benchmark: str, result: dict[str, Any]) -> None:
         "versions": versions,
     }
     print(json.dumps({"benchmark": benchmark, **origin, **result}, indent=1))
+
+
+def reference_file(name: str) -> Path | None:
+    """Where a file of other people's measurements is; None, and said on standard error, where it is not.
+
+    They are no part of this repository: EDGEVIT_REFERENCE_DATA names their folder, by default ../shared/data.
+    """
+    folder = os.environ.get("EDGEVIT_REFERENCE_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    file = Path(folder) / name
+    if file.is_file():
+        return file
+    print(f"reference data absent: {file}", file=sys.stderr)
+    return None
 
 
 def spread_ms(samples_ns: Sequence[int]) -> dict[str, float]:

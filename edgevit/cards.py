@@ -1,53 +1,67 @@
 """The model cards as counted and shipped (latency_db/models.jsonl, one JSON object per line). No torch in here.
 
 The facts come from the families' files; params and MACs are counted once, by `edgevit models --refresh`, so that
-choosing and listing need neither torch nor the models.
+choosing and listing need neither torch nor the models. The operators of the folded forms lie in a file of their own:
+only predictions need them, and an answer from measured rows should not wait for them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from edgevit.errors import StoreError
-from edgevit.types import ModelCard
+from edgevit.types import ModelCard, ModelOperators, OperatorCost
 from edgevit_runtime.record import RecordError, from_json, to_json
 
-_FILE = "models.jsonl"
+CARDS_FILE, OPERATORS_FILE = "models.jsonl", "operators.jsonl"
 _FIX = "edgevit models --refresh"
+_Line = TypeVar("_Line", ModelCard, ModelOperators)
 
 
 def load_cards() -> dict[str, ModelCard]:
     """Name -> card, in the order of the file. StoreError if the file is absent, damaged or names a model twice."""
-    resource = resources.files("edgevit.latency_db") / _FILE
-    try:
-        lines = resource.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError("the model cards cannot be read", where=str(resource), why=str(error), fix=_FIX) from error
     cards: dict[str, ModelCard] = {}
-    for number, line in enumerate(lines, start=1):
-        card = _read_line(line, where=f"{resource}, line {number}")
+    for card, where in _lines(CARDS_FILE, ModelCard):
         if card.name in cards:
-            raise StoreError(f"two model cards for {card.name}", where=f"{resource}, line {number}", fix=_FIX)
+            raise StoreError(f"two model cards for {card.name}", where=where, fix=_FIX)
         cards[card.name] = card
     return cards
 
 
-def write_cards(cards: Iterable[ModelCard], path: str | Path) -> None:
-    """Write the cards in their order, one line each: wholly, or not at all where it fails. Raises StoreError."""
+def load_operators() -> dict[str, tuple[OperatorCost, ...]]:
+    """Name -> operators of the folded form at the card's input size. StoreError as for the cards."""
+    return {item.model: item.operators for item, _ in _lines(OPERATORS_FILE, ModelOperators)}
+
+
+def _lines(name: str, kind: type[_Line]) -> Iterator[tuple[_Line, str]]:
+    """What the lines of a shipped file say, and where each of them is."""
+    resource = resources.files("edgevit.latency_db") / name
+    try:
+        lines = resource.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError("the model cards cannot be read", where=str(resource), why=str(error), fix=_FIX) from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{resource}, line {number}"
+        yield _read_line(line, kind, where), where
+
+
+def write_lines(records: Iterable[ModelCard | ModelOperators], path: str | Path) -> None:
+    """Write records in their order, one line each: wholly, or not at all where it fails. Raises StoreError."""
     path = Path(path)
-    text = "".join(to_json(card) + "\n" for card in cards)
+    text = "".join(to_json(record) + "\n" for record in records)
     try:
         _replace(path, text)
     except OSError as error:
         raise StoreError("the model cards cannot be written", where=str(path), why=str(error)) from error
 
 
-def _read_line(line: str, where: str) -> ModelCard:
+def _read_line(line: str, kind: type[_Line], where: str) -> _Line:
     try:
-        return from_json(ModelCard, line)
+        return from_json(kind, line)
     except RecordError as error:
         raise StoreError("a model card cannot be read", where=where, why=str(error), fix=_FIX) from error
 

@@ -6,15 +6,20 @@ nothing: papers leave them out too, and that is what makes the numbers comparabl
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgevit.types import OperatorCost
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,35 @@ def count(model: nn.Module, *inputs: Any) -> Count:
     return Count(sum(parameter.numel() for parameter in model.parameters()), counter.macs, counter.layers)
 
 
+def operator_costs(model: nn.Module, *inputs: Any) -> tuple[OperatorCost, ...]:
+    """What each operator that computes costs in one run, in order; views of memory cost nothing and are left out.
+
+    For `edgevit.predict.structural_features`, of the folded form. Counted and raised as by `count`. Parameters of an
+    operator are the numbers in parameters and buffers that it reads. Attention is always listed as its two products and
+    what is between them: which fused form torch has depends on the device, and the list must not.
+    """
+    counter = _Counter(model)
+    with torch.no_grad(), _evaluating(model), _plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(*inputs)
+    return tuple(counter.costs)
+
+
+def merged(costs: Iterable[OperatorCost]) -> tuple[OperatorCost, ...]:
+    """The same operators with equal ones counted together, in an order of their own: what `Graph.operators` holds."""
+    times: Counter[OperatorCost] = Counter()
+    for item in costs:
+        times[dataclasses.replace(item, count=1)] += item.count
+    ordered = sorted(times, key=dataclasses.astuple)
+    return tuple(dataclasses.replace(item, count=times[item]) for item in ordered)
+
+
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__
     """Adds up what each operator costs while it runs. Operators made of others are taken apart first."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = self.layers = 0
+        self.costs: list[OperatorCost] = []
         self.weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
     def __torch_dispatch__(
@@ -63,15 +91,42 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
                 if (parts := func.decompose(*args, **kwargs)) is not NotImplemented:
                     return parts
         out = func(*args, **kwargs)
+        macs = 0
         if operator in _MACS:
-            self.macs += _MACS[operator](args, out) * _REAL_MACS[isinstance(out, Tensor) and out.is_complex()]
+            macs = _MACS[operator](args, out) * _REAL_MACS[isinstance(out, Tensor) and out.is_complex()]
+        self.macs += macs
+        if not func.is_view:
+            self.costs.append(self._cost(operator, args, out, macs))
         self.layers += operator in _NORMS or operator in _CONVOLUTIONS or self._multiplies_weights(operator, args)
         return out
+
+    def _cost(self, operator: str, args: Sequence[Any], out: Any, macs: int) -> OperatorCost:
+        tensors = [item for arg in args for item in (arg if isinstance(arg, list | tuple) else [arg])]
+        read = [item for item in tensors if isinstance(item, Tensor)]
+        written = [item for item in (out if isinstance(out, list | tuple) else [out]) if isinstance(item, Tensor)]
+        weights = [item for item in read if _storage(item) in self.weights]
+        parameters = sum(item.numel() for item in weights)
+        moved = sum(item.numel() for item in (*read, *written)) - parameters
+        return OperatorCost(_kind(operator, args), macs, parameters, moved)
 
     def _multiplies_weights(self, operator: str, args: Sequence[Any]) -> bool:
         """Whether it is a matrix product in which a parameter or buffer, or a view of one, takes part."""
         tensors = (arg for arg in args if isinstance(arg, Tensor))
         return operator in _PRODUCTS and any(_storage(tensor) in self.weights for tensor in tensors)
+
+
+def _kind(operator: str, args: Sequence[Any]) -> str:
+    """What its speed depends on: of a convolution its kernel, and whether each channel is on its own."""
+    if operator in _CONVOLUTIONS:
+        weight: Tensor = args[1]
+        kernel = "x".join(map(str, weight.shape[2:]))
+        groups = int(args[8])
+        kinds = {int(args[0].shape[1]): "depthwise convolution", 1: "convolution"}  # of one channel it is either
+        return f"{kinds.get(groups, 'grouped convolution')} {kernel}"
+    for kind, operators in (("attention", _ATTENTIONS), ("norm", _NORMS), ("product", _PRODUCTS)):
+        if operator in operators:
+            return kind
+    return operator.removeprefix("aten::")
 
 
 def _storage(tensor: Tensor) -> int:

@@ -14,6 +14,9 @@
     |-- ParityError                 4  an artifact does not compute what the model computes
     `-- TargetUnavailableError      5  the target cannot be built or run on this machine
 
+`edgevit choose` also ends with 5 where nothing that was asked for runs, and with 6 where something may fit and nobody
+measured it: these are answers, and no errors.
+
 A message says what went wrong, where, why, and the command that mends it.
 """
 

@@ -49,7 +49,7 @@ def forecast(
     it is only the file itself can tell. `engines` as for still_to_measure. Raises StoreError.
     """
     held = {request: held_artifact(request) for request in requests}
-    steps = [_export_step(request, requests) for request in requests if held[request] is None]
+    steps = [export_step(request, requests) for request in requests if held[request] is None]
     with LatencyDB.open(db) as database:
         rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
     artifacts = [artifact for artifact in held.values() if artifact is not None]
@@ -58,13 +58,14 @@ def forecast(
         for request, artifact in held.items():
             says = f"{request.says}, {count} thread(s)"
             if artifact is None or artifact in todo:
-                steps.append(_measure_step(says, request, count, how, rows))
+                steps.append(measure_step(says, request, count, how, rows))
             else:
                 steps.append(Step(says, "nothing", 0.0, "held by the database"))
     return steps
 
 
-def _export_step(request: Request, requests: Sequence[Request]) -> Step:
+def export_step(request: Request, requests: Sequence[Request]) -> Step:
+    """Exporting one artifact; `requests` are all whose folders may tell what an export takes."""
     own = _export_seconds(request)
     if own is not None:
         return Step(request.says, "export", own, "its last export")
@@ -84,7 +85,8 @@ def _export_seconds(request: Request) -> float | None:
     return sum(stage.seconds for stage in artifact.stages) or None
 
 
-def _measure_step(says: str, request: Request, threads: int, how: Settings, rows: Sequence[Measurement]) -> Step:
+def measure_step(says: str, request: Request, threads: int, how: Settings, rows: Sequence[Measurement]) -> Step:
+    """Measuring one artifact, whose folder need not exist; `rows` are the device's that ran."""
     of_model = [row for row in rows if row.model == request.model]
     for source, found in (
         ("an earlier row", [row for row in of_model if _is_like(row, request, threads)]),

@@ -10,10 +10,10 @@ import dataclasses
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edgevit.errors import StoreError
-from edgevit.types import Accuracy, Measurement
+from edgevit.types import Accuracy, Graph, Measurement, OperatorCost
 from edgevit_runtime.record import Host, Snapshot, Told, to_data, to_json
 
 
@@ -41,6 +41,19 @@ def accuracy_id(accuracy: Accuracy) -> str:
     for name in ("value", "error"):  # 75 and 75.0 are one number, and two texts
         said[name] = None if said[name] is None else float(said[name])
     return _sha256(to_json(said))
+
+
+def graph_id(graph: Graph) -> str:
+    """Digest of a network's digest and operators: the same list has the same id everywhere."""
+    numbers = ("macs", "parameters", "activations")  # 75 and 75.0 are one number, and two texts
+    listed = [[item.kind, *(float(getattr(item, name)) for name in numbers), item.count] for item in graph.operators]
+    return _sha256(to_json({"graph_digest": graph.graph_digest, "operators": listed}))
+
+
+def identify_graph(graph_digest: str, operators: Iterable[OperatorCost]) -> Graph:
+    """A graph with its id; `operators` are merged (edgevit.count.merged)."""
+    graph = Graph("", graph_digest, tuple(operators))
+    return dataclasses.replace(graph, graph_id=graph_id(graph))
 
 
 def identify_accuracy(accuracy: Accuracy) -> Accuracy:

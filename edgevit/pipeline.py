@@ -22,7 +22,7 @@ from torch import nn
 
 from edgevit import __version__
 from edgevit.artifact import folder_name, publish, require_sealed, reseal, seal
-from edgevit.count import count
+from edgevit.count import count, merged, operator_costs
 from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
 from edgevit.export import SOURCE, check_request, convert
 from edgevit.fold import Folded, fold, graph_digest
@@ -307,6 +307,7 @@ def _draft(
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
         graph_digest=_graph_digest(model, subject, order.batch),
+        costs=merged(operator_costs(model, *subject.example(1).values())) if order.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edgevit.types import IMAGENET, Accuracy, Candidate, Measurement, ModelCard, Provenance
 
 TOP1 = "top1_percent"  # the metric that is chosen by
+NOT_AT_CARD_SIZE = "not at the card's input size"  # flag of a row whose accuracy nobody published
 _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 
 
@@ -86,7 +87,7 @@ def _by_card(row: Measurement, card: ModelCard | None) -> Top1:
     if card is None:
         return Top1(None, "published")
     if row.inputs and not _at_card_size(row, card):
-        return Top1(None, card.provenance, flags=("not at the card's input size",))
+        return Top1(None, card.provenance, flags=(NOT_AT_CARD_SIZE,))
     return Top1(card.top1_percent, card.provenance, flags=() if card.top1_percent is None else _of_the_model(row))
 
 

@@ -183,6 +183,17 @@ def upper_bound(samples: Sequence[int], q: float, confidence: float = CONFIDENCE
     return None if above is None else sorted(samples)[len(samples) - 1 - above]
 
 
+def tail(samples_ns: Sequence[Sequence[int]], q: float) -> tuple[int, int | None]:
+    """Percentile q of the samples of each process, and its upper bound, as `summarise` has them for p90 and p99.
+
+    Raises ValueError without samples.
+    """
+    if not samples_ns or not all(samples_ns):
+        raise ValueError("no samples: every process needs at least one")
+    values, weights = _pool(samples_ns)
+    return _weighted(values, weights, q), _upper(samples_ns, values, q)
+
+
 def runs_needed(q: float, confidence: float = CONFIDENCE) -> int:
     """The least number of samples from which `upper_bound` gives a bound for percentile q."""
     runs = 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from edgevit.errors import UsageError
 from edgevit_runtime.record import Host, Operators, Snapshot, Status, TensorSpec, Told
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
@@ -18,6 +20,42 @@ NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed othe
 DIGEST = "sha256:"  # begins an engine's version where its program tells none: the digest of the program
 IMAGENET = "imagenet-1k val"  # the data set that the cards' accuracies are of
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """One operator of a graph. kind: what it is, and what its speed depends on - a depthwise 3x3 convolution.
+
+    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
+    count: how many such operators there are; the numbers are those of one.
+    """
+
+    kind: str
+    macs: float
+    parameters: float
+    activations: float
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a folded network computes with at batch 1: its operators, without weights and without their order.
+
+    graph_digest: of the network (edgevit.fold.digest). graph_id is the digest of all the rest (identity.graph_id): two
+    versions of a framework may take one network apart into other operators, and then both lists are kept.
+    """
+
+    graph_id: str
+    graph_digest: str
+    operators: tuple[OperatorCost, ...]  # equal ones counted together, in an order of their own
+
+
+@dataclass(frozen=True)
+class ModelOperators:
+    """The operators of a zoo model's folded form at its card's input size and batch 1, in the form of a Graph."""
+
+    model: str
+    operators: tuple[OperatorCost, ...]
 
 
 @dataclass(frozen=True)
@@ -160,6 +198,7 @@ class Artifact:
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.fold.digest
+    costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = SCHEMA_VERSION
 
 
@@ -330,12 +369,28 @@ class NoiseFloor:
 
 @dataclass(frozen=True)
 class Budget:
-    """What an answer must fit. None: no limit."""
+    """What an answer must fit. None: no limit. `percentile` is of the latency that the limit is for: 1 to 99."""
 
     max_latency_ms: float | None = None
     percentile: int = 90
     min_top1_percent: float | None = None
     max_size_mb: float | None = None
+    max_memory_mb: float | None = None  # of the process at its largest, 10^6 bytes
+    max_energy_mj: float | None = None  # per run
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a predicted latency rests on. With this confidence it is between the ends, and at most the candidate's
+    latency_upper_ms. anchors: rows of the device that it rests on; nearest: what else explains those best.
+    """
+
+    level: Literal["same graph", "transfer", "features", "refused"]
+    confidence: float
+    anchors: int = 0
+    nearest: str = ""
+    lower_ms: float | None = None
+    upper_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -355,29 +410,63 @@ class Candidate:
     size_mb: float | None
     parity_status: str
     grade: str
-    measured: str  # ISO 8601, UTC; when
+    measured: str  # ISO 8601, UTC; when; empty: predicted
     measurement_id: str
     flags: tuple[str, ...] = ()
     top1_error_percent: float | None = None  # half the width of its 95% interval; None: not told
+    engine: str = ""
+    device: str = ""  # its name when it was measured; of a prediction: what it is for
+    input_shape: tuple[int, ...] = ()  # of the first input, with its batch; empty: not told
+    memory_mb: float | None = None  # of the process at its largest, 10^6 bytes
+    energy_mj: float | None = None  # per run
+    licence: str = ""  # of the model, by its card; empty: not told
+    artifact_sha256: str = ""  # of what ran; of a prediction: of what would; empty: not known
+    basis: Basis | None = None  # of a predicted latency
 
 
 @dataclass(frozen=True)
 class Rejection:
     """A candidate that was not picked and why. excess: share by which it breaks the limit it breaks most, if any.
 
-    kind: budget (a limit is broken), unusable (it does not run, or is not proven), not_asked (another target,
-    precision or thread count was wanted), superseded (another row speaks for the same candidate).
+    kind: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (nothing is known of its
+    latency), not_asked (another target, precision or thread count was wanted), superseded (another row speaks for the
+    same candidate). is_open: a limit is broken only as far as is known, so that measuring may show that it fits.
     """
 
     candidate: Candidate
     reason: str
     excess: float | None = None
-    kind: Literal["budget", "unusable", "not_asked", "superseded"] = "budget"
+    kind: Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"] = "budget"
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A measurement that may change the answer, why, and the command that makes it.
+
+    input_size: height and width in pixels; empty: not known.
+    """
+
+    model: str
+    target: str
+    precision: str
+    threads: int
+    why: str
+    command: str
+    input_size: tuple[int, ...] = ()
+
+
+# What was found. infeasible: what is known does not fit. unmeasured: something may fit, and nobody measured it.
+# unsupported: nothing that was asked for runs there.
+Outcome = Literal["chosen", "infeasible", "unmeasured", "unsupported"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer: the pick, or None, and why each other candidate was not it."""
+    """The answer: the pick, or None, and why each other candidate was not it.
+
+    front: of those that fit the ones that no other beats in accuracy and in latency, fastest first.
+    """
 
     device: str
     budget: Budget
@@ -388,4 +477,71 @@ class Choice:
     unmeasured: tuple[str, ...]  # models of the zoo with no row for this device
     notes: tuple[str, ...] = ()
     dataset: str = IMAGENET  # that the accuracies are of
+    outcome: Outcome = "chosen"
+    front: tuple[Candidate, ...] = ()
+    measure_next: tuple[Suggestion, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    def to_frame(self) -> Any:
+        """Every candidate as a line of a pandas.DataFrame, best first, with `verdict` and `reason`.
+
+        Raises UsageError with the command that installs pandas where it is missing.
+        """
+        return _frame(_lines_of(self))
+
+
+@dataclass(frozen=True)
+class JointRejection:
+    """An artifact that does not fit on all devices, and what is in the way on each of them."""
+
+    model: str
+    target: str
+    precision: str
+    reason: str
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class JointChoice:
+    """The answer for several devices at once: one artifact that fits on each of them, with its numbers on each.
+
+    picked, and each of fitting and front, has one candidate per device, in the order of `devices`.
+    """
+
+    devices: tuple[str, ...]
+    budget: Budget
+    picked: tuple[Candidate, ...]  # empty: none fits on all
+    fitting: tuple[tuple[Candidate, ...], ...]
+    rejected: tuple[JointRejection, ...]
+    choices: tuple[Choice, ...]  # what each device alone says
+    notes: tuple[str, ...] = ()
+    outcome: Outcome = "chosen"
+    front: tuple[tuple[Candidate, ...], ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_frame(self) -> Any:
+        """Every candidate of every device as a line of a pandas.DataFrame, with `device_asked`; raises as Choice's."""
+        lines = ({"device_asked": choice.device, **line} for choice in self.choices for line in _lines_of(choice))
+        return _frame(lines)
+
+
+def _lines_of(choice: Choice) -> Iterator[dict[str, Any]]:
+    verdicts = [(item, "picked" if item is choice.picked else "fits", "") for item in choice.fitting]
+    verdicts += [(item.candidate, item.kind, item.reason) for item in choice.rejected]
+    for candidate, verdict, reason in verdicts:
+        basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(item.name for item in fields(Basis))
+        plain = {name: value for name, value in vars(candidate).items() if name != "basis"}
+        yield {
+            **plain,
+            **{f"basis_{name}": value for name, value in basis.items()},
+            "verdict": verdict,
+            "reason": reason,
+        }
+
+
+def _frame(lines: Iterable[dict[str, Any]]) -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise UsageError("a frame needs pandas", why=str(error), fix="pip install 'edgevit[pandas]'") from error
+    return pandas.DataFrame(list(lines))

@@ -1,4 +1,4 @@
-"""The cards of the whole zoo with params and MACs of both forms, counted on the meta device: nothing is computed."""
+"""The cards of the whole zoo with params, MACs and operators, counted on the meta device: nothing is computed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from collections.abc import Iterator
 
 import torch
 
-from edgevit.count import count
+from edgevit.count import count, merged, operator_costs
 from edgevit.fold import example_inputs, fold
 from edgevit.models import create_model, list_models, model_card
-from edgevit.types import ModelCard
+from edgevit.types import ModelCard, ModelOperators
 
 
-def counted_cards() -> Iterator[ModelCard]:
-    """Every card of the zoo, completed."""
+def counted_cards() -> Iterator[tuple[ModelCard, ModelOperators]]:
+    """Every card of the zoo, completed, and the operators of the model's folded form."""
     for name in list_models():
         yield counted_card(name)
 
 
-def counted_card(name: str) -> ModelCard:
-    """One card, completed by counting the model in training form and folded, at batch 1."""
+def counted_card(name: str) -> tuple[ModelCard, ModelOperators]:
+    """One card, completed by counting the model in training form and folded, at batch 1; and its folded operators."""
     with torch.device("meta"):
         model = create_model(name)
         inputs = example_inputs(model)
-        before, after = count(model, *inputs), count(fold(model), *inputs)
-    return dataclasses.replace(
+        before, folded = count(model, *inputs), fold(model)
+        after, operators = count(folded, *inputs), merged(operator_costs(folded, *inputs))
+    card = dataclasses.replace(
         model_card(name),
         params=before.params,
         macs=before.macs,
         folded_params=after.params,
         folded_macs=after.macs,
     )
+    return card, ModelOperators(name, operators)

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from edgevit.identity import identify, identify_accuracy
-from edgevit.types import Accuracy, Measurement, ModelCard, NoiseFloor
+from edgevit.identity import identify, identify_accuracy, identify_graph
+from edgevit.types import Accuracy, Graph, Measurement, ModelCard, NoiseFloor, OperatorCost
 from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
@@ -130,6 +130,12 @@ def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
     """A noise floor of the device of these rows."""
     facts = {"device_id": "pi-0001", "device": "pi5", "workload": "hash", "threads": 1, "p50s_ns": (100, 102)}
     return NoiseFloor(**({"share": share, "started": "2026-11-21T10:00:00+00:00", **facts} | changes))
+
+
+def operators(macs: float = 9e8, digest: str = "b" * 64) -> Graph:
+    """An identified graph of two kinds of operators."""
+    costs = (OperatorCost("convolution 3x3", macs, 3e6, 2e6, 17), OperatorCost("relu", 0.0, 0.0, 1e6, 17))
+    return identify_graph(digest, costs)
 
 
 def card(name: str = "net_s", top1_percent: float | None = 75.0, **changes: Any) -> ModelCard:

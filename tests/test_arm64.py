@@ -67,7 +67,7 @@ def test_arm64_is_detected_proven_flagged_and_never_chosen(board, tmp_path):
         [row] = json.loads(profiled.stdout)["measurements"]
         assert row["host"]["machine"] == "aarch64" and "emulated" in row["flags"]
         chosen = edgevit("choose", "-d", "arm64", "--max-latency", "1000s", "--db", "x.db", "--json", folder=tmp_path)
-        assert chosen.returncode == 3
+        assert chosen.returncode == 6
         [rejected] = json.loads(chosen.stdout)["rejected"]
         assert "emulation" in rejected["reason"]
     finally:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import INPUT, card, failed, measured, published, rated
 
-from edgevit.choose import Wanted, choose, choose_among, parse_latency
+from edgevit.choose import How, Known, Wanted, ask, choose_among, parse_latency
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.ratings import Ratings
 from edgevit.store import LatencyDB
@@ -105,7 +105,9 @@ def noisy(share: float, unit: str = measured().device_id) -> NoiseFloor:
 
 
 def alike(*rows: Measurement, floors: Sequence[NoiseFloor] = (), **budget: Any) -> Choice:
-    return choose_among(rows, "pi5", Budget(**budget), cards=dict.fromkeys("abcdef", card("x", 75.0)), floors=floors)
+    return choose_among(
+        rows, "pi5", Budget(**budget), cards=dict.fromkeys("abcdef", card("x", 75.0)), known=Known(floors)
+    )
 
 
 def test_of_models_that_the_device_cannot_tell_apart_the_smaller_is_picked() -> None:
@@ -128,7 +130,7 @@ def test_what_is_alike_does_not_lead_round_in_circles() -> None:
 
 def test_noise_never_outweighs_accuracy() -> None:
     rows = (row("b", 10.1, artifact_bytes=9 * MS), row("a", 10.0, artifact_bytes=1 * MS))
-    assert choose_among(rows, "pi5", Budget(), cards=CARDS, floors=[noisy(0.5)]).picked.model == "b"
+    assert choose_among(rows, "pi5", Budget(), cards=CARDS, known=Known([noisy(0.5)])).picked.model == "b"
 
 
 def test_a_pick_within_the_noise_of_the_limit_is_told() -> None:
@@ -183,7 +185,7 @@ def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked
     assert picked(choose_among(rows, "pi5", Budget(), cards=cards, wanted=Wanted(reconstructed=True))) == "a"
     of_this = {"model": "a", "artifact_sha256": rows[0].artifact_sha256, "dataset": "birds", "provenance": "measured"}
     known = Ratings.of([rated(80.0, **of_this)], "birds")
-    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, ratings=known)) == "a", "what was measured counts"
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, known=Known(ratings=known))) == "a", "what was measured counts"
 
 
 # Why the others are not
@@ -583,46 +585,51 @@ def db(tmp_path: Path) -> Iterator[LatencyDB]:
 
 @pytest.mark.parametrize("device", ["pi5", "pi-0001", "raspberry-pi-5"])
 def test_choosing_from_a_database(db: LatencyDB, device: str) -> None:
-    choice = choose(db, device, Budget(max_latency_ms=20), cards=CARDS)
+    choice = ask(db, device, Budget(max_latency_ms=20), cards=CARDS)
     assert picked(choice) == "a" and choice.device == device and choice.unmeasured == ("d",)
-    assert reasons(choice) == {"b": "cannot run here: crashed: SIGSEGV", "c": "p90 is up to 30 ms, above 20 ms"}
+    few = "not predicted: 2 row(s) of this engine, precision and thread count; 3 say how fast it is"
+    assert reasons(choice) == {
+        "b": "cannot run here: crashed: SIGSEGV", "c": "p90 is up to 30 ms, above 20 ms", "d": few,
+    }  # fmt: skip
+    assert {item.kind for item in choice.rejected if item.reason == few} == {"unmeasured"}
 
 
 def test_the_noise_floor_that_the_database_keeps_is_used(db: LatencyDB) -> None:
     db.add_noise(noisy(0.9, "m-1"))
-    assert choose(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes == (), "another unit's"
+    assert ask(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes == (), "another unit's"
     db.add_noise(noisy(0.05))
-    assert "5.0%" in choose(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes[0]
+    assert "5.0%" in ask(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes[0]
 
 
 def test_options_of_choose(db: LatencyDB) -> None:
-    assert picked(choose(db, "pi5", Budget(), cards=CARDS, threads=4, targets=["onnx"], precisions=["fp32"])) == "c"
-    for nothing in ({"threads": 1}, {"targets": ["coreml"]}, {"precisions": ["int8"]}):
-        choice = choose(db, "pi5", Budget(), cards=CARDS, **nothing)  # type: ignore[arg-type]
+    assert picked(ask(db, "pi5", Budget(), cards=CARDS, wanted=Wanted(["onnx"], ["fp32"], 4))) == "c"
+    for nothing in (Wanted(threads=1), Wanted(["coreml"]), Wanted(precisions=["int8"]), Wanted(engines=["ncnn"])):
+        choice = ask(db, "pi5", Budget(), cards=CARDS, wanted=nothing, how=How(predict=False))
         assert choice.picked is None and len(choice.rejected) == 3 and choice.unmeasured == ("d",)
 
 
 def test_a_device_that_was_never_measured(db: LatencyDB, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="pi5") as caught:
-        choose(db, "pi4", Budget(), cards=CARDS)
+        ask(db, "pi4", Budget(), cards=CARDS)
     assert "edgevit sweep --device pi4" in caught.value.fix
     with (
         LatencyDB.open(str(tmp_path / "empty.db"), shipped=False) as empty,
         pytest.raises(UnknownNameError, match="none yet"),
     ):
-        choose(empty, "pi4", Budget(), cards=CARDS)
+        ask(empty, "pi4", Budget(), cards=CARDS)
 
 
 def test_a_device_where_nothing_runs(db: LatencyDB) -> None:
     db.add(failed(model="a", device="watch", device_id="w", device_class="watch"))
-    choice = choose(db, "watch", Budget(), cards=CARDS)
+    choice = ask(db, "watch", Budget(), cards=CARDS)
     assert choice.picked is None and choice.notes == ("no run on 'watch' succeeded yet",)
 
 
 @pytest.mark.parametrize(
     "budget",
     [
-        Budget(percentile=95),
+        Budget(percentile=0),
+        Budget(percentile=100),
         Budget(max_latency_ms=0),
         Budget(max_latency_ms=math.nan),
         Budget(max_size_mb=-1),
@@ -631,9 +638,9 @@ def test_a_device_where_nothing_runs(db: LatencyDB) -> None:
 )
 def test_budgets_that_make_no_sense(db: LatencyDB, budget: Budget) -> None:
     with pytest.raises(UsageError) as caught:
-        choose(db, "pi5", budget, cards=CARDS)
+        ask(db, "pi5", budget, cards=CARDS)
     assert caught.value.exit_code == 2
-    assert budget.percentile == 90 or "p50, p90, p99" in caught.value.why
+    assert budget.percentile == 90 or "from 1 to 99" in caught.value.why
 
 
 def test_choosing_imports_nothing_heavy() -> None:

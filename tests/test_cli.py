@@ -161,9 +161,9 @@ def test_profile_keeps_a_row(here):
 def test_rows_travel(here, tmp_path):
     assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
     rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
-    shipped = rows - 1  # every database has those already
+    shipped = rows - 2  # every database has those already, but not the row and the operators of its network
     take = ("db", "import", "rows.jsonl", "--db", "y.db")
-    assert f"1 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
+    assert f"2 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
     assert f"0 added, {rows} known" in edgevit(*take, folder=tmp_path).stdout
     (tmp_path / "bad.jsonl").write_text('{"p50_ns": NaN}\n')
     done = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
@@ -179,7 +179,7 @@ def test_choose_picks_misses_and_refuses(here):
     [miss] = json.loads(misses.stdout)["nearest_misses"]
     assert miss["kind"] == "budget" and miss["excess"] > 0 and "above 1e-06 ms" in miss["reason"]
     refused(2, "choose", "--max-latency", "ten", "--db", "x.db", folder=here)
-    refused(2, "choose", "--max-latency", "5ms", "--percentile", "95", "--db", "x.db", folder=here)
+    refused(2, "choose", "--max-latency", "5ms", "--percentile", "100", "--db", "x.db", folder=here)
     assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
 
 
@@ -193,6 +193,68 @@ def test_choose_answers_from_shipped_rows(tmp_path):
         db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
     done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", folder=tmp_path)
     assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
+
+
+def test_a_measured_network_has_its_operators_in_the_database(here):
+    artifact = json.loads((here / "out/net-tiny-onnx-fp32/manifest.json").read_text())["artifact"]
+    with LatencyDB.open(str(here / "x.db")) as db:
+        [graph] = db.graphs()
+    assert graph.graph_digest == artifact["graph_digest"]
+    assert sum(item.count * item.macs for item in graph.operators) == artifact["macs"]
+
+
+def test_choose_hands_over_the_very_artifact(here):
+    given = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
+    done = edgevit(*given, "--export", "given", "--json", folder=here)
+    assert done.returncode == 0, done.stderr
+    [handed] = json.loads(done.stdout)["exported"]
+    assert handed["says"] == "a copy of the artifact that the row is of" and handed["parity"] == "passed"
+    assert handed["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
+    assert edgevit("verify", handed["folder"], folder=here).returncode == 0
+    assert "--export" in refused(1, *given, "--export", "given", folder=here), "what is there is not written over"
+
+
+def test_choose_exports_what_is_not_held(here):
+    done = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
+    assert done.returncode == 0, done.stderr
+    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in done.stdout
+
+
+def test_choose_measures_what_the_budget_needs(here, tmp_path):
+    shutil.copy(here / "x.db", tmp_path / "y.db")
+    given = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
+    before = edgevit(*given, folder=here)
+    told = json.loads(before.stdout)
+    assert (before.returncode, told["outcome"]) == (6, "unmeasured")
+    [suggestion] = told["measure_next"]
+    assert suggestion["model"] == "net.py:tiny" and "--input-size 32x32" in suggestion["command"]
+    after = edgevit(*given, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
+    told = json.loads(after.stdout)
+    assert (after.returncode, len(told["measured"])) == (0, 1), after.stderr
+    assert told["picked"]["measurement_id"] == told["measured"][0]["measurement_id"]
+
+
+def test_devices_calibrate(here, tmp_path):
+    given = (
+        "devices",
+        "calibrate",
+        "local",
+        "--models",
+        "out/net-tiny-onnx-fp32",
+        "--quick",
+        "--db",
+        tmp_path / "c.db",
+    )
+    plan = json.loads(edgevit(*given, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
+    assert [step["model"] for step in plan["anchors"]] == ["net.py:tiny"]
+    done = edgevit(*given, "--budget", "10min", "--json", folder=here)
+    told = json.loads(done.stdout)
+    assert (told["calibrated"]["anchors"], told["failures"]) == (["net.py:tiny"], []), done.stderr
+    with LatencyDB.open(str(tmp_path / "c.db"), shipped=False) as db:
+        assert [row.model for row in db.measurements(device="local")] == ["net.py:tiny"]
+    again = edgevit(*given, "--budget", "10min", folder=here)
+    assert "measured nothing" in again.stdout, "it has a row"
+    assert "another kind" in refused(2, *given, "--budget", "1min", "--precision", "fp16", folder=here)
 
 
 def test_sweep_does_only_what_is_missing(here):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgevit.count import Count, count
+from edgevit.count import Count, count, operator_costs
+from edgevit.types import OperatorCost
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", "meta"])
 
@@ -148,3 +149,43 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     with pytest.raises(RuntimeError, match="expected input"):
         count(model, torch.ones(2, 5, 4, 4))
     assert model.training and model[1].training and torch.backends.mha.get_fastpath_enabled()
+
+
+# Operator by operator
+
+
+class Block(nn.Module):
+    """A depthwise convolution, a grouped one, a 1x1, an activation, a view and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.grouped = nn.Conv2d(8, 8, 1, groups=2, bias=False)
+        self.pointwise = nn.Conv2d(8, 16, 1, stride=2, bias=False)
+        self.linear = nn.Linear(16 * 9, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pointwise(self.grouped(self.depthwise(x)))
+        return self.linear(F.relu(x).flatten(1))
+
+
+@DEVICES
+def test_costs_of_operators_are_those_of_the_formulas(device: str) -> None:
+    found = operator_costs(Block().to(device), torch.zeros(1, 8, 6, 6, device=device))
+    assert found == (
+        OperatorCost("depthwise convolution 3x3", 8 * 9 * 36, 8 * 9, 2 * 8 * 36),
+        OperatorCost("grouped convolution 1x1", 8 * 4 * 36, 8 * 4, 2 * 8 * 36),
+        OperatorCost("convolution 1x1", 16 * 8 * 9, 16 * 8, 8 * 36 + 16 * 9),
+        OperatorCost("relu", 0, 0, 2 * 16 * 9),
+        OperatorCost("product", 5 * 16 * 9, 5 * 16 * 9 + 5, 16 * 9 + 5),
+    )
+
+
+@DEVICES
+def test_operators_cost_together_what_the_model_costs(device: str) -> None:
+    """Whether attention is one operator depends on the device; what it multiplies does not."""
+    for model, shape, kinds in ((Attention(), (2, 49, 64), {"norm", "product"}), (Block(), (3, 8, 6, 6), {"relu"})):
+        model.to(device)
+        costs = operator_costs(model, torch.zeros(shape, device=device))
+        assert sum(item.macs for item in costs) == count(model, torch.zeros(shape, device=device)).macs
+        assert kinds <= {item.kind for item in costs}

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 from conftest import DATABASES, new_database, new_file
-from measured import failed, floor, measured, published, rated
+from measured import failed, floor, measured, operators, published, rated
 from test_store import SHAPES, change, variants
 
 from edgevit.errors import StoreError
 from edgevit.store import LatencyDB, jsonl
 from edgevit.store.lines import Travelling
-from edgevit.types import Accuracy, Measurement, NoiseFloor
+from edgevit.types import Accuracy, Graph, Measurement, NoiseFloor
 
 RECORDS: list[Travelling] = [
     *SHAPES.values(), *variants(9), rated(), rated(92.4, metric="top5_percent"), rated(model="net_m"), floor(),
-    floor(0.03, started="2026-11-22T10:00:00+00:00"),
+    floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64),
 ]  # fmt: skip
 # Repeats of one thing on one device, the last of them far from the others: an epoch opens, whoever adds them.
 RECORDS += [
@@ -45,6 +45,8 @@ def add(db: LatencyDB, record: Travelling) -> None:
             db.add_accuracy(record)
         case NoiseFloor():
             db.add_noise(record)
+        case Graph():
+            db.add_graph(record)
 
 
 def everything(db: LatencyDB, folder: Path) -> tuple[bytes, list[object]]:

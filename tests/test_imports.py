@@ -28,7 +28,7 @@ TABLE = """
                 what of edgevit                                     what from elsewhere
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
-types         |                                                   |
+types         |                                                   | (pandas)
 statistics    |                                                   | numpy
 gates         |                                                   |
 compare       |                                                   |
@@ -58,10 +58,13 @@ profile       | gates identity pack provenance recipes            |
 profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
-choose        | compare ratings store                             |
+predict       |                                                   | numpy
+choose        | cards compare devices predict ratings recipes     |
+choose        | statistics store                                  |
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
+calibrate     | cards choose predict recipes store                |
 reference     | workloads pack profile statistics transports      |
 roofline      | reference pack profile recipes transports         |
 harness       |                                                   |
@@ -85,9 +88,9 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck importers evaluate ratings)           |
+cli           | (calibrate crosscheck identity importers evaluate) |
 # the package itself imports rooms only when somebody asks for one of their names
-edgevit       | (models store)                                    |
+edgevit       | (choose models store)                             |
 latency_db    | store                                             | sqlalchemy alembic
 """
 
@@ -475,7 +478,7 @@ for name in {names!r}:
     loaded = [item for item in {unwanted!r} if item in sys.modules]
     assert not loaded, f"{{name}} imported {{loaded}}"
 """
-LIGHT = ["edgevit", "edgevit.cli", "edgevit.choose", "edgevit.store", "edgevit.profile"]
+LIGHT = ["edgevit", "edgevit.cli", "edgevit.choose", "edgevit.predict", "edgevit.store", "edgevit.profile"]
 
 
 @pytest.mark.parametrize(

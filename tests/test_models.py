@@ -362,7 +362,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_cards_come_back_as_they_were_written_and_in_order(shipped: Path) -> None:
     cards = [model_card(name) for name in reversed(list_models())]
-    edgevit.cards.write_cards(cards, shipped)
+    edgevit.cards.write_lines(cards, shipped)
     assert list(edgevit.cards.load_cards().items()) == [(card.name, card) for card in cards]
     assert [path.name for path in shipped.parent.iterdir()] == ["models.jsonl"]
 
@@ -382,14 +382,14 @@ def test_a_damaged_card_is_refused_with_its_line(shipped: Path, line: str) -> No
 
 
 def test_a_failed_write_leaves_the_old_cards(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edgevit.cards.write_cards([model_card("vanillanet_5")], shipped)
+    edgevit.cards.write_lines([model_card("vanillanet_5")], shipped)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
-        edgevit.cards.write_cards([], shipped)
+        edgevit.cards.write_lines([], shipped)
     assert list(edgevit.cards.load_cards()) == ["vanillanet_5"]
     assert [path.name for path in shipped.parent.iterdir()] == ["models.jsonl"]
 

@@ -148,6 +148,7 @@ def test_wheel_installs_two_packages_and_nothing_else(wheel):
 
 
 @pytest.mark.parametrize("name", ["edgevit/py.typed", "edgevit_runtime/py.typed", "edgevit/latency_db/models.jsonl",
+                                  "edgevit/latency_db/operators.jsonl",
                                   "edgevit/latency_db/migrations/env.py", "edgevit/export_recipes/onnx.py"],
                          )  # fmt: skip
 def test_wheel_holds(wheel, name):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from measured import card, measured, rated
 from test_cli import edgevit
 
-from edgevit.choose import choose, choose_among
+from edgevit.choose import How, Known, ask, choose_among
 from edgevit.identity import identify_accuracy
 from edgevit.ratings import Ratings
 from edgevit.store import LatencyDB
@@ -37,7 +37,7 @@ def found(value: float, sha: str = "a", **changes: Any) -> Accuracy:
 
 
 def answer(rows: list[Measurement], known: list[Accuracy], dataset: str | None = None) -> Choice:
-    return choose_among(rows, "pi5", Budget(), cards=CARDS, ratings=Ratings.of(known, dataset))
+    return choose_among(rows, "pi5", Budget(), cards=CARDS, known=Known(ratings=Ratings.of(known, dataset)))
 
 
 def accuracies(choice: Choice) -> dict[str, tuple[float | None, str, float | None]]:
@@ -138,7 +138,7 @@ def test_choose_reads_them_from_the_database(url: str) -> None:
         kept = measured()
         db.add(kept)
         assert db.add_accuracies([found(70.0, artifact_sha256=kept.artifact_sha256), rated(60.0)]) == 2
-        published, asked = (choose(db, "pi5", Budget(), cards=CARDS, dataset=name) for name in (None, IMAGENET))
+        published, asked = (ask(db, "pi5", Budget(), cards=CARDS, how=How(dataset=name)) for name in (None, IMAGENET))
     assert accuracies(published)["net_s"][0] == 75.0 and accuracies(asked)["net_s"] == (70.0, "measured", 0.4)
 
 

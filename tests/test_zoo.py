@@ -19,7 +19,7 @@ import torch
 from nets import image, operators
 from torch import Tensor, nn
 
-from edgevit.cards import load_cards
+from edgevit.cards import load_cards, load_operators
 from edgevit.count import Count, count
 from edgevit.fold import Folded, example_inputs, fold, max_rel, prove
 from edgevit.models import create_model, list_models, model_card, randomize
@@ -100,7 +100,9 @@ def test_card_is_current(name: str) -> None:
 
 
 def test_refreshing_counts_the_same() -> None:
-    assert load_cards()["mobilevig_ti"] == counted_card("mobilevig_ti")
+    card, costs = counted_card("mobilevig_ti")
+    assert load_cards()["mobilevig_ti"] == card
+    assert load_operators()["mobilevig_ti"] == costs.operators
 
 
 def test_the_page_has_every_variant_with_the_costs_of_its_card() -> None:

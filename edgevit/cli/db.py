@@ -54,7 +54,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """The rows, without their raw samples; or everything about one of them."""
-    from edgevit.cli.choose import unit_or_class
+    from edgevit.choose import unit_or_class
     from edgevit.cli.profile import summary
     from edgevit.store import LatencyDB
 
@@ -239,7 +239,7 @@ def compare(
 
 def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
     """A row by the beginning of its id, or the newest one that ran, by what was measured. Raises UnknownNameError."""
-    from edgevit.cli.choose import unit_or_class
+    from edgevit.choose import unit_or_class
     from edgevit.errors import UnknownNameError, UsageError
 
     if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgevit.cli import calibrate
 from edgevit.cli.common import (
     DbOption,
     DeviceOption,
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
     from edgevit.enroll import Found
 
 app = typer.Typer(
-    help="List the devices that can be measured on (none is contacted); add, show and remove your own; measure noise.",
+    help="List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions.",
     invoke_without_command=True,
 )
+app.command("calibrate")(calibrate.run)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device")]
 
 
 @app.callback()
 def run(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the devices that can be measured on (none is contacted); add, show and remove your own; measure noise."""
+    """List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions."""
     if context.invoked_subcommand:
         return
     from edgevit.devices import list_devices

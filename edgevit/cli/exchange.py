@@ -52,7 +52,7 @@ def export_rows(
 
 def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Callable[[Travelling], bool] | None:
     """What of all records is to travel; None: everything."""
-    from edgevit.cli.choose import not_measured, unit_or_class
+    from edgevit.choose import not_measured, unit_or_class
     from edgevit.errors import UsageError
     from edgevit.types import Measurement, NoiseFloor
 
@@ -63,7 +63,7 @@ def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Calla
     asked = None if device is None else unit_or_class(device)
     known = [unit for unit in database.devices() if asked in (None, unit.name, unit.device_id, unit.device_class)]
     if device is not None and not known:
-        raise not_measured(device, database)
+        raise not_measured(database, device)
     units, good = (
         {(unit.device_id, unit.device_class) for unit in known},
         tuple(_GRADES[: _GRADES.index(grade or "D") + 1]),

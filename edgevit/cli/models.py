@@ -12,7 +12,7 @@ from edgevit.cli.common import JsonOption, millions, print_json, print_table, sa
 
 def run(
     pattern: Annotated[str, typer.Argument(help="a shell pattern: 'mobilevig_*'")] = "*",
-    refresh: Annotated[bool, typer.Option(help="count all models again and write latency_db/models.jsonl")] = False,
+    refresh: Annotated[bool, typer.Option(help="count all models again and write the files in latency_db/")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the models of the zoo with their cards."""
@@ -47,10 +47,13 @@ def run(
 def _refresh() -> None:
     from importlib import resources
 
-    from edgevit.cards import write_cards
+    from edgevit.cards import CARDS_FILE, OPERATORS_FILE, write_lines
     from edgevit.recipes import require_torch
 
     require_torch()
     from edgevit.zoo import counted_cards
 
-    write_cards(counted_cards(), str(resources.files("edgevit.latency_db") / "models.jsonl"))
+    folder = resources.files("edgevit.latency_db")
+    cards, operators = zip(*counted_cards(), strict=True)
+    write_lines(cards, str(folder / CARDS_FILE))
+    write_lines(operators, str(folder / OPERATORS_FILE))

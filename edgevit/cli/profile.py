@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from edgevit.profile import Progress, Settings
     from edgevit.reference import Peak
     from edgevit.roofline import AgainstPeak, LayerTable
-    from edgevit.types import Artifact, Device, Epoch, Measurement
+    from edgevit.types import Artifact, Device, Epoch, Graph, Measurement
 
 
 def run(
@@ -135,10 +135,19 @@ def measure(
         for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show, built_here=allowed):
             database.add(row, sweep_id=of)
             rows.append(row)
+        for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
+            database.add_graph(graph)
         opened = database.opened
     for epoch in opened:
         print(says_epoch(epoch), file=sys.stderr)
     return rows
+
+
+def graph_of(artifact: Artifact) -> Graph | None:
+    """The operators of an artifact's network, as the database keeps them; None: its manifest does not tell them."""
+    from edgevit.identity import identify_graph
+
+    return identify_graph(artifact.graph_digest, artifact.costs) if artifact.graph_digest and artifact.costs else None
 
 
 def says_epoch(epoch: Epoch) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
@@ -40,13 +40,57 @@ def compute(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
 
 def current_rows(connection: Connection, device: str | None) -> Iterator[Values]:
     """The columns of the rows of a device (queries.listing) since it last changed, whatever its name was."""
+    found, wanted = _of_whole_units(connection, device)
+    return (values for values in epochs.current(found, _floors(connection)) if values["device_no"] in wanted)
+
+
+def rows_and_former(connection: Connection, device: str) -> tuple[list[Values], set[str]]:
+    """The columns of all rows of a device (queries.listing), and which of them are from before it last changed."""
+    found, wanted = _of_whole_units(connection, device)
+    kept = {values["measurement_id"] for values in epochs.current(found, _floors(connection))}
+    mine = [values for values in found if values["device_no"] in wanted]
+    return mine, {values["measurement_id"] for values in mine} - kept
+
+
+def _of_whole_units(connection: Connection, device: str | None) -> tuple[list[Values], set[int]]:
+    """All rows of the units that answer to a name, whatever they were called then, and the numbers that it asks for."""
     every = queries.device_numbers(connection, None)
     wanted = {number for number, line in every.items() if device is None or queries.answers_to(line, device)}
     units = {every[number]["device_id"] for number in wanted}
     numbers = {number: line for number, line in every.items() if line["device_id"] in units}
-    found = list(queries.of_devices(connection, numbers))
-    floors = {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
-    return (values for values in epochs.current(found, floors) if values["device_no"] in wanted)
+    return list(queries.of_devices(connection, numbers)), wanted
+
+
+def _floors(connection: Connection) -> dict[str, float]:
+    return {device_id: floor.share for device_id, floor in small.latest_noise(connection).items()}
+
+
+def rows_of_others(connection: Connection, device: str, models: Collection[str], most: int) -> list[Values]:
+    """The columns of rows of other devices that have rows of these models, each since it last changed: at most so many,
+    of whole devices.
+
+    Devices of the same class come first, then those with the most rows. Rows are held against their digests. Which
+    devices are read is told by an index, which is not: a damaged one costs a prediction sources, and no answer rows.
+    """
+    asked, units = queries.device_numbers(connection, device), _numbers(connection)
+    mine = {line["device_id"] for line in asked.values()}
+    classes = {line["device_class"] for line in asked.values()}
+    parts, holders = tally.read_parts(connection), queries.holders(connection, models)
+    sizes = {
+        device_id: sum(parts[name].lines for number in numbers if (name := tally.rows_of(number)) in parts)
+        for device_id, numbers in units.items()
+        if device_id not in mine and not holders.isdisjoint(numbers)
+    }
+    alike = {
+        device_id for device_id in sizes if any(line["device_class"] in classes for line in units[device_id].values())
+    }
+    chosen: dict[int, Values] = {}
+    left = most
+    for device_id in sorted(sizes, key=lambda name: (name not in alike, -sizes[name], name)):
+        if sizes[device_id] <= left:
+            left -= sizes[device_id]
+            chosen |= units[device_id]
+    return list(epochs.current(list(queries.of_devices(connection, chosen)), _floors(connection)))
 
 
 def _numbers(connection: Connection) -> dict[str, dict[int, Values]]:

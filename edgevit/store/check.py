@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, exchange, quarantine, queries, schema, small, tally
+from edgevit.store import accuracies, annals, exchange, graphs, quarantine, queries, schema, small, tally
 from edgevit.store.connect import describe, storing
 from edgevit.store.shape import expected_shape, shape_of
 from edgevit.store.validate import validate, validate_noise
@@ -88,6 +88,8 @@ class _Found:
             accuracies.validate_accuracy(item)
         for floor in small.noise_floors(connection):
             validate_noise(floor)
+        for graph in graphs.read(connection):
+            graphs.validate_graph(graph)
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from edgevit.store import (
     accuracies,
     annals,
     exchange,
+    graphs,
     jsonl,
     overview,
     quarantine,
@@ -34,7 +35,7 @@ from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate, validate_noise
-from edgevit.types import Accuracy, Artifact, Device, Epoch, Measurement, NoiseFloor, SweepRecord
+from edgevit.types import Accuracy, Artifact, Device, Epoch, Graph, Measurement, NoiseFloor, SweepRecord
 from edgevit_runtime.record import Status, to_json
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
@@ -146,6 +147,26 @@ class LatencyDB:
             found = listing(connection, device)  # a row at a time: the columns of a million would fill the memory
             return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
 
+    def history(self, device: str) -> tuple[list[Measurement], frozenset[str]]:
+        """All rows of a device as measurements() gives them, and the ids of those from before it last changed."""
+        with self._transaction() as connection:
+            found, former = annals.rows_and_former(connection, device)
+        return [rows.read(values) for values in found], frozenset(former)
+
+    def others(self, device: str, models: Collection[str], most: int) -> list[Measurement]:
+        """At most so many rows of other devices than this one that have rows of these models, of whole devices.
+
+        Those of the same class come first, then the largest. Without samples and snapshots, and of each device since it
+        last changed.
+        """
+        with self._transaction() as connection:
+            return [rows.read(values) for values in annals.rows_of_others(connection, device, models, most)]
+
+    def models(self) -> frozenset[str]:
+        """The names of all models that have rows."""
+        with self._transaction() as connection:
+            return frozenset(connection.execute(select(tables.model.c.name)).scalars())
+
     def devices(self) -> list[DeviceRows]:
         """Every device with rows, by name."""
         with self._transaction() as connection:
@@ -186,6 +207,20 @@ class LatencyDB:
             every = accuracies.read(connection)
         found = [item for item in every if all(getattr(item, name) == value for name, value in wanted.items())]
         return sorted(found, key=lambda item: (item.model, item.dataset, item.metric, item.started, item.accuracy_id))
+
+    def add_graph(self, graph: Graph) -> bool:
+        """Keep a network's operators; True if they are new. Raises StoreError for what cannot be true.
+
+        identity.identify_graph gives it its id.
+        """
+        graphs.validate_graph(graph)
+        with self._transaction(write=True) as connection:
+            return graphs.insert(connection, graph)
+
+    def graphs(self) -> list[Graph]:
+        """Every network's operators, by id."""
+        with self._transaction() as connection:
+            return graphs.read(connection)
 
     def epochs(self, device: str | None = None) -> list[Epoch]:
         """Where devices began to behave otherwise: of a name, device_id or device_class, or of all.

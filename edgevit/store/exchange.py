@@ -16,11 +16,11 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, quarantine, queries, rows, small, tables, tally
+from edgevit.store import accuracies, annals, graphs, quarantine, queries, rows, small, tables, tally
 from edgevit.store.lines import Imported, Item, Refusal, Travelling, digest_of
 from edgevit.store.seals import as_seal
 from edgevit.store.validate import validate, validate_noise
-from edgevit.types import Accuracy, Epoch, Measurement, NoiseFloor
+from edgevit.types import Accuracy, Epoch, Graph, Measurement, NoiseFloor
 from edgevit_runtime.record import to_data
 
 BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
@@ -92,6 +92,8 @@ def _check(item: Item) -> Item:
                 accuracies.validate_accuracy(record)
             case NoiseFloor():
                 validate_noise(record)
+            case Graph():
+                graphs.validate_graph(record)
     except StoreError as error:
         return _refused(item, error)
     if item.digest is not None and item.digest != (columns["row_sha256"] if columns else digest_of(record)):
@@ -122,6 +124,8 @@ def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
                 outcome = accuracies.insert(connection, item.record)
             case NoiseFloor():
                 outcome = _insert_noise(connection, item.record)
+            case Graph():
+                outcome = graphs.insert(connection, item.record)
         outcomes.append(_refused(item, outcome) if isinstance(outcome, StoreError) else outcome)
     return outcomes
 
@@ -139,7 +143,7 @@ _moment = attrgetter("device_id", "started")
 
 
 def every_record(transaction: Transaction) -> Iterator[Travelling]:
-    """All that travels: measurements by id, then accuracies, then noise floors.
+    """All that travels: measurements by id, then accuracies, noise floors and graphs.
 
     Rows come a batch per transaction, because a reader that takes its time would keep writers out. Raises StoreError
     where a record is damaged, or where fewer rows come than were there.
@@ -160,6 +164,7 @@ def every_record(transaction: Transaction) -> Iterator[Travelling]:
     with transaction() as connection:
         yield from accuracies.read(connection)
         yield from small.noise_floors(connection)
+        yield from graphs.read(connection)
 
 
 def present(connection: Connection) -> int:

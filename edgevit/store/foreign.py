@@ -14,7 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Engine, create_engine, event
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, exchange, queries, schema, small
+from edgevit.store import accuracies, exchange, graphs, queries, schema, small
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, storing
 from edgevit.store.lines import Item
 from edgevit.store.shape import expected_shape, shape_of
@@ -107,7 +107,7 @@ def every_item(engine: Engine) -> Iterator[Item]:
             exchange.present(connection)
     except StoreError as error:
         yield Item(name, None, f"{error.what}: {error.why}", b"")
-    for read in (accuracies.read, small.noise_floors):
+    for read in (accuracies.read, small.noise_floors, graphs.read):
         try:
             with storing(engine.url), engine.connect() as connection:
                 records: Sequence[Any] = read(connection)

@@ -6,16 +6,20 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from edgevit.identity import accuracy_id
+from edgevit.identity import accuracy_id, graph_id
 from edgevit.store.rows import Values, head_values
 from edgevit.store.seals import row_sha256
-from edgevit.types import Accuracy, Measurement, NoiseFloor
+from edgevit.types import Accuracy, Graph, Measurement, NoiseFloor
 from edgevit_runtime.record import RecordError, from_data, to_json
 
-Travelling = Measurement | Accuracy | NoiseFloor
+Travelling = Measurement | Accuracy | NoiseFloor | Graph
 # A measurement is the line itself, with its digest beside its fields; the others say what they are.
 _DIGEST = "row_sha256"
-_KINDS: dict[str, type[Accuracy] | type[NoiseFloor]] = {"accuracy": Accuracy, "noise_floor": NoiseFloor}
+_KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph]] = {
+    "accuracy": Accuracy,
+    "noise_floor": NoiseFloor,
+    "graph": Graph,
+}
 
 
 class Refusal(NamedTuple):
@@ -58,6 +62,8 @@ def digest_of(record: Travelling) -> str:
         return row_sha256(head_values(record))
     if isinstance(record, Accuracy):
         return accuracy_id(record)
+    if isinstance(record, Graph):
+        return graph_id(record)
     return hashlib.sha256(to_json(record).encode("ascii")).hexdigest()
 
 

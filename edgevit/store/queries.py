@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, UniqueConstraint, select
@@ -26,6 +26,13 @@ def device_numbers(connection: Connection, device: str | None) -> dict[int, Valu
 def answers_to(line: Values, device: str) -> bool:
     """Whether a line of the device table is of this name, device_id or device_class."""
     return device in (line["name"], line["device_id"], line["device_class"])
+
+
+def holders(connection: Connection, models: Collection[str]) -> set[int]:
+    """The numbers of the devices that have rows of models with these names."""
+    named = select(tables.artifact.c.artifact_no).join(tables.model).where(tables.model.c.name.in_(models))
+    kept = tables.measurement.c
+    return set(connection.execute(select(kept.device_no).where(kept.artifact_no.in_(named)).distinct()).scalars())
 
 
 def next_ids(connection: Connection, last: str, count: int) -> list[str]:

@@ -18,7 +18,7 @@ from edgevit.store.sealing import seal_rows
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"  # the newest file of latency_db/migrations/versions; a test compares the two
+HEAD = "0005"  # the newest file of latency_db/migrations/versions; a test compares the two
 
 
 def ensure_schema(engine: Engine) -> None:

@@ -173,7 +173,7 @@ measurement = Table(
     CheckConstraint("missed IS NULL OR rate_hz IS NOT NULL", "missed"),
     Index("ix_measurement_key", "measurement_key"),
     Index("ix_measurement_device", "device_no", "started_unix_us"),
-    Index("ix_measurement_artifact", "artifact_no"),
+    Index("ix_measurement_artifact", "artifact_no", "device_no"),  # which devices have rows of a model
     sqlite_strict=True,
 )
 
@@ -248,6 +248,16 @@ accuracy = Table(  # see types.Accuracy; the id is the digest of all other colum
     CheckConstraint("error >= 0 AND examples > 0", "error"),
     CheckConstraint("provenance <> 'published' OR source <> ''", "source"),
     Index("ix_accuracy_model", "model", "dataset"),
+    sqlite_strict=True,
+)
+
+graph = Table(  # see types.Graph; the id is the digest of the other columns
+    "graph",
+    METADATA,
+    Column("graph_id", Text, primary_key=True),
+    Column("graph_digest", Text, nullable=False),
+    Column("operators_json", Text, nullable=False),
+    CheckConstraint("length(graph_id) = 64 AND length(graph_digest) = 64", "digests"),
     sqlite_strict=True,
 )
 

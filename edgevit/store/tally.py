@@ -22,7 +22,8 @@ from edgevit.store.seals import as_seal, line_seal
 
 # Small tables that are read, and sealed, as a whole. What a binary column holds is covered by the line's own digest.
 WHOLE = (
-    tables.device, tables.noise, tables.accuracy, tables.built, tables.sweep, tables.sweep_row, tables.quarantine,
+    tables.device, tables.noise, tables.accuracy, tables.graph, tables.built, tables.sweep, tables.sweep_row,
+    tables.quarantine,
 )  # fmt: skip
 FIX = "save what is whole into a new database: edgevit db merge THIS --db NEW; edgevit db check says more"
 
@@ -100,6 +101,11 @@ def read_parts(connection: Connection, names: Iterable[str] | None = None) -> di
         if (wanted is None or name in wanted) and name not in found:
             raise broken(f"the tally of {name!r} is missing")
     return found
+
+
+def begin(connection: Connection, table: Table) -> None:
+    """Begin the tally of a small table that is new in a database that has a tally. The migration that makes it asks."""
+    connection.execute(tables.tally.insert(), [_line(Part(table.name))])
 
 
 def create(connection: Connection) -> None:
