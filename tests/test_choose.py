@@ -185,7 +185,9 @@ def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked
     assert picked(choose_among(rows, "pi5", Budget(), cards=cards, wanted=Wanted(reconstructed=True))) == "a"
     of_this = {"model": "a", "artifact_sha256": rows[0].artifact_sha256, "dataset": "birds", "provenance": "measured"}
     known = Ratings.of([rated(80.0, **of_this)], "birds")
-    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, known=Known(ratings=known))) == "a", "what was measured counts"
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, known=Known(ratings=known))) == "a", (
+        "what was measured counts"
+    )
 
 
 # Why the others are not

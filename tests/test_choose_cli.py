@@ -54,6 +54,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return place
 
 
+@pytest.fixture(autouse=True)
+def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgevit.store.jsonl.shipped_files", list)
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Exit code and what was printed."""
     try:
