@@ -1,0 +1,55 @@
+// The report's data, and its numbers as people read them.
+
+const REPORT = JSON.parse(document.getElementById('data').textContent);
+const PERCENTILES = [50, 90, 99];
+const ORIGINS = ['measured', 'reconstructed', 'predicted', 'published'];
+const UNKNOWN = 'not told';
+
+/** Digits behind the point for a column whose smallest number is this: at least three that count, at most three. */
+function decimals(numbers) {
+  const least = Math.min(...numbers.filter((number) => number > 0));
+  return Number.isFinite(least) ? Math.max(0, Math.min(3, 2 - Math.floor(Math.log10(least)))) : 0;
+}
+
+/** Three digits that count, without an exponent. */
+function short(number) {
+  if (number === null || number === undefined) return '';
+  return Math.abs(number) >= 1000 ? number.toFixed(0) : String(Number(number.toPrecision(3)));
+}
+
+function percent(share, digits = 1) {
+  return `${(100 * share).toFixed(digits)}%`;
+}
+
+function accuracy(entry) {
+  if (entry.top1_percent === null) return '';
+  const error = entry.top1_error_percent;
+  return error === null ? String(entry.top1_percent) : `${entry.top1_percent.toFixed(2)} ± ${error.toFixed(2)}`;
+}
+
+function day(time) {
+  return time ? time.slice(0, 10) : UNKNOWN;
+}
+
+function age(entry) {
+  if (entry.age_days === null) return UNKNOWN;
+  const days = entry.age_days;
+  return `${day(entry.measured)}, ${days === 0 ? 'on the day' : days === 1 ? 'a day' : `${days} days`} ${days === 0 ? 'of' : 'before'} this report`;
+}
+
+function threads(entry) {
+  return entry.threads === 0 ? 'threads not told' : entry.threads === 1 ? '1 thread' : `${entry.threads} threads`;
+}
+
+function deviceOf(entry) {
+  return REPORT.devices[entry.device].label;
+}
+
+/** `p90`: the percentiles of an entry by number. */
+function latency(entry, percentile) {
+  return entry[`p${percentile}`];
+}
+
+function count(number, one, many) {
+  return `${number.toLocaleString('en')} ${number === 1 ? one : many}`;
+}
