@@ -59,6 +59,7 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 choose        | compare ratings store                             |
+report        | artifact choose devices ratings statistics store  | (plotly matplotlib)
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
@@ -85,7 +86,7 @@ cli           | (recipes devices artifact cards)                  | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
-cli           | (crosscheck importers evaluate ratings)           |
+cli           | (crosscheck importers evaluate ratings report)    |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (models store)                                    |
 latency_db    | store                                             | sqlalchemy alembic

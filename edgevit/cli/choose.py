@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.common import DbOption, DeviceOption, JsonOption, VerboseOption, print_json, print_table, say, split
+from edgevit.cli.report import PlotOption, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help="by what `edgevit evaluate` measured on it; default: published, ImageNet"),
     ] = None,
+    plot: PlotOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -57,6 +59,8 @@ def run(
         floors, ratings = noise_floors(database, rows), Ratings.of(database.accuracies(metric=TOP1), dataset)
     choice = choose_among(rows, device, budget, cards=load_cards(), wanted=wanted, floors=floors, ratings=ratings)
     choice = dataclasses.replace(choice, notes=(*_whose(rows), *choice.notes))
+    if plot is not None:
+        draw(choice, plot)
     if as_json:
         print_json(vars(choice))
     else:

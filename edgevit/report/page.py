@@ -9,6 +9,7 @@ Plotly's library of 4.8 MB is the one of the `plotly` distribution. It is kept c
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import html
@@ -17,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from edgevit.errors import TargetUnavailableError
-from edgevit.report.records import Report
+from edgevit.report.records import Entry, Latency, Report
 from edgevit.store.jsonl import appearing
 from edgevit_runtime.record import to_json
 
@@ -52,11 +53,20 @@ def render(report: Report) -> str:
 
 
 def as_block(report: Report) -> str:
-    """The report's JSON as it may stand in a script element: no character in it can end the element or open another."""
-    text = to_json(report)
+    """The report's JSON as it may stand in a script element: no character in it can end the element or open another.
+
+    Entries are most of it, so that their names are written once: [names, [values of each]].
+    """
+    names = [field.name for field in dataclasses.fields(Entry)]
+    rows = [[_packed(getattr(entry, name)) for name in names] for entry in report.entries]
+    text = to_json({**vars(report), "entries": [names, rows]})
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text
+
+
+def _packed(value: object) -> object:
+    return dataclasses.astuple(value) if isinstance(value, Latency) else value
 
 
 def _policy(*scripts: str) -> str:

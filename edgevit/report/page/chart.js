@@ -6,7 +6,9 @@ const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
 const LABELLED = 12; // corners of a front with names beside them
 const FONT = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif';
 const TICKS = [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8], [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9]];
-const LEAST_TICKS = 5;
+const MOST_TICKS = { narrow: 6, wide: 12 };
+const GROWN = { 'triangle-up': 1.25, 'triangle-down': 1.25, star: 1.25 }; // shapes that Plotly draws smaller than others
+const LETTER = { width: 7, height: 16 }; // pixels of a name, roughly: whether two would cover each other
 
 let plotly = null; // until its library has been unpacked
 
@@ -44,10 +46,12 @@ function hover(entry) {
   return [`<b>${escaped(entry.model)}</b>`, ...lines.filter((line) => line.trim()).map(escaped)].join('<br>');
 }
 
-/** The points of one colour with their bars. */
-function points(entries, colour) {
+/** The points of one colour with their bars; those of a front are larger. */
+function points(entries, colour, leading) {
   const x = entries.map(placed);
   const told = entries.map((entry) => latency(entry, state.percentile));
+  const open = entries.map((entry) => FILLINGS[entry.provenance].includes('open'));
+  const small = entries.length > 100 ? 8 : 10;
   return {
     type: 'scatter',
     mode: 'markers',
@@ -60,47 +64,68 @@ function points(entries, colour) {
     marker: {
       symbol: entries.map(symbol),
       color: cssColour(colour),
-      size: entries.length > 400 ? 8 : 11,
-      line: { width: entries.map((entry) => (entry.provenance === 'reconstructed' ? 1.5 : 1.2)), color: entries.map((entry) => cssColour(entry.provenance === 'reconstructed' ? '--card' : colour)) },
+      size: entries.map((entry) => (leading.has(entry) ? 13 : small) * (GROWN[shape(entry.target)] ?? 1)),
+      opacity: 1, // which is less where sizes differ, if it is not told
+      line: { width: open.map((is) => (is ? 1.6 : 1)), color: open.map((is) => cssColour(is ? colour : '--card')) },
     },
     error_x: {
       type: 'data',
       symmetric: false,
       array: told.map(({ upper_ms: upper }, i) => Math.max(0, (upper ?? x[i]) - x[i])),
       arrayminus: told.map(({ low_ms: low }, i) => Math.max(0, x[i] - (low ?? x[i]))),
-      color: cssColour(colour),
+      color: cssColour(colour).replace('rgb(', 'rgba(').replace(')', ', 0.5)'),
       thickness: 1.2,
-      width: 3,
+      width: 2,
     },
   };
 }
 
-/** The stepped line of one device's front, on to the right edge, with names at its corners where there is room. */
-function steps([device, line], number, right, several) {
-  const named = !several && line.length <= LABELLED && window.innerWidth > NARROW;
-  const colour = cssColour(several && state.colour === 'device' ? colourName(VALUES.device.findIndex(([value]) => value === device)) : '--ink');
-  const last = line.at(-1);
-  return [{
+/** The stepped line of one device's front, on to the right edge. */
+function steps([device, line], number, several, { x: [, right] }) {
+  return {
     type: 'scatter',
     mode: 'lines',
     name: `front ${REPORT.devices[device].label}`,
     x: [...line.map(placed), right],
-    y: [...line.map((entry) => entry.top1_percent), last.top1_percent],
-    line: { shape: 'hv', width: 1.8, color: colour, dash: several ? DASHES[number % DASHES.length] : 'solid' },
-    opacity: 0.75,
+    y: [...line, line.at(-1)].map((entry) => entry.top1_percent),
+    line: { shape: 'hv', width: 1.8, color: cssColour(lineColour(device, several)), dash: several ? DASHES[number % DASHES.length] : 'solid' },
+    opacity: 0.8,
     hoverinfo: 'skip',
-  }, {
+  };
+}
+
+function lineColour(device, several) {
+  return several && state.colour === 'device' ? colourName(VALUES.device.findIndex(([value]) => value === device)) : '--ink';
+}
+
+/** Names beside the corners of a front, without those that would cover another one. */
+function names(line, view) {
+  const taken = [];
+  const named = line.filter((entry) => {
+    const [x, y] = pixels(entry, view);
+    const box = { left: x - (entry.model.length + 2) * LETTER.width, right: x, top: y - LETTER.height, bottom: y };
+    const covers = box.left < 0 || taken.some((other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom);
+    if (!covers) taken.push(box);
+    return !covers;
+  });
+  return {
     type: 'scatter',
     mode: 'text',
     name: 'names',
-    x: named ? line.map(placed) : several ? [right] : [],
-    y: named ? line.map((entry) => entry.top1_percent) : several ? [last.top1_percent] : [],
-    text: named ? line.map((entry) => `${escaped(entry.model)}  `) : several ? [`${escaped(REPORT.devices[device].label)} `] : [],
+    x: named.map(placed),
+    y: named.map((entry) => entry.top1_percent),
+    text: named.map((entry) => `${escaped(entry.model)}  `),
     textposition: 'top left',
-    textfont: { size: 12, color: colour, family: FONT },
+    textfont: { size: 12, color: cssColour('--ink'), family: FONT },
     cliponaxis: false,
     hoverinfo: 'skip',
-  }];
+  };
+}
+
+function pixels(entry, { x, y, width, height }) {
+  const scale = state.scale === 'log' ? Math.log10 : Number;
+  const share = (value, [low, high]) => (value - low) / (high - low);
+  return [width * share(scale(placed(entry)), x.map(scale)), height * (1 - share(entry.top1_percent, y))];
 }
 
 function ring(entry) {
@@ -122,20 +147,19 @@ function reach(entries) {
   return [low / room ** 1.6, high * room];
 }
 
+/** The finest plain numbers along a logarithmic axis that leave each other room. */
 function ticks([low, high]) {
-  for (const digits of TICKS) {
-    const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
-      found.push(...digits.map((digit) => Number((digit * 10 ** power).toPrecision(3))).filter((tick) => tick >= low && tick <= high));
-    }
-    if (found.length >= LEAST_TICKS || digits === TICKS.at(-1)) return found;
-  }
-  return [];
+  const most = MOST_TICKS[window.innerWidth <= NARROW ? 'narrow' : 'wide'];
+  const found = TICKS.map((digits) => {
+    const powers = Array.from({ length: Math.floor(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 }, (_, i) => Math.floor(Math.log10(low)) + i);
+    return powers.flatMap((power) => digits.map((digit) => Number((digit * 10 ** power).toPrecision(3)))).filter((tick) => tick >= low && tick <= high);
+  });
+  return found.filter((one) => one.length <= most).at(-1) ?? found[0];
 }
 
 function horizontal(ends) {
-  const bound = state.at === 'bound' ? `at most, ms (bound on p${state.percentile})` : `p${state.percentile}, ms`;
-  const common = { title: { text: `Latency: ${bound}`, standoff: 12 }, ...lines() };
+  const title = `Latency: p${state.percentile}${state.at === 'bound' ? ' at most' : ''}, ms`;
+  const common = { title: { text: title, standoff: 12, font: { size: 13 } }, tickangle: 0, ...lines() };
   if (state.scale === 'linear') return { ...common, type: 'linear', range: ends };
   const at = ticks(ends);
   return { ...common, type: 'log', range: ends.map(Math.log10), tickmode: 'array', tickvals: at, ticktext: at.map(String) };
@@ -155,14 +179,21 @@ function budgetMark() {
   };
 }
 
-function layout(entries, ends) {
-  const narrow = window.innerWidth <= NARROW;
+/** What of both axes is seen, and how large that is, in pixels. */
+function viewOf(entries) {
+  const margin = window.innerWidth <= NARROW ? { l: 46, r: 12, t: 26, b: 52 } : { l: 58, r: 22, t: 26, b: 54 };
   const heights = entries.map((entry) => entry.top1_percent);
   const [low, high] = [heights.reduce((a, b) => Math.min(a, b), 100), heights.reduce((a, b) => Math.max(a, b), 0)];
-  const room = Math.max(0.6, (high - low) * 0.09);
+  const room = Math.max(0.6, (high - low) * 0.08);
+  const y = entries.length ? [low - room, high + 1.3 * room] : [0, 100];
+  return { x: reach(entries), y, margin, width: CHART.clientWidth - margin.l - margin.r, height: CHART.clientHeight - margin.t - margin.b };
+}
+
+function layout({ x, y, margin }) {
+  const narrow = window.innerWidth <= NARROW;
   return {
     autosize: true,
-    margin: { l: narrow ? 44 : 56, r: narrow ? 12 : 22, t: 26, b: 52 },
+    margin,
     paper_bgcolor: 'rgba(0,0,0,0)',
     plot_bgcolor: 'rgba(0,0,0,0)',
     font: { family: FONT, size: narrow ? 12 : 13, color: cssColour('--muted') },
@@ -170,8 +201,8 @@ function layout(entries, ends) {
     hovermode: 'closest',
     hoverlabel: { bgcolor: cssColour('--card'), bordercolor: cssColour('--muted'), font: { family: FONT, size: 13, color: cssColour('--ink') }, align: 'left' },
     dragmode: window.matchMedia('(pointer: coarse)').matches ? false : 'zoom',
-    xaxis: horizontal(ends),
-    yaxis: { title: { text: 'Top-1 accuracy, %', standoff: 8 }, ...lines(), range: entries.length ? [low - room, Math.min(100.5, high + 1.4 * room)] : [0, 100] },
+    xaxis: horizontal(x),
+    yaxis: { title: { text: 'Top-1 accuracy, %', standoff: 8, font: { size: 13 } }, automargin: true, ...lines(), range: y },
     ...budgetMark(),
   };
 }
@@ -189,12 +220,14 @@ function drawChart() {
   const drawn = shown().filter(isDrawn);
   const grouped = groups();
   const colours = [...new Set(drawn.map((entry) => colourOf(entry, grouped)))].sort();
-  const ends = reach(drawn);
-  const found = fronts(drawn).filter(([, line]) => line.length);
-  const traces = found.flatMap((one, number) => steps(one, number, state.scale === 'log' ? ends[1] * 0.995 : ends[1], found.length > 1));
-  for (const colour of colours) traces.push(points(drawn.filter((entry) => colourOf(entry, grouped) === colour), colour));
+  const view = viewOf(drawn);
+  const found = fronts(drawn);
+  const leading = new Set(found.flatMap(([, line]) => line));
+  const traces = found.map((one, number) => steps(one, number, found.length > 1, view));
+  for (const colour of colours) traces.push(points(drawn.filter((entry) => colourOf(entry, grouped) === colour), colour, leading));
+  if (found.length === 1 && window.innerWidth > NARROW) traces.push(names(found[0][1], view));
   if (state.selected && drawn.includes(state.selected)) traces.push(ring(state.selected));
-  plotly.react(CHART, traces, layout(drawn, ends), CONFIG);
+  plotly.react(CHART, traces, layout(view), CONFIG);
 }
 
 function drawLegend() {
@@ -208,7 +241,17 @@ function drawLegend() {
   });
   const targets = state.colour === 'target' ? [] : present(TARGETS, (entry) => entry.target).map((target) => el('li', {}, icon(shape(target), '--ink'), target));
   const origins = present(ORIGINS, (entry) => entry.provenance).map((origin) => el('li', {}, icon('circle', '--ink', origin), origin));
-  byId('legend').replaceChildren(...[list(state.colour, colours), list('target', targets), list('origin', origins)].filter(Boolean));
+  const found = fronts(drawn);
+  const lines = found.map(([device], number) => el('li', {}, dash(number, lineColour(device, found.length > 1), found.length > 1), found.length > 1 ? REPORT.devices[device].label : 'beaten by none'));
+  byId('legend').replaceChildren(...[list(state.colour, colours), list('target', targets), list('origin', origins), list('front', lines)].filter(Boolean));
+}
+
+const STROKES = ['', '6 4', '2 3', '6 3 2 3', '10 4', '10 3 2 3']; // as DASHES
+
+function dash(number, colour, several) {
+  const stroke = several ? STROKES[number % STROKES.length] : '';
+  return svg('svg', { class: 'icon line', viewBox: '0 0 28 16', 'aria-hidden': 'true' },
+    svg('path', { d: 'M0,8H28', style: `stroke: var(${colour}); stroke-width: 2; stroke-dasharray: ${stroke || 'none'}` }));
 }
 
 function chartNotes() {

@@ -1,9 +1,22 @@
 // The report's data, and its numbers as people read them.
 
-const REPORT = JSON.parse(document.getElementById('data').textContent);
 const PERCENTILES = [50, 90, 99];
+const REPORT = unpacked(JSON.parse(document.getElementById('data').textContent));
 const ORIGINS = ['measured', 'reconstructed', 'predicted', 'published'];
 const UNKNOWN = 'not told';
+
+/** Entries travel as columns' names and rows of values; a latency as its four numbers. */
+function unpacked(report) {
+  const [names, rows] = report.entries;
+  const entries = rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i], value])));
+  for (const entry of entries) {
+    for (const q of PERCENTILES) {
+      const [ms, low_ms, upper_ms, held_ms] = entry[`p${q}`];
+      entry[`p${q}`] = { ms, low_ms, upper_ms, held_ms };
+    }
+  }
+  return { ...report, entries };
+}
 
 /** Digits behind the point for a column whose smallest number is this: at least three that count, at most three. */
 function decimals(numbers) {
@@ -15,6 +28,18 @@ function decimals(numbers) {
 function short(number) {
   if (number === null || number === undefined) return '';
   return Math.abs(number) >= 1000 ? number.toFixed(0) : String(Number(number.toPrecision(3)));
+}
+
+/** As it is printed, with room for the digits that others in its column have and it has not. */
+function aligned(text, digits) {
+  const [, rest] = text.split('.');
+  if (text === '' || (rest ?? '').length >= digits) return text;
+  return text + (rest === undefined ? '\u2008' : '') + '\u2007'.repeat(digits - (rest ?? '').length);
+}
+
+/** The digits behind the point of the number that has most of them. */
+function mostDigits(texts) {
+  return Math.max(0, ...texts.map((text) => (text.split('.')[1] ?? '').length));
 }
 
 function percent(share, digits = 1) {

@@ -30,13 +30,13 @@ function viewForm() {
 
 function filterForm() {
   const form = byId('filter-form');
-  const search = el('input', { type: 'search', name: 'search', placeholder: 'model, device, engine', oninput: (event) =>
+  const search = el('input', { type: 'search', name: 'search', placeholder: 'model, engine …', oninput: (event) =>
     changed({ search: event.target.value, rows: CHUNK }) });
   const facets = FACETS.filter(({ key }) => VALUES[key].length > 1).map(facetSet);
   form.replaceChildren(el('label', {}, el('span', { class: 'label' }, 'Search'), search), ...facets);
   const unusable = REPORT.entries.filter((entry) => !entry.usable).length;
   if (unusable) {
-    const box = el('input', { type: 'checkbox', name: 'unusable', onchange: (event) => changed({ unusable: event.target.checked }) });
+    const box = el('input', { type: 'checkbox', name: 'unusable', checked: state.unusable, onchange: (event) => changed({ unusable: event.target.checked }) });
     form.append(el('div', { class: 'facet' }, el('label', {}, box,
       el('span', { class: 'name' }, 'Rows that cannot be chosen, in the table'), el('span', { class: 'many' }, String(unusable)))));
   }
@@ -68,7 +68,7 @@ function allOrNone(facet) {
 
 function clear() {
   byId('filter-form').reset();
-  changed({ chosen: everything(), search: '', unusable: false, rows: CHUNK });
+  changed({ chosen: everything(), search: '', unusable: byId('filter-form').elements.unusable?.checked ?? false, rows: CHUNK });
   tick();
 }
 
@@ -84,5 +84,5 @@ function tick() {
 
 listeners.push(() => {
   const on = narrowed();
-  byId('filters-on').textContent = on ? `(${count(on, 'narrows', 'narrow')} the rows)` : '';
+  byId('filters-on').textContent = on ? `(${on} on)` : '';
 });

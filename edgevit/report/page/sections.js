@@ -34,19 +34,12 @@ function devicePart(device) {
     ['Cannot be chosen', device.unusable ? `${count(device.unusable, 'row', 'rows')}: crashed, not proven, or otherwise measured` : ''],
     ['Left out', leftOut(device)],
     ['Engines', device.engines.join(', ')],
-    ['Models of the zoo never measured on it', device.unmeasured.length ? device.unmeasured.join(', ') : ''],
+    ['Models of the zoo never measured on it', device.unmeasured.join(', '), true],
   ]), device.epochs.length ? el('div', {}, el('h3', {}, 'When it changed'), el('ul', {}, jumps(device))) : '');
 }
 
 function millions(number) {
   return number === null ? '' : (number / 1e6).toFixed(2);
-}
-
-function foldTable(model) {
-  if (model.params === null && model.macs === null) return el('p', { class: 'muted' }, 'No counts: the model has no card here.');
-  const rows = [['parameters, millions', model.params, model.folded_params], ['multiply-accumulates, millions', model.macs, model.folded_macs]];
-  return simpleTable([[''], ['trained', true], ['folded', true], ['left', true]],
-    rows.map(([what, trained, folded]) => [what, millions(trained), millions(folded), trained && folded ? percent(folded / trained) : '']), 'Cost before and after folding');
 }
 
 function proofTable(model) {
@@ -69,24 +62,51 @@ function artifactPart(artifact) {
     artifact.checks.length ? el('div', { class: 'scroll' }, simpleTable(head, checkRows(artifact), 'Comparisons')) : '');
 }
 
+function giga(number) {
+  return number === null ? '' : (number / 1e9).toFixed(2);
+}
+
+function left(trained, folded) {
+  return trained && folded ? percent(folded / trained) : '';
+}
+
+/** `12 passed, 1 failed` of the measured rows of a model. */
+function proven(model) {
+  const counts = new Map();
+  for (const proof of model.proofs) counts.set(proof.status || UNKNOWN, (counts.get(proof.status || UNKNOWN) ?? 0) + proof.rows);
+  return [...counts].map(([status, many]) => `${many} ${status}`).join(', ') || 'nothing compared';
+}
+
+/** The worst relative error among the last comparisons of a model's artifacts, those of the exported files. */
+function worst(model) {
+  const errors = model.artifacts.flatMap((artifact) => artifact.checks.map((check) => check.max_rel));
+  return errors.length ? Math.max(...errors).toExponential(1) : '';
+}
+
+function modelTable(models) {
+  const head = [['Model'], ['Parameters, M', true], ['folded', true, true], ['left', true, true], ['MACs, G', true], ['folded', true, true], ['left', true, true], ['Parity of the rows\' files', false], ...(REPORT.artifacts_read ? [['Worst error', true, true]] : [])];
+  return el('div', { class: 'scroll' }, simpleTable(head, models.map((model) => [
+    model.name, millions(model.params), millions(model.folded_params), left(model.params, model.folded_params),
+    giga(model.macs), giga(model.folded_macs), left(model.macs, model.folded_macs), proven(model), ...(REPORT.artifacts_read ? [worst(model)] : [])]),
+  'Models: cost before and after folding, and parity'));
+}
+
 function modelPart(model) {
-  const states = [...new Set(model.proofs.map((proof) => proof.status || UNKNOWN))];
-  const told = [model.family, model.folded_macs ? `${millions(model.folded_macs)} million MACs folded` : '', states.length ? `parity ${states.join(', ')}` : 'nothing compared'];
-  return el('details', { class: 'part', name: '' }, el('summary', {}, el('b', {}, model.name), el('span', { class: 'muted' }, told.filter(Boolean).join('; '))),
+  const told = [model.family, model.carded ? model.provenance : 'no card: not of this zoo', proven(model)];
+  return el('details', { class: 'part' }, el('summary', {}, el('b', {}, model.name), el('span', { class: 'muted' }, told.filter(Boolean).join('; '))),
     facts([
-      ['Design', model.carded ? model.provenance : 'no card: not of this zoo'],
       ['Source', model.source],
       ['Licence', model.licence],
       ['Accuracy of the official weights', model.top1_percent === null ? '' : `${model.top1_percent}%, ${model.top1_source}`],
     ]),
-    foldTable(model), proofTable(model), model.artifacts.map(artifactPart));
+    proofTable(model), model.artifacts.map(artifactPart));
 }
 
 function drawSections() {
   const { devices, models, entries } = REPORT;
   const usable = entries.filter((entry) => entry.usable).length;
   const named = new Set(entries.map((entry) => entry.model)).size;
-  byId('summary').textContent = `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
+  byId('summary').textContent = `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${entries.length > usable ? ` and ${entries.length - usable} that cannot be chosen` : ''}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
   byId('chart-lead').textContent = 'Up is more accurate, left is faster. Points on the stepped line are beaten by none.';
   byId('reading-bound').textContent = `With ${percent(REPORT.confidence, 0)} confidence the percentile is not above this; for p50 it is the slowest process' median. A budget is held against it, because a median says nothing of slow runs. What others published has none: there the percentile itself counts.`;
   byId('reading-dataset').textContent = REPORT.dataset;
@@ -96,5 +116,6 @@ function drawSections() {
   byId('models-lead').textContent = REPORT.artifacts_read
     ? 'Errors and gates are those in the manifests of the artifacts that this report was given; rows tell the status alone.'
     : 'Rows keep whether their file was proven, not how far it was off. Errors and gates are in the artifacts\' manifests: edgevit report --artifacts FOLDER shows them.';
-  byId('model-parts').replaceChildren(...REPORT.problems.map((problem) => el('p', { class: 'warn' }, problem)), ...models.map(modelPart));
+  byId('model-parts').replaceChildren(...REPORT.problems.map((problem) => el('p', { class: 'warn' }, problem)), modelTable(models),
+    el('details', { class: 'part' }, el('summary', {}, el('b', {}, 'Each model: sources, targets and comparisons')), models.map(modelPart)));
 }

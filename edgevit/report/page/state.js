@@ -7,8 +7,8 @@ const FACETS = [
   { key: 'threads', title: 'Threads', of: (entry) => entry.threads, name: (value) => (value === 0 ? UNKNOWN : String(value)) },
   { key: 'origin', title: 'Origin', of: (entry) => entry.provenance, name: (value) => value },
 ];
-const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with the most rows is shown first
-const CHUNK = 200; // rows of the table before it is asked for more
+const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with most to draw is shown first
+const CHUNK = window.innerWidth > 640 ? 100 : 30; // rows of the table before it is asked for more
 
 /** The values of a facet, each with its number of rows. */
 function valuesOf(facet) {
@@ -23,7 +23,15 @@ const VALUES = Object.fromEntries(FACETS.map((facet) => [facet.key, valuesOf(fac
 function firstDevices() {
   const values = VALUES.device;
   if (values.length <= MANY_DEVICES) return values.map(([value]) => value);
-  return [[...values].sort(([, a], [, b]) => b - a)[0][0]];
+  const drawable = (device) => REPORT.entries.filter((entry) => entry.device === device && entry.usable && entry.top1_percent !== null).length;
+  return [[...values].sort(([one, a], [other, b]) => drawable(other) - drawable(one) || b - a)[0][0]];
+}
+
+/** The percentile that budgets are usually set on, or the next one that something shown first can be drawn at. */
+function firstPercentile() {
+  const devices = new Set(firstDevices());
+  const first = REPORT.entries.filter((entry) => devices.has(entry.device) && entry.usable && entry.top1_percent !== null);
+  return [90, 50, 99].find((q) => first.some((entry) => latency(entry, q).held_ms !== null)) ?? 90;
 }
 
 function everything() {
@@ -32,13 +40,13 @@ function everything() {
 }
 
 const state = {
-  percentile: 90,
+  percentile: firstPercentile(), // of the latency
   at: 'bound', // or 'value'
   scale: 'log', // or 'linear'
   colour: VALUES.device.length > 1 ? 'device' : 'target',
   budget: null, // milliseconds
   search: '',
-  unusable: false,
+  unusable: !REPORT.entries.some((entry) => entry.usable), // those that cannot be chosen, in the table
   chosen: everything(),
   sort: { key: 'top1', down: true },
   rows: CHUNK,

@@ -8,14 +8,15 @@ function columns(entries) {
   const told = (entry) => latency(entry, state.percentile);
   const digits = decimals(entries.flatMap((entry) => [told(entry).ms, told(entry).upper_ms]).filter((value) => value !== null));
   const fixed = (value) => (value === null ? '' : value.toFixed(digits));
+  const shares = mostDigits(entries.map(accuracy));
   const all = [
     { key: 'model', title: 'Model', sort: (entry) => entry.model.toLowerCase(), cell: modelCell, kind: 'model' },
-    { key: 'device', title: 'Device', sort: (entry) => deviceOf(entry).toLowerCase(), cell: deviceOf, wide: true },
+    { key: 'device', title: 'Device', sort: (entry) => deviceOf(entry).toLowerCase(), cell: deviceOf, wide: true, kind: 'device' },
     { key: 'target', title: 'Target', sort: (entry) => entry.target, cell: (entry) => entry.target, wide: true },
     { key: 'precision', title: 'Precision', sort: (entry) => entry.precision, cell: (entry) => entry.precision, wide: true },
     { key: 'threads', title: 'Threads', sort: (entry) => entry.threads || null, cell: (entry) => entry.threads || '', number: true, wide: true },
-    { key: 'top1', title: 'Top-1, %', sort: (entry) => entry.top1_percent, cell: accuracy, number: true },
-    { key: 'latency', title: `p${state.percentile}, ms`, sort: (entry) => told(entry).ms, cell: (entry) => fixed(told(entry).ms), number: true },
+    { key: 'top1', title: 'Top-1, %', sort: (entry) => entry.top1_percent, cell: (entry) => aligned(accuracy(entry), shares), number: true },
+    { key: 'latency', title: `p${state.percentile}, ms`, sort: (entry) => told(entry).ms, cell: (entry) => fixed(told(entry).ms), number: true, wide: true },
     { key: 'bound', title: 'At most, ms', sort: (entry) => told(entry).upper_ms, cell: (entry) => fixed(told(entry).upper_ms), number: true },
     { key: 'size', title: 'Size, MB', sort: (entry) => entry.size_mb, cell: (entry) => (entry.size_mb === null ? '' : entry.size_mb.toFixed(1)), number: true, wide: true },
     { key: 'grade', title: 'Grade', sort: (entry) => GRADES.indexOf(entry.grade), cell: (entry) => (entry.grade ? el('span', { class: 'badge' }, entry.grade) : ''), wide: true },
@@ -35,7 +36,9 @@ function selector(entry) {
 
 function modelCell(entry) {
   const grouped = groups();
-  const under = [REPORT.devices.length > 1 ? deviceOf(entry) : '', `${entry.target} ${entry.precision}`, threads(entry), entry.provenance === 'measured' ? '' : entry.provenance, entry.reason];
+  const told = latency(entry, state.percentile);
+  const bare = told.upper_ms === null && told.ms !== null ? `p${state.percentile} ${short(told.ms)} ms, no bound` : '';
+  const under = [bare, REPORT.devices.length > 1 ? deviceOf(entry) : '', `${entry.target} ${entry.precision}`, threads(entry), entry.provenance === 'measured' ? '' : entry.provenance, entry.reason];
   return [icon(shape(entry.target), colourOf(entry, grouped), entry.provenance), ' ', selector(entry), el('span', { class: 'under' }, under.filter(Boolean).join(', '))];
 }
 
@@ -73,7 +76,7 @@ function drawTable() {
       all.map((column) => el('td', { class: classes(column) }, column.cell(entry)))));
   const table = el('table', {}, el('caption', { class: 'sr' }, 'One row for each model, target, precision and number of threads on a device'),
     el('thead', {}, el('tr', {}, all.map(heading))), el('tbody', {}, rows));
-  byId('table').replaceChildren(entries.length ? table : el('p', { class: 'empty' }, REPORT.entries.some((entry) => entry.usable) ? 'No row passes the filters.' : 'No row of this report can be chosen. The filters show those that cannot, with the reason.'));
+  byId('table').replaceChildren(entries.length ? table : el('p', { class: 'empty' }, 'No row passes the filters.'));
   rowsCount(entries.length);
 }
 
@@ -90,10 +93,11 @@ function drawFront() {
   const several = REPORT.devices.length > 1;
   const found = fronts(shown()).flatMap(([, line]) => line);
   const digits = decimals(found.map(placed));
-  const head = [['Model'], ...(several ? [['Device']] : []), [state.at === 'bound' ? 'At most, ms' : `p${state.percentile}, ms`, true], ['Top-1, %', true], ['Target', false, true], ['Precision', false, true], ['Threads', true, true], ['Size, MB', true, true], ['Grade', false, true], ['Origin', false, true]];
+  const shares = mostDigits(found.map(accuracy));
+  const head = [['Model', false, false, 'model'], ...(several ? [['Device', false, true, 'device']] : []), [state.at === 'bound' ? 'At most, ms' : `p${state.percentile}, ms`, true], ['Top-1, %', true], ['Target', false, true], ['Precision', false, true], ['Threads', true, true], ['Size, MB', true, true], ['Grade', false, true], ['Origin', false, true]];
   const rows = found.map((entry) => [
-    el('span', {}, icon(shape(entry.target), colourOf(entry, groups()), entry.provenance), ' ', selector(entry), el('span', { class: 'under' }, `${entry.target} ${entry.precision}, ${threads(entry)}`)),
-    ...(several ? [deviceOf(entry)] : []), placed(entry).toFixed(digits), accuracy(entry), entry.target, entry.precision, entry.threads || '', entry.size_mb === null ? '' : entry.size_mb.toFixed(1), entry.grade, entry.provenance]);
+    el('span', {}, icon(shape(entry.target), colourOf(entry, groups()), entry.provenance), ' ', selector(entry), el('span', { class: 'under' }, `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}`)),
+    ...(several ? [deviceOf(entry)] : []), placed(entry).toFixed(digits), aligned(accuracy(entry), shares), entry.target, entry.precision, entry.threads || '', entry.size_mb === null ? '' : entry.size_mb.toFixed(1), entry.grade, entry.provenance]);
   byId('front').replaceChildren(rows.length ? simpleTable(head, rows, 'The front, fastest first') : el('p', { class: 'empty' }, 'There is no front: no row shown has both an accuracy and a latency.'));
 }
 
