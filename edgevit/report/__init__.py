@@ -1,6 +1,7 @@
 """report: a latency database as one page that people look at, and a choice as a picture.
 
-`collect` reads a database into a record, `render` puts it into one HTML file that needs no network, `plot` draws a choice.
+`collect` reads a database into a record, `render` puts that into one HTML file that needs no network, and `plot` draws
+a choice.
 """
 
 from __future__ import annotations

@@ -33,7 +33,6 @@ from edgevit.types import (
     ModelCard,
     NoiseFloor,
     Provenance,
-    Rejection,
 )
 
 _SHOWN = "unusable"  # of the kinds of rejection: a row that cannot be chosen is knowledge, too
@@ -98,7 +97,7 @@ def _units(database: LatencyDB, devices: Collection[str] | None, published: bool
     asked: Iterable[str | None] = devices if devices is not None else [None]
     rows = {row.measurement_id: row for name in asked for row in database.measurements(device=name)}
     if not rows:
-        fix = "measure: edgevit sweep --models 'mobilevig_*' --targets onnx; or bring rows in: edgevit db import FILE"
+        fix = "measure some with edgevit sweep, or bring rows in: edgevit db import FILE"
         raise StoreError("the database holds no measurement", where=database.where, fix=fix)
     of_unit: dict[str, list[Measurement]] = {}
     for row in rows.values():
@@ -120,7 +119,9 @@ def _all_published(rows: Iterable[Measurement]) -> bool:
 
 def _labels(units: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
     """device_id -> its newest name; `local`, which every machine is to itself, becomes its class; doubles get an id."""
-    names = {unit: rows[-1].device_class if rows[-1].device == LOCAL else rows[-1].device for unit, rows in units.items()}
+    names = {
+        unit: rows[-1].device_class if rows[-1].device == LOCAL else rows[-1].device for unit, rows in units.items()
+    }
     times = Counter(names.values())
     return {unit: name if times[name] == 1 else f"{name} ({unit[:8]})" for unit, name in names.items()}
 
@@ -160,13 +161,9 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
 # Rows
 
 
-def _choice(
-    unit: Unit, percentile: int, cards: Mapping[str, ModelCard], published: bool, ratings: Ratings
-) -> Choice:
+def _choice(unit: Unit, percentile: int, cards: Mapping[str, ModelCard], published: bool, ratings: Ratings) -> Choice:
     budget, wanted = Budget(percentile=percentile), Wanted(published=published)
-    return choose_among(
-        unit.rows, unit.label, budget, cards=cards, wanted=wanted, floors=unit.floors, ratings=ratings
-    )
+    return choose_among(unit.rows, unit.label, budget, cards=cards, wanted=wanted, floors=unit.floors, ratings=ratings)
 
 
 def _entries(unit: Unit, choices: Sequence[Choice], number: int, now: datetime) -> list[Entry]:
@@ -175,7 +172,14 @@ def _entries(unit: Unit, choices: Sequence[Choice], number: int, now: datetime) 
     reasons = {_name(item.candidate): item.reason for item in choices[0].rejected if item.kind == _SHOWN}
     rows = {row.measurement_id: row for row in unit.rows}
     return [
-        _entry(unit, number, [known[name] for known in of_percentile], reasons.get(name), rows.get(item.measurement_id), now)
+        _entry(
+            unit,
+            number,
+            [known[name] for known in of_percentile],
+            reasons.get(name),
+            rows.get(item.measurement_id),
+            now,
+        )
         for name, item in of_percentile[0].items()
     ]
 
@@ -198,7 +202,9 @@ def _entry(
 ) -> Entry:
     item = items[0]
     dated = bool(item.measured) and not (row and "started" in row.untold)
-    p50, p90, p99 = (_latency(one, row if percentile == 50 else None) for one, percentile in zip(items, PERCENTILES, strict=True))
+    p50, p90, p99 = (
+        _latency(one, row if percentile == 50 else None) for one, percentile in zip(items, PERCENTILES, strict=True)
+    )
     return Entry(
         **{name: getattr(item, name) for name in _SAME},
         device=number,
@@ -225,8 +231,8 @@ def _entry(
 
 # What an Entry has under the same name as a Candidate.
 _SAME = tuple(
-    {field.name for field in dataclasses.fields(Entry)} & {field.name for field in dataclasses.fields(Candidate)}
-    - {"measured"}
+    {field.name for field in dataclasses.fields(Entry)}
+    & {field.name for field in dataclasses.fields(Candidate)} - {"measured"}
 )
 
 

@@ -100,5 +100,9 @@ def _artifact(item: Artifact, measured: Collection[str]) -> ArtifactPart:
 
 
 def _weights(source: Source) -> str:
-    named = {"random": f"random, seed {source.seed}", "file": Path(source.weights_file).name, "function": "of the function"}
+    named = {
+        "random": f"random, seed {source.seed}",
+        "file": Path(source.weights_file).name,
+        "function": "of the function",
+    }
     return named[source.weights]

@@ -21,10 +21,21 @@ _SIZE_INCHES, _DPI = (9.0, 5.4), 150
 _INK, _MUTED, _GRID = "#17202b", "#55606e", "#e6eaf0"
 _FITS, _MISSES, _PICK, _BUDGET = "#0072b2", "#767f8b", "#c44e00", "#9a3b00"  # Okabe and Ito's hues, darkened
 # Shape and filling say the origin, so that the picture can be read without colours.
-_MARKERS = {"measured": ("o", "full"), "reconstructed": ("^", "full"), "predicted": ("s", "none"), "published": ("D", "none")}
-_SETTINGS = {"svg.hashsalt": "edgevit", "text.parse_math": False, "font.size": 10, "axes.edgecolor": _MUTED}
-_TICKS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(step / 10 for step in range(10, 100, 2)))
-_LEAST_TICKS = 5
+_MARKERS = {
+    "measured": ("o", "full"),
+    "reconstructed": ("^", "full"),
+    "predicted": ("s", "none"),
+    "published": ("D", "none"),
+}
+_SETTINGS = {
+    "svg.hashsalt": "edgevit",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.edgecolor": _MUTED,
+}
+_TICKS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(step / 4 for step in range(4, 40)))
+_MOST_TICKS = 15
 
 
 class Point(NamedTuple):
@@ -49,14 +60,16 @@ class Point(NamedTuple):
 
 
 def plot(choice: Choice, path: Path) -> None:
-    """Draw a choice into a file, which appears only when it is complete. It has the bars that `points` speaks of.
+    """Draw a choice into a file, which appears only when it is complete.
 
     Raises UsageError for a name that ends neither in .png nor in .svg, TargetUnavailableError without Matplotlib,
     StoreError where the file cannot be written.
     """
     form = path.suffix.lower().removeprefix(".")
     if form not in _METADATA:
-        raise UsageError(f"{path.name} is no picture", why="its name ends neither in .png nor in .svg", fix="--plot FILE.png")
+        raise UsageError(
+            f"{path.name} is no picture", why="its name ends neither in .png nor in .svg", fix="--plot FILE.png"
+        )
     with _drawing() as figure:
         _draw(figure, choice, points(choice))
         with appearing(path, "the picture") as part:
@@ -97,7 +110,9 @@ def _drawing() -> Iterator[Any]:
         from matplotlib.figure import Figure
     except ImportError as error:
         fix = "pip install 'edgevit[report]'"
-        raise TargetUnavailableError("this needs matplotlib, which is not installed", why=str(error), fix=fix) from error
+        raise TargetUnavailableError(
+            "this needs matplotlib, which is not installed", why=str(error), fix=fix
+        ) from error
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
@@ -124,7 +139,7 @@ def _draw(figure: Any, choice: Choice, drawn: Sequence[Point]) -> None:
     axes.set_xlim(left, right)
     axes.margins(y=0.12)
     figure.draw_without_rendering()  # names are placed where the axes have found theirs
-    _names(axes, line, [point for point in drawn if point.item is choice.picked])
+    _names(axes, line, [point for point in drawn if point.item == choice.picked])
     axes.legend(loc="lower right", fontsize=9, frameon=True, framealpha=0.92, edgecolor=_GRID)
 
 
@@ -133,7 +148,9 @@ def _frame(axes: Any, choice: Choice) -> None:
     answer = "nothing fits" if picked is None else f"{picked.model}, {picked.target} {picked.precision}"
     answer += f", {picked.threads} thread{'s' * (picked.threads != 1)}" if picked and picked.threads else ""
     axes.set_title(f"{choice.device}: {answer}", loc="left", color=_INK, fontsize=12, fontweight="bold")
-    axes.set_xlabel(f"latency, ms: what p{budget.percentile} is at most (published: p{budget.percentile} itself)", color=_MUTED)
+    axes.set_xlabel(
+        f"latency, ms: what p{budget.percentile} is at most (published: p{budget.percentile} itself)", color=_MUTED
+    )
     axes.set_ylabel(f"top-1 accuracy, % ({choice.dataset})", color=_MUTED)
     axes.grid(color=_GRID)
     axes.set_axisbelow(True)
@@ -148,8 +165,9 @@ def _horizontal(axes: Any, values: Sequence[float], choice: Choice) -> tuple[flo
     room = max(1.3, (max(values) / min(values)) ** 0.12)
     left, right = min(values) / room**1.4, max(values) * room
     axes.set_xscale("log")
-    ticks = next((found for found in (_ticks(digits, left, right) for digits in _TICKS) if len(found) >= _LEAST_TICKS), [])
-    axes.set_xticks(ticks or [left, right], [f"{tick:g}" for tick in ticks] or [f"{left:.3g}", f"{right:.3g}"])
+    series = (_ticks(digits, left, right) for digits in _TICKS)
+    ticks = [found for found in series if len(found) <= _MOST_TICKS][-1]  # the finest that leaves room; one has few
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     return left, right
 
@@ -163,11 +181,13 @@ def _points(axes: Any, found: Sequence[Point], origin: str, fits: bool) -> None:
     if not found:
         return
     marker, filling = _MARKERS[origin]
-    xs, ys = [point.x for point in found], [point.top1 for point in found]
     colour = _FITS if fits else _MISSES
-    back = [max(0.0, point.x - point.low) for point in found]
-    axes.errorbar(xs, ys, xerr=[back, [0.0] * len(found)], fmt=marker, fillstyle=filling, color=colour, markersize=7,
-                  markeredgecolor="white" if filling == "full" else colour, elinewidth=1, capsize=2.5, zorder=2, label=f"{origin}, {'fits' if fits else 'does not fit'}")  # fmt: skip
+    xs, ys = [point.x for point in found], [point.top1 for point in found]
+    bars = [[max(0.0, point.x - point.low) for point in found], [0.0] * len(found)]
+    look = {"fmt": marker, "fillstyle": filling, "color": colour, "markersize": 7, "elinewidth": 1, "capsize": 2.5}
+    edge = "white" if filling == "full" else colour  # points that overlap stay two points
+    label = f"{origin}, {'fits' if fits else 'does not fit'}"
+    axes.errorbar(xs, ys, xerr=bars, markeredgecolor=edge, zorder=2, label=label, **look)
 
 
 def _limits(axes: Any, choice: Choice) -> None:
@@ -181,18 +201,17 @@ def _limits(axes: Any, choice: Choice) -> None:
 
 
 def _names(axes: Any, line: Sequence[Point], picked: Sequence[Point]) -> None:
+    """A ring and a name for the pick, and names for the corners of the front that cover no name before them."""
+    ring = {"fillstyle": "none", "color": _PICK, "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}
     for point in picked:
-        axes.plot(point.x, point.top1, "o", fillstyle="none", color=_PICK, markersize=15, markeredgewidth=2, zorder=3,
-                  linestyle="none", label="picked")  # fmt: skip
-    chosen = {id(point.item) for point in picked}
-    named = {id(point.item): point for point in (*picked, *line)}
+        axes.plot(point.x, point.top1, "o", zorder=3, label="picked", **ring)
     taken: list[Any] = []
-    for name, point in named.items():
-        text = axes.annotate(point.item.model, (point.x, point.top1), xytext=(-8, 6), textcoords="offset points", ha="right",
-                             fontsize=9, color=_PICK if name in chosen else _INK,
-                             fontweight="bold" if name in chosen else "normal")  # fmt: skip
-        box = text.get_window_extent()
+    for point in (*picked, *(point for point in line if point not in picked)):
+        style = {"color": _PICK, "fontweight": "bold"} if point in picked else {"color": _INK}
+        beside = {"xytext": (-8, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+        name = axes.annotate(point.item.model, (point.x, point.top1), **beside, **style)
+        box = name.get_window_extent()
         if any(box.overlaps(other) for other in taken):
-            text.remove()
+            name.remove()
         else:
             taken.append(box)

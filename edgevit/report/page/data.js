@@ -9,7 +9,8 @@ const UNKNOWN = 'not told';
 function unpacked(report) {
   const [names, rows] = report.entries;
   const entries = rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i], value])));
-  for (const entry of entries) {
+  for (const [place, entry] of entries.entries()) {
+    entry.place = place;
     for (const q of PERCENTILES) {
       const [ms, low_ms, upper_ms, held_ms] = entry[`p${q}`];
       entry[`p${q}`] = { ms, low_ms, upper_ms, held_ms };

@@ -28,13 +28,26 @@ function byId(id) {
 /** Terms, what is said of them, and whether that is long; those without anything to say are left out. */
 function facts(pairs) {
   const said = pairs.filter(([, value]) => value !== '' && value !== null && value !== undefined);
-  return el('dl', { class: 'facts' }, said.map(([term, value, long]) => el('div', { class: long ? 'long' : null }, el('dt', {}, term), el('dd', {}, value))));
+  return el(
+    'dl',
+    { class: 'facts' },
+    said.map(([term, value, long]) =>
+      el('div', { class: long ? 'long' : null }, el('dt', {}, term), el('dd', {}, value)),
+    ),
+  );
 }
 
 /** A table from columns [heading, is it a number, is it for wide screens only, class] and rows of cells. */
 function simpleTable(columns, rows, caption) {
-  const kind = ([, number, wide, name]) => [number ? 'num' : '', wide ? 'wide' : '', name ?? ''].join(' ').trim() || null;
+  const kind = ([, number, wide, name]) =>
+    [number ? 'num' : '', wide ? 'wide' : '', name ?? ''].join(' ').trim() || null;
   const head = columns.map((column) => el('th', { scope: 'col', class: kind(column) }, column[0]));
-  const body = rows.map((cells) => el('tr', {}, cells.map((cell, i) => el('td', { class: kind(columns[i]) }, cell))));
+  const body = rows.map((cells) =>
+    el(
+      'tr',
+      {},
+      cells.map((cell, i) => el('td', { class: kind(columns[i]) }, cell)),
+    ),
+  );
   return el('table', { 'aria-label': caption }, el('thead', {}, el('tr', {}, head)), el('tbody', {}, body));
 }

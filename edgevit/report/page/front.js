@@ -13,7 +13,10 @@ function isDrawn(entry) {
 /** The rows of one device that no other one beats: fastest first, each more accurate than all before it. */
 function front(entries) {
   const drawn = entries.filter(isDrawn);
-  drawn.sort((a, b) => placed(a) - placed(b) || b.top1_percent - a.top1_percent || (a.size_mb ?? Infinity) - (b.size_mb ?? Infinity));
+  drawn.sort(
+    (a, b) =>
+      placed(a) - placed(b) || b.top1_percent - a.top1_percent || (a.size_mb ?? Infinity) - (b.size_mb ?? Infinity),
+  );
   const found = [];
   for (const entry of drawn) {
     if (!found.length || entry.top1_percent > found.at(-1).top1_percent) found.push(entry);

@@ -17,7 +17,9 @@ function printed() {
 
 function folded() {
   const narrow = window.matchMedia('(max-width: 900px)');
-  const fold = () => { byId('filters').open = !narrow.matches; };
+  const fold = () => {
+    byId('filters').open = !narrow.matches;
+  };
   narrow.addEventListener('change', fold);
   fold();
 }

@@ -1,6 +1,17 @@
 // Points: the shape says the target, the filling the origin, the colour what was asked for. Names are Plotly's.
 
-const SHAPES = ['circle', 'square', 'diamond', 'triangle-up', 'hexagon', 'triangle-down', 'cross', 'star', 'pentagon', 'x'];
+const SHAPES = [
+  'circle',
+  'square',
+  'diamond',
+  'triangle-up',
+  'hexagon',
+  'triangle-down',
+  'cross',
+  'star',
+  'pentagon',
+  'x',
+];
 const FILLINGS = { measured: '', reconstructed: '-dot', predicted: '-open-dot', published: '-open' };
 const COLOURS = 8;
 

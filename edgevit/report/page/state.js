@@ -4,7 +4,12 @@ const FACETS = [
   { key: 'device', title: 'Device', of: (entry) => entry.device, name: (value) => REPORT.devices[value].label },
   { key: 'target', title: 'Target', of: (entry) => entry.target, name: (value) => value },
   { key: 'precision', title: 'Precision', of: (entry) => entry.precision, name: (value) => value },
-  { key: 'threads', title: 'Threads', of: (entry) => entry.threads, name: (value) => (value === 0 ? UNKNOWN : String(value)) },
+  {
+    key: 'threads',
+    title: 'Threads',
+    of: (entry) => entry.threads,
+    name: (value) => (value === 0 ? UNKNOWN : String(value)),
+  },
   { key: 'origin', title: 'Origin', of: (entry) => entry.provenance, name: (value) => value },
 ];
 const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with most to draw is shown first
@@ -14,7 +19,8 @@ const CHUNK = window.innerWidth > 640 ? 100 : 30; // rows of the table before it
 function valuesOf(facet) {
   const found = new Map();
   for (const entry of REPORT.entries) found.set(facet.of(entry), (found.get(facet.of(entry)) ?? 0) + 1);
-  const order = (a, b) => (typeof a === 'number' ? a - b : facet.key === 'origin' ? ORIGINS.indexOf(a) - ORIGINS.indexOf(b) : a < b ? -1 : 1);
+  const order = (a, b) =>
+    typeof a === 'number' ? a - b : facet.key === 'origin' ? ORIGINS.indexOf(a) - ORIGINS.indexOf(b) : a < b ? -1 : 1;
   return [...found].sort(([a], [b]) => order(a, b));
 }
 
@@ -23,14 +29,17 @@ const VALUES = Object.fromEntries(FACETS.map((facet) => [facet.key, valuesOf(fac
 function firstDevices() {
   const values = VALUES.device;
   if (values.length <= MANY_DEVICES) return values.map(([value]) => value);
-  const drawable = (device) => REPORT.entries.filter((entry) => entry.device === device && entry.usable && entry.top1_percent !== null).length;
+  const drawable = (device) =>
+    REPORT.entries.filter((entry) => entry.device === device && entry.usable && entry.top1_percent !== null).length;
   return [[...values].sort(([one, a], [other, b]) => drawable(other) - drawable(one) || b - a)[0][0]];
 }
 
 /** The percentile that budgets are usually set on, or the next one that something shown first can be drawn at. */
 function firstPercentile() {
   const devices = new Set(firstDevices());
-  const first = REPORT.entries.filter((entry) => devices.has(entry.device) && entry.usable && entry.top1_percent !== null);
+  const first = REPORT.entries.filter(
+    (entry) => devices.has(entry.device) && entry.usable && entry.top1_percent !== null,
+  );
   return [90, 50, 99].find((q) => first.some((entry) => latency(entry, q).held_ms !== null)) ?? 90;
 }
 
@@ -62,8 +71,20 @@ function changed(change = {}) {
 
 function words(entry) {
   const device = REPORT.devices[entry.device];
-  const told = [entry.model, entry.family, device.label, device.device_class, entry.target, entry.precision, entry.engine,
-    entry.engine_version, entry.source, entry.provenance, entry.reason, ...entry.flags];
+  const told = [
+    entry.model,
+    entry.family,
+    device.label,
+    device.device_class,
+    entry.target,
+    entry.precision,
+    entry.engine,
+    entry.engine_version,
+    entry.source,
+    entry.provenance,
+    entry.reason,
+    ...entry.flags,
+  ];
   return told.join(' ').toLowerCase();
 }
 
@@ -83,4 +104,24 @@ function shown() {
 function narrowed() {
   const sets = FACETS.filter(({ key }) => state.chosen[key].size < VALUES[key].length).length;
   return sets + (state.search ? 1 : 0);
+}
+
+const GROUPS = new Map();
+
+/** The groups that colours tell apart: of all rows of the report, so that a filter changes no colour. */
+function groups() {
+  if (!GROUPS.has(state.colour)) GROUPS.set(state.colour, groupsBy(state.colour));
+  return GROUPS.get(state.colour);
+}
+
+function groupsBy(key) {
+  const facet = FACETS.find((one) => one.key === key);
+  const of = facet ? facet.of : (entry) => entry[key];
+  const name = facet ? facet.name : (value) => value || UNKNOWN;
+  const values = facet ? VALUES[key].map(([value]) => value) : [...new Set(REPORT.entries.map(of))].sort();
+  return { of, name, values };
+}
+
+function colourOf(entry, { of, values }) {
+  return colourName(values.indexOf(of(entry)));
 }
