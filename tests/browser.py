@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,20 @@ def launched() -> Iterator[Browser]:
             chromium.close()
 
 
+def main(file: Path, image: Path) -> None:
+    """The first screen of a page, as documents show it: python tests/browser.py report.html docs/report.png"""
+    with launched() as browser:
+        page = browser.open(file, viewport={"width": 1200, "height": 760})
+        page.screenshot(path=image)
+
+
 def picture(page: Any, name: str) -> Path:
     """A screenshot of the whole page, kept."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     path = SCREENS / f"{name}.png"
     page.screenshot(path=path, full_page=True)
     return path
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))

@@ -18,6 +18,7 @@ from edgevit.choose import Wanted, choose_among
 from edgevit.cli import main
 from edgevit.errors import StoreError, TargetUnavailableError, UsageError
 from edgevit.report import plot
+from edgevit.report.candidates import origin
 from edgevit.report.picture import front, points
 from edgevit.store import LatencyDB
 from edgevit.types import Budget, Choice
@@ -53,7 +54,7 @@ def texts(path: Path) -> str:
 
 
 def test_points_stand_at_what_is_held_against_the_budget():
-    found = {(point.item.model, point.origin): point for point in points(choice(max_latency_ms=12))}
+    found = {(point.item.model, origin(point.item)): point for point in points(choice(max_latency_ms=12))}
     assert set(found) == {("a", "measured"), ("b", "measured"), ("b", "published"), ("c", "measured"),
                           ("slow", "measured"), ("rebuilt", "reconstructed")}  # fmt: skip
     assert (found["b", "measured"].x, found["b", "measured"].low, found["b", "measured"].fits) == (11.0, 10.0, True)

@@ -306,6 +306,10 @@ def test_by_keyboard_a_row_opens_and_a_heading_sorts(page, report):
     assert page.evaluate("document.activeElement.closest('th').ariaSort") == "descending"
     page.click("#detail button")
     assert page.locator("#detail").is_hidden()
+    page.locator("#front .pick").first.click()
+    assert page.locator("#detail").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#detail").is_hidden()
     page.click("#table th[data-key=top1] button")
 
 

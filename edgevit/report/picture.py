@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgevit.errors import TargetUnavailableError, UsageError
+from edgevit.report.candidates import held_ms, origin
 from edgevit.store.jsonl import appearing
 from edgevit.types import Candidate, Choice
 
@@ -52,12 +53,6 @@ class Point(NamedTuple):
         assert self.item.top1_percent is not None
         return self.item.top1_percent
 
-    @property
-    def origin(self) -> str:
-        """Of the weaker of its two numbers."""
-        rebuilt = self.item.latency_provenance == "measured" and self.item.top1_provenance == "reconstructed"
-        return "reconstructed" if rebuilt else self.item.latency_provenance
-
 
 def plot(choice: Choice, path: Path) -> None:
     """Draw a choice into a file, which appears only when it is complete.
@@ -86,8 +81,7 @@ def points(choice: Choice) -> list[Point]:
     items += [(rejection.candidate, False) for rejection in choice.rejected if rejection.kind == "budget"]
     found = []
     for item, fits in items:
-        told, upper = item.latency_ms, item.latency_upper_ms
-        held = told if upper is None and item.latency_provenance == "published" else upper
+        held, told = held_ms(item), item.latency_ms
         if held is not None and item.top1_percent is not None:
             found.append(Point(item, held, held if told is None else told, fits))
     return found
@@ -132,9 +126,9 @@ def _draw(figure: Any, choice: Choice, drawn: Sequence[Point]) -> None:
     stairs = [*line, line[-1]._replace(x=right)]
     axes.plot([point.x for point in stairs], [point.top1 for point in stairs], drawstyle="steps-post",
               color=_INK, linewidth=1.3, alpha=0.75, label="front: beaten by none", zorder=1)  # fmt: skip
-    for origin in _MARKERS:
+    for name in _MARKERS:
         for fits in (True, False):
-            _points(axes, [point for point in drawn if (point.origin, point.fits) == (origin, fits)], origin, fits)
+            _points(axes, [point for point in drawn if (origin(point.item), point.fits) == (name, fits)], name, fits)
     _limits(axes, choice)
     axes.set_xlim(left, right)
     axes.margins(y=0.12)
@@ -177,16 +171,16 @@ def _ticks(digits: Sequence[float], left: float, right: float) -> list[float]:
     return [tick for tick in every if left <= tick <= right]
 
 
-def _points(axes: Any, found: Sequence[Point], origin: str, fits: bool) -> None:
+def _points(axes: Any, found: Sequence[Point], name: str, fits: bool) -> None:
     if not found:
         return
-    marker, filling = _MARKERS[origin]
+    marker, filling = _MARKERS[name]
     colour = _FITS if fits else _MISSES
     xs, ys = [point.x for point in found], [point.top1 for point in found]
     bars = [[max(0.0, point.x - point.low) for point in found], [0.0] * len(found)]
     look = {"fmt": marker, "fillstyle": filling, "color": colour, "markersize": 7, "elinewidth": 1, "capsize": 2.5}
     edge = "white" if filling == "full" else colour  # points that overlap stay two points
-    label = f"{origin}, {'fits' if fits else 'does not fit'}"
+    label = f"{name}, {'fits' if fits else 'does not fit'}"
     axes.errorbar(xs, ys, xerr=bars, markeredgecolor=edge, zorder=2, label=label, **look)
 
 

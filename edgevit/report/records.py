@@ -27,7 +27,7 @@ class Latency:
 class Entry:
     """A row of the page: one candidate on one device, as the chooser sees it, and what its measurement tells.
 
-    provenance: of the point as a whole, the weakest of its two numbers; see `edgevit.report.collect`. usable: it may be
+    provenance: of the point as a whole, the weakest of its two numbers (candidates.origin). usable: it may be
     chosen; else `reason` says why not.
     """
 

@@ -21,7 +21,7 @@ function unpacked(report) {
 
 /** Digits behind the point for a column whose smallest number is this: at least three that count, at most three. */
 function decimals(numbers) {
-  const least = Math.min(...numbers.filter((number) => number > 0));
+  const least = numbers.filter((number) => number > 0).reduce((a, b) => Math.min(a, b), Infinity);
   return Number.isFinite(least) ? Math.max(0, Math.min(3, 2 - Math.floor(Math.log10(least)))) : 0;
 }
 
@@ -40,7 +40,7 @@ function aligned(text, digits) {
 
 /** The digits behind the point of the number that has most of them. */
 function mostDigits(texts) {
-  return Math.max(0, ...texts.map((text) => (text.split('.')[1] ?? '').length));
+  return texts.reduce((most, text) => Math.max(most, (text.split('.')[1] ?? '').length), 0);
 }
 
 function percent(share, digits = 1) {
@@ -60,7 +60,8 @@ function day(time) {
 function age(entry) {
   if (entry.age_days === null) return UNKNOWN;
   const days = entry.age_days;
-  return `${day(entry.measured)}, ${days === 0 ? 'on the day' : days === 1 ? 'a day' : `${days} days`} ${days === 0 ? 'of' : 'before'} this report`;
+  const when = days <= 0 ? 'on the day of' : days === 1 ? 'a day before' : `${days} days before`;
+  return `${day(entry.measured)}, ${when} this report`;
 }
 
 function threads(entry) {

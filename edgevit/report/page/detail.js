@@ -72,4 +72,8 @@ function drawDetail() {
   );
 }
 
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && state.selected) select(null);
+});
+
 listeners.push(drawDetail);

@@ -13,12 +13,17 @@ function themed() {
 /** On paper the chart has the paper's width and colours. */
 function printed() {
   window.matchMedia('print').addEventListener('change', () => drawChart());
+  window.addEventListener('beforeprint', () => {
+    for (const part of document.querySelectorAll('.part')) part.open = true;
+  });
 }
 
 function folded() {
   const narrow = window.matchMedia('(max-width: 900px)');
+  window.matchMedia(`(max-width: ${NARROW}px)`).addEventListener('change', () => drawChart());
   const fold = () => {
     byId('filters').open = !narrow.matches;
+    byId('filters').querySelector('summary').tabIndex = narrow.matches ? 0 : -1; // beside the chart it never folds
   };
   narrow.addEventListener('change', fold);
   fold();
