@@ -6,7 +6,7 @@ from edgevit.types import Candidate, Provenance
 
 
 def held_ms(item: Candidate) -> float | None:
-    """What is held against a latency budget: the upper bound; of a published row, which has none, what its source tells."""
+    """What is held against a latency budget: the upper bound; of a published row without one what its source tells."""
     bare = item.latency_provenance == "published" and item.latency_upper_ms is None
     return item.latency_ms if bare else item.latency_upper_ms
 
