@@ -29,16 +29,17 @@ function jumps(device) {
   );
 }
 
+function between({ first, last }) {
+  if (!first) return 'dates not told';
+  return day(first) === day(last) ? day(first) : `${day(first)} to ${day(last)}`;
+}
+
 function devicePart(device) {
   const title = el(
     'summary',
     {},
     el('b', {}, device.label),
-    el(
-      'span',
-      { class: 'muted' },
-      `${count(device.usable, 'row', 'rows')}, ${day(device.first)} to ${day(device.last)}`,
-    ),
+    el('span', { class: 'muted' }, `${count(device.usable, 'row', 'rows')}, ${between(device)}`),
   );
   return el(
     'details',
