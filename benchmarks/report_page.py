@@ -79,7 +79,8 @@ def entry(number: int, dice: random.Random) -> Entry:
         top1_percent=round(60 + 8 * dice.random() + 4 * p50**0.2, 2), top1_error_percent=None,
         top1_provenance="published", latency_provenance="measured", provenance="measured", p50=p50_, p90=p90, p99=p99,
         size_mb=10.0, parity_status="passed", grade="A", flags=(), usable=True, reason="",
-        engine="engine", engine_version="1.0", provider="CPU", measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
+        engine="engine", engine_version="1.0", provider="CPU",
+        measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
         peak_memory_mb=100.0, source="", licence="", artifact_sha256=f"{number:064x}",
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def launched() -> Iterator[Browser]:
 def main(file: Path, image: Path) -> None:
     """The first screen of a page, as documents show it: python tests/browser.py report.html docs/report.png"""
     with launched() as browser:
-        page = browser.open(file, viewport={"width": 1200, "height": 760})
+        page = browser.open(file, viewport={"width": 1440, "height": 860})
         page.screenshot(path=image)
 
 

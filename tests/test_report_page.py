@@ -400,7 +400,7 @@ def test_screens_wide_and_narrow_light_and_dark(folder, opened, window):
         for name, viewport in (("desktop", browser.DESKTOP), ("phone", browser.PHONE)):
             opened.set_viewport_size(viewport)
             opened.wait_for_function(
-                "width => document.getElementById('chart')._fullLayout.width <= width", arg=viewport["width"]
+                "width => document.getElementById('chart').layout.width < width", arg=viewport["width"]
             )
             assert opened.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             assert opened.evaluate("document.getElementById('filters').open") == (name == "desktop")

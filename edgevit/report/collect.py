@@ -135,8 +135,8 @@ def _entry(
 _DIFFERENT = {"measured", "device", "engine", "licence", "artifact_sha256"}  # in both, and not the same thing
 # What an Entry has under the same name as a Candidate.
 _SAME = tuple(
-    {field.name for field in dataclasses.fields(Entry)} & {field.name for field in dataclasses.fields(Candidate)}
-    - _DIFFERENT
+    {field.name for field in dataclasses.fields(Entry)}
+    & {field.name for field in dataclasses.fields(Candidate)} - _DIFFERENT
 )
 
 

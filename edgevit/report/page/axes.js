@@ -89,7 +89,7 @@ function budgetMark() {
 
 /** What of both axes is seen, and how large that is, in pixels. */
 function viewOf(entries) {
-  const margin = window.innerWidth <= NARROW ? { l: 46, r: 12, t: 26, b: 52 } : { l: 58, r: 22, t: 26, b: 54 };
+  const margin = window.innerWidth <= NARROW ? { l: 58, r: 12, t: 26, b: 52 } : { l: 64, r: 22, t: 26, b: 54 };
   const heights = entries.map((entry) => entry.top1_percent);
   const [low, high] = [heights.reduce((a, b) => Math.min(a, b), 100), heights.reduce((a, b) => Math.max(a, b), 0)];
   const room = Math.max(0.6, (high - low) * 0.08);
@@ -106,7 +106,8 @@ function viewOf(entries) {
 function layout({ x, y, margin }) {
   const narrow = window.innerWidth <= NARROW;
   return {
-    autosize: true,
+    width: CHART.clientWidth,
+    height: CHART.clientHeight,
     margin,
     paper_bgcolor: 'rgba(0,0,0,0)',
     plot_bgcolor: 'rgba(0,0,0,0)',
@@ -123,7 +124,6 @@ function layout({ x, y, margin }) {
     xaxis: horizontal(x),
     yaxis: {
       title: { text: 'Top-1 accuracy, %', standoff: 8, font: { size: 13 } },
-      automargin: true,
       ...lines(),
       range: y,
     },

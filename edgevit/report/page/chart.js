@@ -1,18 +1,24 @@
 // The scatter: drawn by Plotly, as soon as its library has been unpacked.
 
 const CHART = byId('chart');
+const LEAST_WIDTH = 160; // pixels; less is a window on its way to another size, and Plotly cannot place a title in it
 let plotly = null; // until then
 
 const CONFIG = {
-  responsive: true,
   displaylogo: false,
   displayModeBar: 'hover',
   modeBarButtons: [['zoomIn2d', 'zoomOut2d', 'resetScale2d', 'toImage']],
   toImageButtonOptions: { filename: 'edgevit-report', scale: 2 },
 };
 
+/** Drawn again where its place has another size. Plotly's own way to do so measures before the style has followed. */
+const place = new ResizeObserver(() => {
+  const { width, height } = CHART.layout ?? {};
+  if (width !== CHART.clientWidth || height !== CHART.clientHeight) drawChart();
+});
+
 function drawChart() {
-  if (!plotly) return;
+  if (!plotly || CHART.clientWidth < LEAST_WIDTH) return;
   const drawn = shown().filter(isDrawn);
   const grouped = groups();
   const colours = [...new Set(drawn.map((entry) => colourOf(entry, grouped)))].sort();
@@ -41,6 +47,7 @@ async function unpack() {
   plotly = window.Plotly;
   CHART.replaceChildren();
   drawChart();
+  place.observe(CHART);
   CHART.on('plotly_click', ({ points: [point] }) => {
     if (point.customdata !== undefined) select(REPORT.entries[point.customdata]);
   });

@@ -6,7 +6,8 @@ function fill(element, properties, children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
-    else if (name === 'checked') element.checked = element.defaultChecked = value; // what a form is reset to
+    else if (name === 'checked')
+      element.checked = element.defaultChecked = value; // what a form is reset to
     else if (name === 'hidden') element.hidden = value;
     else element.setAttribute(name, value === true ? '' : value);
   }

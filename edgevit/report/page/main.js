@@ -20,7 +20,6 @@ function printed() {
 
 function folded() {
   const narrow = window.matchMedia('(max-width: 900px)');
-  window.matchMedia(`(max-width: ${NARROW}px)`).addEventListener('change', () => drawChart());
   const fold = () => {
     byId('filters').open = !narrow.matches;
     byId('filters').querySelector('summary').tabIndex = narrow.matches ? 0 : -1; // beside the chart it never folds

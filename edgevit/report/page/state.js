@@ -34,13 +34,14 @@ function firstDevices() {
   return [[...values].sort(([one, a], [other, b]) => drawable(other) - drawable(one) || b - a)[0][0]];
 }
 
-/** The percentile that budgets are usually set on, or the next one that something shown first can be drawn at. */
+/** p90, which budgets are usually set on; another one if less than half as many rows can be drawn at it. */
 function firstPercentile() {
   const devices = new Set(firstDevices());
   const first = REPORT.entries.filter(
     (entry) => devices.has(entry.device) && entry.usable && entry.top1_percent !== null,
   );
-  return [90, 50, 99].find((q) => first.some((entry) => latency(entry, q).held_ms !== null)) ?? 90;
+  const drawable = (q) => first.filter((entry) => latency(entry, q).held_ms !== null).length;
+  return drawable(90) * 2 >= drawable(50) ? 90 : 50;
 }
 
 function everything() {
