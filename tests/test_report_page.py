@@ -315,7 +315,7 @@ def test_by_keyboard_a_row_opens_and_a_heading_sorts(page, report):
 
 def test_every_control_has_a_name(page):
     unnamed = """[...document.querySelectorAll('input, select, button')].filter(e =>
-      !e.closest('.modebar') && !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
+      !e.closest('.modebar') && !([...(e.labels ?? [])].some(l => l.textContent.trim()) || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
     assert page.evaluate(unnamed) == []
     assert page.locator("html").get_attribute("lang") == "en"
     headings = page.evaluate("[...document.querySelectorAll('h1, h2')].map(e => e.tagName)")
@@ -431,7 +431,8 @@ def test_names_are_text_wherever_they_are_shown(folder, window):
     page.click("#table .pick")
     page.evaluate("Plotly.Fx.hover('chart', [{curveNumber: 2, pointNumber: 0}])")
     page.wait_for_selector("#chart .hovertext")
-    assert "<img" in page.locator("#chart .hovertext").first.text_content()
+    told = page.locator("#chart .hovertext").first.text_content()
+    assert "<img src=x onerror=alert(1)><a href='javascript:alert(2)'>" in told
     for place in ("#table", "#detail", "#legend", "#facet-device", "#models", "#devices", "#command", "#front"):
         assert HOSTILE in page.locator(place).text_content(), place
     assert page.evaluate("document.querySelectorAll('body img, [href^=javascript], [onerror]').length") == 0
