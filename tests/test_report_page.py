@@ -314,8 +314,9 @@ def test_by_keyboard_a_row_opens_and_a_heading_sorts(page, report):
 
 
 def test_every_control_has_a_name(page):
-    unnamed = """[...document.querySelectorAll('input, select, button')].filter(e =>
-      !e.closest('.modebar') && !([...(e.labels ?? [])].some(l => l.textContent.trim()) || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
+    unnamed = """[...document.querySelectorAll('input, select, button')].filter((e) => !e.closest('.modebar'))
+      .filter((e) => !(e.ariaLabel || e.textContent.trim() || [...(e.labels ?? [])].some((l) => l.textContent.trim())))
+      .map((e) => e.outerHTML)"""
     assert page.evaluate(unnamed) == []
     assert page.locator("html").get_attribute("lang") == "en"
     headings = page.evaluate("[...document.querySelectorAll('h1, h2')].map(e => e.tagName)")
