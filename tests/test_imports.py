@@ -61,6 +61,7 @@ store         |                                                   | (alembic psy
 predict       |                                                   | numpy
 choose        | cards compare devices predict ratings recipes     |
 choose        | statistics store                                  |
+report        | artifact choose devices ratings statistics store  | (plotly matplotlib)
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row
@@ -89,6 +90,7 @@ cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
 cli           | (calibrate crosscheck identity importers evaluate) |
+cli           | (ratings report)                                  |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (choose models store)                             |
 latency_db    | store                                             | sqlalchemy alembic

@@ -24,7 +24,7 @@ from typing import Any
 
 from edgevit.choose.answer import NOTHING, Known, choose_among
 from edgevit.choose.api import Question, answers, choose, question, unit_or_class
-from edgevit.choose.asking import How, ask, not_measured
+from edgevit.choose.asking import How, ask, noise_floors, not_measured
 from edgevit.choose.candidates import EVERYTHING, Predicted, Wanted
 from edgevit.choose.knowledge import Elsewhere
 from edgevit.choose.limits import check_budget, parse_latency
@@ -46,6 +46,7 @@ __all__ = [
     "choose",
     "choose_among",
     "joint",
+    "noise_floors",
     "not_measured",
     "parse_latency",
     "predictions",

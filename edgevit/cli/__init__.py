@@ -18,6 +18,7 @@ from edgevit.cli import (
     fold,
     models,
     profile,
+    report,
     sweep,
     targets,
     verify,
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose):
+for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose, report):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 app.add_typer(devices.app, name="devices")
 db.app.add_typer(exchange.app)

@@ -18,6 +18,7 @@ from edgevit.cli.common import (
     say,
     split,
 )
+from edgevit.cli.report import PlotOption, draw
 
 if TYPE_CHECKING:
     from edgevit.choose import Question
@@ -72,6 +73,7 @@ def run(
     ] = None,
     out: OutOption = Path("artifacts"),
     quick: QuickOption = False,
+    plot: PlotOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -118,6 +120,8 @@ def run(
         from edgevit.cli.deeds import hand_over
 
         more["exported"] = hand_over(choice, held, export, weights, db)
+    if plot is not None:
+        draw(choice, plot)
     if as_json:
         print_json({**vars(choice), **more})
     else:

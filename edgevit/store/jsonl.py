@@ -49,10 +49,10 @@ def write_lines(path: Path, records: Iterable[Travelling]) -> int:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path, what: str = "the rows") -> Iterator[Path]:
     """A hidden file beside `path` that takes its name when all went well and is on disk, and is gone otherwise.
 
-    Raises StoreError where it cannot be written.
+    Raises StoreError, which says that `what` cannot be written, where that is so.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -63,7 +63,7 @@ def appearing(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         fix = "make the folder, free some space, or name another file"
-        raise StoreError("the rows cannot be written", where=str(path), why=str(error), fix=fix) from error
+        raise StoreError(f"{what} cannot be written", where=str(path), why=str(error), fix=fix) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""How long a report takes: to make, until its tables are read, until its chart is drawn, and until a filter has worked.
+
+python benchmarks/report_page.py [--rows 30 1000 10000] [--loads 5]
+
+The rows are synthetic (four devices, five targets). The page is opened in headless Chromium, Debian's, each time in a
+new one. Milliseconds of the page are its own clock's, from the start of the navigation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import report
+from playwright.sync_api import Page, sync_playwright
+
+from edgevit.report import Report, write
+from edgevit.report.records import DevicePart, Entry, Latency
+
+DEVICES, TARGETS = 4, ("onnx", "openvino", "ncnn", "litert", "executorch")
+# A filter that leaves a target out: from the press until the browser has painted.
+FILTER = """() => new Promise((resolve) => {
+  const start = performance.now();
+  document.querySelector('#facet-target input').click();
+  requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start)));
+})"""
+
+
+def main(counts: list[int], loads: int) -> None:
+    found = {}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        for count in counts:
+            path = Path(folder) / f"{count}.html"
+            made = synthetic(count)
+            start = time.perf_counter()
+            size = write(made, path)
+            seconds = time.perf_counter() - start
+            opened = [opening(playwright, path) for _ in range(loads)]
+            times = {name: round(statistics.median(item[name] for item in opened)) for name in opened[0]}
+            found[f"{count} rows"] = {"page_mb": round(size / 1e6, 2), "written_s": round(seconds, 2), **times}
+    report("report_page", {"loads": loads, "medians": found})
+
+
+def opening(playwright: Any, path: Path) -> dict[str, float]:
+    """One browser, one page: milliseconds until the tables are there, the chart is, and a filter has worked."""
+    chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+    try:
+        page: Page = chromium.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached")
+        ready, drawn = page.evaluate("['ready', 'drawn'].map((name) => Number(document.documentElement.dataset[name]))")
+        return {"tables_ms": ready, "chart_ms": drawn, "filter_ms": page.evaluate(FILTER)}
+    finally:
+        chromium.close()
+
+
+def synthetic(count: int) -> Report:
+    """A report of so many rows."""
+    dice = random.Random(1)
+    entries = tuple(entry(number, dice) for number in range(count))
+    devices = tuple(device(number, count // DEVICES) for number in range(DEVICES))
+    return Report("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val", False, 0.99, devices, entries,
+                  (), False, ())  # fmt: skip
+
+
+def entry(number: int, dice: random.Random) -> Entry:
+    """One row, measured."""
+    p50 = dice.lognormvariate(3, 1)
+    p50_, p90, p99 = (Latency(p50 * k, p50 * k * 0.98, p50 * k * 1.1, p50 * k * 1.1) for k in (1, 1.1, 1.3))
+    return Entry(
+        measurement_id=f"{number:064x}", device=number % DEVICES, model=f"model_{number // 40}", family="family",
+        target=TARGETS[number % len(TARGETS)], precision="fp32", threads=1 + number % 2,
+        top1_percent=round(60 + 8 * dice.random() + 4 * p50**0.2, 2), top1_error_percent=None,
+        top1_provenance="published", latency_provenance="measured", provenance="measured", p50=p50_, p90=p90, p99=p99,
+        size_mb=10.0, parity_status="passed", grade="A", flags=(), usable=True, reason="",
+        engine="engine", engine_version="1.0", provider="CPU",
+        measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
+        peak_memory_mb=100.0, source="", licence="", artifact_sha256=f"{number:064x}",
+    )  # fmt: skip
+
+
+def device(number: int, usable: int) -> DevicePart:
+    """One of the devices."""
+    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0}
+    return DevicePart(
+        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", (), **rows, unmeasured=()
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[30, 1000, 10_000])
+    parser.add_argument("--loads", type=int, default=5)
+    given = parser.parse_args()
+    main(given.rows, given.loads)

@@ -1,0 +1,93 @@
+"""`edgevit report`: the database as one HTML file; and what `edgevit choose --plot` needs."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgevit.cli.common import DbOption, JsonOption, print_json, say, split
+
+if TYPE_CHECKING:
+    from edgevit.store import LatencyDB
+    from edgevit.types import Choice, JointChoice
+
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="draw this choice, too: a name that ends in .png or .svg")
+]
+
+
+def run(
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file")] = Path("report.html"),
+    device: Annotated[
+        str | None, typer.Option("--device", "-d", help="only these, with commas between: names, ids or classes")
+    ] = None,
+    published: Annotated[bool, typer.Option("--published", help="with rows that others published")] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="accuracies as `edgevit evaluate` measured them on it; default: published"),
+    ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="of artifacts: errors and gates of their proofs")
+    ] = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one HTML file with accuracy against latency, the front, and every row; it needs no network."""
+    from edgevit.cards import load_cards
+    from edgevit.report import collect, write
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db) as database:
+        asked = None if device is None else [_known(name, database) for name in split(device, "device")]
+        command = _command(out, device, published, dataset, artifacts, None if db is None else database.where)
+        report = collect(
+            database,
+            load_cards(),
+            devices=asked,
+            dataset=dataset,
+            published=published,
+            artifacts=artifacts,
+            command=command,
+        )
+    size = write(report, out)
+    if as_json:
+        facts = {"rows": len(report.entries), "devices": [part.label for part in report.devices]}
+        print_json({"file": str(out), "size_mb": size / 1e6, **facts, "problems": report.problems})
+        return
+    say(f"{len(report.entries)} rows of {len(report.devices)} device(s) -> {out}, {size / 1e6:.1f} MB")
+    for problem in report.problems:
+        say(f"not read: {problem}")
+
+
+def draw(choice: Choice | JointChoice, path: Path) -> None:
+    """For `edgevit choose --plot`. Raises UsageError for several devices, and what edgevit.report.plot raises."""
+    from edgevit.errors import UsageError
+    from edgevit.report import plot
+    from edgevit.types import JointChoice
+
+    if isinstance(choice, JointChoice):
+        raise UsageError("--plot draws one device", why="an axis of latency is one device's", fix="name one --device")
+    plot(choice, path)
+
+
+def _known(device: str, database: LatencyDB) -> str:
+    """What a device is looked up by. Raises UnknownNameError for one without rows."""
+    from edgevit.choose import not_measured, unit_or_class
+
+    asked = unit_or_class(device)
+    if not any(asked in (unit.name, unit.device_id, unit.device_class) for unit in database.devices()):
+        raise not_measured(database, device)
+    return asked
+
+
+def _command(
+    out: Path, device: str | None, published: bool, dataset: str | None, artifacts: Path | None, db: str | None
+) -> str:
+    """The command that makes this page again; a URL has lost its password."""
+    given = {"--out": str(out), "--device": device, "--dataset": dataset, "--db": db}
+    given["--artifacts"] = None if artifacts is None else str(artifacts)
+    words = [word for name, value in given.items() if value is not None for word in (name, value)]
+    return shlex.join(["edgevit", "report", *words, *(["--published"] if published else [])])

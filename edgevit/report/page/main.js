@@ -1,0 +1,40 @@
+// The page in the order of need: tables first, the chart when its library is there.
+
+function themed() {
+  for (const input of document.querySelectorAll('#theme input')) {
+    input.addEventListener('change', () => {
+      document.documentElement.dataset.theme = input.value;
+      drawChart();
+    });
+  }
+  window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawChart);
+}
+
+/** On paper the chart has the paper's width and colours. */
+function printed() {
+  window.matchMedia('print').addEventListener('change', () => drawChart());
+  window.addEventListener('beforeprint', () => {
+    for (const part of document.querySelectorAll('.part')) part.open = true;
+  });
+}
+
+function folded() {
+  const narrow = window.matchMedia('(max-width: 900px)');
+  const fold = () => {
+    byId('filters').open = !narrow.matches;
+    byId('filters').querySelector('summary').tabIndex = narrow.matches ? 0 : -1; // beside the chart it never folds
+  };
+  narrow.addEventListener('change', fold);
+  fold();
+}
+
+viewForm();
+filterForm();
+themed();
+printed();
+folded();
+drawSections();
+changed();
+document.documentElement.dataset.ready = Math.round(performance.now());
+// After two frames the tables are on the screen.
+requestAnimationFrame(() => requestAnimationFrame(unpack));

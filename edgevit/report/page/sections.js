@@ -1,0 +1,229 @@
+// What does not change with the filters: devices, models, how the page was made.
+
+function noise(device) {
+  if (device.noise_share === null) return 'never measured: edgevit devices noise';
+  return `${percent(device.noise_share)}, measured ${day(device.noise_measured)}`;
+}
+
+function grades(device) {
+  const found = Object.entries(device.grades).map(([grade, many]) => `${many} ${grade}`);
+  return found.join(', ') || 'none: grades are of measured rows';
+}
+
+function leftOut(device) {
+  const said = [
+    [device.superseded, 'superseded by newer rows'],
+    [device.published_left_out, 'published by others (--published takes them in)'],
+    [device.not_asked, "at a camera's rate"],
+  ].filter(([many]) => many);
+  return said.map(([many, why]) => `${many} ${why}`).join('; ');
+}
+
+function jumps(device) {
+  return device.epochs.map((epoch) =>
+    el(
+      'li',
+      {},
+      `epoch ${epoch.number}, ${day(epoch.started)}: ${short(epoch.ratio)} times the latency of before; ${epoch.reason}`,
+    ),
+  );
+}
+
+function between({ first, last }) {
+  if (!first) return 'dates not told';
+  return day(first) === day(last) ? day(first) : `${day(first)} to ${day(last)}`;
+}
+
+function devicePart(device) {
+  const title = el(
+    'summary',
+    {},
+    el('b', {}, device.label),
+    el('span', { class: 'muted' }, `${count(device.usable, 'row', 'rows')}, ${between(device)}`),
+  );
+  return el(
+    'details',
+    { class: 'part', open: REPORT.devices.length <= 3 },
+    title,
+    facts([
+      ['What it is', device.hosts.join('; ') || UNKNOWN],
+      ['Class', device.device_class],
+      ['Runs on', device.compute_units.join(', ')],
+      ['Noise floor', noise(device)],
+      ['Grades', grades(device)],
+      [
+        'Cannot be chosen',
+        device.unusable ? `${count(device.unusable, 'row', 'rows')}: crashed, not proven, or otherwise measured` : '',
+      ],
+      ['Left out', leftOut(device)],
+      ['Engines', device.engines.join(', ')],
+      ['Models of the zoo never measured on it', device.unmeasured.join(', '), true],
+    ]),
+    device.epochs.length ? el('div', {}, el('h3', {}, 'When it changed'), el('ul', {}, jumps(device))) : '',
+  );
+}
+
+function millions(number) {
+  return number === null ? '' : (number / 1e6).toFixed(2);
+}
+
+function proofTable(model) {
+  if (!model.proofs.length)
+    return el('p', { class: 'muted' }, 'No row of this model was measured by edgevit, so nothing was compared.');
+  return simpleTable(
+    [['target'], ['precision'], ['parity of the measured file'], ['rows', true]],
+    model.proofs.map((proof) => [proof.target, proof.precision, proof.status || UNKNOWN, proof.rows]),
+    'Parity by the rows',
+  );
+}
+
+function checkRows(artifact) {
+  return artifact.checks.map((check) => [
+    `${check.stage} against ${check.against}`,
+    check.max_rel.toExponential(1),
+    check.snr_db === null ? 'equal' : check.snr_db.toFixed(1),
+    percent(check.top1_agreement, 1),
+    check.tolerance,
+    check.passed ? 'passed' : el('b', { class: 'warn' }, 'failed'),
+    check.how,
+  ]);
+}
+
+function artifactPart(artifact) {
+  const head = [
+    ['comparison'],
+    ['worst relative error', true],
+    ['signal to noise, dB', true, true],
+    ['same class', true, true],
+    ['gate'],
+    ['verdict'],
+    ['computed by', false, true],
+  ];
+  const said = [
+    `${artifact.target} ${artifact.precision}`,
+    artifact.status || 'never verified',
+    `weights: ${artifact.weights}`,
+    artifact.in_rows ? '' : 'no row here was measured of it',
+  ];
+  return el(
+    'div',
+    {},
+    el('p', {}, el('b', {}, said[0]), `, ${said.slice(1).filter(Boolean).join(', ')}`),
+    el(
+      'p',
+      { class: 'muted' },
+      [
+        artifact.fold_summary,
+        artifact.inputs ? `compared on ${artifact.inputs}` : '',
+        artifact.guilty_stage ? `guilty stage: ${artifact.guilty_stage}` : '',
+      ]
+        .filter(Boolean)
+        .join('; '),
+    ),
+    artifact.checks.length ? el('div', { class: 'scroll' }, simpleTable(head, checkRows(artifact), 'Comparisons')) : '',
+  );
+}
+
+function giga(number) {
+  return number === null ? '' : (number / 1e9).toFixed(2);
+}
+
+function left(trained, folded) {
+  return trained && folded ? percent(folded / trained) : '';
+}
+
+/** `12 passed, 1 failed` of the measured rows of a model. */
+function proven(model) {
+  const counts = new Map();
+  for (const proof of model.proofs)
+    counts.set(proof.status || UNKNOWN, (counts.get(proof.status || UNKNOWN) ?? 0) + proof.rows);
+  return [...counts].map(([status, many]) => `${many} ${status}`).join(', ') || 'nothing compared';
+}
+
+/** The worst relative error among the last comparisons of a model's artifacts, those of the exported files. */
+function worst(model) {
+  const errors = model.artifacts.flatMap((artifact) => artifact.checks.map((check) => check.max_rel));
+  return errors.length ? Math.max(...errors).toExponential(1) : '';
+}
+
+function modelTable(models) {
+  const head = [
+    ['Model'],
+    ['Parameters, M', true],
+    ['folded', true, true],
+    ['left', true, true],
+    ['MACs, G', true],
+    ['folded', true, true],
+    ['left', true, true],
+    ["Parity of the rows' files", false],
+    ...(REPORT.artifacts_read ? [['Worst error', true, true]] : []),
+  ];
+  return el(
+    'div',
+    { class: 'scroll' },
+    simpleTable(
+      head,
+      models.map((model) => [
+        model.name,
+        millions(model.params),
+        millions(model.folded_params),
+        left(model.params, model.folded_params),
+        giga(model.macs),
+        giga(model.folded_macs),
+        left(model.macs, model.folded_macs),
+        proven(model),
+        ...(REPORT.artifacts_read ? [worst(model)] : []),
+      ]),
+      'Models: cost before and after folding, and parity',
+    ),
+  );
+}
+
+function modelPart(model) {
+  const told = [model.family, model.carded ? model.provenance : 'no card: not of this zoo', proven(model)];
+  return el(
+    'details',
+    { class: 'part' },
+    el('summary', {}, el('b', {}, model.name), el('span', { class: 'muted' }, told.filter(Boolean).join('; '))),
+    facts([
+      ['Source', model.source],
+      ['Licence', model.licence],
+      [
+        'Accuracy of the official weights',
+        model.top1_percent === null ? '' : `${model.top1_percent}%, ${model.top1_source}`,
+      ],
+    ]),
+    proofTable(model),
+    model.artifacts.map(artifactPart),
+  );
+}
+
+function drawSections() {
+  const { devices, models, entries } = REPORT;
+  const usable = entries.filter((entry) => entry.usable).length;
+  const named = new Set(entries.map((entry) => entry.model)).size;
+  byId('summary').textContent =
+    `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${entries.length > usable ? ` and ${entries.length - usable} that cannot be chosen` : ''}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
+  byId('chart-lead').textContent =
+    'Up is more accurate, left is faster. Points on the stepped line are beaten by none.';
+  byId('reading-bound').textContent =
+    `With ${percent(REPORT.confidence, 0)} confidence the percentile is not above this; for p50 it is the slowest process' median. A budget is held against it, because a median says nothing of slow runs. What others published has none: there the percentile itself counts.`;
+  byId('reading-dataset').textContent = REPORT.dataset;
+  byId('made').textContent =
+    `${REPORT.made.replace('T', ' ').replace('+00:00', ' UTC')} with edgevit ${REPORT.edgevit}`;
+  byId('command').textContent = `$ ${REPORT.command}`;
+  byId('device-parts').replaceChildren(...devices.map(devicePart));
+  byId('models-lead').textContent = REPORT.artifacts_read
+    ? 'Errors and gates are those in the manifests of the artifacts that this report was given; rows tell the status alone.'
+    : "Rows keep whether their file was proven, not how far it was off. Errors and gates are in the artifacts' manifests: edgevit report --artifacts FOLDER shows them.";
+  byId('model-parts').replaceChildren(
+    ...REPORT.problems.map((problem) => el('p', { class: 'warn' }, problem)),
+    modelTable(models),
+    el(
+      'details',
+      { class: 'part' },
+      el('summary', {}, el('b', {}, 'Each model: sources, targets and comparisons')),
+      models.map(modelPart),
+    ),
+  );
+}

@@ -1,0 +1,128 @@
+// What is looked at. Whoever changes it calls `changed`, and everything that listens is drawn again.
+
+const FACETS = [
+  { key: 'device', title: 'Device', of: (entry) => entry.device, name: (value) => REPORT.devices[value].label },
+  { key: 'target', title: 'Target', of: (entry) => entry.target, name: (value) => value },
+  { key: 'precision', title: 'Precision', of: (entry) => entry.precision, name: (value) => value },
+  {
+    key: 'threads',
+    title: 'Threads',
+    of: (entry) => entry.threads,
+    name: (value) => (value === 0 ? UNKNOWN : String(value)),
+  },
+  { key: 'origin', title: 'Origin', of: (entry) => entry.provenance, name: (value) => value },
+];
+const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with most to draw is shown first
+const CHUNK = window.innerWidth > 640 ? 100 : 30; // rows of the table before it is asked for more
+
+/** The values of a facet, each with its number of rows. */
+function valuesOf(facet) {
+  const found = new Map();
+  for (const entry of REPORT.entries) found.set(facet.of(entry), (found.get(facet.of(entry)) ?? 0) + 1);
+  const order = (a, b) =>
+    typeof a === 'number' ? a - b : facet.key === 'origin' ? ORIGINS.indexOf(a) - ORIGINS.indexOf(b) : a < b ? -1 : 1;
+  return [...found].sort(([a], [b]) => order(a, b));
+}
+
+const VALUES = Object.fromEntries(FACETS.map((facet) => [facet.key, valuesOf(facet)]));
+
+function firstDevices() {
+  const values = VALUES.device;
+  if (values.length <= MANY_DEVICES) return values.map(([value]) => value);
+  const drawable = (device) =>
+    REPORT.entries.filter((entry) => entry.device === device && entry.usable && entry.top1_percent !== null).length;
+  return [[...values].sort(([one, a], [other, b]) => drawable(other) - drawable(one) || b - a)[0][0]];
+}
+
+/** p90, which budgets are usually set on; another one if less than half as many rows can be drawn at it. */
+function firstPercentile() {
+  const devices = new Set(firstDevices());
+  const first = REPORT.entries.filter(
+    (entry) => devices.has(entry.device) && entry.usable && entry.top1_percent !== null,
+  );
+  const drawable = (q) => first.filter((entry) => latency(entry, q).held_ms !== null).length;
+  return drawable(90) * 2 >= drawable(50) ? 90 : 50;
+}
+
+function everything() {
+  const chosen = Object.fromEntries(FACETS.map(({ key }) => [key, new Set(VALUES[key].map(([value]) => value))]));
+  return { ...chosen, device: new Set(firstDevices()) };
+}
+
+const state = {
+  percentile: firstPercentile(), // of the latency
+  at: 'bound', // or 'value'
+  scale: 'log', // or 'linear'
+  colour: VALUES.device.length > 1 ? 'device' : 'target',
+  budget: null, // milliseconds
+  search: '',
+  unusable: !REPORT.entries.some((entry) => entry.usable), // those that cannot be chosen, in the table
+  chosen: everything(),
+  sort: { key: 'top1', down: true },
+  rows: CHUNK,
+  selected: null, // an entry
+};
+
+const listeners = [];
+
+function changed(change = {}) {
+  Object.assign(state, change);
+  for (const listener of listeners) listener();
+}
+
+function words(entry) {
+  const device = REPORT.devices[entry.device];
+  const told = [
+    entry.model,
+    entry.family,
+    device.label,
+    device.device_class,
+    entry.target,
+    entry.precision,
+    entry.engine,
+    entry.engine_version,
+    entry.source,
+    entry.provenance,
+    entry.reason,
+    ...entry.flags,
+  ];
+  return told.join(' ').toLowerCase();
+}
+
+const WORDS = new Map(REPORT.entries.map((entry) => [entry, words(entry)]));
+
+/** The entries that pass every filter, in the order of the report. */
+function shown() {
+  const asked = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  return REPORT.entries.filter(
+    (entry) =>
+      (entry.usable || state.unusable) &&
+      FACETS.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
+      asked.every((word) => WORDS.get(entry).includes(word)),
+  );
+}
+
+function narrowed() {
+  const sets = FACETS.filter(({ key }) => state.chosen[key].size < VALUES[key].length).length;
+  return sets + (state.search ? 1 : 0);
+}
+
+const GROUPS = new Map();
+
+/** The groups that colours tell apart: of all rows of the report, so that a filter changes no colour. */
+function groups() {
+  if (!GROUPS.has(state.colour)) GROUPS.set(state.colour, groupsBy(state.colour));
+  return GROUPS.get(state.colour);
+}
+
+function groupsBy(key) {
+  const facet = FACETS.find((one) => one.key === key);
+  const of = facet ? facet.of : (entry) => entry[key];
+  const name = facet ? facet.name : (value) => value || UNKNOWN;
+  const values = facet ? VALUES[key].map(([value]) => value) : [...new Set(REPORT.entries.map(of))].sort();
+  return { of, name, values };
+}
+
+function colourOf(entry, { of, values }) {
+  return colourName(values.indexOf(of(entry)));
+}

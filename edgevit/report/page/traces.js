@@ -1,0 +1,131 @@
+// What Plotly draws: points with bars, fronts, names. Plotly takes markup in texts, so names are escaped on their way.
+
+const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
+const GROWN = { 'triangle-up': 1.25, 'triangle-down': 1.25, star: 1.25 }; // shapes that Plotly draws smaller than others
+const LETTER = { width: 7, height: 16 }; // pixels of a name, roughly: whether two would cover each other
+
+function escaped(text) {
+  return String(text).replace(/[&<>]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[letter]);
+}
+
+function hover(entry) {
+  const told = latency(entry, state.percentile);
+  const bound = told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`;
+  const ran = entry.runs ? `, ${entry.runs} runs in ${count(entry.processes, 'process', 'processes')}` : '';
+  const lines = [
+    `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
+    `p${state.percentile} ${short(told.ms)} ms, ${bound} (${entry.latency_provenance})`,
+    `top-1 ${accuracy(entry)}% (${entry.top1_provenance})`,
+    `${entry.grade ? `grade ${entry.grade}` : 'no grade'}${ran}`,
+    `${entry.engine} ${entry.engine_version} ${entry.provider}`,
+    `${age(entry)}${entry.epoch === null ? '' : `, epoch ${entry.epoch}`}`,
+    ...entry.flags,
+    entry.source,
+  ];
+  return [`<b>${escaped(entry.model)}</b>`, ...lines.filter((line) => line.trim()).map(escaped)].join('<br>');
+}
+
+/** The points of one colour with their bars; those of a front are larger. */
+function points(entries, colour, leading) {
+  const x = entries.map(placed);
+  const told = entries.map((entry) => latency(entry, state.percentile));
+  const open = entries.map((entry) => FILLINGS[entry.provenance].includes('open'));
+  const small = entries.length > 100 ? 8 : 10;
+  return {
+    type: 'scatter',
+    mode: 'markers',
+    name: 'rows',
+    x,
+    y: entries.map((entry) => entry.top1_percent),
+    customdata: entries.map((entry) => entry.place),
+    hovertext: entries.map(hover),
+    hoverinfo: 'text',
+    marker: {
+      symbol: entries.map(symbol),
+      color: cssColour(colour),
+      size: entries.map((entry) => (leading.has(entry) ? 13 : small) * (GROWN[shape(entry.target)] ?? 1)),
+      opacity: 1, // which is less where sizes differ, if it is not told
+      line: { width: open.map((is) => (is ? 1.6 : 1)), color: open.map((is) => cssColour(is ? colour : '--card')) },
+    },
+    error_x: {
+      type: 'data',
+      symmetric: false,
+      array: told.map(({ upper_ms: upper }, i) => Math.max(0, (upper ?? x[i]) - x[i])),
+      arrayminus: told.map(({ low_ms: low }, i) => Math.max(0, x[i] - (low ?? x[i]))),
+      color: cssColour(colour).replace('rgb(', 'rgba(').replace(')', ', 0.5)'),
+      thickness: 1.2,
+      width: 2,
+    },
+  };
+}
+
+/** The stepped line of one device's front, on to the right edge. */
+function steps([device, line], number, several, { x: [, right] }) {
+  return {
+    type: 'scatter',
+    mode: 'lines',
+    name: `front ${REPORT.devices[device].label}`,
+    x: [...line.map(placed), right],
+    y: [...line, line.at(-1)].map((entry) => entry.top1_percent),
+    line: {
+      shape: 'hv',
+      width: 1.8,
+      color: cssColour(lineColour(device, several)),
+      dash: several ? DASHES[number % DASHES.length] : 'solid',
+    },
+    opacity: 0.8,
+    hoverinfo: 'skip',
+  };
+}
+
+function lineColour(device, several) {
+  return several && state.colour === 'device'
+    ? colourName(VALUES.device.findIndex(([value]) => value === device))
+    : '--ink';
+}
+
+/** Names beside the corners of a front, without those that would cover another one. */
+function names(line, view) {
+  const taken = [];
+  const named = line.filter((entry) => {
+    const [x, y] = pixels(entry, view);
+    const box = { left: x - (entry.model.length + 2) * LETTER.width, right: x, top: y - LETTER.height, bottom: y };
+    const covers =
+      box.left < 0 ||
+      taken.some(
+        (other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom,
+      );
+    if (!covers) taken.push(box);
+    return !covers;
+  });
+  return {
+    type: 'scatter',
+    mode: 'text',
+    name: 'names',
+    x: named.map(placed),
+    y: named.map((entry) => entry.top1_percent),
+    text: named.map((entry) => `${escaped(entry.model)}  `),
+    textposition: 'top left',
+    textfont: { size: 12, color: cssColour('--ink'), family: FONT },
+    cliponaxis: false,
+    hoverinfo: 'skip',
+  };
+}
+
+function pixels(entry, { x, y, width, height }) {
+  const scale = state.scale === 'log' ? Math.log10 : Number;
+  const share = (value, [low, high]) => (value - low) / (high - low);
+  return [width * share(scale(placed(entry)), x.map(scale)), height * (1 - share(entry.top1_percent, y))];
+}
+
+function ring(entry) {
+  return {
+    type: 'scatter',
+    mode: 'markers',
+    name: 'selected',
+    x: [placed(entry)],
+    y: [entry.top1_percent],
+    hoverinfo: 'skip',
+    marker: { symbol: 'circle-open', size: 22, color: cssColour('--ink'), line: { width: 2 } },
+  };
+}
