@@ -8,6 +8,8 @@ that differ by less than the device's noise floor rank alike, and the smaller ar
 
 Rows that others published have no bounds and no proof of what ran. They are left out unless they are asked for; then
 the percentile that the source tells is held against the budget, and the candidate says that it was published.
+Models that were reconstructed from a paper are left out unless they are asked for, too: nobody published weights of
+them, and that ours would reach the paper's accuracy is not known. What was measured of them on a data set counts.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ _BOUNDS = {  # percentile -> (its column, the column of what it is at most)
 }
 Verdict = tuple[str, float | None, Literal["budget", "unusable", "not_asked", "superseded"]]  # of a Rejection
 _NEAREST = 3
+_NO_WEIGHTS = "not asked for: reconstructed from its paper, and nobody published weights"
 _UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
 
 
@@ -75,6 +78,7 @@ class Wanted(NamedTuple):
     precisions: Collection[str] | None = None
     threads: int | None = None
     published: bool = False  # rows that others published, too
+    reconstructed: bool = False  # accuracies of papers that published no weights, too
 
 
 EVERYTHING = Wanted()
@@ -93,12 +97,14 @@ def choose(
     precisions: Collection[str] | None = None,
     threads: int | None = None,
     published: bool = False,
+    reconstructed: bool = False,
     dataset: str | None = None,
 ) -> Choice:
     """The answer for a device (its name, device_id or device_class) from the rows of a database.
 
-    `published`: rows that others published count, too. `dataset`: by what was measured on it, as far as it was (see
-    edgevit.ratings); None: by published accuracies.
+    `published`: rows that others published count, too. `reconstructed`: models whose accuracy is a paper's that
+    published no weights, too. `dataset`: by what was measured on it, as far as it was (see edgevit.ratings); None: by
+    published accuracies.
 
     Raises UsageError for a budget that makes no sense, UnknownNameError for a device with no rows at all, StoreError.
     """
@@ -108,7 +114,8 @@ def choose(
         known = {name for unit in db.devices() for name in (unit.name, unit.device_id, unit.device_class)}
         listing = f"measure it: edgevit sweep --device {device}"
         raise UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
-    wanted, ratings = Wanted(targets, precisions, threads, published), Ratings.of(db.accuracies(metric=TOP1), dataset)
+    wanted = Wanted(targets, precisions, threads, published, reconstructed)
+    ratings = Ratings.of(db.accuracies(metric=TOP1), dataset)
     floors = noise_floors(db, rows)
     return choose_among(rows, device, budget, cards=cards, wanted=wanted, floors=floors, ratings=ratings)
 
@@ -152,7 +159,7 @@ def choose_among(
     rejected: list[Rejection] = []
     for row in rows:
         candidate = _candidate(row, ratings.top1(row, cards.get(row.model)), budget.percentile, newest)
-        verdict = _hindrance(row, wanted, overruled) or _verdict(candidate, budget)
+        verdict = _hindrance(row, candidate, wanted, overruled) or _verdict(candidate, budget)
         if verdict is None:
             fitting.append(candidate)
         else:
@@ -173,7 +180,7 @@ def choose_among(
             *_notes(counted, device, picked, newest),
             *_near(fitting, budget, floor),
             *ratings.notes(counted, [*fitting, *(item.candidate for item in rejected)], picked),
-            *_left_out(rows, counted),
+            *_left_out(rows, counted, rejected),
         ),
         dataset=ratings.dataset or IMAGENET,
     )
@@ -330,9 +337,9 @@ def _candidate(row: Measurement, top1: Top1, percentile: int, newest: Mapping[Ha
     )
 
 
-def _hindrance(row: Measurement, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
+def _hindrance(row: Measurement, candidate: Candidate, wanted: Wanted, overruled: Mapping[str, str]) -> Verdict | None:
     """Why a row is not even held against the budget."""
-    if unwanted := _unwanted(row, wanted):
+    if unwanted := _unwanted(row, wanted) or _unproven(candidate, wanted):
         return unwanted, None, "not_asked"
     if superseded := overruled.get(row.measurement_id):
         return superseded, None, "superseded"
@@ -353,6 +360,12 @@ def _unwanted(row: Measurement, wanted: Wanted) -> str:
     if wanted.threads is not None and row.threads != wanted.threads:
         return f"not asked for: {row.threads} threads"
     return ""
+
+
+def _unproven(candidate: Candidate, wanted: Wanted) -> str:
+    if candidate.top1_provenance != "reconstructed" or wanted.reconstructed:
+        return ""
+    return _NO_WEIGHTS
 
 
 def _unusable(row: Measurement) -> str:
@@ -482,9 +495,16 @@ def _nearest(rejected: Iterable[Rejection]) -> tuple[Rejection, ...]:
     return tuple(miss for _, _, miss in found[:_NEAREST])
 
 
-def _left_out(rows: Sequence[Measurement], counted: Sequence[Measurement]) -> Iterable[str]:
+def _left_out(
+    rows: Sequence[Measurement], counted: Sequence[Measurement], rejected: Sequence[Rejection]
+) -> Iterable[str]:
     if left := len(rows) - len(counted):
         yield f"{left} published row(s) left out: others measured those, and --published takes them in"
+    if models := sorted({item.candidate.model for item in rejected if item.reason == _NO_WEIGHTS}):
+        yield (
+            f"left out: {', '.join(models)}, reconstructed from papers that published no weights; "
+            "--reconstructed takes them in by the papers' accuracies"
+        )
 
 
 def _notes(

@@ -43,6 +43,11 @@ def local_device() -> Device:
     )
 
 
+def known_as(name: str, unit: str) -> str:
+    """What a row's device is called here: `local` is this very unit, and rows travel with the names they were given."""
+    return f"{LOCAL} elsewhere" if name == LOCAL and unit != local_device().device_id else name
+
+
 def describe(host: Host, emulated: str = "") -> str:
     """A host in one line: `Cortex-A76, 4 cores, 8 GiB, Linux 6.6.1`."""
     processor = f"{host.machine} emulated by {emulated}" if emulated else host.cpu_model or host.machine

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measured import INPUT, card, failed, measured, published
+from measured import INPUT, card, failed, measured, published, rated
 
 from edgevit.choose import Wanted, choose, choose_among, parse_latency
 from edgevit.errors import UnknownNameError, UsageError
+from edgevit.ratings import Ratings
 from edgevit.store import LatencyDB
 from edgevit.types import (
     MEAN_ONLY,
@@ -167,9 +168,22 @@ def test_quantised_accuracy_is_said_to_be_of_the_float_model() -> None:
 
 
 def test_provenance_travels_with_the_numbers() -> None:
-    cards = {"a": card("a", 70.0, provenance="reconstructed")}
-    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards).fitting
+    cards, asked = {"a": card("a", 70.0, provenance="reconstructed")}, Wanted(reconstructed=True)
+    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards, wanted=asked).fitting
     assert (candidate.top1_provenance, candidate.latency_provenance) == ("reconstructed", "measured")
+
+
+def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked_for() -> None:
+    cards = {"a": card("a", 90.0, provenance="reconstructed"), "b": card("b", 70.0)}
+    rows = [row("a"), row("b")]
+    found = choose_among(rows, "pi5", Budget(), cards=cards)
+    assert picked(found) == "b"
+    assert [(item.candidate.model, item.kind) for item in found.rejected] == [("a", "not_asked")]
+    assert any(note.startswith("left out: a, reconstructed") for note in found.notes)
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, wanted=Wanted(reconstructed=True))) == "a"
+    of_this = {"model": "a", "artifact_sha256": rows[0].artifact_sha256, "dataset": "birds", "provenance": "measured"}
+    known = Ratings.of([rated(80.0, **of_this)], "birds")
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, ratings=known)) == "a", "what was measured counts"
 
 
 # Why the others are not

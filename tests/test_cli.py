@@ -187,7 +187,7 @@ def test_choose_answers_from_shipped_rows(tmp_path):
     device = "x86_64-linux-amd-epyc-2c"
     done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
     picked = json.loads(done.stdout)["picked"]
-    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_ti", "measured")
+    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_s", "measured")
     with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
         [unit] = {row.device_id for row in db.measurements(device=device)}
         db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))

@@ -14,6 +14,7 @@ from test_epochs import run
 from test_store import change
 
 from edgevit.cli import main
+from edgevit.devices import local_device
 from edgevit.errors import UsageError
 from edgevit.store import LatencyDB
 
@@ -202,3 +203,15 @@ def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture
     told = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
     assert told["samples"] == [] and [item["median_ns"] for item in told["told"]] == [TOLD.median_ns] * 2
     assert call(capsys, "show", "abcdef", "--db", url)[0] == 2
+
+
+# Names
+
+
+def test_the_local_of_another_machine_is_not_ours(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = local_device(), ("local", "a" * 64, "pi5")
+    for name, unit, kind in ((ours.name, ours.device_id, ours.device_class), theirs):
+        db.add(measured(device=name, device_id=unit, device_class=kind))
+    said = [line.split() for line in call(capsys, "stats", "--db", url)[1].splitlines()]
+    assert [line[:2] for line in said if ours.device_class in line] == [["local", ours.device_class]]
+    assert [line[:3] for line in said if "pi5" in line] == [["local", "elsewhere", "pi5"]]

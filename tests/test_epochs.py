@@ -12,8 +12,9 @@ from conftest import new_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import failed, floor, measured
-from test_store import transcribed
+from test_store import change, transcribed
 
+from edgevit.errors import StoreError
 from edgevit.store import LatencyDB, epochs, jsonl
 from edgevit.store.epochs import JUMP, UNKNOWN_FLOOR, Seen
 from edgevit.types import EMULATED, Measurement
@@ -228,3 +229,13 @@ def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(
         else:
             assert again.import_jsonl(tmp_path / "rows.jsonl").known == 2
         assert again.opened == again.epochs() and len(again.opened) == 1 and again.check().problems == ()
+
+
+@pytest.mark.parametrize("damaged", ["[", "5"])
+def test_a_damaged_list_of_what_is_due_is_told(db: LatencyDB, url: str, tmp_path: Path, damaged: str) -> None:
+    jsonl.write_lines(tmp_path / "rows.jsonl", [run(1, 5_000_000)])
+    db.import_jsonl(tmp_path / "rows.jsonl")
+    change(url, f"UPDATE meta SET value = '{damaged}' WHERE key = 'epochs_due'")
+    assert len(db.measurements()) == 1 and "due" in db.check().problems[0]
+    with pytest.raises(StoreError, match="not as it was written"):
+        db.add(run(2, 5_000_000))

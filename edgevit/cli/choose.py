@@ -28,6 +28,9 @@ def run(
     precision: Annotated[str | None, typer.Option(help="only these, with commas between")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="only this thread count")] = None,
     published: Annotated[bool, typer.Option("--published", help="rows that others published count, too")] = False,
+    reconstructed: Annotated[
+        bool, typer.Option("--reconstructed", help="models count whose papers published no weights, too")
+    ] = False,
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="by what `edgevit evaluate` measured on it; default: published, ImageNet"),
@@ -48,7 +51,7 @@ def run(
     budget = Budget(limit, percentile, min_top1, max_size_mb)
     targets = [load_recipe(name).RECIPE.target for name in split(target, "target")] if target else None
     precisions = split(precision, "precision") if precision else None
-    wanted = Wanted(targets, precisions, threads, published)
+    wanted = Wanted(targets, precisions, threads, published, reconstructed)
     check_budget(budget)
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=unit_or_class(device))

@@ -25,6 +25,7 @@ DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, 
 @app.command()
 def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     """Where the database is and what it holds."""
+    from edgevit.devices import known_as
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -36,7 +37,8 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     print_table(("table", ">rows"), found.tables.items())
     print_table(("status", ">measurements"), found.status.items())
     columns = ("device", "class", ">measurements", "latest")
-    print_table(columns, [(d.name, d.device_class, d.measurements, d.latest) for d in devices])
+    lines = [(known_as(d.name, d.device_id), d.device_class, d.measurements, d.latest) for d in devices]
+    print_table(columns, lines)
 
 
 @app.command()
@@ -151,6 +153,7 @@ def epochs(
     as_json: JsonOption = False,
 ) -> None:
     """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
+    from edgevit.devices import known_as
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -163,7 +166,7 @@ def epochs(
     columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
     lines = [
         (
-            e.device,
+            known_as(e.device, e.device_id),
             e.number,
             e.started,
             f"{e.ratio:.2f}",
@@ -210,6 +213,7 @@ def compare(
 ) -> None:
     """Whether A is FASTER, SLOWER or the SAME as B, or AMBIGUOUS: when nobody can tell."""
     from edgevit.compare import compare as held_against
+    from edgevit.devices import known_as
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -222,7 +226,8 @@ def compare(
     columns = ("", "model", "target", "prec.", ">thr.", "device", ">p50 ms", "of processes", "grade", "id")
     lines = [
         (
-            *(letter, row.model, row.target, row.precision, row.threads, row.device, ms(row.p50_ns)),
+            *(letter, row.model, row.target, row.precision, row.threads),
+            *(known_as(row.device, row.device_id), ms(row.p50_ns)),
             *(f"{ms(row.p50_low_ns)} .. {ms(row.p50_high_ns)}", row.grade, row.measurement_id[:12]),
         )
         for letter, row in zip("AB", rows, strict=True)

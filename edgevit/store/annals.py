@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
-from edgevit.store import epochs, queries, rows, small, tables
+from edgevit.store import epochs, queries, rows, small, tables, tally
 from edgevit.store.rows import Values
 from edgevit.types import Epoch, Measurement, NoiseFloor
 
@@ -86,8 +86,11 @@ def mark(connection: Connection, device_ids: Iterable[str]) -> None:
 
 
 def marked(connection: Connection) -> set[str]:
-    """The devices whose epochs must be found anew."""
-    return set(json.loads(small.read_meta(connection, _DUE) or "[]"))
+    """The devices whose epochs must be found anew. Raises StoreError where the list of them is damaged."""
+    try:
+        return set(map(str, json.loads(small.read_meta(connection, _DUE) or "[]")))
+    except (TypeError, ValueError) as error:
+        raise tally.broken(f"the list of devices whose epochs are due: {error}") from error
 
 
 def may_open(connection: Connection, row: Measurement) -> bool:
