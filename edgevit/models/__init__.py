@@ -28,8 +28,8 @@ class Family(Protocol):
 
     CARDS: tuple[ModelCard, ...]
 
-    def build(self, name: str) -> nn.Module:
-        """The variant in training form, freshly initialised."""
+    def build(self, name: str, *, classes: int = 1000) -> nn.Module:
+        """The variant in training form, freshly initialised, with so many outputs."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -42,16 +42,18 @@ def model_card(name: str) -> ModelCard:
     return _find(name)[0]
 
 
-def create_model(name: str, weights: str | Path | None = None, *, seed: int = 0) -> nn.Module:
+def create_model(
+    name: str, weights: str | Path | None = None, *, classes: int = 1000, seed: int = 0
+) -> nn.Module:
     """The model in training form, in evaluation mode. `name` is one of list_models(), or an official name of one.
 
-    `weights` is a checkpoint file; without one the weights are random, on the CPU the same for the same seed, and the
-    CPU's global random state is left as it was. Raises UnknownNameError, CheckpointError.
+    `weights` is a checkpoint file, of a model with as many classes; without one the weights are random, on the CPU the
+    same for the same seed, and the CPU's global random state is left as it was. Raises UnknownNameError, CheckpointError.
     """
     card, family = _find(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = family.build(card.name)
+        model = family.build(card.name, classes=classes)
     model.__dict__["card"] = card  # what a fold reads the input's size from; not state, so not through __setattr__
     if weights is not None:
         load_weights(model, Path(weights))

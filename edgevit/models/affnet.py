@@ -227,6 +227,6 @@ def _card(name: str, top1_percent: float) -> ModelCard:
 CARDS: tuple[ModelCard, ...] = tuple(_card(name, top1) for name, top1 in _TOP1_PERCENT.items())
 
 
-def build(name: str) -> AFFNet:
+def build(name: str, *, classes: int = 1000) -> AFFNet:
     """The variant called `name` in training form and mode, randomly initialised."""
-    return AFFNet(*_SHAPES[name])
+    return AFFNet(*_SHAPES[name], classes=classes)

@@ -234,6 +234,6 @@ def _card(name: str, top1_percent: float) -> ModelCard:
 CARDS: tuple[ModelCard, ...] = tuple(_card(name, top1_percent) for name, top1_percent in _PUBLISHED.items())
 
 
-def build(name: str) -> FMViT:
+def build(name: str, *, classes: int = 1000) -> FMViT:
     """The variant called `name` in training form and mode, freshly initialised."""
-    return FMViT(*_SHAPES[name])
+    return FMViT(*_SHAPES[name], classes=classes)

@@ -214,6 +214,6 @@ CARDS = (
 )
 
 
-def build(name: str) -> Hiera:
+def build(name: str, *, classes: int = 1000) -> Hiera:
     """The variant called `name` in training form and mode, with the official random initialisation."""
-    return Hiera(96, (1, 2, 7, 2))
+    return Hiera(96, (1, 2, 7, 2), classes=classes)

@@ -238,6 +238,6 @@ def _card(name: str, top1_percent: float, device: str, latency_ms: float, latenc
 CARDS: tuple[ModelCard, ...] = tuple(_card(name, *facts) for name, facts in _PUBLISHED.items())
 
 
-def build(name: str) -> MobileViG:
+def build(name: str, *, classes: int = 1000) -> MobileViG:
     """The variant called `name` in training form and mode, with the official random initialisation."""
-    return MobileViG(*_SHAPES[name])
+    return MobileViG(*_SHAPES[name], classes=classes)

@@ -26,6 +26,6 @@ CARDS = (
 )
 
 
-def build(name: str) -> Hiera:
+def build(name: str, *, classes: int = 1000) -> Hiera:
     """The variant called `name` in training form and mode, randomly initialised."""
-    return Hiera(64, (1, 2, 7, 2))
+    return Hiera(64, (1, 2, 7, 2), classes=classes)

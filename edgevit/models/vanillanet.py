@@ -245,6 +245,6 @@ def _card(name: str, top1_percent: float, *latencies_ms: float) -> ModelCard:
 CARDS: tuple[ModelCard, ...] = tuple(_card(name, *numbers) for name, numbers in _PUBLISHED.items())
 
 
-def build(name: str) -> VanillaNet:
+def build(name: str, *, classes: int = 1000) -> VanillaNet:
     """The variant called `name` in training form and mode, with the official random initialisation."""
-    return VanillaNet(*_SHAPES[name])
+    return VanillaNet(*_SHAPES[name], classes=classes)
