@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_choose_predictions import SIZES, SLOW, costs, row, rows
+from test_choose_predictions import CARDS, SIZES, SLOW, costs, row, rows
 
 import edgevit.calibrate as room
 from edgevit.calibrate import Calibrated, Column, Spread, calibrate, spread_of
@@ -23,7 +23,7 @@ OPERATORS = {name: costs(size) for name, size in SIZES.items()}
 
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LatencyDB]:
-    monkeypatch.setattr(room, "load_cards", dict)  # no zoo beside these models
+    monkeypatch.setattr(room, "load_cards", lambda: CARDS)  # no zoo beside these models
     with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as database:
         yield database
 

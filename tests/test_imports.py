@@ -90,7 +90,7 @@ cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |
 cli           | (calibrate crosscheck identity importers evaluate) |
-cli           | (ratings report)                                  |
+cli           | (report)                                          |
 # the package itself imports rooms only when somebody asks for one of their names
 edgevit       | (choose models store)                             |
 latency_db    | store                                             | sqlalchemy alembic

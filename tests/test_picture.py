@@ -45,7 +45,7 @@ def choice(**budget) -> Choice:
         dataclasses.replace(published(model="b", p50_ns=1 * MS, p90_ns=14 * MS), measurement_id="theirs"),
         failed(model="c", target="other"),
     ]
-    return choose_among(rows, "pi5", Budget(**budget), cards=CARDS, wanted=Wanted(published=True))
+    return choose_among(rows, "pi5", Budget(**budget), cards=CARDS, wanted=Wanted(published=True, reconstructed=True))
 
 
 def texts(path: Path) -> str:
