@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgevit.devices import local_device
 from edgevit.models import create_model
 from edgevit.store import LatencyDB
 from edgevit.types import NoiseFloor
@@ -155,7 +156,7 @@ def test_profile_keeps_a_row(here):
     shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
     assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
     devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
-    assert [item["measurements"] for item in devices if item["name"] == "local"] == [1]
+    assert [item["measurements"] for item in devices if item["device_id"] == local_device().device_id] == [1]
 
 
 def test_rows_travel(here, tmp_path):
@@ -275,7 +276,7 @@ def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
     assert "export" in done.stdout and "guessed" in done.stdout
     assert not (here / "nowhere").exists()
     stats = json.loads(edgevit("db", "stats", "--db", "d.db", "--json", folder=here).stdout)
-    assert not [item for item in stats["devices"] if item["name"] == "local"]
+    assert not [item for item in stats["devices"] if item["device_id"] == local_device().device_id]
 
 
 def test_rates_and_limits_are_asked_for(here):

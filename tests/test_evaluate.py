@@ -412,7 +412,7 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
     many = tmp_path / "many"
     for place in data.iterdir():
         (many / place.name).mkdir(parents=True)
-        for number in range(100):
+        for number in range(400):  # more than a quick machine is through with before it is noticed
             for file in place.iterdir():
                 os.link(file, many / place.name / f"{number}-{file.name}")
     temporary = tmp_path / "tmp"

@@ -75,7 +75,8 @@ def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
     artifact = toys.onnx_artifact(tmp_path / "toy")
     there = profile(artifact, sshd.device(), threads=1, settings=QUICK)
     here = profile(artifact, toys.LOCAL, threads=1, settings=QUICK)
-    assert (there.status, there.error, there.flags) == ("ok", "", here.flags)
+    assert (there.status, there.error) == ("ok", "")
+    assert {*there.flags} ^ {*here.flags} <= {"drifting"}, "one of two on a busy machine may drift"
     assert (there.engine_version, there.provider, there.host) == (here.engine_version, here.provider, here.host)
     assert [len(samples) for samples in there.samples_ns] == [50, 50]
     assert 1 / 3 < there.p50_ns / here.p50_ns < 3
