@@ -6,6 +6,8 @@ and a little of their own - keeps it proper where two columns have few models in
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from edgevit.predict.table import Array, Indices, Mask
@@ -25,7 +27,7 @@ def fill(logs: Array) -> Array:
     covariance, filled = prior, logs
     patterns = _patterns(seen)
     for _ in range(_STEPS):
-        filled, doubt = _expect(logs, seen, patterns, mean, covariance)
+        filled, doubt = _expect(logs, patterns, mean, covariance)
         mean = filled.mean(axis=0)
         apart = filled - mean
         covariance = (apart.T @ apart + doubt + _PRIOR_ROWS * prior) / (len(logs) + _PRIOR_ROWS)
@@ -41,24 +43,33 @@ def _additive(logs: Array) -> tuple[Array, Array]:
     return mean, np.full((logs.shape[1],) * 2, max(float(np.var(size)), _OWN**2))
 
 
-def _patterns(seen: Mask) -> list[Indices]:
-    """Models that were measured on the same columns share a solution."""
+class _Pattern(NamedTuple):
+    """Models that were measured on the same columns: they share a solution."""
+
+    models: Indices
+    here: Indices  # the columns that they have
+    there: Indices  # those that they lack
+
+
+def _patterns(seen: Mask) -> list[_Pattern]:
+    """All that lack a column."""
     groups: dict[bytes, list[int]] = {}
     for i, row in enumerate(seen):
         groups.setdefault(row.tobytes(), []).append(i)
-    return [np.array(group) for group in groups.values()]
+    found = ((np.array(group), seen[group[0]]) for group in groups.values())
+    return [
+        _Pattern(group, np.flatnonzero(known), np.flatnonzero(~known)) for group, known in found if not known.all()
+    ]
 
 
-def _expect(logs: Array, seen: Mask, patterns: list[Indices], mean: Array, covariance: Array) -> tuple[Array, Array]:
+def _expect(logs: Array, patterns: list[_Pattern], mean: Array, covariance: Array) -> tuple[Array, Array]:
     """The E step: cells at their conditional expectation, and the summed conditional covariance."""
     filled, doubt = logs.copy(), np.zeros_like(covariance)
-    for group in patterns:
-        known = seen[group[0]]
-        if known.all():
-            continue
-        here, there = np.flatnonzero(known), np.flatnonzero(~known)
-        gain = np.linalg.solve(covariance[np.ix_(here, here)], covariance[np.ix_(here, there)])
-        filled[np.ix_(group, there)] = mean[there] + (logs[np.ix_(group, here)] - mean[here]) @ gain
-        left = covariance[np.ix_(there, there)] - covariance[np.ix_(there, here)] @ gain
-        doubt[np.ix_(there, there)] += len(group) * left
+    for models, here, there in patterns:  # of few columns, so that most of the time would go into np.ix_
+        known = covariance[here]
+        across = known[:, there]
+        gain = np.linalg.solve(known[:, here], across)
+        off = logs[models][:, here] - mean[here]
+        filled[models[:, None], there] = mean[there] + off @ gain
+        doubt[there[:, None], there] += len(models) * (covariance[there][:, there] - across.T @ gain)
     return filled, doubt
