@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgevit.devices import local_device
 from edgevit.models import create_model
 from edgevit.store import LatencyDB
 from edgevit.types import NoiseFloor
@@ -155,7 +156,8 @@ def test_profile_keeps_a_row(here):
     shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
     assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
     devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
-    assert [item["measurements"] for item in devices if item["name"] == "local"] == [1]
+    mine = local_device().device_id  # rows that ship are of a machine that was called local where they were made
+    assert [item["measurements"] for item in devices if item["device_id"] == mine] == [1]
 
 
 def test_rows_travel(here, tmp_path):
@@ -185,13 +187,19 @@ def test_choose_picks_misses_and_refuses(here):
 
 def test_choose_answers_from_shipped_rows(tmp_path):
     device = "x86_64-linux-amd-epyc-2c"
-    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", "--json", folder=tmp_path)
-    picked = json.loads(done.stdout)["picked"]
-    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_s", "measured")
+    asked = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
+    done = edgevit(*asked, "--json", folder=tmp_path)
+    told = json.loads(done.stdout)
+    picked = told["picked"]
+    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_m", "predicted")
+    assert picked["basis"]["level"] == "transfer" and picked["latency_upper_ms"] <= 25
+    assert told["measure_next"][0]["why"] == "it is the pick, and only predicted"
+    picked = json.loads(edgevit(*asked, "--measured-only", "--json", folder=tmp_path).stdout)["picked"]
+    assert (picked["model"], picked["latency_provenance"]) == ("mobilevig_s", "measured")
     with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
         [unit] = {row.device_id for row in db.measurements(device=device)}
         db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
-    done = edgevit("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db", folder=tmp_path)
+    done = edgevit(*asked, "--measured-only", folder=tmp_path)
     assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
 
 
@@ -251,7 +259,7 @@ def test_devices_calibrate(here, tmp_path):
     told = json.loads(done.stdout)
     assert (told["calibrated"]["anchors"], told["failures"]) == (["net.py:tiny"], []), done.stderr
     with LatencyDB.open(str(tmp_path / "c.db"), shipped=False) as db:
-        assert [row.model for row in db.measurements(device="local")] == ["net.py:tiny"]
+        assert [row.model for row in db.measurements(device=local_device().device_id)] == ["net.py:tiny"]
     again = edgevit(*given, "--budget", "10min", folder=here)
     assert "measured nothing" in again.stdout, "it has a row"
     assert "another kind" in refused(2, *given, "--budget", "1min", "--precision", "fp16", folder=here)
@@ -275,7 +283,7 @@ def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
     assert "export" in done.stdout and "guessed" in done.stdout
     assert not (here / "nowhere").exists()
     stats = json.loads(edgevit("db", "stats", "--db", "d.db", "--json", folder=here).stdout)
-    assert not [item for item in stats["devices"] if item["name"] == "local"]
+    assert not [item for item in stats["devices"] if item["device_id"] == local_device().device_id]
 
 
 def test_rates_and_limits_are_asked_for(here):

@@ -170,5 +170,11 @@ def test_rows_of_somebody_elses_device_are_told(tmp_path: Path) -> None:
 
 
 def test_a_fresh_install_answers_for_the_devices_whose_rows_ship() -> None:
-    done = edgevit("choose", "--device", "x86_64-linux-amd-epyc-2c", "--max-latency", "25ms")
-    assert done.returncode == 0 and "mobilevig_s, ncnn fp32" in done.stdout
+    asked = ("choose", "--device", "x86_64-linux-amd-epyc-2c", "--max-latency", "25ms")
+    for more, picked, provenance in (
+        (("--measured-only",), "mobilevig_s, ncnn fp32, 2 thread(s)", "(measured)"),
+        ((), "mobilevig_m, litert fp32, 2 thread(s)", "(predicted)"),
+    ):
+        done = edgevit(*asked, *more)
+        first, second, *_ = done.stdout.splitlines()
+        assert done.returncode == 0 and first.startswith(picked) and provenance in second

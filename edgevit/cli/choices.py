@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SHOWN, _MISSES = 10, 4  # lines of a table, and of these for what does not fit, unless all are asked for
 _NOTHING = {
     "infeasible": "nothing on {} fits the budget",
-    "unmeasured": "nothing on {} is known to fit the budget, and something may: measure it",
+    "unmeasured": "nothing on {} is known to fit the budget, and something may",
     "unsupported": "nothing that was asked for runs on {}",
 }
 
@@ -115,7 +115,7 @@ def _print_hidden(choice: Choice, lines: Collection[_Line]) -> None:
     fit = sum(item.measurement_id not in shown for item in choice.fitting)
     left = [item for item in choice.rejected if item.candidate.measurement_id not in shown]
     unasked = sum(item.kind in ("not_asked", "superseded") for item in left)
-    counts = ((fit, "fit"), (len(left) - unasked, "do not fit"), (unasked, "were not asked for or superseded"))
+    counts = ((fit, "that fit"), (len(left) - unasked, "that do not"), (unasked, "not asked for or superseded"))
     told = [f"{count} {what}" for count, what in counts if count]
     if told:
         say(f"not shown: {', '.join(told)}; --why shows all")
@@ -142,7 +142,7 @@ def _print_lines(lines: Sequence[_Line], choice: Choice, *, pareto: bool, why: b
     columns += [*(["latency"] if mixed else []), ">MB", *(["verdict"] if verdicts else [])]
     rows = [(*_cells(line.candidate, mixed), *([line.verdict] if verdicts else [])) for line in lines]
     print_table(columns, rows, tight=True, below=[_in_full(line) for line in lines] if why else None)
-    _print_legend([line.candidate for line in lines], choice, mixed)
+    _print_legend([line.candidate for line in lines], choice, mixed, why)
 
 
 def _cells(item: Candidate, mixed: bool) -> tuple[object, ...]:
@@ -171,8 +171,8 @@ def _rests_on(basis: Basis) -> str:
     return f"by {basis.level} from {basis.anchors} row(s) of the device{near}"
 
 
-def _print_legend(items: Sequence[Candidate], choice: Choice, mixed: bool) -> None:
-    """What the columns are, and what the predictions among them rest on, once."""
+def _print_legend(items: Sequence[Candidate], choice: Choice, mixed: bool, why: bool) -> None:
+    """What the columns are, and what the predictions among them rest on, once, where it is not told of each."""
     bases = {item.basis for item in items if item.basis and item.basis.level != "refused"}
     bounds = "at most: with 99% confidence" + (" where measured" if bases else "")
     bounds += "".join(f", {share:.0%} where predicted" for share in sorted({basis.confidence for basis in bases}))
@@ -181,7 +181,8 @@ def _print_legend(items: Sequence[Candidate], choice: Choice, mixed: bool) -> No
     top1 = f"with its error where it was measured of the artifact on {choice.dataset}, else published"
     what = "size: measured" if mixed else "latency and size: measured"
     say_wrapped(f"{what}; {bounds}; top-1: {top1 if rated else 'published for the official weights'}")
-    say_wrapped(_predictions(bases)) if bases else None
+    if bases and not why:
+        say_wrapped(_predictions(bases))
 
 
 def _predictions(bases: Collection[Basis]) -> str:
