@@ -174,15 +174,26 @@ def _rests_on(basis: Basis) -> str:
 def _print_legend(items: Sequence[Candidate], choice: Choice, mixed: bool, why: bool) -> None:
     """What the columns are, and what the predictions among them rest on, once, where it is not told of each."""
     bases = {item.basis for item in items if item.basis and item.basis.level != "refused"}
-    bounds = "at most: with 99% confidence" + (" where measured" if bases else "")
-    bounds += "".join(f", {share:.0%} where predicted" for share in sorted({basis.confidence for basis in bases}))
-    bounds += ", published: no bound" if any(item.latency_provenance == "published" for item in items) else ""
     rated = any(item.top1_provenance == "measured" for item in items)
     top1 = f"with its error where it was measured of the artifact on {choice.dataset}, else published"
     what = "size: measured" if mixed else "latency and size: measured"
-    say_wrapped(f"{what}; {bounds}; top-1: {top1 if rated else 'published for the official weights'}")
+    say_wrapped(f"{what}; at most: {_bounds(items)}; top-1: {top1 if rated else 'published for the official weights'}")
     if bases and not why:
         say_wrapped(_predictions(bases))
+
+
+def _bounds(items: Sequence[Candidate]) -> str:
+    """How sure the upper bounds are, and where which of them is so."""
+    shares = {item.latency_provenance: item.basis.confidence if item.basis else 0.99 for item in items}
+    told = [(shares[name], name) for name in ("measured", "predicted") if name in shares]
+    if len(shares) == len(told) == 1:
+        return f"with {told[0][0]:.0%} confidence"
+    sure = ", ".join(f"{share:.0%} where {name}" for share, name in told)
+    said = [
+        *([f"confidence {sure}"] if sure else []),
+        *(["published ones have no bound"] if "published" in shares else []),
+    ]
+    return ", ".join(said)
 
 
 def _predictions(bases: Collection[Basis]) -> str:
