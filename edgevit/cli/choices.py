@@ -7,6 +7,7 @@ candidates, each with the whole reason and with what a prediction rests on, are 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,7 +129,7 @@ def _print_unmeasured(choice: Choice, *, predicts: bool) -> None:
     if left:
         say_wrapped(f"not measured on {choice.device}{', nor predicted' if predicts else ''}: {', '.join(left)}")
         if predicts:
-            say(f"  edgevit devices calibrate {choice.device} --budget 10min")
+            say(f"  {shlex.join(('edgevit', 'devices', 'calibrate', choice.device, '--budget', '10min'))}")
 
 
 # The table
@@ -231,9 +232,9 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
 
 
 def _top1(item: Candidate) -> str | float | None:
-    """As it is published; what was measured with its error, and with no more digits than that allows."""
+    """As it is published, to two digits; what was measured with its error."""
     if item.top1_percent is None or item.top1_error_percent is None:
-        return item.top1_percent
+        return None if item.top1_percent is None else round(item.top1_percent, 2)
     return f"{item.top1_percent:.2f} ± {item.top1_error_percent:.2f}"
 
 
