@@ -429,8 +429,9 @@ class Rejection:
     """A candidate that was not picked and why. excess: share by which it breaks the limit it breaks most, if any.
 
     kind: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (nothing is known of its
-    latency), not_asked (another target, precision or thread count was wanted), superseded (another row speaks for the
-    same candidate). is_open: a limit is broken only as far as is known, so that measuring may show that it fits.
+    latency), not_asked (another target, precision, thread count or data set was wanted), superseded (another row speaks
+    for the same candidate). is_open: nothing that is known is in the way, so that measuring or evaluating it may show
+    that it fits.
     """
 
     candidate: Candidate
@@ -442,9 +443,9 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A measurement that may change the answer, why, and the command that makes it.
+    """What to do next that may change the answer, why, and the command that does it.
 
-    input_size: height and width in pixels; empty: not known.
+    input_size: height and width in pixels; empty: not known. does: measure its latency, or evaluate its accuracy.
     """
 
     model: str
@@ -454,6 +455,7 @@ class Suggestion:
     why: str
     command: str
     input_size: tuple[int, ...] = ()
+    does: Literal["measure", "evaluate"] = "measure"
 
 
 # What was found. infeasible: what is known does not fit. unmeasured: something may fit, and nobody measured it.

@@ -128,6 +128,71 @@ def test_nothing_that_runs_is_another_exit_code(tmp_path: Path, capsys: pytest.C
     assert code == 5 and json.loads(text)["outcome"] == "unsupported"
 
 
+# The table
+
+
+def table(text: str) -> list[str]:
+    """The lines of its rows."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(" ──")) + 1
+    return lines[start : lines.index("", start)]
+
+
+def test_misses_are_shown_by_what_they_miss(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms")
+    shares = [float(line.rpartition("p90 +")[2].rstrip("%")) for line in table(text) if "p90 +" in line]
+    assert len(shares) >= 4 and shares == sorted(shares)
+    assert len(table(text)) == 10 and "picked" in table(text)[0]
+    counts = [int(number) for number in re.findall(r"\d+", text.split("not shown: ", 1)[1].splitlines()[0])]
+    told = json.loads(run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms", "--json")[1])
+    assert sum(counts) + len(table(text)) == len(told["fitting"]) + len(told["rejected"])
+
+
+def test_a_limit_that_is_broken_is_named(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--max-size-mb", "1", "--min-top1", "99", "--max-energy-mj", "9", "--measured-only")
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "0.8ms", *asked)
+    verdict = {line.rpartition("  ")[2] for line in table(text) if " mobilevig_m " in line}
+    assert verdict == {"p90 +25%, size +300%, energy unknown, top-1 -19%"}
+
+
+def test_each_line_says_where_its_latency_is_from_and_all_is_told_with_why(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--device", "pi5", "--db", database, "--max-latency", "15ms")
+    _, short = run(capsys, *given)
+    assert {"measured", "predicted"} == {word for line in table(short) for word in line.split() if word.endswith("ed")
+                                         and word != "picked"}  # fmt: skip
+    assert "predicted by features or transfer from 6 rows of the device; --why tells of each" in short
+    _, full = run(capsys, *given, "--why")
+    told = json.loads(run(capsys, *given, "--json")[1])
+    rows = [line for line in table(full) if not line.startswith("    ")]
+    assert len(rows) == len(told["fitting"]) + len(told["rejected"])
+    assert all(" ".join(item["reason"].split()) in " ".join(full.split()) for item in told["rejected"])
+    assert "predicted between" in full and "nearest pi4, onnx fp32, 4 thread(s)" in full and "--why" not in full
+    _, plain_one = run(capsys, *given, "--measured-only")
+    assert "predicted" not in plain_one and "latency and size: measured; at most: with 99% confidence;" in plain_one
+
+
+@pytest.mark.parametrize("more", [(), ("--why",), ("--pareto",), ("--measured-only",), ("--max-latency", "1us")])
+def test_answers_fit_a_hundred_columns(
+    more: tuple[str, ...], database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from edgevit.cli import common
+
+    monkeypatch.setattr(common, "_console", lambda: Console(width=100, markup=False, highlight=False))
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "15ms", *more)
+    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  edgevit ")), text
+
+
+def test_a_data_set_that_nothing_was_evaluated_on(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "15ms", "--dataset", "birds")
+    assert code == 6 and text.startswith("nothing on pi5 is known to fit the budget, and something may")
+    assert "evaluate next: hiera_tiny onnx fp32" not in text, "it may be measured to fit, and other artifacts do fit"
+    assert "\n  edgevit evaluate artifacts/mobilevig_m-onnx-fp32 --data FOLDER --dataset birds\n" in text
+
+
 # From Python
 
 

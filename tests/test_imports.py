@@ -59,8 +59,8 @@ profile       | statistics transports                             |
 store         | identity                                          | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 predict       |                                                   | numpy
-choose        | cards compare devices predict ratings recipes     |
-choose        | statistics store                                  |
+choose        | artifact cards compare devices predict ratings    |
+choose        | recipes statistics store                          |
 report        | artifact choose devices ratings statistics store  | (plotly matplotlib)
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
@@ -85,7 +85,7 @@ evaluate      | recipes transports (subject)                      |
 doctor        | store recipes transports devices                  | (torch)
 doctor        | pack profile separate                             |
 enroll        | devices pack recipes transports                   |
-cli           | (recipes devices artifact cards)                  | typer (rich)
+cli           | (recipes devices artifact cards ratings)          | typer (rich)
 cli           | (fold export profile store choose)                |
 cli           | (subject zoo pipeline separate sweep doctor)      |
 cli           | (enroll compare reference roofline forecast)      |

@@ -314,3 +314,28 @@ def test_of_many_columns_those_are_used_that_explain_the_anchors() -> None:
     assert predictor.sources("new").logs.shape == (len(MODELS), MOST_COLUMNS)
     truth = {row.model: 3 * row.latency_ns for row in rows if row.column == "c39"}
     assert points(predictor.predict("new"))["m29"] == pytest.approx(truth["m29"], rel=1e-3)
+
+
+def test_columns_without_a_common_model_say_nothing_of_each_other() -> None:
+    """Two sets of models, each on its own columns: no row tells how fast one set is on the other's columns."""
+    here = [Row(f"a{i}", column, 1e6 * speed * (1 + i)) for i in range(12) for column, speed in (("pi5", 1), ("pi4", 3))]
+    there = [Row(f"b{i}", column, 1e6 * speed * (1 + i)) for i in range(12) for column, speed in (("m1", 1), ("m2", 2))]
+    apart = Predictor([*here, *there]).predict("pi5")
+    assert {said.level for name, said in apart.items() if name.startswith("b")} == {"refused"}
+    assert "share a column or features with it" in apart["b0"].why
+    few = [Row(f"b{i}", "pi4", 3e6 * (1 + i)) for i in range(2)]
+    assert Predictor([*here, *there, *few]).predict("pi5")["b5"].level == "refused", "two are not enough"
+    chain = [Row(f"b{i}", "pi4", 3e6 * (1 + i)) for i in range(3)]
+    said = Predictor([*here, *there, *chain]).predict("pi5")["b11"]
+    assert said.level == "transfer" and said.latency_ns == pytest.approx(12e6, rel=0.1), "m1 by way of pi4"
+
+
+def test_a_column_that_is_not_linked_hardly_changes_a_prediction() -> None:
+    known = [Row(f"a{i}", "pi4", 3e6 * (1 + i) ** 0.9) for i in range(12)]
+    known += [Row(f"a{i}", "pi5", 1e6 * (1 + i)) for i in range(0, 12, 2)]
+    stranger = [Row(f"b{i}", "m1", 7e6 / (1 + i)) for i in range(12)]
+    names = [f"a{i}" for i in range(12)]
+    with_it, without = (Predictor(rows).predict("pi5", names) for rows in ([*known, *stranger], known))
+    for name in names:
+        assert with_it[name].latency_ns == pytest.approx(without[name].latency_ns, rel=0.005)
+        assert with_it[name].nearest == without[name].nearest

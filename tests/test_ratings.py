@@ -70,6 +70,7 @@ def test_a_data_set_of_ones_own_has_no_published_accuracies_but_those_kept() -> 
     assert accuracies(choice) == {"net_s": (97.0, "measured", 0.4), "net_m": (91.0, "published", None)}
     assert choice.dataset == "digits"
     none = answer(rows, kept, "birds")
+    assert none.picked is None and {item.reason for item in none.rejected} == {"not evaluated on 'birds'"}
     assert accuracies(none) == {"net_s": (None, "published", None), "net_m": (None, "published", None)}
     assert "nothing here was evaluated on 'birds'; measured ones are kept of digits" in none.notes[-1]
 
@@ -167,3 +168,86 @@ def test_the_command_shows_whose_accuracy_it_is(tmp_path: Path) -> None:
     )
     told = json.loads(edgevit("choose", "-d", "pi5", "--db", database, "--dataset", IMAGENET, "--json").stdout)
     assert (told["dataset"], told["picked"]["top1_error_percent"]) == (IMAGENET, 0.4)
+
+
+# Published accuracies of models without a card
+
+
+def stranger(source: str = "org/system", **changes: Any) -> Measurement:
+    """A published row of a model that has no card."""
+    facts = {"provenance": "published", "source": source, "artifact_sha256": "", "graph_digest": "", "inputs": ()}
+    return row("p", "their_net", **(facts | changes))
+
+
+def told(value: float, source: str = "org/system", **changes: Any) -> Accuracy:
+    return rated(value, **({"model": "their_net", "source": source} | changes))
+
+
+def top1_of(one: Measurement, *known: Accuracy, dataset: str | None = None) -> tuple[float | None, tuple[str, ...]]:
+    found = Ratings.of(known, dataset).top1(one, CARDS.get(one.model))
+    assert found.provenance == "published"
+    return found.percent, found.flags
+
+
+def test_a_published_accuracy_counts_where_no_card_tells_one() -> None:
+    assert top1_of(stranger(), told(81.0)) == (81.0, ("top-1 from org/system",))
+    assert top1_of(stranger(), told(81.0), dataset=IMAGENET)[0] == 81.0
+    assert top1_of(stranger(), told(81.0), dataset="birds") == (None, ())
+    assert top1_of(stranger(), told(81.0, dataset="birds"), dataset="birds")[0] == 81.0
+    assert top1_of(row("a"), told(81.0, model="net_s"))[0] == 75.0, "the card's"
+
+
+def test_the_rows_own_source_counts_before_all_others_then_the_highest() -> None:
+    known = [told(81.0), told(83.0, "elsewhere", note="weights a1"), told(82.0, "elsewhere", note="weights a2")]
+    for order in (known, known[::-1]):
+        assert top1_of(stranger(), *order)[0] == 81.0
+        assert top1_of(stranger("third"), *order) == (83.0, ("top-1 from elsewhere, weights a1",))
+
+
+@pytest.mark.parametrize(
+    ("of_row", "of_accuracy", "expected"),
+    [
+        ({"target": "litert"}, {"target": "openvino"}, None),
+        ({"target": "litert"}, {"target": "litert"}, 81.0),
+        ({"precision": "int8"}, {"precision": "fp32"}, None),
+        ({"inputs": (TensorSpec("x", (1, 3, 160, 160)),)}, {"input_size": (224, 224)}, None),
+        ({"inputs": (TensorSpec("x", (1, 160, 160, 3)),)}, {"input_size": (160, 160)}, 81.0),
+        ({"inputs": (TensorSpec("x", (1, 160, 160, 3)),)}, {}, 81.0),
+    ],
+)
+def test_what_differs_from_the_row_does_not_count(
+    of_row: dict[str, Any], of_accuracy: dict[str, Any], expected: float | None
+) -> None:
+    assert top1_of(stranger(**of_row), told(81.0, **of_accuracy))[0] == expected
+
+
+def test_a_published_accuracy_of_another_precision_is_flagged() -> None:
+    flag = "top-1 is that of the fp32 model"
+    assert flag in top1_of(stranger(precision="int8"), told(81.0))[1]
+    assert flag not in top1_of(stranger(precision="int8"), told(81.0, precision="int8"))[1]
+
+
+def test_at_another_size_than_the_cards_only_one_that_names_it_counts() -> None:
+    small = row(inputs=(TensorSpec("x", (1, 3, 160, 160)),))
+    assert top1_of(small, told(70.0, model="net_s")) == (None, ("not at the card's input size",))
+    assert top1_of(small, told(70.0, model="net_s", input_size=(160, 160)))[0] == 70.0
+
+
+def test_the_paper_of_a_reconstructed_model_does_not_rate_ours() -> None:
+    cards = {"net_s": card("net_s", None, provenance="reconstructed")}
+    found = Ratings.of([rated(81.0)], None).top1(row(), cards["net_s"])
+    assert (found.percent, found.provenance) == (None, "reconstructed")
+
+
+def test_choose_ranks_published_rows_by_published_accuracies(url: str) -> None:
+    from measured import published
+
+    from edgevit.choose import Wanted
+
+    with LatencyDB.open(url, shipped=False) as db:
+        for name, value in (("their_s", 71.0), ("their_m", 76.0)):
+            db.add(published(model=name, target="litert"))
+            db.add_accuracy(rated(value, model=name, target="litert"))
+        found = ask(db, "pi5", Budget(percentile=50), cards=CARDS, wanted=Wanted(published=True))
+    assert [(item.model, item.top1_percent) for item in found.fitting] == [("their_m", 76.0), ("their_s", 71.0)]
+    assert found.fitting[0].flags == ("top-1 from arXiv:2206.04040",)

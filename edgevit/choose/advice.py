@@ -1,69 +1,104 @@
-"""What was found in a word, and which measurements would change the answer most."""
+"""What was found in a word, and what to measure or to evaluate next because it would change the answer most."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from edgevit.choose.candidates import CANNOT_RUN
-from edgevit.choose.ranking import rank
-from edgevit.ratings import NOT_AT_CARD_SIZE
-from edgevit.types import Budget, Candidate, Outcome, Rejection, Suggestion
+from edgevit.choose.ranking import rank, tells_apart
+from edgevit.choose.verdicts import broken_limits
+from edgevit.ratings import NOT_AT_CARD_SIZE, image_size
+from edgevit.types import Budget, Candidate, ModelCard, Outcome, Rejection, Suggestion
 
 OWN_FILE = ".py:"  # in the name of a model of a person's own file, which has no card that tells its size
 _MOST = 3
 _GAP_CHANCE = 0.5  # that a row without a bound fits once it has one: nobody knows
+_ANY_GAIN = 1.0  # points that an answer is worth more than none, and what is hoped for of a model that no card rates
+
+
+_Scored = tuple[float, Candidate, Suggestion]
+
+
+class Aim(NamedTuple):
+    """What an answer is for: a budget on a device, by accuracies on a data set (None: published ones)."""
+
+    budget: Budget
+    device: str
+    dataset: str | None
+    cards: Mapping[str, ModelCard]
+
+    def hoped(self, candidate: Candidate) -> float | None:
+        """The published accuracy of a model, in percent: what else is there to hope by?"""
+        card = self.cards.get(candidate.model)
+        return card.top1_percent if card else None
 
 
 def outcome_of(picked: object, rejected: Collection[Rejection]) -> Outcome:
     """Whether something fits; else whether that is known, or only that nobody measured it, or nothing can run."""
     if picked:
         return "chosen"
-    asked = [item for item in rejected if item.kind not in ("not_asked", "superseded")]
-    if any(item.is_open for item in asked):
+    if any(item.is_open for item in rejected):
         return "unmeasured"
+    asked = [item for item in rejected if item.kind not in ("not_asked", "superseded")]
     if any(item.kind == "budget" for item in asked):
         return "infeasible"
     failed = [item.kind == "unusable" and item.reason.startswith(CANNOT_RUN) for item in asked]
     return "unsupported" if failed and all(failed) else "unmeasured"
 
 
-def measure_next(
-    picked: Candidate | None, rejected: Iterable[Rejection], budget: Budget, device: str
-) -> tuple[Suggestion, ...]:
-    """One to three measurements on a device, best first: the pick, if it is only predicted, then what may beat it.
+def do_next(picked: Candidate | None, rejected: Iterable[Rejection], aim: Aim) -> tuple[Suggestion, ...]:
+    """One to three things to do, best first: measure the pick, if it is only predicted, then what may beat it.
 
     What may beat it is weighed by the accuracy it would gain and the chance that it fits, taken as even between the
-    ends of its interval, in logarithms.
+    ends of its interval, in logarithms. An artifact whose accuracy on the data set is not known is to be evaluated; the
+    gain that is hoped for is that of the published accuracies.
     """
-    found = []
+    found: list[_Scored] = []
     if picked and picked.basis:
-        found.append((math.inf, picked, "it is the pick, and only predicted"))
+        found.append((math.inf, picked, _measure(picked, "it is the pick, and only predicted", aim)))
     for item in rejected:
-        candidate, gain = item.candidate, _gain(item.candidate, picked)
-        if item.is_open and gain is not None:
-            chance = _chance(candidate, budget)
-            why = f"{_interval(candidate, budget)}; if it fits it {_says(gain, picked)}"
-            found.append((chance * gain, candidate, why))
-    best = sorted(found, key=lambda entry: (-entry[0], rank(entry[1])))[:_MOST]
-    return tuple(_suggestion(candidate, why, device) for score, candidate, why in best if score > 0)
+        if item.is_open:
+            found += _measurement(item, picked, aim) if item.kind != "not_asked" else _evaluation(item, picked, aim)
+    best = sorted(found, key=lambda entry: (-entry[0], rank(entry[1])))
+    deeds = dict[object, Suggestion]()
+    for score, _, suggestion in best:
+        if score > 0:
+            deeds.setdefault(suggestion.command, suggestion)  # an artifact is evaluated once for all thread counts
+    return tuple(deeds.values())[:_MOST]
+
+
+def _measurement(item: Rejection, picked: Candidate | None, aim: Aim) -> Iterator[_Scored]:
+    candidate = item.candidate
+    gain = _gain(candidate, picked)
+    if gain is not None:
+        would = f"is {gain:.1f} points more accurate than the pick" if picked else "is an answer"
+        why = f"{_interval(candidate, aim.budget)}; if it fits it {would}"
+        yield _chance(candidate, aim.budget) * gain, candidate, _measure(candidate, why, aim)
 
 
 def _gain(candidate: Candidate, picked: Candidate | None) -> float | None:
-    """Points of accuracy more than the pick has; None where it would not be picked in its place.
-
-    Without a pick any answer is worth a point more than none.
-    """
+    """Points of accuracy more than the pick has; None where it would not be picked in its place."""
     top1 = candidate.top1_percent
     if picked is None:
-        return 1.0 + (top1 or 0.0)
-    than = picked.top1_percent or 0.0
-    return None if top1 is None or top1 <= than else top1 - than
+        return _ANY_GAIN + (top1 or 0.0)
+    return (top1 or 0.0) - (picked.top1_percent or 0.0) if tells_apart(candidate, picked) else None
 
 
-def _says(gain: float, picked: Candidate | None) -> str:
-    return f"is {gain:.1f} points more accurate than the pick" if picked else "is an answer"
+def _evaluation(item: Rejection, picked: Candidate | None, aim: Aim) -> Iterator[_Scored]:
+    """Of an artifact that somebody made: a model that was never exported has nothing to be evaluated."""
+    candidate, hoped = item.candidate, aim.hoped(item.candidate)
+    than = aim.hoped(picked) if picked else None
+    gain = _ANY_GAIN if hoped is None or than is None else hoped - than
+    gain = gain if picked else _ANY_GAIN + (hoped or 0.0)
+    if candidate.artifact_sha256 and gain > 0:
+        fits = not broken_limits(candidate, replace(aim.budget, min_top1_percent=None))
+        rated = "nothing is published of it" if hoped is None else f"{hoped:.6g}% are published of it"
+        why = f"{'it fits' if fits else 'it may fit'}, and was not evaluated on {aim.dataset!r}; {rated}"
+        yield (1.0 if fits else _chance(candidate, aim.budget)) * gain, candidate, _evaluate(candidate, why, aim)
 
 
 def _interval(candidate: Candidate, budget: Budget) -> str:
@@ -82,20 +117,21 @@ def _chance(candidate: Candidate, budget: Budget) -> float:
     return max(0.0, math.log(limit / basis.lower_ms) / math.log(basis.upper_ms / basis.lower_ms))
 
 
-def _suggestion(candidate: Candidate, why: str, device: str) -> Suggestion:
+def _measure(candidate: Candidate, why: str, aim: Aim) -> Suggestion:
     what = (candidate.model, candidate.target, candidate.precision, candidate.threads)
     words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
-    size = input_size(candidate)
+    size = image_size(candidate.input_shape)
     if size and (OWN_FILE in candidate.model or NOT_AT_CARD_SIZE in candidate.flags):
         words += ["--input-size", "x".join(map(str, size))]
     words += ["--threads", str(candidate.threads)] if candidate.threads else []
-    return Suggestion(*what, why, shlex.join(("edgevit", "sweep", *words, "--device", device)), size)
+    return Suggestion(*what, why, shlex.join(("edgevit", "sweep", *words, "--device", aim.device)), size)
 
 
-def input_size(candidate: Candidate) -> tuple[int, ...]:
-    """Height and width in pixels, of images as (N, C, H, W) or (N, H, W, 3); empty: not known, or no image."""
-    shape = candidate.input_shape
-    if len(shape) != 4:
-        return ()
-    channels_last = shape[3] == 3 and shape[1] != 3
-    return shape[1:3] if channels_last else shape[2:]
+def _evaluate(candidate: Candidate, why: str, aim: Aim) -> Suggestion:
+    """Where `edgevit export` puts an artifact unless it is told otherwise; where the images are nobody knows."""
+    from edgevit.artifact import folder_name
+
+    folder = f"artifacts/{folder_name(candidate.model, candidate.target, candidate.precision)}"
+    command = shlex.join(("edgevit", "evaluate", folder, "--data", "FOLDER", "--dataset", aim.dataset or ""))
+    what = (candidate.model, candidate.target, candidate.precision, candidate.threads)
+    return Suggestion(*what, why, command, image_size(candidate.input_shape), "evaluate")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from edgevit.choose.advice import measure_next, outcome_of
+from edgevit.choose.advice import Aim, do_next, outcome_of
 from edgevit.choose.candidates import EVERYTHING, Predicted, Verdict, Wanted, candidate_of, hindrance, unasked, unwanted
 from edgevit.choose.limits import Percentile
-from edgevit.choose.notes import left_out, nearness, notes_on, on_prediction
+from edgevit.choose.notes import left_out, nearness, notes_on, on_accuracy, on_prediction
 from edgevit.choose.ranking import front_of, nearest, rank, ranked
 from edgevit.choose.speaking import overruled
-from edgevit.choose.verdicts import held, verdict_of
+from edgevit.choose.verdicts import held, unevaluated, verdict_of
 from edgevit.choose.versions import newest_engines
 from edgevit.compare import resolution
 from edgevit.ratings import Ratings
@@ -59,7 +59,7 @@ def choose_among(
         card = cards.get(row.model)
         candidate = candidate_of(row, ratings.top1(row, card), percentile.of(row), newest, card)
         hindered = hindrance(row, candidate, wanted, spoken_for, known.former)
-        judged.append((candidate, hindered or verdict_of(candidate, budget)))
+        judged.append((candidate, hindered or _held_against(candidate, budget, wanted, ratings)))
     judged += [_judged(item, budget, cards, wanted, ratings) for item in known.predicted]
     fitting = ranked((candidate for candidate, verdict in judged if verdict is None), floor[0])
     rejected = sorted(
@@ -79,6 +79,7 @@ def choose_among(
         notes=(
             *notes_on(counted, device, picked, newest),
             *on_prediction(picked),
+            *on_accuracy(fitting),
             *nearness(fitting, budget, floor),
             *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
             *left_out(rows, counted, rejected),
@@ -86,7 +87,7 @@ def choose_among(
         dataset=ratings.dataset or IMAGENET,
         outcome=outcome_of(picked, rejected),
         front=tuple(front_of(fitting, lambda item: (item.top1_percent, held(item)))),
-        measure_next=measure_next(picked, rejected, budget, device),
+        measure_next=do_next(picked, rejected, Aim(budget, device, ratings.dataset, cards)),
     )
 
 
@@ -100,4 +101,10 @@ def _judged(
         return candidate, Verdict(no, None, "not_asked")
     if item.why:
         return candidate, Verdict(f"not predicted: {item.why}", None, "unmeasured")
-    return candidate, verdict_of(candidate, budget)
+    return candidate, _held_against(candidate, budget, wanted, ratings)
+
+
+def _held_against(candidate: Candidate, budget: Budget, wanted: Wanted, ratings: Ratings) -> Verdict | None:
+    """Why a candidate that can run is not an answer."""
+    dataset = None if wanted.unrated else ratings.dataset
+    return unevaluated(candidate, budget, dataset) or verdict_of(candidate, budget)

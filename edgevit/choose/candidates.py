@@ -30,6 +30,7 @@ class Wanted(NamedTuple):
     engines: Collection[str] | None = None
     licences: Collection[str] | None = None  # of the model, by its card
     reconstructed: bool = False  # accuracies of papers that published no weights, too
+    unrated: bool = False  # models without a known accuracy on the data set that is asked about, too
 
 
 EVERYTHING = Wanted()

@@ -39,7 +39,7 @@ def predictor_of(
     for row in rows:
         if told := latency_ns(row, kept):
             column = Place.of(row).column(told[0])
-            says.setdefault(column, Place.of(row).says(row.device))
+            says.setdefault(column, Place.of(row).says(row))
             given.append(Row(names.of(row), column, told[1]))
     newest = {names.of(row): row for row in rows}
     families = {name: card.family for name, card in cards.items()}

@@ -124,7 +124,7 @@ class _Answers:
         column = place.column(BOUNDS[self._task.kept][0])
         said = self._predictor.predict(column, missing, confidence=self._task.confidence)
         for name, row in rows.items():
-            yield self._answer(row, said[name], place.says(row.device))
+            yield self._answer(row, said[name], place.says(row))
 
     def _candidates(self) -> list[str]:
         """The names of models that may be asked about, in their order."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from edgevit.choose.ranking import front_of
+from edgevit.choose.notes import is_about_pick, on_prediction
+from edgevit.choose.ranking import accuracy_tiers, front_of
 from edgevit.choose.verdicts import held
 from edgevit.types import Candidate, Choice, JointChoice, JointRejection, Outcome
 
@@ -31,7 +32,9 @@ class _On(NamedTuple):
 
 
 def joint(choices: Sequence[Choice]) -> JointChoice:
-    """One answer from those of several devices. Most accurate first, then by the latency where it is highest."""
+    """One answer from those of several devices. Most accurate first; those that no evaluation tells apart by the
+    latency where it is highest.
+    """
     tables = [_by_artifact(choice) for choice in choices]
     keys = sorted({key for table in tables for key in table})
     missing = _On(None, "nothing is known of it there", True)
@@ -46,7 +49,8 @@ def joint(choices: Sequence[Choice]) -> JointChoice:
             reasons = (f"{choice.device}: {item.reason}" for choice, item in zip(choices, said, strict=True))
             is_open = all(item.candidate is not None or item.is_open for item in said)
             rejected.append(JointRejection(key.model, key.target, key.precision, "; ".join(reasons), is_open))
-    fitting.sort(key=_rank)
+    tiers = accuracy_tiers(sorted(fitting, key=_rank), _least_accurate)
+    fitting = [found for tier in tiers for found in sorted(tier, key=_rank_by_speed)]
     return JointChoice(
         devices=tuple(choice.device for choice in choices),
         budget=choices[0].budget,
@@ -54,10 +58,23 @@ def joint(choices: Sequence[Choice]) -> JointChoice:
         fitting=tuple(fitting),
         rejected=tuple(rejected),
         choices=tuple(choices),
-        notes=tuple(f"{choice.device}: {note}" for choice in choices for note in choice.notes),
+        notes=tuple(_notes(choices, fitting[0] if fitting else ())),
         outcome=_outcome(bool(fitting), rejected, choices),
         front=tuple(front_of(fitting, lambda item: (_accuracy(item), _slowest(item)))),
     )
+
+
+def _notes(choices: Sequence[Choice], picked: Sequence[Candidate]) -> Iterator[str]:
+    """What is said of the devices, equal notes of several once; and of what is picked here, not of their own picks."""
+    whose: dict[str, list[str]] = {}
+    for choice in choices:
+        for note in choice.notes:
+            if not is_about_pick(note):
+                whose.setdefault(note, []).append(choice.device)
+    for choice, item in zip(choices, picked, strict=False):
+        for note in on_prediction(item):
+            whose.setdefault(note, []).append(choice.device)
+    yield from (f"{', '.join(devices)}: {note}" for note, devices in whose.items())
 
 
 def _by_artifact(choice: Choice) -> dict[_Key, _On]:
@@ -65,7 +82,7 @@ def _by_artifact(choice: Choice) -> dict[_Key, _On]:
     found: dict[_Key, _On] = {}
     for candidate in choice.fitting:
         found.setdefault(_key(candidate), _On(candidate, _FITS, False))
-    asked = [item for item in choice.rejected if item.kind not in ("not_asked", "superseded")]
+    asked = [item for item in choice.rejected if item.is_open or item.kind not in ("not_asked", "superseded")]
     for item in sorted(asked, key=lambda item: (not item.is_open, math.inf if item.excess is None else item.excess)):
         found.setdefault(_key(item.candidate), _On(None, item.reason, item.is_open or item.kind == "unmeasured"))
     return found
@@ -80,6 +97,16 @@ def _rank(found: tuple[Candidate, ...]) -> tuple[float | str, ...]:
     sizes = [item.size_mb for item in found if item.size_mb is not None]
     numbers = (math.inf if top1 is None else -top1, math.inf if slowest is None else slowest)
     return (*numbers, max(sizes, default=math.inf), first.model, first.target, first.precision)
+
+
+def _rank_by_speed(found: tuple[Candidate, ...]) -> tuple[float | str, ...]:
+    slowest = _slowest(found)
+    return (math.inf if slowest is None else slowest, *_rank(found))
+
+
+def _least_accurate(found: tuple[Candidate, ...]) -> Candidate:
+    """The one whose accuracy is not known, or is the lowest."""
+    return min(found, key=lambda item: -1.0 if item.top1_percent is None else item.top1_percent)
 
 
 def _accuracy(found: tuple[Candidate, ...]) -> float | None:

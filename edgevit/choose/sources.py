@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from edgevit.choose.limits import BOUNDS
+from edgevit.devices import LOCAL
 from edgevit.types import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Measurement, ModelCard
 
 
@@ -28,9 +29,13 @@ class Place(NamedTuple):
         """The name of the column. It sorts, and is told apart from all others."""
         return "\0".join((*map(str, self), percentile))
 
-    def says(self, device: str) -> str:
-        """`pi5, onnx fp32, 4 threads`: with the name of the device in place of its id."""
+    def says(self, row: Measurement) -> str:
+        """`pi5, onnx fp32, 4 thread(s)`, with the name that a row of it has for the device.
+
+        That is not `local`, which is another machine wherever it was written: it is told by its class.
+        """
         threads = f", {self.threads} thread(s)" if self.threads else ""
+        device = row.device_class if row.device == LOCAL else row.device
         return f"{device}, {self.target or self.engine} {self.precision}{threads}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgevit.choose.candidates import Verdict
@@ -12,9 +13,10 @@ from edgevit.types import MEAN_ONLY, SUMMARY_ONLY, Budget, Candidate
 class Broken(NamedTuple):
     """A limit that is not met. excess: share by which it is broken, None where the number is not known.
 
-    is_open: measuring may show that it is met.
+    name: what the limit is of: p90, size... is_open: measuring may show that it is met.
     """
 
+    name: str
     reason: str
     excess: float | None
     is_open: bool = False
@@ -22,19 +24,35 @@ class Broken(NamedTuple):
 
 def verdict_of(candidate: Candidate, budget: Budget) -> Verdict | None:
     """None if the candidate fits, else why not and the largest share by which it breaks a limit (None: a gap)."""
-    broken = [
-        *_latency(candidate, budget),
-        *_most("size", candidate.size_mb, budget.max_size_mb, "MB"),
-        *_most("peak memory", candidate.memory_mb, budget.max_memory_mb, "MB"),
-        *_most("energy", candidate.energy_mj, budget.max_energy_mj, "mJ"),
-        *_accuracy(candidate, budget),
-    ]
+    broken = broken_limits(candidate, budget)
     if not broken:
         return None
     shares = [item.excess for item in broken if item.excess is not None]
     excess = max(shares) if len(shares) == len(broken) else None
     reasons = "; ".join(item.reason for item in broken)
     return Verdict(reasons, excess, "budget", all(item.is_open for item in broken))
+
+
+def unevaluated(candidate: Candidate, budget: Budget, dataset: str | None) -> Verdict | None:
+    """Why a candidate whose accuracy on the data set asked about is not known is no answer; None where it is known.
+
+    It is open where it may fit: an evaluation may make it one.
+    """
+    if dataset is None or candidate.top1_percent is not None:
+        return None
+    others = broken_limits(candidate, replace(budget, min_top1_percent=None))
+    return Verdict(f"not evaluated on {dataset!r}", None, "not_asked", all(item.is_open for item in others))
+
+
+def broken_limits(candidate: Candidate, budget: Budget) -> list[Broken]:
+    """Every limit of the budget that a candidate does not meet."""
+    return [
+        *_latency(candidate, budget),
+        *_most("size", candidate.size_mb, budget.max_size_mb, "MB"),
+        *_most("peak memory", candidate.memory_mb, budget.max_memory_mb, "MB"),
+        *_most("energy", candidate.energy_mj, budget.max_energy_mj, "mJ"),
+        *_accuracy(candidate, budget),
+    ]
 
 
 def held(candidate: Candidate) -> float | None:
@@ -48,13 +66,13 @@ def _latency(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
     if limit is None:
         return
     if counts is None:
-        yield Broken(_no_bound(candidate, name), None, is_open=True)
+        yield Broken(name, _no_bound(candidate, name), None, is_open=True)
     elif counts > limit:
         basis = candidate.basis
         is_ = "may be up to" if basis else "is" if candidate.latency_upper_ms is None else "is up to"
         said = f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms"
         may_fit = basis is not None and basis.lower_ms is not None and basis.lower_ms <= limit
-        yield Broken(said, counts / limit - 1, may_fit)
+        yield Broken(name, said, counts / limit - 1, may_fit)
 
 
 def _no_bound(candidate: Candidate, name: str) -> str:
@@ -73,9 +91,9 @@ def _most(name: str, value: float | None, limit: float | None, unit: str) -> Ite
     if limit is None:
         return
     if value is None:
-        yield Broken(f"{name} unknown", None, is_open=True)
+        yield Broken(name, f"{name} unknown", None, is_open=True)
     elif value > limit:
-        yield Broken(f"{name} is {value:.6g} {unit}, above {limit:.6g} {unit}", value / limit - 1)
+        yield Broken(name, f"{name} is {value:.6g} {unit}, above {limit:.6g} {unit}", value / limit - 1)
 
 
 def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
@@ -84,6 +102,6 @@ def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
     if limit is None:
         return
     if top1 is None:
-        yield Broken("accuracy unknown", None)
+        yield Broken("top-1", "accuracy unknown", None)
     elif top1 < limit:
-        yield Broken(f"top-1 is {top1:.6g}%, below {limit:.6g}%", 1 - top1 / limit)
+        yield Broken("top-1", f"top-1 is {top1:.6g}%, below {limit:.6g}%", 1 - top1 / limit)

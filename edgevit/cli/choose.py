@@ -49,7 +49,7 @@ def run(
     ] = False,
     confidence: Annotated[float, typer.Option(help="with which what is predicted fits")] = 0.9,
     measured_only: Annotated[
-        bool, typer.Option("--measured-only", help="predict nothing: only what was measured counts")
+        bool, typer.Option("--measured-only", help="predict nothing: only what somebody measured counts")
     ] = False,
     dataset: Annotated[
         str | None,

@@ -74,20 +74,42 @@ def print_json(data: dict[str, Any]) -> None:
     sys.stdout.write(text + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-    """A table on standard output; a column whose name starts with `>` is right-aligned."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    tight: bool = False,
+    below: Sequence[str] | None = None,
+) -> None:
+    """A table on standard output; a column whose name starts with `>` is right-aligned.
+
+    tight: two blanks between columns and not three. below: a text for each row, in lines of its own.
+    """
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    padding = (0, 1, 0, 0) if tight else (0, 1)
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=padding)
     for name in columns:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(("" if cell is None else str(cell)) for cell in row))
-    console = _console()
+    console = _console() if below is None else _wide()
     with console.capture() as capture:
         console.print(table)
-    sys.stdout.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    sys.stdout.write("\n".join(lines if below is None else _interleaved(lines, below)) + "\n")
+
+
+def _interleaved(lines: Sequence[str], below: Sequence[str]) -> Iterator[str]:
+    """The lines of a table in which each row has one, with the texts below them, wrapped."""
+    head = len(lines) - len(below) - 1  # the last line is blank
+    yield from lines[:head]
+    for line, text in zip(lines[head:-1], below, strict=True):
+        yield line
+        yield from textwrap.wrap(text, _console().width, initial_indent="    ", subsequent_indent="    ")
+    yield lines[-1]
 
 
 def say(text: str) -> None:
@@ -106,7 +128,13 @@ def _console() -> Console:
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
-    return console if console.is_terminal else Console(width=200, markup=False, highlight=False)
+    return console if console.is_terminal else _wide()
+
+
+def _wide() -> Console:
+    from rich.console import Console
+
+    return Console(width=200, markup=False, highlight=False)
 
 
 @contextmanager

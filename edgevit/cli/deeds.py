@@ -33,9 +33,10 @@ def measure_suggested(
     rows: list[Measurement] = []
     how = settings(quick, percentile=99 if choice.budget.percentile > 90 else None)
     for one in [choice] if isinstance(choice, Choice) else choice.choices:
-        place = load_device(one.device) if one.measure_next else None
-        for threads in sorted({item.threads or 1 for item in one.measure_next}):
-            asked = [item for item in one.measure_next if (item.threads or 1) == threads]
+        suggested = [item for item in one.measure_next if item.does == "measure"]
+        place = load_device(one.device) if suggested else None
+        for threads in sorted({item.threads or 1 for item in suggested}):
+            asked = [item for item in suggested if (item.threads or 1) == threads]
             requests = [_request(item.model, item.target, item.precision, item.input_size, out) for item in asked]
             artifacts = [_held(request, held) or artifact_for(request, db) for request in requests]
             assert place is not None  # there are suggestions
@@ -93,12 +94,12 @@ def _copied(picked: Candidate, held: Sequence[Artifact], out: Path) -> Artifact 
 
 
 def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None) -> Artifact:
-    from edgevit.choose.advice import input_size
+    from edgevit.ratings import image_size
     from edgevit.recipes import require_torch
     from edgevit.separate import Wanted, export_separately
     from edgevit.sweep import artifact_for, record_built
 
-    request = _request(picked.model, picked.target, picked.precision, input_size(picked), out)
+    request = _request(picked.model, picked.target, picked.precision, image_size(picked.input_shape), out)
     if weights is None:
         return artifact_for(request, db)
     require_torch()

@@ -74,10 +74,16 @@ class Predictor:
         """(models,): natural logarithms of the nanoseconds on this column, NaN where there is no row."""
         return self._table.column(column)
 
-    def sources(self, column: str, *, blind: bool = False) -> Sources:
-        """What is known but for this column; of many other columns those that explain its rows best."""
+    def sources(self, column: str, *, blind: bool = False, linked: bool = False) -> Sources:
+        """What is known but for this column; of many other columns those that explain its rows best.
+
+        linked: only columns that have models in common with it, if over others. How fast the rest are beside it, no
+        row tells.
+        """
         target = self._table.column(column)
         others = [j for j, name in enumerate(self._table.columns) if name != column]
+        if linked:
+            others = sorted(set(others) & self._table.linked(column, LEAST_ANCHORS))
         if len(others) > MOST_COLUMNS:
             spread = _spreads(self._table.logs[:, others], target)
             rows = (~np.isnan(self._table.logs[:, others])).sum(axis=0)
@@ -107,7 +113,7 @@ class Predictor:
 
     def _from_others(self, column: str, names: list[str], confidence: float, *, blind: bool) -> dict[str, Prediction]:
         """Models measured on other columns, or (blind) known by their features alone."""
-        target, sources = self._table.column(column), self.sources(column, blind=blind)
+        target, sources = self._table.column(column), self.sources(column, blind=blind, linked=not blind)
         anchors = _thinned(np.flatnonzero(sources.usable & ~np.isnan(target)), target)
         at = [self._places[name] for name in names if name in self._places]
         asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)

@@ -40,6 +40,18 @@ class Table:
             return np.full(len(self.models), np.nan)
         return self.logs[:, self.columns.index(name)]
 
+    def linked(self, name: str, least: int) -> set[int]:
+        """Places of the columns with so many models in common with this one, or with another one that is linked."""
+        if name not in self.columns:
+            return set()
+        seen = ~np.isnan(self.logs)
+        shares = seen.T.astype(np.intp) @ seen.astype(np.intp) >= least
+        found, new = set[int](), {self.columns.index(name)}
+        while new:
+            found |= new
+            new = {int(j) for i in new for j in np.flatnonzero(shares[i])} - found
+        return found
+
 
 def make_table(rows: Iterable[Row], *, also: Iterable[str] = ()) -> Table:
     """The table of these rows and of the models `also`, which may have none.

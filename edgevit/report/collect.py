@@ -70,7 +70,7 @@ def collect(
 
 
 def _choice(unit: Unit, percentile: int, cards: Mapping[str, ModelCard], published: bool, ratings: Ratings) -> Choice:
-    budget, wanted = Budget(percentile=percentile), Wanted(published=published, reconstructed=True)
+    budget, wanted = Budget(percentile=percentile), Wanted(published=published, reconstructed=True, unrated=True)
     known = Known(unit.floors, ratings)
     return choose_among(unit.rows, unit.label, budget, cards=cards, wanted=wanted, known=known)
 
