@@ -65,14 +65,14 @@ def synthetic(count: int) -> Report:
     dice = random.Random(1)
     entries = tuple(entry(number, dice) for number in range(count))
     devices = tuple(device(number, count // DEVICES) for number in range(DEVICES))
-    return Report("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val", False, 0.99, devices, entries,
+    return Report("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val", False, 0.99, None, devices, entries,
                   (), False, ())  # fmt: skip
 
 
 def entry(number: int, dice: random.Random) -> Entry:
     """One row, measured."""
     p50 = dice.lognormvariate(3, 1)
-    p50_, p90, p99 = (Latency(p50 * k, p50 * k * 0.98, p50 * k * 1.1, p50 * k * 1.1) for k in (1, 1.1, 1.3))
+    p50_, p90, p99 = (Latency(p50 * k, p50 * k * 0.98, *[p50 * k * 1.1] * 3) for k in (1, 1.1, 1.3))
     return Entry(
         measurement_id=f"{number:064x}", device=number % DEVICES, model=f"model_{number // 40}", family="family",
         target=TARGETS[number % len(TARGETS)], precision="fp32", threads=1 + number % 2,
@@ -87,10 +87,11 @@ def entry(number: int, dice: random.Random) -> Entry:
 
 def device(number: int, usable: int) -> DevicePart:
     """One of the devices."""
-    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0}
+    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0, "predicted": 0}
     return DevicePart(
-        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", (), **rows, unmeasured=()
-    )
+        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", 0.01, (), **rows,
+        unpredicted={}, unmeasured=(),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -78,21 +78,26 @@ function columns(entries) {
       key: 'proof',
       title: 'Proof',
       sort: (entry) => entry.parity_status,
-      cell: (entry) => entry.parity_status || UNKNOWN,
+      cell: (entry) => entry.parity_status || (isPredicted(entry) ? 'not exported' : UNKNOWN),
       wide: true,
     },
     {
       key: 'origin',
       title: 'Origin',
       sort: (entry) => ORIGINS.indexOf(entry.provenance),
-      cell: (entry) => entry.provenance,
+      cell: origin,
       wide: true,
     },
     {
       key: 'measured',
       title: 'Date',
       sort: (entry) => entry.measured || null,
-      cell: (entry) => (entry.measured ? el('span', { style: 'white-space: nowrap' }, day(entry.measured)) : UNKNOWN),
+      cell: (entry) =>
+        entry.measured
+          ? el('span', { style: 'white-space: nowrap' }, day(entry.measured))
+          : isPredicted(entry)
+            ? ''
+            : UNKNOWN,
       wide: true,
     },
     { key: 'reason', title: 'Why not', sort: (entry) => entry.reason, cell: (entry) => entry.reason, wide: true },
@@ -115,7 +120,7 @@ function modelCell(entry) {
     REPORT.devices.length > 1 ? deviceOf(entry) : '',
     `${entry.target} ${entry.precision}`,
     threads(entry),
-    entry.provenance === 'measured' ? '' : entry.provenance,
+    entry.provenance === 'measured' ? '' : origin(entry),
     entry.reason,
   ];
   return [
@@ -183,14 +188,16 @@ function drawTable() {
     el('tbody', {}, rows),
   );
   byId('table').replaceChildren(entries.length ? table : el('p', { class: 'empty' }, 'No row passes the filters.'));
-  rowsCount(entries.length);
+  rowsCount(entries);
 }
 
-function rowsCount(many) {
+function rowsCount(entries) {
+  const many = entries.length;
   const total = REPORT.entries.filter((entry) => entry.usable || state.unusable).length;
+  const predicted = entries.filter(isPredicted).length;
   const left = Math.max(0, many - state.rows);
   byId('rows-count').textContent =
-    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${left ? `, the first ${state.rows} drawn` : ''}. A model's name opens what is known of the row; a heading sorts.`;
+    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${predicted ? `, ${predicted.toLocaleString('en')} of them predicted` : ''}${left ? `, the first ${state.rows} drawn` : ''}. A model's name opens what is known of the row; a heading sorts.`;
   const more = byId('more');
   more.hidden = !left;
   more.textContent = `Draw ${Math.min(left, 5 * CHUNK)} more`;
@@ -199,6 +206,7 @@ function rowsCount(many) {
 function drawFront() {
   const several = REPORT.devices.length > 1;
   const found = fronts(shown()).flatMap(([, line]) => line);
+  byId('front-lead').replaceChildren(...frontLead(found));
   const digits = decimals(found.map(placed));
   const shares = mostDigits(found.map(accuracy));
   const head = [
@@ -223,7 +231,7 @@ function drawFront() {
       el(
         'span',
         { class: 'under' },
-        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}`,
+        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}${entry.provenance === 'measured' ? '' : `, ${origin(entry)}`}`,
       ),
     ),
     ...(several ? [deviceOf(entry)] : []),
@@ -234,13 +242,26 @@ function drawFront() {
     entry.threads || '',
     entry.size_mb === null ? '' : entry.size_mb.toFixed(1),
     entry.grade,
-    entry.provenance,
+    origin(entry),
   ]);
   byId('front').replaceChildren(
     rows.length
       ? simpleTable(head, rows, 'The front, fastest first')
       : el('p', { class: 'empty' }, 'There is no front: no row shown has both an accuracy and a latency.'),
   );
+}
+
+/** What the front is one of: whether predictions are in it, and how it would be without them. */
+function frontLead(found) {
+  const lead = ['No other row shown is both as accurate and as fast as one of these. '];
+  if (!VALUES.latency.some(([value]) => value === 'predicted')) return lead;
+  if (!isOn('latency', 'predicted'))
+    return [...lead, 'Predictions are left out. ', switchTo('latency', 'predicted', true, 'With predictions')];
+  const predicted = found.filter(isPredicted).length;
+  const says = predicted
+    ? `${predicted} of these ${found.length} ${predicted === 1 ? 'is' : 'are'} predicted. `
+    : 'None of these is predicted. ';
+  return [...lead, says, switchTo('latency', 'predicted', false, 'Without predictions')];
 }
 
 listeners.push(drawTable, drawFront);
