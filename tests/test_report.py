@@ -366,11 +366,11 @@ def test_the_command_predicts_unless_it_is_told_not_to(tmp_path, capsys, monkeyp
     names = ("mobilevig_ti", "mobilevig_s", "mobilevig_m")
     rows = [measured(slower(1 + number), model=name, nonce=name) for number, name in enumerate(names)]
     filled_with(tmp_path / "r.db", rows).close()
-    assert run("--db", "r.db", "--confidence", "0.8") == 0
+    assert run("--db", "r.db", "--device", "pi5", "--confidence", "0.8") == 0
     assert re.match(r"3 rows and [1-9]\d* predictions of 1 device", capsys.readouterr().out)
     data = json.loads(elements((tmp_path / "report.html").read_text()).scripts[0])
     assert data["predicted_confidence"] == 0.8 and " --confidence 0.8" in data["command"]
-    assert run("--db", "r.db", "--measured-only") == 0
+    assert run("--db", "r.db", "--device", "pi5", "--measured-only") == 0
     assert capsys.readouterr().out.startswith("3 rows of 1 device")
     data = json.loads(elements((tmp_path / "report.html").read_text()).scripts[0])
     assert data["predicted_confidence"] is None and data["command"].endswith(" --measured-only")
@@ -378,7 +378,11 @@ def test_the_command_predicts_unless_it_is_told_not_to(tmp_path, capsys, monkeyp
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--confidence", "1.5"], "the confidence is 1.5"), (["--device", "pi6"], "no measured device is called 'pi6'"), (["--artifacts", "nowhere"], "nowhere is no folder")],
+    [
+        (["--confidence", "1.5"], "the confidence is 1.5"),
+        (["--device", "pi6"], "no measured device is called 'pi6'"),
+        (["--artifacts", "nowhere"], "nowhere is no folder"),
+    ],
 )
 def test_the_command_refuses(tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)

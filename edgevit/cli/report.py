@@ -49,7 +49,13 @@ def run(
     with LatencyDB.open(db) as database:
         asked = None if device is None else [_known(name, database) for name in split(device, "device")]
         where = None if db is None else database.where
-        given: dict[str, object] = {"--out": out, "--device": device, "--dataset": dataset, "--artifacts": artifacts, "--db": where}
+        given: dict[str, object] = {
+            "--out": out,
+            "--device": device,
+            "--dataset": dataset,
+            "--artifacts": artifacts,
+            "--db": where,
+        }
         given["--confidence"] = None if confidence == _CONFIDENCE else confidence
         flags = {"--published": published, "--measured-only": measured_only}
         report = collect(

@@ -33,7 +33,8 @@ def answers(database: LatencyDB, units: Sequence[Unit], asked: Asked) -> Iterato
     """For each unit its answers, in the order of PERCENTILES: those of `edgevit choose` for its device_id."""
     shared: Elsewhere | None = None
     for unit in units:
-        own = Elsewhere(*map(cache, elsewhere_than(database, unit.device_id, asked.cards)))
+        than = elsewhere_than(database, unit.device_id, asked.cards)
+        own = Elsewhere(cache(than.models), cache(than.others), cache(than.graphs), cache(than.operators))
         shared = own if shared is None else shared._replace(others=own.others)
         yield [_answer(unit, percentile, asked, shared) for percentile in PERCENTILES]
 

@@ -90,9 +90,7 @@ def _entries(
         row = rows.get(item.measurement_id)
         latencies = [_latency(one, row if q == 50 else None) for one, q in zip(items, PERCENTILES, strict=True)]
         known = row or cards.get(item.model)
-        found.append(
-            _entry(unit, number, item, known.family if known else "", latencies, reasons.get(name), row, now)
-        )
+        found.append(_entry(unit, number, item, known.family if known else "", latencies, reasons.get(name), row, now))
     return found
 
 
