@@ -67,13 +67,8 @@ def test_points_stand_at_what_is_held_against_the_budget():
 def guess(model: str, low: float, ms: float, at_most: float, high: float) -> Predicted:
     """A prediction, in milliseconds."""
     basis = Basis("transfer", 0.9, 5, "pi4", low, high)
-    return Predicted(
-        dataclasses.replace(
-            row(model, 1), provenance="predicted", engine_version="", measurement_id=f"predicted {model}"
-        ),
-        (round(ms * MS), round(at_most * MS)),
-        basis,
-    )
+    stand_in = row(model, 1, provenance="predicted", engine_version="")
+    return Predicted(stand_in, (round(ms * MS), round(at_most * MS)), basis)
 
 
 def predicted_choice() -> Choice:
@@ -108,15 +103,15 @@ def test_of_several_devices_the_joint_pick_is_ringed_in_each_and_what_fits_here_
     assert pi5.choice.picked.model == "b" and (pi5.picked, pi4.picked) == both.picked
     assert (pi5.picked.model, pi4.picked.model) == ("slow", "slow")
     standing = [{point.item.model: point.standing for point in panel.points} for panel in (pi5, pi4)]
-    assert standing[0] == {"a": "fits", "b": "fits here", "slow": "fits", "c": "does not fit"}
-    assert standing[1] == {"a": "fits", "slow": "fits", "c": "does not fit"}
+    assert standing[0] == {"a": "fits on all", "b": "fits here only", "slow": "fits on all", "c": "does not fit"}
+    assert standing[1] == {"a": "fits on all", "slow": "fits on all", "c": "does not fit"}
 
 
 def test_the_picture_of_several_devices_says_it_all_in_text(tmp_path):
     plot(joint_choice("pi5", "pi4", "pi3", max_latency_ms=42), tmp_path / "x.svg")
     said = texts(tmp_path / "x.svg").splitlines()
     assert "pi5 and pi4 and pi3: slow, onnx fp32" in said
-    for part in ("pi5, 4 threads, 9.9 ms (measured)", "pi4, 4 threads, 19.8 ms (measured)", "measured, fits here"):
+    for part in ("pi5, 4 threads, 9.9 ms (measured)", "pi4, 4 threads, 19.8 ms (measured)", "measured, fits here only"):
         assert part in said, part
     assert sum("latency, ms" in line for line in said) == 3 and said.count("picked") == 1
     assert said.count("slow") == 3, "a name beside the pick on each"

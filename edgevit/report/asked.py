@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -12,7 +12,9 @@ from edgevit.ratings import Ratings
 from edgevit.report.records import PERCENTILES
 from edgevit.report.units import Unit
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Choice, ModelCard
+from edgevit.types import Budget, Choice, Measurement, ModelCard
+
+Others = Callable[[Collection[str]], Sequence[Measurement]]
 
 
 class Asked(NamedTuple):
@@ -34,9 +36,16 @@ def answers(database: LatencyDB, units: Sequence[Unit], asked: Asked) -> Iterato
     shared: Elsewhere | None = None
     for unit in units:
         than = elsewhere_than(database, unit.device_id, asked.cards)
-        own = Elsewhere(cache(than.models), cache(than.others), cache(than.graphs), cache(than.operators))
-        shared = own if shared is None else shared._replace(others=own.others)
+        if shared is None:
+            shared = Elsewhere(cache(than.models), than.others, cache(than.graphs), cache(than.operators))
+        shared = shared._replace(others=_kept(than.others))
         yield [_answer(unit, percentile, asked, shared) for percentile in PERCENTILES]
+
+
+def _kept(others: Others) -> Others:
+    """The same, which reads the same rows once: percentiles mostly need the same ones."""
+    read = cache(others)
+    return lambda models: read(frozenset(models))
 
 
 def _answer(unit: Unit, percentile: int, asked: Asked, elsewhere: Elsewhere) -> Choice:

@@ -11,7 +11,12 @@ from edgevit.types import Choice
 
 INK, MUTED, GRID = "#17202b", "#55606e", "#e6eaf0"
 _PICK, _BUDGET = "#c44e00", "#9a3b00"  # Okabe and Ito's hues, darkened
-_COLOURS: dict[Standing, str] = {"fits": "#0072b2", "fits here": "#8a6500", "does not fit": "#767f8b"}
+_COLOURS: dict[Standing, str] = {
+    "fits": "#0072b2",
+    "fits on all": "#0072b2",
+    "fits here only": "#8a6500",
+    "does not fit": "#767f8b",
+}
 # Shape and filling say the origin, so that the picture can be read without colours.
 _MARKERS = {
     "measured": ("o", "full"),

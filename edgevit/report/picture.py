@@ -20,7 +20,7 @@ from edgevit.types import Candidate, Choice, JointChoice
 
 _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": "edgevit"}}
 _SIZE_INCHES, _DPI = (9.0, 5.4), 150
-_MOST_TICKS = 15  # of a picture of one device
+_MOST_TICKS, _MOST_TICKS_BESIDE = 15, 10
 _BESIDE, _BESIDE_INCHES = 2, (6.2, 4.6)  # of several devices: so many panels in a row, each of this size
 _LEGEND_INCHES = 0.9
 _SETTINGS = {
@@ -95,8 +95,8 @@ def _draw_several(figure: Any, choice: JointChoice) -> None:
     says = {"x": 0.01, "ha": "left", "color": INK, "fontsize": 13, "fontweight": "bold"}
     figure.suptitle(f"{' and '.join(choice.devices)}: {answer}", **says)
     for axes, panel in zip(places, every, strict=False):
-        _title(axes, f"{panel.choice.device}{_there(panel)}")
-    _draw_all(figure, places[: len(every)], every, _MOST_TICKS // 2)
+        _title(axes, f"{panel.choice.device}{_there(panel)}", fontweight="normal")
+    _draw_all(figure, places[: len(every)], every, _MOST_TICKS_BESIDE)
     named: dict[str, Any] = {}
     for axes in places[: len(every)]:
         handles, labels = axes.get_legend_handles_labels()
@@ -115,8 +115,8 @@ def _draw_all(figure: Any, places: Sequence[Any], every: Sequence[Panel], most_t
         draw_names(axes, panel)
 
 
-def _title(axes: Any, text: str) -> None:
-    axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight="bold")
+def _title(axes: Any, text: str, fontweight: str = "bold") -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight=fontweight)
 
 
 def _answer(picked: Candidate | None) -> str:

@@ -8,14 +8,11 @@ from typing import Literal, NamedTuple
 from edgevit.report.candidates import held_ms
 from edgevit.types import Candidate, Choice, JointChoice
 
-Standing = Literal["fits", "fits here", "does not fit"]
+Standing = Literal["fits", "fits on all", "fits here only", "does not fit"]
 
 
 class Point(NamedTuple):
-    """A candidate that can be drawn: milliseconds that are held against the budget, and the ends of its bar.
-
-    standing: `fits here`: on this one of several devices, and not on all.
-    """
+    """A candidate that can be drawn: milliseconds that are held against the budget, and the ends of its bar."""
 
     item: Candidate
     x: float
@@ -74,7 +71,9 @@ def front(drawn: Sequence[Point]) -> list[Point]:
 
 
 def _standing(item: Candidate, everywhere: Collection[Hashable] | None) -> Standing:
-    return "fits" if everywhere is None or _artifact(item) in everywhere else "fits here"
+    if everywhere is None:
+        return "fits"
+    return "fits on all" if _artifact(item) in everywhere else "fits here only"
 
 
 def _artifact(item: Candidate) -> Hashable:

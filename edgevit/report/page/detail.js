@@ -26,16 +26,24 @@ function known(entry) {
   if (isPredicted(entry))
     return [
       ['Proof', entry.parity_status || 'not exported yet'],
-      ...PERCENTILES.map((q) => [q, latency(entry, q).basis])
-        .filter(([, basis]) => basis)
-        .map(([q, basis]) => [`p${q} rests on`, restsOn(basis), true]),
-      ['To be sure', measuring(entry), true],
+      ...bases(entry),
+      ['To measure it', measuring(entry), true],
     ];
   return [
     ['Grade', entry.grade || 'none'],
     ['Runs', entry.runs ? `${entry.runs} in ${count(entry.processes, 'process', 'processes')}` : UNKNOWN],
     ['Proof', entry.parity_status || UNKNOWN],
   ];
+}
+
+/** What the percentiles rest on, those together that rest on the same. */
+function bases(entry) {
+  const found = new Map();
+  for (const q of PERCENTILES) {
+    const { basis } = latency(entry, q);
+    if (basis) found.set(restsOn(basis), [...(found.get(restsOn(basis)) ?? []), `p${q}`]);
+  }
+  return [...found].map(([says, which]) => [`${which.join(', ')} ${which.length > 1 ? 'rest' : 'rests'} on`, says, true]);
 }
 
 /** The command that measures what is predicted; nothing where its name and numbers do not tell the size of its input. */
@@ -70,7 +78,7 @@ function drawDetail() {
     entry.reason ? el('p', { class: 'warn' }, `It cannot be chosen: ${entry.reason}`) : '',
     facts([
       ['Device', deviceOf(entry)],
-      ['Ran as', `${entry.target} ${entry.precision}, ${threads(entry)}`],
+      [isPredicted(entry) ? 'Would run as' : 'Ran as', `${entry.target} ${entry.precision}, ${threads(entry)}`],
       ['Engine', `${entry.engine} ${entry.engine_version} ${entry.provider}`.trim()],
       [
         'Top-1',

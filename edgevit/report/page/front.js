@@ -51,6 +51,12 @@ function pick(entries, budget) {
   return sortedBy([best, ...alike], (entry) => [worst(entry.size_mb), ...rank(entry)])[0];
 }
 
+/** [device, its pick within the budget of the moment, if there is one]; nothing without a budget. */
+function answers() {
+  if (state.budget === null) return [];
+  return ofDevices(shown()).map(([device, entries]) => [device, pick(entries, state.budget)]);
+}
+
 function called(entry) {
   return [entry.model, entry.target, entry.precision, entry.threads, entry.measurement_id];
 }

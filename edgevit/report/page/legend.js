@@ -92,8 +92,7 @@ function picks() {
     box.replaceChildren();
     return;
   }
-  const told = ofDevices(shown()).map(([device, entries]) => {
-    const found = pick(entries, state.budget);
+  const told = answers().map(([device, found]) => {
     const says = found ? [selector(found), pickFacts(found)] : ['nothing shown fits'];
     return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, says);
   });

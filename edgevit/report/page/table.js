@@ -102,13 +102,18 @@ function columns(entries) {
     },
     { key: 'reason', title: 'Why not', sort: (entry) => entry.reason, cell: (entry) => entry.reason, wide: true },
   ];
-  const spare = new Set([REPORT.devices.length === 1 ? 'device' : '', state.unusable ? '' : 'reason']);
+  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason']);
   return all.filter(({ key }) => !spare.has(key));
+}
+
+/** Whether all rows of the report are alike in this: then a column of it says nothing. */
+function isAlike(key) {
+  return VALUES[key].length === 1;
 }
 
 /** A button that selects a row. */
 function selector(entry) {
-  return el('button', { type: 'button', class: 'pick', onclick: () => select(entry, true) }, entry.model);
+  return el('button', { type: 'button', class: 'pick', onclick: () => select(entry, true) }, breakable(entry.model));
 }
 
 function modelCell(entry) {
@@ -215,7 +220,7 @@ function drawFront() {
     [state.at === 'bound' ? 'At most, ms' : `p${state.percentile}, ms`, true],
     ['Top-1, %', true],
     ['Target', false, true],
-    ['Precision', false, true],
+    ...(isAlike('precision') ? [] : [['Precision', false, true]]),
     ['Threads', true, true],
     ['Size, MB', true, true],
     ['Grade', false, true],
@@ -238,7 +243,7 @@ function drawFront() {
     placed(entry).toFixed(digits),
     aligned(accuracy(entry), shares),
     entry.target,
-    entry.precision,
+    ...(isAlike('precision') ? [] : [entry.precision]),
     entry.threads || '',
     entry.size_mb === null ? '' : entry.size_mb.toFixed(1),
     entry.grade,

@@ -139,14 +139,14 @@ function pixels(entry, { x, y, width, height }) {
   return [width * share(scale(placed(entry)), x.map(scale)), height * (1 - share(entry.top1_percent, y))];
 }
 
-function ring(entry) {
+function rings(name, entries, colour, size) {
   return {
     type: 'scatter',
     mode: 'markers',
-    name: 'selected',
-    x: [placed(entry)],
-    y: [entry.top1_percent],
+    name,
+    x: entries.map(placed),
+    y: entries.map((entry) => entry.top1_percent),
     hoverinfo: 'skip',
-    marker: { symbol: 'circle-open', size: 22, color: cssColour('--ink'), line: { width: 2 } },
+    marker: { symbol: 'circle-open', size, color: cssColour(colour), line: { width: 2.4 } },
   };
 }
