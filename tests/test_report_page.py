@@ -228,6 +228,9 @@ def test_reconstructed_models_are_left_out_until_they_are_asked_for(page, databa
     with_them = {device: picks(database, device, 90, wanted=wanted) for device in DEVICES}
     assert "rebuilt" not in column(page, "model") and drawn_fronts(page) != with_them
     note = page.locator("#chart-notes li", has_text="reconstructed from papers")
+    page.uncheck("#facet-device input[value='0']")
+    assert "4 rows" in note.inner_text()
+    page.check("#facet-device input[value='0']")
     assert "8 rows" in note.inner_text()
     note.locator("button").click()
     assert drawn_fronts(page) == with_them and column(page, "model").count("rebuilt") == 8

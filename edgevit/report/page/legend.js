@@ -64,7 +64,7 @@ function chartNotes() {
     notes.push(
       `${count(silent, 'row has', 'rows have')} no known accuracy and ${silent === 1 ? 'is' : 'are'} in the table only.`,
     );
-  const rebuilt = isOn('accuracy', REBUILT) ? 0 : REPORT.entries.filter((entry) => entry.usable && isRebuilt(entry)).length;
+  const rebuilt = isOn('accuracy', REBUILT) ? 0 : shown('accuracy').filter(isRebuilt).length;
   if (rebuilt)
     notes.push([
       `${count(rebuilt, 'row', 'rows')} of models that were reconstructed from papers ${rebuilt === 1 ? 'is' : 'are'} left out, as edgevit choose leaves them out: nobody published weights. `,
@@ -78,7 +78,7 @@ function chartNotes() {
 }
 
 function isRebuilt(entry) {
-  return entry.top1_provenance === REBUILT;
+  return entry.usable && entry.top1_provenance === REBUILT;
 }
 
 /** A filter as a button in a sentence. */

@@ -109,13 +109,14 @@ function words(entry) {
 
 const WORDS = new Map(REPORT.entries.map((entry) => [entry, words(entry)]));
 
-/** The entries that pass every filter, in the order of the report. */
-function shown() {
+/** The entries that pass every filter, but for that of one facet if it is named, in the order of the report. */
+function shown(but = null) {
   const asked = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const facets = FACETS.filter(({ key }) => key !== but);
   return REPORT.entries.filter(
     (entry) =>
       (entry.usable || state.unusable) &&
-      FACETS.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
+      facets.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
       asked.every((word) => WORDS.get(entry).includes(word)),
   );
 }
