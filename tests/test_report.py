@@ -112,7 +112,9 @@ def filled_with(path: Path, rows: Iterable[Measurement]) -> LatencyDB:
 
 def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
     with filled_with(tmp_path / "r.db", columns_of(("pi4", 3, 6), ("pi5", 1, 4))) as database:
-        report = collect(database, ZOO, now=NOW, confidence=0.8)
+        told: list[tuple[str, int]] = []
+        report = collect(database, ZOO, now=NOW, confidence=0.8, tell=lambda *what: told.append(what))
+        assert told == [("pi4", 2), ("pi5", 2)]
         [pi4, pi5], entries = report.devices, [entry for entry in report.entries if entry.device == 1]
         assert (pi4.label, pi4.predicted, pi5.usable, pi5.predicted, report.predicted_confidence) == (
             "pi4", 0, 4, 2, 0.8)  # fmt: skip
@@ -122,8 +124,8 @@ def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
             expected = {
                 item.measurement_id: (item.latency_ms, item.latency_upper_ms, item.basis) for item in choice.fitting
             }
-            told = {entry.measurement_id: getattr(entry, f"p{percentile}") for entry in entries}
-            assert {name: (one.ms, one.held_ms, one.basis) for name, one in told.items()} == expected
+            found = {entry.measurement_id: getattr(entry, f"p{percentile}") for entry in entries}
+            assert {name: (one.ms, one.held_ms, one.basis) for name, one in found.items()} == expected
     guess = next(entry for entry in entries if entry.provenance == "predicted")
     assert guess.p90.basis and (guess.p90.basis.level, guess.p90.basis.anchors) == ("transfer", 4)
     assert guess.p90.low_ms == guess.p90.basis.lower_ms < guess.p90.held_ms <= guess.p90.high_ms

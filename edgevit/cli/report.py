@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, print_json, say, split
+from edgevit.cli.common import DbOption, JsonOption, advance, print_json, progress, say, split
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -58,17 +58,25 @@ def run(
         }
         given["--confidence"] = None if confidence == _CONFIDENCE else confidence
         flags = {"--published": published, "--measured-only": measured_only}
-        report = collect(
-            database,
-            load_cards(),
-            devices=asked,
-            dataset=dataset,
-            published=published,
-            predict=not measured_only,
-            confidence=confidence,
-            artifacts=artifacts,
-            command=_command(given, flags),
-        )
+        with progress(as_json) as bars:
+            task = bars.add_task("", total=None)
+
+            def tell(label: str, devices: int) -> None:
+                bars.update(task, total=devices)
+                advance(bars, task, label)
+
+            report = collect(
+                database,
+                load_cards(),
+                devices=asked,
+                dataset=dataset,
+                published=published,
+                predict=not measured_only,
+                confidence=confidence,
+                artifacts=artifacts,
+                command=_command(given, flags),
+                tell=tell,
+            )
     size = write(report, out)
     predicted = sum(part.predicted for part in report.devices)
     rows = len(report.entries) - predicted

@@ -31,10 +31,17 @@ class Asked(NamedTuple):
         return Wanted(published=self.published, reconstructed=True)
 
 
-def answers(database: LatencyDB, units: Sequence[Unit], asked: Asked) -> Iterator[list[Choice]]:
-    """For each unit its answers, in the order of PERCENTILES: those of `edgevit choose` for its device_id."""
+def answers(
+    database: LatencyDB, units: Sequence[Unit], asked: Asked, tell: Callable[[str, int], None] | None = None
+) -> Iterator[list[Choice]]:
+    """For each unit its answers, in the order of PERCENTILES: those of `edgevit choose` for its device_id.
+
+    `tell` is told of each, before it is asked about, and how many there are.
+    """
     shared: Elsewhere | None = None
     for unit in units:
+        if tell:
+            tell(unit.label, len(units))
         than = elsewhere_than(database, unit.device_id, asked.cards)
         if shared is None:
             shared = Elsewhere(cache(than.models), than.others, cache(than.graphs), cache(than.operators))

@@ -6,7 +6,7 @@ Each unit has its own part (units.py).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,11 +38,13 @@ def collect(
     artifacts: Path | None = None,
     command: str = "edgevit report",
     now: datetime | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Report:
     """What a report of these devices says: names, ids or classes; None: of all that have rows.
 
     `dataset`, `published`, `predict` and `confidence` as for edgevit.choose.choose. `artifacts`: a folder of artifacts,
     whose manifests tell more of folding and parity than rows do. `now`: what ages are counted to, UTC; None: the clock.
+    `tell`: is told of each device, before it is asked about, with the number of devices: predicting takes its time.
     Raises StoreError for a database without rows, UsageError where all rows are published and were not asked for, and
     for a confidence that is none.
     """
@@ -53,7 +55,7 @@ def collect(
     entries: list[Entry] = []
     parts: list[DevicePart] = []
     asked = Asked(cards, ratings, published, How(predict, confidence, dataset))
-    for number, choices in enumerate(answers(database, units, asked)):
+    for number, choices in enumerate(answers(database, units, asked, tell)):
         entries += _entries(units[number], choices, number, cards, now)
         parts.append(device_part(units[number], choices, published))
     found = find_artifacts(artifacts) if artifacts is not None else Found((), ())
