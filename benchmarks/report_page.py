@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +51,34 @@ def main(counts: list[int], loads: int) -> None:
             times = {name: round(statistics.median(item[name] for item in opened)) for name in opened[0]}
             found[f"{count} rows"] = {"page_mb": round(size / 1e6, 2), "written_s": round(seconds, 2), **times}
         shipped = command_seconds(Path(folder), loads)
-    report("report_page", {"loads": loads, "command_on_shipped_rows_s": shipped, "medians": found})
+    report("report_page", {"loads": loads, "command_on_shipped_rows": shipped, "medians": found})
 
 
-def command_seconds(folder: Path, calls: int) -> dict[str, float]:
-    """Medians of `edgevit report` on the rows that ship, in seconds."""
+def command_seconds(folder: Path, calls: int) -> dict[str, dict[str, float]]:
+    """Medians of `edgevit report` on the rows that ship: seconds until it ended, and of processors."""
     with LatencyDB.open(str(folder / "shipped.db")):
         pass  # a new database takes them in
     command = [sys.executable, "-m", "edgevit.cli", "report", "--db", str(folder / "shipped.db"), "--out"]
     ways = {"with_predictions": [], "measured_only": ["--measured-only"]}
-    took: dict[str, list[float]] = {name: [] for name in ways}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(calls):
         for name, options in ways.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), processor_seconds()
             subprocess.run([*command, str(folder / "shipped.html"), *options], check=True, capture_output=True)
-            took[name].append(time.perf_counter() - start)
-    return {name: round(statistics.median(seconds), 2) for name, seconds in took.items()}
+            took[name].append((time.perf_counter() - start, processor_seconds() - before))
+    return {name: {"wall_s": middle(wall), "processor_s": middle(processor)}
+            for name, (wall, processor) in ((name, zip(*found, strict=True)) for name, found in took.items())}  # fmt: skip
+
+
+def middle(seconds: Iterable[float]) -> float:
+    """Their median, to hundredths."""
+    return round(statistics.median(seconds), 2)
+
+
+def processor_seconds() -> float:
+    """What all processes that were started here and have ended took of processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def opening(playwright: Any, path: Path) -> dict[str, float]:
