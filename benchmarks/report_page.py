@@ -124,7 +124,7 @@ def device(number: int, usable: int) -> DevicePart:
     rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0, "predicted": 0}
     return DevicePart(
         f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", 0.01, (), **rows,
-        unpredicted={}, unmeasured=(),
+        unpredicted=(), unmeasured=(),
     )  # fmt: skip
 
 

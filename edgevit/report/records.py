@@ -104,7 +104,7 @@ class DevicePart:
     usable: int
     unusable: int
     predicted: int
-    unpredicted: dict[str, int]
+    unpredicted: tuple[tuple[str, int], ...]  # the most frequent reason first
     superseded: int
     not_asked: int
     published_left_out: int

@@ -15,7 +15,6 @@ from edgevit.report.records import DevicePart, Jump
 from edgevit.store import LatencyDB
 from edgevit.types import Choice, Epoch, Measurement, NoiseFloor
 
-_USUAL = 90  # the percentile that budgets are usually set on
 _REFUSED = "not predicted: "  # begins the reasons of the chooser
 
 
@@ -110,14 +109,14 @@ def _predicted(choices: Iterable[Choice]) -> set[str]:
     return {item.measurement_id for choice in choices for item in choice.fitting if item.basis}
 
 
-def _unpredicted(choices: Iterable[Choice], predicted: Collection[str]) -> dict[str, int]:
-    """Why nothing is predicted of the others, the most frequent reason first; reasons may differ, and p90's count."""
+def _unpredicted(choices: Sequence[Choice], predicted: Collection[str]) -> tuple[tuple[str, int], ...]:
+    """Why nothing is predicted of the others, and of how many. Reasons may differ: those of p50, which most rows tell."""
     reasons: dict[str, str] = {}
-    for choice in sorted(choices, key=lambda choice: choice.budget.percentile == _USUAL):
+    for choice in sorted(choices, key=lambda choice: -choice.budget.percentile):
         refused = (item for item in choice.rejected if item.kind == "unmeasured")
         reasons |= {item.candidate.measurement_id: item.reason.removeprefix(_REFUSED) for item in refused}
     counted = Counter(why for name, why in sorted(reasons.items()) if name not in predicted)
-    return dict(counted.most_common())
+    return tuple(counted.most_common())
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ function facetSet(facet) {
       'label',
       {},
       box,
-      el('span', { class: 'name' }, facet.name(value)),
+      el('span', { class: 'name' }, breakable(facet.name(value))),
       el('span', { class: 'many' }, String(many)),
     );
   });

@@ -26,12 +26,11 @@ function predictions(device) {
 }
 
 function refused(device) {
-  const reasons = Object.entries(device.unpredicted);
-  if (!reasons.length) return '';
+  if (!device.unpredicted.length) return '';
   return el(
     'ul',
     { class: 'plain' },
-    reasons.map(([why, many]) => el('li', {}, `${many}: ${why}`)),
+    device.unpredicted.map(([why, many]) => el('li', {}, `${many}: ${why}`)),
   );
 }
 

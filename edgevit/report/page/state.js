@@ -69,7 +69,7 @@ const state = {
   percentile: firstPercentile(), // of the latency
   at: 'bound', // or 'value'
   scale: 'log', // or 'linear'
-  colour: VALUES.device.length > 1 ? 'device' : 'target',
+  colour: firstDevices().length > 1 ? 'device' : 'target',
   budget: null, // milliseconds
   search: '',
   unusable: !REPORT.entries.some((entry) => entry.usable), // those that cannot be chosen, in the table
