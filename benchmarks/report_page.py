@@ -66,8 +66,11 @@ def command_seconds(folder: Path, calls: int) -> dict[str, dict[str, float]]:
             start, before = time.perf_counter(), processor_seconds()
             subprocess.run([*command, str(folder / "shipped.html"), *options], check=True, capture_output=True)
             took[name].append((time.perf_counter() - start, processor_seconds() - before))
-    return {name: {"wall_s": middle(wall), "processor_s": middle(processor)}
-            for name, (wall, processor) in ((name, zip(*found, strict=True)) for name, found in took.items())}  # fmt: skip
+    medians = {}
+    for name, found in took.items():
+        wall, processor = zip(*found, strict=True)
+        medians[name] = {"wall_s": middle(wall), "processor_s": middle(processor)}
+    return medians
 
 
 def middle(seconds: Iterable[float]) -> float:

@@ -110,7 +110,7 @@ def _predicted(choices: Iterable[Choice]) -> set[str]:
 
 
 def _unpredicted(choices: Sequence[Choice], predicted: Collection[str]) -> tuple[tuple[str, int], ...]:
-    """Why nothing is predicted of the others, and of how many. Reasons may differ: those of p50, which most rows tell."""
+    """Why nothing is predicted of the others, and of how many. Where reasons differ p50's counts: most rows tell it."""
     reasons: dict[str, str] = {}
     for choice in sorted(choices, key=lambda choice: -choice.budget.percentile):
         refused = (item for item in choice.rejected if item.kind == "unmeasured")
