@@ -2,18 +2,23 @@
 
 python benchmarks/report_page.py [--rows 30 1000 10000] [--loads 5]
 
-The rows are synthetic (four devices, five targets). The page is opened in headless Chromium, Debian's, each time in a
-new one. Milliseconds of the page are its own clock's, from the start of the navigation.
+First the command on the rows that ship, with predictions and without, each call a new process; in turns. Then pages of
+synthetic rows (four devices, five targets), opened in headless Chromium, Debian's, each time in a new one. Milliseconds
+of the page are its own clock's, from the start of the navigation.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import resource
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from edgevit.report import Report, write
 from edgevit.report.records import DevicePart, Entry, Latency
+from edgevit.store import LatencyDB
 
 DEVICES, TARGETS = 4, ("onnx", "openvino", "ncnn", "litert", "executorch")
 # A filter that leaves a target out: from the press until the browser has painted.
@@ -44,7 +50,38 @@ def main(counts: list[int], loads: int) -> None:
             opened = [opening(playwright, path) for _ in range(loads)]
             times = {name: round(statistics.median(item[name] for item in opened)) for name in opened[0]}
             found[f"{count} rows"] = {"page_mb": round(size / 1e6, 2), "written_s": round(seconds, 2), **times}
-    report("report_page", {"loads": loads, "medians": found})
+        shipped = command_seconds(Path(folder), loads)
+    report("report_page", {"loads": loads, "command_on_shipped_rows": shipped, "medians": found})
+
+
+def command_seconds(folder: Path, calls: int) -> dict[str, dict[str, float]]:
+    """Medians of `edgevit report` on the rows that ship: seconds until it ended, and of processors."""
+    with LatencyDB.open(str(folder / "shipped.db")):
+        pass  # a new database takes them in
+    command = [sys.executable, "-m", "edgevit.cli", "report", "--db", str(folder / "shipped.db"), "--out"]
+    ways = {"with_predictions": [], "measured_only": ["--measured-only"]}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(calls):
+        for name, options in ways.items():
+            start, before = time.perf_counter(), processor_seconds()
+            subprocess.run([*command, str(folder / "shipped.html"), *options], check=True, capture_output=True)
+            took[name].append((time.perf_counter() - start, processor_seconds() - before))
+    medians = {}
+    for name, found in took.items():
+        wall, processor = zip(*found, strict=True)
+        medians[name] = {"wall_s": middle(wall), "processor_s": middle(processor)}
+    return medians
+
+
+def middle(seconds: Iterable[float]) -> float:
+    """Their median, to hundredths."""
+    return round(statistics.median(seconds), 2)
+
+
+def processor_seconds() -> float:
+    """What all processes that were started here and have ended took of processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def opening(playwright: Any, path: Path) -> dict[str, float]:
@@ -65,14 +102,14 @@ def synthetic(count: int) -> Report:
     dice = random.Random(1)
     entries = tuple(entry(number, dice) for number in range(count))
     devices = tuple(device(number, count // DEVICES) for number in range(DEVICES))
-    return Report("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val", False, 0.99, devices, entries,
-                  (), False, ())  # fmt: skip
+    made = ("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val")
+    return Report(*made, False, 0.99, None, devices, entries, (), False, ())
 
 
 def entry(number: int, dice: random.Random) -> Entry:
     """One row, measured."""
     p50 = dice.lognormvariate(3, 1)
-    p50_, p90, p99 = (Latency(p50 * k, p50 * k * 0.98, p50 * k * 1.1, p50 * k * 1.1) for k in (1, 1.1, 1.3))
+    p50_, p90, p99 = (Latency(p50 * k, p50 * k * 0.98, *[p50 * k * 1.1] * 3) for k in (1, 1.1, 1.3))
     return Entry(
         measurement_id=f"{number:064x}", device=number % DEVICES, model=f"model_{number // 40}", family="family",
         target=TARGETS[number % len(TARGETS)], precision="fp32", threads=1 + number % 2,
@@ -87,10 +124,11 @@ def entry(number: int, dice: random.Random) -> Entry:
 
 def device(number: int, usable: int) -> DevicePart:
     """One of the devices."""
-    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0}
+    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0, "predicted": 0}
     return DevicePart(
-        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", (), **rows, unmeasured=()
-    )
+        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", 0.01, (), **rows,
+        unpredicted=(), unmeasured=(),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

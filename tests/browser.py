@@ -60,7 +60,9 @@ def launched() -> Iterator[Browser]:
 def main(file: Path, image: Path) -> None:
     """The first screen of a page, as documents show it: python tests/browser.py report.html docs/report.png"""
     with launched() as browser:
-        page = browser.open(file, viewport={"width": 1440, "height": 860})
+        page = browser.open(file, viewport={"width": 1440, "height": 960})
+        page.fill("input[name=budget]", "25")
+        page.evaluate("document.activeElement.blur()")
         page.screenshot(path=image)
 
 

@@ -61,7 +61,8 @@ store         |                                                   | (alembic psy
 predict       |                                                   | numpy
 choose        | artifact cards compare devices predict ratings    |
 choose        | recipes statistics store                          |
-report        | artifact choose devices ratings statistics store  | (plotly matplotlib)
+report        | artifact choose compare devices ratings           | (plotly matplotlib)
+report        | statistics store                                  |
 screening     | store                                             | numpy
 importers     | cards identity recipes screening                  | (pyarrow yaml)
 # above the rooms: what puts them in a row

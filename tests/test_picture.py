@@ -14,14 +14,14 @@ from conftest import new_file
 from measured import card, failed, measured, published
 from PIL import Image
 
-from edgevit.choose import Wanted, choose_among
+from edgevit.choose import Known, Predicted, Wanted, choose_among, joint
 from edgevit.cli import main
 from edgevit.errors import StoreError, TargetUnavailableError, UsageError
 from edgevit.report import plot
 from edgevit.report.candidates import origin
-from edgevit.report.picture import front, points
+from edgevit.report.points import front, panels, points
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Choice
+from edgevit.types import Basis, Budget, Choice, JointChoice
 
 MS = 1_000_000
 CARDS = {name: card(name, top1) for name, top1 in (("a", 70.0), ("b", 75.0), ("c", 80.0), ("slow", 72.0), ("d", None))}
@@ -57,9 +57,70 @@ def test_points_stand_at_what_is_held_against_the_budget():
     found = {(point.item.model, origin(point.item)): point for point in points(choice(max_latency_ms=12))}
     assert set(found) == {("a", "measured"), ("b", "measured"), ("b", "published"), ("c", "measured"),
                           ("slow", "measured"), ("rebuilt", "reconstructed")}  # fmt: skip
-    assert (found["b", "measured"].x, found["b", "measured"].low, found["b", "measured"].fits) == (11.0, 10.0, True)
-    assert (found["b", "published"].x, found["b", "published"].low, found["b", "published"].fits) == (14.0, 14.0, False)
-    assert not found["c", "measured"].fits
+    assert (found["b", "measured"].x, found["b", "measured"].low, found["b", "measured"].standing) == (
+        11.0, 10.0, "fits")  # fmt: skip
+    assert (found["b", "published"].x, found["b", "published"].low, found["b", "published"].standing) == (
+        14.0, 14.0, "does not fit")  # fmt: skip
+    assert found["c", "measured"].standing == "does not fit"
+
+
+def guess(model: str, low: float, ms: float, at_most: float, high: float) -> Predicted:
+    """A prediction, in milliseconds."""
+    basis = Basis("transfer", 0.9, 5, "pi4", low, high)
+    stand_in = row(model, 1, provenance="predicted", engine_version="")
+    return Predicted(stand_in, (round(ms * MS), round(at_most * MS)), basis)
+
+
+def predicted_choice() -> Choice:
+    known = Known(predicted=(guess("c", 6, 9, 11, 13), guess("slow", 20, 30, 40, 50)))
+    return choose_among([row("a", 5)], "pi5", Budget(12), cards=CARDS, known=known)
+
+
+def test_a_prediction_stands_at_its_bound_inside_its_interval(tmp_path):
+    found = {point.item.model: point for point in points(predicted_choice())}
+    assert (found["c"].low, found["c"].x, found["c"].high, found["c"].standing) == (6, 11, 13, "fits")
+    assert (found["slow"].low, found["slow"].x, found["slow"].high) == (20, 40, 50)
+    plot(predicted_choice(), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg")
+    for part in ("pi5: c, onnx fp32", "predicted, fits", "predicted, does not fit", "measured, fits", "picked"):
+        assert part in said, part
+
+
+def joint_choice(*names: str, **budget: float) -> JointChoice:
+    """Devices each twice as slow as the one before; `b` is in onnx on the first one alone, `d` has no accuracy."""
+    choices = []
+    for number, name in enumerate(names):
+        rows = [row(model, 2**number * ms) for model, ms in (("a", 5), ("c", 30), ("d", 1), ("slow", 9))]
+        rows += [row("b", 6)] if number == 0 else []
+        choices.append(choose_among(rows, name, Budget(**budget), cards=CARDS))
+    return joint(choices)
+
+
+def test_of_several_devices_the_joint_pick_is_ringed_in_each_and_what_fits_here_alone_is_told():
+    """`b` is the most accurate on the first device, and on no other."""
+    both = joint_choice("pi5", "pi4", max_latency_ms=21)
+    [pi5, pi4] = panels(both)
+    assert pi5.choice.picked.model == "b" and (pi5.picked, pi4.picked) == both.picked
+    assert (pi5.picked.model, pi4.picked.model) == ("slow", "slow")
+    standing = [{point.item.model: point.standing for point in panel.points} for panel in (pi5, pi4)]
+    assert standing[0] == {"a": "fits on all", "b": "fits here only", "slow": "fits on all", "c": "does not fit"}
+    assert standing[1] == {"a": "fits on all", "slow": "fits on all", "c": "does not fit"}
+
+
+def test_the_picture_of_several_devices_says_it_all_in_text(tmp_path):
+    plot(joint_choice("pi5", "pi4", "pi3", max_latency_ms=42), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg").splitlines()
+    assert "pi5 and pi4 and pi3: slow, onnx fp32" in said
+    for part in ("pi5, 4 threads, 9.9 ms (measured)", "pi4, 4 threads, 19.8 ms (measured)", "measured, fits here only"):
+        assert part in said, part
+    assert sum("latency, ms" in line for line in said) == 3 and said.count("picked") == 1
+    assert said.count("slow") == 3, "a name beside the pick on each"
+
+
+def test_several_devices_of_which_nothing_fits_on_all_say_so(tmp_path):
+    plot(joint_choice("pi5", "pi4", max_latency_ms=2), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg").splitlines()
+    assert "pi5 and pi4: nothing fits on all" in said and "picked" not in said
 
 
 def test_the_front_is_what_the_chooser_picks_for_every_budget():
@@ -136,3 +197,14 @@ def test_the_command_draws_what_it_answers(tmp_path, capsys, limit, code):
     picked = json.loads(capsys.readouterr().out)["picked"]
     answer = "mobilevig_ti, onnx fp32, 4 threads" if picked else "nothing fits"
     assert f"pi5: {answer}" in texts(tmp_path / "choice.svg")
+
+
+def test_the_command_draws_several_devices(tmp_path, capsys):
+    with LatencyDB.open(new_file(tmp_path / "rows.db"), shipped=False) as database:
+        for name in ("pi5", "pi4"):
+            database.add(measured(model="mobilevig_ti", device=name, device_id=f"{name}-1", nonce=name))
+    command = ["choose", "--db", str(tmp_path / "rows.db"), "--device", "pi5,pi4", "--max-latency", "10ms", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--plot", str(tmp_path / "choice.svg")])
+    assert (ended.value.code or 0) == 0 and len(json.loads(capsys.readouterr().out)["picked"]) == 2
+    assert "pi5 and pi4: mobilevig_ti, onnx fp32" in texts(tmp_path / "choice.svg")

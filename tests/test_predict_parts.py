@@ -14,6 +14,7 @@ from edgevit.predict import OperatorCost, Predictor, Row, structural_features
 from edgevit.predict.conformal import quantile
 from edgevit.predict.fill import fill
 from edgevit.predict.process import fit
+from edgevit.predict.record import Found, Margins, predicted
 from edgevit.predict.rehearse import pose, rehearse
 from edgevit.predict.settings import all_settings
 from edgevit.predict.smooth import smooth, smooth_across
@@ -117,6 +118,21 @@ def test_blind_rehearsals_predict_models_as_if_they_had_no_rows() -> None:
         assert len(item.at) == 24 and not np.intersect1d(item.at, anchors).size
         apart = np.abs(item.problem.profiles[item.at, 0] - item.truth)
         assert apart.max() > 0.1, "the other column's row would tell it exactly"
+
+
+@pytest.mark.parametrize("margins", [Margins(47507.6, 0.36), Margins(0.1, 800.0)])
+def test_an_interval_without_an_end_is_no_answer(margins) -> None:
+    """As of a device of AI Hub, which nothing else explains."""
+    said = predicted("net", "x", 0.9, Found("transfer", 16.6, margins, 14, "y"))
+    assert (said.level, said.latency_ns, said.at_most_ns, said.upper_ns, said.anchors) == (
+        "refused",
+        None,
+        None,
+        None,
+        14,
+    )
+    assert "contradict" in said.why
+    assert predicted("net", "x", 0.9, Found("transfer", 16.6, Margins(0.1, 0.1), 14)).level == "transfer"
 
 
 # Features

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,13 +19,14 @@ from conftest import new_file
 from graders import artifact as made_artifact
 from measured import SAMPLES, card, failed, floor, measured, published, rated
 
+from edgevit.choose import How, ask
 from edgevit.cli import main
 from edgevit.errors import StoreError, TargetUnavailableError, UsageError
 from edgevit.report import Report, collect, render, write
 from edgevit.report.page import SCRIPTS, as_block
-from edgevit.report.records import Entry
+from edgevit.report.records import PERCENTILES, Entry
 from edgevit.store import LatencyDB
-from edgevit.types import Measurement, ModelCard, Parity, ParityCheck
+from edgevit.types import Budget, Measurement, ModelCard, Parity, ParityCheck
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 CARDS = {"net_s": card("net_s", 75.0, params=4_000_000, folded_params=3_000_000), "net_l": card("net_l", 80.0)}
@@ -56,6 +58,7 @@ def test_a_row_is_told_in_full(tmp_path):
     assert (device.label, device.usable, device.grades) == ("pi5", 1, {"A": 1})
     assert device.hosts == ("Cortex-A76, 4 cores, 7 GiB, Linux 6.6.1",)
     assert device.unmeasured == ("net_l",)
+    assert (device.predicted, [many for _, many in device.unpredicted]) == (0, [1])
     assert (model.name, model.params, model.folded_params) == ("net_s", 4_000_000, 3_000_000)
     assert [(proof.target, proof.status, proof.rows) for proof in model.proofs] == [("onnx", "passed", 1)]
 
@@ -85,6 +88,71 @@ def test_a_point_is_as_weak_as_the_weaker_of_its_numbers(tmp_path):
     [entry] = report_of(tmp_path, measured(), cards=cards).entries
     assert (entry.latency_provenance, entry.top1_provenance, entry.provenance) == (
         "measured", "reconstructed", "reconstructed")  # fmt: skip
+
+
+FAST = {f"net_{number}": 2.0**number for number in range(6)}
+ZOO = {name: card(name, 60.0 + number, family="net") for number, name in enumerate(FAST)}
+
+
+def columns_of(*devices: tuple[str, float, int]) -> list[Measurement]:
+    """Rows of the first so many models on each device, at its speed."""
+    return [
+        measured(slower(factor * FAST[name]), model=name, device=device, device_id=f"{device}-1", nonce=name + device)
+        for device, factor, many in devices
+        for name in list(FAST)[:many]
+    ]
+
+
+def filled_with(path: Path, rows: Iterable[Measurement]) -> LatencyDB:
+    database = LatencyDB.open(new_file(path), shipped=False)
+    for row in rows:
+        database.add(row)
+    return database
+
+
+def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
+    with filled_with(tmp_path / "r.db", columns_of(("pi4", 3, 6), ("pi5", 1, 4))) as database:
+        told: list[tuple[str, int]] = []
+        report = collect(database, ZOO, now=NOW, confidence=0.8, tell=lambda *what: told.append(what))
+        assert told == [("pi4", 2), ("pi5", 2)]
+        [pi4, pi5], entries = report.devices, [entry for entry in report.entries if entry.device == 1]
+        assert (pi4.label, pi4.predicted, pi5.usable, pi5.predicted, report.predicted_confidence) == (
+            "pi4", 0, 4, 2, 0.8)  # fmt: skip
+        for percentile in PERCENTILES:
+            budget = Budget(percentile=percentile)
+            choice = ask(database, "pi5", budget, cards=ZOO, how=How(confidence=0.8))
+            expected = {
+                item.measurement_id: (item.latency_ms, item.latency_upper_ms, item.basis) for item in choice.fitting
+            }
+            found = {entry.measurement_id: getattr(entry, f"p{percentile}") for entry in entries}
+            assert {name: (one.ms, one.held_ms, one.basis) for name, one in found.items()} == expected
+    guess = next(entry for entry in entries if entry.provenance == "predicted")
+    assert guess.p90.basis and (guess.p90.basis.level, guess.p90.basis.anchors) == ("transfer", 4)
+    assert guess.p90.low_ms == guess.p90.basis.lower_ms < guess.p90.held_ms <= guess.p90.high_ms
+    assert (guess.family, guess.engine, guess.measured, guess.age_days, guess.epoch, guess.runs, guess.grade) == (
+        "net", "onnxruntime", "", None, None, 0, "")  # fmt: skip
+    assert {model.name: [proof.rows for proof in model.proofs] for model in report.models}["net_5"] == [1]
+
+
+def test_without_predictions_there_are_none_and_of_a_confidence_that_is_none_it_complains(tmp_path):
+    with filled_with(tmp_path / "r.db", columns_of(("pi4", 3, 6), ("pi5", 1, 4))) as database:
+        report = collect(database, ZOO, now=NOW, predict=False)
+        assert {entry.provenance for entry in report.entries} == {"measured"} and report.predicted_confidence is None
+        assert [(part.predicted, part.unpredicted) for part in report.devices] == [(0, ()), (0, ())]
+        with pytest.raises(UsageError, match="the confidence is 1"):
+            collect(database, ZOO, confidence=1)
+
+
+def test_rows_from_before_the_device_changed_are_superseded_as_the_chooser_has_it(tmp_path):
+    """The last rows of net_s open an epoch; those of net_l are of before it, and predict nothing either."""
+    days = [measured(slower(factor), started=f"2026-11-0{day}T00:00:00+00:00", nonce=str(day))
+            for day, factor in ((1, 1), (2, 1), (3, 2))]  # fmt: skip
+    old = measured(model="net_l", started="2026-11-01T00:00:00+00:00", nonce="l", artifact_sha256="b" * 64)
+    with filled_with(tmp_path / "r.db", [*days, old]) as database:
+        choice = ask(database, "pi5", Budget(), cards=CARDS)
+        [entry], [device] = (report := collect(database, CARDS, now=NOW)).entries, report.devices
+    assert [item.measurement_id for item in choice.fitting] == [entry.measurement_id]
+    assert (entry.model, device.superseded) == ("net_s", 3)
 
 
 def test_of_a_date_that_nobody_tells_no_age_is_made(tmp_path):
@@ -290,13 +358,33 @@ def test_the_command_writes_the_page_and_is_told_in_it(tmp_path, capsys, monkeyp
 def test_the_command_tells_json(tmp_path, capsys):
     assert run("--db", filled(tmp_path / "r.db"), "-o", str(tmp_path / "o.html"), "--device", "pi4", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["rows"], told["devices"], told["problems"]) == (1, ["pi4"], [])
+    assert (told["rows"], told["predictions"], told["devices"], told["problems"]) == (1, 0, ["pi4"], [])
     assert told["size_mb"] == (tmp_path / "o.html").stat().st_size / 1e6
+
+
+def test_the_command_predicts_unless_it_is_told_not_to(tmp_path, capsys, monkeypatch):
+    """Three models of the zoo as other devices have them: the predictions of the others are from their operators."""
+    monkeypatch.chdir(tmp_path)
+    names = ("mobilevig_ti", "mobilevig_s", "mobilevig_m")
+    rows = [measured(slower(1 + number), model=name, nonce=name) for number, name in enumerate(names)]
+    filled_with(tmp_path / "r.db", rows).close()
+    assert run("--db", "r.db", "--device", "pi5", "--confidence", "0.8") == 0
+    assert re.match(r"3 rows and [1-9]\d* predictions of 1 device", capsys.readouterr().out)
+    data = json.loads(elements((tmp_path / "report.html").read_text()).scripts[0])
+    assert data["predicted_confidence"] == 0.8 and " --confidence 0.8" in data["command"]
+    assert run("--db", "r.db", "--device", "pi5", "--measured-only") == 0
+    assert capsys.readouterr().out.startswith("3 rows of 1 device")
+    data = json.loads(elements((tmp_path / "report.html").read_text()).scripts[0])
+    assert data["predicted_confidence"] is None and data["command"].endswith(" --measured-only")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--device", "pi6"], "no measured device is called 'pi6'"), (["--artifacts", "nowhere"], "nowhere is no folder")],
+    [
+        (["--confidence", "1.5"], "the confidence is 1.5"),
+        (["--device", "pi6"], "no measured device is called 'pi6'"),
+        (["--artifacts", "nowhere"], "nowhere is no folder"),
+    ],
 )
 def test_the_command_refuses(tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)

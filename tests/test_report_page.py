@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ from conftest import new_file
 from measured import card, failed, floor, measured, published
 from PIL import Image, ImageStat
 
-from edgevit.choose import choose
+from edgevit.choose import How, Known, Wanted, ask, choose_among, noise_floors, predictions
+from edgevit.choose.asking import elsewhere_than
 from edgevit.report import Report, collect, write
+from edgevit.report.records import Entry
 from edgevit.store import LatencyDB
-from edgevit.types import Budget, Measurement
+from edgevit.types import Budget, Candidate, Choice, Measurement
 
 MS = 1_000_000
 PERCENTILES = (50, 90, 99)
 CARDS = {f"net_{i}": card(f"net_{i}", 60.0 + 2 * i) for i in range(9)} | {
-    "rebuilt": card("rebuilt", 71.5, provenance="reconstructed"), "unrated": card("unrated", None)}  # fmt: skip
+    "rebuilt": card("rebuilt", 79.0, provenance="reconstructed"), "unrated": card("unrated", None)}  # fmt: skip
 DEVICES = ("pi5", "jetson")
+PUBLISHED = Wanted(published=True)  # what the page holds, and what it looks at first
 READ = """gd => gd.data.map(({name, x, y, customdata, hovertext, marker, error_x: bars, line}) =>
   ({name, x, y, rows: customdata, hovertext, symbols: marker && marker.symbol, up: bars && bars.array,
     down: bars && bars.arrayminus, colour: line && line.color}))"""
@@ -104,9 +107,8 @@ def page(opened) -> Any:
 
 @pytest.fixture(scope="module")
 def crowd(report, folder, window) -> Any:
-    """A page with a thousand rows, one of them predicted, which no room makes yet; and the rows."""
-    guess = dataclasses.replace(report.entries[0], provenance="predicted", latency_provenance="predicted")
-    entries = (guess, *(24 * report.entries))
+    """A page with more than a thousand rows, and the rows."""
+    entries = 15 * report.entries
     write(dataclasses.replace(report, entries=entries), folder / "crowd.html")
     return window.open(folder / "crowd.html"), entries
 
@@ -148,6 +150,18 @@ def column(page: Any, key: str) -> list[str]:
     return [text.strip() for text in page.locator(f"#table tbody td:nth-child({number + 1})").all_inner_texts()]
 
 
+def named(page: Any, word: str) -> set[int]:
+    """The rows of the table that have this word for their origin."""
+    origins = column(page, "origin")
+    return {place for place, origin in zip(table_rows(page), origins, strict=True) if origin == word}
+
+
+def front_rows(page: Any) -> list[int]:
+    """Places of the rows on the fronts that are drawn, by where they stand."""
+    at = {where: place for place, where in points(page).items()}
+    return [at[corner] for line in drawn_fronts(page).values() for corner in line]
+
+
 def table_rows(page: Any) -> list[int]:
     return page.evaluate("[...document.querySelectorAll('#table tbody tr')].map(row => Number(row.dataset.row))")
 
@@ -155,22 +169,72 @@ def table_rows(page: Any) -> list[int]:
 # What is drawn
 
 
-def picks(database: LatencyDB, device: str, percentile: int) -> list[tuple[float, float]]:
+def looked_at(entry: Entry) -> bool:
+    """Whether a row passes the filters as they are at first."""
+    return entry.usable and entry.top1_provenance != "reconstructed"
+
+
+def told_by(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
+    """The chooser with what it knows of a device, so that asking it again predicts nothing again."""
+    rows, former = database.history(device)
+    than = elsewhere_than(database, device, CARDS)
+    predicted = predictions(rows, CARDS, PUBLISHED, percentile, 0.9, than) if predict else []
+    known = Known(noise_floors(database, rows), former=former, predicted=predicted)
+
+    def choice(limit: float | None = None, wanted: Wanted = PUBLISHED) -> Choice:
+        return choose_among(rows, device, Budget(limit, percentile), cards=CARDS, wanted=wanted, known=known)
+
+    return choice
+
+
+def held(item: Candidate) -> float:
+    return item.latency_upper_ms or item.latency_ms or 0
+
+
+def picks(
+    database: LatencyDB, device: str, percentile: int, *, predict: bool = True, wanted: Wanted = PUBLISHED
+) -> list[tuple[float, float]]:
     """What the chooser picks as the budget grows: its bound, and its accuracy."""
-    wanted: dict[str, Any] = {"cards": CARDS, "published": True}
-    every = choose(database, device, Budget(percentile=percentile), **wanted).fitting
-    limits = sorted(item.latency_upper_ms or item.latency_ms or 0 for item in every)
-    found = [choose(database, device, Budget(limit, percentile), **wanted).picked for limit in limits if limit]
-    named = [(item.latency_upper_ms or item.latency_ms, item.top1_percent) for item in found if item]
-    return list(dict.fromkeys((x, y) for x, y in named if y is not None))
+    choose = told_by(database, device, percentile, predict=predict)
+    limits = sorted(held(item) for item in choose(wanted=wanted).fitting)
+    found = [choose(limit, wanted).picked for limit in limits if limit]
+    return list(dict.fromkeys((held(item), item.top1_percent) for item in found if item and item.top1_percent))
 
 
+@pytest.mark.parametrize("predict", [True, False])
 @pytest.mark.parametrize("percentile", PERCENTILES)
-def test_the_front_is_what_the_chooser_picks_for_every_budget(page, database, percentile):
+def test_the_front_is_what_the_chooser_picks_for_every_budget(page, database, percentile, predict):
     press(page, "percentile", str(percentile))
-    expected = {device: picks(database, device, percentile) for device in DEVICES}
+    page.set_checked("#facet-latency input[value=predicted]", predict)
+    expected = {device: picks(database, device, percentile, predict=predict) for device in DEVICES}
     assert drawn_fronts(page) == expected
     assert all(len(line) > 2 for line in expected.values())
+
+
+def test_predictions_change_the_front_and_the_page_says_whether_they_are_in_it(page, database):
+    measured = {device: picks(database, device, 90, predict=False) for device in DEVICES}
+    predicted = sum(place in named(page, "predicted") for place in front_rows(page))
+    assert predicted and drawn_fronts(page) != measured
+    assert f"{predicted} of these {len(front_rows(page))} " in page.locator("#front-lead").inner_text()
+    page.click("#front-lead button")
+    assert not page.is_checked("#facet-latency input[value=predicted]")
+    assert drawn_fronts(page) == measured and "Predictions are left out" in page.locator("#front-lead").inner_text()
+    page.click("#front-lead button")
+    assert drawn_fronts(page) != measured
+
+
+def test_reconstructed_models_are_left_out_until_they_are_asked_for(page, database):
+    wanted = Wanted(published=True, reconstructed=True)
+    with_them = {device: picks(database, device, 90, wanted=wanted) for device in DEVICES}
+    assert "rebuilt" not in column(page, "model") and drawn_fronts(page) != with_them
+    note = page.locator("#chart-notes li", has_text="reconstructed from papers")
+    page.uncheck("#facet-device input[value='0']")
+    assert "4 rows" in note.inner_text()
+    page.check("#facet-device input[value='0']")
+    assert "8 rows" in note.inner_text()
+    note.locator("button").click()
+    assert drawn_fronts(page) == with_them and column(page, "model").count("rebuilt") == 8
+    assert not note.is_visible() and set(column(page, "origin")) > {"reconstructed", "predicted, reconstructed"}
 
 
 def test_each_percentile_has_its_own_front(database):
@@ -181,13 +245,16 @@ def test_each_percentile_has_its_own_front(database):
 def test_points_stand_at_the_bound_or_the_percentile_and_bars_span_what_is_known(page, report, percentile):
     press(page, "percentile", str(percentile))
     known = {place: getattr(entry, f"p{percentile}") for place, entry in enumerate(report.entries)}
-    shown = [p for p, entry in enumerate(report.entries) if entry.usable and entry.top1_percent is not None]
+    shown = [p for p, entry in enumerate(report.entries) if looked_at(entry) and entry.top1_percent is not None]
+    assert any(known[place].basis for place in shown)
     bounds = points(page)
     assert {place: x for place, (x, _) in bounds.items()} == {
         place: known[place].held_ms for place in shown if known[place].held_ms is not None}  # fmt: skip
     for trace in (trace for trace in traces(page) if trace["name"] == "rows"):
         for place, x, up, down in zip(trace["rows"], trace["x"], trace["up"], trace["down"], strict=True):
-            assert (x + up, x - down) == pytest.approx((x, known[place].low_ms))
+            basis, high = known[place].basis, known[place].high_ms
+            low = basis.lower_ms if basis else known[place].low_ms
+            assert (x + up, x - down) == pytest.approx((basis.upper_ms if basis else high or x, low))
     press(page, "at", "value")
     assert {place: x for place, (x, _) in points(page).items()} == {
         place: known[place].ms for place in shown if known[place].ms is not None}  # fmt: skip
@@ -195,6 +262,7 @@ def test_points_stand_at_the_bound_or_the_percentile_and_bars_span_what_is_known
 
 def test_each_origin_has_a_filling_and_each_target_a_shape(crowd):
     page, entries = crowd
+    page.check("#facet-accuracy input[value=reconstructed]")
     found: dict[tuple[str, str], set[str]] = {}
     for trace in (trace for trace in traces(page) if trace["name"] == "rows"):
         for place, symbol in zip(trace["rows"], trace["symbols"], strict=True):
@@ -212,7 +280,7 @@ def test_what_hovers_tells_where_the_numbers_come_from(page, report):
     [trace] = [t for t in traces(page) if t["name"] == "rows" and any("theirs" in text for text in t["hovertext"])]
     theirs = next(text for text in trace["hovertext"] if "theirs" in text)
     assert "p90 33 ms, no bound (published)" in theirs and "top-1 76% (published)" in theirs
-    ours = next(text for text in trace["hovertext"] if "theirs" not in text)
+    ours = next(text for text in trace["hovertext"] if "theirs" not in text and "(predicted)" not in text)
     for said in (
         "at most",
         "(measured)",
@@ -225,14 +293,71 @@ def test_what_hovers_tells_where_the_numbers_come_from(page, report):
         assert said in ours
 
 
-def test_a_budget_is_answered_as_the_chooser_answers(page, database):
-    page.fill("input[name=budget]", "40")
-    said = page.locator("#picks").inner_text()
-    for device in DEVICES:
-        picked = choose(database, device, Budget(40, 90), cards=CARDS, published=True).picked
-        assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in said
+def test_a_prediction_tells_what_it_rests_on(page, report):
+    place, entry = next((p, e) for p, e in enumerate(report.entries) if e.p90.basis and looked_at(e) and e.top1_percent)
+    basis = entry.p90.basis
+    [text] = [text for t in traces(page) if t["name"] == "rows"
+              for row, text in zip(t["rows"], t["hovertext"], strict=True) if row == place]  # fmt: skip
+    for said in ("(predicted)", "at most", f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", basis.level,
+                 f"from {basis.anchors} rows of the device", f"nearest: {basis.nearest}"):  # fmt: skip
+        assert said in text
+    assert "grade" not in text and "runs" not in text
+    page.locator(f"#table tr[data-row='{place}'] .pick").click()
+    told = page.locator("#detail").inner_text()
+    for said in (f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", " on\n", "Would run as", "not exported yet",
+                 f"{basis.level}, {basis.anchors} rows of the device, nearest {basis.nearest}",
+                 f"edgevit sweep --models {entry.model} --targets {entry.target} --precision"):  # fmt: skip
+        assert said in told
+    assert "edgevit db show" not in told and "Grade" not in told
+    page.click("#detail button")
+
+
+def test_each_device_says_how_many_candidates_are_predicted_and_why_others_are_not(page, database):
+    for number, device in enumerate(sorted(DEVICES)):
+        choice = told_by(database, device, 90, predict=True)(wanted=Wanted(published=True, reconstructed=True))
+        refused = [item.reason.removeprefix("not predicted: ") for item in choice.rejected if item.kind == "unmeasured"]
+        predicted = sum(item.basis is not None for item in choice.fitting)
+        told = page.locator("#device-parts details").nth(number).inner_text()
+        assert f"{predicted} candidates" in told and predicted > 10
+        for why in refused:
+            assert f"{refused.count(why)}: {why}" in told
+        assert bool(refused) == (device == "pi5") == ("Cannot be predicted" in told)
+
+
+@pytest.mark.parametrize("predict", [True, False])
+@pytest.mark.parametrize("at", ["bound", "value"])
+def test_a_budget_is_answered_as_the_chooser_answers(page, database, at, predict):
+    press(page, "at", at)
+    page.set_checked("#facet-latency input[value=predicted]", predict)
+    for limit in (12, 25, 40, 60):
+        page.fill("input[name=budget]", str(limit))
+        said = page.locator("#picks").inner_text()
+        for device in DEVICES:
+            how = How(predict=predict)
+            picked = ask(database, device, Budget(limit, 90), cards=CARDS, wanted=PUBLISHED, how=how).picked
+            assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in said
+            assert f"{held(picked):.3g} ms ({picked.latency_provenance}" in said
+        assert ("without predictions" in said) != predict
     page.fill("input[name=budget]", "0.1")
     assert page.locator("#picks").inner_text().count("nothing shown fits") == 2
+
+
+def test_of_equally_accurate_rows_that_the_device_cannot_tell_apart_the_smallest_answers(folder, window):
+    """As the chooser has it. The row of a model without an accuracy answers where nothing else fits."""
+    near = [timed(10 * factor, 0.1, model="net_1", target=target, artifact_bytes=size * MS, nonce=target)
+            for target, factor, size in (("onnx", 1, 9), ("ncnn", 1.005, 5), ("litert", 1.05, 1))]  # fmt: skip
+    with LatencyDB.open(new_file(folder / "near.db"), shipped=False) as database:
+        for row in (*near, timed(2, 0.1, model="unrated")):
+            database.add(row)
+        write(collect(database, CARDS), folder / "near.html")
+        page = window.open(folder / "near.html")
+        for limit, expected in ((20, ("net_1", "ncnn")), (5, ("unrated", "onnx"))):
+            page.fill("input[name=budget]", str(limit))
+            picked = ask(database, "pi5", Budget(limit), cards=CARDS).picked
+            assert (picked.model, picked.target) == expected
+            assert f"pi5: {picked.model}, {picked.target} fp32" in page.locator("#picks").inner_text()
+    assert "top-1 not known" in page.locator("#picks").inner_text()
+    page.close()
 
 
 # What is pressed
@@ -244,20 +369,24 @@ def test_a_filter_narrows_chart_table_and_front_alike(page, report):
     left = {
         p
         for p, e in enumerate(report.entries)
-        if e.usable and e.target != "ncnn" and report.devices[e.device].label == "pi5"
+        if looked_at(e) and e.target != "ncnn" and report.devices[e.device].label == "pi5"
     }
-    assert set(table_rows(page)) == left and len(left) == 12
+    every = sum(map(looked_at, report.entries))
+    assert set(table_rows(page)) == left and 10 < len(left) < every / 2
     assert set(points(page)) == {place for place in left if report.entries[place].top1_percent is not None}
     assert list(drawn_fronts(page)) == ["pi5"]
     assert len(drawn_fronts(page)["pi5"]) == page.locator("#front tbody tr").count()
-    assert page.locator("#rows-count").inner_text().startswith("12 rows of 45")
+    predicted = sum(report.entries[place].latency_provenance == "predicted" for place in left)
+    total = sum(entry.usable for entry in report.entries)
+    said = page.locator("#rows-count").inner_text()
+    assert said.startswith(f"{len(left)} rows of {total}, {predicted} of them predicted")
     page.click("#clear")
-    assert len(table_rows(page)) == 45
+    assert len(table_rows(page)) == every
 
 
 def test_search_finds_words_wherever_they_are(page):
-    page.fill("input[name=search]", "JETSON rebuilt")
-    assert column(page, "model") == ["rebuilt", "rebuilt"] and column(page, "device") == ["jetson", "jetson"]
+    page.fill("input[name=search]", "JETSON net_5 measured")
+    assert column(page, "model") == ["net_5", "net_5"] and column(page, "device") == ["jetson", "jetson"]
     page.fill("input[name=search]", "nobody's")
     assert "No row passes the filters" in page.locator("#table").inner_text()
     assert points(page) == {}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, print_json, say, split
+from edgevit.cli.common import DbOption, JsonOption, advance, print_json, progress, say, split
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
     from edgevit.types import Choice, JointChoice
 
+_CONFIDENCE = 0.9  # of what is predicted, unless another one is asked for; as of `edgevit choose`
 PlotOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="draw this choice, too: a name that ends in .png or .svg")
 ]
@@ -29,6 +31,10 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help="accuracies as `edgevit evaluate` measured them on it; default: published"),
     ] = None,
+    confidence: Annotated[float, typer.Option(help="with which what is predicted holds")] = _CONFIDENCE,
+    measured_only: Annotated[
+        bool, typer.Option("--measured-only", help="predict nothing: only what was measured is shown")
+    ] = False,
     artifacts: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="of artifacts: errors and gates of their proofs")
     ] = None,
@@ -42,34 +48,52 @@ def run(
 
     with LatencyDB.open(db) as database:
         asked = None if device is None else [_known(name, database) for name in split(device, "device")]
-        command = _command(out, device, published, dataset, artifacts, None if db is None else database.where)
-        report = collect(
-            database,
-            load_cards(),
-            devices=asked,
-            dataset=dataset,
-            published=published,
-            artifacts=artifacts,
-            command=command,
-        )
+        where = None if db is None else database.where
+        given: dict[str, object] = {
+            "--out": out,
+            "--device": device,
+            "--dataset": dataset,
+            "--artifacts": artifacts,
+            "--db": where,
+        }
+        given["--confidence"] = None if confidence == _CONFIDENCE else confidence
+        flags = {"--published": published, "--measured-only": measured_only}
+        with progress(as_json) as bars:
+            task = bars.add_task("", total=None)
+
+            def tell(label: str, devices: int) -> None:
+                bars.update(task, total=devices)
+                advance(bars, task, label)
+
+            report = collect(
+                database,
+                load_cards(),
+                devices=asked,
+                dataset=dataset,
+                published=published,
+                predict=not measured_only,
+                confidence=confidence,
+                artifacts=artifacts,
+                command=_command(given, flags),
+                tell=tell,
+            )
     size = write(report, out)
+    predicted = sum(part.predicted for part in report.devices)
+    rows = len(report.entries) - predicted
     if as_json:
-        facts = {"rows": len(report.entries), "devices": [part.label for part in report.devices]}
+        facts = {"rows": rows, "predictions": predicted, "devices": [part.label for part in report.devices]}
         print_json({"file": str(out), "size_mb": size / 1e6, **facts, "problems": report.problems})
         return
-    say(f"{len(report.entries)} rows of {len(report.devices)} device(s) -> {out}, {size / 1e6:.1f} MB")
+    and_predicted = f" and {predicted} predictions" if predicted else ""
+    say(f"{rows} rows{and_predicted} of {len(report.devices)} device(s) -> {out}, {size / 1e6:.1f} MB")
     for problem in report.problems:
         say(f"not read: {problem}")
 
 
 def draw(choice: Choice | JointChoice, path: Path) -> None:
-    """For `edgevit choose --plot`. Raises UsageError for several devices, and what edgevit.report.plot raises."""
-    from edgevit.errors import UsageError
+    """For `edgevit choose --plot`. Raises what edgevit.report.plot raises."""
     from edgevit.report import plot
-    from edgevit.types import JointChoice
 
-    if isinstance(choice, JointChoice):
-        raise UsageError("--plot draws one device", why="an axis of latency is one device's", fix="name one --device")
     plot(choice, path)
 
 
@@ -83,11 +107,7 @@ def _known(device: str, database: LatencyDB) -> str:
     return asked
 
 
-def _command(
-    out: Path, device: str | None, published: bool, dataset: str | None, artifacts: Path | None, db: str | None
-) -> str:
+def _command(given: Mapping[str, object], flags: Mapping[str, bool]) -> str:
     """The command that makes this page again; a URL has lost its password."""
-    given = {"--out": str(out), "--device": device, "--dataset": dataset, "--db": db}
-    given["--artifacts"] = None if artifacts is None else str(artifacts)
-    words = [word for name, value in given.items() if value is not None for word in (name, value)]
-    return shlex.join(["edgevit", "report", *words, *(["--published"] if published else [])])
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["edgevit", "report", *words, *(name for name, on in flags.items() if on)])

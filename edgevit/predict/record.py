@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+_LARGEST = math.log(sys.float_info.max)
 Level = Literal["measured", "same graph", "transfer", "features", "refused"]
 
 
@@ -48,7 +50,10 @@ class Found(NamedTuple):
 
 
 def predicted(model: str, column: str, confidence: float, found: Found) -> Prediction:
-    """The same in nanoseconds."""
+    """The same in nanoseconds; refused where an end of the interval is beyond what a number can hold."""
+    if found.log + max(found.margins) > _LARGEST:
+        why = "rows that are known contradict each other so much that every latency is possible"
+        return Prediction(model, column, "refused", confidence, anchors=found.anchors, why=why)
     around = (0.0, -found.margins.half, found.margins.half, found.margins.at_most)
     point, lower, upper, at_most = (math.exp(found.log + margin) for margin in around)
     return Prediction(

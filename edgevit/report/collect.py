@@ -6,20 +6,22 @@ Each unit has its own part (units.py).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgevit import __version__
-from edgevit.choose import Known, Wanted, choose_among
+from edgevit.choose import How
+from edgevit.choose.limits import check_confidence
 from edgevit.ratings import TOP1, Ratings
+from edgevit.report.asked import Asked, answers
 from edgevit.report.candidates import held_ms, origin
 from edgevit.report.evidence import Found, find_artifacts, model_parts
 from edgevit.report.records import PERCENTILES, DevicePart, Entry, Latency, Report
 from edgevit.report.units import Unit, device_part, find_units
 from edgevit.statistics import CONFIDENCE
 from edgevit.store import LatencyDB
-from edgevit.types import IMAGENET, Budget, Candidate, Choice, Measurement, ModelCard
+from edgevit.types import IMAGENET, Candidate, Choice, Measurement, ModelCard
 
 _SHOWN = "unusable"  # of the kinds of rejection: a row that cannot be chosen is knowledge, too
 
@@ -31,25 +33,31 @@ def collect(
     devices: Collection[str] | None = None,
     dataset: str | None = None,
     published: bool = False,
+    predict: bool = True,
+    confidence: float = 0.9,
     artifacts: Path | None = None,
     command: str = "edgevit report",
     now: datetime | None = None,
+    tell: Callable[[str, int], None] | None = None,
 ) -> Report:
     """What a report of these devices says: names, ids or classes; None: of all that have rows.
 
-    `dataset` and `published` as for edgevit.choose.choose. `artifacts`: a folder of artifacts, whose manifests tell
-    more of folding and parity than rows do. `now`: what ages are counted to, UTC; None: the clock.
-    Raises StoreError for a database without rows, UsageError where all rows are published and were not asked for.
+    `dataset`, `published`, `predict` and `confidence` as for edgevit.choose.choose. `artifacts`: a folder of artifacts,
+    whose manifests tell more of folding and parity than rows do. `now`: what ages are counted to, UTC; None: the clock.
+    `tell`: is told of each device, before it is asked about, with the number of devices: predicting takes its time.
+    Raises StoreError for a database without rows, UsageError where all rows are published and were not asked for, and
+    for a confidence that is none.
     """
+    check_confidence(confidence)
     now = now or datetime.now(UTC)
     units = find_units(database, devices, published)
     ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
-    for number, unit in enumerate(units):
-        choices = [_choice(unit, percentile, cards, published, ratings) for percentile in PERCENTILES]
-        entries += _entries(unit, choices, number, now)
-        parts.append(device_part(unit, choices[0], published))
+    asked = Asked(cards, ratings, published, How(predict, confidence, dataset))
+    for number, choices in enumerate(answers(database, units, asked, tell)):
+        entries += _entries(units[number], choices, number, cards, now)
+        parts.append(device_part(units[number], choices, published))
     found = find_artifacts(artifacts) if artifacts is not None else Found((), ())
     return Report(
         command=command,
@@ -58,6 +66,7 @@ def collect(
         dataset=ratings.dataset or IMAGENET,
         published=published,
         confidence=CONFIDENCE,
+        predicted_confidence=confidence if predict else None,
         devices=tuple(parts),
         entries=tuple(entries),
         models=model_parts(entries, cards, found.artifacts),
@@ -69,13 +78,9 @@ def collect(
 # Rows
 
 
-def _choice(unit: Unit, percentile: int, cards: Mapping[str, ModelCard], published: bool, ratings: Ratings) -> Choice:
-    budget, wanted = Budget(percentile=percentile), Wanted(published=published, reconstructed=True, unrated=True)
-    known = Known(unit.floors, ratings)
-    return choose_among(unit.rows, unit.label, budget, cards=cards, wanted=wanted, known=known)
-
-
-def _entries(unit: Unit, choices: Sequence[Choice], number: int, now: datetime) -> list[Entry]:
+def _entries(
+    unit: Unit, choices: Sequence[Choice], number: int, cards: Mapping[str, ModelCard], now: datetime
+) -> list[Entry]:
     """What may be chosen, best first, then what may not; each with all percentiles that something is known of."""
     of_percentile = [{_name(item): item for item in _shown(choice)} for choice in choices]
     reasons = {_name(item.candidate): item.reason for item in choices[0].rejected if item.kind == _SHOWN}
@@ -86,7 +91,8 @@ def _entries(unit: Unit, choices: Sequence[Choice], number: int, now: datetime) 
         item = next(filter(None, items))
         row = rows.get(item.measurement_id)
         latencies = [_latency(one, row if q == 50 else None) for one, q in zip(items, PERCENTILES, strict=True)]
-        found.append(_entry(unit, number, item, latencies, reasons.get(name), row, now))
+        known = row or cards.get(item.model)
+        found.append(_entry(unit, number, item, known.family if known else "", latencies, reasons.get(name), row, now))
     return found
 
 
@@ -102,6 +108,7 @@ def _entry(
     unit: Unit,
     number: int,
     item: Candidate,
+    family: str,
     latencies: Sequence[Latency],
     reason: str | None,
     row: Measurement | None,
@@ -112,14 +119,13 @@ def _entry(
     return Entry(
         **{name: getattr(item, name) for name in _SAME},
         device=number,
-        family=row.family if row else "",
+        family=family,
         provenance=origin(item),
         p50=p50,
         p90=p90,
         p99=p99,
         usable=reason is None,
         reason=reason or "",
-        engine=row.engine if row else "",
         provider=row.provider if row else "",
         measured=item.measured if dated else "",
         age_days=(now - datetime.fromisoformat(item.measured)).days if dated else None,
@@ -129,11 +135,10 @@ def _entry(
         peak_memory_mb=row.peak_rss_bytes / 1e6 if row and row.peak_rss_bytes else None,
         source=row.source if row else "",
         licence=row.licence if row else "",
-        artifact_sha256=row.artifact_sha256 if row else "",
     )
 
 
-_DIFFERENT = {"measured", "device", "engine", "licence", "artifact_sha256"}  # in both, and not the same thing
+_DIFFERENT = {"measured", "device", "licence"}  # in both, and not the same thing
 # What an Entry has under the same name as a Candidate.
 _SAME = tuple(
     {field.name for field in dataclasses.fields(Entry)}
@@ -143,14 +148,12 @@ _SAME = tuple(
 
 def _latency(item: Candidate | None, median_of: Measurement | None) -> Latency:
     if item is None:
-        return Latency(None, None, None, None)
+        return Latency(None, None, None, None, None)
     low_ns = median_of.p50_low_ns if median_of else None
-    return Latency(
-        ms=item.latency_ms,
-        low_ms=item.latency_ms if low_ns is None else low_ns / 1e6,
-        upper_ms=item.latency_upper_ms,
-        held_ms=held_ms(item),
-    )
+    low_ms, high_ms = item.latency_ms if low_ns is None else low_ns / 1e6, item.latency_upper_ms
+    if item.basis:
+        low_ms, high_ms = item.basis.lower_ms, item.basis.upper_ms
+    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, held_ms(item), item.basis)
 
 
 def _epoch(unit: Unit, item: Candidate) -> int:

@@ -45,7 +45,7 @@ def model_parts(
     of_model: dict[str, list[Entry]] = {artifact.model: [] for artifact in artifacts}
     for entry in entries:
         of_model.setdefault(entry.model, []).append(entry)
-    measured = {entry.artifact_sha256 for entry in entries} - {""}
+    measured = {entry.artifact_sha256 for entry in entries if entry.latency_provenance == "measured"} - {""}
     return tuple(
         _model(name, rows, cards.get(name), [item for item in artifacts if item.model == name], measured)
         for name, rows in sorted(of_model.items())

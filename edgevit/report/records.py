@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgevit.types import SCHEMA_VERSION, ParityCheck, Provenance
+from edgevit.types import SCHEMA_VERSION, Basis, ParityCheck, Provenance
 
 PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One percentile of one row, in milliseconds; None: not known.
+    """One percentile of one candidate, in milliseconds; None: not known.
 
-    low_ms: for the median the fastest process, else the percentile itself. upper_ms: what it is at most. held_ms: what
-    `edgevit choose` holds against a budget: the upper bound, or of a published row what its source tells.
+    upper_ms: what it is at most. held_ms: what `edgevit choose` holds against a budget: the upper bound, or of a
+    published row what its source tells. low_ms to high_ms is what is drawn as a bar: of a median the fastest to the
+    slowest process, of another percentile from itself to its upper bound, of a prediction its interval. basis: what a
+    prediction rests on.
     """
 
     ms: float | None
     low_ms: float | None
+    high_ms: float | None
     upper_ms: float | None
     held_ms: float | None
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the page: one candidate on one device, as the chooser sees it, and what its measurement tells.
+    """A line of the page: one candidate on one device, as the chooser sees it, and what its measurement tells.
 
     provenance: of the point as a whole, the weakest of its two numbers (candidates.origin). usable: it may be
-    chosen; else `reason` says why not.
+    chosen; else `reason` says why not. What is predicted has no measurement: no date, no grade, no runs.
     """
 
-    measurement_id: str
+    measurement_id: str  # of a prediction a text that names it
     device: int  # place in Report.devices
     model: str
     family: str
@@ -55,7 +59,7 @@ class Entry:
     engine: str
     engine_version: str
     provider: str
-    measured: str  # ISO 8601, UTC; empty: nobody says
+    measured: str  # ISO 8601, UTC; empty: nobody says, or predicted
     age_days: int | None  # at the time of the report
     epoch: int | None  # of the device, when it was measured; None: not of this machine kind's record
     processes: int
@@ -78,7 +82,11 @@ class Jump:
 
 @dataclass(frozen=True)
 class DevicePart:
-    """A unit with rows: what it is, how noisy, when it was measured, and what the page leaves out of its rows."""
+    """A unit with rows: what it is, how noisy, when it was measured, and what the page leaves out of its rows.
+
+    resolution_share: latencies of it that differ by less are alike to the chooser. usable and unusable count rows,
+    predicted the candidates that are predicted at one percentile at least, unpredicted the others, by the reason.
+    """
 
     device_id: str
     label: str  # one of a kind in this report
@@ -91,9 +99,12 @@ class DevicePart:
     grades: dict[str, int]
     noise_share: float | None
     noise_measured: str
+    resolution_share: float
     epochs: tuple[Jump, ...]
     usable: int
     unusable: int
+    predicted: int
+    unpredicted: tuple[tuple[str, int], ...]  # the most frequent reason first
     superseded: int
     not_asked: int
     published_left_out: int
@@ -150,14 +161,18 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Report:
-    """All that one page holds. command: the one that makes it again. problems: what could not be read."""
+    """All that one page holds. command: the one that makes it again. problems: what could not be read.
+
+    confidence: of measured upper bounds; predicted_confidence: of what is predicted, None where nothing was to be.
+    """
 
     command: str
     made: str  # ISO 8601, UTC
     edgevit: str
     dataset: str
     published: bool
-    confidence: float  # of upper bounds
+    confidence: float
+    predicted_confidence: float | None
     devices: tuple[DevicePart, ...]
     entries: tuple[Entry, ...]
     models: tuple[ModelPart, ...]

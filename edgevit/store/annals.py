@@ -44,7 +44,7 @@ def current_rows(connection: Connection, device: str | None) -> Iterator[Values]
     return (values for values in epochs.current(found, _floors(connection)) if values["device_no"] in wanted)
 
 
-def rows_and_former(connection: Connection, device: str) -> tuple[list[Values], set[str]]:
+def rows_and_former(connection: Connection, device: str | None) -> tuple[list[Values], set[str]]:
     """The columns of all rows of a device (queries.listing), and which of them are from before it last changed."""
     found, wanted = _of_whole_units(connection, device)
     kept = {values["measurement_id"] for values in epochs.current(found, _floors(connection))}

@@ -147,8 +147,10 @@ class LatencyDB:
             found = listing(connection, device)  # a row at a time: the columns of a million would fill the memory
             return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
 
-    def history(self, device: str) -> tuple[list[Measurement], frozenset[str]]:
-        """All rows of a device as measurements() gives them, and the ids of those from before it last changed."""
+    def history(self, device: str | None) -> tuple[list[Measurement], frozenset[str]]:
+        """All rows of a device (None: of all) as measurements() gives them, and the ids of those from before it last
+        changed.
+        """
         with self._transaction() as connection:
             found, former = annals.rows_and_former(connection, device)
         return [rows.read(values) for values in found], frozenset(former)

@@ -15,7 +15,7 @@ function reach(entries) {
   const told = entries.map((entry) => latency(entry, state.percentile));
   const at = [
     ...entries.map(placed),
-    ...told.map((one, i) => one.upper_ms ?? placed(entries[i])),
+    ...told.map((one, i) => one.high_ms ?? placed(entries[i])),
     ...told.map((one, i) => one.low_ms ?? placed(entries[i])),
   ];
   if (state.budget !== null) at.push(state.budget);

@@ -35,7 +35,9 @@ function drawChart() {
       ),
     );
   if (found.length === 1 && window.innerWidth > NARROW) traces.push(names(found[0][1], view));
-  if (state.selected && drawn.includes(state.selected)) traces.push(ring(state.selected));
+  const picked = answers().map(([, entry]) => entry);
+  traces.push(rings('picked', picked.filter((entry) => entry && isDrawn(entry)), '--warn', 24));
+  if (state.selected && drawn.includes(state.selected)) traces.push(rings('selected', [state.selected], '--ink', 22));
   plotly.react(CHART, traces, layout(view), CONFIG);
 }
 

@@ -5,18 +5,22 @@ const REPORT = unpacked(JSON.parse(document.getElementById('data').textContent))
 const ORIGINS = ['measured', 'reconstructed', 'predicted', 'published'];
 const UNKNOWN = 'not told';
 
-/** Entries travel as columns' names and rows of values; a latency as its four numbers. */
+/** Entries travel as columns' names and rows of values; a latency as its numbers and what a prediction rests on. */
 function unpacked(report) {
   const [names, rows] = report.entries;
   const entries = rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i], value])));
   for (const [place, entry] of entries.entries()) {
     entry.place = place;
     for (const q of PERCENTILES) {
-      const [ms, low_ms, upper_ms, held_ms] = entry[`p${q}`];
-      entry[`p${q}`] = { ms, low_ms, upper_ms, held_ms };
+      const [ms, low_ms, high_ms, upper_ms, held_ms, basis] = entry[`p${q}`];
+      entry[`p${q}`] = { ms, low_ms, high_ms, upper_ms, held_ms, basis: basis && basisOf(basis) };
     }
   }
   return { ...report, entries };
+}
+
+function basisOf([level, confidence, anchors, nearest, lower_ms, upper_ms]) {
+  return { level, confidence, anchors, nearest, lower_ms, upper_ms };
 }
 
 /** Digits behind the point for a column whose smallest number is this: at least three that count, at most three. */
@@ -53,11 +57,37 @@ function accuracy(entry) {
   return error === null ? String(entry.top1_percent) : `${entry.top1_percent.toFixed(2)} ± ${error.toFixed(2)}`;
 }
 
+function isPredicted(entry) {
+  return entry.latency_provenance === 'predicted';
+}
+
+/** Where both numbers of a row are from, in a word or two. */
+function origin(entry) {
+  const rebuilt = entry.top1_provenance === 'reconstructed' && entry.provenance !== 'reconstructed';
+  return rebuilt ? `${entry.provenance}, reconstructed` : entry.provenance;
+}
+
+/** What a prediction rests on. */
+function restsOn({ level, anchors, nearest }) {
+  return `${level}, ${count(anchors, 'row', 'rows')} of the device${nearest ? `, nearest ${nearest}` : ''}`;
+}
+
+/** `90%: 3.1 to 4.2 ms` of a prediction. */
+function interval({ confidence, lower_ms: lower, upper_ms: upper }) {
+  return `${share(confidence)}: ${short(lower)} to ${short(upper)} ms`;
+}
+
+/** A confidence as people write it: 90%, 99.5%. */
+function share(confidence) {
+  return `${Number((100 * confidence).toPrecision(4))}%`;
+}
+
 function day(time) {
   return time ? time.slice(0, 10) : UNKNOWN;
 }
 
 function age(entry) {
+  if (isPredicted(entry)) return '';
   if (entry.age_days === null) return UNKNOWN;
   const days = entry.age_days;
   const when = days <= 0 ? 'on the day of' : days === 1 ? 'a day before' : `${days} days before`;

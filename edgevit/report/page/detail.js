@@ -11,7 +11,47 @@ function select(entry, come = false) {
 
 function span(told) {
   if (told.ms === null) return UNKNOWN;
-  return `${short(told.ms)} ms, ${told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`}`;
+  const bound = told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`;
+  return `${short(told.ms)} ms, ${bound}${told.basis ? ` (${interval(told.basis)})` : ''}`;
+}
+
+function median(told) {
+  if (told.ms === null || told.basis) return span(told);
+  const processes = told.upper_ms === null ? '' : ` (processes: ${short(told.low_ms)} to ${short(told.upper_ms)} ms)`;
+  return `${short(told.ms)} ms${processes}`;
+}
+
+/** What is known of a row because it ran, or because of what its prediction rests on. */
+function known(entry) {
+  if (isPredicted(entry))
+    return [
+      ['Proof', entry.parity_status || 'not exported yet'],
+      ...bases(entry),
+      ['To measure it', measuring(entry), true],
+    ];
+  return [
+    ['Grade', entry.grade || 'none'],
+    ['Runs', entry.runs ? `${entry.runs} in ${count(entry.processes, 'process', 'processes')}` : UNKNOWN],
+    ['Proof', entry.parity_status || UNKNOWN],
+  ];
+}
+
+/** What the percentiles rest on, those together that rest on the same. */
+function bases(entry) {
+  const found = new Map();
+  for (const q of PERCENTILES) {
+    const { basis } = latency(entry, q);
+    if (basis) found.set(restsOn(basis), [...(found.get(restsOn(basis)) ?? []), `p${q}`]);
+  }
+  return [...found].map(([says, which]) => [`${which.join(', ')} ${which.length > 1 ? 'rest' : 'rests'} on`, says, true]);
+}
+
+/** The command that measures what is predicted; nothing where its name and numbers do not tell the size of its input. */
+function measuring(entry) {
+  if (entry.model.includes('.py:') || entry.flags.includes("not at the card's input size")) return '';
+  const words = ['edgevit sweep --models', entry.model, '--targets', entry.target, '--precision', entry.precision];
+  if (entry.threads) words.push('--threads', entry.threads);
+  return el('code', {}, [...words, '--device', 'DEVICE'].join(' '));
 }
 
 function drawDetail() {
@@ -23,7 +63,6 @@ function drawDetail() {
     return;
   }
   const [p50, p90, p99] = PERCENTILES.map((q) => latency(entry, q));
-  const spread = p50.upper_ms === null ? '' : ` (processes: ${short(p50.low_ms)} to ${short(p50.upper_ms)} ms)`;
   box.replaceChildren(
     el(
       'header',
@@ -39,19 +78,17 @@ function drawDetail() {
     entry.reason ? el('p', { class: 'warn' }, `It cannot be chosen: ${entry.reason}`) : '',
     facts([
       ['Device', deviceOf(entry)],
-      ['Ran as', `${entry.target} ${entry.precision}, ${threads(entry)}`],
+      [isPredicted(entry) ? 'Would run as' : 'Ran as', `${entry.target} ${entry.precision}, ${threads(entry)}`],
       ['Engine', `${entry.engine} ${entry.engine_version} ${entry.provider}`.trim()],
       [
         'Top-1',
         entry.top1_percent === null ? UNKNOWN : `${accuracy(entry)}% (${entry.top1_provenance}; ${REPORT.dataset})`,
       ],
-      ['p50', p50.ms === null ? UNKNOWN : `${short(p50.ms)} ms${spread}`],
+      ['p50', median(p50)],
       ['p90', span(p90)],
       ['p99', span(p99)],
       ['Latency is', entry.latency_provenance],
-      ['Grade', entry.grade || 'none'],
-      ['Runs', entry.runs ? `${entry.runs} in ${count(entry.processes, 'process', 'processes')}` : UNKNOWN],
-      ['Proof', entry.parity_status || UNKNOWN],
+      ...known(entry),
       [
         'Artifact',
         entry.size_mb === null
@@ -66,7 +103,7 @@ function drawDetail() {
       ['Licence', entry.licence],
       [
         'In the database',
-        entry.measurement_id ? el('code', {}, `edgevit db show ${entry.measurement_id.slice(0, 12)}`) : '',
+        isPredicted(entry) ? '' : el('code', {}, `edgevit db show ${entry.measurement_id.slice(0, 12)}`),
       ],
     ]),
   );

@@ -25,6 +25,7 @@ function viewForm() {
     ['target', 'target'],
     ['precision', 'precision'],
     ['family', 'model family'],
+    ['latency', 'origin of latency'],
   ];
   byId('view').append(
     choice(
@@ -93,7 +94,7 @@ function filterForm() {
     placeholder: 'model, engine …',
     oninput: (event) => changed({ search: event.target.value, rows: CHUNK }),
   });
-  const facets = FACETS.filter(({ key }) => VALUES[key].length > 1).map(facetSet);
+  const facets = FACETS.filter((facet) => VALUES[facet.key].length > 1 || !isWide(facet)).map(facetSet);
   form.replaceChildren(el('label', {}, el('span', { class: 'label' }, 'Search'), search), ...facets);
   const unusable = REPORT.entries.filter((entry) => !entry.usable).length;
   if (unusable) {
@@ -127,14 +128,14 @@ function facetSet(facet) {
       type: 'checkbox',
       name: facet.key,
       value,
-      checked: state.chosen[facet.key].has(value),
-      onchange: () => toggle(facet, value, box.checked),
+      checked: isOn(facet.key, value),
+      onchange: () => turn(facet.key, value, box.checked),
     });
     return el(
       'label',
       {},
       box,
-      el('span', { class: 'name' }, facet.name(value)),
+      el('span', { class: 'name' }, breakable(facet.name(value))),
       el('span', { class: 'many' }, String(many)),
     );
   });
@@ -151,16 +152,9 @@ function facetSet(facet) {
   );
 }
 
-function toggle(facet, value, on) {
-  if (on) state.chosen[facet.key].add(value);
-  else state.chosen[facet.key].delete(value);
-  changed({ rows: CHUNK });
-}
-
 function allOrNone(facet) {
   const every = VALUES[facet.key].map(([value]) => value);
-  state.chosen[facet.key] = new Set(state.chosen[facet.key].size === every.length ? [] : every);
-  tick();
+  state.chosen[facet.key] = new Set(isWide(facet) ? [] : every);
   changed({ rows: CHUNK });
 }
 
@@ -172,7 +166,6 @@ function clear() {
     unusable: byId('filter-form').elements.unusable?.checked ?? false,
     rows: CHUNK,
   });
-  tick();
 }
 
 /** The boxes as the state has them. */
@@ -180,12 +173,13 @@ function tick() {
   for (const facet of FACETS) {
     for (const [value] of VALUES[facet.key]) {
       const box = document.querySelector(`#facet-${facet.key} input[value="${CSS.escape(String(value))}"]`);
-      if (box) box.checked = state.chosen[facet.key].has(value);
+      if (box) box.checked = isOn(facet.key, value);
     }
   }
 }
 
 listeners.push(() => {
+  tick();
   const on = narrowed();
   byId('filters-on').textContent = on ? `(${on} on)` : '';
 });

@@ -64,11 +64,26 @@ function chartNotes() {
     notes.push(
       `${count(silent, 'row has', 'rows have')} no known accuracy and ${silent === 1 ? 'is' : 'are'} in the table only.`,
     );
+  const rebuilt = isOn('accuracy', REBUILT) ? 0 : shown('accuracy').filter(isRebuilt).length;
+  if (rebuilt)
+    notes.push([
+      `${count(rebuilt, 'row', 'rows')} of models that were reconstructed from papers ${rebuilt === 1 ? 'is' : 'are'} left out, as edgevit choose leaves them out: nobody published weights. `,
+      switchTo('accuracy', REBUILT, true, 'Show them'),
+    ]);
   if (boundless)
     notes.push(
       `${count(boundless, 'row tells', 'rows tell')} no ${state.at === 'bound' ? 'bound on ' : ''}p${state.percentile} and ${boundless === 1 ? 'is' : 'are'} in the table only.`,
     );
   byId('chart-notes').replaceChildren(...notes.map((note) => el('li', {}, note)));
+}
+
+function isRebuilt(entry) {
+  return entry.usable && entry.top1_provenance === REBUILT;
+}
+
+/** A filter as a button in a sentence. */
+function switchTo(key, value, on, text) {
+  return el('button', { type: 'button', class: 'inline', onclick: () => turn(key, value, on) }, text);
 }
 
 function picks() {
@@ -77,20 +92,32 @@ function picks() {
     box.replaceChildren();
     return;
   }
-  const told = fronts(shown()).map(([device, line]) => {
-    const found = pick(line, state.budget);
-    const says = found
-      ? [
-          selector(found),
-          `, ${found.target} ${found.precision}, ${threads(found)}: top-1 ${accuracy(found)}%, ${state.at === 'bound' && found.latency_provenance !== 'published' ? 'at most ' : ''}${short(placed(found))} ms (${found.provenance})`,
-        ]
-      : ['nothing shown fits'];
+  const told = answers().map(([device, found]) => {
+    const says = found ? [selector(found), pickFacts(found)] : ['nothing shown fits'];
     return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, says);
   });
-  byId('picks').replaceChildren(
-    el('p', { class: 'muted' }, `Most accurate within ${short(state.budget)} ms at p${state.percentile}:`),
+  box.replaceChildren(
+    el(
+      'p',
+      { class: 'muted' },
+      `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by what it is at most${wherefrom()}:`,
+    ),
     ...told,
   );
+}
+
+function pickFacts(found) {
+  const told = latency(found, state.percentile);
+  const rated = found.top1_percent === null ? 'top-1 not known' : `top-1 ${accuracy(found)}%`;
+  const bound = `${told.upper_ms === null ? '' : 'at most '}${short(told.held_ms)} ms`;
+  const basis = told.basis ? `predicted: ${restsOn(told.basis)}` : origin(found);
+  return `, ${found.target} ${found.precision}, ${threads(found)}: ${rated}, ${bound} (${basis})`;
+}
+
+/** Whether what is predicted counts, where anything is. */
+function wherefrom() {
+  if (!REPORT.entries.some(isPredicted)) return '';
+  return isOn('latency', 'predicted') ? ', measured or predicted' : ', without predictions';
 }
 
 listeners.push(drawLegend, chartNotes, picks);

@@ -12,11 +12,26 @@ function grades(device) {
 
 function leftOut(device) {
   const said = [
-    [device.superseded, 'superseded by newer rows'],
+    [device.superseded, 'superseded by newer rows or a change of the device'],
     [device.published_left_out, 'published by others (--published takes them in)'],
     [device.not_asked, "at a camera's rate"],
   ].filter(([many]) => many);
   return said.map(([many, why]) => `${many} ${why}`).join('; ');
+}
+
+/** How many candidates are predicted, how many cannot be, and why. */
+function predictions(device) {
+  if (REPORT.predicted_confidence === null) return ['Predicted', 'nothing: --measured-only'];
+  return ['Predicted', count(device.predicted, 'candidate', 'candidates')];
+}
+
+function refused(device) {
+  if (!device.unpredicted.length) return '';
+  return el(
+    'ul',
+    { class: 'plain' },
+    device.unpredicted.map(([why, many]) => el('li', {}, `${many}: ${why}`)),
+  );
 }
 
 function jumps(device) {
@@ -39,7 +54,11 @@ function devicePart(device) {
     'summary',
     {},
     el('b', {}, device.label),
-    el('span', { class: 'muted' }, `${count(device.usable, 'row', 'rows')}, ${between(device)}`),
+    el(
+      'span',
+      { class: 'muted' },
+      `${count(device.usable, 'row', 'rows')}${device.predicted ? ` and ${count(device.predicted, 'prediction', 'predictions')}` : ''}, ${between(device)}`,
+    ),
   );
   return el(
     'details',
@@ -56,6 +75,8 @@ function devicePart(device) {
         device.unusable ? `${count(device.unusable, 'row', 'rows')}: crashed, not proven, or otherwise measured` : '',
       ],
       ['Left out', leftOut(device)],
+      predictions(device),
+      ['Cannot be predicted', refused(device), true],
       ['Engines', device.engines.join(', ')],
       ['Models of the zoo never measured on it', device.unmeasured.join(', '), true],
     ]),
@@ -198,16 +219,25 @@ function modelPart(model) {
   );
 }
 
+function readingPredicted() {
+  const confidence = REPORT.predicted_confidence;
+  if (confidence === null) return 'Nothing is, on this page: it was made with --measured-only.';
+  return `What a device has no row of, in the engines, precisions and numbers of threads that it has rows of. With ${share(confidence)} confidence the latency is not above what it is at most, and with the same confidence it is between the ends of the bar. Same graph: other weights of a network that ran there. Transfer: from rows of other devices and settings. Features: from the operators of the model alone. It says nothing of whether the file can be made and is right: edgevit choose --export proves it, and a measurement takes the place of the prediction. The filter on latency leaves predictions out of chart, tables, front and answers.`;
+}
+
 function drawSections() {
   const { devices, models, entries } = REPORT;
-  const usable = entries.filter((entry) => entry.usable).length;
+  const predicted = entries.filter(isPredicted).length;
+  const usable = entries.filter((entry) => entry.usable).length - predicted;
+  const unusable = entries.length - usable - predicted;
   const named = new Set(entries.map((entry) => entry.model)).size;
   byId('summary').textContent =
-    `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${entries.length > usable ? ` and ${entries.length - usable} that cannot be chosen` : ''}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
+    `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${unusable ? ` and ${unusable} that cannot be chosen` : ''}${predicted ? `, ${count(predicted, 'prediction', 'predictions')}` : ''}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
   byId('chart-lead').textContent =
     'Up is more accurate, left is faster. Points on the stepped line are beaten by none.';
   byId('reading-bound').textContent =
     `With ${percent(REPORT.confidence, 0)} confidence the percentile is not above this; for p50 it is the slowest process' median. A budget is held against it, because a median says nothing of slow runs. What others published has none: there the percentile itself counts.`;
+  byId('reading-predicted').textContent = readingPredicted();
   byId('reading-dataset').textContent = REPORT.dataset;
   byId('made').textContent =
     `${REPORT.made.replace('T', ' ').replace('+00:00', ' UTC')} with edgevit ${REPORT.edgevit}`;

@@ -1,5 +1,7 @@
 // What is looked at. Whoever changes it calls `changed`, and everything that listens is drawn again.
 
+const UNRATED = 'not known';
+const REBUILT = 'reconstructed'; // nobody published weights: `edgevit choose` leaves these out unless it is told not to
 const FACETS = [
   { key: 'device', title: 'Device', of: (entry) => entry.device, name: (value) => REPORT.devices[value].label },
   { key: 'target', title: 'Target', of: (entry) => entry.target, name: (value) => value },
@@ -10,17 +12,29 @@ const FACETS = [
     of: (entry) => entry.threads,
     name: (value) => (value === 0 ? UNKNOWN : String(value)),
   },
-  { key: 'origin', title: 'Origin', of: (entry) => entry.provenance, name: (value) => value },
+  { key: 'latency', title: 'Latency is', of: (entry) => entry.latency_provenance, name: (value) => value },
+  {
+    key: 'accuracy',
+    title: 'Accuracy is',
+    of: (entry) => (entry.top1_percent === null && entry.top1_provenance !== REBUILT ? UNRATED : entry.top1_provenance),
+    name: (value) => value,
+  },
 ];
 const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with most to draw is shown first
 const CHUNK = window.innerWidth > 640 ? 100 : 30; // rows of the table before it is asked for more
+
+const ORDERS = { latency: ORIGINS, accuracy: ['published', 'measured', REBUILT, UNRATED] };
+
+function nth(facet, value) {
+  return ORDERS[facet.key].indexOf(value);
+}
 
 /** The values of a facet, each with its number of rows. */
 function valuesOf(facet) {
   const found = new Map();
   for (const entry of REPORT.entries) found.set(facet.of(entry), (found.get(facet.of(entry)) ?? 0) + 1);
   const order = (a, b) =>
-    typeof a === 'number' ? a - b : facet.key === 'origin' ? ORIGINS.indexOf(a) - ORIGINS.indexOf(b) : a < b ? -1 : 1;
+    typeof a === 'number' ? a - b : ORDERS[facet.key] ? nth(facet, a) - nth(facet, b) : a < b ? -1 : 1;
   return [...found].sort(([a], [b]) => order(a, b));
 }
 
@@ -44,8 +58,10 @@ function firstPercentile() {
   return drawable(90) * 2 >= drawable(50) ? 90 : 50;
 }
 
+/** What is looked at first: what `edgevit choose` looks at. */
 function everything() {
   const chosen = Object.fromEntries(FACETS.map(({ key }) => [key, new Set(VALUES[key].map(([value]) => value))]));
+  chosen.accuracy.delete(REBUILT);
   return { ...chosen, device: new Set(firstDevices()) };
 }
 
@@ -53,7 +69,7 @@ const state = {
   percentile: firstPercentile(), // of the latency
   at: 'bound', // or 'value'
   scale: 'log', // or 'linear'
-  colour: VALUES.device.length > 1 ? 'device' : 'target',
+  colour: firstDevices().length > 1 ? 'device' : 'target',
   budget: null, // milliseconds
   search: '',
   unusable: !REPORT.entries.some((entry) => entry.usable), // those that cannot be chosen, in the table
@@ -82,7 +98,9 @@ function words(entry) {
     entry.engine,
     entry.engine_version,
     entry.source,
-    entry.provenance,
+    entry.latency_provenance,
+    entry.top1_provenance,
+    latency(entry, 90).basis?.level ?? '',
     entry.reason,
     ...entry.flags,
   ];
@@ -91,19 +109,37 @@ function words(entry) {
 
 const WORDS = new Map(REPORT.entries.map((entry) => [entry, words(entry)]));
 
-/** The entries that pass every filter, in the order of the report. */
-function shown() {
+/** The entries that pass every filter, but for that of one facet if it is named, in the order of the report. */
+function shown(but = null) {
   const asked = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const facets = FACETS.filter(({ key }) => key !== but);
   return REPORT.entries.filter(
     (entry) =>
       (entry.usable || state.unusable) &&
-      FACETS.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
+      facets.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
       asked.every((word) => WORDS.get(entry).includes(word)),
   );
 }
 
+/** Whether every row passes the filters of a facet. */
+function isWide({ key }) {
+  return state.chosen[key].size === VALUES[key].length;
+}
+
+/** Whether rows with this value are looked at, among others or alone. */
+function isOn(key, value) {
+  return state.chosen[key].has(value);
+}
+
+/** Turns a value of a facet on or off. */
+function turn(key, value, on) {
+  if (on) state.chosen[key].add(value);
+  else state.chosen[key].delete(value);
+  changed({ rows: CHUNK });
+}
+
 function narrowed() {
-  const sets = FACETS.filter(({ key }) => state.chosen[key].size < VALUES[key].length).length;
+  const sets = FACETS.filter((facet) => !isWide(facet)).length;
   return sets + (state.search ? 1 : 0);
 }
 

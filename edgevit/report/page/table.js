@@ -78,32 +78,42 @@ function columns(entries) {
       key: 'proof',
       title: 'Proof',
       sort: (entry) => entry.parity_status,
-      cell: (entry) => entry.parity_status || UNKNOWN,
+      cell: (entry) => entry.parity_status || (isPredicted(entry) ? 'not exported' : UNKNOWN),
       wide: true,
     },
     {
       key: 'origin',
       title: 'Origin',
       sort: (entry) => ORIGINS.indexOf(entry.provenance),
-      cell: (entry) => entry.provenance,
+      cell: origin,
       wide: true,
     },
     {
       key: 'measured',
       title: 'Date',
       sort: (entry) => entry.measured || null,
-      cell: (entry) => (entry.measured ? el('span', { style: 'white-space: nowrap' }, day(entry.measured)) : UNKNOWN),
+      cell: (entry) =>
+        entry.measured
+          ? el('span', { style: 'white-space: nowrap' }, day(entry.measured))
+          : isPredicted(entry)
+            ? ''
+            : UNKNOWN,
       wide: true,
     },
     { key: 'reason', title: 'Why not', sort: (entry) => entry.reason, cell: (entry) => entry.reason, wide: true },
   ];
-  const spare = new Set([REPORT.devices.length === 1 ? 'device' : '', state.unusable ? '' : 'reason']);
+  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason']);
   return all.filter(({ key }) => !spare.has(key));
+}
+
+/** Whether all rows of the report are alike in this: then a column of it says nothing. */
+function isAlike(key) {
+  return VALUES[key].length === 1;
 }
 
 /** A button that selects a row. */
 function selector(entry) {
-  return el('button', { type: 'button', class: 'pick', onclick: () => select(entry, true) }, entry.model);
+  return el('button', { type: 'button', class: 'pick', onclick: () => select(entry, true) }, breakable(entry.model));
 }
 
 function modelCell(entry) {
@@ -115,7 +125,7 @@ function modelCell(entry) {
     REPORT.devices.length > 1 ? deviceOf(entry) : '',
     `${entry.target} ${entry.precision}`,
     threads(entry),
-    entry.provenance === 'measured' ? '' : entry.provenance,
+    entry.provenance === 'measured' ? '' : origin(entry),
     entry.reason,
   ];
   return [
@@ -183,14 +193,16 @@ function drawTable() {
     el('tbody', {}, rows),
   );
   byId('table').replaceChildren(entries.length ? table : el('p', { class: 'empty' }, 'No row passes the filters.'));
-  rowsCount(entries.length);
+  rowsCount(entries);
 }
 
-function rowsCount(many) {
+function rowsCount(entries) {
+  const many = entries.length;
   const total = REPORT.entries.filter((entry) => entry.usable || state.unusable).length;
+  const predicted = entries.filter(isPredicted).length;
   const left = Math.max(0, many - state.rows);
   byId('rows-count').textContent =
-    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${left ? `, the first ${state.rows} drawn` : ''}. A model's name opens what is known of the row; a heading sorts.`;
+    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${predicted ? `, ${predicted.toLocaleString('en')} of them predicted` : ''}${left ? `, the first ${state.rows} drawn` : ''}. A model's name opens what is known of the row; a heading sorts.`;
   const more = byId('more');
   more.hidden = !left;
   more.textContent = `Draw ${Math.min(left, 5 * CHUNK)} more`;
@@ -199,6 +211,7 @@ function rowsCount(many) {
 function drawFront() {
   const several = REPORT.devices.length > 1;
   const found = fronts(shown()).flatMap(([, line]) => line);
+  byId('front-lead').replaceChildren(...frontLead(found));
   const digits = decimals(found.map(placed));
   const shares = mostDigits(found.map(accuracy));
   const head = [
@@ -207,7 +220,7 @@ function drawFront() {
     [state.at === 'bound' ? 'At most, ms' : `p${state.percentile}, ms`, true],
     ['Top-1, %', true],
     ['Target', false, true],
-    ['Precision', false, true],
+    ...(isAlike('precision') ? [] : [['Precision', false, true]]),
     ['Threads', true, true],
     ['Size, MB', true, true],
     ['Grade', false, true],
@@ -223,24 +236,37 @@ function drawFront() {
       el(
         'span',
         { class: 'under' },
-        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}`,
+        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}${entry.provenance === 'measured' ? '' : `, ${origin(entry)}`}`,
       ),
     ),
     ...(several ? [deviceOf(entry)] : []),
     placed(entry).toFixed(digits),
     aligned(accuracy(entry), shares),
     entry.target,
-    entry.precision,
+    ...(isAlike('precision') ? [] : [entry.precision]),
     entry.threads || '',
     entry.size_mb === null ? '' : entry.size_mb.toFixed(1),
     entry.grade,
-    entry.provenance,
+    origin(entry),
   ]);
   byId('front').replaceChildren(
     rows.length
       ? simpleTable(head, rows, 'The front, fastest first')
       : el('p', { class: 'empty' }, 'There is no front: no row shown has both an accuracy and a latency.'),
   );
+}
+
+/** What the front is one of: whether predictions are in it, and how it would be without them. */
+function frontLead(found) {
+  const lead = ['No other row shown is both as accurate and as fast as one of these. '];
+  if (!VALUES.latency.some(([value]) => value === 'predicted')) return lead;
+  if (!isOn('latency', 'predicted'))
+    return [...lead, 'Predictions are left out. ', switchTo('latency', 'predicted', true, 'With predictions')];
+  const predicted = found.filter(isPredicted).length;
+  const says = predicted
+    ? `${predicted} of these ${found.length} ${predicted === 1 ? 'is' : 'are'} predicted. `
+    : 'None of these is predicted. ';
+  return [...lead, says, switchTo('latency', 'predicted', false, 'Without predictions')];
 }
 
 listeners.push(drawTable, drawFront);

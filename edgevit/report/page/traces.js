@@ -11,17 +11,38 @@ function escaped(text) {
 function hover(entry) {
   const told = latency(entry, state.percentile);
   const bound = told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`;
+  if (told.basis) return hoverOf(entry, predictionLines(entry, told, bound));
   const ran = entry.runs ? `, ${entry.runs} runs in ${count(entry.processes, 'process', 'processes')}` : '';
   const lines = [
     `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
     `p${state.percentile} ${short(told.ms)} ms, ${bound} (${entry.latency_provenance})`,
-    `top-1 ${accuracy(entry)}% (${entry.top1_provenance})`,
+    top1Line(entry),
     `${entry.grade ? `grade ${entry.grade}` : 'no grade'}${ran}`,
     `${entry.engine} ${entry.engine_version} ${entry.provider}`,
     `${age(entry)}${entry.epoch === null ? '' : `, epoch ${entry.epoch}`}`,
     ...entry.flags,
     entry.source,
   ];
+  return hoverOf(entry, lines);
+}
+
+function predictionLines(entry, told, bound) {
+  return [
+    `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
+    `p${state.percentile} ${short(told.ms)} ms, ${bound} (predicted)`,
+    interval(told.basis),
+    `${told.basis.level}, from ${count(told.basis.anchors, 'row', 'rows')} of the device`,
+    told.basis.nearest ? `nearest: ${told.basis.nearest}` : '',
+    top1Line(entry),
+    ...entry.flags,
+  ];
+}
+
+function top1Line(entry) {
+  return `top-1 ${accuracy(entry)}% (${entry.top1_provenance})`;
+}
+
+function hoverOf(entry, lines) {
   return [`<b>${escaped(entry.model)}</b>`, ...lines.filter((line) => line.trim()).map(escaped)].join('<br>');
 }
 
@@ -50,7 +71,7 @@ function points(entries, colour, leading) {
     error_x: {
       type: 'data',
       symmetric: false,
-      array: told.map(({ upper_ms: upper }, i) => Math.max(0, (upper ?? x[i]) - x[i])),
+      array: told.map(({ high_ms: high }, i) => Math.max(0, (high ?? x[i]) - x[i])),
       arrayminus: told.map(({ low_ms: low }, i) => Math.max(0, x[i] - (low ?? x[i]))),
       color: cssColour(colour).replace('rgb(', 'rgba(').replace(')', ', 0.5)'),
       thickness: 1.2,
@@ -118,14 +139,14 @@ function pixels(entry, { x, y, width, height }) {
   return [width * share(scale(placed(entry)), x.map(scale)), height * (1 - share(entry.top1_percent, y))];
 }
 
-function ring(entry) {
+function rings(name, entries, colour, size) {
   return {
     type: 'scatter',
     mode: 'markers',
-    name: 'selected',
-    x: [placed(entry)],
-    y: [entry.top1_percent],
+    name,
+    x: entries.map(placed),
+    y: entries.map((entry) => entry.top1_percent),
     hoverinfo: 'skip',
-    marker: { symbol: 'circle-open', size: 22, color: cssColour('--ink'), line: { width: 2 } },
+    marker: { symbol: 'circle-open', size, color: cssColour(colour), line: { width: 2.4 } },
   };
 }
