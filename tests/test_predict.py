@@ -318,7 +318,9 @@ def test_of_many_columns_those_are_used_that_explain_the_anchors() -> None:
 
 def test_columns_without_a_common_model_say_nothing_of_each_other() -> None:
     """Two sets of models, each on its own columns: no row tells how fast one set is on the other's columns."""
-    here = [Row(f"a{i}", column, 1e6 * speed * (1 + i)) for i in range(12) for column, speed in (("pi5", 1), ("pi4", 3))]
+    here = [
+        Row(f"a{i}", column, 1e6 * speed * (1 + i)) for i in range(12) for column, speed in (("pi5", 1), ("pi4", 3))
+    ]
     there = [Row(f"b{i}", column, 1e6 * speed * (1 + i)) for i in range(12) for column, speed in (("m1", 1), ("m2", 2))]
     apart = Predictor([*here, *there]).predict("pi5")
     assert {said.level for name, said in apart.items() if name.startswith("b")} == {"refused"}
