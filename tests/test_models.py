@@ -19,10 +19,13 @@ from torch import Tensor, nn
 import edgevit.cards
 import edgevit.models
 from edgevit.count import count
-from edgevit.errors import ModelError, StoreError, UnknownNameError
+from edgevit.errors import CheckpointError, ModelError, StoreError, UnknownNameError
+from edgevit.fold import fold
 from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.models.mobilevig import DropPath, MaxRelativeConv, MobileViG
 from edgevit.models.vanillanet import SlopeSchedule, VanillaNet
+from edgevit.separate import Wanted, export_here
+from edgevit.subject import load_subject
 from edgevit.types import ModelCard
 from edgevit_runtime.record import from_json, to_json
 
@@ -285,6 +288,55 @@ def test_a_seed_decides_the_weights_and_nothing_else() -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
     assert not any(module.training for module in create_model("mobilevig_ti").modules())
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+FIRST_OF_FAMILIES = [family.CARDS[0].name for family in edgevit.models._families()]
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_every_family_has_as_many_outputs_as_classes(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, classes=7)
+        image = torch.empty(2, *model_card(name).inputs[0].shape[1:])
+    assert model(image).shape == (2, 7)
+    trained = model.train()(image)
+    assert {tuple(head.shape) for head in (trained if isinstance(trained, tuple) else [trained])} == {(2, 7)}
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_weights_of_another_number_of_classes_say_so_and_how_to_load_them(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.pt"
+    torch.save(create_model(name, classes=3).state_dict(), file)
+    with pytest.raises(CheckpointError, match="with 3 classes, not 1000") as caught:
+        create_model(name, file)
+    assert "(1000," in caught.value.why and "(3," in caught.value.why
+    assert "create_model(NAME, WEIGHTS, classes=3)" in caught.value.fix
+    create_model(name, file, classes=3)
+
+
+def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tmp_path: Path) -> None:
+    file = tmp_path / "other.pt"
+    for other, left_out in (("mobilevig_s", ""), ("mobilevig_ti", "dist_head.bias")):
+        state = create_model(other, classes=3).state_dict()
+        torch.save({key: value for key, value in state.items() if key != left_out}, file)
+        with pytest.raises(CheckpointError, match="not of this MobileViG") as caught:
+            create_model("mobilevig_ti", file)
+        assert caught.value.fix.endswith("edgevit models")
+
+
+@pytest.mark.onnx
+def test_a_network_of_a_person_s_own_keeps_its_classes_in_fold_and_export(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from edgevit import create_model\ndef net():\n    return create_model('mobilevig_ti', classes=3)\n")
+    model = f"{file}:net"
+    subject = load_subject(model, input_size=(64, 64))
+    inputs = tuple(subject.example().values())
+    assert fold(subject.module, inputs)(*inputs).shape == (1, 3)
+    artifact = export_here(Wanted(model, "onnx", tmp_path / "out", "fp32", input_size=(64, 64)))
+    assert [spec.shape for spec in artifact.outputs] == [(1, 3)]
+    assert artifact.parity is not None and artifact.parity.status == "passed"
 
 
 # --- random values -----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def create_model(
         model = family.build(card.name, classes=classes)
     model.__dict__["card"] = card  # what a fold reads the input's size from; not state, so not through __setattr__
     if weights is not None:
-        load_weights(model, Path(weights))
+        load_weights(model, Path(weights), classes=classes)
     return model.eval()
 
 
