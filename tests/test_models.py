@@ -24,7 +24,6 @@ from edgevit.fold import fold
 from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.models.mobilevig import DropPath, MaxRelativeConv, MobileViG
 from edgevit.models.vanillanet import SlopeSchedule, VanillaNet
-from edgevit.separate import Wanted, export_here
 from edgevit.subject import load_subject
 from edgevit.types import ModelCard
 from edgevit_runtime.record import from_json, to_json
@@ -326,17 +325,13 @@ def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tm
         assert caught.value.fix.endswith("edgevit models")
 
 
-@pytest.mark.onnx
-def test_a_network_of_a_person_s_own_keeps_its_classes_in_fold_and_export(tmp_path: Path) -> None:
+def test_a_network_of_a_person_s_own_file_keeps_its_classes_when_it_is_folded(tmp_path: Path) -> None:
+    """That its export does is shown in docs/guide.md, whose commands are run: `60 images of 3 classes`."""
     file = tmp_path / "mine.py"
-    file.write_text("from edgevit import create_model\ndef net():\n    return create_model('mobilevig_ti', classes=3)\n")
-    model = f"{file}:net"
-    subject = load_subject(model, input_size=(64, 64))
+    file.write_text("from edgevit import create_model\nnet = lambda: create_model('mobilevig_ti', classes=3)\n")
+    subject = load_subject(f"{file}:net", input_size=(64, 64))
     inputs = tuple(subject.example().values())
     assert fold(subject.module, inputs)(*inputs).shape == (1, 3)
-    artifact = export_here(Wanted(model, "onnx", tmp_path / "out", "fp32", input_size=(64, 64)))
-    assert [spec.shape for spec in artifact.outputs] == [(1, 3)]
-    assert artifact.parity is not None and artifact.parity.status == "passed"
 
 
 # --- random values -----------------------------------------------------------------------------------------------

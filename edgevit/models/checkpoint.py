@@ -29,7 +29,7 @@ NESTS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state")
 EXTRA_STATE = "_extra_state"  # torch's key for what a module saves beside tensors; a model may do without it
 _SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), path)"
 _NAME_IT = "name the model that these weights were trained as: edgevit models"
-_WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}); on the command line FILE.py:FUNCTION, a function that returns it"
+_WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}), which on the command line FILE.py:FUNCTION returns"
 SHOWN = 10  # names of each kind in a refusal
 
 # What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/test_checkpoint.py).
