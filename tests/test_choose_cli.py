@@ -242,7 +242,8 @@ def test_a_frame_has_a_line_for_each_candidate(database: str, monkeypatch: pytes
 
 
 def test_a_real_frame(database: str) -> None:
-    pandas = pytest.importorskip("pandas", reason="pandas is optional")
+    import pandas
+
     frame = edgevit.choose("pi5", max_latency="15ms", db=database).to_frame()
     assert isinstance(frame, pandas.DataFrame) and frame.iloc[0]["verdict"] == "picked"
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 import edgevit.cards
 import edgevit.models
 from edgevit.count import count
-from edgevit.errors import ModelError, StoreError, UnknownNameError
+from edgevit.errors import CheckpointError, ModelError, StoreError, UnknownNameError
+from edgevit.fold import fold
 from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.models.mobilevig import DropPath, MaxRelativeConv, MobileViG
 from edgevit.models.vanillanet import SlopeSchedule, VanillaNet
+from edgevit.subject import load_subject
 from edgevit.types import ModelCard
 from edgevit_runtime.record import from_json, to_json
 
@@ -285,6 +287,58 @@ def test_a_seed_decides_the_weights_and_nothing_else() -> None:
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
     assert not any(module.training for module in create_model("mobilevig_ti").modules())
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+FIRST_OF_FAMILIES = [family.CARDS[0].name for family in edgevit.models._families()]
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_every_family_has_as_many_outputs_as_classes(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, classes=7)
+        image = torch.empty(2, *model_card(name).inputs[0].shape[1:])
+    assert model(image).shape == (2, 7)
+    trained = model.train()(image)
+    assert {tuple(head.shape) for head in (trained if isinstance(trained, tuple) else [trained])} == {(2, 7)}
+
+
+@pytest.mark.parametrize("name", FIRST_OF_FAMILIES)
+def test_weights_of_another_number_of_classes_say_so_and_how_to_load_them(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.pt"
+    with torch.device("meta"):  # nobody computes with them
+        shapes = create_model(name, classes=3).state_dict()
+    torch.save({key: torch.zeros(value.shape, dtype=value.dtype) for key, value in shapes.items()}, file)
+    with torch.device("meta"), pytest.raises(CheckpointError, match="with 3 classes, not 1000") as caught:
+        create_model(name, file)
+    assert "(1000," in caught.value.why and "(3," in caught.value.why
+    assert "create_model(NAME, WEIGHTS, classes=3)" in caught.value.fix
+
+
+def test_weights_with_as_many_classes_are_loaded(tmp_path: Path) -> None:
+    file, made = tmp_path / "mine.pt", create_model("mobilevig_ti", classes=3, seed=1)
+    torch.save(made.state_dict(), file)
+    assert torch.equal(create_model("mobilevig_ti", file, classes=3).head.weight, made.head.weight)
+
+
+def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tmp_path: Path) -> None:
+    file = tmp_path / "other.pt"
+    for other, left_out in (("mobilevig_s", ""), ("mobilevig_ti", "dist_head.bias")):
+        state = create_model(other, classes=3).state_dict()
+        torch.save({key: value for key, value in state.items() if key != left_out}, file)
+        with pytest.raises(CheckpointError, match="not of this MobileViG") as caught:
+            create_model("mobilevig_ti", file)
+        assert caught.value.fix.endswith("edgevit models")
+
+
+def test_a_network_of_a_person_s_own_file_keeps_its_classes_when_it_is_folded(tmp_path: Path) -> None:
+    """That its export does is shown in docs/guide.md, whose commands are run: `60 images of 3 classes`."""
+    file = tmp_path / "mine.py"
+    file.write_text("from edgevit import create_model\nnet = lambda: create_model('mobilevig_ti', classes=3)\n")
+    subject = load_subject(f"{file}:net", input_size=(64, 64))
+    inputs = tuple(subject.example().values())
+    assert fold(subject.module, inputs)(*inputs).shape == (1, 3)
 
 
 # --- random values -----------------------------------------------------------------------------------------------

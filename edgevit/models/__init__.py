@@ -42,13 +42,12 @@ def model_card(name: str) -> ModelCard:
     return _find(name)[0]
 
 
-def create_model(
-    name: str, weights: str | Path | None = None, *, classes: int = 1000, seed: int = 0
-) -> nn.Module:
+def create_model(name: str, weights: str | Path | None = None, *, classes: int = 1000, seed: int = 0) -> nn.Module:
     """The model in training form, in evaluation mode. `name` is one of list_models(), or an official name of one.
 
     `weights` is a checkpoint file, of a model with as many classes; without one the weights are random, on the CPU the
-    same for the same seed, and the CPU's global random state is left as it was. Raises UnknownNameError, CheckpointError.
+    same for the same seed, and the CPU's global random state is left as it was.
+    Raises UnknownNameError, and CheckpointError, which says so where a file has another number of classes.
     """
     card, family = _find(name)
     with torch.random.fork_rng(devices=[]):
@@ -56,7 +55,7 @@ def create_model(
         model = family.build(card.name, classes=classes)
     model.__dict__["card"] = card  # what a fold reads the input's size from; not state, so not through __setattr__
     if weights is not None:
-        load_weights(model, Path(weights))
+        load_weights(model, Path(weights), classes=classes)
     return model.eval()
 
 

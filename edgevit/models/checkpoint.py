@@ -13,6 +13,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from edgevit.errors import CheckpointError, ModelError
 NESTS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state")
 EXTRA_STATE = "_extra_state"  # torch's key for what a module saves beside tensors; a model may do without it
 _SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), path)"
+_NAME_IT = "name the model that these weights were trained as: edgevit models"
+_WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}), which on the command line FILE.py:FUNCTION returns"
 SHOWN = 10  # names of each kind in a refusal
 
 # What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/test_checkpoint.py).
@@ -79,20 +82,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, *, classes: int | None = None) -> None:
     """Copy a checkpoint into the model, every key or none: all is checked before the first tensor is copied.
 
-    Precision follows the model (a half-precision file fills a float32 model). Raises CheckpointError as
-    read_checkpoint does, and where keys are missing, left over, or of another shape or kind than the model's.
+    Precision follows the model (a half-precision file fills a float32 model). classes: how many the model tells apart,
+    so that a refusal can say that the file has another number of them. Raises CheckpointError as read_checkpoint does,
+    and where keys are missing, left over, or of another shape or kind than the model's.
     """
     state = read_checkpoint(path)
-    if problems := _mismatches(model.state_dict(), state):
-        raise CheckpointError(
-            f"these weights are not of this {type(model).__name__}",
-            where=str(path),
-            why="; ".join(problems),
-            fix="name the model that these weights were trained as: edgevit models",
-        )
+    wanted = model.state_dict()
+    if problems := _mismatches(wanted, state):
+        what, fix = f"these weights are not of this {type(model).__name__}", _NAME_IT
+        if classes is not None and (other := _its_classes(wanted, state, classes)):
+            what = f"these weights are of a {type(model).__name__} with {other} classes, not {classes}"
+            fix = _WITH_CLASSES.format(other)
+        raise CheckpointError(what, where=str(path), why="; ".join(problems), fix=fix)
     try:
         model.load_state_dict(state, strict=True)  # a model's own state comes first, and may be refused by the model
     except ModelError as error:
@@ -154,6 +158,16 @@ def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> li
     wrong = [f"{key} is {_form(has)}, not {_form(want)}" for key, want, has in common if _form(want) != _form(has)]
     kinds = (("missing", missing), ("unexpected", left_over), ("of another shape", wrong))
     return [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds if names]
+
+
+def _its_classes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], classes: int) -> int | None:
+    """How many classes a checkpoint has that differs from the model in nothing else; None where it differs in more."""
+    needed = {key for key in wanted if key.split(".")[-1] != EXTRA_STATE}
+    if not needed <= found.keys() <= wanted.keys():
+        return None
+    shapes = ((wanted[key].shape, value.shape) for key, value in found.items())
+    sides = {pair for both in shapes for pair in zip_longest(*both, fillvalue=0) if pair[0] != pair[1]}
+    return next((other for want, other in sides if want == classes), None) if len(sides) == 1 else None
 
 
 def _form(tensor: Tensor) -> str:
