@@ -57,9 +57,7 @@ def _patterns(seen: Mask) -> list[_Pattern]:
     for i, row in enumerate(seen):
         groups.setdefault(row.tobytes(), []).append(i)
     found = ((np.array(group), seen[group[0]]) for group in groups.values())
-    return [
-        _Pattern(group, np.flatnonzero(known), np.flatnonzero(~known)) for group, known in found if not known.all()
-    ]
+    return [_Pattern(group, np.flatnonzero(known), np.flatnonzero(~known)) for group, known in found if not known.all()]
 
 
 def _expect(logs: Array, patterns: list[_Pattern], mean: Array, covariance: Array) -> tuple[Array, Array]:
