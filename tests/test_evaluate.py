@@ -420,9 +420,7 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
     temporary.mkdir()
     command = [sys.executable, "-m", "edgevit.cli", "evaluate", str(artifact), "--data", str(many)]
     environment = os.environ | {"TMPDIR": str(temporary)}
-    heard = functools.partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # in the background it is ignored
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is ignored
     process = subprocess.Popen([*command, "--db", str(tmp_path / "a.db"), "--threads", "1"], env=environment,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)  # fmt: skip
     pipe = _wait_for(lambda: next(temporary.glob("edgevit-evaluate-*/feeds.pipe"), None))
