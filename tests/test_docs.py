@@ -92,8 +92,8 @@ def directive(comment: str) -> dict[str, Any]:
     """What a comment asks for; {} for one that is no directive. A directive that is nearly right is refused."""
     if reason := re.fullmatch(r"not run: (\S.*)", comment):
         return {"not_run": reason[1]}
-    if codes := re.fullmatch(r"exit (\d)(?: or (\d))?", comment):
-        return {"exits": tuple(int(code) for code in codes.groups() if code)}
+    if codes := re.fullmatch(r"exit (\d(?: or \d)*)", comment):
+        return {"exits": tuple(map(int, codes[1].split(" or ")))}
     if given := re.fullmatch(r"run with (--\S.*)", comment):
         return {"extra": tuple(re.split(r" (?=--)", given[1]))}
     if output := re.fullmatch(r"output (checked|exact)", comment):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -418,11 +417,21 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
                 os.link(file, many / place.name / f"{number}-{file.name}")
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    command = [sys.executable, "-m", "edgevit.cli", "evaluate", str(artifact), "--data", str(many)]
+    heard = (
+        "import signal; from edgevit.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); main()"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        heard,
+        "evaluate",
+        str(artifact),
+        "--data",
+        str(many),
+    ]  # in the background it is ignored
     environment = os.environ | {"TMPDIR": str(temporary)}
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is ignored
     process = subprocess.Popen([*command, "--db", str(tmp_path / "a.db"), "--threads", "1"], env=environment,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     pipe = _wait_for(lambda: next(temporary.glob("edgevit-evaluate-*/feeds.pipe"), None))
     _wait_for(lambda: [item for item in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(item, pipe)])
     process.send_signal(signal.SIGINT)

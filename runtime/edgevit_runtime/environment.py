@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgevit_runtime.record import Host, Snapshot
 
+_DROPS = 3  # times that a file is taken out of the cache before it is said to stay there
 # hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
 _CPU_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors"}
 # Of a Raspberry Pi, at this moment: too little voltage, clock capped, throttled, soft limit of temperature.
@@ -187,16 +188,24 @@ def drop_from_cache(path: Path) -> bool:
 
 def _drop(file: Path) -> bool:
     with file.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        os.fsync(stream.fileno())  # pages that are not on disk yet would stay
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        try:
-            in_memory = size > 0 and os.preadv(stream.fileno(), [bytearray(1)], size - 1, os.RWF_NOWAIT) > 0
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system that cannot tell
-            return False
-        return not in_memory
+        number, size = stream.fileno(), os.fstat(stream.fileno()).st_size
+        os.fsync(number)  # pages that are not on disk yet would stay
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)  # whoever looks at a page has no others read with it
+        for _ in range(_DROPS):  # a page that somebody holds at that moment stays
+            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                if size == 0 or not any(_is_cached(number, place) for place in (0, size // 2, size - 1)):
+                    return True
+            except OSError:  # a file system that cannot tell
+                return False
+        return False
+
+
+def _is_cached(number: int, place: int) -> bool:
+    try:
+        return os.preadv(number, [bytearray(1)], place, os.RWF_NOWAIT) > 0
+    except BlockingIOError:
+        return False
 
 
 def _temperature_mc(root: Path) -> int | None:
