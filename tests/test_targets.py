@@ -30,7 +30,7 @@ from edgevit.verify.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
 
 GOLDEN = Path(__file__).parent / "golden" / "targets"
-SLOW_CONVERTERS = ("coreml", "executorch", "litert")  # up to three quarters of a minute for a model
+SLOW_CONVERTERS = ("coreml", "executorch", "litert", "tensorrt")  # and TensorRT's is that of ONNX again
 FOR_ALL = ("fmvit_t", "mobilevig_ti")  # attention, convolutions and a graph: what the fast suite converts with those
 
 

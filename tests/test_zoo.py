@@ -33,7 +33,7 @@ FIRST = [min((c for c in load_cards().values() if c.family == family), key=lambd
 # Minutes together; the smallest of each family is always tried, and most variants are on the meta device.
 VARIANTS = [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in list_models()]
 # Whose graphs take longest to trace, on the meta device too.
-DEEP = ("fmvit_m", "fmvit_b", "fmvit_l", "affnet")
+DEEP = ("fmvit_s", "fmvit_m", "fmvit_b", "fmvit_l", "affnet_t", "affnet")
 SHALLOW = [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in list_models()]
 # What the official code's own merging leaves [MODELS.md]. Ours goes further: biases move on, the last layer is a sum.
 OFFICIALLY_FOLDED = {
