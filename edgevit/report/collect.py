@@ -13,9 +13,10 @@ from pathlib import Path
 from edgevit import __version__
 from edgevit.choose import How
 from edgevit.choose.limits import check_confidence
+from edgevit.choose.verdicts import held
 from edgevit.ratings import TOP1, Ratings
 from edgevit.report.asked import Asked, answers
-from edgevit.report.candidates import held_ms, origin
+from edgevit.report.candidates import origin
 from edgevit.report.evidence import Found, find_artifacts, model_parts
 from edgevit.report.records import PERCENTILES, DevicePart, Entry, Latency, Report
 from edgevit.report.units import Unit, device_part, find_units
@@ -153,7 +154,7 @@ def _latency(item: Candidate | None, median_of: Measurement | None) -> Latency:
     low_ms, high_ms = item.latency_ms if low_ns is None else low_ns / 1e6, item.latency_upper_ms
     if item.basis:
         low_ms, high_ms = item.basis.lower_ms, item.basis.upper_ms
-    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, held_ms(item), item.basis)
+    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, held(item), item.basis)
 
 
 def _epoch(unit: Unit, item: Candidate) -> int:

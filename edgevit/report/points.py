@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 from typing import Literal, NamedTuple
 
-from edgevit.report.candidates import held_ms
+from edgevit.choose.ranking import front_of
+from edgevit.choose.verdicts import held
 from edgevit.types import Candidate, Choice, JointChoice
 
 Standing = Literal["fits", "fits on all", "fits here only", "does not fit"]
@@ -55,19 +56,15 @@ def points(choice: Choice, everywhere: Collection[Hashable] | None = None) -> li
     items += [(rejection.candidate, "does not fit") for rejection in choice.rejected if rejection.kind == "budget"]
     found = []
     for item, standing in items:
-        held = held_ms(item)
-        if held is not None and item.top1_percent is not None:
-            found.append(Point(item, held, *_bar(item, held), standing))
+        at = held(item)
+        if at is not None and item.top1_percent is not None:
+            found.append(Point(item, at, *_bar(item, at), standing))
     return found
 
 
 def front(drawn: Sequence[Point]) -> list[Point]:
-    """Those that no other one beats, fastest first, each more accurate than all before it."""
-    found: list[Point] = []
-    for point in sorted(drawn, key=lambda point: (point.x, -point.top1)):
-        if not found or point.top1 > found[-1].top1:
-            found.append(point)
-    return found
+    """Those that no other one beats, fastest first; equal ones all."""
+    return front_of(drawn, lambda point: (point.top1, point.x))
 
 
 def _standing(item: Candidate, everywhere: Collection[Hashable] | None) -> Standing:
@@ -81,8 +78,8 @@ def _artifact(item: Candidate) -> Hashable:
     return (item.model, item.target, item.precision, item.input_shape)
 
 
-def _bar(item: Candidate, held: float) -> tuple[float, float]:
+def _bar(item: Candidate, at: float) -> tuple[float, float]:
     """From where to where its bar goes, in milliseconds."""
     if item.basis and item.basis.lower_ms is not None and item.basis.upper_ms is not None:
-        return min(item.basis.lower_ms, held), max(item.basis.upper_ms, held)
-    return (held if item.latency_ms is None else item.latency_ms), held
+        return min(item.basis.lower_ms, at), max(item.basis.upper_ms, at)
+    return (at if item.latency_ms is None else item.latency_ms), at
