@@ -19,8 +19,8 @@ import torch
 from common import report, spread_ms
 from torch import Tensor, nn
 
-from edgevit.fold import fold, max_rel
-from edgevit.fold.rewrites import fourier
+from edgevit.folding import fold, max_rel
+from edgevit.folding.rewrites import fourier
 from edgevit.models import affnet, create_model, randomize
 from edgevit.recipes import load_recipe
 

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from common import report
 
-from edgevit.compare import verdict
-from edgevit.crosscheck import AGREEMENT, cross_check
-from edgevit.devices import local_device
-from edgevit.pipeline import Order, export_subject
-from edgevit.profile import Settings, profile
-from edgevit.subject import load_subject
-from edgevit.types import Artifact
+from edgevit.devices.registry import local_device
+from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.measurement.compare import verdict
+from edgevit.measurement.crosscheck import AGREEMENT, cross_check
+from edgevit.measurement.runner import Settings, profile
+from edgevit.models.source import load_subject
+from edgevit.records.artifact import Artifact
 from edgevit_runtime.record import to_data
 from edgevit_runtime.timing import sample, timed
 

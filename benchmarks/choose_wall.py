@@ -25,7 +25,7 @@ from store_scale import row, synthetic
 from edgevit.store import LatencyDB
 from edgevit.store.jsonl import write_lines
 
-HEAVY = ("torch", "numpy", "scipy", "alembic", "edgevit.predict")
+HEAVY = ("torch", "numpy", "scipy", "alembic", "edgevit.prediction")
 LIMIT = ("--max-latency", "25ms")
 
 

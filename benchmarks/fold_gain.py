@@ -12,10 +12,10 @@ from pathlib import Path
 
 from common import report
 
-from edgevit.devices import local_device
-from edgevit.pipeline import Order, export_subject
-from edgevit.profile import Settings, profile_all
-from edgevit.subject import load_subject
+from edgevit.devices.registry import local_device
+from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.measurement.runner import Settings, profile_all
+from edgevit.models.source import load_subject
 
 MODELS = ("mobilevig_ti", "mobilevig_b", "vanillanet_5", "vanillanet_9")
 

@@ -25,8 +25,8 @@ from common import report, spread_ms
 from torch import Tensor, nn
 
 from edgevit.count import count
-from edgevit.fold import fold, max_rel
-from edgevit.fold.rewrites import REWRITES
+from edgevit.folding import fold, max_rel
+from edgevit.folding.rewrites import REWRITES
 from edgevit.models import create_model, hiera, randomize
 from edgevit.recipes import load_recipe
 
@@ -54,7 +54,7 @@ def official(self: hiera.Attention, x: Tensor, units: int) -> Tensor:
 @contextmanager
 def folding_without(says: str) -> Iterator[None]:
     left = tuple(rewrite for rewrite in REWRITES if rewrite.says != says)
-    with mock.patch("edgevit.fold.fold.REWRITES", left):
+    with mock.patch("edgevit.folding.inference_form.REWRITES", left):
         yield
 
 

@@ -4,7 +4,8 @@ python benchmarks/honesty.py [MODEL...]   random weights, ONNX Runtime, one thre
 
 A repeat's headline is the median of five process medians, and the row before states their range. Were all processes
 alike and independent, the headline of a repeat would fall into the range of another five in 210 of 252, or 83%, of
-cases; so what a row states is that range widened by what the device resolves (edgevit/compare.py), on either side.
+cases; so what a row states is that range widened by what the device resolves, on either side
+(edgevit/measurement/compare.py).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 
 from common import report
 
-from edgevit.compare import compare, resolution
-from edgevit.devices import local_device
-from edgevit.pipeline import Order, export_subject
-from edgevit.profile import profile_all
-from edgevit.reference import measure_noise
-from edgevit.subject import load_subject
-from edgevit.types import Measurement
+from edgevit.devices.registry import local_device
+from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.measurement.compare import compare, resolution
+from edgevit.measurement.noise_floor import measure_noise
+from edgevit.measurement.runner import profile_all
+from edgevit.models.source import load_subject
+from edgevit.records.measurement import Measurement
 from edgevit_runtime.record import to_data
 
 MODELS = ("mobilevig_ti", "mobilevig_s", "vanillanet_5", "affnet_et", "affnet_t", "fmvit_t", "turbovit", "hiera_tiny")

@@ -18,7 +18,7 @@ from typing import Any
 
 from common import report
 
-from edgevit.importers import Publication, files_of, screened
+from edgevit.published.importers import Publication, files_of, screened
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[2] / "shared/data"

@@ -1,4 +1,4 @@
-"""How far right conversions are from the folded form, and how far wrong ones: the gates of edgevit.verify lie between.
+"""How far right conversions are from the folded form, and how far wrong ones: the gates lie between.
 
 python benchmarks/target_matrix.py > targets.json
 python benchmarks/parity_gates.py targets.json [MODEL...]
@@ -25,13 +25,13 @@ from target_matrix import smallest
 from torch import nn
 from torch.fx import Node
 
-from edgevit.fold import Folded, fold, graph
-from edgevit.subject import Subject, load_subject
-from edgevit.verify import FOLD_GATE, GATES, References, make_samples
-from edgevit.verify.compare import compare
-from edgevit.verify.verify import FOLDED_FORM
-from edgevit_runtime.quiet import quiet
+from edgevit.folding import Folded, fold, graph
+from edgevit.models.source import Subject, load_subject
+from edgevit.verification import FOLD_GATE, GATES, References, make_samples
+from edgevit.verification.compare import compare
+from edgevit.verification.parity import FOLDED_FORM
 from edgevit_runtime.record import to_data
+from edgevit_runtime.silence_converters import quiet
 
 aten = torch.ops.aten
 LAYERS = (aten.conv2d.default, aten.linear.default, aten.convolution.default)

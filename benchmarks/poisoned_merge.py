@@ -20,9 +20,9 @@ from typing import Any
 
 from common import report
 
-from edgevit.importers import Publication, screened
-from edgevit.screening.residual import COMMON, NEAREST, SAME
-from edgevit.screening.screen import DOUBTFUL, UNITS
+from edgevit.published.importers import Publication, screened
+from edgevit.published.screening.residual import COMMON, NEAREST, SAME
+from edgevit.published.screening.screen import DOUBTFUL, UNITS
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[2] / "shared/data"

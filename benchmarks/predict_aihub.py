@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from common import reference_file, report
 from predict_common import Trial, hold_out, random_anchors, summary
 
-from edgevit.predict import Predictor, Row, choose_anchors
+from edgevit.prediction import Predictor, Row, choose_anchors
 
 LEAST_MODELS = 40
 

@@ -1,7 +1,7 @@
 """What the benchmarks of the predictor share: a column held out, a few of its rows given back, and how near it comes.
 
 No leakage: the predictor is given the rows of other columns and those of the anchors. The rest of the column is looked
-at only here, after it has answered (tests/test_predict_benchmarks.py permutes it: no prediction changes).
+at only here, after it has answered (tests/prediction/test_benchmarks.py permutes it: no prediction changes).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgevit.predict import Prediction, Predictor, Row
+from edgevit.prediction import Prediction, Predictor, Row
 
 CONFIDENCE = 0.9
 WITHIN = 0.1

@@ -23,7 +23,7 @@ import numpy as np
 from common import reference_file, report
 from predict_common import Trial, hold_out, summary
 
-from edgevit.predict import OperatorCost, Row, structural_features
+from edgevit.prediction import OperatorCost, Row, structural_features
 
 
 class Task(NamedTuple):

@@ -29,10 +29,11 @@ from common import reference_file, report
 from predict_common import CONFIDENCE, Trial, hold_out, random_anchors, summary
 from store_scale import CARDS, TEMPLATE
 
-from edgevit.choose import Known, Predicted, choose_among
-from edgevit.predict import Predictor, Row, choose_anchors
-from edgevit.statistics import upper_bound
-from edgevit.types import Basis, Budget, Measurement
+from edgevit.measurement.summary import upper_bound
+from edgevit.prediction import Predictor, Row, choose_anchors
+from edgevit.records.choice import Basis, Budget
+from edgevit.records.measurement import Measurement
+from edgevit.selection import Known, Predicted, choose_among
 
 PERCENTILES = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.97, "p97"), (0.99, "p99"), (1.0, "max"))
 RUNS = 1024  # of a simulated measurement: as many as MLPerf asks for

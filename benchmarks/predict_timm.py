@@ -24,7 +24,7 @@ import numpy as np
 from common import reference_file, report
 from predict_common import Trial, hold_out
 
-from edgevit.predict import Row
+from edgevit.prediction import Row
 
 FILES = {
     "i9": "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv",

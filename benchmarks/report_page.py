@@ -25,8 +25,8 @@ from typing import Any
 from common import report
 from playwright.sync_api import Page, sync_playwright
 
-from edgevit.report import Report, write
-from edgevit.report.records import DevicePart, Entry, Latency
+from edgevit.reporting import Report, write
+from edgevit.reporting.page_records import DevicePart, Entry, Latency
 from edgevit.store import LatencyDB
 
 DEVICES, TARGETS = 4, ("onnx", "openvino", "ncnn", "litert", "executorch")

@@ -15,12 +15,12 @@ from typing import Any
 
 from common import report
 
-from edgevit.devices import local_device
-from edgevit.pipeline import Order, export_subject
-from edgevit.profile import Settings, profile_all
-from edgevit.reference import measure_peak
-from edgevit.roofline import against_peak, layer_times
-from edgevit.subject import load_subject
+from edgevit.devices.registry import local_device
+from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.measurement.noise_floor import measure_peak
+from edgevit.measurement.roofline import against_peak, layer_times
+from edgevit.measurement.runner import Settings, profile_all
+from edgevit.models.source import load_subject
 from edgevit_runtime.record import to_data
 
 MODELS = ("affnet_et", "fmvit_t", "hiera_tiny", "mobilevig_ti", "turbovit", "vanillanet_5")

@@ -28,11 +28,13 @@ from typing import Any
 from common import report
 from sqlalchemy import text
 
-from edgevit.choose import choose_among
-from edgevit.identity import identify
+from edgevit.records.choice import Budget
+from edgevit.records.identity import identify
+from edgevit.records.measurement import Measurement
+from edgevit.records.model import ModelCard
+from edgevit.selection import choose_among
 from edgevit.store import LatencyDB
 from edgevit.store.jsonl import write_lines
-from edgevit.types import Budget, Measurement, ModelCard
 from edgevit_runtime.record import Host, Snapshot, TensorSpec
 
 MODELS, QUESTIONS, COMMANDS, PROCESSES, RUNS = 50, 200, 9, 1, 20

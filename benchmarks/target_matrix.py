@@ -20,9 +20,9 @@ from common import report
 
 from edgevit.cards import load_cards
 from edgevit.errors import EdgevitError
+from edgevit.exporting.child_process import Wanted, export_separately
 from edgevit.recipes import list_recipes
-from edgevit.separate import Wanted, export_separately
-from edgevit.verify.verify import FOLDED_FORM
+from edgevit.verification.parity import FOLDED_FORM
 
 Table = list[tuple[str, ...]]
 

@@ -24,11 +24,11 @@ from affnet_fourier import with_dft
 from common import report, spread_ms
 from torch import Tensor, nn
 
-from edgevit.fold import fold
-from edgevit.fold.evidence import examine
+from edgevit.folding import fold
+from edgevit.folding.evidence import examine
 from edgevit.models import list_models, model_card
+from edgevit.models.source import load_subject
 from edgevit.recipes import load_recipe
-from edgevit.subject import load_subject
 
 SECONDS = 3.0  # of running for each form
 LEAST, MOST = 15, 200  # runs of each form

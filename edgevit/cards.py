@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgevit.errors import StoreError
-from edgevit.types import ModelCard, ModelOperators, OperatorCost
+from edgevit.records.model import ModelCard, ModelOperators, OperatorCost
 from edgevit_runtime.record import RecordError, from_json, to_json
 
 CARDS_FILE, OPERATORS_FILE = "models.jsonl", "operators.jsonl"

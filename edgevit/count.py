@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edgevit.types import OperatorCost
+from edgevit.records.model import OperatorCost
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 def operator_costs(model: nn.Module, *inputs: Any) -> tuple[OperatorCost, ...]:
     """What each operator that computes costs in one run, in order; views of memory cost nothing and are left out.
 
-    For `edgevit.predict.structural_features`, of the folded form. Counted and raised as by `count`. Parameters of an
+    For `edgevit.prediction.structural_features`, of the folded form. Counted and raised as by `count`. Parameters of an
     operator are the numbers in parameters and buffers that it reads. Attention is always listed as its two products and
     what is between them: which fused form torch has depends on the device, and the list must not.
     """

@@ -1,7 +1,7 @@
 """Core ML's ML programs, run by Core ML on macOS.
 
 Nothing of load() has been run for want of a Mac; what export() writes is evaluated by reference on any machine
-(edgevit/verify/mil.py), operator by operator as the saved program says.
+(edgevit/verification/mil.py), operator by operator as the saved program says.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from edgevit_runtime.forms import of_planes
-from edgevit_runtime.quiet import quiet
+from edgevit_runtime.input_layouts import of_planes
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError, output_names
+from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
     target="coreml",

@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.forms import half_inside
-from edgevit_runtime.quiet import quiet
+from edgevit_runtime.input_layouts import half_inside
 from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
     target="executorch",

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.quiet import quiet
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
     target="litert",

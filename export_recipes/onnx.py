@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime import cost
-from edgevit_runtime.forms import half_inside
-from edgevit_runtime.quiet import quiet
+from edgevit_runtime import operator_cost
+from edgevit_runtime.input_layouts import half_inside
 from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
     target="onnx",
@@ -165,9 +165,9 @@ def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequ
         return None
     if operator in _CONVOLUTIONS:
         seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
-        return cost.convolution_macs(inputs[1], outputs[0]) if seen else None
+        return operator_cost.convolution_macs(inputs[1], outputs[0]) if seen else None
     if operator in _PRODUCTS:
-        return cost.product_macs(inputs[0], inputs[1] if len(inputs) > 1 else (), outputs[0])
+        return operator_cost.product_macs(inputs[0], inputs[1] if len(inputs) > 1 else (), outputs[0])
     return None if "Attention" in operator else 0
 
 

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime import cost
-from edgevit_runtime.quiet import quiet
+from edgevit_runtime import operator_cost
 from edgevit_runtime.record import (
     ITEM_BYTES,
     LayerTime,
@@ -27,6 +26,7 @@ from edgevit_runtime.record import (
     UnsupportedError,
     output_names,
 )
+from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
     target="openvino",
@@ -166,13 +166,13 @@ def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
     results = [_shape(port) for port in node.outputs()]
     macs: int | None = 0
     if operator in ("Convolution", "GroupConvolution"):
-        macs = cost.convolution_macs(shapes[1], results[0])
+        macs = operator_cost.convolution_macs(shapes[1], results[0])
     elif operator in ("MatMul", "FullyConnected"):
-        macs = cost.product_macs(shapes[0], shapes[1], results[0])
+        macs = operator_cost.product_macs(shapes[0], shapes[1], results[0])
     elif operator in ("ScaledDotProductAttention", "Subgraph", "MHA"):  # made of others
         macs = None
     size = ITEM_BYTES.get(str(node.output(0).get_element_type().to_dtype()), 4)
-    total = cost.tensors_bytes([*shapes, *results], size)
+    total = operator_cost.tensors_bytes([*shapes, *results], size)
     layer = LayerTime(node.get_friendly_name(), f"{operator} {info['primitiveType'].value}", ns, macs, total)
     return int(info["execOrder"].value), layer
 

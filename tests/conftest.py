@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from digits import Digits
+    from support.digits import Digits
 
 # A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
 HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
@@ -64,7 +64,7 @@ def own_database(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def trained_digits() -> Digits:
     """Two small networks trained on real digits, and the images that they are tested on."""
-    import digits
+    from support import digits
 
     folder = _HOME / "digits"
     folder.mkdir(exist_ok=True)
@@ -91,7 +91,7 @@ def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
     if kind == "sqlite":
         path = folder / f"{uuid.uuid4().hex}.db"
         return str(path) if empty else new_file(path)
-    import postgres
+    from support import postgres
 
     if postgres.programs() is None:
         pytest.skip("no PostgreSQL: apt-get install postgresql")

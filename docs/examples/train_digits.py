@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from edgevit.count import count
 from edgevit.errors import FoldError
-from edgevit.fold import fold
+from edgevit.folding import fold
 from edgevit.models import load_weights
 from edgevit.models.mobilevig import MobileViG
 from edgevit.models.vanillanet import SlopeSchedule, VanillaNet

@@ -10,10 +10,10 @@ import typer
 from edgevit.cli import (
     choose,
     db,
+    db_exchange,
     devices,
     doctor,
     evaluate,
-    exchange,
     export,
     fold,
     models,
@@ -38,7 +38,7 @@ app = typer.Typer(
 for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose, report):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 app.add_typer(devices.app, name="devices")
-db.app.add_typer(exchange.app)
+db.app.add_typer(db_exchange.app)
 app.add_typer(db.app, name="db")
 
 

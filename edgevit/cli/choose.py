@@ -21,8 +21,9 @@ from edgevit.cli.common import (
 from edgevit.cli.report import PlotOption, draw
 
 if TYPE_CHECKING:
-    from edgevit.choose import Question
-    from edgevit.types import Artifact, Choice, JointChoice
+    from edgevit.records.artifact import Artifact
+    from edgevit.records.choice import Choice, JointChoice
+    from edgevit.selection import Question
 
 EXIT_CODES = {"chosen": 0, "infeasible": 3, "unsupported": 5, "unmeasured": 6}
 
@@ -83,7 +84,7 @@ def run(
 
     Exit code 5: nothing that was asked for runs there; 6: something may fit, and nobody measured it.
     """
-    from edgevit.choose import question
+    from edgevit.selection import question
 
     asked = question(
         split(device, "device"),
@@ -108,7 +109,7 @@ def run(
     choice = _answer(asked, db)
     more: dict[str, Any] = {}
     if measure:
-        from edgevit.cli.deeds import measure_suggested
+        from edgevit.cli.choose_actions import measure_suggested
         from edgevit.cli.profile import print_rows, summary
 
         rows = measure_suggested(choice, held, out, quick=quick, db=db, quiet=quiet or as_json)
@@ -117,7 +118,7 @@ def run(
             print_rows(rows)
         choice = _answer(asked, db) if rows else choice
     if export is not None:
-        from edgevit.cli.deeds import hand_over
+        from edgevit.cli.choose_actions import hand_over
 
         more["exported"] = hand_over(choice, held, export, weights, db)
     if plot is not None:
@@ -125,7 +126,7 @@ def run(
     if as_json:
         print_json({**vars(choice), **more})
     else:
-        from edgevit.cli.choices import print_choice
+        from edgevit.cli.choose_output import print_choice
 
         print_choice(choice, pareto=pareto, why=why, predicts=not measured_only)
         for item in more.get("exported", []):
@@ -136,13 +137,13 @@ def run(
 
 def _opened(folders: str | None) -> list[Artifact]:
     """The artifacts in these folders, every byte of them checked."""
-    from edgevit.artifact import open_artifact
+    from edgevit.artifacts.folder import open_artifact
 
     return [open_artifact(Path(item)) for item in split(folders, "folder")] if folders else []
 
 
 def _answer(asked: Question, db: str | None) -> Choice | JointChoice:
-    from edgevit.choose import answers, joint
+    from edgevit.selection import answers, joint
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit.errors import EdgevitError, UsageError
-from edgevit.types import SCHEMA_VERSION
+from edgevit.records.artifact import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console

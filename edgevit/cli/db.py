@@ -13,8 +13,8 @@ import typer
 from edgevit.cli.common import DbOption, JsonOption, RateOption, ms, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from edgevit.records.measurement import Measurement
     from edgevit.store import LatencyDB
-    from edgevit.types import Measurement
 
 app = typer.Typer(help="The latency database: look, check, export, import, merge.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, 
 @app.command()
 def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     """Where the database is and what it holds."""
-    from edgevit.devices import known_as
+    from edgevit.devices.registry import known_as
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -54,8 +54,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """The rows, without their raw samples; or everything about one of them."""
-    from edgevit.choose import unit_or_class
     from edgevit.cli.profile import summary
+    from edgevit.selection import unit_or_class
     from edgevit.store import LatencyDB
 
     _require_provenance(provenance)
@@ -74,7 +74,7 @@ def show(
 
 def _require_provenance(name: str | None) -> None:
     from edgevit.errors import UnknownNameError
-    from edgevit.types import Provenance
+    from edgevit.records.model import Provenance
 
     if name is not None and name not in (known := typing.get_args(Provenance)):
         raise UnknownNameError("provenance", name, known, listing="edgevit db show --help")
@@ -153,7 +153,7 @@ def epochs(
     as_json: JsonOption = False,
 ) -> None:
     """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
-    from edgevit.devices import known_as
+    from edgevit.devices.registry import known_as
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -191,7 +191,7 @@ def sql(
 ) -> None:
     """Ask the tables in SQL. It reads and cannot write; raw columns, not held against their digests."""
     from edgevit.store import LatencyDB
-    from edgevit.store.question import as_lines
+    from edgevit.store.readonly_sql import as_lines
 
     with LatencyDB.open(db) as database:
         answer = database.ask(statement, limit)
@@ -212,8 +212,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Whether A is FASTER, SLOWER or the SAME as B, or AMBIGUOUS: when nobody can tell."""
-    from edgevit.compare import compare as held_against
-    from edgevit.devices import known_as
+    from edgevit.devices.registry import known_as
+    from edgevit.measurement.compare import compare as held_against
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -239,8 +239,8 @@ def compare(
 
 def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
     """A row by the beginning of its id, or the newest one that ran, by what was measured. Raises UnknownNameError."""
-    from edgevit.choose import unit_or_class
     from edgevit.errors import UnknownNameError, UsageError
+    from edgevit.selection import unit_or_class
 
     if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):
         if len(ids) > 1:

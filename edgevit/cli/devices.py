@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli import calibrate
+from edgevit.cli import devices_calibrate
 from edgevit.cli.common import (
     DbOption,
     DeviceOption,
@@ -20,13 +20,13 @@ from edgevit.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from edgevit.enroll import Found
+    from edgevit.devices.enroll import Found
 
 app = typer.Typer(
     help="List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions.",
     invoke_without_command=True,
 )
-app.command("calibrate")(calibrate.run)
+app.command("calibrate")(devices_calibrate.run)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device")]
 
 
@@ -35,7 +35,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     """List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions."""
     if context.invoked_subcommand:
         return
-    from edgevit.devices import list_devices
+    from edgevit.devices.registry import list_devices
 
     found = list_devices()
     if as_json:
@@ -63,7 +63,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Connect to a device, look at it, show what it is, and keep it under a name."""
-    from edgevit import enroll
+    from edgevit.devices import enroll
 
     given = {"host": host, "port": port and str(port), "identity": identity, "known_hosts": known_hosts}
     given |= {"python": python, "cache": cache, "serial": serial, **_pairs(option or [])}
@@ -92,7 +92,7 @@ def _targets(found: Found) -> str:
 @app.command()
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Connect to a device and show what it is now."""
-    from edgevit import enroll
+    from edgevit.devices import enroll
 
     _print(enroll.show(name), as_json)
 
@@ -100,7 +100,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def remove(name: NameArgument) -> None:
     """Forget a device of your own. What was measured on it stays in the database."""
-    from edgevit import enroll
+    from edgevit.devices import enroll
 
     say(f"removed {enroll.remove(name)}")
 
@@ -114,8 +114,8 @@ def noise(
     quiet: QuietOption = False,
 ) -> None:
     """Measure how far repeats of one fixed workload differ: smaller differences are none."""
-    from edgevit.devices import load_device
-    from edgevit.reference import NOISE_REPEATS, measure_noise
+    from edgevit.devices.registry import load_device
+    from edgevit.measurement.noise_floor import NOISE_REPEATS, measure_noise
     from edgevit.store import LatencyDB
 
     place = load_device(device)

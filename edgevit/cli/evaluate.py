@@ -25,8 +25,8 @@ from edgevit.cli.common import (
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
-    from edgevit.evaluate import Evaluation, Rate, Request
-    from edgevit.types import Artifact
+    from edgevit.evaluation import Evaluation, Rate, Request
+    from edgevit.records.artifact import Artifact
 
 _SHOWN = 10  # unreadable files by name; --json names all
 
@@ -61,8 +61,8 @@ def run(
 ) -> None:
     """Measure top-1 and top-5 accuracy through exported artifacts, and keep it."""
     require_pillow()
-    from edgevit.artifact import open_artifact
-    from edgevit.evaluate import Request
+    from edgevit.artifacts.folder import open_artifact
+    from edgevit.evaluation import Request
 
     opened = [open_artifact(folder) for folder in artifacts]
     request = Request(
@@ -97,9 +97,9 @@ def run(
 
 def _evaluate(artifact: Artifact, request: Request, db: str | None, *, trust: bool, quiet: bool) -> Evaluation:
     """Measure one, and keep its rows at once: an interruption costs the ones to come."""
-    from edgevit.evaluate import evaluate
+    from edgevit.evaluation import evaluate
     from edgevit.store import LatencyDB
-    from edgevit.sweep import built_here
+    from edgevit.sweeps.plan import built_here
 
     allowed = built_here([artifact], db, trust=trust)
     with progress(quiet) as bars:
@@ -134,7 +134,7 @@ def _rate(rate: Rate | None) -> dict[str, Any] | None:
 def show(done: Sequence[Evaluation]) -> None:
     """What came of each, then what to know of the numbers."""
     from edgevit.cards import load_cards
-    from edgevit.types import IMAGENET
+    from edgevit.records.model import IMAGENET
 
     if not done:
         return

@@ -32,8 +32,8 @@ from edgevit.errors import EdgevitError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from edgevit.separate import Wanted
-    from edgevit.types import Artifact
+    from edgevit.exporting.child_process import Wanted
+    from edgevit.records.artifact import Artifact
     from edgevit_runtime.record import Recipe
 
 ALL = "all"
@@ -73,10 +73,10 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.export import check_request
+    from edgevit.exporting.child_process import Wanted
+    from edgevit.exporting.convert import check_request
     from edgevit.recipes import load_recipe
-    from edgevit.separate import Wanted
-    from edgevit.sweep import record_built
+    from edgevit.sweeps.plan import record_built
 
     dtypes = ["uint8"] if embed_preprocess else []
     pairs = plan(split(target, "target"), split(precision, "precision"), dynamic_batch=dynamic_batch, dtypes=dtypes)
@@ -119,7 +119,7 @@ def plan(
     Raises UsageError where a target named has none of them, or takes no open batch or no such inputs, and where `all`
     stands for none; TargetUnavailableError where its tools are missing.
     """
-    from edgevit.export import check_request
+    from edgevit.exporting.convert import check_request
     from edgevit.recipes import list_recipes, load_recipe, missing
 
     given = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
@@ -140,7 +140,7 @@ def plan(
 
 def _export(wanted: Wanted, bars: Progress, *, alone: bool) -> Artifact:
     """With a progress row of its own. One alone needs no process of its own."""
-    from edgevit.separate import export_here, export_separately
+    from edgevit.exporting.child_process import export_here, export_separately
 
     says = f"{wanted.target} {wanted.precision}"
     task = bars.add_task(says, total=_STAGES)

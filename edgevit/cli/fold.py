@@ -29,8 +29,8 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.fold.evidence import examine
-    from edgevit.subject import load_subject
+    from edgevit.folding.evidence import examine
+    from edgevit.models.source import load_subject
 
     size = parse_input_size(input_size)
     subject = load_subject(model, weights=weights, seed=seed, input_size=size)
@@ -44,7 +44,7 @@ def run(
 
 
 def _print(name: str, weights: str, evidence: object) -> None:
-    from edgevit.fold.evidence import Evidence
+    from edgevit.folding.evidence import Evidence
 
     assert isinstance(evidence, Evidence)
     before, after, proof = evidence.before, evidence.after, evidence.proof

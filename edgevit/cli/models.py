@@ -51,7 +51,7 @@ def _refresh() -> None:
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.zoo import counted_cards
+    from edgevit.cli.refresh_cards import counted_cards
 
     folder = resources.files("edgevit.latency_db")
     cards, operators = zip(*counted_cards(), strict=True)

@@ -32,11 +32,13 @@ from edgevit.cli.common import (
 _LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
 
 if TYPE_CHECKING:
-    from edgevit.crosscheck import CrossCheck
-    from edgevit.profile import Progress, Settings
-    from edgevit.reference import Peak
-    from edgevit.roofline import AgainstPeak, LayerTable
-    from edgevit.types import Artifact, Device, Epoch, Graph, Measurement
+    from edgevit.measurement.crosscheck import CrossCheck
+    from edgevit.measurement.noise_floor import Peak
+    from edgevit.measurement.roofline import AgainstPeak, LayerTable
+    from edgevit.measurement.runner import Progress, Settings
+    from edgevit.records.artifact import Artifact
+    from edgevit.records.measurement import Device, Epoch, Measurement
+    from edgevit.records.model import Graph
 
 
 def run(
@@ -64,8 +66,8 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Measure artifacts in fresh processes, in random order, and keep the rows."""
-    from edgevit.artifact import open_artifact
-    from edgevit.devices import load_device
+    from edgevit.artifacts.folder import open_artifact
+    from edgevit.devices.registry import load_device
 
     opened = [open_artifact(folder) for folder in artifacts]
     place = load_device(device)
@@ -98,7 +100,7 @@ def settings(
     memory_gb: float | None = None,
 ) -> Settings:
     """The protocol, or its quick form."""
-    from edgevit.profile import Settings
+    from edgevit.measurement.runner import Settings
 
     asked: dict[str, Any] = {"batch": batch, "rate_hz": rate}
     asked |= {} if percentile is None else {"percentile": percentile}
@@ -118,9 +120,9 @@ def measure(
     sweep: bool = False,
 ) -> list[Measurement]:
     """Measure and keep each row as soon as it is known; `sweep`: and record that they came of one."""
-    from edgevit.profile import profile_all
+    from edgevit.measurement.runner import profile_all
     from edgevit.store import LatencyDB
-    from edgevit.sweep import built_here
+    from edgevit.sweeps.plan import built_here
 
     rows = []
     allowed = built_here(artifacts, db, trust=trust)
@@ -145,7 +147,7 @@ def measure(
 
 def graph_of(artifact: Artifact) -> Graph | None:
     """The operators of an artifact's network, as the database keeps them; None: its manifest does not tell them."""
-    from edgevit.identity import identify_graph
+    from edgevit.records.identity import identify_graph
 
     return identify_graph(artifact.graph_digest, artifact.costs) if artifact.graph_digest and artifact.costs else None
 
@@ -170,8 +172,8 @@ def understand(
     show: bool,
 ) -> dict[str, Any]:
     """Why the models are as fast as they are: against the machine's peak, and operator by operator."""
-    from edgevit.reference import measure_peak
-    from edgevit.roofline import against_peak, layer_times
+    from edgevit.measurement.noise_floor import measure_peak
+    from edgevit.measurement.roofline import against_peak, layer_times
 
     by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
     peak = measure_peak(device, threads=threads) if roofline else None
@@ -195,8 +197,8 @@ def held_against_vendors(
     artifacts: Sequence[Artifact], device: Device, threads: int, batch: int, db: str | None, trust: bool
 ) -> list[CrossCheck]:
     """Each artifact in turns by our worker and by the program that its engine's makers measure with."""
-    from edgevit.crosscheck import cross_check
-    from edgevit.sweep import built_here
+    from edgevit.measurement.crosscheck import cross_check
+    from edgevit.sweeps.plan import built_here
 
     allowed = built_here(artifacts, db, trust=trust)
     return [cross_check(item, device, threads=threads, batch=batch, built_here=allowed) for item in artifacts]

@@ -12,8 +12,8 @@ import typer
 from edgevit.cli.common import DbOption, JsonOption, advance, print_json, progress, say, split
 
 if TYPE_CHECKING:
+    from edgevit.records.choice import Choice, JointChoice
     from edgevit.store import LatencyDB
-    from edgevit.types import Choice, JointChoice
 
 _CONFIDENCE = 0.9  # of what is predicted, unless another one is asked for; as of `edgevit choose`
 PlotOption = Annotated[
@@ -43,7 +43,7 @@ def run(
 ) -> None:
     """Write one HTML file with accuracy against latency, the front, and every row; it needs no network."""
     from edgevit.cards import load_cards
-    from edgevit.report import collect, write
+    from edgevit.reporting import collect, write
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -91,15 +91,15 @@ def run(
 
 
 def draw(choice: Choice | JointChoice, path: Path) -> None:
-    """For `edgevit choose --plot`. Raises what edgevit.report.plot raises."""
-    from edgevit.report import plot
+    """For `edgevit choose --plot`. Raises what edgevit.reporting.plot raises."""
+    from edgevit.reporting import plot
 
     plot(choice, path)
 
 
 def _known(device: str, database: LatencyDB) -> str:
     """What a device is looked up by. Raises UnknownNameError for one without rows."""
-    from edgevit.choose import not_measured, unit_or_class
+    from edgevit.selection import not_measured, unit_or_class
 
     asked = unit_or_class(device)
     if not any(asked in (unit.name, unit.device_id, unit.device_class) for unit in database.devices()):

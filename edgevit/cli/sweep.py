@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgevit.errors import EdgevitError
-    from edgevit.forecast import Step
-    from edgevit.profile import Settings
-    from edgevit.sweep import Request
-    from edgevit.types import Artifact, Device, Measurement
+    from edgevit.measurement.runner import Settings
+    from edgevit.records.artifact import Artifact
+    from edgevit.records.measurement import Device, Measurement
+    from edgevit.sweeps.estimate import Step
+    from edgevit.sweeps.plan import Request
 
 
 def run(
@@ -74,10 +75,10 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Export, verify and measure a set of models; what is already there is not done again."""
-    from edgevit.devices import LOCAL, load_device
-    from edgevit.enroll import detect
-    from edgevit.forecast import forecast
-    from edgevit.sweep import plan
+    from edgevit.devices.enroll import detect
+    from edgevit.devices.registry import LOCAL, load_device
+    from edgevit.sweeps.estimate import forecast
+    from edgevit.sweeps.plan import plan
 
     place = load_device(device)
     # Asked before anything is exported: a board that is switched off is told at once.
@@ -140,7 +141,7 @@ class _Work:
     def export(self, requests: Sequence[Request]) -> list[Artifact]:
         """The artifacts that are there, or could be made."""
         from edgevit.errors import EdgevitError
-        from edgevit.sweep import artifact_for
+        from edgevit.sweeps.plan import artifact_for
 
         artifacts = []
         with progress(self.quiet) as bars:
@@ -158,7 +159,7 @@ class _Work:
 
     def measure(self, artifacts: Sequence[Artifact], count: int) -> None:
         """Add the rows that are not held."""
-        from edgevit.sweep import still_to_measure
+        from edgevit.sweeps.plan import still_to_measure
 
         wanted = list(artifacts)
         if not self.again:

@@ -25,10 +25,10 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.artifact import open_artifact
-    from edgevit.devices import load_device
-    from edgevit.pipeline import record_parity, verify_artifact
-    from edgevit.sweep import built_here
+    from edgevit.artifacts.folder import open_artifact
+    from edgevit.devices.registry import load_device
+    from edgevit.exporting.pipeline import record_parity, verify_artifact
+    from edgevit.sweeps.plan import built_here
 
     opened = open_artifact(artifact)
     place = load_device(device) if device else None

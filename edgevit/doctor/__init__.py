@@ -23,7 +23,7 @@ from edgevit.doctor.records import Cell as Cell
 from edgevit.doctor.records import Check as Check
 from edgevit.doctor.records import Diagnosis as Diagnosis
 from edgevit.doctor.records import TargetCells as TargetCells
-from edgevit.doctor.trial import try_targets as try_targets
+from edgevit.doctor.smoke_test import try_targets as try_targets
 from edgevit.recipes import MODELS_NEED, list_recipes, load_recipe
 from edgevit_runtime import environment
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgevit.devices import local_device
+from edgevit.devices.registry import local_device
+from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.worker_archive import pack
 from edgevit.doctor.imports import Import, trouble
 from edgevit.doctor.records import Check, says
 from edgevit.errors import EdgevitError, StoreError
-from edgevit.pack import pack
 from edgevit.recipes import MODELS_NEED, list_recipes
 from edgevit.store import LatencyDB
-from edgevit.transports import WORKER, load_transport
 from edgevit_runtime.record import Job
 
 PHOTOGRAPHS = "scikit-image"

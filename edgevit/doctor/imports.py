@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edgevit.transports import PYTHON_OPTIONS
+from edgevit.devices.transports import PYTHON_OPTIONS
 from edgevit_runtime.environment import installed
 
 _TIMEOUT_S = 120  # torch takes seconds from a cold disk, not minutes

@@ -18,7 +18,7 @@ from torch import nn
 from edgevit.errors import ModelError, UnknownNameError
 from edgevit.models.checkpoint import load_weights, read_checkpoint
 from edgevit.models.randomize import randomize
-from edgevit.types import ModelCard
+from edgevit.records.model import ModelCard
 
 __all__ = ["create_model", "list_models", "load_weights", "model_card", "randomize", "read_checkpoint"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgevit.types import ModelCard, Preprocessing
+from edgevit.records.model import ModelCard, Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 FILTER_GROUPS = 8  # diagonal blocks of the filter's two complex layers

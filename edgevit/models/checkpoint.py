@@ -32,7 +32,7 @@ _NAME_IT = "name the model that these weights were trained as: edgevit models"
 _WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}), which on the command line FILE.py:FUNCTION returns"
 SHOWN = 10  # names of each kind in a refusal
 
-# What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/test_checkpoint.py).
+# What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/models/test_checkpoint.py).
 _DAMAGE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,

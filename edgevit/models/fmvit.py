@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgevit.layers import DropPath
-from edgevit.types import ModelCard
+from edgevit.models.layers import DropPath
+from edgevit.records.model import ModelCard
 from edgevit_runtime.record import TensorSpec
 
 HEAD = 16  # channels of an attention head, and of a group of the widest grouped branch

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgevit.layers import DropPath
-from edgevit.types import ModelCard
+from edgevit.models.layers import DropPath
+from edgevit.records.model import ModelCard
 from edgevit_runtime.record import TensorSpec
 
 HEAD_STD, HEAD_SCALE = 0.02, 0.001  # official initialisation: all weights, and the classifier on top of it

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from edgevit.layers import DropPath
-from edgevit.types import ModelCard, Preprocessing, PublishedLatency
+from edgevit.models.layers import DropPath
+from edgevit.records.model import ModelCard, Preprocessing, PublishedLatency
 from edgevit_runtime.record import TensorSpec
 
 HOP = 2  # K of the paper: distance between linked pixels of a row or column

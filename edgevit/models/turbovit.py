@@ -9,7 +9,7 @@ Of six shapes tried, this is the only one with both numbers. Whoever trains it g
 from __future__ import annotations
 
 from edgevit.models.hiera import Hiera
-from edgevit.types import ModelCard
+from edgevit.records.model import ModelCard
 from edgevit_runtime.record import TensorSpec
 
 CARDS = (

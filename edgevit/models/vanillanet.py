@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgevit.errors import ModelError
-from edgevit.types import ModelCard, PublishedLatency
+from edgevit.records.model import ModelCard, PublishedLatency
 from edgevit_runtime.record import TensorSpec
 
 BN_EPS = 1e-6  # everywhere in this family; the default 1e-5 is off by 1e-2 relative at the logits

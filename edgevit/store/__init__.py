@@ -5,11 +5,11 @@ from __future__ import annotations
 from edgevit.store.accuracies import validate_accuracy
 from edgevit.store.check import Checked
 from edgevit.store.db import LatencyDB
-from edgevit.store.lines import Imported, Item, Refusal
+from edgevit.store.json_records import Imported, Item, Refusal
 from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.published import published_row
 from edgevit.store.quarantine import Quarantined
-from edgevit.store.question import Answer
+from edgevit.store.readonly_sql import Answer
 from edgevit.store.validate import validate
 
 __all__ = [

@@ -10,10 +10,11 @@ from typing import Any, get_args
 from sqlalchemy import Connection
 
 from edgevit.errors import StoreError
-from edgevit.identity import accuracy_id
-from edgevit.store import small, tables, tally
+from edgevit.records.identity import accuracy_id
+from edgevit.records.measurement import Accuracy
+from edgevit.records.model import Provenance
+from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
-from edgevit.types import Accuracy, Provenance
 from edgevit_runtime.record import RecordError, from_json, to_json
 
 _LISTS: dict[str, Any] = {"untold": tuple[str, ...], "input_size": tuple[int, ...]}
@@ -76,12 +77,12 @@ def insert(connection: Connection, accuracy: Accuracy) -> bool:
     for name in _REALS:
         values[name] = None if values[name] is None else float(values[name])
     values |= {f"{name}_json": to_json(getattr(accuracy, name)) for name in _LISTS}
-    return small.add_line(connection, tables.accuracy, values)
+    return small_tables.add_line(connection, tables.accuracy, values)
 
 
 def read(connection: Connection) -> list[Accuracy]:
     """Every accuracy, by id. Raises StoreError where one is not what was written, or is missing."""
-    return [_read(line) for line in tally.read_whole(connection, tables.accuracy)]
+    return [_read(line) for line in partition_checksums.read_whole(connection, tables.accuracy)]
 
 
 def _read(line: dict[str, Any]) -> Accuracy:
@@ -89,5 +90,5 @@ def _read(line: dict[str, Any]) -> Accuracy:
         for name, kind in _LISTS.items():
             line[name] = from_json(kind, line.pop(f"{name}_json"))
     except RecordError as error:
-        raise tally.broken(f"accuracy {line['accuracy_id'][:12]}: {error}") from error
+        raise partition_checksums.broken(f"accuracy {line['accuracy_id'][:12]}: {error}") from error
     return Accuracy(**line)

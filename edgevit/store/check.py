@@ -9,9 +9,19 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, exchange, graphs, quarantine, queries, schema, small, tally
+from edgevit.store import (
+    accuracies,
+    epoch_table,
+    exchange,
+    graphs,
+    partition_checksums,
+    quarantine,
+    queries,
+    schema,
+    small_tables,
+)
 from edgevit.store.connect import describe, storing
-from edgevit.store.shape import expected_shape, shape_of
+from edgevit.store.sqlite_schema import expected_shape, shape_of
 from edgevit.store.validate import validate, validate_noise
 
 
@@ -66,9 +76,11 @@ class _Found:
 
     def tallies(self, connection: Connection) -> Iterator[str]:
         """The tally itself, and that none of its parts is of a device that is not there."""
-        devices = {tally.rows_of(number) for number in queries.device_numbers(connection, None)}
-        known = devices | {table.name for table in tally.WHOLE}
-        yield from (f"the tally has a part {name!r}" for name in tally.read_parts(connection) if name not in known)
+        devices = {partition_checksums.rows_of(number) for number in queries.device_numbers(connection, None)}
+        known = devices | {table.name for table in partition_checksums.WHOLE}
+        yield from (
+            f"the tally has a part {name!r}" for name in partition_checksums.read_parts(connection) if name not in known
+        )
 
     def rows_of_devices(self, connection: Connection) -> Iterator[str]:
         """That no row is missing; and the columns of all, against their digests."""
@@ -80,13 +92,13 @@ class _Found:
 
     def small_tables(self, connection: Connection) -> Iterator[str]:
         """Every small table against its tally, and what it says against what can be true."""
-        for table in tally.WHOLE:
-            tally.read_whole(connection, table)
+        for table in partition_checksums.WHOLE:
+            partition_checksums.read_whole(connection, table)
         self.quarantined = len(quarantine.read(connection))
         for item in accuracies.read(connection):
             self.accuracies += 1
             accuracies.validate_accuracy(item)
-        for floor in small.noise_floors(connection):
+        for floor in small_tables.noise_floors(connection):
             validate_noise(floor)
         for graph in graphs.read(connection):
             graphs.validate_graph(graph)
@@ -94,10 +106,10 @@ class _Found:
 
     def epochs(self, connection: Connection) -> Iterator[str]:
         """The epochs that are written down against those that follow from the rows, but for devices that are due."""
-        due = annals.marked(connection)
+        due = epoch_table.marked(connection)
         units = {line["device_id"] for line in queries.device_numbers(connection, None).values()}
-        written = {epoch for epoch in annals.read(connection) if epoch.device_id not in due}
-        if written != set(annals.compute(connection, units - due)):
+        written = {epoch for epoch in epoch_table.read(connection) if epoch.device_id not in due}
+        if written != set(epoch_table.compute(connection, units - due)):
             yield "the epochs are not those of the rows: edgevit db epochs --refresh writes them anew"
 
     def every_row(self, engine: Engine) -> None:

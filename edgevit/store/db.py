@@ -14,28 +14,30 @@ from typing import Self
 from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
+from edgevit.records.artifact import Artifact
+from edgevit.records.measurement import Accuracy, Device, Epoch, Measurement, NoiseFloor, SweepRecord
+from edgevit.records.model import Graph
 from edgevit.store import (
     accuracies,
-    annals,
+    epoch_table,
     exchange,
     graphs,
     jsonl,
     overview,
     quarantine,
     queries,
-    question,
+    readonly_sql,
     rows,
-    small,
+    small_tables,
     tables,
 )
 from edgevit.store.check import Checked, check
 from edgevit.store.connect import WRITE, create, database_url, describe, storing
-from edgevit.store.lines import Imported, Item, Travelling
+from edgevit.store.json_records import Imported, Item, Travelling
 from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate, validate_noise
-from edgevit.types import Accuracy, Artifact, Device, Epoch, Graph, Measurement, NoiseFloor, SweepRecord
 from edgevit_runtime.record import Status, to_json
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
@@ -105,9 +107,9 @@ class LatencyDB:
                 raise outcome
             if sweep_id is not None:
                 values = {"sweep_id": sweep_id, "measurement_id": measurement.measurement_id}
-                small.add_line(connection, tables.sweep_row, values)
-            if outcome and annals.may_open(connection, measurement):
-                self.opened += annals.refresh(connection, [measurement.device_id])
+                small_tables.add_line(connection, tables.sweep_row, values)
+            if outcome and epoch_table.may_open(connection, measurement):
+                self.opened += epoch_table.refresh(connection, [measurement.device_id])
         return outcome
 
     def get(self, measurement_id: str) -> Measurement:
@@ -142,7 +144,7 @@ class LatencyDB:
         """
         asked = {"model": model, "target": target, "precision": precision, "threads": threads, "status": status}
         given = [(name, value) for name, value in asked.items() if value is not None]
-        listing = annals.current_rows if current_epoch else queries.listing
+        listing = epoch_table.current_rows if current_epoch else queries.listing
         with self._transaction() as connection:
             found = listing(connection, device)  # a row at a time: the columns of a million would fill the memory
             return [rows.read(values) for values in found if all(values[name] == value for name, value in given)]
@@ -152,7 +154,7 @@ class LatencyDB:
         changed.
         """
         with self._transaction() as connection:
-            found, former = annals.rows_and_former(connection, device)
+            found, former = epoch_table.rows_and_former(connection, device)
         return [rows.read(values) for values in found], frozenset(former)
 
     def others(self, device: str, models: Collection[str], most: int) -> list[Measurement]:
@@ -162,7 +164,7 @@ class LatencyDB:
         last changed.
         """
         with self._transaction() as connection:
-            return [rows.read(values) for values in annals.rows_of_others(connection, device, models, most)]
+            return [rows.read(values) for values in epoch_table.rows_of_others(connection, device, models, most)]
 
     def models(self) -> frozenset[str]:
         """The names of all models that have rows."""
@@ -230,12 +232,12 @@ class LatencyDB:
         Told from their rows; the epoch table, which is for SQL, is not believed.
         """
         with self._transaction() as connection:
-            return annals.compute(connection, self._units(connection, device))
+            return epoch_table.compute(connection, self._units(connection, device))
 
     def refresh_epochs(self) -> list[Epoch]:
         """Write the epochs of all devices anew; those that were not there before."""
         with self._transaction(write=True) as connection:
-            return annals.refresh(connection, self._units(connection))
+            return epoch_table.refresh(connection, self._units(connection))
 
     def _units(self, connection: Connection, device: str | None = None) -> set[str]:
         return {line["device_id"] for line in queries.device_numbers(connection, device).values()}
@@ -246,7 +248,7 @@ class LatencyDB:
         record = SweepRecord(secrets.token_hex(16), now, device.device_id, device.name, threads, tuple(asked))
         values = {name: value for name, value in vars(record).items() if name != "asked"}
         with self._transaction(write=True) as connection:
-            small.add_line(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
+            small_tables.add_line(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
         return record
 
     def quarantine(self) -> list[Quarantined]:
@@ -258,9 +260,9 @@ class LatencyDB:
         """Read everything and hold it against digests, ids, tallies and summaries; see store/check.py."""
         return check(self._engine)
 
-    def ask(self, sql: str, limit: int = 1000) -> question.Answer:
+    def ask(self, sql: str, limit: int = 1000) -> readonly_sql.Answer:
         """The first `limit` lines of one SQL statement. Raises UsageError for one that would write, or is wrong."""
-        return question.ask(self._engine, sql, limit)
+        return readonly_sql.ask(self._engine, sql, limit)
 
     def record_built(self, artifact: Artifact) -> None:
         """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
@@ -268,7 +270,7 @@ class LatencyDB:
         Such records never leave the database: importing somebody's rows does not make their code run.
         """
         with self._transaction(write=True) as connection:
-            small.insert_built(connection, artifact)
+            small_tables.insert_built(connection, artifact)
 
     def built(self) -> frozenset[str]:
         """The digests of the artifacts that were recorded as built here."""
@@ -279,13 +281,13 @@ class LatencyDB:
         """Keep a device's noise floor; the newest one counts. Raises StoreError for one that is no share."""
         validate_noise(floor)
         with self._transaction(write=True) as connection:
-            small.insert_noise(connection, floor)
-            annals.refresh(connection, [floor.device_id])
+            small_tables.insert_noise(connection, floor)
+            epoch_table.refresh(connection, [floor.device_id])
 
     def noise(self, device_id: str) -> NoiseFloor | None:
         """The newest noise floor of a unit by this protocol; None if it was never measured."""
         with self._transaction() as connection:
-            return small.latest_noise(connection).get(device_id)
+            return small_tables.latest_noise(connection).get(device_id)
 
     def find(self, prefix: str) -> list[str]:
         """The ids of measurements that begin with this, at most two: one names a row, two are one too many."""
@@ -327,7 +329,7 @@ class LatencyDB:
         return exchange.load(self._transaction, parquet.parse(Path(path)), self.opened.append)
 
     def import_items(self, items: Iterable[Item]) -> Imported:
-        """Add what importers read (edgevit.importers.screened); what it refused goes into quarantine."""
+        """Add what importers read (edgevit.published.importers.screened); what it refused goes into quarantine."""
         return exchange.load(self._transaction, items, self.opened.append)
 
     def merge(self, source: str) -> Imported:
@@ -336,21 +338,21 @@ class LatencyDB:
         Each record is validated on its own, and what is damaged or cannot be true goes into quarantine. Raises
         StoreError for what is no latency database, or has tables that are none of ours.
         """
-        from edgevit.store import foreign
+        from edgevit.store import foreign_database
 
-        with foreign.opened(source) as engine:
-            return exchange.load(self._transaction, foreign.every_item(engine), self.opened.append)
+        with foreign_database.opened(source) as engine:
+            return exchange.load(self._transaction, foreign_database.every_item(engine), self.opened.append)
 
     def load_shipped(self) -> Imported:
         """Add the rows that come with edgevit, unless the same files were loaded before."""
         files = jsonl.shipped_files()
         digest = jsonl.digest_of(files)
         with self._transaction() as connection:
-            if not files or small.read_meta(connection, _SHIPPED) == digest:
+            if not files or small_tables.read_meta(connection, _SHIPPED) == digest:
                 return Imported(0, 0, ())
         results = [exchange.load(self._transaction, jsonl.parse_lines(file), self.opened.append) for file in files]
         with self._transaction(write=True) as connection:
-            small.write_meta(connection, _SHIPPED, digest)
+            small_tables.write_meta(connection, _SHIPPED, digest)
         refused = tuple(refusal for result in results for refusal in result.refused)
         return Imported(sum(result.added for result in results), sum(result.known for result in results), refused)
 

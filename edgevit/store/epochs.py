@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
-from edgevit.store.mixtures import belongs, mixed_factor
+from edgevit.records.measurement import EMULATED, Epoch
+from edgevit.store.mixed_hardware import belongs, mixed_factor
 from edgevit.store.rows import Values, iso_time, unix_us
-from edgevit.types import EMULATED, Epoch
 
 JUMP = 3.0  # noise floors: what differs by more is no noise
 # Of a device whose noise floor nobody measured, and of published rows, which come without a spread: repeats of one job

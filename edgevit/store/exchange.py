@@ -16,11 +16,22 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, annals, graphs, quarantine, queries, rows, small, tables, tally
-from edgevit.store.lines import Imported, Item, Refusal, Travelling, digest_of
-from edgevit.store.seals import as_seal
+from edgevit.records.measurement import Accuracy, Epoch, Measurement, NoiseFloor
+from edgevit.records.model import Graph
+from edgevit.store import (
+    accuracies,
+    epoch_table,
+    graphs,
+    partition_checksums,
+    quarantine,
+    queries,
+    rows,
+    small_tables,
+    tables,
+)
+from edgevit.store.json_records import Imported, Item, Refusal, Travelling, digest_of
+from edgevit.store.row_checksums import as_seal
 from edgevit.store.validate import validate, validate_noise
-from edgevit.types import Accuracy, Epoch, Graph, Measurement, NoiseFloor
 from edgevit_runtime.record import to_data
 
 BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
@@ -50,13 +61,13 @@ def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Ep
             bad = [item for item in outcomes if isinstance(item, Item)]
             quarantine.put(connection, bad)
             new = _devices(batch, outcomes)
-            annals.mark(connection, new)
+            epoch_table.mark(connection, new)
         added += outcomes.count(True)
         known += outcomes.count(False)
         refused += [Refusal(item.place, item.reason) for item in bad]
         touched |= new
     with transaction() as connection:
-        touched |= annals.marked(connection)  # by an import that was killed before it came to this
+        touched |= epoch_table.marked(connection)  # by an import that was killed before it came to this
     for opened in _finish_epochs(transaction, touched):
         on_epoch(opened)
     return Imported(added, known, tuple(refused))
@@ -67,7 +78,7 @@ def _finish_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Itera
     rest = iter(sorted(device_ids))
     while some := list(islice(rest, BATCH_DEVICES)):
         with transaction(write=True) as connection:
-            opened = annals.refresh(connection, some)
+            opened = epoch_table.refresh(connection, some)
         yield from opened
 
 
@@ -131,9 +142,9 @@ def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
 
 
 def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | StoreError:
-    if small.insert_noise(connection, floor):
+    if small_tables.insert_noise(connection, floor):
         return True
-    kept = [item for item in small.noise_floors(connection) if _moment(item) == _moment(floor)]
+    kept = [item for item in small_tables.noise_floors(connection) if _moment(item) == _moment(floor)]
     if kept and kept[0] != floor:
         return StoreError("a noise floor of this device and moment is kept here", why="it says something else")
     return False
@@ -160,10 +171,10 @@ def every_record(transaction: Transaction) -> Iterator[Travelling]:
         yield from batch
         count, last = count + len(batch), ids[-1]
     if count < expected:
-        raise tally.broken(f"{count} measurements found, {expected} written")
+        raise partition_checksums.broken(f"{count} measurements found, {expected} written")
     with transaction() as connection:
         yield from accuracies.read(connection)
-        yield from small.noise_floors(connection)
+        yield from small_tables.noise_floors(connection)
         yield from graphs.read(connection)
 
 
@@ -172,14 +183,14 @@ def present(connection: Connection) -> int:
     found: dict[int, list[int]] = {number: [0, 0] for number in queries.device_numbers(connection, None)}
     for number, digest in connection.execute(select(tables.measurement.c.device_no, tables.measurement.c.row_sha256)):
         if number not in found:
-            raise tally.broken(f"measurements of device {number}, which is not there")
+            raise partition_checksums.broken(f"measurements of device {number}, which is not there")
         found[number][0] += 1
         try:
             found[number][1] ^= as_seal(digest)
         except (TypeError, ValueError) as error:
-            raise tally.broken(f"a digest of a row of device {number} was changed") from error
-    parts = tally.read_parts(connection)
+            raise partition_checksums.broken(f"a digest of a row of device {number} was changed") from error
+    parts = partition_checksums.read_parts(connection)
     for number, (lines, digest) in found.items():
-        name = tally.rows_of(number)
-        tally.require(tally.Part(name, lines, digest), parts.get(name))
+        name = partition_checksums.rows_of(number)
+        partition_checksums.require(partition_checksums.Part(name, lines, digest), parts.get(name))
     return sum(lines for lines, _ in found.values())

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from edgevit.errors import StoreError
-from edgevit.identity import graph_id
-from edgevit.store import small, tables, tally
+from edgevit.records.identity import graph_id
+from edgevit.records.model import Graph, OperatorCost
+from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
-from edgevit.types import Graph, OperatorCost
 from edgevit_runtime.record import RecordError, from_json, to_json
 
 _MOST_OPERATORS = 100_000  # kinds of cost; a network has some hundreds
@@ -46,17 +46,17 @@ def insert(connection: Connection, graph: Graph) -> bool:
     """Add a validated graph; False if it is there already: its id is the digest of all it says."""
     operators = [[*vars(item).values()] for item in graph.operators]
     values = {"graph_id": graph.graph_id, "graph_digest": graph.graph_digest, "operators_json": to_json(operators)}
-    return small.add_line(connection, tables.graph, values)
+    return small_tables.add_line(connection, tables.graph, values)
 
 
 def read(connection: Connection) -> list[Graph]:
     """Every graph, by id. Raises StoreError where one is not what was written, or is missing."""
-    return [_read(line["graph_id"], line) for line in tally.read_whole(connection, tables.graph)]
+    return [_read(line["graph_id"], line) for line in partition_checksums.read_whole(connection, tables.graph)]
 
 
 def _read(name: str, line: dict[str, str]) -> Graph:
     try:
         listed = from_json(tuple[tuple[str, float, float, float, int], ...], line["operators_json"])
     except RecordError as error:
-        raise tally.broken(f"graph {name[:12]}: {error}") from error
+        raise partition_checksums.broken(f"graph {name[:12]}: {error}") from error
     return Graph(name, line["graph_digest"], tuple(OperatorCost(*item) for item in listed))

@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from edgevit.errors import StoreError
-from edgevit.store.lines import Item, Travelling, read_line, to_line
+from edgevit.store.json_records import Item, Travelling, read_line, to_line
 
 # Longer lines are read in pieces, and each piece is refused: a file that is one line must not fill the memory.
 MAX_LINE_BYTES = 64 * 2**20

@@ -7,7 +7,7 @@ from typing import get_args
 
 from sqlalchemy import Connection, func, select
 
-from edgevit.store import queries, rows, tables, tally
+from edgevit.store import partition_checksums, queries, rows, tables
 from edgevit.store.connect import describe
 from edgevit.store.schema import HEAD
 from edgevit_runtime.record import Status
@@ -36,10 +36,10 @@ class Stats:
 
 def devices(connection: Connection) -> list[DeviceRows]:
     """Every device with rows, by name."""
-    lines, parts = queries.device_numbers(connection, None), tally.read_parts(connection)
+    lines, parts = queries.device_numbers(connection, None), partition_checksums.read_parts(connection)
     found = []
     for number, line in lines.items():
-        part = parts.get(tally.rows_of(number))
+        part = parts.get(partition_checksums.rows_of(number))
         if part is not None and part.latest_unix_us is not None:
             latest = rows.iso_time(part.latest_unix_us)
             found.append(DeviceRows(line["name"], line["device_id"], line["device_class"], part.lines, latest))
@@ -55,13 +55,13 @@ def stats(connection: Connection) -> Stats:
     }
     status = tables.measurement.c.status
     found = connection.execute(select(status, func.count()).group_by(status)).all()
-    parts = tally.read_parts(connection)
-    of_rows = sum(part.lines for name, part in parts.items() if name.startswith(tally.rows_of("")))
-    written = {table.name: parts[table.name].lines for table in tally.WHOLE} | {"measurement": of_rows}
+    parts = partition_checksums.read_parts(connection)
+    of_rows = sum(part.lines for name, part in parts.items() if name.startswith(partition_checksums.rows_of("")))
+    written = {table.name: parts[table.name].lines for table in partition_checksums.WHOLE} | {"measurement": of_rows}
     if wrong := [name for name, count in written.items() if lines[name] != count]:
-        raise tally.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
+        raise partition_checksums.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
     if strange := {str(name) for name, _ in found} - set(get_args(Status)):
-        raise tally.broken(f"rows have the status {', '.join(sorted(strange))}")
+        raise partition_checksums.broken(f"rows have the status {', '.join(sorted(strange))}")
     return Stats(
         describe(connection.engine.url), HEAD, lines, dict(sorted((str(name), int(count)) for name, count in found))
     )

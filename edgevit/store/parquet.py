@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.errors import StoreError
+from edgevit.records.measurement import Measurement
+from edgevit.store.json_records import Item, Travelling, from_fields, to_line
 from edgevit.store.jsonl import appearing
-from edgevit.store.lines import Item, Travelling, from_fields, to_line
-from edgevit.store.seals import as_seal
-from edgevit.store.tally import Part
-from edgevit.types import Measurement
+from edgevit.store.partition_checksums import Part
+from edgevit.store.row_checksums import as_seal
 from edgevit_runtime.record import RecordError
 
 _BATCH_ROWS = 200

@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 from typing import Any
 
-from edgevit.identity import identify
-from edgevit.types import PROTOCOL_VERSION, Measurement
+from edgevit.records.identity import identify
+from edgevit.records.measurement import PROTOCOL_VERSION, Measurement
 from edgevit_runtime.record import TensorSpec, to_json
 
 # What a row without them does not say; the last two no published row has.

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from edgevit.store import small, tables, tally
-from edgevit.store.lines import Item
+from edgevit.store import partition_checksums, small_tables, tables
+from edgevit.store.json_records import Item
 
 MAX_CONTENT_BYTES = 2**20  # of one row that is kept: the largest measured so far take a tenth
 
@@ -39,15 +39,15 @@ def put(connection: Connection, refused: Sequence[Item]) -> None:
             "content": content,
             "size_bytes": len(item.content),
         }
-        small.add_line(connection, tables.quarantine, values)
+        small_tables.add_line(connection, tables.quarantine, values)
 
 
 def read(connection: Connection) -> list[Quarantined]:
     """Everything in quarantine, by when it was noticed. Raises StoreError where it is not what was put there."""
-    found = [Quarantined(**line) for line in tally.read_whole(connection, tables.quarantine)]
+    found = [Quarantined(**line) for line in partition_checksums.read_whole(connection, tables.quarantine)]
     for item in found:
         if item.quarantine_id != _id(item.content, item.reason):
-            raise tally.broken(f"{item.place} in quarantine was changed")
+            raise partition_checksums.broken(f"{item.place} in quarantine was changed")
     return sorted(found, key=lambda item: (item.noticed, item.place, item.quarantine_id))
 
 

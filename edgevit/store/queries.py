@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, UniqueConstraint, select
 
 from edgevit.errors import StoreError
-from edgevit.store import rows, small, tables, tally
+from edgevit.records.measurement import Measurement
+from edgevit.store import partition_checksums, rows, small_tables, tables
+from edgevit.store.row_checksums import as_seal
 from edgevit.store.rows import DamagedError, Values
-from edgevit.store.seals import as_seal
-from edgevit.types import Measurement
 
 Outcome = bool | StoreError  # of a row that was to be added: new, known already, or why it was not taken
 
 
 def device_numbers(connection: Connection, device: str | None) -> dict[int, Values]:
     """The lines of the device table by number: of a name, device_id or device_class, or all."""
-    lines = tally.read_whole(connection, tables.device)
+    lines = partition_checksums.read_whole(connection, tables.device)
     return {line["device_no"]: line for line in lines if device is None or answers_to(line, device)}
 
 
@@ -69,14 +69,16 @@ def of_devices(connection: Connection, numbers: Mapping[int, Values], *, every: 
             raise rows.damaged(values["measurement_id"], error) from error
         number = values["device_no"]
         if number not in count:
-            raise tally.broken(f"measurement {values['measurement_id'][:12]} is of a device that is not there")
+            raise partition_checksums.broken(
+                f"measurement {values['measurement_id'][:12]} is of a device that is not there"
+            )
         count[number] += 1
         digest[number] ^= as_seal(values["row_sha256"])
         yield values
-    names = {number: tally.rows_of(number) for number in numbers}
-    expected = tally.read_parts(connection, None if every else names.values())
+    names = {number: partition_checksums.rows_of(number) for number in numbers}
+    expected = partition_checksums.read_parts(connection, None if every else names.values())
     for number, name in names.items():
-        tally.require(tally.Part(name, count[number], digest[number]), expected.get(name))
+        partition_checksums.require(partition_checksums.Part(name, count[number], digest[number]), expected.get(name))
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _add(connection: Connection, new: Sequence[tuple[Measurement, Values]]) -> N
     connection.execute(tables.measurement.insert().inline(), lines)
     if samples := [line for row in measured for line in rows.sample_values(row)]:
         connection.execute(tables.sample.insert().inline(), samples)
-    tally.add(connection, tally.parts_of(lines))
+    partition_checksums.add(connection, partition_checksums.parts_of(lines))
 
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -216,6 +218,6 @@ def _add_numbered(connection: Connection, table: Table, line: Values) -> int:
     (key,) = table.primary_key
     added = connection.execute(table.insert().values(line)).inserted_primary_key
     assert added is not None  # as for every table with a number for its key
-    if table in tally.WHOLE:
-        small.count(connection, table, {**line, key.name: added[0]})
+    if table in partition_checksums.WHOLE:
+        small_tables.count(connection, table, {**line, key.name: added[0]})
     return int(added[0])

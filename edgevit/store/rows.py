@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import Result, Select, select
 
 from edgevit.errors import StoreError
-from edgevit.identity import evidence_sha256, host_sha256
-from edgevit.store import tally
-from edgevit.store.seals import row_sha256
+from edgevit.records.identity import evidence_sha256, host_sha256
+from edgevit.records.measurement import Measurement
+from edgevit.store import partition_checksums
+from edgevit.store.row_checksums import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
-from edgevit.types import Measurement
 from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told, from_json, to_json
 
 Values = dict[str, Any]
@@ -123,7 +123,7 @@ def _record(fields: Values) -> Measurement:
 def damaged(measurement_id: object, why: Exception) -> StoreError:
     """What is said of a row that is not what was written."""
     name = f"measurement {str(measurement_id)[:12]}..."
-    return StoreError(f"{name} is damaged", why=str(why), fix=tally.FIX)
+    return StoreError(f"{name} is damaged", why=str(why), fix=partition_checksums.FIX)
 
 
 def head_values(row: Measurement) -> Values:

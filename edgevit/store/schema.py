@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 
 from edgevit.errors import StoreError
+from edgevit.store.checksum_backfill import seal_rows
 from edgevit.store.connect import WRITE, describe
-from edgevit.store.sealing import seal_rows
 
 if TYPE_CHECKING:
     from alembic.config import Config

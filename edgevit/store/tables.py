@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.naming import conv
 from sqlalchemy.types import TypeEngine
 
-from edgevit.types import Provenance
+from edgevit.records.model import Provenance
 from edgevit_runtime.record import Status
 
 METADATA = MetaData(
@@ -158,7 +158,7 @@ measurement = Table(
     Column(
         "untold_json", Text, nullable=False, server_default=text("'[]'")
     ),  # what the source of a published row leaves out
-    _digest("measurement", "evidence_sha256"),  # see seals.py; empty only while a migration is under way
+    _digest("measurement", "evidence_sha256"),  # see row_checksums.py; empty only while a migration is under way
     _digest("measurement", "row_sha256"),
     _one_of("status", Status),
     _one_of("provenance", Provenance),
@@ -201,7 +201,7 @@ built = Table(  # artifacts whose opening may run code that they hold, and that 
     sqlite_strict=True,
 )
 
-noise = Table(  # how far repeats of one workload differ on a device; see edgevit/reference.py
+noise = Table(  # how far repeats of one workload differ on a device; see edgevit/measurement/noise_floor.py
     "noise",
     METADATA,
     Column("device_id", Text, primary_key=True),
@@ -312,7 +312,7 @@ quarantine = Table(  # what was not taken in, as it came, and why; never read fo
     sqlite_strict=True,
 )
 
-tally = Table(  # how many lines a part of the database has, and the digest of them all; see tally.py
+tally = Table(  # how many lines a part of the database has, and the digest of them all; see partition_checksums.py
     "tally",
     METADATA,
     Column("part", Text, primary_key=True),

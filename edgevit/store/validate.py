@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from edgevit.errors import StoreError
-from edgevit.identity import validate_identity
+from edgevit.records.identity import validate_identity
+from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor
+from edgevit.records.model import Provenance
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
-from edgevit.types import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor, Provenance
 from edgevit_runtime.record import Status, Told
 
 _INT64, _INT32 = 2**63, 2**31

@@ -21,8 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from edgevit_runtime import environment, hardware, power, timing, watch
-from edgevit_runtime.classes import ClassesError, top_classes
+from edgevit_runtime import environment, hardware, memory_watchdog, power, timing
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import (
@@ -37,6 +36,7 @@ from edgevit_runtime.record import (
     from_json,
     to_json,
 )
+from edgevit_runtime.topk import ClassesError, top_classes
 
 RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe on the path itself would hide an engine of its name
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -71,16 +71,16 @@ def main(arguments: Sequence[str]) -> int:
     try:
         write_reply(reply_path, perform(job, recipe, start))
     finally:
-        watch.stop(watcher)
+        memory_watchdog.stop(watcher)
     return 0
 
 
 def _watch_memory(job: Job, reply_path: Path, start: Reply) -> int | None:
     """Be killed above the job's limit, else above a share of all memory, with a reply that says so."""
     memory = start.host.memory_bytes if start.host else None
-    limit = job.max_memory_bytes or (round(memory * watch.MEMORY_SHARE) if memory else None)
+    limit = job.max_memory_bytes or (round(memory * memory_watchdog.MEMORY_SHARE) if memory else None)
     why = f"used more than {(limit or 0) / 1e9:.3g} GB of memory"
-    return watch.start(limit, lambda: write_reply(reply_path, dataclasses.replace(start, error=why)))
+    return memory_watchdog.start(limit, lambda: write_reply(reply_path, dataclasses.replace(start, error=why)))
 
 
 def write_reply(path: Path, reply: Reply) -> None:

@@ -29,7 +29,7 @@ TABLES = ("sweep_row", "sweep", "epoch", "accuracy", "quarantine", "tally")
 
 
 def upgrade() -> None:
-    """Rows get their digests after this, from edgevit.store.tally."""
+    """Rows get their digests after this, from edgevit.store.partition_checksums."""
     _artifact(graph=True)
     for name, kind in ADDED.items():
         op.execute(f"ALTER TABLE measurement ADD COLUMN {name} {kind}")

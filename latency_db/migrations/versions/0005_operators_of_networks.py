@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from edgevit.store import tables, tally
+from edgevit.store import partition_checksums, tables
 
 revision = "0005"
 down_revision = "0004"
@@ -29,7 +29,7 @@ def upgrade() -> None:
     _index("artifact_no", "device_no")
     connection = op.get_bind()
     if connection.execute(sa.text("SELECT count(*) FROM tally")).scalar_one():
-        tally.begin(connection, tables.graph)
+        partition_checksums.begin(connection, tables.graph)
 
 
 def downgrade() -> None:

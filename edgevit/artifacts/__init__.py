@@ -1,0 +1,1 @@
+"""Artifact folders: their names and seals, and whether opening one may run code."""

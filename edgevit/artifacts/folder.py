@@ -1,0 +1,132 @@
+"""Artifact folders on disk: sealed by a manifest, checked before use, published by one rename."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgevit.errors import ArtifactError
+from edgevit.records.artifact import Artifact, Parity
+from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
+from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
+from edgevit_runtime.record import RecordError, from_data, to_data, to_json
+
+MANIFEST = "manifest.json"
+_FIX = "export it again: edgevit export MODEL --target T"
+
+
+def folder_name(model: str, target: str, precision: str) -> str:
+    """The folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
+    short = model.split("/")[-1].replace(".py:", "-")
+    safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in short)
+    return f"{safe.strip('-.')}-{target}-{precision}"
+
+
+def seal(artifact: Artifact) -> Artifact:
+    """Digest the folder's tree, write the manifest (temporary name, fsync, rename) and return the sealed record."""
+    folder = artifact.folder
+    files = file_digests(folder)
+    sealed = dataclasses.replace(artifact, sha256=digest_of(files), size_bytes=tree_bytes(folder), files=files)
+    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(_manifest_text(sealed))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
+    return sealed
+
+
+def reseal(artifact: Artifact, parity: Parity) -> Artifact:
+    """Put another Parity into the manifest of a sealed folder, in one rename. The digest of its files stays.
+
+    Raises ArtifactError where the files are not those that were sealed, or the manifest cannot be written.
+    """
+    require_sealed(artifact)
+    try:
+        return seal(dataclasses.replace(artifact, parity=parity))
+    except OSError as error:
+        why = str(error.strerror)
+        raise ArtifactError("cannot write the manifest", where=str(artifact.folder), why=why) from error
+
+
+def _manifest_text(artifact: Artifact) -> str:
+    data = to_data(artifact)
+    del data["folder"]
+    return _text_of(data)
+
+
+def _text_of(data: Any) -> str:
+    digest = hashlib.sha256(to_json(data).encode()).hexdigest()
+    return json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read an artifact and check every byte of it, the manifest's own too.
+
+    Raises ArtifactError if it is not an artifact, not the one that was sealed, or wants weights from outside of it.
+    """
+    path, fix = folder / MANIFEST, _FIX
+    try:
+        text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
+        data = json.loads(text)["artifact"]
+        artifact = from_data(Artifact, {**data, "folder": str(folder)})
+    except OSError as error:
+        raise ArtifactError(
+            "not an artifact", where=str(folder), why=f"{MANIFEST}: {error.strerror}", fix=fix
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
+        raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
+    if text != _text_of(data):  # and not _manifest_text: an earlier edgevit's knows fewer fields
+        raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
+    require_sealed(artifact)
+    try:
+        with suppress(UnreadableError):  # one in quarantine may be; the worker refuses to open it
+            check_contained(folder / artifact.payload)
+    except ContainmentError as error:
+        raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
+    return artifact
+
+
+def require_sealed(artifact: Artifact) -> None:
+    """Raise ArtifactError, naming the files, where the folder does not hold what was sealed, to the bit."""
+    folder = artifact.folder
+    try:
+        found = file_digests(folder)
+    except (OSError, DigestError) as error:
+        raise ArtifactError("the artifact is damaged", where=str(folder), why=str(error), fix=_FIX) from error
+    if found == artifact.files and digest_of(found) == artifact.sha256:
+        return
+    names = sorted(name for name in found.keys() | artifact.files if found.get(name) != artifact.files.get(name))
+    kinds = {(True, True): "was changed", (True, False): "was added", (False, True): "is missing"}
+    said = (f"{name} {kinds[name in found, name in artifact.files]}" for name in names)
+    where = str(folder / names[0]) if len(names) == 1 else str(folder)
+    why = "; ".join(said) or "the digest of its files is not the manifest's"
+    raise ArtifactError("the artifact is damaged", where=where, why=why, fix=_FIX)
+
+
+def publish(artifact: Artifact, final: Path) -> Artifact:
+    """Give a finished folder its final name in one rename; an older artifact there is replaced whole, or stays whole.
+
+    Raises ArtifactError where that is not possible, or where something that is no artifact has the name.
+    """
+    if final.exists() and not (final / MANIFEST).is_file():
+        raise ArtifactError("something else has the artifact's name", where=str(final), fix="move it, or -o FOLDER")
+    old = final.with_name(f".{final.name}.old.{os.getpid()}")
+    try:
+        if final.exists():
+            final.rename(old)
+        artifact.folder.rename(final)
+    except OSError as error:
+        raise ArtifactError("cannot write the artifact", where=str(final), why=str(error.strerror)) from error
+    finally:  # Ctrl-C too
+        if old.exists() and not final.exists():
+            old.rename(final)
+    if old.exists():
+        old.unlink() if old.is_symlink() else shutil.rmtree(old)
+    return dataclasses.replace(artifact, folder=final)

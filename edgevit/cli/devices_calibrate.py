@@ -1,0 +1,171 @@
+"""`edgevit devices calibrate`: measure the few models that say most of all others on a device."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgevit.cli.common import (
+    DbOption,
+    JsonOption,
+    OutOption,
+    QuickOption,
+    QuietOption,
+    ThreadsOption,
+    parse_duration,
+    print_json,
+    print_table,
+    say,
+    split,
+)
+
+if TYPE_CHECKING:
+    from edgevit.measurement.runner import Settings
+    from edgevit.records.artifact import Artifact
+    from edgevit.records.measurement import Device
+    from edgevit.records.model import OperatorCost
+    from edgevit.sweeps.plan import Request
+
+
+def run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the device")],
+    budget: Annotated[str, typer.Option(metavar="DURATION", help="90s, 10min, 1h: for exports and measurements")],
+    models: Annotated[
+        str, typer.Option(help="names, patterns, FILE.py:FUNCTION or folders of artifacts, with commas between")
+    ] = "*",
+    target: Annotated[str, typer.Option("--target", "-t", help="a name of `edgevit targets`")] = "onnx",
+    precision: Annotated[str, typer.Option(help="one that the target has")] = "fp32",
+    threads: ThreadsOption = 1,
+    percentile: Annotated[int, typer.Option(help="that is to be predicted: 50, 90 or 99")] = 90,
+    confidence: Annotated[float, typer.Option(help="of the bounds that are compared")] = 0.9,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be measured")] = False,
+    out: OutOption = Path("artifacts"),
+    quick: QuickOption = False,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the models that shrink the intervals of all others most, within a budget of time."""
+    from edgevit.cli.profile import settings
+    from edgevit.devices.registry import load_device
+    from edgevit.recipes import load_recipe
+    from edgevit.selection.limits import check_confidence
+    from edgevit.store import LatencyDB
+    from edgevit.sweeps.calibrate import Column, Knowledge, calibrate
+
+    check_confidence(confidence)
+    place = load_device(name)
+    column = Column(place, load_recipe(target).RECIPE.target, precision, threads, percentile)
+    how = settings(quick, percentile=99 if percentile == 99 else None)
+    seconds = parse_duration(budget)
+    work = _Work(place, column.target, precision, threads, how, db, quiet or as_json, time.monotonic() + seconds)
+    work.take(split(models, "model"), out)
+    costs = work.costs()
+    with LatencyDB.open(db) as database:
+        if dry_run:
+            _show_plan(Knowledge(database, column, work.operators).anchors(costs, seconds), costs, as_json)
+            return
+        found = calibrate(
+            database, column, costs, seconds, work.measure, operators=work.operators, confidence=confidence
+        )
+    if as_json:
+        print_json({"calibrated": found, "failures": work.failures})
+        return
+    done = ", ".join(found.anchors) or "nothing"
+    say(f"{place.name}, {column.target} {precision}, {threads} thread(s): measured {done}")
+    if found.left:
+        say(f"planned and not measured: {', '.join(found.left)}")
+    for failure in work.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    say(found.says)
+
+
+def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -> None:
+    steps = [{"model": name, "seconds": round(costs[name], 1)} for name in anchors]
+    if as_json:
+        print_json({"anchors": steps})
+        return
+    print_table(("model", ">s"), [(step["model"], f"{step['seconds']:.0f}") for step in steps])
+    say(f"{len(anchors)} of {len(costs)} models, the one that helps most first")
+
+
+class _Work:
+    """What can be measured, what that costs, and the doing of it. ends: by time.monotonic()."""
+
+    def __init__(
+        self,
+        place: Device,
+        target: str,
+        precision: str,
+        threads: int,
+        how: Settings,
+        db: str | None,
+        quiet: bool,
+        ends: float,
+    ) -> None:
+        self.place, self.target, self.precision, self.threads = place, target, precision, threads
+        self.how, self.db, self.quiet, self.ends = how, db, quiet, ends
+        self.requests: dict[str, Request] = {}
+        self.artifacts: dict[str, Artifact] = {}
+        self.failures: list[str] = []
+
+    def take(self, models: Sequence[str], out: Path) -> None:
+        """Folders are artifacts that were made before; all else is exported where it is not there."""
+        from edgevit.artifacts.folder import MANIFEST, open_artifact
+        from edgevit.errors import UsageError
+        from edgevit.sweeps.plan import plan
+
+        folders = [Path(text) for text in models if (Path(text) / MANIFEST).is_file()]
+        for artifact in map(open_artifact, folders):
+            if (artifact.target, artifact.precision) != (self.target, self.precision):
+                why = f"it is {artifact.target} {artifact.precision}, and {self.target} {self.precision} is calibrated"
+                raise UsageError("an artifact of another kind", where=str(artifact.folder), why=why)
+            self.artifacts[artifact.model] = artifact
+        names = [text for text in models if Path(text) not in folders]
+        if names:
+            for request in plan(names, [self.target], [self.precision], 0, None, out):
+                self.requests.setdefault(request.model, request)
+
+    @property
+    def operators(self) -> dict[str, tuple[OperatorCost, ...]]:
+        """Of the artifacts in folders, by model, as far as their manifests tell."""
+        return {name: artifact.costs for name, artifact in self.artifacts.items() if artifact.costs}
+
+    def costs(self) -> dict[str, float]:
+        """Seconds that each model takes: its export where it is not there, and its measurement."""
+        from edgevit.store import LatencyDB
+        from edgevit.sweeps.estimate import export_step, measure_step
+        from edgevit.sweeps.plan import Request, held_artifact
+
+        with LatencyDB.open(self.db) as database:
+            rows = [row for row in database.measurements(device=self.place.device_id) if row.p50_ns or row.mean_ns]
+        found = {}
+        for name in sorted(self.requests.keys() | self.artifacts.keys()):
+            request = self.requests.get(name) or Request(name, self.target, self.precision, 0, None, Path())
+            seconds = measure_step(request.says, request, self.threads, self.how, rows).seconds
+            if name not in self.artifacts and held_artifact(request) is None:
+                seconds += export_step(request, list(self.requests.values())).seconds
+            found[name] = seconds
+        return found
+
+    def measure(self, name: str) -> bool:
+        """Export and measure one model, unless the time is over or it fails."""
+        from edgevit.cli.profile import measure
+        from edgevit.errors import EdgevitError
+        from edgevit.sweeps.plan import artifact_for
+
+        if time.monotonic() >= self.ends:
+            return False
+        try:
+            artifact = self.artifacts.get(name) or artifact_for(self.requests[name], self.db)
+        except EdgevitError as error:
+            self.failures.append(f"{name}: {error}")
+            return False
+        rows = measure([artifact], self.place, self.threads, self.how, self.db, self.quiet, sweep=True)
+        self.failures += [f"{row.model}: {row.status}: {row.error}" for row in rows if row.status != "ok"]
+        return all(row.status == "ok" for row in rows)

@@ -1,0 +1,1 @@
+"""Devices: where artifacts run, how they are reached and enrolled."""

@@ -1,0 +1,158 @@
+"""A person's own devices: looked at over their transport, then kept as a file; shown; forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevit.devices.registry import LOCAL, describe, device_class, load_device, unit_id, user_folder
+from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.worker_archive import pack_recipe
+from edgevit.errors import DeviceError, UnknownNameError, UsageError
+from edgevit.recipes import list_recipes
+from edgevit.records.measurement import Device
+from edgevit_runtime.record import Detected, Host, Job, Reply, to_data
+
+_TIMEOUT_S = 120.0  # to start Python once; a board of one slow core takes seconds
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a file, too
+_SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A device and what it said of itself."""
+
+    device: Device
+    host: Host
+    detected: Detected
+    emulated: str
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(what, value) of all that the device told, in the order of a listing."""
+        host, more = self.host, self.detected
+        caches = ", ".join(f"{name} {_bytes(size)}" for name, size in more.caches.items())
+        cores = str(host.cores) + (f" ({more.physical_cores} physical)" if more.physical_cores else "")
+        told = {
+            "class": self.device.device_class,
+            "unit": self.device.device_id[:12],
+            "board": more.board,
+            "processor": f"{host.machine}, emulated by {self.emulated}" if self.emulated else host.cpu_model,
+            "cores": cores,
+            "caches": caches,
+            "memory": _bytes(host.memory_bytes) if host.memory_bytes else None,
+            "system": ", ".join(filter(None, (more.os, f"{host.system} {host.kernel}", host.machine))),
+            "accelerators": ", ".join(more.accelerators),
+            "python": host.python,
+            "engines": ", ".join(f"{name} {version}" for name, version in more.engines.items()) or "none",
+        }
+        return [(name, value) for name, value in told.items() if value]
+
+
+def detect(device: Device) -> Found:
+    """Ask a device what it is; its id and class are filled in. Raises DeviceError where it cannot be asked."""
+    names = dict.fromkeys(name for recipe in list_recipes() for name in (recipe.engine, *recipe.engine_choices))
+    job = Job("detect", "", "", "", "", 1, engines=tuple(names))
+    with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
+        files = {WORKER: pack_recipe(None, Path(folder) / WORKER)}
+        reply = load_transport(device.transport).run(device, files, job, timeout_s=_TIMEOUT_S)
+    return _found(device, reply)
+
+
+def _found(device: Device, reply: Reply) -> Found:
+    if reply.host is None or reply.detected is None:
+        why = f"{reply.status}: {reply.error}"
+        raise DeviceError("the device did not say what it is", where=device.name, why=why)
+    kind = device_class(reply.host, reply.emulated)
+    known = Device(
+        name=device.name,
+        device_id=unit_id(reply.unit, kind),
+        device_class=kind,
+        transport=device.transport,
+        compute_units=device.compute_units,
+        description=describe(reply.host, reply.emulated),
+        options=device.options,
+    )
+    return Found(known, reply.host, reply.detected, reply.emulated)
+
+
+def add(name: str, transport: str, options: Mapping[str, str]) -> Found:
+    """Look at a new device and keep it under this name. Nothing is kept if it cannot be reached.
+
+    Raises UsageError for a name that is taken or no name, UnknownNameError for the transport, DeviceError.
+    """
+    load_transport(transport)
+    if not _NAME.fullmatch(name) or name == LOCAL:
+        why = "a name has letters, digits, `.`, `_` and `-`, begins with a letter or digit, and is not `local`"
+        raise UsageError(f"{name!r} cannot be the name of a device", why=why)
+    path = user_folder() / f"{name}.toml"
+    if path.exists():
+        raise UsageError(f"there is a device {name}", where=str(path), fix=f"edgevit devices remove {name}")
+    found = detect(Device(name, "", "", transport, options=dict(options)))
+    _write(path, to_toml(found.device))
+    return found
+
+
+def show(name: str) -> Found:
+    """Ask a device what it is now. Raises UnknownNameError, DeviceError."""
+    return detect(load_device(name))
+
+
+def remove(name: str) -> Path:
+    """Forget a device of the user; its rows stay. Raises UnknownNameError, DeviceError."""
+    path = user_folder() / f"{name}.toml"
+    known = [file.stem for file in user_folder().glob("[!.]*.toml")]
+    if name not in known:
+        raise UnknownNameError("device of yours", name, known or ["none yet"], listing="edgevit devices")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise DeviceError("the device's file cannot be removed", where=str(path), why=str(error.strerror)) from error
+    return path
+
+
+def to_toml(device: Device) -> str:
+    """A device's file: its fields but for the name, which is the file's own."""
+    data = {name: value for name, value in to_data(device).items() if name != "name"}
+    options = data.pop("options")
+    lines = [f"{name} = {_value(value)}" for name, value in data.items()]
+    lines += ["", "[options]", *(f"{name} = {_value(value)}" for name, value in options.items())]
+    text = "\n".join(lines) + "\n"
+    assert tomllib.loads(text) == {**data, "options": options}
+    return text
+
+
+def _value(value: str | Iterable[str]) -> str:
+    if isinstance(value, str):  # JSON's strings are TOML's, but for DEL, which TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"[{', '.join(map(_value, value))}]"
+
+
+def _write(path: Path, text: str) -> None:
+    """Under another name, synced, renamed: who finds the file finds all of it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        why = str(error.strerror)
+        raise DeviceError("the device's file cannot be written", where=str(path), why=why) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _bytes(size: int) -> str:
+    unit, name = next((unit, name) for unit, name in _SIZES if size >= unit)
+    return f"{size / unit:.3g} {name}"

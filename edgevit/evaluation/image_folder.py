@@ -1,0 +1,235 @@
+"""A data set as a folder: one folder of images for each class, FOLDER/CLASS/image.*, as ImageNet's is kept.
+
+Which class a folder is follows from the order of the names, as torchvision's ImageFolder has it, unless a list of names
+says otherwise. A wrong order gives a wrong accuracy and no error, so whatever is doubtful is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgevit.errors import UsageError
+from edgevit.records.model import IMAGENET
+
+# What torchvision's ImageFolder takes for an image, by name.
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
+_OF_IMAGENET = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
+_SPLITS = ("val", "validation", "test")
+_SEED = 0  # of the draw of a part
+_SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image file, the number of its class, and its name below the data set's folder."""
+
+    path: Path
+    label: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images that are to be classified, by name, and what the folder holds besides.
+
+    found: images in the folder, of which `examples` may be a part. passed_over: files that are no images by their name.
+    empty: classes of the model without an image.
+    """
+
+    dataset: str
+    examples: tuple[Example, ...]
+    found: int
+    classes: int
+    empty: int
+    passed_over: tuple[str, ...]
+
+    @property
+    def says(self) -> str:
+        """`360 images of 10 classes`, `500 of 50000 images of 1000 classes, drawn with seed 0`."""
+        part, seed = (f"{len(self.examples)} of ", f", drawn with seed {_SEED}") if self.is_part else ("", "")
+        return f"{part}{self.found} images of {self.classes - self.empty} classes{seed}"
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only some of the images are to be classified."""
+        return len(self.examples) < self.found
+
+
+def read_folder(
+    root: Path,
+    classes: int,
+    *,
+    labels: Sequence[str] = (),
+    names: Path | None = None,
+    dataset: str = "",
+    limit: int | None = None,
+) -> ImageFolder:
+    """The images below `root` for a model with this many classes.
+
+    labels: the names of the classes in the order of the outputs, as the artifact has them. names: a file with the names
+    of the class folders in that order, one a line. limit: a part of so many images, drawn at random with a fixed seed.
+    Raises UsageError where there is no such folder or no image in it, and where the classes are not the model's.
+    """
+    folders = _class_folders(root)
+    order = _order(root, list(folders), classes, labels, names)
+    files = {name: _files(path) for name, path in folders.items()}
+    found = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
+    every = [example for example in found if _is_image(example.path)]
+    if not every:
+        fix = f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
+        raise UsageError("no images in the data set", where=str(root), fix=fix)
+    return ImageFolder(
+        dataset=dataset or _name(root, every),
+        examples=_drawn(every, limit),
+        found=len(every),
+        classes=classes,
+        empty=classes - len({example.label for example in every}),
+        passed_over=tuple(example.name for example in found if not _is_image(example.path)),
+    )
+
+
+def examples_sha256(examples: Iterable[Example], digests: Iterable[str]) -> str:
+    """Digest of a data set: of each file's name below the folder, its class and the sha256 of its content."""
+    digest = hashlib.sha256()
+    for example, content in zip(examples, digests, strict=True):
+        digest.update(os.fsencode(f"{example.name}\0{example.label}\0{content}\n"))
+    return digest.hexdigest()
+
+
+def _class_folders(root: Path) -> dict[str, Path]:
+    """Name -> folder, by name. Names are compared in Unicode's composed form: file systems differ in it."""
+    try:
+        inside = [path for path in root.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise UsageError("the data set cannot be read", where=str(root), why=str(error.strerror)) from error
+    found = [path for path in inside if path.is_dir()]
+    if not found:
+        count = sum(map(_is_image, inside))
+        why = f"{count} images lie in it directly, and nothing says of which class they are" if count else "it has none"
+        fix = "put the images of each class into a folder of their own: FOLDER/CLASS/image.jpg"
+        raise UsageError("no class folders in the data set", where=str(root), why=why, fix=fix)
+    folders = {composed(path.name): path for path in sorted(found, key=lambda path: composed(path.name))}
+    if len(folders) < len(found):
+        raise UsageError("two class folders have one name", where=str(root), why="their names differ in form only")
+    return folders
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _order(
+    root: Path, folders: Sequence[str], classes: int, labels: Sequence[str], names: Path | None
+) -> dict[str, int]:
+    """Folder -> class."""
+    if names is not None:
+        return _by_list(root, folders, _read_names(names, classes, folders), str(names))
+    labels = [composed(label) for label in labels]
+    known = set(folders) & set(labels)
+    if known and len(labels) == classes:
+        return _by_list(root, folders, labels, "the artifact's labels")
+    if len(folders) != classes:
+        raise _other_count(root, folders, classes)
+    as_numbers = _as_numbers(folders)
+    if as_numbers != list(folders):
+        why = f"by name they are {', '.join(folders[:_SHOWN])}..., and as numbers {', '.join(as_numbers[:_SHOWN])}..."
+        fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
+        raise UsageError("the class folders are numbers, and their order can be two", where=str(root), why=why, fix=fix)
+    return {name: number for number, name in enumerate(folders)}
+
+
+def _as_numbers(folders: Sequence[str]) -> list[str]:
+    """In the order of the numbers that they are; as they are where one is none."""
+    if not all(name.isascii() and name.isdecimal() for name in folders):
+        return list(folders)
+    return sorted(folders, key=lambda name: (int(name), name))
+
+
+def _by_list(root: Path, folders: Sequence[str], listed: Sequence[str], where: str) -> dict[str, int]:
+    """The place of each folder in a list of names. Raises UsageError for one that is not there, or there twice."""
+    count = Counter(listed)
+    for wrong, what in ((_not_in(folders, count), "not among"), ([n for n in folders if count[n] > 1], "twice among")):
+        if wrong:
+            shown = ", ".join(map(repr, wrong[:_SHOWN]))
+            why = f"{len(wrong)} of {len(folders)}: {shown}{'...' if len(wrong) > _SHOWN else ''}"
+            fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
+            raise UsageError(f"class folders of {root} are {what} the names", where=where, why=why, fix=fix)
+    place = {name: number for number, name in enumerate(listed)}
+    return {name: place[name] for name in folders}
+
+
+def _not_in(folders: Sequence[str], count: Counter[str]) -> list[str]:
+    return [name for name in folders if name not in count]
+
+
+def _read_names(file: Path, classes: int, folders: Sequence[str]) -> list[str]:
+    """The lines of a file; only their first words, as in ImageNet's synset lists, where no whole line is a folder."""
+    try:
+        lines = [composed(line.strip()) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the names of the classes cannot be read", where=str(file), why=str(error)) from error
+    if len(lines) != classes:
+        why = f"it has {len(lines)} lines, the model has {classes} classes"
+        raise UsageError("the names are not those of the model's classes", where=str(file), why=why)
+    return lines if set(lines) & set(folders) else [line.split()[0] for line in lines]
+
+
+def _other_count(root: Path, folders: Sequence[str], classes: int) -> UsageError:
+    split = next((name for name in _SPLITS if name in folders), None)
+    fix = (
+        f"--data {root / split}"
+        if split
+        else "the data set that the model was made for; of a part of its classes: --classes FILE, with the names of all"
+        " class folders in the order of the model's outputs, one a line"
+    )
+    why = f"{len(folders)} class folders ({', '.join(folders[:_SHOWN])}...), the model has {classes} classes"
+    return UsageError("the data set does not fit the model", where=str(root), why=why, fix=fix)
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Every file below a class folder that is not hidden, by its name in it. Links are followed, not in circles."""
+    return sorted((composed(path.relative_to(folder).as_posix()), path) for path in _walk(folder, ()))
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise UsageError("the data set cannot be read", where=str(folder), why=str(error.strerror)) from error
+    for path in inside:
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, (*above, real))
+        else:
+            yield path
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _name(root: Path, examples: Sequence[Example]) -> str:
+    """ImageNet's validation images have names of their own; another data set is called like its folder."""
+    if all(_OF_IMAGENET.fullmatch(example.path.name) for example in examples):
+        return IMAGENET
+    return composed(root.resolve().name)
+
+
+def _drawn(every: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
+    if limit is None or limit >= len(every):
+        return tuple(every)
+    chosen = sorted(random.Random(_SEED).sample(range(len(every)), limit))
+    return tuple(every[number] for number in chosen)

@@ -1,0 +1,1 @@
+"""Exporting: a folded model becomes an artifact of a target."""

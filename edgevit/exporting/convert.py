@@ -1,0 +1,110 @@
+"""export: a folded model and a recipe -> a payload file and what each stage of the conversion cost and left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from edgevit.errors import ExportError, UsageError
+from edgevit.folding import Folded
+from edgevit.recipes import load_recipe, toolchain
+from edgevit_runtime.record import Recipe, RecipeModule, Stage
+
+SOURCE = "source"  # folder beside a payload: the payload it was made from
+
+
+def check_request(
+    recipe: RecipeModule,
+    precision: str,
+    *,
+    dynamic_batch: bool = False,
+    options: Mapping[str, str] | None = None,
+    dtypes: Collection[str] = (),
+) -> dict[str, str]:
+    """Refuse what cannot work before anything slow starts; the versions of the tools it will use.
+
+    `dtypes` are those of the inputs. Raises UsageError for what the target does not have, or refuses by its nature;
+    TargetUnavailableError for a missing converter.
+    """
+    told = recipe.RECIPE
+    if precision not in told.precisions:
+        what = f"target {told.target} has no precision {precision!r}"
+        raise UsageError(what, fix=f"--precision {' or '.join(told.precisions)}")
+    if dynamic_batch:
+        _check_batch(told)
+    _check_dtypes(told, dtypes)
+    versions = toolchain(told)
+    _check_options(recipe, options or {})
+    return versions
+
+
+def _check_batch(told: Recipe) -> None:
+    for name in filter(None, (told.target, told.source)):
+        if why := load_recipe(name).RECIPE.fixed_batch:
+            what = f"target {told.target} takes no open batch"
+            raise UsageError(what, why=why, fix="--batch-size N, and one export for each batch size")
+
+
+def _check_dtypes(told: Recipe, dtypes: Collection[str]) -> None:
+    for name in filter(None, (told.target, told.source)):
+        taken = load_recipe(name).RECIPE.input_dtypes
+        if strangers := sorted(set(dtypes) - set(taken)) if taken else []:
+            what = f"target {told.target} takes no input of {' or '.join(strangers)}"
+            fix = "without --embed-preprocess" if strangers == ["uint8"] else ""
+            raise UsageError(what, why=f"it takes {' and '.join(taken)}", fix=fix)
+
+
+def _check_options(recipe: RecipeModule, options: Mapping[str, str]) -> None:
+    told = recipe.RECIPE
+    for name in options:
+        if name not in told.options:
+            known = ", ".join(told.options) or "none"
+            raise UsageError(f"target {told.target} has no option {name!r}", why=f"it takes: {known}")
+    check = getattr(recipe, "check", None)
+    try:
+        if check is not None:
+            check(options)
+    except ValueError as error:
+        raise UsageError(f"target {told.target} refuses an option", why=str(error)) from error
+
+
+def convert(
+    model: nn.Module,
+    recipe: RecipeModule,
+    payload: Path,
+    *,
+    inputs: Mapping[str, Tensor],
+    precision: str,
+    dynamic_batch: bool = False,
+    allow_unfolded: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> tuple[Stage, ...]:
+    """Run a recipe's export() on a folded model, which leaves the payload and `stages/` beside it.
+
+    A recipe that starts from another target's payload gets that one, made in `source/` with stages of its own.
+    A model that is not folded is refused, because it would run slower and look all right; `allow_unfolded` is for
+    measuring just that. Raises ExportError where the converter refuses the model.
+    """
+    if not isinstance(model, Folded) and not allow_unfolded:
+        raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
+    target, source = recipe.RECIPE.target, recipe.RECIPE.source
+    how = {"precision": precision, "dynamic_batch": dynamic_batch}
+    before: tuple[Stage, ...] = ()
+    given: nn.Module | Path = model
+    if source:
+        base = load_recipe(source)
+        given = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
+        given.parent.mkdir()
+        made = convert(model, base, given, inputs=inputs, allow_unfolded=allow_unfolded, **how)  # type: ignore[arg-type]
+        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in made)
+    try:
+        done = recipe.export(given, inputs, payload, options=options or {}, **how)  # type: ignore[arg-type]
+        return (*before, *done)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(
+            f"{target}'s converter refused the model", why=why.strip(), fix="run it again with -v"
+        ) from error

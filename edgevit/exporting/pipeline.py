@@ -1,0 +1,379 @@
+"""The rooms in a row: a subject -> folded -> exported -> verified -> an artifact under its final name, or nothing.
+
+Work happens in a hidden folder beside the final one. Only a verified artifact is renamed to its name; one that fails
+verification is moved to `quarantine/` with its stages, so that the guilty one can be looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgevit import __version__
+from edgevit.artifacts.folder import folder_name, publish, require_sealed, reseal, seal
+from edgevit.artifacts.trust import require_built_here
+from edgevit.count import count, merged, operator_costs
+from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
+from edgevit.exporting.convert import SOURCE, check_request, convert
+from edgevit.folding import Folded, fold, graph_digest
+from edgevit.models.source import Subject, reload_subject
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact, Parity, ParityCheck, StageTime
+from edgevit.records.measurement import Device
+from edgevit.verification import (
+    ARTIFACT_STAGE,
+    References,
+    Samples,
+    Seen,
+    judge,
+    make_samples,
+    verify_half,
+    verify_payload,
+    verify_stages,
+)
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names, to_json
+
+QUARANTINE = "quarantine"
+# Of stages that are no converter's.
+_FIXES = {
+    "fold": "report it, with the model: a fold must be exact",
+    "half": "the model does not fit into half precision: --precision fp32",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be exported and how."""
+
+    target: str
+    out: Path
+    precision: str = "fp32"
+    batch: int = 1
+    dynamic_batch: bool = False
+    unfolded: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)  # of the target
+    on_stage: Callable[[str], None] = field(default=lambda name: None)  # called as each stage starts
+
+
+def export_subject(subject: Subject, order: Order) -> Artifact:
+    """Fold, export, verify and publish one artifact; returns it as it lies under its final name.
+
+    Raises ParityError (exit 4) where a comparison fails, and the errors of each room; nothing is left under the final
+    name then, and an older artifact of that name is untouched.
+    """
+    recipe = load_recipe(order.target)
+    dtypes = [spec.dtype for spec in subject.inputs]
+    versions = check_request(
+        recipe, order.precision, dynamic_batch=order.dynamic_batch, options=order.options, dtypes=dtypes
+    )
+    form = "unfolded-" if order.unfolded else ""
+    name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
+    clock = _Clock(order.on_stage)
+    with _staging(order.out, name) as folder:
+        model = subject.module if order.unfolded else _fold(subject, order.batch, clock)
+        payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
+        with clock.stage("export"):
+            stages = convert(
+                model,
+                recipe,
+                payload,
+                inputs=subject.example(order.batch),
+                precision=order.precision,
+                dynamic_batch=order.dynamic_batch,
+                allow_unfolded=order.unfolded,
+                options=order.options,
+            )
+        clock.replace("export", stages)
+        with clock.stage("verify"):
+            parity, reply = _verify(subject, model, recipe, stages, payload, order)
+        draft = _draft(subject, model, order, recipe, versions, folder, payload)
+        if parity.status == "failed":
+            _quarantine(
+                dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), order.out / QUARANTINE / name
+            )
+        shutil.rmtree(folder / "stages")
+        if (folder / SOURCE).exists():
+            shutil.rmtree(folder / SOURCE)
+        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, order)
+        sealed = dataclasses.replace(
+            draft,
+            inputs=inputs,
+            outputs=outputs,
+            operators=recipe.operators(payload),
+            stages=tuple(clock.times),
+            parity=parity,
+        )
+        return publish(seal(sealed), order.out / name)
+
+
+def verify_artifact(
+    artifact: Artifact,
+    weights: Path | None = None,
+    *,
+    built_here: Container[str] = (),
+    device: Device | None = None,
+) -> Parity:
+    """Verify an artifact again, against the model it was made from; run here, or on this device.
+
+    `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
+    ArtifactError for code of unknown origin and for a folder that is not as it was sealed, TargetUnavailableError where
+    its engine is not there, DeviceError.
+    """
+    require_sealed(artifact)
+    require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
+    subject = reload_subject(artifact, weights)
+    batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
+    folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
+    half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
+    references = _references(subject, folded, batch, artifact.dynamic_batch, half)
+    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
+    if not seen.checks:
+        raise _not_here(artifact.target, seen, device)
+    return judge(seen, _stages_of(artifact) if device else verify_half(references), references.samples)
+
+
+def _stages_of(artifact: Artifact) -> tuple[ParityCheck, ...]:
+    """The comparisons that were made on the way to the artifact, which no other machine can make again."""
+    return tuple(check for check in artifact.parity.checks if check.stage != ARTIFACT_STAGE) if artifact.parity else ()
+
+
+def record_parity(artifact: Artifact, parity: Parity) -> Artifact | None:
+    """Put what was found on a device into the manifest, where that knew no better; None if it stays as it was.
+
+    What passed stays passed: that another device computes it wrongly is known of that device, not of the artifact.
+    Raises ArtifactError where it cannot be written, or was changed meanwhile.
+    """
+    if artifact.parity is not None and artifact.parity.status == "passed":
+        return None
+    return reseal(artifact, parity)
+
+
+def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
+    with clock.stage("fold"):
+        return fold(subject.module, tuple(subject.example(batch).values()))
+
+
+def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool, half: bool) -> References:
+    batch = 2 if dynamic_batch else batch  # an open batch is tried open
+    samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
+    return References.of(samples, subject.module, folded, half=half)
+
+
+def _needs_half(recipe: Recipe, precision: str) -> bool:
+    """Whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
+    widens = recipe.widens_half or (bool(recipe.source) and load_recipe(recipe.source).RECIPE.widens_half)
+    return precision == "fp16" and widens
+
+
+def _verify(
+    subject: Subject, model: nn.Module, recipe: RecipeModule, stages: Sequence[Stage], payload: Path, order: Order
+) -> tuple[Parity, Reply]:
+    """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
+    folded = None if order.unfolded else model
+    half = _needs_half(recipe.RECIPE, order.precision)
+    references = _references(subject, folded, order.batch, order.dynamic_batch, half)
+    target = recipe.RECIPE.target
+    checks = verify_stages(target, stages, references)
+    if not all(check.passed for check in checks):
+        return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
+    recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
+    shipped = _alone(payload)
+    try:
+        seen = verify_payload(target, shipped, references, order.precision)
+    finally:
+        shutil.rmtree(shipped.parent)
+    if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
+        raise _not_here(target, seen)
+    return judge(seen, checks, references.samples), seen.reply
+
+
+def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
+    """What a payload says of its own verification, in the moment before it is verified itself."""
+    if not checks:
+        return "not verified: nothing computed any stage of it where it was made"
+    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
+
+
+def _not_here(target: str, seen: Seen, device: Device | None = None) -> TargetUnavailableError:
+    if device is None:
+        what, fix = f"target {target} cannot run here", "edgevit doctor"
+    else:
+        what, fix = f"target {target} cannot run on {device.name}", f"edgevit devices show {device.name}"
+    return TargetUnavailableError(what, why=seen.reply.error, fix=fix)
+
+
+def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs as the model has them, where no engine here can say what the artifact has."""
+    batch = -1 if order.dynamic_batch else order.batch
+    given = subject.example(order.batch)
+    with torch.inference_mode():
+        leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
+    names = output_names(len(leaves))
+    shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
+    inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
+    return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
+
+
+def _alone(payload: Path) -> Path:
+    """All but the stages copied into a folder of its own, as it will lie once they are gone.
+
+    Not linked: weights with a second name are refused by those who open them.
+    """
+    folder = payload.parent / "shipped"
+    shutil.copytree(payload.parent, folder, ignore=shutil.ignore_patterns("shipped", "stages", SOURCE))
+    return folder / payload.name
+
+
+def metadata(
+    subject: Subject, model: nn.Module, references: References, order: Order, target: str, parity: str
+) -> dict[str, str]:
+    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
+
+    `names` and `stride` are there where they can be told: class numbers of a classifier, and how many input pixels a
+    side of the smallest feature map's pixel spans.
+    """
+    card, shape = subject.card, subject.inputs[0].shape
+    sides = list(shape[1:3] if subject.preprocessing_inside else shape[2:])
+    logits = references.trained[0]
+    classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
+    side = model.smallest_side if isinstance(model, Folded) else None
+    labels = subject.labels or tuple(f"class{number}" for number in range(classes))
+    told = {
+        "names": str(dict(enumerate(labels))) if labels else "",
+        "stride": str(round(sides[-1] / side)) if side else "",
+    }
+    known = {
+        "description": f"{subject.name} for {target}, {order.precision}",
+        "author": card.source if card else "unknown",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "license": card.licence if card else "unknown",
+        "task": "classify" if card else "unknown",
+        "batch": "dynamic" if order.dynamic_batch else str(order.batch),
+        "imgsz": str(sides),
+        "edgevit.fold": "unfolded" if order.unfolded else "folded",
+        "edgevit.source": to_json(subject.source),
+        "edgevit.preprocessing": to_json(subject.preprocessing),
+        "edgevit.preprocessing_inside": str(subject.preprocessing_inside).lower(),
+        "edgevit.precision": order.precision,
+        "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
+        "edgevit.parity": parity,
+    }
+    return known | {key: value for key, value in told.items() if value}
+
+
+def _draft(
+    subject: Subject,
+    model: nn.Module,
+    order: Order,
+    recipe: RecipeModule,
+    versions: dict[str, str],
+    folder: Path,
+    payload: Path,
+) -> Artifact:
+    counted = count(model, *subject.example(order.batch).values())  # a model may take no other batch
+    return Artifact(
+        folder=folder,
+        model=subject.name,
+        family=subject.family,
+        target=recipe.RECIPE.target,
+        precision=order.precision,
+        payload=payload.name,
+        sha256="",
+        size_bytes=0,
+        inputs=subject.inputs,
+        outputs=(),
+        dynamic_batch=order.dynamic_batch,
+        folded=not order.unfolded,
+        fold_summary=model.report.summary if isinstance(model, Folded) else "not folded",
+        params=counted.params,
+        macs=counted.macs // order.batch,
+        source=subject.source,
+        preprocessing=subject.preprocessing,
+        toolchain={"edgevit": __version__, **versions},
+        stages=(),
+        operators=Operators({}),  # of a payload that may not be readable
+        options=dict(order.options),
+        preprocessing_inside=subject.preprocessing_inside,
+        labels=subject.labels,
+        graph_digest=_graph_digest(model, subject, order.batch),
+        costs=merged(operator_costs(model, *subject.example(1).values())) if order.batch == 1 else (),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
+    """Empty for a module that some converters take and torch.export does not: then nobody can tell."""
+    try:
+        return graph_digest(model, tuple(subject.example(batch).values()))
+    except ModelError:
+        return ""
+
+
+def _quarantine(artifact: Artifact, final: Path) -> None:
+    """Move a failed artifact out of the way, sealed with its failure, and raise ParityError."""
+    parity = artifact.parity
+    assert parity is not None
+    final.parent.mkdir(exist_ok=True)
+    publish(seal(artifact), final)
+    raise ParityError(
+        f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
+        where=f"stage {parity.guilty_stage}; the artifact is in quarantine at {final}",
+        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}; by {parity.how}",
+        fix=_FIXES.get(parity.guilty_stage)
+        or f"look at {final}/stages, and report the converter's bug with the stage before and after",
+    )
+
+
+def _stem(subject: Subject) -> str:
+    return folder_name(subject.name, "", "").rstrip("-")
+
+
+@contextmanager
+def _staging(out: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in `out` that is gone at the end, unless it was renamed. Raises ArtifactError if not writable."""
+    is_new, folder = not out.exists(), out / f".{name}.{os.getpid()}.partial"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except OSError as error:
+        what = "cannot write to the output folder"
+        raise ArtifactError(what, where=str(out), why=str(error.strerror), fix="-o FOLDER you may write to") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # not empty: something came of it
+                out.rmdir()
+
+
+class _Clock:
+    """Names each stage as it starts and keeps what it cost."""
+
+    def __init__(self, on_stage: Callable[[str], None]) -> None:
+        self._on_stage, self.times = on_stage, list[StageTime]()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        self._on_stage(name)
+        start = time.perf_counter()
+        yield
+        self.times.append(StageTime(name, round(time.perf_counter() - start, 3)))
+
+    def replace(self, name: str, stages: Sequence[Stage]) -> None:
+        """Put the stages that a step consisted of in its place."""
+        inner = [StageTime(stage.name, round(stage.seconds, 3)) for stage in stages]
+        self.times = [item for item in self.times if item.name != name] + inner

@@ -1,0 +1,20 @@
+"""Folding: a trained network into its inference form, with proof."""
+
+from edgevit.folding.digest import graph_digest
+from edgevit.folding.inference_form import Folded, FoldReport, Left, check_foldable, example_inputs, fold
+from edgevit.folding.kernel import Kernel
+from edgevit.folding.proof import Proof, max_rel, prove
+
+__all__ = [
+    "FoldReport",
+    "Folded",
+    "Kernel",
+    "Left",
+    "Proof",
+    "check_foldable",
+    "example_inputs",
+    "fold",
+    "graph_digest",
+    "max_rel",
+    "prove",
+]

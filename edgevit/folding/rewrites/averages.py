@@ -1,0 +1,104 @@
+"""Averages over pixels or tokens, ahead of the linear maps that they commute with."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from edgevit.folding.graph import BATCH_NORM, LINEAR, Net, aten, is_call
+
+
+def affine_after_average(net: Net, node: Node) -> bool:
+    """mean(s x + t) = s mean(x) + t: a norm that averaging keeps from the linear map behind it goes past it.
+
+    Averages over windows, which must count no padding, over all pixels, and flattening where there is one pixel left.
+    Of several readers only one is passed, and the others must be convolutions that take the norm: else it would stay
+    and there would be two.
+    """
+    if not is_call(node, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim, _FLATTEN):
+        return False
+    source = net.input(node)
+    read = net.affine(source, 1) if _is_average(net, node, net.shape(source)) else None
+    if read is None or not (is_call(source, BATCH_NORM) or len(net.shape(node)) == 4):
+        return False
+    if not all(item is node or _takes(net, item, source, shifted=read[2] is not None) for item in source.users):
+        return False
+    average = net.call(node.target, read[0], *node.args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]
+    arguments = [average if item is read[0] else item for item in source.args]
+    affine = net.call(source.target, *arguments, before=node, **source.kwargs)  # type: ignore[arg-type]
+    affine.meta |= {key: source.meta[key] for key in ("nn_module_stack", "stack_trace") if key in source.meta}
+    net.replace(node, affine)
+    return True
+
+
+_FLATTEN = aten.flatten.using_ints
+
+
+def _is_average(net: Net, node: Node, shape: tuple[int, ...]) -> bool:
+    """Whether a node's output averages each channel of its input (B, C, H, W), its second axis still the channels."""
+    named = net.arguments(node)
+    if len(shape) != 4:
+        return False
+    if is_call(node, aten.avg_pool2d.default):
+        counts_padding = named["count_include_pad"] and any(named["padding"])
+        return not counts_padding and named["divisor_override"] is None
+    if is_call(node, aten.mean.dim):
+        return named["dtype"] is None and {axis % 4 for axis in named["dim"] or ()} in ({2}, {3}, {2, 3})
+    return not is_call(node, _FLATTEN) or (shape[2:] == (1, 1) and net.shape(node)[1:] == shape[1:2])
+
+
+def _takes(net: Net, reader: Node, source: Node, *, shifted: bool) -> bool:
+    """Whether a reader is a convolution that the affine map ahead of it can go into."""
+    if not net.is_linear(reader) or net.input(reader) is not source or net.channel_axis(reader) != 1:
+        return False
+    return not net.shared(reader) and not (shifted and net.kernel(reader).padded)
+
+
+def linear_after_average(net: Net, node: Node) -> bool:
+    """mean(W x + b) = W mean(x) + b, and term by term in a sum: the map then meets one pixel or token instead of all.
+
+    Convolutions must be pointwise and the mean over all pixels; a fully connected layer may see any tokens averaged.
+    """
+    source = net.input(node) if _is_mean(net, node) else None
+    if source is None or len(source.users) > 1:
+        return False
+    if _commutes(net, source, node):
+        net.replace(node, _averaged_first(net, source, node))
+        return True
+    terms = [item for item in source.args[:2] if isinstance(item, Node) and net.shape(item) == net.shape(source)]
+    is_sum = is_call(source, aten.add.Tensor) and net.arguments(source)["alpha"] == 1 and len(terms) == 2
+    if not is_sum or not any(len(item.users) == 1 and _commutes(net, item, node) for item in terms):
+        return False
+    means = [_same_average(net, item, node) for item in terms]
+    net.replace(node, net.call(aten.add.Tensor, *means, before=node))
+    return True
+
+
+def _is_mean(net: Net, node: Node) -> bool:
+    if is_call(node, aten.mean.dim):
+        return net.arguments(node)["dtype"] is None and bool(net.arguments(node)["dim"])
+    return is_call(node, aten.adaptive_avg_pool2d.default) and tuple(net.arguments(node)["output_size"]) == (1, 1)
+
+
+def _commutes(net: Net, source: Node, node: Node) -> bool:
+    """Whether `source` is a linear map of single pixels or tokens and `node` averages all of them along some axes."""
+    if not net.is_linear(source) or net.shared(source) or not net.kernel(source).pointwise:
+        return False
+    rank = len(net.shape(source))
+    axes = {2, 3} if not is_call(node, aten.mean.dim) else {axis % rank for axis in net.arguments(node)["dim"]}
+    sizes = [net.shape(source)[axis] for axis in axes]
+    if net.channel_axis(source) == 1:
+        return rank == 4 and axes == {2, 3} and sizes != [1, 1]
+    return net.channel_axis(source) not in axes and any(size != 1 for size in sizes)
+
+
+def _averaged_first(net: Net, source: Node, node: Node) -> Node:
+    rest = source.args[1:]
+    if is_call(source, LINEAR) or not is_call(node, aten.mean.dim):
+        return net.call(source.target, _same_average(net, net.input(source), node), *rest, before=node)  # type: ignore[arg-type]
+    mean = net.call(aten.mean.dim, net.input(source), [2, 3], True, before=node)
+    mapped = net.call(source.target, mean, *rest, before=node)  # type: ignore[arg-type]
+    return mapped if len(net.shape(node)) == 4 else net.call(aten.flatten.using_ints, mapped, 1, before=node)
+
+
+def _same_average(net: Net, source: Node, node: Node) -> Node:
+    return net.call(node.target, source, *node.args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]

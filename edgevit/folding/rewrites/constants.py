@@ -1,0 +1,40 @@
+"""Expressions of constants alone."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from edgevit.folding.graph import Net, is_call
+
+
+def constant_expression(net: Net, node: Node) -> bool:
+    """A call that reads nothing but constants becomes one: a reshaped layer scale, a masked weight, one of a split."""
+    several: Any = node.args[0] if is_call(node, operator.getitem) else None
+    value = _value(net, several)[node.args[1]] if _is_known(net, several) else _value(net, node)
+    if not isinstance(value, torch.Tensor):
+        return False
+    net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta["val"].dtype))
+    return True
+
+
+def _is_known(net: Net, node: Any) -> bool:
+    """Whether a node calls something on constants alone, and gives the same each time."""
+    if not isinstance(node, Node) or node.op != "call_function" or _is_random(node):
+        return False
+    return bool(node.all_input_nodes) and all(net.constant(item) is not None for item in node.all_input_nodes)
+
+
+def _value(net: Net, node: Node) -> Any:
+    """What a call of constants gives, None for other calls."""
+    if not _is_known(net, node):
+        return None
+    arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), net.constant)
+    return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+
+
+def _is_random(node: Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())

@@ -1,0 +1,37 @@
+"""Calls that change nothing in inference."""
+
+from __future__ import annotations
+
+from torch.fx import Node
+
+from edgevit.folding.graph import DROPOUTS, Net, aten, is_call
+
+_COPIES = (
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+)
+_CASTS = (aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default)
+# These see how a tensor lies in memory, which a copy may have arranged for them.
+_LAYOUT_READERS = (aten.as_strided.default, aten.view.dtype, aten.view_as_complex.default)
+
+
+def drop_identity(net: Net, node: Node) -> bool:
+    """Dropout in inference, a leaky ReLU of slope 1, copies, casts to the same dtype: read the input instead."""
+    dropout = is_call(node, *DROPOUTS) and not net.arguments(node)["train"]
+    linear_relu = is_call(node, aten.leaky_relu.default) and net.arguments(node)["negative_slope"] == 1
+    if not (dropout or linear_relu or is_call(node, *_COPIES) or _casts_nothing(net, node)):
+        return False
+    if any(is_call(reader, *_LAYOUT_READERS) for reader in node.users):
+        return False
+    net.replace(node, net.input(node))
+    return True
+
+
+def _casts_nothing(net: Net, node: Node) -> bool:
+    if not is_call(node, *_CASTS):
+        return False
+    before, after = net.input(node).meta["val"], node.meta["val"]
+    return bool(before.dtype == after.dtype and before.device == after.device)

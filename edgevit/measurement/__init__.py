@@ -1,0 +1,1 @@
+"""Measurement: latencies of artifacts on devices, with spread, noise floor and roofline."""

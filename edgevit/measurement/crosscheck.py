@@ -1,0 +1,148 @@
+"""Our number against the vendor's own program, on the same artifact, process by process in turns.
+
+Both start a fresh process in each of PROTOCOL_PROCESSES rounds, in random order within a round, so that what the
+machine does meanwhile falls on both alike. What is compared are the medians of the processes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import tempfile
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgevit.devices.transports.local import run_group, worker_environment
+from edgevit.devices.vendor_tools import Asked, Told, load_harness
+from edgevit.errors import UsageError
+from edgevit.measurement.compare import Verdict, verdict
+from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.summary import PROTOCOL_MIN_NS, PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact
+from edgevit.records.measurement import Device
+from edgevit_runtime.record import Job
+
+AGREEMENT = 0.03  # of the medians: two programs on one engine, each of which repeats itself within 2%
+_TAIL_CHARACTERS = 500  # of what a program that failed has printed
+_OUTPUT = "output.txt"
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """The medians of both in ns, round by round, and what is said of ours against theirs.
+
+    ratio: of the medians of these, ours over theirs; low and high are the least and the most it may be. verdict: SAME
+    within AGREEMENT, FASTER or SLOWER, of ours, beyond it; None where nothing was compared, and `note` says why.
+    """
+
+    model: str
+    target: str
+    precision: str
+    threads: int
+    harness: str
+    ours_ns: tuple[int, ...] = ()
+    theirs_ns: tuple[int, ...] = ()
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    verdict: Verdict | None = None
+    note: str = ""
+
+
+def cross_check(
+    artifact: Artifact,
+    device: Device,
+    *,
+    threads: int,
+    batch: int = 1,
+    rounds: int = PROTOCOL_PROCESSES,
+    seed: int = 0,
+    built_here: Container[str] = (),
+) -> CrossCheck:
+    """Run our worker and the vendor's program in turns.
+
+    Raises UsageError for another device than this machine, and what `profile` raises.
+    """
+    if device.transport != "local":
+        raise UsageError("vendors' programs are run on this machine alone", where=device.name, fix="--device local")
+    recipe = load_recipe(artifact.target).RECIPE
+    name = recipe.harness or recipe.native
+    nothing = CrossCheck(artifact.model, artifact.target, artifact.precision, threads, name)
+    if not name:
+        return replace(nothing, note=f"no vendor's program is known that runs artifacts of {artifact.target}")
+    module = load_harness(name)
+    if (command := module.command()) is None:
+        fix = f": pip install {module.DISTRIBUTION}" if module.DISTRIBUTION else ""
+        return replace(nothing, note=f"{name} is not on this machine{fix}")
+
+    def ours() -> int:
+        row = profile(artifact, device, threads=threads, settings=settings, built_here=built_here)
+        if row.p50_ns is None:
+            raise ValueError(f"our worker: {row.status}: {row.error}")
+        return row.p50_ns
+
+    settings = Settings(processes=1, percentile=None, batch=batch)
+    try:
+        asked = _asked(ours(), threads, batch)  # our worker comes first: it checks the artifact's digest
+        there = replace(artifact, folder=artifact.folder.resolve())  # the program runs in a folder of its own
+        arguments = [*command, *module.arguments(there, asked, str(module.model(there)))]
+        found = _rounds(
+            ours,
+            lambda: _median(run_harness(arguments, lambda text: module.parse(text, asked).told, threads)),
+            rounds,
+            random.Random(seed),
+        )
+    except ValueError as error:
+        return replace(nothing, note=str(error))
+    return _compared(replace(nothing, ours_ns=found[0], theirs_ns=found[1], note=module.DIFFERS))
+
+
+def _median(told: Told) -> int:
+    if told.median_ns is None:
+        raise ValueError(f"it tells a mean ({told.mean_ns / 1e6:.3g} ms) and no median, which ours is")
+    return told.median_ns
+
+
+def _asked(run_ns: int, threads: int, batch: int) -> Asked:
+    """As much as the protocol asks of a process, for programs that count runs and for those that go by the clock."""
+    runs = max(PROTOCOL_MIN_RUNS, math.ceil(PROTOCOL_MIN_NS / run_ns))
+    warmup_runs = max(Job.warmup_min_runs, math.ceil(Job.warmup_min_ns / run_ns))
+    return Asked(threads, batch, runs, math.ceil(PROTOCOL_MIN_NS / 1e9), warmup_runs)
+
+
+def _rounds(
+    ours: Callable[[], int], theirs: Callable[[], int], rounds: int, order: random.Random
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    found: dict[Callable[[], int], list[int]] = {ours: [], theirs: []}
+    for _ in range(rounds):
+        for run in order.sample((ours, theirs), 2):
+            found[run].append(run())
+    return tuple(found[ours]), tuple(found[theirs])
+
+
+def run_harness(command: list[str], parse: Callable[[str], Told], threads: int) -> Told:
+    """One process of the program, as free of the caller's environment as a worker is, and ended with its children.
+
+    Raises ValueError with what it printed where it failed or printed no times.
+    """
+    timeout_s = Settings().timeout_s
+    with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
+        folder, path = Path(name), Path(name) / _OUTPUT
+        with path.open("wb") as output:
+            code = run_group(command, folder, worker_environment(folder, threads), timeout_s, output, output)
+        text = path.read_text(encoding="utf-8", errors="replace")
+    if code != 0:
+        end = f"no end after {timeout_s:g} s" if code is None else f"exit code {code}"
+        raise ValueError(f"the vendor's program: {end}: {text.strip()[-_TAIL_CHARACTERS:]}")
+    return parse(text)
+
+
+def _compared(check: CrossCheck) -> CrossCheck:
+    ours, theirs = check.ours_ns, check.theirs_ns
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    low, high = min(ours) / max(theirs), max(ours) / min(theirs)
+    said = verdict(low, ratio, high, AGREEMENT)
+    return replace(check, ratio=ratio, ratio_low=low, ratio_high=high, verdict=said)

@@ -1,0 +1,94 @@
+"""Runs fixed workloads on a device: its noise floor, and the peak that models are held against.
+
+They go the way of artifacts: a fresh worker process, the same threads and environment, gates and all.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.worker_archive import pack_recipe
+from edgevit.errors import DeviceError
+from edgevit.measurement import workloads
+from edgevit.measurement.runner import Settings, gated
+from edgevit.measurement.summary import PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
+from edgevit.records.measurement import Device, NoiseFloor
+from edgevit_runtime.digest import tree_sha256
+from edgevit_runtime.record import Job, Timing
+
+NOISE_REPEATS = 5  # of the whole protocol: the range of five held the true value in 96% of trials
+NOISE_WORKLOAD = "mixed"  # needs no engine, so that any device has a floor
+PEAK_NS = 1_000_000_000  # of runs, of which the fastest counts
+_FOLDER, _PAYLOAD = "artifact", "workload.txt"
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a machine does at best with these threads: float32 products, and memory read and written in order."""
+
+    device: str
+    threads: int
+    gflops: float  # 2 per multiply-accumulate
+    gb_per_s: float
+
+
+def measure_noise(
+    device: Device, *, threads: int = 1, repeats: int = NOISE_REPEATS, on_progress: Callable[[int], None] | None = None
+) -> NoiseFloor:
+    """Measure the reference workload again and again, each time as the protocol measures a model.
+
+    The repeats follow each other: rows that are compared were not measured at the same time either. Raises DeviceError
+    where the device cannot run it or never cools down.
+    """
+    started, headlines = datetime.now(UTC).isoformat(timespec="microseconds"), list[int]()
+    for _ in range(repeats):
+        medians = []
+        for _ in range(PROTOCOL_PROCESSES):
+            timing = run_workload(device, NOISE_WORKLOAD, threads=threads, min_runs=PROTOCOL_MIN_RUNS)
+            medians.append(statistics.median(timing.samples_ns))
+        headlines.append(round(statistics.median(medians)))
+        if on_progress:
+            on_progress(len(headlines))
+    share = (max(headlines) - min(headlines)) / statistics.median(headlines)
+    return NoiseFloor(device.device_id, device.name, NOISE_WORKLOAD, threads, share, tuple(headlines), started)
+
+
+def measure_peak(device: Device, *, threads: int) -> Peak:
+    """The machine's peak, each from the fastest run. Raises DeviceError where NumPy is not there."""
+
+    def fastest(text: str) -> int:
+        return min(run_workload(device, text, threads=threads).samples_ns)
+
+    gflops = max(2 * workloads.gemm_macs(size) / fastest(f"gemm {size}") for size in workloads.GEMM_SIZES)
+    megabytes = workloads.TRIAD_MB
+    return Peak(device.name, threads, gflops, workloads.triad_bytes(megabytes) / fastest(f"triad {megabytes}"))
+
+
+def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10, min_ns: int = PEAK_NS) -> Timing:
+    """One process of a workload of edgevit/measurement/workloads.py.
+
+    Raises DeviceError with what the worker said, and where the processor is emulated.
+    """
+    transport, timeout_s = load_transport(device.transport), Settings().timeout_s
+    with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
+        folder = Path(name) / _FOLDER
+        folder.mkdir()
+        (folder / _PAYLOAD).write_text(text, encoding="utf-8")
+        worker = pack_recipe(Path(workloads.__file__), Path(name) / WORKER)
+        job = Job(
+            "time", "workloads", _FOLDER, _PAYLOAD, tree_sha256(folder), threads, min_runs=min_runs, min_ns=min_ns
+        )
+        files = {WORKER: worker, _FOLDER: folder}
+        reply, _ = gated(lambda: transport.run(device, files, job, timeout_s=timeout_s), Settings().cool_down_s)
+    if reply.timing is None:
+        raise DeviceError(f"the workload {text!r} did not run", where=device.name, why=f"{reply.status}: {reply.error}")
+    if reply.emulated:
+        why = f"its processor is emulated by {reply.emulated}: times there say nothing of a real device"
+        raise DeviceError("the device has neither a noise floor nor a peak", where=device.name, why=why)
+    return reply.timing

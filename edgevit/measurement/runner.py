@@ -1,0 +1,303 @@
+"""Artifact + device -> Measurement: the protocol of docs/measure.md, one fresh process after another.
+
+In a sweep the processes of all artifacts are interleaved in random order, so that what drifts (heat, a neighbour's
+load) falls on all of them alike. What one artifact does, crash or hang, costs its own row and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgevit.artifacts.trust import require_built_here
+from edgevit.devices.transports import WORKER, Transport, load_transport
+from edgevit.devices.worker_archive import pack
+from edgevit.errors import UsageError
+from edgevit.measurement.summary import (
+    PROTOCOL_MIN_NS,
+    PROTOCOL_MIN_RUNS,
+    PROTOCOL_PROCESSES,
+    Summary,
+    runs_needed,
+    summarise,
+    summarise_told,
+)
+from edgevit.measurement.throttling import COOL_DOWN_S, MAX_RETRIES, STOLEN_SHARE, obstacle, stolen_share
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact
+from edgevit.records.identity import identify
+from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
+from edgevit_runtime.record import Job, Reply, Timing
+
+UNVERIFIED = "unverified"  # parity_status of an artifact that nobody has checked
+_ARTIFACT = "artifact"  # the folder's name in the worker's directory
+PERCENTILES = (90, 99)  # that can be asked for: the rows keep bounds of these
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often to measure. The defaults are the protocol; less of them is flagged and graded so."""
+
+    processes: int = PROTOCOL_PROCESSES
+    min_runs: int = PROTOCOL_MIN_RUNS  # per process
+    min_ns: int = PROTOCOL_MIN_NS  # per process
+    percentile: int | None = 99  # runs are added until its upper bound exists; None: do not add any
+    batch: int = 1
+    timeout_s: float = 300.0  # per process
+    rate_hz: float | None = None  # frames of a camera; None: one run after the other
+    max_memory_bytes: int | None = None  # of a process; None: the watchdog's share of the device's memory
+    cool_down_s: float = COOL_DOWN_S
+
+    @classmethod
+    def quick(cls, **others: Any) -> Settings:
+        """A first look: two processes, just enough runs to bound a p90; flagged as such and graded C at best."""
+        return cls(**{"processes": 2, "min_runs": 1, "min_ns": 0, "percentile": 90, **others})
+
+    @property
+    def runs_per_process(self) -> int:
+        """Runs that each process makes at least."""
+        if self.percentile is None:
+            return self.min_runs
+        return max(self.min_runs, math.ceil(runs_needed(self.percentile / 100) / self.processes))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A process that has just ended: which artifact's, how, and how far the sweep is."""
+
+    artifact: Artifact
+    status: str
+    done: int
+    total: int  # processes; falls when an artifact fails, because its other processes are not run
+
+
+def profile(
+    artifact: Artifact,
+    device: Device,
+    *,
+    threads: int,
+    settings: Settings | None = None,
+    seed: int = 0,
+    built_here: Container[str] = (),
+) -> Measurement:
+    """Measure one artifact. The row's status says if it could not run; raises as `profile_all` does."""
+    [measurement] = profile_all(
+        [artifact], device, threads=threads, settings=settings, seed=seed, built_here=built_here
+    )
+    return measurement
+
+
+def profile_all(
+    artifacts: Sequence[Artifact],
+    device: Device,
+    *,
+    threads: int,
+    settings: Settings | None = None,
+    seed: int = 0,
+    on_progress: Callable[[Progress], None] | None = None,
+    built_here: Container[str] = (),
+) -> Iterator[Measurement]:
+    """Measure artifacts in interleaved rounds; each row comes as soon as it is known, failures first.
+
+    `seed` decides the order within the rounds; `built_here` are the digests of artifacts that may run their own code.
+    Raises UnknownNameError for a target or transport nobody has, UsageError for settings that measure nothing,
+    ArtifactError for code of unknown origin, DeviceError if the device itself is lost; the rows that came before stay
+    good.
+    """
+    settings = settings or Settings()
+    _check(settings, threads)
+    sweep = _Sweep(device, load_transport(device.transport), threads, settings, random.Random(seed))
+    rows = [_Row(artifact, load_recipe(artifact.target).RECIPE.target) for artifact in artifacts]
+    for artifact in artifacts:
+        require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
+    return sweep.rounds(rows, on_progress or (lambda _: None))
+
+
+def _check(settings: Settings, threads: int) -> None:
+    if min(settings.processes, settings.min_runs, settings.batch, threads) < 1 or settings.timeout_s <= 0:
+        raise UsageError("processes, runs, batch, threads and timeout must be positive", why=f"{settings}, {threads=}")
+    if settings.percentile not in (None, *PERCENTILES):
+        raise UsageError(f"percentile {settings.percentile} cannot be asked for", fix="ask for 90 or 99")
+    for name in ("rate_hz", "max_memory_bytes"):
+        limit = getattr(settings, name)
+        if limit is not None and not 0 < limit < math.inf:
+            raise UsageError(f"{name} is {limit}", why="it must be positive", fix="leave it out for none")
+
+
+def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
+    """The reply of a block that passes the gates, and how many did not; `throttled` after MAX_RETRIES retries."""
+    for discarded in range(MAX_RETRIES + 1):
+        reply = run()
+        why = obstacle(reply.timing) if reply.timing else ""
+        if not why:
+            return reply, discarded
+        if discarded < MAX_RETRIES:
+            time.sleep(cool_down_s)
+    error = f"{MAX_RETRIES + 1} blocks in a row do not count: {why}"
+    return dataclasses.replace(reply, status="throttled", error=error, timing=None), MAX_RETRIES + 1
+
+
+@dataclass
+class _Row:
+    """One artifact on its way through the rounds."""
+
+    artifact: Artifact
+    target: str
+    started: str = ""
+    replies: list[Reply] = field(default_factory=list)
+    discarded: int = 0  # blocks that a gate did not let pass
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.replies) and self.replies[-1].status != "ok"
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What all processes of a sweep have in common."""
+
+    device: Device
+    transport: Transport
+    threads: int
+    settings: Settings
+    order: random.Random
+
+    def rounds(self, rows: list[_Row], on_progress: Callable[[Progress], None]) -> Iterator[Measurement]:
+        processes, done = self.settings.processes, 0
+        with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
+            workers = {row.target: pack(row.target, Path(folder) / f"{row.target}.pyz") for row in rows}
+            for turn in range(processes):
+                total = done + len(rows) * (processes - turn)
+                for row in self.order.sample(rows, len(rows)):
+                    self.run_once(row, workers[row.target], cold=turn == 0 and processes > 1)
+                    done += 1
+                    on_progress(Progress(row.artifact, row.replies[-1].status, done, total))
+                    if row.failed or turn == processes - 1:
+                        yield self.measurement(row)
+                rows = [row for row in rows if not row.failed]
+
+    def run_once(self, row: _Row, worker: Path, *, cold: bool) -> None:
+        """One process whose block of runs passes the gates, or the last one of those that did not."""
+        row.started = row.started or datetime.now(UTC).isoformat(timespec="microseconds")
+        files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
+        job, timeout_s = self.job(row, cold=cold), self.settings.timeout_s
+        reply, discarded = gated(
+            lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.settings.cool_down_s
+        )
+        row.discarded += discarded
+        row.replies.append(reply)
+
+    def job(self, row: _Row, *, cold: bool) -> Job:
+        artifact, settings = row.artifact, self.settings
+        return Job(
+            task="time",
+            target=row.target,
+            folder=_ARTIFACT,
+            payload=artifact.payload,
+            sha256=artifact.sha256,
+            threads=self.threads,
+            batch=settings.batch,
+            min_runs=settings.runs_per_process,
+            min_ns=settings.min_ns,
+            rate_hz=settings.rate_hz,
+            cold=cold,
+            max_memory_bytes=settings.max_memory_bytes,
+        )
+
+    def measurement(self, row: _Row) -> Measurement:
+        """The row with its key and id. A failed one keeps the samples of the processes that finished before."""
+        artifact, last, device = row.artifact, row.replies[-1], self.device
+        timings = [reply.timing for reply in row.replies if reply.timing]
+        measurement = Measurement(
+            measurement_id="",
+            measurement_key="",
+            status=last.status,
+            error=last.error,
+            provenance="measured",
+            model=artifact.model,
+            family=artifact.family,
+            target=artifact.target,
+            precision=artifact.precision,
+            artifact_sha256=artifact.sha256,
+            artifact_bytes=artifact.size_bytes,
+            engine=last.engine or load_recipe(row.target).RECIPE.engine,
+            engine_version=last.engine_version,
+            provider=last.provider,
+            device=device.name,
+            device_id=device.device_id,
+            device_class=device.device_class,
+            compute_unit=device.compute_units[0],
+            threads=self.threads,
+            batch=self.settings.batch,
+            inputs=tuple(spec.at_batch(self.settings.batch) for spec in artifact.inputs),
+            parity_status=artifact.parity.status if artifact.parity else UNVERIFIED,
+            protocol_version=PROTOCOL_VERSION,
+            started=row.started,
+            host=last.host,
+            snapshots=tuple(snapshot for timing in timings for snapshot in (timing.before, timing.after)),
+            samples_ns=tuple(timing.samples_ns for timing in timings if timing.told is None),
+            told=tuple(timing.told for timing in timings if timing.told is not None),
+            nonce=secrets.token_hex(8),
+            rate_hz=self.settings.rate_hz,
+            discarded=row.discarded,
+            graph_digest=artifact.graph_digest,
+            **(_summary(timings, self.settings.rate_hz) if last.status == "ok" else _no_summary(timings)),
+        )
+        more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}
+        raised = tuple(name for name, is_raised in more.items() if is_raised)
+        return identify(dataclasses.replace(measurement, flags=(*measurement.flags, *raised)))
+
+
+_PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "peak_rss_bytes", "missed", "energy_j")
+
+
+def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]:
+    """The fields of a row that its processes' timings decide."""
+    told = [timing.told for timing in timings if timing.told is not None]
+    samples, warm = [timing.samples_ns for timing in timings], [timing.warm for timing in timings]
+    summary = summarise_told(told) if told else summarise(samples, warm, paced=rate_hz is not None)
+    stolen = any(stolen_share(timing.before, timing.after) > STOLEN_SHARE for timing in timings)
+    usual = [timing for timing in timings if not timing.cold] or timings
+    return dataclasses.asdict(summary) | {
+        "flags": (*summary.flags, *(("stolen",) if stolen else ())),
+        "load_ns": _median([timing.load_ns for timing in usual]),
+        "cold_load_ns": _median([timing.load_ns for timing in timings if timing.cold]),
+        "import_ns": _median([timing.import_ns for timing in usual]),
+        "compile_ns": _median([timing.compile_ns for timing in usual]),
+        "first_ns": _median([timing.first_ns for timing in timings]),
+        "peak_rss_bytes": max(_told([timing.peak_rss_bytes for timing in timings]), default=None),
+        "missed": sum(_told([timing.missed for timing in timings])) if rate_hz else None,
+        "energy_j": _energy_j(timings),
+    }
+
+
+def _no_summary(timings: Sequence[Timing]) -> dict[str, Any]:
+    names = [item.name for item in dataclasses.fields(Summary)] + list(_PARTS)
+    runs = sum((timing.told.runs or 0) if timing.told else len(timing.samples_ns) for timing in timings)
+    return dict.fromkeys(names) | {"processes": len(timings), "runs": runs, "grade": "", "flags": ()}
+
+
+def _told(values: Sequence[int | None]) -> list[int]:
+    return [value for value in values if value is not None]
+
+
+def _median(values: Sequence[int | None]) -> int | None:
+    """None where no process tells."""
+    told = _told(values)
+    return round(statistics.median(told)) if told else None
+
+
+def _energy_j(timings: Sequence[Timing]) -> float | None:
+    """Joules of a run. None unless every process tells: a mean over the lucky ones would pass for all."""
+    joules = [timing.energy_j for timing in timings if timing.energy_j is not None]
+    return sum(joules) / sum(len(timing.samples_ns) for timing in timings) if len(joules) == len(timings) else None

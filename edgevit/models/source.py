@@ -1,0 +1,183 @@
+"""What a person means by MODEL: a name of the zoo, or `path/to/file.py:function` that returns any nn.Module."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from edgevit.models import create_model, load_weights, model_card, randomize
+from edgevit.models.preprocess import Preprocessed, raw_image, takes_image
+from edgevit.records.artifact import Artifact, Source
+from edgevit.records.model import ModelCard, Preprocessing
+from edgevit_runtime.digest import file_sha256
+from edgevit_runtime.record import TensorSpec
+
+_FILE_AND_FUNCTION = re.compile(r"^(?P<file>.+\.py):(?P<function>\w+)$")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in training form and eval mode, with all that an export must know of it."""
+
+    name: str
+    family: str
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]  # the batch open, as -1
+    source: Source
+    preprocessing: Preprocessing
+    card: ModelCard | None
+    preprocessing_inside: bool = False
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+
+    def example(self, batch: int = 1) -> dict[str, Tensor]:
+        """Zeros of the inputs' sizes, by name."""
+        specs = (spec.at_batch(batch) for spec in self.inputs)
+        return {spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in specs}
+
+
+def load_subject(
+    model: str, *, weights: Path | None = None, seed: int = 0, input_size: tuple[int, int] | None = None
+) -> Subject:
+    """Load a model by what a person typed.
+
+    Without weights a model of the zoo is random, norms and scales too, so that its folds and exports are tested on
+    values that could go wrong; such an artifact is honest for latency and parity and says that it is random.
+    Raises UnknownNameError, ModelError, CheckpointError, UsageError.
+    """
+    match = _FILE_AND_FUNCTION.match(model)
+    subject = _stranger(Path(match["file"]), match["function"], weights) if match else _zoo(model, weights, seed)
+    if input_size is not None:
+        first, *rest = subject.inputs or (TensorSpec("image", (-1, 3, 0, 0)),)
+        first = dataclasses.replace(first, shape=(*first.shape[:-2], *input_size))
+        return dataclasses.replace(subject, inputs=(first, *rest))
+    if not subject.inputs:
+        raise UsageError(f"{model} does not say what it takes", fix="--input-size 224, or a `card` on the module")
+    return subject
+
+
+def _zoo(name: str, weights: Path | None, seed: int) -> Subject:
+    card = model_card(name)
+    module = create_model(name, weights, seed=seed)
+    if weights is None:
+        randomize(module, seed)
+    return Subject(
+        name, card.family, module, card.inputs, _source(name, module, weights, seed), card.preprocessing, card
+    )
+
+
+def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None) -> Source:
+    digest = state_sha256(module)
+    if weights is None:
+        return Source(name, "random" if seed is not None else "function", seed, state_sha256=digest)
+    return Source(name, "file", None, weights.name, file_sha256(weights), digest)
+
+
+def _stranger(file: Path, function: str, weights: Path | None) -> Subject:
+    module = _call(_import(file), file, function)
+    if weights is not None:
+        load_weights(module, weights)
+    name = f"{file}:{function}"
+    card = getattr(module, "card", None)
+    known = card if isinstance(card, ModelCard) else None
+    inputs = known.inputs if known else ()
+    preprocessing = known.preprocessing if known else Preprocessing()
+    source = _source(name, module, weights, None)
+    return Subject(name, known.family if known else "custom", module, inputs, source, preprocessing, known)
+
+
+def _import(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise ModelError("no such file", where=str(file), fix="MODEL is a name of `edgevit models` or FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(f"edgevit_subject_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ModelError("not a Python file", where=str(file))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pickle look for what the file defines
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
+    known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    if function not in known:
+        raise UnknownNameError(f"function in {file}", function, known, listing=f"see {file}")
+    made, where = getattr(module, function)(), f"{file}:{function}"
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"it returned {type(made).__name__}, not a torch.nn.Module", where=where)
+    if made.training:
+        raise ModelError(
+            "the model is in training mode", where=where, why="its norms use the batch", fix="return model.eval()"
+        )
+    return made
+
+
+def with_preprocessing(subject: Subject) -> Subject:
+    """The model with its preprocessing in front: uint8 (N, H, W, 3) in. Raises UsageError where it takes no image."""
+    if not takes_image(subject.inputs):
+        what = f"{subject.name} takes no image, or not only one"
+        raise UsageError(what, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
+    module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
+    return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)
+
+
+def with_labels(subject: Subject, file: Path) -> Subject:
+    """The model with the names of its classes, one a line. Raises UsageError where there are not as many as classes."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the labels cannot be read", where=str(file), why=str(error)) from error
+    labels = tuple(line.strip() for line in lines if line.strip())
+    with torch.inference_mode():
+        outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example().values()))
+    shape = list(outputs[0].shape)
+    if len(outputs) != 1 or len(shape) != 2 or shape[1] != len(labels):
+        what = f"{len(labels)} labels do not fit what {subject.name} puts out"
+        raise UsageError(what, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
+    return dataclasses.replace(subject, labels=labels)
+
+
+def reload_subject(artifact: Artifact, weights: Path | None) -> Subject:
+    """The very model an artifact was made from. Raises CheckpointError where these are not its weights."""
+    source = artifact.source
+    if source.weights == "file" and weights is None:
+        raise CheckpointError(
+            f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
+        )
+    size = _image_size(artifact)
+    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_size=size)
+    if subject.source.state_sha256 != source.state_sha256:
+        where = str(weights) if weights else source.model
+        raise CheckpointError("these are not the weights the artifact was made from", where=where)
+    subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
+    return with_preprocessing(subject) if artifact.preprocessing_inside else subject
+
+
+def _image_size(artifact: Artifact) -> tuple[int, int] | None:
+    shape = artifact.inputs[0].shape
+    if len(shape) != 4:
+        return None
+    return (shape[1], shape[2]) if artifact.preprocessing_inside else (shape[2], shape[3])
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Digest of every named tensor of a model, so that the same weights are known again."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(
+                value.detach().cpu().contiguous().view(torch.uint8).numpy().data
+                if value.dim()
+                else b"%r" % value.item()
+            )
+    return digest.hexdigest()

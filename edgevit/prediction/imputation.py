@@ -1,0 +1,73 @@
+"""What source columns lack: a Gaussian over the columns, fitted by EM to the cells there are (Dempster et al. 1977).
+
+A model's log latencies on D columns are one draw of N(mu, Sigma). A prior on Sigma - one factor that all columns share,
+and a little of their own - keeps it proper where two columns have few models in common.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from edgevit.prediction.table import Array, Indices, Mask
+
+_STEPS = 10  # of EM; later ones move a filled cell by less than a measurement's own noise
+_PRIOR_ROWS = 2.0  # how many models the prior counts for
+_OWN = 0.15  # standard deviation of what a column has to itself under the prior, in log units
+
+
+def fill(logs: Array) -> Array:
+    """(models, columns) with each NaN replaced by its expectation. Every model and every column needs a cell."""
+    seen = ~np.isnan(logs)
+    if seen.all():
+        return logs.copy()
+    mean, common = _additive(logs)
+    prior = common + _OWN**2 * np.eye(logs.shape[1])
+    covariance, filled = prior, logs
+    patterns = _patterns(seen)
+    for _ in range(_STEPS):
+        filled, doubt = _expect(logs, patterns, mean, covariance)
+        mean = filled.mean(axis=0)
+        apart = filled - mean
+        covariance = (apart.T @ apart + doubt + _PRIOR_ROWS * prior) / (len(logs) + _PRIOR_ROWS)
+    return filled
+
+
+def _additive(logs: Array) -> tuple[Array, Array]:
+    """Means of the columns once models are taken out, and the covariance of a factor that all columns share."""
+    mean = np.nanmean(logs, axis=0)
+    for _ in range(3):
+        size = np.nanmean(logs - mean, axis=1)
+        mean = np.nanmean(logs - size[:, None], axis=0)
+    return mean, np.full((logs.shape[1],) * 2, max(float(np.var(size)), _OWN**2))
+
+
+class _Pattern(NamedTuple):
+    """Models that were measured on the same columns: they share a solution."""
+
+    models: Indices
+    here: Indices  # the columns that they have
+    there: Indices  # those that they lack
+
+
+def _patterns(seen: Mask) -> list[_Pattern]:
+    """All that lack a column."""
+    groups: dict[bytes, list[int]] = {}
+    for i, row in enumerate(seen):
+        groups.setdefault(row.tobytes(), []).append(i)
+    found = ((np.array(group), seen[group[0]]) for group in groups.values())
+    return [_Pattern(group, np.flatnonzero(known), np.flatnonzero(~known)) for group, known in found if not known.all()]
+
+
+def _expect(logs: Array, patterns: list[_Pattern], mean: Array, covariance: Array) -> tuple[Array, Array]:
+    """The E step: cells at their conditional expectation, and the summed conditional covariance."""
+    filled, doubt = logs.copy(), np.zeros_like(covariance)
+    for models, here, there in patterns:  # of few columns, so that most of the time would go into np.ix_
+        known = covariance[here]
+        across = known[:, there]
+        gain = np.linalg.solve(known[:, here], across)
+        off = logs[models][:, here] - mean[here]
+        filled[models[:, None], there] = mean[there] + off @ gain
+        doubt[there[:, None], there] += len(models) * (covariance[there][:, there] - across.T @ gain)
+    return filled, doubt

@@ -1,0 +1,214 @@
+"""Predictor: rows in, predictions out, each with its interval and with what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+from edgevit.errors import UsageError
+from edgevit.prediction.conformal import quantile
+from edgevit.prediction.cross_validation import Sources, pose, rehearse
+from edgevit.prediction.ensemble import Mixture, Rehearsal, estimate, mix
+from edgevit.prediction.gaussian_process import Problem
+from edgevit.prediction.record import Found, Level, Margins, Prediction, predicted
+from edgevit.prediction.table import Array, Indices, Row, feature_matrix, make_table
+
+LEAST_ANCHORS = 3  # rows of a column below which nothing is said of it: two tell how fast it is, not how sure that is
+MOST_COLUMNS = 24  # sources of one prediction
+MOST_ANCHORS = 1200  # of more, so many that are spread evenly over their latencies: time grows with the cube
+_SAME_GRAPH = math.log(1.1)  # log units: 90% of the repeats of one job on one device are within 10%
+_REPEAT = math.log(1.005)  # the same on a quiet device: no prediction is surer
+_RANGE = 0.5  # how far beyond the range that anchors span a model may be off its profile: in ranges
+_BEYOND = math.log(1.25)  # and this much more
+
+
+class Predictor:
+    """Predicts from rows: what was measured of some models on some columns.
+
+    features: of a model, by name (see `structural_features`). families: which models resemble each other; the interval
+    of a model whose family has no anchor comes from families that were held out whole. graphs: models of one graph take
+    the same time, whatever their weights. The order of all of them does not matter. Raises UsageError for latencies
+    that are not positive and features that are not finite.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        *,
+        features: Mapping[str, Mapping[str, float]] | None = None,
+        families: Mapping[str, str] | None = None,
+        graphs: Mapping[str, str] | None = None,
+    ) -> None:
+        features, families = features or {}, families or {}
+        self._table = make_table(rows, also={name for name, values in features.items() if values})
+        self._places = {name: i for i, name in enumerate(self._table.models)}
+        self._features, self._is_size = feature_matrix(self._table.models, features)
+        self._graphs = dict(graphs or {})
+        kin = [(name in families, families.get(name, name)) for name in self._table.models]
+        numbers = {item: i for i, item in enumerate(sorted(set(kin)))}
+        self._families = np.array([numbers[item] for item in kin], dtype=np.intp)
+
+    def predict(
+        self, column: str, models: Collection[str] | None = None, *, confidence: float = 0.9
+    ) -> dict[str, Prediction]:
+        """Each model (default: all that are known) on this column, in the order of their names.
+
+        Raises UsageError for a confidence outside (0, 1).
+        """
+        if not 0 < confidence < 1:
+            raise UsageError(f"the confidence is {confidence}", why="it is a share between 0 and 1", fix="ask for 0.9")
+        names = sorted(self._table.models if models is None else set(models))
+        said = self._from_rows(column, names, confidence)
+        for blind in (False, True):
+            said |= self._from_others(column, [name for name in names if name not in said], confidence, blind=blind)
+        return {name: said.get(name) or self._refusal(column, name, confidence) for name in names}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models with a row or a feature, sorted."""
+        return self._table.models
+
+    def logs(self, column: str) -> Array:
+        """(models,): natural logarithms of the nanoseconds on this column, NaN where there is no row."""
+        return self._table.column(column)
+
+    def sources(self, column: str, *, blind: bool = False, linked: bool = False) -> Sources:
+        """What is known but for this column; of many other columns those that explain its rows best.
+
+        linked: only columns that have models in common with it, if over others. How fast the rest are beside it, no
+        row tells.
+        """
+        target = self._table.column(column)
+        others = [j for j, name in enumerate(self._table.columns) if name != column]
+        if linked:
+            others = sorted(set(others) & self._table.linked(column, LEAST_ANCHORS))
+        if len(others) > MOST_COLUMNS:
+            spread = _spreads(self._table.logs[:, others], target)
+            rows = (~np.isnan(self._table.logs[:, others])).sum(axis=0)
+            others = sorted(others[j] for j in np.lexsort((-rows, spread))[:MOST_COLUMNS])
+        return Sources(self._table.logs[:, others], self._features, self._is_size, self._families, blind)
+
+    # One method for each level
+
+    def _from_rows(self, column: str, names: list[str], confidence: float) -> dict[str, Prediction]:
+        """Models with a row on this column, or with one of a model of the same graph."""
+        logs = self._table.column(column)
+        known = {name: float(logs[i]) for name, i in self._places.items() if not math.isnan(logs[i])}
+        by_graph: dict[str, list[float]] = {}
+        for name, log in known.items():
+            by_graph.setdefault(self._graphs.get(name, ""), []).append(log)
+        by_graph.pop("", None)
+        said = {}
+        for name in names:
+            if name in known:
+                found = Found("measured", known[name], Margins(0, 0), 1)
+            elif twins := by_graph.get(self._graphs.get(name, "")):
+                found = Found("same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins))
+            else:
+                continue
+            said[name] = predicted(name, column, confidence, found)
+        return said
+
+    def _from_others(self, column: str, names: list[str], confidence: float, *, blind: bool) -> dict[str, Prediction]:
+        """Models measured on other columns, or (blind) known by their features alone."""
+        target, sources = self._table.column(column), self.sources(column, blind=blind, linked=not blind)
+        anchors = _thinned(np.flatnonzero(sources.usable & ~np.isnan(target)), target)
+        at = [self._places[name] for name in names if name in self._places]
+        asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
+        if len(anchors) < LEAST_ANCHORS or not len(asked):
+            return {}
+        level: Level = "features" if blind else "transfer"
+        nearest = "" if blind else self._nearest(column, target)
+        strange = ~np.isin(sources.families[asked], sources.families[anchors])
+        many = len(set(sources.families[anchors].tolist())) >= LEAST_ANCHORS  # else nothing is left to predict one from
+        said: dict[str, Prediction] = {}
+        groups = [(asked[~strange], False)]
+        if many or not blind:  # of features alone nobody knows how far another family is off, until there are several
+            groups.append((asked[strange], many))
+        for group, apart in groups:
+            if len(group):
+                logs, margins = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
+                for i, log, margin in zip(group.tolist(), logs.tolist(), margins, strict=True):
+                    found = Found(level, log, margin, len(anchors), nearest)
+                    said[self._table.models[i]] = predicted(self._table.models[i], column, confidence, found)
+        return said
+
+    def _refusal(self, column: str, name: str, confidence: float) -> Prediction:
+        """Why nothing can be said."""
+        rows = int((~np.isnan(self._table.column(column))).sum())
+        place = self._places.get(name)
+        if place is None:
+            why = "it was measured nowhere, and nothing is known of its structure"
+        elif rows < LEAST_ANCHORS:
+            why = f"{column} has {rows} rows; {LEAST_ANCHORS} say how fast it is"
+        elif not np.isnan(self._features[place]).all():
+            why = f"its family has no row of {column}, and rows of {LEAST_ANCHORS} families say how far others are off"
+        else:
+            why = f"no {LEAST_ANCHORS} rows of {column} are of models that share a column or features with it"
+        return Prediction(name, column, "refused", confidence, anchors=rows, why=why)
+
+    def _nearest(self, column: str, target: Array) -> str:
+        others = [name for name in self._table.columns if name != column]
+        spread = _spreads(np.stack([self._table.column(name) for name in others], axis=1), target)
+        return others[int(np.argmin(spread))]
+
+
+def _solve(
+    sources: Sources, anchors: Indices, target: Array, at: Indices, confidence: float, *, apart: bool
+) -> tuple[Array, list[Margins]]:
+    """Log latencies of the models `at`, and their margins."""
+    problem = pose(sources, anchors, target, apart=apart)
+    rehearsals = rehearse(sources, anchors, at, apart=apart)
+    mixture, mixtures = mix(problem, rehearsals)
+    found = estimate(problem, mixture, at)
+    others = [_scores(item, own) for item, own in zip(rehearsals, mixtures, strict=True)]
+    half = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
+    at_most = quantile(found.held_out, others, confidence)
+    least = _repeat(confidence, _REPEAT)
+    margins = [Margins(least.half + half * d, least.at_most + at_most * d) for d in found.deviation.tolist()]
+    return _bounded(problem, found.mean, at), margins
+
+
+def _scores(rehearsal: Rehearsal, mixture: Mixture) -> Array:
+    """Errors over deviations of a column that was taken for new."""
+    found = estimate(rehearsal.problem, mixture, rehearsal.at)
+    return (rehearsal.truth - _bounded(rehearsal.problem, found.mean, rehearsal.at)) / found.deviation
+
+
+def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
+    """No model is further off its profile than the anchors are, by half their range and a quarter more.
+
+    Its profile: the mean of the other columns, or the one that explains the anchors best, whichever allows more.
+    """
+    profiles = problem.profiles if problem.profiles.shape[1] else np.zeros((len(problem.profiles), 1))
+    best = int(np.argmin(_spreads(profiles[problem.anchors], problem.target)))
+    least, most = [], []
+    for profile in (profiles.mean(axis=1), profiles[:, best]):
+        off = problem.target - profile[problem.anchors]
+        margin = _RANGE * float(np.ptp(off)) + _BEYOND
+        least.append(profile[at] + off.min() - margin)
+        most.append(profile[at] + off.max() + margin)
+    return np.asarray(np.clip(logs, np.minimum(*least), np.maximum(*most)))
+
+
+def _spreads(logs: Array, target: Array) -> Array:
+    """(columns,): how far it is from the target at another clock, in log units; far for few common rows."""
+    seen = ~np.isnan(logs) & ~np.isnan(target)[:, None]
+    found = np.full(logs.shape[1], math.inf)
+    for j in np.flatnonzero(seen.sum(axis=0) >= LEAST_ANCHORS):
+        apart = target[seen[:, j]] - logs[seen[:, j], j]
+        found[j] = np.abs(apart - np.median(apart)).mean() * (1 + 1 / len(apart))
+    return found
+
+
+def _thinned(anchors: Indices, target: Array) -> Indices:
+    by_latency = anchors[np.argsort(target[anchors], kind="stable")]
+    return np.sort(by_latency[np.linspace(0, len(anchors) - 1, min(len(anchors), MOST_ANCHORS)).astype(int)])
+
+
+def _repeat(confidence: float, at_90: float) -> Margins:
+    """Of two runs of one graph: errors with an exponential tail on either side, nine in ten of them below at_90."""
+    half, at_most = (math.log(share) / math.log(0.1) * at_90 for share in (1 - confidence, 2 * (1 - confidence)))
+    return Margins(half, max(at_most, 0.0))

@@ -1,0 +1,1 @@
+"""Published rows: how other people's tables are imported and checked."""

@@ -1,0 +1,98 @@
+"""Latencies and accuracies that the papers of our own zoo report, as the model cards quote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgevit.errors import StoreError
+from edgevit.published.importers import Publication
+from edgevit.published.importers.reading.names import NOT_STATED, target_of
+from edgevit.published.importers.reading.units import ns_from_ms
+from edgevit.published.screening import Claim, ClaimError, Cost
+from edgevit.records.identity import identify_accuracy
+from edgevit.records.measurement import Accuracy
+from edgevit.records.model import ModelCard, PublishedLatency
+from edgevit_runtime.record import RecordError, from_json, to_json
+
+FORM = "model cards of edgevit (JSON lines); without a FILE those that come with it"
+LICENCE = ""  # no paper names one for its numbers
+FILE = "models.jsonl"
+_LONGEST = 2**20  # characters of a card, with much room
+_LEAST_BYTES = 1  # of a weight, where the precision is not stated
+_BYTES = {"fp32": 4, "fp16": 2}
+_UNTOLD = ("batch", "inputs", "licence", "p50_ns", "processes", "runs")
+
+
+def recognises(path: Path) -> bool:
+    """Whether the first line is a model card."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            from_json(ModelCard, file.readline(_LONGEST))
+    except (OSError, UnicodeDecodeError, RecordError):
+        return False
+    return True
+
+
+def read(publication: Publication) -> Iterator[Claim]:
+    """Every latency and accuracy. Raises StoreError where the file cannot be read."""
+    name = publication.path.name
+    try:
+        with publication.path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                yield from _claims(f"{name}, line {number}", line)
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "edgevit models --refresh"
+        raise StoreError("the model cards cannot be read", where=name, why=str(error), fix=fix) from error
+
+
+def _claims(place: str, line: str) -> Iterator[Claim]:
+    try:
+        card = from_json(ModelCard, line)
+    except RecordError as error:
+        yield Claim(place, line.encode(), reason=f"no model card: {error}")
+        return
+    for latency in card.latencies:
+        content = to_json({"model": card.name, "latency": latency}).encode()
+        try:
+            yield Claim(place, content, _row(card, latency), cost=_cost(card, latency))
+        except ClaimError as error:
+            yield Claim(place, content, reason=str(error))
+    if card.top1_percent is not None:
+        yield Claim(place, line.encode(), None, (_accuracy(card, card.top1_percent),))
+
+
+def _row(card: ModelCard, latency: PublishedLatency) -> dict[str, object]:
+    return {
+        "source": latency.source,
+        "licence": LICENCE,
+        "model": card.name,
+        "family": card.family,
+        "device": latency.device,
+        "device_id": f"papers/{latency.device}",
+        "target": target_of(latency.engine),
+        "precision": latency.precision,
+        "engine": latency.engine,
+        "p50_ns": ns_from_ms(latency.latency_ms, "latency_ms"),
+        "flags": ("headline_unstated",),  # mean, median or best of how many: papers rarely say
+        "untold": _UNTOLD + (("precision",) if latency.precision == NOT_STATED else ()),
+    }
+
+
+def _cost(card: ModelCard, latency: PublishedLatency) -> Cost:
+    """Of the folded form where it has fewer products: the least that the network can be run with."""
+    macs = [count for count in (card.macs, card.folded_macs) if count is not None]
+    params = [count for count in (card.params, card.folded_params) if count is not None]
+    each = _BYTES.get(latency.precision, _LEAST_BYTES)
+    return Cost(min(macs, default=None), min(params) * each if params else None)
+
+
+def _accuracy(card: ModelCard, top1_percent: float) -> Accuracy:
+    size = card.inputs[0].shape[-2:]
+    note = "" if card.provenance == "published" else f"of the authors' network; this design is {card.provenance}"
+    accuracy = Accuracy(
+        "", "published", model=card.name, family=card.family, dataset="imagenet-1k val", metric="top1_percent",
+        value=top1_percent, error=None, examples=None, source=card.top1_source, untold=("error", "examples", "licence"),
+        input_size=size, note=note,
+    )  # fmt: skip
+    return identify_accuracy(accuracy)

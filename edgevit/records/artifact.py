@@ -1,0 +1,109 @@
+"""Records about exported artifacts: the manifest of one, and its parity with the model.
+
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgevit.records.model import OperatorCost, Preprocessing
+from edgevit_runtime.record import Operators, TensorSpec
+
+SCHEMA_VERSION = 1
+PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """One comparison: which form against which, over how many inputs, and how far apart.
+
+    max_rel is the largest absolute difference over the largest magnitude of the reference, the worst over the inputs;
+    snr_db is 10 log10 of signal power over error power, None where the two are equal to the bit.
+    """
+
+    stage: str
+    against: str
+    max_rel: float
+    snr_db: float | None
+    top1_agreement: float
+    tolerance: str
+    passed: bool
+    how: str = ""  # what computed it: an engine with its version and provider, or a reference evaluator
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Whether an artifact computes the model's function, how that was found, and every comparison made.
+
+    passed: its own engine ran it. evaluated: a reference evaluator computed what the file says, its engine did not run.
+    built_not_run: nothing here computes it; `how` says what it needs, and which earlier stage is proven.
+    The numbers are those of the comparison that `how` names, and None where none could be made at all.
+    """
+
+    status: Literal["passed", "failed", "built_not_run", "evaluated"]
+    how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
+    inputs: str  # "4 noise, 3 photographs"
+    max_rel: float | None
+    snr_db: float | None  # None too where the two are equal to the bit
+    top1_agreement: float | None
+    tolerance: str  # of that comparison; empty where there is none
+    checks: tuple[ParityCheck, ...]
+    guilty_stage: str = ""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What one stage of an export cost."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
+
+    model: str  # a zoo name, or path/to/file.py:function
+    weights: Literal["random", "file", "function"]  # function: as the user's function made them
+    seed: int | None = None
+    weights_file: str = ""
+    weights_sha256: str = ""
+    state_sha256: str = ""  # of the tensors themselves, however they were stored
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with an exported model. The manifest in it holds this record, less the folder's own path."""
+
+    folder: Path
+    model: str
+    family: str
+    target: str
+    precision: str
+    payload: str  # the file or folder inside `folder` that the engine opens
+    sha256: str  # of the tree, the manifest left out
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dynamic_batch: bool
+    folded: bool
+    fold_summary: str
+    params: int
+    macs: int
+    source: Source
+    preprocessing: Preprocessing
+    toolchain: dict[str, str]  # distribution -> version
+    stages: tuple[StageTime, ...]
+    operators: Operators
+    created: str  # ISO 8601, UTC
+    parity: Parity | None = None
+    options: dict[str, str] = field(default_factory=dict)  # of the target
+    preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
+    files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
+    labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+    graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
+    costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,101 @@
+"""Records about models: cards, operators, and how an image becomes an input.
+
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgevit_runtime.record import TensorSpec
+
+Provenance = Literal["published", "measured", "predicted", "reconstructed"]
+IMAGENET = "imagenet-1k val"  # the data set that the cards' accuracies are of
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """One operator of a graph. kind: what it is, and what its speed depends on - a depthwise 3x3 convolution.
+
+    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
+    count: how many such operators there are; the numbers are those of one.
+    """
+
+    kind: str
+    macs: float
+    parameters: float
+    activations: float
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a folded network computes with at batch 1: its operators, without weights and without their order.
+
+    graph_digest: of the network (edgevit.folding.digest). graph_id is the digest of all the rest (identity.graph_id):
+    two versions of a framework may take one network apart into other operators, and then both lists are kept.
+    """
+
+    graph_id: str
+    graph_digest: str
+    operators: tuple[OperatorCost, ...]  # equal ones counted together, in an order of their own
+
+
+@dataclass(frozen=True)
+class ModelOperators:
+    """The operators of a zoo model's folded form at its card's input size and batch 1, in the form of a Graph."""
+
+    model: str
+    operators: tuple[OperatorCost, ...]
+
+
+@dataclass(frozen=True)
+class PublishedLatency:
+    """A latency that somebody else reports. Papers give no spread and no percentiles, so neither do we."""
+
+    device: str
+    engine: str
+    precision: str
+    latency_ms: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
+
+    interpolation: of the resize, as Pillow calls it: bicubic, bilinear, nearest...
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_pct: float = 0.875
+    layout: str = "NCHW"
+    colour: str = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
+    interpolation: str = "bicubic"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model. `provenance` says whether the design is the published one or reconstructed.
+
+    `params` and `macs` are of the training form, `folded_*` of the folded one; both are counted by edgevit at the
+    card's input size and batch 1. top1_percent is ImageNet-1k, as `source` reports it for the official weights.
+    """
+
+    name: str
+    family: str
+    inputs: tuple[TensorSpec, ...]
+    source: str
+    licence: str
+    provenance: Provenance
+    top1_percent: float | None
+    top1_source: str
+    latencies: tuple[PublishedLatency, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    params: int | None = None
+    macs: int | None = None
+    folded_params: int | None = None
+    folded_macs: int | None = None

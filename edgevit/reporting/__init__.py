@@ -1,0 +1,14 @@
+"""report: a latency database as one page that people look at, and a choice as a picture.
+
+`collect` reads a database into a record, `render` puts that into one HTML file that needs no network, and `plot` draws
+a choice.
+"""
+
+from __future__ import annotations
+
+from edgevit.reporting.collect import collect
+from edgevit.reporting.page_records import Report
+from edgevit.reporting.picture import plot
+from edgevit.reporting.renderer import render, write
+
+__all__ = ["Report", "collect", "plot", "render", "write"]

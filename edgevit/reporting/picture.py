@@ -1,0 +1,138 @@
+"""A choice as a picture, PNG or SVG: what fits, what does not, the front, the budget and the pick, device by device.
+
+Matplotlib draws it: it is a library alone, where Plotly's own images need a browser (kaleido drives Chrome), and it
+writes the same bytes for the same choice and version. The user's matplotlibrc is not read, and names are never taken
+for formulae.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgevit.errors import TargetUnavailableError, UsageError
+from edgevit.records.choice import Candidate, Choice, JointChoice
+from edgevit.reporting.axes import GRID, INK, MUTED, draw_names, draw_panel
+from edgevit.reporting.points import Panel, panels
+from edgevit.store.jsonl import appearing
+
+_METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": "edgevit"}}
+_SIZE_INCHES, _DPI = (9.0, 5.4), 150
+_MOST_TICKS, _MOST_TICKS_BESIDE = 15, 10
+_BESIDE, _BESIDE_INCHES = 2, (6.2, 4.6)  # of several devices: so many panels in a row, each of this size
+_LEGEND_INCHES = 0.9
+_SETTINGS = {
+    "svg.hashsalt": "edgevit",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+}
+
+
+def plot(choice: Choice | JointChoice, path: Path) -> None:
+    """Draw a choice into a file, which appears only when it is complete. Several devices have a panel each.
+
+    Raises UsageError for a name that ends neither in .png nor in .svg, TargetUnavailableError without Matplotlib,
+    StoreError where the file cannot be written.
+    """
+    form = path.suffix.lower().removeprefix(".")
+    if form not in _METADATA:
+        raise UsageError(
+            f"{path.name} is no picture", why="its name ends neither in .png nor in .svg", fix="--plot FILE.png"
+        )
+    with _drawing() as figure:
+        if isinstance(choice, Choice):
+            _draw_one(figure, choice)
+        else:
+            _draw_several(figure, choice)
+        with appearing(path, "the picture") as part:
+            figure.savefig(part, format=form, metadata=_METADATA[form])
+
+
+@contextmanager
+def _drawing() -> Iterator[Any]:
+    """A figure, while the settings are ours and nobody else's."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        fix = "pip install 'edgevit[report]'"
+        raise TargetUnavailableError(
+            "this needs matplotlib, which is not installed", why=str(error), fix=fix
+        ) from error
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+
+
+def _draw_one(figure: Any, choice: Choice) -> None:
+    [panel] = panels(choice)
+    axes = figure.subplots()
+    _title(axes, f"{choice.device}: {_answer(choice.picked)}{_threads(choice.picked)}")
+    _draw_all(figure, [axes], [panel], _MOST_TICKS)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, labels, loc="lower right", **_legend())
+
+
+def _draw_several(figure: Any, choice: JointChoice) -> None:
+    """Panels beside each other have one axis of accuracies; each has its own of latencies."""
+    every = panels(choice)
+    across = min(_BESIDE, len(every))
+    down = -(-len(every) // across)
+    width, height = _BESIDE_INCHES
+    figure.set_size_inches(width * across, height * down + _LEGEND_INCHES)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    places = list(grid.flat)
+    for spare in places[len(every) :]:
+        spare.set_visible(False)
+    picked = choice.picked[0] if choice.picked else None
+    answer = _answer(picked) if picked else "nothing fits on all"
+    says = {"x": 0.01, "ha": "left", "color": INK, "fontsize": 13, "fontweight": "bold"}
+    figure.suptitle(f"{' and '.join(choice.devices)}: {answer}", **says)
+    for axes, panel in zip(places, every, strict=False):
+        _title(axes, f"{panel.choice.device}{_there(panel)}", fontweight="normal")
+    _draw_all(figure, places[: len(every)], every, _MOST_TICKS_BESIDE)
+    named: dict[str, Any] = {}
+    for axes in places[: len(every)]:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, **_legend())
+
+
+def _draw_all(figure: Any, places: Sequence[Any], every: Sequence[Panel], most_ticks: int) -> None:
+    for axes, panel in zip(places, every, strict=True):
+        draw_panel(axes, panel, most_ticks)
+        axes.margins(y=0.12)
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel(f"top-1 accuracy, % ({panel.choice.dataset})", color=MUTED)
+    figure.draw_without_rendering()  # names are placed where the axes have found theirs
+    for axes, panel in zip(places, every, strict=True):
+        draw_names(axes, panel)
+
+
+def _title(axes: Any, text: str, fontweight: str = "bold") -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight=fontweight)
+
+
+def _answer(picked: Candidate | None) -> str:
+    return "nothing fits" if picked is None else f"{picked.model}, {picked.target} {picked.precision}"
+
+
+def _threads(picked: Candidate | None) -> str:
+    return f", {picked.threads} thread{'s' * (picked.threads != 1)}" if picked and picked.threads else ""
+
+
+def _there(panel: Panel) -> str:
+    """The number of threads and the latency of what is picked for all, on this device."""
+    point = next((point for point in panel.points if point.item == panel.picked), None)
+    where = "" if point is None else f", {point.x:.3g} ms ({point.item.latency_provenance})"
+    return f"{_threads(panel.picked)}{where}"
+
+
+def _legend() -> dict[str, Any]:
+    return {"fontsize": 9, "frameon": True, "framealpha": 0.92, "edgecolor": GRID}

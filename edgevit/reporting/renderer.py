@@ -1,0 +1,91 @@
+"""A report as one HTML file: data, style, scripts and Plotly are in it, and it asks no host for anything.
+
+The page's policy (Content-Security-Policy) runs the two scripts whose digests it lists and loads nothing at all, so
+that a name with markup in it, from somebody's row, stays a name. Plotly needs inline styles, so these are allowed.
+Plotly's library of 4.8 MB is the one of the `plotly` distribution. It is kept compressed, which the browser undoes
+(DecompressionStream, in all browsers since 2023), and started after the table is there: a report has 2 MB.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import html
+import string
+from importlib import resources
+from pathlib import Path
+
+from edgevit.errors import TargetUnavailableError
+from edgevit.reporting.page_records import Entry, Latency, Report
+from edgevit.store.jsonl import appearing
+from edgevit_runtime.record import to_json
+
+# In this order they are one script; each declares what the next ones use.
+SCRIPTS = ("data.js", "dom.js", "front.js", "shapes.js", "state.js", "filters.js", "axes.js", "traces.js", "chart.js",
+           "legend.js", "table.js", "detail.js", "sections.js", "main.js")  # fmt: skip
+_LEVEL = 9  # of gzip: half a second once, for a file that is sent and kept
+
+
+def write(report: Report, path: Path) -> int:
+    """Write the page; its size in bytes. The file appears only when it is complete.
+
+    Raises TargetUnavailableError without Plotly, StoreError where the file cannot be written.
+    """
+    page = render(report).encode("utf-8")
+    with appearing(path, "the report") as part:
+        part.write_bytes(page)
+    return len(page)
+
+
+def render(report: Report) -> str:
+    """The page's HTML. Raises TargetUnavailableError without Plotly."""
+    library = _plotly()
+    script = "(() => {\n'use strict';\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();"
+    return string.Template(_asset("page.html")).substitute(
+        policy=html.escape(_policy(script, library)),
+        style=_asset("page.css"),
+        data=as_block(report),
+        library=base64.b64encode(gzip.compress(library.encode("utf-8"), _LEVEL, mtime=0)).decode("ascii"),
+        script=script,
+    )
+
+
+def as_block(report: Report) -> str:
+    """The report's JSON as it may stand in a script element: no character in it can end the element or open another.
+
+    Entries are most of it, so that their names are written once: [names, [values of each]].
+    """
+    names = [field.name for field in dataclasses.fields(Entry)]
+    rows = [[_packed(getattr(entry, name)) for name in names] for entry in report.entries]
+    text = to_json({**vars(report), "entries": [names, rows]})
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def _packed(value: object) -> object:
+    return dataclasses.astuple(value) if isinstance(value, Latency) else value
+
+
+def _policy(*scripts: str) -> str:
+    digests = (base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii") for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("edgevit.reporting") / "page" / name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        fix = "pip install 'edgevit[report]'"
+        raise TargetUnavailableError("this needs plotly, which is not installed", why=str(error), fix=fix) from error
+    return str(get_plotlyjs())

@@ -1,0 +1,124 @@
+"""The devices of a report: each unit is one, by device_id, since a name may be that of several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from edgevit.devices.registry import LOCAL, describe
+from edgevit.errors import StoreError, UsageError
+from edgevit.measurement.compare import resolution
+from edgevit.records.choice import Choice
+from edgevit.records.measurement import Epoch, Measurement, NoiseFloor
+from edgevit.reporting.page_records import DevicePart, Jump
+from edgevit.selection import noise_floors
+from edgevit.store import LatencyDB
+
+_REFUSED = "not predicted: "  # begins the reasons of the chooser
+
+
+class Unit(NamedTuple):
+    """One device with its rows, oldest first, and what else the database has of it. former: ids of rows from before it
+    last changed.
+    """
+
+    device_id: str
+    label: str
+    rows: Sequence[Measurement]
+    former: Collection[str]
+    floors: Sequence[NoiseFloor]
+    epochs: Sequence[Epoch]
+
+
+def find_units(database: LatencyDB, devices: Collection[str] | None, published: bool) -> list[Unit]:
+    """The units of these devices, by label; devices are names, ids or classes, and None is all.
+
+    Raises StoreError for a database without rows, UsageError where all are published and were not asked for.
+    """
+    asked: Iterable[str | None] = devices if devices is not None else [None]
+    histories = [database.history(name) for name in asked]
+    rows = {row.measurement_id: row for found, _ in histories for row in found}
+    former = frozenset[str]().union(*(past for _, past in histories))
+    if not rows:
+        fix = "measure some with edgevit sweep, or bring rows in: edgevit db import FILE"
+        raise StoreError("the database holds no measurement", where=database.where, fix=fix)
+    of_unit: dict[str, list[Measurement]] = {}
+    for row in sorted(rows.values(), key=lambda row: datetime.fromisoformat(row.started)):
+        of_unit.setdefault(row.device_id, []).append(row)
+    counted = {unit: group for unit, group in of_unit.items() if published or not _all_published(group)}
+    if not counted:
+        why = f"all {len(rows)} rows were published by others"
+        raise UsageError("there is nothing of one's own to report", why=why, fix="take them in with --published")
+    labels = _labels(counted)
+    return [
+        Unit(unit, label, counted[unit], former, noise_floors(database, counted[unit]), database.epochs(unit))
+        for label, unit in sorted((label, unit) for unit, label in labels.items())
+    ]
+
+
+def _all_published(rows: Iterable[Measurement]) -> bool:
+    return all(row.provenance == "published" for row in rows)
+
+
+def _labels(units: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
+    """device_id -> its newest name; `local`, which every machine is to itself, becomes its class; doubles get an id."""
+    names = {
+        unit: rows[-1].device_class if rows[-1].device == LOCAL else rows[-1].device for unit, rows in units.items()
+    }
+    times = Counter(names.values())
+    return {unit: name if times[name] == 1 else f"{name} ({unit[:8]})" for unit, name in names.items()}
+
+
+def device_part(unit: Unit, choices: Sequence[Choice], published: bool) -> DevicePart:
+    """What the page says of a unit, of which these are the answers without limits, one for each percentile."""
+    choice, predicted = choices[0], _predicted(choices)
+    usable = [item for item in choice.fitting if item.basis is None]
+    kinds = Counter(rejection.kind for rejection in choice.rejected)
+    left_out = 0 if published else sum(row.provenance == "published" for row in unit.rows)
+    hosts = dict.fromkeys(describe(row.host) for row in reversed(unit.rows) if row.host is not None)
+    dated = [row.started for row in unit.rows if "started" not in row.untold]
+    noise = max(unit.floors, key=lambda floor: floor.started, default=None)
+    return DevicePart(
+        device_id=unit.device_id,
+        label=unit.label,
+        device_class=unit.rows[-1].device_class,
+        hosts=tuple(hosts),
+        compute_units=_distinct(row.compute_unit for row in unit.rows),
+        engines=_distinct(f"{row.engine} {row.engine_version}" for row in unit.rows),
+        first=min(dated, key=datetime.fromisoformat, default=""),
+        last=max(dated, key=datetime.fromisoformat, default=""),
+        grades=dict(sorted(Counter(item.grade for item in usable if item.grade).items())),
+        noise_share=noise.share if noise else None,
+        noise_measured=noise.started if noise else "",
+        resolution_share=resolution(unit.floors)[0],
+        epochs=tuple(Jump(epoch.number, epoch.started, epoch.ratio, epoch.reason) for epoch in unit.epochs),
+        usable=len(usable),
+        unusable=kinds["unusable"],
+        predicted=len(predicted),
+        unpredicted=_unpredicted(choices, predicted),
+        superseded=kinds["superseded"],
+        not_asked=kinds["not_asked"] - left_out,
+        published_left_out=left_out,
+        unmeasured=choice.unmeasured,
+    )
+
+
+def _predicted(choices: Iterable[Choice]) -> set[str]:
+    """The ids of what is predicted at one percentile at least."""
+    return {item.measurement_id for choice in choices for item in choice.fitting if item.basis}
+
+
+def _unpredicted(choices: Sequence[Choice], predicted: Collection[str]) -> tuple[tuple[str, int], ...]:
+    """Why nothing is predicted of the others, and of how many. Where reasons differ p50's counts: most rows tell it."""
+    reasons: dict[str, str] = {}
+    for choice in sorted(choices, key=lambda choice: -choice.budget.percentile):
+        refused = (item for item in choice.rejected if item.kind == "unmeasured")
+        reasons |= {item.candidate.measurement_id: item.reason.removeprefix(_REFUSED) for item in refused}
+    counted = Counter(why for name, why in sorted(reasons.items()) if name not in predicted)
+    return tuple(counted.most_common())
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({value.strip() for value in values} - {""}))

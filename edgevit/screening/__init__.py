@@ -1,8 +1,0 @@
-"""screening: what is asked of rows that others published before the database takes them."""
-
-from __future__ import annotations
-
-from edgevit.screening.claims import Claim, ClaimError, Cost
-from edgevit.screening.screen import Screening
-
-__all__ = ["Claim", "ClaimError", "Cost", "Screening"]

@@ -1,0 +1,1 @@
+"""Sweeps: many models x targets x precisions x threads, resumable."""

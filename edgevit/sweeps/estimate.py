@@ -1,0 +1,128 @@
+"""How long a sweep will take: from what its models took before, and where nobody knows, a guess that says so."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgevit.artifacts.folder import open_artifact
+from edgevit.cards import load_cards
+from edgevit.errors import ArtifactError
+from edgevit.measurement.runner import Settings
+from edgevit.records.artifact import Artifact
+from edgevit.records.measurement import Device, Measurement
+from edgevit.store import LatencyDB
+from edgevit.sweeps.plan import Request, held_artifact, still_to_measure
+from edgevit_runtime.record import Job
+
+EXPORT_GUESS_S = 40.0  # what the zoo's smaller models take here, folding and verification included
+MACS_PER_SECOND_GUESS = 2e10  # of one thread of a recent processor
+MACS_GUESS = 10**9  # of a model that nobody has counted
+START_GUESS_S = 0.5  # interpreter, digest, engine, first run
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing a sweep would do, and the seconds it may take. does: export, measure, or nothing if it is held."""
+
+    says: str
+    does: str
+    seconds: float
+    source: str
+    is_guess: bool = False
+
+
+def forecast(
+    requests: Sequence[Request],
+    counts: Sequence[int],
+    device: Device,
+    how: Settings,
+    db: str | None,
+    *,
+    again: bool = False,
+    engines: Mapping[str, str] | None = None,
+) -> list[Step]:
+    """The steps of a sweep in their order: the exports, then the measurements for each thread count.
+
+    Nothing is exported, measured or imported from torch. An artifact of a person's own file counts as current: whether
+    it is only the file itself can tell. `engines` as for still_to_measure. Raises StoreError.
+    """
+    held = {request: held_artifact(request) for request in requests}
+    steps = [export_step(request, requests) for request in requests if held[request] is None]
+    with LatencyDB.open(db) as database:
+        rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
+    artifacts = [artifact for artifact in held.values() if artifact is not None]
+    for count in counts:
+        todo = artifacts if again else still_to_measure(artifacts, device, count, db, how, engines=engines)
+        for request, artifact in held.items():
+            says = f"{request.says}, {count} thread(s)"
+            if artifact is None or artifact in todo:
+                steps.append(measure_step(says, request, count, how, rows))
+            else:
+                steps.append(Step(says, "nothing", 0.0, "held by the database"))
+    return steps
+
+
+def export_step(request: Request, requests: Sequence[Request]) -> Step:
+    """Exporting one artifact; `requests` are all whose folders may tell what an export takes."""
+    own = _export_seconds(request)
+    if own is not None:
+        return Step(request.says, "export", own, "its last export")
+    same_target = (other for other in requests if other.target == request.target)
+    others = [seconds for other in same_target if (seconds := _export_seconds(other)) is not None]
+    if others:
+        return Step(request.says, "export", statistics.median(others), "exports of other models", is_guess=True)
+    return Step(request.says, "export", EXPORT_GUESS_S, "a guess", is_guess=True)
+
+
+def _export_seconds(request: Request) -> float | None:
+    """What the stages of the artifact that is there took, be it current or not."""
+    try:
+        artifact: Artifact = open_artifact(request.folder)
+    except ArtifactError:
+        return None
+    return sum(stage.seconds for stage in artifact.stages) or None
+
+
+def measure_step(says: str, request: Request, threads: int, how: Settings, rows: Sequence[Measurement]) -> Step:
+    """Measuring one artifact, whose folder need not exist; `rows` are the device's that ran."""
+    of_model = [row for row in rows if row.model == request.model]
+    for source, found in (
+        ("an earlier row", [row for row in of_model if _is_like(row, request, threads)]),
+        ("a row of the model in another form", of_model),
+    ):
+        if found:
+            run_s = _run_ns(found[-1]) / 1e9
+            start_s = ((found[-1].load_ns or 0) + (found[-1].first_ns or 0)) / 1e9
+            seconds = _protocol_seconds(how, run_s, START_GUESS_S + start_s)
+            return Step(says, "measure", seconds, source, is_guess=found is of_model)
+    macs = _macs(request.model)
+    speeds = [known / _run_ns(row) * 1e9 for row in rows if (known := _macs(row.model))]
+    speed = statistics.median(speeds) if speeds else MACS_PER_SECOND_GUESS
+    source = "other models' speed here" if speeds and macs else "a guess"
+    return Step(
+        says, "measure", _protocol_seconds(how, (macs or MACS_GUESS) / speed, START_GUESS_S), source, is_guess=True
+    )
+
+
+def _run_ns(row: Measurement) -> int:
+    """What a run took; the mean where no median is told. 0: it did not run."""
+    return row.p50_ns or row.mean_ns or 0
+
+
+def _is_like(row: Measurement, request: Request, threads: int) -> bool:
+    return (row.target, row.precision, row.threads) == (request.target, request.precision, threads)
+
+
+def _macs(model: str) -> int | None:
+    card = load_cards().get(model)
+    return None if card is None else card.folded_macs or card.macs
+
+
+def _protocol_seconds(how: Settings, run_s: float, start_s: float) -> float:
+    """All processes of one artifact, as runtime/edgevit_runtime/timing.py would make them."""
+    step_s = max(run_s, math.ceil(run_s * how.rate_hz) / how.rate_hz) if how.rate_hz else run_s
+    warm_up_s = max(Job.warmup_min_ns / 1e9, Job.warmup_min_runs * step_s)
+    return how.processes * (start_s + warm_up_s + max(how.min_ns / 1e9, how.runs_per_process * step_s))

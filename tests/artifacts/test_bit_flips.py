@@ -1,0 +1,124 @@
+"""Random bits of finished artifacts of every target, flipped: refused by whoever reads them, before an engine does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from edgevit.artifacts.folder import MANIFEST, open_artifact
+from edgevit.cli import main
+from edgevit.devices.registry import local_device
+from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.worker_archive import pack
+from edgevit.errors import ArtifactError
+from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact
+from edgevit.verification import parity as verify_room
+from edgevit_runtime.record import Job, Reply
+from edgevit_runtime.worker import perform
+from support.subjects import tiny_subject
+from support.targets import targets
+
+TARGETS = targets()
+FLIPS = 1000  # per target, in the process of this test
+IN_A_PROCESS = 3  # per target, each in a worker of its own
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp(request.param)
+    return export_subject(tiny_subject(folder), Order(request.param, folder / "out"))
+
+
+@contextmanager
+def flipped(path: Path, draw: random.Random) -> Iterator[None]:
+    """One bit anywhere in the file is another for a while."""
+    good = path.read_bytes()
+    bad, place = bytearray(good), draw.randrange(len(good))
+    bad[place] ^= 1 << draw.randrange(8)
+    path.write_bytes(bad)
+    try:
+        yield
+    finally:
+        path.write_bytes(good)
+
+
+def files(artifact: Artifact) -> list[Path]:
+    """Every file, the manifest last: each is as likely to be hit, however small it is."""
+    found = sorted(path for path in artifact.folder.rglob("*") if path.is_file() and path.stat().st_size)
+    return sorted(found, key=lambda path: path.name == MANIFEST)
+
+
+def never(*given: Any, **options: Any) -> Any:
+    raise AssertionError("an engine was given a damaged artifact")
+
+
+def test_every_flipped_bit_is_refused_and_its_file_named(artifact: Artifact) -> None:
+    draw, hit = random.Random(artifact.target), set[Path]()
+    for _ in range(FLIPS):
+        path = draw.choice(files(artifact))
+        with flipped(path, draw), pytest.raises(ArtifactError) as caught:
+            open_artifact(artifact.folder)
+        assert caught.value.where == str(path)
+        hit.add(path)
+    assert hit == set(files(artifact))
+    assert open_artifact(artifact.folder) == artifact
+
+
+def test_verification_refuses_what_was_damaged_since_it_was_opened(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_room, "compute", never)
+    draw = random.Random(artifact.target)
+    for path in files(artifact)[:-1]:  # the manifest is read by then
+        with flipped(path, draw), pytest.raises(ArtifactError, match="damaged") as caught:
+            verify_artifact(artifact, built_here={artifact.sha256})
+        assert caught.value.where == str(path)
+
+
+def test_the_command_line_refuses_it(artifact: Artifact, monkeypatch: Any, capsys: Any) -> None:
+    draw = random.Random(artifact.target)
+    for verb in ("verify", "profile"):
+        for path in files(artifact):
+            monkeypatch.setattr("sys.argv", ["edgevit", verb, str(artifact.folder)])
+            with flipped(path, draw), pytest.raises(SystemExit) as ended:
+                main()
+            assert ended.value.code == 1
+            assert path.name in "".join(capsys.readouterr().err.split())
+
+
+def job(artifact: Artifact, folder: str) -> Job:
+    return Job("time", artifact.target, folder, artifact.payload, artifact.sha256, threads=1, min_runs=1, min_ns=0)
+
+
+def test_the_workers_own_check_refuses_it(artifact: Artifact) -> None:
+    """What it is given is the payload's files and a digest; the manifest it does not read."""
+    recipe: Any = SimpleNamespace(RECIPE=load_recipe(artifact.target).RECIPE, load=never)
+    draw = random.Random(artifact.target)
+    for _ in range(FLIPS // 10):
+        with flipped(draw.choice(files(artifact)[:-1]), draw):
+            reply = perform(job(artifact, str(artifact.folder)), recipe, Reply("crashed"))
+        assert reply.status == "failed"
+        assert "the artifact is damaged" in reply.error
+    with pytest.raises(AssertionError, match="an engine was given"):  # what it would have done
+        perform(job(artifact, str(artifact.folder)), recipe, Reply("crashed"))
+
+
+def test_a_worker_in_a_process_of_its_own_refuses_it(artifact: Artifact, tmp_path: Path) -> None:
+    draw, worker = random.Random(artifact.target), pack(artifact.target, tmp_path / WORKER)
+    given = {WORKER: worker, "artifact": artifact.folder}
+    for _ in range(IN_A_PROCESS):
+        with flipped(draw.choice(files(artifact)[:-1]), draw):
+            run = load_transport("local").run
+            reply = run(local_device(), given, job(artifact, "artifact"), timeout_s=60)
+        assert (reply.status, reply.provider) == ("failed", "")
+        assert "the artifact is damaged" in reply.error

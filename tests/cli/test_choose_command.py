@@ -1,0 +1,268 @@
+"""`edgevit choose` as it is shown: goldens of its text and JSON, its exit codes, and the same question from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+import edgevit
+from edgevit.cli import main
+from edgevit.errors import UnknownNameError, UsageError
+from edgevit.records.choice import Basis, Budget, Candidate, Choice, JointChoice, JointRejection, Rejection, Suggestion
+from edgevit.records.measurement import Measurement
+from edgevit.selection import api, question
+from edgevit.store import LatencyDB
+from selection.test_predicted_candidates import SIZES, SLOW, row, rows
+
+GOLDEN = Path(__file__).parents[1] / "golden/choose"
+DOCUMENT = Path(__file__).parents[2] / "docs/choose.md"
+ZOO = dict(zip(SIZES, ("mobilevig_ti", "mobilevig_s", "vanillanet_5", "vanillanet_6", "affnet", "fmvit_s",
+                       "mobilevig_m", "hiera_tiny", "mobilevig_b", "turbovit"), strict=True))  # fmt: skip
+
+
+def of_the_zoo(item: Measurement) -> dict[str, object]:
+    """What makes a row of a made-up net one of a model with a card."""
+    return {"model": ZOO[item.model], "family": ZOO[item.model].split("_")[0], "inputs": ()}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Six models on one device, all ten on another, one that crashed."""
+    from edgevit.records.identity import identify
+
+    place = str(tmp_path_factory.mktemp("choose") / "x.db")
+    given = [*rows(list(SIZES)[:6]), *rows(list(SIZES), 3.0, **SLOW), row("net_6", 1, threads=1)]
+    with LatencyDB.open(place, shipped=False) as db:
+        for item in given:
+            db.add(identify(dataclasses.replace(item, **of_the_zoo(item))))
+    return place
+
+
+@pytest.fixture(autouse=True)
+def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgevit.store.jsonl.shipped_files", list)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and what was printed."""
+    try:
+        main(["choose", *arguments])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    else:
+        code = 0
+    return code, capsys.readouterr().out
+
+
+def plain(text: str) -> str:
+    """Ids are digests of everything, and the last digits of a prediction are those of a machine's linear algebra."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    return re.sub(r"\d+\.\d+(?:e[+-]?\d+)?", lambda found: f"{float(found[0]):.3g}", text)
+
+
+ANSWERS = {
+    "answer.txt": ("--max-latency", "15ms"),
+    "why.txt": ("--max-latency", "15ms", "--why", "--threads", "4"),
+    "pareto.txt": ("--pareto",),
+    "miss.txt": ("--max-latency", "0.1ms", "--measured-only"),
+    "answer.json": ("--max-latency", "15ms", "--threads", "4", "--json"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_shown_as_it_was(
+    name: str, database: str, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
+) -> None:
+    _, text = run(capsys, "--device", "pi5", "--db", database, *ANSWERS[name])
+    if pytestconfig.getoption("--update-goldens"):
+        (GOLDEN / name).write_text(plain(text))
+    assert plain(text) == (GOLDEN / name).read_text()
+
+
+def test_an_answer_for_two_devices_is_shown_as_it_was(
+    database: str, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
+) -> None:
+    code, text = run(capsys, "--device", "pi5,pi4", "--db", database, "--max-latency", "15ms", "--why")
+    if pytestconfig.getoption("--update-goldens"):
+        (GOLDEN / "joint.txt").write_text(plain(text))
+    assert code == 0 and plain(text) == (GOLDEN / "joint.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (("--max-latency", "15ms"), 0),
+        (("--pareto",), 0),
+        (("--max-latency", "0.1ms"), 3),
+        (("--max-latency", "15ms", "--target", "ncnn"), 6),
+        (("--max-energy-mj", "5"), 6),
+        (("--max-latency", "0.1ms", "--device", "pi5,pi4"), 3),
+    ],
+)
+def test_exit_codes(asked: tuple[str, ...], code: int, database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--device", "pi5", "--db", database, *asked)[0] == code
+
+
+def test_nothing_that_runs_is_another_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from support.measured import failed
+
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(failed("unsupported"))
+    code, text = run(capsys, "--device", "pi5", "--db", str(tmp_path / "x.db"), "--json")
+    assert code == 5 and json.loads(text)["outcome"] == "unsupported"
+
+
+# The table
+
+
+def table(text: str) -> list[str]:
+    """The lines of its rows."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(" ──")) + 1
+    return lines[start : lines.index("", start)]
+
+
+def test_misses_are_shown_by_what_they_miss(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms")
+    shares = [float(line.rpartition("p90 +")[2].rstrip("%")) for line in table(text) if "p90 +" in line]
+    assert len(shares) >= 4 and shares == sorted(shares)
+    assert len(table(text)) == 10 and "picked" in table(text)[0]
+    counts = [int(number) for number in re.findall(r"\d+", text.split("not shown: ", 1)[1].splitlines()[0])]
+    told = json.loads(run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms", "--json")[1])
+    assert sum(counts) + len(table(text)) == len(told["fitting"]) + len(told["rejected"])
+
+
+def test_a_limit_that_is_broken_is_named(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--max-size-mb", "1", "--min-top1", "99", "--max-energy-mj", "9", "--measured-only")
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "0.8ms", *asked)
+    verdict = {line.rpartition("  ")[2] for line in table(text) if " mobilevig_m " in line}
+    assert verdict == {"p90 +25%, size +300%, energy unknown, top-1 -19%"}
+
+
+def test_each_line_says_where_its_latency_is_from_and_all_is_told_with_why(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--device", "pi5", "--db", database, "--max-latency", "15ms")
+    _, short = run(capsys, *given)
+    assert {"measured", "predicted"} == {word for line in table(short) for word in line.split() if word.endswith("ed")
+                                         and word != "picked"}  # fmt: skip
+    assert "predicted by features or transfer from 6 rows of the device; --why tells of each" in short
+    _, full = run(capsys, *given, "--why")
+    told = json.loads(run(capsys, *given, "--json")[1])
+    rows = [line for line in table(full) if not line.startswith("    ")]
+    assert len(rows) == len(told["fitting"]) + len(told["rejected"])
+    assert all(" ".join(item["reason"].split()) in " ".join(full.split()) for item in told["rejected"])
+    assert "predicted between" in full and "nearest pi4, onnx fp32, 4 thread(s)" in full and "--why" not in full
+    _, plain_one = run(capsys, *given, "--measured-only")
+    assert "predicted" not in plain_one and "latency and size: measured; at most: with 99% confidence;" in plain_one
+
+
+@pytest.mark.parametrize("more", [(), ("--why",), ("--pareto",), ("--measured-only",), ("--max-latency", "1us")])
+def test_answers_fit_a_hundred_columns(
+    more: tuple[str, ...], database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from edgevit.cli import common
+
+    monkeypatch.setattr(common, "_console", lambda: Console(width=100, markup=False, highlight=False))
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "15ms", *more)
+    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  edgevit ")), text
+
+
+def test_a_data_set_that_nothing_was_evaluated_on(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "15ms", "--dataset", "birds")
+    assert code == 6 and text.startswith("nothing on pi5 is known to fit the budget, and something may")
+    assert "evaluate next: hiera_tiny onnx fp32" not in text, "it may be measured to fit, and other artifacts do fit"
+    assert "\n  edgevit evaluate artifacts/mobilevig_m-onnx-fp32 --data FOLDER --dataset birds\n" in text
+
+
+# From Python
+
+
+def test_the_same_question_from_python(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = edgevit.choose("pi5", max_latency="15ms", threads=4, db=database)
+    shown = json.loads(run(capsys, "--device", "pi5", "--db", database, *ANSWERS["answer.json"])[1])
+    assert isinstance(found, Choice) and found.picked is not None
+    assert shown["picked"]["model"] == found.picked.model and shown["outcome"] == found.outcome
+    with LatencyDB.open(database, shipped=False) as db:
+        assert edgevit.choose("pi5", max_latency=15, threads=4, db=db) == found
+        both = edgevit.choose(["pi5", "pi4"], max_latency=15, db=db)
+    assert isinstance(both, JointChoice) and len(both.picked) == 2 and both.choices[0].device == "pi5"
+
+
+def test_questions_that_make_no_sense(database: str) -> None:
+    for asked in ({"max_latency": "ten"}, {"percentile": 0}, {"confidence": 1.0}, {"max_memory_mb": -1.0}):
+        with pytest.raises(UsageError):
+            question("pi5", **asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no device named"):
+        question([])
+    with pytest.raises(UnknownNameError, match="onx"):
+        question("pi5", target="onx")
+    with pytest.raises(TypeError, match="max_latnecy"):
+        edgevit.choose("pi5", max_latnecy=3, db=database)
+    assert question("pi5", target="ort", precision=["fp32"]).wanted[:2] == (["onnx"], ("fp32",))
+
+
+def test_a_frame_has_a_line_for_each_candidate(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = edgevit.choose("pi5", max_latency="15ms", db=database)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match="needs pandas") as caught:
+        found.to_frame()
+    assert caught.value.fix == "pip install 'edgevit[pandas]'"
+
+    class Frames:
+        @staticmethod
+        def DataFrame(lines: list[dict[str, object]]) -> list[dict[str, object]]:  # noqa: N802 (pandas' name)
+            return lines
+
+    monkeypatch.setitem(sys.modules, "pandas", Frames)
+    lines = found.to_frame()
+    assert len(lines) == len(found.fitting) + len(found.rejected)
+    assert lines[0]["verdict"] == "picked" and {len(line) for line in lines} == {len(lines[0])}
+    assert any(line["basis_level"] == "transfer" for line in lines)
+    both = edgevit.choose(["pi5", "pi4"], db=database).to_frame()
+    assert {line["device_asked"] for line in both} == {"pi5", "pi4"}
+
+
+def test_a_real_frame(database: str) -> None:
+    import pandas
+
+    frame = edgevit.choose("pi5", max_latency="15ms", db=database).to_frame()
+    assert isinstance(frame, pandas.DataFrame) and frame.iloc[0]["verdict"] == "picked"
+
+
+def test_what_can_be_asked_is_what_a_question_takes() -> None:
+    taken = list(inspect.signature(question).parameters)
+    assert taken == ["device", *api.Asked.__annotations__]
+
+
+def test_local_is_this_very_unit() -> None:
+    assert api.unit_or_class("pi5") == "pi5" and len(api.unit_or_class("local")) == 64
+
+
+# Its JSON is told in the guide
+
+RECORDS = (Choice, JointChoice, Candidate, Basis, Rejection, JointRejection, Suggestion, Budget)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_the_guide_tells_every_key(record: type) -> None:
+    section = DOCUMENT.read_text().split(f"### {record.__name__}\n", 1)[1].split("\n### ", 1)[0]
+    told = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert told == [item.name for item in dataclasses.fields(record)]
+
+
+def test_the_goldens_have_the_keys_of_the_records() -> None:
+    shown = json.loads((GOLDEN / "answer.json").read_text())
+    assert shown.keys() == {item.name for item in dataclasses.fields(Choice)}
+    assert shown["fitting"][0].keys() == {item.name for item in dataclasses.fields(Candidate)}
+    levels = {item["basis"]["level"] for item in shown["fitting"] if item["basis"]}
+    assert levels <= set(typing.get_args(typing.get_type_hints(Basis)["level"])) and levels

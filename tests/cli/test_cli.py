@@ -1,0 +1,414 @@
+"""The command line as people use it: what it prints, its exit codes, what it leaves behind, what it imports."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgevit.devices.registry import local_device
+from edgevit.models import create_model
+from edgevit.records.measurement import NoiseFloor
+from edgevit.store import LatencyDB
+
+VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
+         "db")  # fmt: skip
+STRANGER = """
+import torch
+from torch import nn
+
+def tiny():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(8, 10)).eval()
+
+def training():
+    return tiny().train()
+
+def nothing():
+    return 3
+"""
+
+
+# Each command is a process of its own, forked from one that has imported torch: 2 s less for each.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "edgevit.cli.common"])
+COMMAND_S = 300
+
+
+def edgevit(*arguments, folder=None):
+    with tempfile.TemporaryDirectory() as kept:
+        files = [Path(kept, name) for name in ("stdout", "stderr")]
+        process = PROCESSES.Process(target=command, args=(list(map(str, arguments)), folder, files, dict(os.environ)))
+        process.start()
+        process.join(COMMAND_S)
+        assert process.exitcode is not None, f"no end after {COMMAND_S} s: {arguments}"
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in files))
+
+
+def command(arguments, folder, files, environment):
+    """In the new process: what `python -m edgevit.cli` does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder or Path.cwd())
+    for number, path in enumerate(files, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["edgevit", *arguments]
+    importlib.import_module("edgevit.cli").main()
+
+
+def refused(code, *arguments, folder=None):
+    """Run a command that must fail with this code, leave no traceback, and say something on standard error."""
+    done = edgevit(*arguments, folder=folder)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("error: ", "Usage: "))
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a stranger's model exported and measured: everything downstream starts from it."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "net.py").write_text(STRANGER)
+    done = edgevit("export", "net.py:tiny", "-t", "ort", "--input-size", "32", "-o", "out", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "export.json").write_text(done.stdout)
+    done = edgevit("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "profile.json").write_text(done.stdout)
+    return folder
+
+
+def test_help_names_every_verb():
+    done = edgevit("--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_a_typo_suggests_and_stops(tmp_path):
+    assert "Did you mean 'fold'?" in refused(2, "folt")
+    assert "vanillanet_5" in refused(2, "fold", "vanillanet_55")
+    assert "did you mean onnx" in refused(2, "export", "mobilevig_ti", "-t", "onx", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_lists_counted_cards():
+    models = json.loads(edgevit("models", "vanillanet_5", "--json").stdout)["models"]
+    assert [model["name"] for model in models] == ["vanillanet_5"]
+    assert (models[0]["params"], models[0]["provenance"], models[0]["top1_percent"]) == (22_328_800, "published", 72.49)
+    assert "mobilevig_ti" in edgevit("models").stdout
+
+
+@pytest.mark.parametrize("verb", ["models", "targets", "devices", "doctor"])
+def test_listings_are_json_with_a_schema(verb):
+    done = edgevit(verb, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["schema_version"] == 1
+
+
+def test_fold_prints_counts_and_proof(here):
+    fold = ("fold", "net.py:tiny", "--input-size", "32")
+    found = json.loads(edgevit(*fold, "--json", folder=here).stdout)
+    assert found["passed"] and found["proof"]["float64_max_rel"] <= 1e-10 and found["proof"]["float32_max_rel"] <= 1e-5
+    assert found["before"]["layers"] == found["after"]["layers"] + 1, "the norm is gone"
+    assert "the folded form is the trained model" in edgevit(*fold, folder=here).stdout
+
+
+def test_export_leaves_one_verified_artifact(here):
+    [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
+    assert artifact["parity"]["status"] == "passed" and artifact["folded"]
+    assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "convert", "simplify", "artifact"}
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["net-tiny-onnx-fp32"]
+    files = sorted(path.name for path in (here / "out" / "net-tiny-onnx-fp32").iterdir())
+    assert files == ["manifest.json", "net-tiny.onnx"]
+
+
+def test_verify_again_and_after_damage(here, tmp_path):
+    done = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
+    assert done.returncode == 0 and "passed: onnxruntime" in done.stdout
+    damaged = tmp_path / "damaged"
+    shutil.copytree(here / "out" / "net-tiny-onnx-fp32", damaged)
+    content = bytearray((damaged / "net-tiny.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "net-tiny.onnx").write_bytes(content)
+    for verb in ("verify", "profile"):
+        assert "damaged" in refused(1, verb, damaged, folder=here)
+    assert "not an artifact" in refused(1, "verify", tmp_path)
+
+
+def test_profile_keeps_a_row(here):
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    assert (row["status"], row["provenance"], row["threads"], row["processes"]) == ("ok", "measured", 1, 2)
+    assert row["p90_upper_ns"] >= row["p90_ns"] > 0
+    show = ("db", "show", "--device", "local", "--db", "x.db", "--json")
+    shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
+    assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
+    devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
+    mine = local_device().device_id  # rows that ship are of a machine that was called local where they were made
+    assert [item["measurements"] for item in devices if item["device_id"] == mine] == [1]
+
+
+def test_rows_travel(here, tmp_path):
+    assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
+    rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
+    shipped = rows - 2  # every database has those already, but not the row and the operators of its network
+    take = ("db", "import", "rows.jsonl", "--db", "y.db")
+    assert f"2 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
+    assert f"0 added, {rows} known" in edgevit(*take, folder=tmp_path).stdout
+    (tmp_path / "bad.jsonl").write_text('{"p50_ns": NaN}\n')
+    done = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
+    assert done.returncode == 1 and "refused: bad.jsonl, line 1" in done.stdout
+
+
+def test_choose_picks_misses_and_refuses(here):
+    fits = edgevit("choose", "--device", "local", "--max-latency", "10s", "--db", "x.db", folder=here)
+    assert fits.returncode == 0, fits.stderr
+    assert fits.stdout.startswith("net.py:tiny, onnx fp32, 1 thread(s), on local")
+    misses = edgevit("choose", "--max-latency", "1ns", "--db", "x.db", "--json", folder=here)
+    assert misses.returncode == 3
+    [miss] = json.loads(misses.stdout)["nearest_misses"]
+    assert miss["kind"] == "budget" and miss["excess"] > 0 and "above 1e-06 ms" in miss["reason"]
+    refused(2, "choose", "--max-latency", "ten", "--db", "x.db", folder=here)
+    refused(2, "choose", "--max-latency", "5ms", "--percentile", "100", "--db", "x.db", folder=here)
+    assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
+
+
+def test_choose_answers_from_shipped_rows(tmp_path):
+    device = "x86_64-linux-amd-epyc-2c"
+    asked = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
+    done = edgevit(*asked, "--json", folder=tmp_path)
+    picked = json.loads(done.stdout)["picked"]
+    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_m", "measured")
+    assert picked["latency_upper_ms"] <= 25
+    with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
+        [unit] = {row.device_id for row in db.measurements(device=device)}
+        db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
+    done = edgevit(*asked, folder=tmp_path)
+    assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
+
+
+def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own():
+    folder = Path(__file__).parents[2] / "latency_db" / "measurements"
+    files = list(folder.glob("*.jsonl"))
+    assert len(files) >= 2
+    for file in files:
+        name, found = file.stem, {json.loads(line)["grade"] for line in file.read_text().splitlines()}
+        assert found == {"D"} if name.endswith("-unsteady") else found <= {"A", "B", "C"}, name
+
+
+def test_a_measured_network_has_its_operators_in_the_database(here):
+    artifact = json.loads((here / "out/net-tiny-onnx-fp32/manifest.json").read_text())["artifact"]
+    with LatencyDB.open(str(here / "x.db")) as db:
+        [graph] = db.graphs()
+    assert graph.graph_digest == artifact["graph_digest"]
+    assert sum(item.count * item.macs for item in graph.operators) == artifact["macs"]
+
+
+def test_choose_hands_over_the_very_artifact(here):
+    given = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
+    done = edgevit(*given, "--export", "given", "--json", folder=here)
+    assert done.returncode == 0, done.stderr
+    [handed] = json.loads(done.stdout)["exported"]
+    assert handed["says"] == "a copy of the artifact that the row is of" and handed["parity"] == "passed"
+    assert handed["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
+    assert edgevit("verify", handed["folder"], folder=here).returncode == 0
+    assert "--export" in refused(1, *given, "--export", "given", folder=here), "what is there is not written over"
+
+
+def test_choose_exports_what_is_not_held(here):
+    done = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
+    assert done.returncode == 0, done.stderr
+    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in done.stdout
+
+
+def test_choose_measures_what_the_budget_needs(here, tmp_path):
+    shutil.copy(here / "x.db", tmp_path / "y.db")
+    given = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
+    before = edgevit(*given, folder=here)
+    told = json.loads(before.stdout)
+    assert (before.returncode, told["outcome"]) == (6, "unmeasured")
+    [suggestion] = told["measure_next"]
+    assert suggestion["model"] == "net.py:tiny" and "--input-size 32x32" in suggestion["command"]
+    after = edgevit(*given, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
+    told = json.loads(after.stdout)
+    assert (after.returncode, len(told["measured"])) == (0, 1), after.stderr
+    assert told["picked"]["measurement_id"] == told["measured"][0]["measurement_id"]
+
+
+def test_devices_calibrate(here, tmp_path):
+    given = (
+        "devices",
+        "calibrate",
+        "local",
+        "--models",
+        "out/net-tiny-onnx-fp32",
+        "--quick",
+        "--db",
+        tmp_path / "c.db",
+    )
+    plan = json.loads(edgevit(*given, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
+    assert [step["model"] for step in plan["anchors"]] == ["net.py:tiny"]
+    done = edgevit(*given, "--budget", "10min", "--json", folder=here)
+    told = json.loads(done.stdout)
+    assert (told["calibrated"]["anchors"], told["failures"]) == (["net.py:tiny"], []), done.stderr
+    with LatencyDB.open(str(tmp_path / "c.db"), shipped=False) as db:
+        assert [row.model for row in db.measurements(device=local_device().device_id)] == ["net.py:tiny"]
+    again = edgevit(*given, "--budget", "10min", folder=here)
+    assert "measured nothing" in again.stdout, "it has a row"
+    assert "another kind" in refused(2, *given, "--budget", "1min", "--precision", "fp16", folder=here)
+
+
+def test_sweep_does_only_what_is_missing(here):
+    sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "s.db")
+    first = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
+    again = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
+    assert (len(first["measurements"]), first["held"]) == (1, 0)
+    assert (len(again["measurements"]), again["held"]) == (0, 1)
+
+
+def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
+    sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "d.db")
+    found = json.loads(edgevit(*sweep, "-o", "out", "--threads", "1,2", "--dry-run", "--json", folder=here).stdout)
+    assert [step["does"] for step in found["steps"]] == ["measure", "measure"], "the artifact is there"
+    assert found["seconds"] == pytest.approx(sum(step["seconds"] for step in found["steps"])) and found["seconds"] > 1
+    done = edgevit(*sweep, "-o", "nowhere", "--dry-run", folder=here)
+    assert done.returncode == 0, done.stderr
+    assert "export" in done.stdout and "guessed" in done.stdout
+    assert not (here / "nowhere").exists()
+    stats = json.loads(edgevit("db", "stats", "--db", "d.db", "--json", folder=here).stdout)
+    assert not [item for item in stats["devices"] if item["device_id"] == local_device().device_id]
+
+
+def test_rates_and_limits_are_asked_for(here):
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "r.db", "--json")
+    done = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)["measurements"]
+    assert (row["rate_hz"], row["runs"]) == (200.0, 64)
+    assert row["missed"] is not None and row["p90_upper_ns"] and row["import_ns"] < row["load_ns"]
+    assert row["energy_j"] is None or row["energy_j"] > 0
+    shown = edgevit("db", "show", "--device", "local", "--db", "r.db", folder=here).stdout
+    assert "at Hz" in shown and "missed" in shown
+    assert "90 or 99" in refused(2, *profile[:-1], "--percentile", "95", folder=here)
+    done = edgevit(*profile, "--max-memory-gb", "0.02", folder=here)
+    [row] = json.loads(done.stdout)["measurements"]
+    assert (done.returncode, row["status"]) == (1, "crashed")
+    assert row["error"].startswith("used more than 0.02 GB of memory")
+
+
+def test_a_row_is_compared_with_another(here):
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    names = ("net.py:tiny", row["measurement_id"][:10])
+    found = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
+    assert found["verdict"] in ("SAME", "AMBIGUOUS") and found["ratio"] == 1.0
+    assert found["first_id"] == found["second_id"] == row["measurement_id"]
+    done = edgevit("db", "compare", "net.py:tiny@onnx@fp32", names[1], "--db", "x.db", folder=here)
+    assert done.stdout.splitlines()[-1].startswith(f"{found['verdict']}: A takes +0.0%")
+    assert "net.py:tiny@onnx@fp32" in refused(2, "db", "compare", "tyni@onnx", names[1], "--db", "x.db", folder=here)
+    assert "no measurement" in refused(2, "db", "compare", *names, "--rate", "30", "--db", "x.db", folder=here)
+
+
+NO_HARNESS = "no vendor's program is known that runs artifacts of onnx"
+
+
+def test_a_number_is_explained(here):
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness")
+    profile += ("--db", "l.db")
+    found = json.loads(edgevit(*profile, "--json", folder=here).stdout)
+    assert found["peak"]["gflops"] > 0 and found["peak"]["gb_per_s"] > 0
+    [held], [table] = found["roofline"], found["layers"]
+    assert held["share"] > 0 and held["bound_by"] in ("compute", "memory")
+    assert table["layers"] and sum(table["by_operator"].values()) == pytest.approx(1.0)
+    assert [check["note"] for check in found["harness"]] == [NO_HARNESS]
+    shown = edgevit(*profile, folder=here).stdout
+    assert shown.endswith(f"onnx: {NO_HARNESS}\n")
+    assert "GFLOP/s in float32" in shown and "of its limit" in shown and "by operator: " in shown
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_device_is_kept_and_used(here):
+    found = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
+    assert len(found["p50s_ns"]) == 5 and found["share"] >= 0
+    [row] = json.loads((here / "profile.json").read_text())["measurements"]
+    told = edgevit("db", "compare", *[row["measurement_id"]] * 2, "--db", "x.db", "--json", folder=here).stdout
+    assert json.loads(told)["floor"] == max(0.01, found["share"])
+
+
+# Bad input: a clear message, the right exit code, nothing left behind
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "good.pth"
+    torch.save({"state_dict": create_model("mobilevig_ti").state_dict()}, path)
+    return path
+
+
+class Exploit:
+    def __reduce__(self):
+        return os.system, ("touch exploited",)
+
+
+def test_bad_checkpoints(tmp_path, checkpoint):
+    content = checkpoint.read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"state_dict": Exploit()}))
+    torch.save({"state_dict": Exploit()}, tmp_path / "code2.pth")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for name in ("cut.pth", "code.pth", "code2.pth", "absent.pth"):
+        refused(1, "export", "mobilevig_ti", "-t", "onnx", "--weights", name, folder=tmp_path)
+    assert "missing" in refused(1, "fold", "mobilevig_s", "--weights", checkpoint, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before, "no artifact, and the code was not run"
+
+
+def test_a_good_checkpoint_goes_through(checkpoint, tmp_path):
+    found = json.loads(edgevit("fold", "mobilevig_ti", "--weights", checkpoint, "--json", folder=tmp_path).stdout)
+    assert found["source"]["weights"] == "file" and len(found["source"]["weights_sha256"]) == 64 and found["passed"]
+
+
+def test_models_that_cannot_be_used(here):
+    assert "--input-size" in refused(2, "fold", "net.py:tiny", folder=here)
+    for verb in (["fold"], ["export", "-t", "onnx"], ["export", "-t", "onnx", "--unfolded"]):
+        assert "training mode" in refused(1, *verb, "net.py:training", "--input-size", "32", folder=here)
+    assert "returned int" in refused(1, "fold", "net.py:nothing", "--input-size", "32", folder=here)
+    assert "tiny" in refused(2, "fold", "net.py:tyni", "--input-size", "32", folder=here)
+    assert "no such file" in refused(1, "fold", "absent.py:tiny", folder=here)
+    refused(2, "fold", "net.py:tiny", "--input-size", "big", folder=here)
+
+
+def test_an_unwritable_folder(here):
+    stopped = refused(1, "export", "net.py:tiny", "--input-size", "32", "-t", "onnx", "-o", "net.py/out", folder=here)
+    assert "-o FOLDER" in stopped
+
+
+def test_errors_are_json_where_json_was_asked_for(here):
+    done = edgevit("choose", "--max-latency", "ten", "--json", folder=here)
+    assert json.loads(done.stderr)["error"]["type"] == "UsageError"
+    assert done.stdout == ""
+
+
+def test_verbose_shows_where_an_error_came_from(here):
+    export = ("export", "net.py:nothing", "--input-size", "32", "-t", "onnx")
+    assert "Traceback" in edgevit(*export, "-v", folder=here).stderr
+    refused(1, *export, folder=here)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["choose", "--max-latency", "10s", "--db", "x.db"], ["models"]])
+def test_quick_answers_import_no_torch(here, arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=60, check=False)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "edgevit.cli" in imported and done.returncode == 0
+    assert not imported & {"torch", "onnx", "onnxruntime", "alembic"}

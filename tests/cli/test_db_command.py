@@ -1,0 +1,217 @@
+"""`edgevit db`: what people type. On SQLite and PostgreSQL where the answer could differ."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgevit.cli import main
+from edgevit.devices.registry import local_device
+from edgevit.errors import UsageError
+from edgevit.store import LatencyDB
+from store.test_epochs import run
+from store.test_store import change
+from support.measured import TOLD, failed, measured, published, rated, told_row
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[LatencyDB]:
+    with LatencyDB.open(url, shipped=False) as database:
+        yield database
+
+
+@pytest.fixture(autouse=True)
+def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgevit.store.jsonl.shipped_files", list)
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and error of `edgevit db ...`."""
+    code: Any = 0
+    try:
+        main(["db", *map(str, words)])
+    except SystemExit as end:
+        code = end.code or 0
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    code, out, error = call(capsys, *words, "--json")
+    assert code == 0, error
+    return json.loads(out)
+
+
+# Questions in SQL
+
+
+def test_a_question_is_answered(db: LatencyDB) -> None:
+    db.add(measured())
+    columns, lines = db.ask("-- how many\n SELECT status, count(*) AS n FROM measurement GROUP BY status")
+    assert (columns, lines) == (("status", "n"), [("ok", 1)])
+    assert db.ask("WITH a AS (SELECT 1 AS x) SELECT x FROM a").lines == [(1,)]
+    assert len(db.ask("VALUES (1), (2), (3)", limit=2).lines) == 2
+    assert db.ask("SELECT '%s %d 100%' AS x").lines == [("%s %d 100%",)]
+
+
+WRITES = [
+    "DELETE FROM sample",
+    "INSERT INTO meta VALUES ('a', 'b')",
+    "UPDATE meta SET value = 'x'",
+    "DROP TABLE meta",
+    "CREATE TABLE more (x INTEGER)",
+    "WITH a AS (SELECT 1) DELETE FROM sample",
+    "WITH a AS (SELECT 1) INSERT INTO meta SELECT 'a', 'b'",
+    "SELECT 1; DELETE FROM sample",
+    "SELECT 1; COMMIT; DELETE FROM sample",
+    "EXPLAIN ANALYZE DELETE FROM sample; DELETE FROM sample",
+    "COMMIT; DELETE FROM sample",
+    "BEGIN; DELETE FROM sample; COMMIT",
+    "VACUUM",
+    "",
+    "   -- nothing",
+]
+OF_SQLITE = [
+    "PRAGMA query_only = OFF",
+    "PRAGMA writable_schema = ON",
+    "ATTACH '{path}' AS mine; CREATE TABLE mine.x (y)",
+    "ATTACH '{path}' AS mine",
+    "SELECT load_extension('x')",
+    "SELECT writefile('{path}', 'x')",
+    "VACUUM INTO '{path}'",
+    "REPLACE INTO meta VALUES ('a', 'b')",
+    "SELECT * FROM pragma_query_only(0)",
+]
+OF_POSTGRESQL = [
+    "WITH a AS (DELETE FROM sample RETURNING 1) SELECT * FROM a",
+    "EXPLAIN ANALYZE DELETE FROM sample",
+    "DO $$ BEGIN DELETE FROM sample; END $$",
+    "SET default_transaction_read_only = off",
+    "SET TRANSACTION READ WRITE",
+    "SELECT set_config('transaction_read_only', 'off', true)",
+    "COPY meta TO '/tmp/edgevit-copied'",
+    "SELECT * INTO more FROM meta",
+    "TABLE meta; DELETE FROM sample",
+    "SELECT nextval('model_model_no_seq')",
+]
+
+
+@pytest.mark.parametrize("statement", [*WRITES, *OF_SQLITE, *OF_POSTGRESQL])
+def test_a_question_cannot_write(db: LatencyDB, url: str, tmp_path: Path, statement: str) -> None:
+    db.add(measured())
+    before = state(url)
+    with pytest.raises(UsageError):
+        db.ask(statement.format(path=tmp_path / "mine.db"))
+    assert state(url) == before and not (tmp_path / "mine.db").exists()
+    assert db.add(measured(nonce="after"))  # the connections are as they were
+
+
+def test_what_a_server_lets_a_question_write_is_taken_back(url: str) -> None:
+    """PostgreSQL up to 15 lets large objects be made in a transaction that may only read."""
+    if url.startswith("postgresql"):
+        with LatencyDB.open(url, shipped=False) as db, contextlib.suppress(UsageError):
+            db.ask("SELECT lo_from_bytea(0, 'x')")
+        assert change(url, "SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
+
+
+def state(url: str) -> list[Any]:
+    return [change(url, f"SELECT * FROM {table}") for table in ("sample", "meta", "measurement")]
+
+
+def test_sql_on_the_command_line(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    db.add(measured())
+    query = "SELECT samples_zlib, runs FROM sample ORDER BY process LIMIT 1"
+    found = answer(capsys, "sql", query, "--db", url)
+    assert found["columns"] == ["samples_zlib", "runs"] and bytes.fromhex(found["rows"][0]["samples_zlib"])[:1] == b"x"
+    assert "3" in call(capsys, "sql", query, "--db", url)[1]
+    code, _, error = call(capsys, "sql", "DELETE FROM sample", "--db", url)
+    assert code == 2 and "only statements that read" in error
+
+
+# Check, quarantine, epochs, rows
+
+
+def test_check_says_what_is_wrong(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for row in (measured(), failed(), published()):
+        db.add(row)
+    db.add_accuracy(rated())
+    code, out, _ = call(capsys, "check", "--db", url)
+    assert code == 0 and "all as it was written: 3 rows with their samples, 1 accuracies, 0 in quarantine" in out
+    change(url, "UPDATE measurement SET grade = 'B' WHERE status = 'ok'")
+    code, out, _ = call(capsys, "check", "--db", url)
+    assert code == 1 and "its columns are not those that were written" in out
+    code, out, _ = call(capsys, "check", "--db", url, "--json")
+    assert code == 1 and json.loads(out)["problems"]
+    code, _, error = call(capsys, "show", "--db", url)
+    assert code == 1 and "is damaged" in error and "edgevit db merge" in error
+
+
+def test_what_is_whole_of_a_damaged_database_is_saved(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LatencyDB.open(url, shipped=False) as db:
+        for row in (measured(), failed(), published()):
+            db.add(row)
+    change(url, f"UPDATE measurement SET grade = 'B' WHERE measurement_id = '{measured().measurement_id}'")
+    code, out, _ = call(capsys, "merge", url, "--db", tmp_path / "saved.db")
+    assert code == 1 and "2 added, 0 known already" in out and "is damaged" in out
+    assert call(capsys, "check", "--db", tmp_path / "saved.db")[0] == 0
+
+
+def test_export_merge_import_and_quarantine(db: LatencyDB, url: str, tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    db.add(measured())
+    db.add_accuracy(rated())
+    assert answer(capsys, "export", tmp_path / "x.jsonl", "--db", url)["rows"] == 2
+    assert answer(capsys, "import", tmp_path / "x.jsonl", "--db", tmp_path / "a.db")["added"] == 2
+    assert answer(capsys, "merge", url, "--db", tmp_path / "a.db") | {"schema_version": 0} == {
+        "schema_version": 0, "added": 0, "known": 2, "refused": [], "epochs": [],
+    }  # fmt: skip
+    (tmp_path / "bad.jsonl").write_text("hello\n")
+    code, out, _ = call(capsys, "import", tmp_path / "bad.jsonl", "--db", url)
+    assert code == 1 and "0 added, 0 known already, 1 refused" in out and "bad.jsonl, line 1" in out
+    assert answer(capsys, "quarantine", "--db", url)["quarantine"][0]["content"] == "hello\n"
+    assert "not JSON" in call(capsys, "quarantine", "--db", url)[1]
+
+
+def test_epochs_are_listed(db: LatencyDB, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "every device behaves" in call(capsys, "epochs", "--db", url)[1]
+    for row in (run(1, 5_000_000), run(2, 20_000_000)):
+        db.add(row)
+    assert answer(capsys, "epochs", "--device", "pi5", "--db", url)["epochs"][0]["number"] == 1
+    assert "2026-11-02" in call(capsys, "epochs", "--refresh", "--db", url)[1]
+    db.export_jsonl(tmp_path / "x.jsonl")
+    out = call(capsys, "import", tmp_path / "x.jsonl", "--db", tmp_path / "b.db")[1]
+    assert "new epoch 1 of pi5 since 2026-11-02" in out
+    assert len(answer(capsys, "show", "--current-epoch", "--db", url)["measurements"]) == 1
+
+
+def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = measured(graph_digest="d" * 64)
+    db.add(row)
+    told = answer(capsys, "show", row.measurement_id[:10], "--db", url)["measurement"]
+    assert (
+        told["graph_digest"] == "d" * 64 and told["samples"] == [3, 3] and told["measurement_id"] == row.measurement_id
+    )
+    assert told["told"] == [] and "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
+    db.add(told_row())
+    told = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
+    assert told["samples"] == [] and [item["median_ns"] for item in told["told"]] == [TOLD.median_ns] * 2
+    assert call(capsys, "show", "abcdef", "--db", url)[0] == 2
+
+
+# Names
+
+
+def test_the_local_of_another_machine_is_not_ours(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = local_device(), ("local", "a" * 64, "pi5")
+    for name, unit, kind in ((ours.name, ours.device_id, ours.device_class), theirs):
+        db.add(measured(device=name, device_id=unit, device_class=kind))
+    said = [line.split() for line in call(capsys, "stats", "--db", url)[1].splitlines()]
+    assert [line[:2] for line in said if ours.device_class in line] == [["local", ours.device_class]]
+    assert [line[:3] for line in said if "pi5" in line] == [["local", "elsewhere", "pi5"]]

@@ -1,0 +1,155 @@
+"""Devices: what this machine is called, and what a file says of another."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgevit.devices import registry
+from edgevit.devices.registry import (
+    device_class,
+    device_id,
+    list_devices,
+    load_device,
+    local_device,
+    require_same_unit,
+    unit_id,
+)
+from edgevit.devices.transports import list_transports
+from edgevit.errors import DeviceError, UnknownNameError
+from edgevit.records.measurement import Device
+from edgevit_runtime.environment import host
+from edgevit_runtime.record import Reply
+
+BOARD = """
+device_id = "3f"
+device_class = "aarch64-linux-raspberry-pi-5-4c"
+transport = "ssh"
+compute_units = ["cpu"]
+options = {host = "pi.local"}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data" / name)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    found: dict[str, Path] = {}
+    monkeypatch.setattr(registry, "_files", lambda: found)
+
+    def write(name: str, text: str) -> None:
+        found[name] = tmp_path / f"{name}.toml"
+        found[name].write_text(text)
+
+    return write
+
+
+def test_local_device_is_the_same_each_time(tmp_path):
+    first = local_device()
+    assert first == local_device() == load_device("local")
+    assert first.transport in list_transports()
+    assert len(first.device_id) == 64
+    (salt,) = (tmp_path / "data/edgevit").iterdir()
+    assert salt.stat().st_mode & 0o777 == 0o600
+    salt.unlink()
+    assert local_device().device_id != first.device_id, "the id says nothing without the salt"
+
+
+def test_another_processor_is_another_device():
+    ids = {device_id(unit, kind, salt) for unit in ("u", "v") for kind in ("k", "l") for salt in (b"s", b"t")}
+    assert len(ids) == 8
+
+
+def test_salt_is_made_once(tmp_path):
+    ready, found = threading.Barrier(8), []
+
+    def make() -> None:
+        ready.wait()
+        found.append(registry._salt(tmp_path / "new"))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["device-salt"]
+
+
+def test_salt_that_cannot_be_kept(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeviceError, match="XDG_DATA_HOME"):
+        registry._salt(tmp_path / "file/folder")
+
+
+@pytest.mark.parametrize(
+    ("machine", "model", "expected"),
+    [
+        ("x86_64", "AMD EPYC", "x86_64-linux-amd-epyc-2c"),
+        ("x86_64", "Intel(R) Core(TM) i9-10940X CPU @ 3.30GHz", "x86_64-linux-intel-core-i9-10940x-2c"),
+        ("x86_64", "AMD Ryzen 7 PRO 5850U with Radeon Graphics", "x86_64-linux-amd-ryzen-7-pro-5850u-2c"),
+        ("aarch64", "Raspberry Pi 4 Model B Rev 1.4", "aarch64-linux-raspberry-pi-4-model-b-rev-1-4-2c"),
+        ("riscv64", "", "riscv64-linux-unknown-2c"),
+    ],
+)
+def test_device_class(machine, model, expected):
+    found = dataclasses.replace(host(), machine=machine, system="Linux", cpu_model=model, cores=2)
+    assert device_class(found) == expected
+
+
+def test_device_of_the_database(files):
+    files("pi5", BOARD)
+    found = load_device("pi5")
+    assert (found.name, found.transport, found.options) == ("pi5", "ssh", {"host": "pi.local"})
+    assert [device.name for device in list_devices()] == ["local", "pi5"]
+
+
+def test_a_users_own_device_is_the_one_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: tmp_path / "config" / name)
+    assert [device.name for device in list_devices()] == ["local"]
+    folder = tmp_path / "config/edgevit/devices"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text(BOARD)
+    (folder / ".half.toml").write_text("half a file")
+    assert [device.name for device in list_devices()] == ["local", "mine"]
+    assert load_device("mine").options == {"host": "pi.local"}
+
+
+def test_emulation_is_a_class_of_its_own():
+    found = dataclasses.replace(host(), machine="aarch64", system="Linux", cpu_model="AMD EPYC", cores=2)
+    assert device_class(found, "qemu-aarch64") == "aarch64-linux-emulated-by-qemu-aarch64-2c"
+
+
+def test_another_unit_behind_a_name_is_noticed():
+    known = Device("pi5", unit_id("serial 1", device_class(host())), device_class(host()), "ssh", description="a Pi")
+    reply = Reply("ok", host=host(), unit="serial 1")
+    require_same_unit(known, reply)
+    require_same_unit(known, Reply("crashed"))
+    for other in (dataclasses.replace(reply, unit="serial 2"), dataclasses.replace(reply, emulated="qemu")):
+        with pytest.raises(DeviceError, match="pi5 is not the device it was"):
+            require_same_unit(known, other)
+
+
+@pytest.mark.parametrize("text", ["device_id = ", 'device_id = "3f"', BOARD + "speed = 3"])
+def test_bad_file_says_which(files, text):
+    files("pi5", text)
+    with pytest.raises(DeviceError, match=r"pi5\.toml"):
+        load_device("pi5")
+    assert load_device("local")
+
+
+def test_unknown_device(files):
+    files("pi5", BOARD)
+    with pytest.raises(UnknownNameError, match="did you mean local"):
+        load_device("locla")
+
+
+def test_every_shipped_device_can_be_read():
+    assert {device.transport for device in list_devices()} <= set(list_transports())

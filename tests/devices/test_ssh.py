@@ -1,0 +1,484 @@
+"""The ssh transport against a real sshd on loopback: what it runs, what it leaves behind, what each failure says."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from edgevit.devices import openssh
+from edgevit.devices.openssh import Place
+from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.worker_archive import pack_recipe
+from edgevit.errors import DeviceError, UsageError
+from edgevit.measurement.noise_floor import run_workload
+from edgevit.measurement.roofline import layer_times
+from edgevit.measurement.runner import Settings, profile, profile_all
+from edgevit.records.measurement import Device
+from edgevit_runtime.record import Reply
+from support import toys
+from support.processes import is_running
+from support.sshd import SSHD, Sshd, free_port
+
+QUICK = Settings(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory) -> Iterator[Sshd]:
+    with Sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """run(device, text, ...) of the fake engine over ssh."""
+    worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
+    ssh = load_transport("ssh")
+
+    def run(device: Device, text: str = "work run", *, timeout_s: float = 60, **settings: object) -> Reply:
+        shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
+        artifact = toys.fake_artifact(tmp_path / "artifact", text)
+        files = {WORKER: worker, "artifact": artifact.folder}
+        return ssh.run(device, files, toys.job_for(artifact, **settings), timeout_s=timeout_s)
+
+    return run
+
+
+def wait_until(condition, seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not (reached := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return reached
+
+
+def test_there_is_an_sshd():
+    assert SSHD, "apt install openssh-server, as .ci/run does"
+
+
+# What it runs
+
+
+@pytest.mark.onnx
+def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
+    artifact = toys.onnx_artifact(tmp_path / "toy")
+    there = profile(artifact, sshd.device(), threads=1, settings=QUICK)
+    here = profile(artifact, toys.LOCAL, threads=1, settings=QUICK)
+    assert (there.status, there.error) == ("ok", "")
+    assert {*there.flags} ^ {*here.flags} <= {"drifting"}, "one of two on a busy machine may drift"
+    assert (there.engine_version, there.provider, there.host) == (here.engine_version, here.provider, here.host)
+    assert [len(samples) for samples in there.samples_ns] == [50, 50]
+    assert 1 / 3 < there.p50_ns / here.p50_ns < 3
+
+
+@pytest.mark.onnx
+def test_what_explains_a_number_runs_there_too(sshd, tmp_path):
+    """Fixed workloads, a camera's rate, a cold start, and the operators of an engine that tells."""
+    device = sshd.device()
+    assert min(run_workload(device, "mixed", threads=1, min_runs=3, min_ns=0).samples_ns) > 100_000
+    artifact = toys.onnx_artifact(tmp_path / "toy")
+    row = profile(artifact, device, threads=1, settings=dataclasses.replace(QUICK, rate_hz=200.0))
+    assert (row.status, row.rate_hz, row.missed is not None) == ("ok", 200.0, True), row.error
+    assert row.snapshots[1].unix_ns - row.snapshots[0].unix_ns > 50 * 5_000_000, "it waited for its frames"
+    assert 0 < row.import_ns < row.load_ns
+    [layer] = layer_times(artifact, device, threads=1).layers
+    assert layer.operator == "Gemm"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("segv run", "crashed", "killed by SIGSEGV"),
+        ("exit load", "crashed", "exit code 0 and no reply"),
+        ("raise run", "failed", "RuntimeError: the engine says no"),
+        ("import load", "unsupported", " -m pip install fake-engine"),
+    ],
+)
+def test_misbehaving_engine_is_a_reply(sshd, fake, text, status, message):
+    reply = fake(sshd.device(), text)
+    assert (reply.status, reply.engine) == (status, "fake-engine")
+    assert message in reply.error
+
+
+def test_environment_there_is_clean(sshd, tmp_path):
+    recipe = toys.fake_recipe(tmp_path)
+    asked = recipe.read_text().replace("text = path.read_text()", "raise RuntimeError(str(dict(os.environ)))")
+    recipe.write_text(asked)
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
+    job = toys.job_for(artifact, threads=3)
+    error = load_transport("ssh").run(sshd.device(), files, job, timeout_s=60).error
+    assert "'OMP_NUM_THREADS': '3'" in error
+    assert "SSH_CONNECTION" not in error
+
+
+def test_hanging_engine_is_stopped_with_its_children(sshd, fake, tmp_path):
+    reply = fake(sshd.device(), f"hang run {tmp_path}/pids", timeout_s=2)
+    assert (reply.status, reply.error) == ("timeout", "no reply after 2 s")
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
+@pytest.mark.parametrize("text", ["bomb run", "child_bomb load"])
+def test_engine_that_takes_too_much_memory_is_stopped_there(sshd, fake, tmp_path, text):
+    """By the watch beside the worker, which leaves word; then the agent ends what is left, the watch included."""
+    cache = tmp_path / "cache"
+    reply = fake(sshd.device(cache=str(cache)), f"{text} {tmp_path}/pids", max_memory_bytes=300_000_000)
+    assert (reply.status, reply.engine) == ("crashed", "fake-engine")
+    assert reply.error.startswith("used more than 0.3 GB of memory")
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
+    assert not list((cache / "runs").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_an_agent_that_is_killed_leaves_no_process(sshd, fake, tmp_path):
+    """As when memory runs out on the device: nobody but the watch is left to end what the engine started."""
+
+    def kill_the_agent() -> None:
+        assert wait_until((tmp_path / "pids").exists, 30)
+        worker = int((tmp_path / "pids").read_text().split()[0])
+        os.kill(int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_the_agent)
+    thread.start()
+    refused(lambda device: fake(device, f"hang run {tmp_path}/pids"), sshd.device())
+    thread.join()
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 5)
+
+
+def test_second_push_is_skipped(sshd, fake, monkeypatch):
+    sent = []
+    send_raw = openssh.Connection.send_raw
+    monkeypatch.setattr(
+        openssh.Connection, "send_raw", lambda self, data: (sent.append(len(data)), send_raw(self, data))[1]
+    )
+    device = sshd.device(cache=str(sshd.folder / "fresh"))
+    volumes = []
+    for text in ("work run", "work run", "work  run"):
+        sent.clear()
+        assert fake(device, text).status == "ok"
+        volumes.append(len(sent))
+    assert volumes == [4, 2, 3], "agent and request; then worker and artifact, nothing, the other artifact"
+
+
+def test_a_damaged_cache_is_mended(sshd, fake):
+    device = sshd.device(cache=str(sshd.folder / "damaged"))
+    assert fake(device).status == "ok"
+    [payload] = (sshd.folder / "damaged").glob("trees/*/payload.txt")
+    payload.write_text("exit load")
+    assert fake(device).status == "ok"
+    assert payload.read_text() == "work run"
+
+
+def test_pushes_of_the_same_at_once(sshd, tmp_path):
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": artifact.folder}
+    device = sshd.device(cache=str(sshd.folder / "at_once"))
+
+    def run(_: int) -> Reply:
+        return load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=60)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert {reply.status for reply in pool.map(run, range(4))} == {"ok"}
+    assert len(list((sshd.folder / "at_once/trees").iterdir())) == 2
+
+
+def test_nothing_but_the_cache_is_left(sshd, fake):
+    cache = sshd.folder / "left"
+    for text in ("work run", "segv run"):
+        fake(sshd.device(cache=str(cache)), text)
+    assert sorted(path.name for path in cache.iterdir()) == ["runs", "trees"]
+    assert not list((cache / "runs").iterdir())
+    assert all(len(path.name) == 64 for path in (cache / "trees").iterdir())
+
+
+# Failures, each with what, where, why and how to mend it
+
+
+def refused(fake, device: Device) -> DeviceError:
+    with pytest.raises(DeviceError) as caught:
+        fake(device)
+    assert device.name in caught.value.where
+    assert caught.value.fix
+    return caught.value
+
+
+def test_wrong_host_key(sshd, fake, tmp_path):
+    (tmp_path / "known").write_text(sshd.entry("other_key"))
+    error = refused(fake, sshd.device(known_hosts=str(tmp_path / "known")))
+    assert "may be another machine" in error.what
+    assert "ssh-keygen -R" in error.fix and f"[127.0.0.1]:{sshd.port}" in error.fix
+
+
+def test_unknown_host_key(sshd, fake, tmp_path):
+    (tmp_path / "known").write_text("")
+    assert refused(fake, sshd.device(known_hosts=str(tmp_path / "known"))).what == "the host key is not known"
+    assert (tmp_path / "known").read_text() == "", "and stays so: nobody has compared it"
+
+
+def test_key_that_is_not_let_in(sshd, fake):
+    error = refused(fake, sshd.device(identity=str(sshd.folder / "other_key")))
+    assert "does not let us in" in error.what
+    assert "publickey" in error.why and "ssh-copy-id" in error.fix
+
+
+def test_nothing_listens(sshd, fake):
+    assert refused(fake, sshd.device(port=str(free_port()))).what == "nothing listens there"
+
+
+def test_unknown_host(sshd, fake):
+    assert refused(fake, sshd.device(host="no-such-host.invalid")).what == "no host has this name"
+
+
+def test_missing_python(sshd, fake):
+    error = refused(fake, sshd.device(python="/no/such/python3"))
+    assert error.what == "the device has no Python called /no/such/python3"
+    assert "--python" in error.fix
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.9"])
+def test_old_python(sshd, fake, tmp_path, version):
+    python = tmp_path / "python"
+    major, minor = version.split(".")
+    python.write_text(f"#!/bin/sh\necho edgevit-agent {major} {minor}\necho 'SyntaxError: invalid syntax' >&2\n")
+    python.chmod(0o755)
+    error = refused(fake, sshd.device(python=str(python)))
+    assert error.what == "the device's Python is too old"
+    assert f"is {version}, 3.10 is the oldest" in error.why
+
+
+def test_something_else_than_python(sshd, fake):
+    error = refused(fake, sshd.device(python="/bin/false"))
+    assert error.what == "Python did not start on the device"
+
+
+def test_words_of_a_login_script_are_passed_over(sshd, fake, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho Welcome!\necho\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert fake(sshd.device(python=str(python))).status == "ok"
+
+
+def test_a_device_that_never_answers(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(openssh, "_START_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        device = Device("mute", "", "", "ssh", options={"host": "127.0.0.1", "port": str(mute.getsockname()[1])})
+        begin = time.monotonic()
+        assert refused(fake, device).what == "the device does not answer"
+        assert time.monotonic() - begin < 10
+
+
+def test_no_ssh_here(sshd, fake, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert refused(fake, sshd.device()).what == "there is no ssh on this machine"
+
+
+def test_cache_that_cannot_be_written(sshd, fake, tmp_path):
+    (tmp_path / "file").write_text("")
+    error = refused(fake, sshd.device(cache=str(tmp_path / "file/cache")))
+    assert error.what == "the device cannot run a worker"
+    assert "Not a directory" in error.why
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_full_disk(sshd, fake, small_disk, tmp_path):
+    device = sshd.device(cache=str(small_disk))
+    assert fake(device).status == "ok"
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large/x").write_bytes(bytes(4_000_000))
+    files = {WORKER: tmp_path / "fake.pyz", "artifact": tmp_path / "artifact", "large": tmp_path / "large"}
+    artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "again"), folder=tmp_path / "artifact")
+    with pytest.raises(DeviceError, match="the device's disk is full"):
+        load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=30)
+    assert not [path for path in (small_disk / "trees").iterdir() if path.name.startswith(".")], (
+        "and it is not left full"
+    )
+    assert fake(device).status == "ok"
+
+
+def test_disk_that_fills_up_while_the_worker_runs(sshd, small_disk, tmp_path):
+    recipe = toys.fake_recipe(tmp_path)
+    fill = "Path(os.environ['TMPDIR'], 'x').write_bytes(bytes(4_000_000))\n    text = path.read_text()"
+    recipe.write_text(recipe.read_text().replace("text = path.read_text()", fill))
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
+    with pytest.raises(DeviceError, match="the device's disk is full"):
+        load_transport("ssh").run(sshd.device(cache=str(small_disk)), files, toys.job_for(artifact), timeout_s=30)
+
+
+# A connection that breaks
+
+
+def break_when(condition, sshd: Sshd) -> threading.Thread:
+    def run() -> None:
+        assert wait_until(condition, 30)
+        sshd.break_connections()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_connection_that_breaks_leaves_no_process(sshd, fake, tmp_path):
+    thread = break_when((tmp_path / "pids").exists, sshd)
+    error = refused(lambda device: fake(device, f"hang run {tmp_path}/pids"), sshd.device(cache=str(tmp_path / "c")))
+    thread.join()
+    assert error.what == "the connection to the device broke"
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)))
+    assert wait_until(lambda: not list((tmp_path / "c/runs").iterdir())), "the agent has cleaned up"
+
+
+def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_path, monkeypatch):
+    from edgevit.measurement import runner as room
+    from edgevit_runtime.record import Recipe
+
+    class Module:
+        RECIPE = Recipe("fake", ".txt", "fake-engine", ("fp32",), (), "")
+
+    recipe = toys.fake_recipe(tmp_path)
+    recipe.write_text(recipe.read_text().replace("time.sleep(0.0005)", "time.sleep(0.1)"))
+    monkeypatch.setattr(room, "pack", lambda target, path: pack_recipe(recipe, path))
+    monkeypatch.setattr(room, "load_recipe", lambda target: Module)
+    artifacts = [toys.fake_artifact(tmp_path / name, "work run", name) for name in "abc"]
+    settings = dataclasses.replace(QUICK, processes=1, min_runs=5)
+    device = sshd.device(cache=str(tmp_path / "cache"))
+    rows = []
+    with pytest.raises(DeviceError, match="broke"):
+        for row in profile_all(artifacts, device, threads=1, settings=settings):
+            rows.append(row)
+            if len(rows) == 2:  # in the middle of the third
+                break_when(lambda: list((tmp_path / "cache/runs").iterdir()), sshd)
+    assert [(row.status, row.error) for row in rows] == [("ok", "")] * 2
+    missing = [item for item in artifacts if item.model not in {row.model for row in rows}]
+    rows += profile_all(missing, device, threads=1, settings=settings)
+    assert sorted(row.model for row in rows) == ["a", "b", "c"]
+    assert {row.status for row in rows} == {"ok"}
+
+
+# Names that a shell would read
+
+EVIL = ["; touch {0}", "$(touch {0})", "`touch {0}`", "a' ; touch {0} '", 'a" ; touch {0} "', "a\ntouch {0}",
+        "| touch {0}", "&& touch {0}", "> {0}", "-oProxyCommand=touch {0}", "-F{0}", "a b", "${{IFS}}touch {0}", "*",
+        "~root", "%h", "\\$(touch {0})", "é\t\u2028"]  # fmt: skip
+OPTIONS = openssh.OPTIONS
+TRAP = "edgevit-test-trap"  # what a shell would make, in the home folder where a session begins, or where we are
+
+
+@pytest.fixture
+def no_trap(tmp_path) -> Iterator[None]:
+    (Path.home() / TRAP).unlink(missing_ok=True)  # of a test that failed
+    yield
+    assert not [path for folder in (Path.home(), Path.cwd()) for path in folder.glob(TRAP)]
+    assert not list(tmp_path.rglob(TRAP))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("text", EVIL)
+def test_options_execute_nothing(sshd, fake, no_trap, tmp_path, monkeypatch, option, text):
+    monkeypatch.chdir(tmp_path)
+    trap = tmp_path / "trap"
+    device = sshd.device(**{option: text.format(trap)})
+    monkeypatch.setattr(openssh, "_START_S", 20.0)
+    if option == "cache":  # a name like any other: nothing of it passes a shell
+        device = sshd.device(cache=str(tmp_path / "c" / text.format(TRAP).replace("/", "_")))
+        assert fake(device).status == "ok"
+    else:
+        with pytest.raises((DeviceError, UsageError)):
+            fake(device)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("text", [text for text in EVIL if "/" not in text])
+def test_names_of_files_execute_nothing(sshd, no_trap, tmp_path, text):
+    name = text.format(TRAP)
+    folder = tmp_path / name
+    artifact = toys.fake_artifact(folder)
+    (folder / name).write_text("more")
+    artifact = toys.seal(artifact)
+    files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": folder}
+    reply = load_transport("ssh").run(sshd.device(), files, toys.job_for(artifact), timeout_s=60)
+    assert (reply.status, reply.error) == ("ok", "")
+
+
+def test_python_in_a_folder_with_a_strange_name_runs(sshd, fake, no_trap, tmp_path):
+    folder = tmp_path / f"a 'b' $(touch {TRAP}); \"c\" `d`"
+    folder.mkdir()
+    (folder / "-python").symlink_to(sys.executable)
+    (folder / "run").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "run").chmod(0o755)
+    assert fake(sshd.device(python=str(folder / "run"))).status == "ok"
+
+
+def test_options_that_make_no_sense_are_refused_before_anything_runs():
+    bad = {"port": ("0", "70000", "x", "1 2"), "speed": ("1",), "identity": ("a$b", "%h"), "known_hosts": ('a"b',)}
+    wrong = [{"host": "h", name: value} for name, values in bad.items() for value in values]
+    for options in [*wrong, {}, {"host": ""}, {"host": "-h"}, {"host": "a b"}, {"host": "u@"}]:
+        with pytest.raises(UsageError):
+            Place.of(Device("d", "", "", "ssh", options=options))
+    for host in ("pi", "pi@192.168.1.7", "u_1@a-b.c", "fe80::1%eth0", "::1", "_x"):
+        assert Place.of(Device("d", "", "", "ssh", options={"host": host})).command()[-2] == host
+
+
+# Another Python
+
+ROOT = Path(__file__).parents[2]
+DEVICE_SIDE = sorted(
+    [
+        *(ROOT / "runtime").rglob("*.py"),
+        *(ROOT / "export_recipes").glob("*.py"),
+        ROOT / "edgevit/measurement/workloads.py",
+    ]
+)
+
+
+def pythons() -> dict[str, Path]:
+    """Version -> interpreter, of those on this machine that are new enough; this one is among them."""
+    kept = sorted((Path.home() / ".pyenv/versions").glob("3.*/bin/python"))
+    named = [shutil.which(f"python3.{minor}") for minor in range(openssh.MIN_PYTHON[1], 20)]
+    found = {}
+    for path in [*kept, *map(Path, filter(None, named)), Path(sys.executable)]:
+        asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        version = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        if version and tuple(map(int, version.split("."))) >= openssh.MIN_PYTHON:
+            found[version] = path
+    return found
+
+
+PYTHONS = pythons()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_python_here_runs_the_worker(sshd, fake, version):
+    reply = fake(sshd.device(python=str(PYTHONS[version])))
+    assert (reply.status, reply.error) == ("ok", "")
+    assert reply.host.python.startswith(version)
+
+
+@pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
+def test_what_runs_on_a_device_is_in_the_oldest_pythons_grammar(path):
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=openssh.MIN_PYTHON)

@@ -1,0 +1,149 @@
+"""Exports in processes of their own: what comes back of an artifact, an error and a crash."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from edgevit.cli.export import plan
+from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
+from edgevit.exporting.child_process import Wanted, export_here, export_separately
+from edgevit.recipes import list_recipes
+from support.subjects import SIZE, tiny_file
+
+CRASHES = """
+import os
+
+def die():
+    print("the converter goes down", flush=True)
+    os.abort()
+
+def leave():
+    print("last words", flush=True)
+    os._exit(7)
+
+def speak():
+    import sys
+    sys.path.insert(0, {folder!r})
+    print("noise " * 100_000, flush=True)
+    from tiny import tiny
+    return tiny()
+"""
+
+
+def wanted(folder: Path, function: str = "tiny", **how: object) -> Wanted:
+    given = {"model": f"{tiny_file(folder)}:{function}", "target": "onnx", "out": folder / "out", "input_size": SIZE}
+    return Wanted(**given | how)  # type: ignore[arg-type]
+
+
+def crashing(folder: Path, function: str) -> Wanted:
+    file = folder / "crash.py"
+    file.write_text(CRASHES.format(folder=str(tiny_file(folder).parent)))
+    return wanted(folder, model=f"{file}:{function}")
+
+
+@pytest.mark.onnx
+def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path) -> None:
+    stages: list[str] = []
+    made = export_separately(wanted(tmp_path), stages.append)
+    assert stages == ["fold", "export", "verify"]
+    assert made.parity is not None and made.parity.status == "passed"
+    here = export_here(wanted(tmp_path, out=tmp_path / "here"))
+    assert (made.source, made.params, made.macs, made.inputs) == (here.source, here.params, here.macs, here.inputs)
+
+
+@pytest.mark.onnx
+def test_what_a_model_prints_does_not_end_up_among_the_answers(tmp_path: Path) -> None:
+    made = export_separately(crashing(tmp_path, "speak"))
+    assert made.parity is not None and made.parity.status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("function", "ended", "why"), [("die", "signal SIGABRT", "goes down"), ("leave", "exit code 7", "last words")]
+)
+def test_a_process_that_dies_is_an_error_with_its_last_words(
+    tmp_path: Path, function: str, ended: str, why: str
+) -> None:
+    with pytest.raises(ExportError, match=ended) as caught:
+        export_separately(crashing(tmp_path, function))
+    assert why in caught.value.why
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean mobilevig_ti"):
+        export_separately(wanted(tmp_path, model="mobilevig_t", input_size=None))
+    with pytest.raises(ModelError) as caught:
+        export_separately(wanted(tmp_path, "training"))
+    assert caught.value.fix == "return model.eval()" and caught.value.where.endswith(":training")
+
+
+@pytest.mark.onnx
+@pytest.mark.openvino
+def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
+    """The second of two precisions overflows; the exit code is its, and the first is there."""
+    (tmp_path / "net.py").write_text(tiny_file(tmp_path).read_text() + OVERFLOW)
+    command = [sys.executable, "-c", "from edgevit.cli import main; main()", "export", "net.py:overflowing", "--json"]
+    command += ["--input-size", "16x12", "-t", "onnx", "--precision", "fp32,fp16"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    found = json.loads(done.stdout)
+    assert [item["precision"] for item in found["artifacts"]] == ["fp32"]
+    assert [item["type"] for item in found["failures"]] == ["ParityError"]
+
+
+OVERFLOW = """
+
+def overflowing():
+    model = tiny()
+    model[0].weight.data *= 1e6
+    model[-1].weight.data *= 1e-6
+    return model
+"""
+
+
+def test_all_targets_in_the_precisions_they_have() -> None:
+    pairs = plan(["all"], ["fp32", "bf16"])
+    installed = {name for name, _ in pairs}
+    assert {(recipe.target, "fp32") for recipe in list_recipes() if recipe.target in installed} <= set(pairs)
+    assert ("openvino", "bf16") in pairs or "openvino" not in installed
+    assert ("onnx", "bf16") not in pairs
+    with pytest.raises(UsageError, match="no precision 'bf16'"):
+        plan(["onnx"], ["bf16"])
+
+
+@pytest.mark.onnx
+def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("ant\nbee\n\n cow \ndog\neel\n")
+    made = export_separately(wanted(tmp_path, labels=file))
+    assert made.labels == ("ant", "bee", "cow", "dog", "eel")
+    held = onnx.load(str(made.folder / made.payload)).metadata_props
+    assert {item.key: item.value for item in held}["names"] == str(dict(enumerate(made.labels)))
+
+
+@pytest.mark.parametrize(("text", "what"), [("ant\nbee\n", "2 labels do not fit"), (None, "the labels cannot be read")])
+def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | None, what: str) -> None:
+    file = tmp_path / "labels.txt"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=what):
+        export_here(wanted(tmp_path, labels=file))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.onnx
+def test_a_converter_that_crashes_costs_a_sweep_one_row(tmp_path: Path) -> None:
+    crashing(tmp_path, "die")
+    command = [sys.executable, "-c", "from edgevit.cli import main; main()", "sweep", "--targets", "onnx", "--quick"]
+    command += ["--models", "crash.py:die,tiny.py:tiny", "--input-size", "16x12", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert [(row["model"], row["status"]) for row in found["measurements"]] == [("tiny.py:tiny", "ok")]
+    assert [item["error"] for item in found["failures"]] == ["the export to onnx ended with signal SIGABRT"]

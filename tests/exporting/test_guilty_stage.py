@@ -1,0 +1,273 @@
+"""Every target's conversion, broken on purpose at each of its stages: the one that is named is the one that did it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgevit.artifacts.folder import folder_name, open_artifact
+from edgevit.errors import ParityError
+from edgevit.exporting.pipeline import QUARANTINE, Order, export_subject
+from edgevit.folding import fold
+from edgevit.models.source import Subject
+from edgevit.recipes import list_recipes, load_recipe
+from edgevit.records.artifact import Artifact
+from edgevit.verification.compare import INFINITE, NO_SIGNAL_DB
+from support import toys
+from support.nets import Toy
+from support.saboteurs import (
+    BREAKERS,
+    HALF,
+    HEAVY_AT,
+    NOT_COMPUTED,
+    OVERFLOWS_AT,
+    STAGES,
+    damaged_afterwards,
+    residual_net,
+    wrong_epsilon,
+)
+from support.subjects import as_subject
+from support.targets import PHONES, STATUS, marks, targets
+
+TARGETS = targets(phones_slow=True)
+onnx_only = pytest.mark.onnx
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def blamed(
+    out: Path, order: Order, subject: Subject, stage: str, *, older: bool = True
+) -> tuple[Artifact, ParityError]:
+    """Export what must fail; the artifact in quarantine and the error, both of which name this stage."""
+    name = ("unfolded-" if order.unfolded else "") + folder_name(subject.name, order.target, order.precision)
+    out.mkdir()
+    before = toys.fake_artifact(out / name) if older else None
+    with pytest.raises(ParityError) as caught:
+        export_subject(subject, order)
+    error, quarantined = caught.value, out / QUARANTINE / name
+    assert error.exit_code == 4
+    assert f"stage {stage};" in error.where
+    assert str(quarantined) in error.where
+    held = open_artifact(quarantined)
+    assert held.parity is not None
+    assert (held.parity.status, held.parity.guilty_stage) == ("failed", stage)
+    assert next(check.stage for check in held.parity.checks if not check.passed) == stage
+    assert held.parity.checks[-1].stage == stage, "what is made of something wrong is not judged"
+    assert (quarantined / held.payload).exists()
+    assert list((quarantined / "stages").iterdir()), "there is nothing to look at"
+    assert {path.name for path in out.iterdir()} == {QUARANTINE, *([name] if older else [])}
+    assert [path.name for path in (out / QUARANTINE).iterdir()] == [name]
+    if before is not None:
+        assert open_artifact(out / name) == before, "an older artifact is left alone"
+    return held, error
+
+
+def passing(held: Artifact) -> list[str]:
+    """The stages before the guilty one, in order, each once."""
+    assert held.parity is not None
+    return list(dict.fromkeys(check.stage for check in held.parity.checks if check.passed))
+
+
+def before(target: str, precision: str) -> list[str]:
+    """What is judged before the conversion."""
+    return ["fold", "half"] if (target, precision) in HALF else ["fold"]
+
+
+# ---- every stage of every target -----------------------------------------------------------------------------------
+
+
+def cases() -> list[Any]:
+    """Each breaker in fp32, or where only other precisions have its stage, in each of those."""
+    found = []
+    for (target, stage), breaker in BREAKERS.items():
+        precisions = [p for (name, p), stages in STAGES.items() if name == target and stage in stages]
+        for precision in ["fp32"] if "fp32" in precisions else precisions:
+            name = f"{target}-{stage}-{precision}"
+            given = marks(target, slow=target in PHONES)
+            found.append(pytest.param(target, stage, precision, breaker, id=name, marks=given))
+    return found
+
+
+@pytest.mark.parametrize(("target", "stage", "precision", "breaker"), cases())
+def test_the_stage_that_changed_the_function_is_named(
+    target: str, stage: str, precision: str, breaker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker(monkeypatch)
+    out = tmp_path / "out"
+    held, _ = blamed(out, Order(target, out, precision), as_subject(residual_net()), stage)
+    stages = STAGES[target, precision]
+    assert [item.name for item in held.stages] == ["fold", *stages, "verify"]
+    assert passing(held) == [*before(target, precision), *stages[: stages.index(stage)]]
+
+
+LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for case in STAGES if case[1] != "fp32"]
+
+
+@pytest.mark.parametrize(("target", "precision"), LESS)  # fp32: shown where only the artifact is damaged
+def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
+    artifact = export_subject(as_subject(residual_net()), Order(target, tmp_path / "out", precision))
+    stages = STAGES[target, precision]
+    assert [item.name for item in artifact.stages] == ["fold", *stages, "verify"]
+    judged = [stage for stage in (*stages, "artifact") if (target, stage) not in NOT_COMPUTED]
+    assert passing(artifact) == [*before(target, precision), *judged]
+    assert artifact.parity is not None
+    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs]
+
+
+def test_every_stage_of_every_target_is_broken_once() -> None:
+    """A new target, precision or stage comes with a saboteur."""
+    assert set(STAGES) == {(recipe.target, precision) for recipe in list_recipes() for precision in recipe.precisions}
+    known = {(target, stage) for (target, _), stages in STAGES.items() for stage in stages}
+    assert set(BREAKERS) == known - NOT_COMPUTED
+    assert {(target, "artifact") for target, _ in STAGES} & NOT_COMPUTED == {
+        (recipe.target, "artifact") for recipe in list_recipes() if STATUS[recipe.needs] == "built_not_run"
+    }
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_wrong_epsilon_in_the_fold_is_named(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_epsilon(monkeypatch)
+    out = tmp_path / "out"
+    held, _ = blamed(out, Order(target, out), as_subject(residual_net()), "fold", older=False)
+    assert passing(held) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_damage_after_the_last_stage_is_the_artifacts(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, out = as_subject(residual_net()), tmp_path / "out"
+    folded = fold(subject.module, tuple(subject.example().values()))
+    (bias,) = (item for item in folded.parameters() if item.shape == (5,))
+    damaged_afterwards(target, bias.detach().numpy().tobytes())(monkeypatch)
+    if (target, "artifact") in NOT_COMPUTED:  # which is what its status says
+        artifact = export_subject(subject, Order(target, out))
+        assert artifact.parity is not None
+        assert artifact.parity.status == "built_not_run"
+        assert passing(artifact) == ["fold", *(s for s in STAGES[target, "fp32"] if (target, s) not in NOT_COMPUTED)]
+        return
+    held, _ = blamed(out, Order(target, out), subject, "artifact")
+    assert passing(held) == ["fold", *STAGES[target, "fp32"]]
+
+
+# ---- too large for half precision ------------------------------------------------------------------------------------
+
+HALVES = [
+    pytest.param(recipe.target, marks=marks(recipe.target, slow=recipe.target in PHONES))
+    for recipe in list_recipes()
+    if "fp16" in recipe.precisions
+]
+
+
+def overflowing() -> Subject:
+    """Squares of up to a million on the way, roots of them in the end."""
+    model = Toy(lambda net, x: net.head((x * 300).square().mean((2, 3)).sqrt()), head=nn.Linear(3, 5))
+    return as_subject(model)
+
+
+def heavy() -> Subject:
+    """Weights beyond 65504."""
+    body = {"conv": nn.Conv2d(3, 6, 3), "head": nn.Linear(6, 5)}
+    subject = as_subject(Toy(lambda net, x: net.head(net.conv(x).relu().mean((2, 3))), **body))
+    with torch.no_grad():
+        subject.module.conv.weight.mul_(3e5)  # type: ignore[operator, union-attr]
+    return subject
+
+
+@pytest.mark.parametrize("target", HALVES)
+def test_an_overflow_on_the_way_is_named_where_half_precision_computes(target: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    order = Order(target, out, "fp16")
+    if target not in OVERFLOWS_AT:
+        parity = export_subject(overflowing(), order).parity
+        assert parity is not None and parity.status == "passed"
+        return
+    held, error = blamed(out, order, overflowing(), OVERFLOWS_AT[target])
+    assert held.parity is not None
+    assert held.parity.max_rel == INFINITE
+    if (target, "fp16") in HALF:
+        assert "square (operation 3) overflows: exact values reach 1." in error.why
+        assert "--precision fp32" in error.fix
+
+
+@pytest.mark.coreml
+def test_core_mls_evaluator_names_the_operation_that_overflows_first(tmp_path: Path) -> None:
+    single = export_subject(overflowing(), Order("coreml", tmp_path / "single"))
+    assert single.parity is not None and single.parity.status == "evaluated"
+    out = tmp_path / "out"
+    held, error = blamed(out, Order("coreml", out, "fp16"), overflowing(), "precision")
+    assert "mul 'square_cast_fp16' (operation 4) overflows: exact values reach 1." in error.why
+    assert held.parity is not None
+    assert "'square_cast_fp16' (operation 4) overflows" in held.parity.how
+    assert passing(held) == ["fold", "convert"]
+
+
+@pytest.mark.parametrize("target", HALVES)
+def test_a_weight_too_large_is_named(target: str, tmp_path: Path) -> None:
+    assert set(HEAVY_AT) == {recipe.target for recipe in list_recipes()}
+    out = tmp_path / "out"
+    if not HEAVY_AT[target]:
+        parity = export_subject(heavy(), Order(target, out, "fp16")).parity
+        assert parity is not None and parity.status == "passed"
+        return
+    _, error = blamed(out, Order(target, out, "fp16"), heavy(), HEAVY_AT[target])
+    if (target, "fp16") in HALF:
+        assert "the weight 'net." in error.why
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize("subject", [overflowing, heavy])
+def test_bfloat16_holds_what_half_precision_cannot(subject: Any, tmp_path: Path) -> None:
+    parity = export_subject(subject(), Order("openvino", tmp_path, "bf16")).parity
+    assert parity is not None and parity.status == "passed"
+
+
+# ---- stages that leave nothing to compare, and forms without a fold --------------------------------------------------
+
+
+@onnx_only
+def test_a_stage_that_leaves_what_no_engine_reads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, out = load_recipe("onnx"), tmp_path / "out"
+    monkeypatch.setattr(recipe, "_simplify_single", lambda path, source: path.write_bytes(b"not ONNX"))
+    held, _ = blamed(out, Order("onnx", out), as_subject(residual_net()), "simplify")
+    assert held.parity is not None
+    assert held.parity.max_rel == INFINITE  # not 0, which would say "equal"
+    assert held.parity.snr_db == NO_SIGNAL_DB
+
+
+@onnx_only
+def test_a_model_that_gives_nan_proves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    subject = as_subject(Toy(lambda net, x: net.c(x).mean((2, 3)).abs().neg().sqrt(), c=nn.Conv2d(3, 4, 1)))
+    blamed(out, Order("onnx", out), subject, "fold")
+
+
+@onnx_only
+def test_an_unfolded_export_blames_the_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, out = load_recipe("onnx")._convert, tmp_path / "out"  # type: ignore[attr-defined]
+
+    def wrong(path: Path, model: nn.Module, *given: Any) -> None:
+        right(path, nn.Sequential(model, nn.ReLU()).eval(), *given)
+
+    monkeypatch.setattr(load_recipe("onnx"), "_convert", wrong)
+    held, _ = blamed(out, Order("onnx", out, unfolded=True), as_subject(residual_net()), "convert")
+    assert passing(held) == []
+
+
+@onnx_only
+def test_what_failed_before_makes_room_in_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_epsilon(monkeypatch)
+    out, subject = tmp_path / "out", as_subject(residual_net())
+    first, _ = blamed(out, Order("onnx", out), subject, "fold")
+    with pytest.raises(ParityError):
+        export_subject(subject, Order("onnx", out))
+    assert open_artifact(first.folder).created >= first.created
+    assert len(list((out / QUARANTINE).iterdir())) == 1

@@ -1,0 +1,101 @@
+"""Target litert: what the recipe writes, what its session runs with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgevit.errors import ExportError
+from edgevit.exporting.convert import convert
+from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact
+from support.phones import Mixed, Wide, busy_threads
+from support.subjects import as_subject, tiny_subject
+
+pytestmark = pytest.mark.litert
+pytest.importorskip("litert_torch")
+RECIPE = load_recipe("tflite")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    return {item.name.decode(): bytes(model.buffers[item.buffer].data).decode() for item in model.metadata}
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("litert")
+    return export_subject(as_subject(Mixed(), name="mixed"), Order("litert", folder, precision=request.param))
+
+
+def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:
+    assert made.parity is not None
+    assert made.parity.status == "passed"
+    assert made.parity.how.startswith("ai-edge-litert 2")
+    stages = ["convert", "precision"][: 2 if made.precision == "fp16" else 1]
+    assert [stage.name for stage in made.stages] == ["fold", *stages, "verify"]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in made.inputs] == [("image", (1, 3, 16, 12), "float32")]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in made.outputs] == [("output", (1, 5), "float32")]
+    assert (made.parity.max_rel > 1e-6) == (made.precision == "fp16"), "half weights cost precision"
+
+
+def test_a_payload_says_what_it_is(made: Artifact) -> None:
+    held = metadata(made.folder / made.payload)
+    assert held["edgevit.precision"] == made.precision
+    assert held["edgevit.parity"].startswith("passed")
+
+
+def test_what_xnnpack_does_not_take_is_told(tmp_path: Path) -> None:
+    class Sorted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.relu(x).cumsum(-1) * 2
+
+    artifact = export_subject(as_subject(Sorted()), Order("litert", tmp_path / "out"))
+    assert artifact.operators.fallbacks == {"CUMSUM": 1}
+
+
+def test_half_weights_are_half_the_size(tmp_path: Path) -> None:
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        folder = tmp_path / precision
+        sizes[precision] = export_subject(as_subject(Wide()), Order("litert", folder, precision=precision)).size_bytes
+    assert 0.5 < sizes["fp16"] / sizes["fp32"] < 0.6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the time of threads")
+def test_the_thread_count_is_honoured(tmp_path: Path) -> None:
+    artifact = export_subject(as_subject(Wide()), Order("litert", tmp_path / "out"))
+    for threads in (1, 2):
+        assert busy_threads(RECIPE.load(artifact.folder / artifact.payload, threads=threads)) == threads
+
+
+def test_several_rows_run(tmp_path: Path) -> None:
+    artifact = export_subject(tiny_subject(tmp_path), Order("litert", tmp_path / "out", batch=3))
+    assert artifact.outputs[0].shape == (3, 5)
+
+
+def test_a_conversion_is_quiet_and_its_failure_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Unknown(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.svdvals(x)
+
+    x = torch.ones(1, 3, 4, 4)
+    convert(nn.ReLU().eval(), RECIPE, tmp_path / "x.tflite", inputs={"x": x}, precision="fp32", allow_unfolded=True)
+    assert capfd.readouterr() == ("", "")
+    (tmp_path / "bad").mkdir()
+    bad = tmp_path / "bad" / "x.tflite"
+    with pytest.raises(ExportError, match="litert's converter refused the model"):
+        convert(Unknown().eval(), RECIPE, bad, inputs={"x": x}, precision="fp32", allow_unfolded=True)

@@ -1,0 +1,210 @@
+"""The picture of a choice: what is in it, that it is the same each time, and what stands in its way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from conftest import new_file
+from edgevit.cli import main
+from edgevit.errors import StoreError, TargetUnavailableError, UsageError
+from edgevit.records.choice import Basis, Budget, Choice, JointChoice
+from edgevit.reporting import plot
+from edgevit.reporting.candidates import origin
+from edgevit.reporting.points import front, panels, points
+from edgevit.selection import Known, Predicted, Wanted, choose_among, joint
+from edgevit.store import LatencyDB
+from support.measured import card, failed, measured, published
+
+MS = 1_000_000
+CARDS = {name: card(name, top1) for name, top1 in (("a", 70.0), ("b", 75.0), ("c", 80.0), ("slow", 72.0), ("d", None))}
+CARDS["rebuilt"] = card("rebuilt", 78.0, provenance="reconstructed")
+
+
+def row(model: str, ms: float, **changes):
+    return dataclasses.replace(
+        measured(),
+        model=model,
+        p90_ns=round(ms * MS),
+        p90_upper_ns=round(1.1 * ms * MS),
+        measurement_id=model,
+        **changes,
+    )
+
+
+def choice(**budget) -> Choice:
+    rows = [row("a", 5), row("b", 10), row("c", 30), row("d", 1), row("slow", 12), row("rebuilt", 20)]
+    rows += [
+        dataclasses.replace(published(model="b", p50_ns=1 * MS, p90_ns=14 * MS), measurement_id="theirs"),
+        failed(model="c", target="other"),
+    ]
+    return choose_among(rows, "pi5", Budget(**budget), cards=CARDS, wanted=Wanted(published=True, reconstructed=True))
+
+
+def texts(path: Path) -> str:
+    """Everything that is written in an SVG."""
+    return "\n".join("".join(item.itertext()) for item in ET.parse(path).iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_points_stand_at_what_is_held_against_the_budget():
+    found = {(point.item.model, origin(point.item)): point for point in points(choice(max_latency_ms=12))}
+    assert set(found) == {("a", "measured"), ("b", "measured"), ("b", "published"), ("c", "measured"),
+                          ("slow", "measured"), ("rebuilt", "reconstructed")}  # fmt: skip
+    assert (found["b", "measured"].x, found["b", "measured"].low, found["b", "measured"].standing) == (
+        11.0, 10.0, "fits")  # fmt: skip
+    assert (found["b", "published"].x, found["b", "published"].low, found["b", "published"].standing) == (
+        14.0, 14.0, "does not fit")  # fmt: skip
+    assert found["c", "measured"].standing == "does not fit"
+
+
+def guess(model: str, low: float, ms: float, at_most: float, high: float) -> Predicted:
+    """A prediction, in milliseconds."""
+    basis = Basis("transfer", 0.9, 5, "pi4", low, high)
+    stand_in = row(model, 1, provenance="predicted", engine_version="")
+    return Predicted(stand_in, (round(ms * MS), round(at_most * MS)), basis)
+
+
+def predicted_choice() -> Choice:
+    known = Known(predicted=(guess("c", 6, 9, 11, 13), guess("slow", 20, 30, 40, 50)))
+    return choose_among([row("a", 5)], "pi5", Budget(12), cards=CARDS, known=known)
+
+
+def test_a_prediction_stands_at_its_bound_inside_its_interval(tmp_path):
+    found = {point.item.model: point for point in points(predicted_choice())}
+    assert (found["c"].low, found["c"].x, found["c"].high, found["c"].standing) == (6, 11, 13, "fits")
+    assert (found["slow"].low, found["slow"].x, found["slow"].high) == (20, 40, 50)
+    plot(predicted_choice(), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg")
+    for part in ("pi5: c, onnx fp32", "predicted, fits", "predicted, does not fit", "measured, fits", "picked"):
+        assert part in said, part
+
+
+def joint_choice(*names: str, **budget: float) -> JointChoice:
+    """Devices each twice as slow as the one before; `b` is in onnx on the first one alone, `d` has no accuracy."""
+    choices = []
+    for number, name in enumerate(names):
+        rows = [row(model, 2**number * ms) for model, ms in (("a", 5), ("c", 30), ("d", 1), ("slow", 9))]
+        rows += [row("b", 6)] if number == 0 else []
+        choices.append(choose_among(rows, name, Budget(**budget), cards=CARDS))
+    return joint(choices)
+
+
+def test_of_several_devices_the_joint_pick_is_ringed_in_each_and_what_fits_here_alone_is_told():
+    """`b` is the most accurate on the first device, and on no other."""
+    both = joint_choice("pi5", "pi4", max_latency_ms=21)
+    [pi5, pi4] = panels(both)
+    assert pi5.choice.picked.model == "b" and (pi5.picked, pi4.picked) == both.picked
+    assert (pi5.picked.model, pi4.picked.model) == ("slow", "slow")
+    standing = [{point.item.model: point.standing for point in panel.points} for panel in (pi5, pi4)]
+    assert standing[0] == {"a": "fits on all", "b": "fits here only", "slow": "fits on all", "c": "does not fit"}
+    assert standing[1] == {"a": "fits on all", "slow": "fits on all", "c": "does not fit"}
+
+
+def test_the_picture_of_several_devices_says_it_all_in_text(tmp_path):
+    plot(joint_choice("pi5", "pi4", "pi3", max_latency_ms=42), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg").splitlines()
+    assert "pi5 and pi4 and pi3: slow, onnx fp32" in said
+    for part in ("pi5, 4 threads, 9.9 ms (measured)", "pi4, 4 threads, 19.8 ms (measured)", "measured, fits here only"):
+        assert part in said, part
+    assert sum("latency, ms" in line for line in said) == 3 and said.count("picked") == 1
+    assert said.count("slow") == 3, "a name beside the pick on each"
+
+
+def test_several_devices_of_which_nothing_fits_on_all_say_so(tmp_path):
+    plot(joint_choice("pi5", "pi4", max_latency_ms=2), tmp_path / "x.svg")
+    said = texts(tmp_path / "x.svg").splitlines()
+    assert "pi5 and pi4: nothing fits on all" in said and "picked" not in said
+
+
+def test_the_front_is_what_the_chooser_picks_for_every_budget():
+    every = points(choice())
+    line = front(every)
+    picked = [choice(max_latency_ms=point.x).picked for point in sorted(every, key=lambda point: point.x)]
+    assert [point.item.model for point in line] == list(dict.fromkeys(item.model for item in picked))
+    assert [point.item.model for point in line] == ["a", "b", "rebuilt", "c"]
+
+
+def test_an_svg_says_it_all_in_text(tmp_path):
+    plot(choice(max_latency_ms=12, min_top1_percent=60), tmp_path / "choice.svg")
+    said = texts(tmp_path / "choice.svg")
+    measured = ("measured, fits", "measured, does not fit", "published, does not fit", "reconstructed, does not fit")
+    limits = ("budget: p90 at most 12 ms", "at least 60%", "picked", "front: beaten by none")
+    for part in ("pi5: b, onnx fp32, 4 threads", "imagenet-1k val", "latency, ms", *measured, *limits):
+        assert part in said, part
+    assert {"a", "b", "rebuilt", "c"} <= set(said.splitlines()) and "slow" not in said.splitlines()
+
+
+@pytest.mark.parametrize("name", ["choice.png", "choice.svg"])
+def test_the_same_choice_is_the_same_file_whatever_the_users_settings(tmp_path, name):
+    plot(choice(max_latency_ms=12), tmp_path / name)
+    with matplotlib.rc_context({"axes.facecolor": "red", "svg.hashsalt": None}):
+        plot(choice(max_latency_ms=12), tmp_path / f"again_{name}")
+        assert matplotlib.rcParams["axes.facecolor"] == "red"
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"again_{name}").read_bytes()
+    plot(choice(max_latency_ms=13), tmp_path / f"other_{name}")
+    assert (tmp_path / name).read_bytes() != (tmp_path / f"other_{name}").read_bytes()
+
+
+def test_a_png_is_a_picture(tmp_path):
+    plot(choice(max_latency_ms=12), tmp_path / "CHOICE.PNG")
+    with Image.open(tmp_path / "CHOICE.PNG") as image:
+        assert image.size == (1350, 810) and len(image.convert("RGB").getcolors(10**6) or ()) > 50
+
+
+def test_names_are_no_formulae_and_no_markup(tmp_path):
+    name = r"$\frac{1 </text><script>x</script>"
+    rows = [row(name, 5)]
+    plot(choose_among(rows, name, Budget(), cards={name: card(name, 70.0)}), tmp_path / "x.svg")
+    assert texts(tmp_path / "x.svg").count(name) == 3  # device, pick, and the point
+    assert not list(ET.parse(tmp_path / "x.svg").iter("{http://www.w3.org/2000/svg}script"))
+
+
+def test_of_nothing_to_draw_it_says_so(tmp_path):
+    nothing = choose_among([row("d", 5)], "pi5", Budget(1.0), cards=CARDS)
+    assert points(nothing) == []
+    plot(nothing, tmp_path / "x.svg")
+    assert "nothing to draw: no candidate has both" in texts(tmp_path / "x.svg")
+    assert "pi5: nothing fits" in texts(tmp_path / "x.svg")
+
+
+def test_what_stands_in_its_way_is_told(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"choice\.gif is no picture"):
+        plot(choice(), tmp_path / "choice.gif")
+    with pytest.raises(StoreError, match="the picture cannot be written"):
+        plot(choice(), tmp_path / "nowhere" / "choice.png")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(TargetUnavailableError, match="matplotlib") as caught:
+        plot(choice(), tmp_path / "choice.png")
+    assert caught.value.fix == "pip install 'edgevit[report]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit", "code"), [("10ms", 0), ("1ms", 3)])
+def test_the_command_draws_what_it_answers(tmp_path, capsys, limit, code):
+    with LatencyDB.open(new_file(tmp_path / "rows.db"), shipped=False) as database:
+        database.add(measured(model="mobilevig_ti", family="mobilevig"))
+    command = ["choose", "--db", str(tmp_path / "rows.db"), "--device", "pi5", "--max-latency", limit, "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--plot", str(tmp_path / "choice.svg")])
+    assert (ended.value.code or 0) == code
+    picked = json.loads(capsys.readouterr().out)["picked"]
+    answer = "mobilevig_ti, onnx fp32, 4 threads" if picked else "nothing fits"
+    assert f"pi5: {answer}" in texts(tmp_path / "choice.svg")
+
+
+def test_the_command_draws_several_devices(tmp_path, capsys):
+    with LatencyDB.open(new_file(tmp_path / "rows.db"), shipped=False) as database:
+        for name in ("pi5", "pi4"):
+            database.add(measured(model="mobilevig_ti", device=name, device_id=f"{name}-1", nonce=name))
+    command = ["choose", "--db", str(tmp_path / "rows.db"), "--device", "pi5,pi4", "--max-latency", "10ms", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--plot", str(tmp_path / "choice.svg")])
+    assert (ended.value.code or 0) == 0 and len(json.loads(capsys.readouterr().out)["picked"]) == 2
+    assert "pi5 and pi4: mobilevig_ti, onnx fp32" in texts(tmp_path / "choice.svg")

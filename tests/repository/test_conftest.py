@@ -1,0 +1,71 @@
+"""The rules of conftest.py, tried on a small suite of its own in another pytest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+
+def test_needs_a_tool():
+    pytest.importorskip("a_package_that_is_not_installed")
+
+
+@pytest.mark.skipif(True, reason="not Linux")
+def test_of_another_system():
+    pass
+
+
+@pytest.mark.xfail(reason="known", strict=True)
+def test_known_failure():
+    raise AssertionError
+
+
+def test_nothing_is_the_users_own():
+    data, cache = platformdirs.user_data_path("edgevit"), platformdirs.user_cache_path("edgevit")
+    for place in (Path(os.environ["EDGEVIT_DB"]), data, cache):
+        assert Path.home() not in place.parents
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_each_test_has_its_own_database(turn, seen=[]):
+    assert os.environ["EDGEVIT_DB"] not in seen
+    seen.append(os.environ["EDGEVIT_DB"])
+"""
+MODULE_SKIP = 'import pytest\n\npytest.importorskip("a_package_that_is_not_installed")\n'
+
+
+def run(folder: Path, ci: str) -> tuple[int, str]:
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
+    environment = {**os.environ, "CI": ci, "HOME": str(folder)}
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    done = subprocess.run([*command, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(("ci", "code", "says"), [("", 0, "3 passed, 2 skipped"), ("false", 0, "3 passed, 2 skipped"),
+                                                  ("true", 1, "1 failed, 3 passed, 1 skipped")])  # fmt: skip
+def test_under_ci_a_missing_package_is_a_failure(tmp_path, ci, code, says):
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    found, output = run(tmp_path, ci)
+    assert (found, says in output) == (code, True), output
+    assert ("FAILED test_suite.py::test_needs_a_tool" in output) == bool(code)
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 5), ("1", 2)])
+def test_a_whole_module_cannot_slip_away(tmp_path, ci, code):
+    (tmp_path / "test_suite.py").write_text(MODULE_SKIP)
+    found, output = run(tmp_path, ci)
+    assert found == code, output
+    assert "counts as a failure" in output or not ci

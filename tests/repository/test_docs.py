@@ -1,0 +1,507 @@
+"""The documents do what they say: their commands run, their links lead somewhere, and no verb or file is missing.
+
+How a document is written so that it can be tested is in CONTRIBUTING.md, "Documents".
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from devices.test_adb import BENCHMARK_MODEL
+from edgevit.cli import app
+from edgevit.devices.transports.adb import LEAST_RUNS
+from edgevit.folding.rewrites import REWRITES
+from edgevit.measurement import noise_floor, roofline, summary, throttling
+from edgevit.measurement.compare import LEAST_DIFFERENCE
+from edgevit.measurement.crosscheck import AGREEMENT
+from edgevit.measurement.runner import Settings
+from edgevit.records.measurement import PROTOCOL_VERSION
+from edgevit.store import epochs, tables
+from edgevit.verification import compare
+from edgevit_runtime import memory_watchdog, power, timing
+from edgevit_runtime.record import Job
+from support.adbd import MKSH, Adbd, Server
+from support.sshd import USER, Sshd
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "export_recipes").glob("*.md")])
+IDS = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+COMMAND_S = 300
+PROGRAMS = ("edgevit", "make", "ls", "scp", "ssh")  # that a document may call; the last two reach its stand-in
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and what the comments right above it ask for."""
+
+    language: str
+    text: str
+    line: int
+    not_run: str | None = None
+    exits: tuple[int, ...] = (0,)
+    extra: tuple[str, ...] = ()  # options for those of its commands that take them
+    output: str = ""  # "checked" or "exact"
+
+    @property
+    def commands(self) -> list[tuple[str, list[str]]]:
+        """(command, the lines shown as its output). A backslash at the end continues a command."""
+        found: list[tuple[str, list[str]]] = []
+        continued = False
+        for line in self.text.splitlines():
+            if continued:
+                found[-1] = (found[-1][0] + "\n" + line, [])
+            elif line.startswith("$ "):
+                found.append((line.removeprefix("$ "), []))
+            else:
+                assert found, f"line {self.line}: output before any command"
+                found[-1][1].append(line)
+            continued = (continued or line.startswith("$ ")) and line.endswith("\\")
+        return found
+
+
+COMMENT = re.compile(r"<!-- (.+) -->")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for match in FENCE.finditer(text):
+        above = text[: match.start()].splitlines()
+        options: dict[str, Any] = {}
+        while above and (comment := COMMENT.fullmatch(above[-1].strip())):
+            options |= directive(comment[1])
+            above.pop()
+        yield Block(match[1], match[2], text[: match.start()].count("\n") + 1, **options)
+
+
+def directive(comment: str) -> dict[str, Any]:
+    """What a comment asks for; {} for one that is no directive. A directive that is nearly right is refused."""
+    if reason := re.fullmatch(r"not run: (\S.*)", comment):
+        return {"not_run": reason[1]}
+    if codes := re.fullmatch(r"exit (\d(?: or \d)*)", comment):
+        return {"exits": tuple(map(int, codes[1].split(" or ")))}
+    if given := re.fullmatch(r"run with (--\S.*)", comment):
+        return {"extra": tuple(re.split(r" (?=--)", given[1]))}
+    if output := re.fullmatch(r"output (checked|exact)", comment):
+        return {"output": output[1]}
+    assert not re.match(r"not[ -]run|exit|run|output", comment), f"no such directive: {comment}"
+    return {}
+
+
+def read(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+# Commands
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_document_runs(document, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # of devices that a document adds
+    board = stand_in(tmp_path, monkeypatch) if "192.168.1.7" in read(document) else nullcontext()
+    phone = stand_in_phone(tmp_path, monkeypatch) if "--transport adb" in read(document) else nullcontext()
+    with board, phone:
+        run_document(document, tmp_path)
+
+
+STAND_IN = """#!{python}
+import os, sys
+there = {there!r}
+
+def meant(word):
+    name = next((name for name in there if name in word), "")
+    return word.replace(name, there[name]) if name else word
+
+os.execv("{program}", ["{program}", *{options!r}, *map(meant, sys.argv[1:])])
+"""
+
+
+@contextmanager
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The documents' board is a real sshd on loopback: wrappers of ssh and scp lead there, to a home of its own."""
+    for name in ("sshd", "bin", "home"):
+        (folder / name).mkdir()
+    there = {
+        "pi@192.168.1.7:": f"{USER}@127.0.0.1:{folder}/home/",
+        "pi@192.168.1.7": f"{USER}@127.0.0.1",
+        "edgevit/bin/python": sys.executable,
+        "camera/": f"{folder}/home/camera/",
+    }
+    with Sshd(folder / "sshd", "Subsystem sftp internal-sftp", f"SetEnv XDG_CACHE_HOME={folder}/home/cache") as sshd:
+        known = f"UserKnownHostsFile={sshd.known_hosts}"
+        for name, port in (("ssh", "-p"), ("scp", "-P")):
+            options = [port, str(sshd.port), "-i", str(folder / "sshd/user_key"), "-o", known]
+            text = STAND_IN.format(python=sys.executable, there=there, program=shutil.which(name), options=options)
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        yield
+
+
+@contextmanager
+def stand_in_phone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The documents' phone is tests/support/adbd.py, and benchmark_model a script that prints in its form."""
+    (folder / "benchmark_model").write_text(f"#!{MKSH}\n{BENCHMARK_MODEL}")
+    with Server(folder / "adb") as server, Adbd(folder / "phone") as adbd:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        server.adb("connect", adbd.serial)
+        yield
+
+
+def run_document(document: Path, tmp_path: Path) -> None:
+    for block in blocks(read(document)):
+        if block.not_run is None and block.language == "python":
+            execute([sys.executable, "-c", block.text], tmp_path, (0,), f"{document.name}:{block.line}")
+        if block.not_run is None and block.language == "console":
+            run_console(block, tmp_path, document.name)
+
+
+def run_console(block: Block, folder: Path, document: str) -> None:
+    commands, left = block.commands, set(block.extra)
+    for number, (command, shown) in enumerate(commands):
+        where = f"{document}:{block.line}: $ {command}"
+        program, *rest = shlex.split(command, comments=True)
+        assert program in PROGRAMS, f"{where}\nis not run by this test: say `<!-- not run: reason -->`"
+        last = number == len(commands) - 1
+        if program == "make":
+            execute(["make", "--dry-run", "-C", str(ROOT), *rest], folder, (0,), where)
+            continue
+        taken = [option for option in block.extra if takes(command, option)]
+        left -= set(taken)
+        printed = execute(["bash", "-c", " ".join([command, *taken])], folder, block.exits if last else (0,), where)
+        if block.output:
+            assert_shown(shown, printed, where, skeleton if block.output == "checked" else spaced)
+    assert not left, f"{document}:{block.line}: no command takes {left}"
+
+
+def takes(command: str, option: str) -> bool:
+    """Whether a command line is one of edgevit's that has this option, which may come with its value."""
+    verb = verb_of(command)
+    return verb in VERBS and option.split()[0] in options(verb)
+
+
+def verb_of(command: str) -> str:
+    """`devices add` of `edgevit devices add pi5 --host ...`; empty where it is no command of edgevit."""
+    program, *words = [*shlex.split(command.replace("...", ""), comments=True), ""]
+    inner = words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-")
+    return "" if program != "edgevit" else " ".join(words[:2]).strip() if inner else words[0]
+
+
+def execute(command: list[str], folder: Path, exits: tuple[int, ...], where: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
+                          timeout=COMMAND_S, check=False)  # fmt: skip
+    assert done.returncode in exits, (
+        f"{where}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    )
+    return done.stdout
+
+
+def assert_shown(shown: list[str], printed: str, where: str, reduce: Callable[[str], str]) -> None:
+    """Every line shown was printed, in this order, as far as `reduce` leaves it. `...` stands for any lines, and at the
+    end of a line for the rest of it.
+    """
+    rest = iter([reduce(line) for line in printed.splitlines()])
+    for line in shown:
+        cut = line.rstrip().endswith("...")
+        if wanted := reduce(line.rstrip().removesuffix("...") if cut else line):
+            same = (found.startswith(wanted) if cut else found == wanted for found in rest)
+            assert any(same), f"{where}\ndid not print, or not in this order: {line}\n{printed}"
+
+
+def spaced(line: str) -> str:
+    """A line without the widths of its columns."""
+    return re.sub(r"\s+", " ", re.sub(r"─+", "─", line)).strip()
+
+
+def skeleton(line: str) -> str:
+    """A line without its numbers and grades, too: what is measured differs from run to run."""
+    return spaced(re.sub(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?|\b[A-D]\b", "#", line))
+
+
+# Links
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def anchors(document: Path) -> set[str]:
+    text = FENCE.sub("", read(document))
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_links_lead_somewhere(document):
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", read(document)))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        assert ROOT in target.parents, f"{link} leads out of the repository"
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_files_named_in_the_text_exist(document):
+    """`edgevit/recipes.py` in backticks is a promise too. What stands for any name is in capitals or has a star."""
+    for name in re.findall(r"`((?:edgevit|runtime|export_recipes|latency_db|benchmarks|docs|tests|\.ci)/[^`\s]*)`",
+                           FENCE.sub("", read(document))):  # fmt: skip
+        if not re.search(r"[*{]|[A-Z]{3}", name.removesuffix("README.md")):
+            assert (ROOT / name).exists(), name
+
+
+# The command line
+
+
+def verbs() -> dict[str, Any]:
+    """`db export` -> its command, for every verb there is."""
+    found, todo = {}, [("", typer.main.get_command(app))]
+    while todo:
+        name, command = todo.pop()
+        inner = getattr(command, "commands", {})
+        todo += [(f"{name} {verb}".strip(), item) for verb, item in inner.items()]
+        if not inner:
+            found[name] = command
+    return dict(sorted(found.items()))
+
+
+VERBS = verbs()
+GROUPS = {verb.split()[0] for verb in VERBS if " " in verb}
+
+
+def test_the_verbs_are_found():
+    assert {"fold", "choose", "db export"} <= set(VERBS)
+    assert "--max-latency" in options("choose")
+
+
+def options(verb: str) -> set[str]:
+    return {name for parameter in VERBS[verb].params for name in parameter.opts if name.startswith("-")} | {
+        "-h",
+        "--help",
+    }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_in_a_document(verb):
+    said = re.compile(rf"\bedgevit {verb}\b")
+    assert any(said.search(read(document)) for document in DOCUMENTS), (
+        f"`edgevit {verb}` is nowhere in README.md or docs/"
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_has_a_help_text(verb):
+    command = VERBS[verb]
+    assert command.help and inspect.cleandoc(command.help)[0].isupper()
+    bare = [parameter.name for parameter in command.params if not (parameter.help or "").strip()]
+    assert not bare
+
+
+def commands_named(document: Path) -> Iterator[str]:
+    """Every command line of edgevit in a document, whether it is run or not, and those in backticks."""
+    text = read(document)
+    for block in blocks(text):
+        if block.language == "console":
+            yield from (command for command, _ in block.commands if command.startswith("edgevit "))
+    yield from re.findall(r"`(edgevit [a-z][^`]*)`", FENCE.sub("", text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_commands_named_exist_with_their_options(document):
+    for command in commands_named(document):
+        words, verb = shlex.split(command.replace("...", ""), comments=True)[1:], verb_of(command)
+        if verb in GROUPS or verb.startswith("-"):
+            continue
+        assert verb in VERBS, command
+        flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert flags <= options(verb), command
+
+
+# Tables
+
+
+def test_docs_of_fold_list_every_rewrite():
+    rows = re.findall(r"^\| ([^|]+) \| `\w+\.py` \|", read(ROOT / "docs/fold.md"), re.MULTILINE)
+    assert rows == [rewrite.says for rewrite in REWRITES]
+
+
+def test_docs_of_measuring_give_the_constants_as_they_are():
+    text = read(ROOT / "docs/measure.md")
+    constants = {
+        "PROTOCOL_PROCESSES": f"{summary.PROTOCOL_PROCESSES}",
+        "PROTOCOL_MIN_RUNS": f"{summary.PROTOCOL_MIN_RUNS} per process",
+        "PROTOCOL_MIN_NS": f"{summary.PROTOCOL_MIN_NS / 1e9:g} s per process",
+        "CONFIDENCE": f"{summary.CONFIDENCE}",
+        "Settings.percentile": f"{Settings().percentile}",
+        "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
+        "DRIFT": f"{summary.DRIFT:.0%}",
+        "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
+        "CLOCK_SHARE": f"{throttling.CLOCK_SHARE:.0%}",
+        "STOLEN_SHARE": f"{throttling.STOLEN_SHARE:.0%}",
+        "STOLEN_LIMIT": f"{throttling.STOLEN_LIMIT:.0%}",
+        "MAX_RETRIES": f"{throttling.MAX_RETRIES}",
+        "COOL_DOWN_S": f"{throttling.COOL_DOWN_S:g} s",
+        "MEMORY_SHARE": f"{memory_watchdog.MEMORY_SHARE:.0%}",
+        "POLL_S": f"{memory_watchdog.POLL_S:g} s",
+        "LEAST_DIFFERENCE": f"{LEAST_DIFFERENCE:.0%}",
+        "AGREEMENT": f"{AGREEMENT:.0%}",
+        "NOISE_REPEATS": f"{noise_floor.NOISE_REPEATS}",
+        "LEAST_RUNS": f"{LEAST_RUNS}",
+        "BEST_OF_A_SUMMARY": summary.BEST_OF_A_SUMMARY,
+        "BEST_OF_A_MEAN": summary.BEST_OF_A_MEAN,
+        "READ_EVERY_NS": f"{power.READ_EVERY_NS / 1e9:g} s",
+        "LAYER_RUNS": f"{roofline.LAYER_RUNS}",
+        "PROTOCOL_VERSION": f"{PROTOCOL_VERSION}",
+    }
+    for name, value in constants.items():
+        assert f"| `{name}` | {value} |" in text
+    defaults = {field.name: field.default for field in dataclasses.fields(Job)}
+    shortest = f"{defaults['warmup_min_runs']} runs and {defaults['warmup_min_ns'] / 1e9:g} s"
+    assert f"| `Job.warmup_min_runs`, `warmup_min_ns` | {shortest} |" in text
+    assert f"| `Job.warmup_max_ns` | {defaults['warmup_max_ns'] / 1e9:g} s |" in text
+    assert f"{summary.runs_needed(0.99)} in all for p99, {summary.runs_needed(0.9)} for p90" in text
+
+
+def test_docs_of_verification_give_the_gates_as_they_are():
+    text = read(ROOT / "docs/verify.md")
+    assert f"folded form against training form | `max_rel` <= {_limit(compare.FOLD_GATE.max_rel)} |" in text
+    assert f"fp32 payload against either form | `max_rel` <= {_limit(compare.GATES['fp32'].max_rel)} |" in text
+    for precision in ("fp16", "bf16"):
+        limit = f"SNR >= {compare.GATES[precision].min_snr_db:g} dB"
+        assert f"{precision} payload against either form | {limit} |" in text
+        assert f"{precision}: {limit.removeprefix('SNR >= ')}" in read(ROOT / "README.md")
+
+
+def test_docs_of_the_database_give_the_constants_and_tables_as_they_are():
+    text = read(ROOT / "docs/database.md")
+    for name, value in {
+        "JUMP": f"{epochs.JUMP:g}",
+        "UNKNOWN_FLOOR": f"{epochs.UNKNOWN_FLOOR:.0%}",
+        "AGREE": f"{epochs.AGREE}",
+    }.items():
+        assert f"| `{name}` | {value} |" in text
+    first = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
+    named = {name for cell in first for name in re.findall(r"`(\w+)`", cell)}
+    assert set(tables.METADATA.tables) <= named
+
+
+def _limit(value: float | None) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+# The tree of CONTRIBUTING.md
+
+
+def tree() -> dict[str, str]:
+    """Path -> description, of the tree drawn in CONTRIBUTING.md."""
+    [drawn] = [block.text for block in blocks(read(ROOT / "CONTRIBUTING.md")) if block.language == "text"]
+    found, above = {}, list[str]()
+    for line in drawn.splitlines():
+        name, _, says = line.strip().partition(" ")
+        depth = (len(line) - len(line.lstrip())) // 2
+        above = [*above[:depth], name]
+        found["".join(above)] = says.strip()
+    return found
+
+
+def test_every_folder_of_the_tree_exists():
+    for name in tree():
+        assert name.endswith("/") and (ROOT / name).is_dir(), name
+
+
+def packages() -> dict[str, Path]:
+    """Folder of each package, as the tree has it -> the file whose docstring says what it is."""
+    tops = ("edgevit", "export_recipes", "runtime", "latency_db")
+    files = [file for top in tops for file in (ROOT / top).rglob("__init__.py") if "migrations" not in file.parts]
+    return {f"{file.parent.relative_to(ROOT)}/": file for file in files}
+
+
+def test_the_tree_has_every_package_in_its_own_words():
+    drawn = tree()
+    for name, file in packages().items():
+        says = str(ast.get_docstring(ast.parse(read(file)))).splitlines()[0].removeprefix("edgevit: ")
+        assert drawn.get(name) == says.rstrip("."), f"{name}: {says}"
+
+
+# This file can fail
+
+SAMPLE = """
+<!-- exit 0 or 3 -->
+<!-- output checked -->
+```console
+$ edgevit choose \\
+    --max-latency 25ms
+ a  1.25 ms
+$ edgevit models
+```
+<!-- a remark -->
+```python
+print()
+```
+<!-- not run: it would take a phone -->
+```console
+$ adb devices
+```
+"""
+
+
+def test_blocks_are_read():
+    first, second, third = blocks(SAMPLE)
+    assert first.commands == [("edgevit choose \\\n    --max-latency 25ms", [" a  1.25 ms"]), ("edgevit models", [])]
+    assert (first.exits, first.output, first.line) == ((0, 3), "checked", 4)
+    assert (second.language, second.exits, second.not_run) == ("python", (0,), None)
+    assert third.not_run == "it would take a phone"
+
+
+def test_options_go_to_the_commands_that_have_them():
+    [block] = blocks("<!-- run with --quick --budget 40s -->\n```console\n$ edgevit db stats\n```\n")
+    assert block.extra == ("--quick", "--budget 40s")
+    assert takes("edgevit devices calibrate pi5 --budget 10min", "--budget 40s")
+    assert not takes("edgevit sweep --models x", "--budget 40s") and not takes("ls --quick", "--quick")
+
+
+@pytest.mark.parametrize("comment", ["not run", "not-run: why", "exit three", "run quick", "output check"])
+def test_a_misspelt_directive_is_refused(comment):
+    with pytest.raises(AssertionError, match="no such directive"):
+        directive(comment)
+
+
+@pytest.mark.parametrize(
+    "command", ["edgevit models no_such_option --bogus", "rm -rf x", "make no-such-target", "edgevit choose --device x"]
+)
+def test_a_command_that_fails_is_noticed(command, tmp_path):
+    with pytest.raises(AssertionError):
+        run_console(Block("console", f"$ {command}\n", 1), tmp_path, "a document")
+
+
+def test_output_that_is_not_printed_is_noticed():
+    printed = " a   1.5 ms\n ────────\n b   3e-07\n"
+    assert_shown([" a 22.75 ms", "...", " ───", " b 1"], printed, "", skeleton)
+    assert_shown(["a 1.5 ms", "b 3e-07"], printed, "", spaced)
+    assert_shown(["a 1.5...", "b ..."], printed, "", spaced)
+    assert_shown(["grade B, x"], "grade A, x\n", "", skeleton)
+    for wrong in ([" c 1"], [" b 1", " a 1"], [" a 1 s"], ["c ..."], ["b ...", "a ..."]):
+        with pytest.raises(AssertionError):
+            assert_shown(wrong, printed, "", skeleton)
+    with pytest.raises(AssertionError):
+        assert_shown(["a 1.6 ms"], printed, "", spaced)

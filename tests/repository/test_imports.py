@@ -1,0 +1,527 @@
+"""Who may import whom. Every import of the package is read with `ast` and held against the table below.
+
+The rooms stand in one row, `models -> folding -> verification -> exporting -> measurement -> store -> prediction ->
+selection -> reporting`, and none imports one to its right. Around them are helpers. A new package needs a line here:
+that is the moment to ask which room it belongs to.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from edgevit.recipes import list_recipes
+
+ROOT = Path(__file__).parents[2]
+ROOMS = (
+    "models",
+    "folding",
+    "verification",
+    "exporting",
+    "measurement",
+    "store",
+    "prediction",
+    "selection",
+    "reporting",
+)
+
+# A module or package of edgevit, what it imports of edgevit, and what from elsewhere: `x` when it is imported itself,
+# `(x)` only inside functions. errors, records and edgevit_runtime are open to all; a package may import itself.
+TABLE = """
+                what of edgevit                                     what from elsewhere
+# below the rooms: each knows nothing of any room
+errors        |                                                   |
+records       |                                                   | (pandas)
+recipes       |                                                   |
+cards         |                                                   |
+count         |                                                   | torch
+artifacts     |                                                   |
+devices       | artifacts recipes                                 | platformdirs
+# the rooms
+models        |                                                   | torch safetensors
+folding       | count                                             | torch
+verification  | devices recipes                                   | torch numpy (skimage)
+exporting     | models folding verification artifacts count       | torch
+exporting     | recipes                                           |
+measurement   | artifacts devices recipes                         | numpy
+store         |                                                   | sqlalchemy platformdirs
+store         |                                                   | (alembic psycopg pyarrow)
+prediction    |                                                   | numpy
+selection     | (artifacts) cards devices measurement prediction  |
+selection     | recipes (store)                                   |
+reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
+# above the rooms: what puts them in a row
+published     | cards recipes store                               | numpy (pyarrow yaml)
+evaluation    | artifacts devices recipes (models)                | numpy PIL (torch)
+sweeps        | artifacts cards exporting measurement prediction  |
+sweeps        | recipes selection store (models)                  |
+doctor        | devices exporting measurement recipes store       | (torch)
+cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
+cli           | (exporting folding measurement models published)  |
+cli           | (recipes reporting selection store sweeps)        |
+# the package itself imports rooms only when somebody asks for one of their names
+edgevit       | (selection models store)                          |
+latency_db    | store                                             | sqlalchemy alembic
+"""
+
+# DESIGN's column "must not import": nothing that the table above allows may break it, directly or through others.
+NO_TORCH = (
+    "artifacts",
+    "devices",
+    "measurement",
+    "store",
+    "prediction",
+    "selection",
+    "published",
+    "reporting",
+    "doctor",
+    "evaluation",
+    "cli",
+    "edgevit",
+    "recipes",
+    "cards",
+    "records",
+    "errors",
+)
+NO_RECIPES = ("models", "folding")  # nor engines, nor anything to their right
+ENGINES = {"onnx", "onnxruntime", "onnxscript", "onnxsim", "coremltools", "openvino", "executorch", "litert_torch",
+           "ai_edge_litert", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx"}  # fmt: skip
+
+
+class Import(NamedTuple):
+    """One imported module: its full name, and whether the import runs at once, inside a function, or never."""
+
+    name: str
+    when: str  # "at once", "later", "for types"
+    line: int
+
+
+class Row(NamedTuple):
+    """What a line of the table allows: names, and whether only inside functions."""
+
+    inside: dict[str, bool]
+    outside: dict[str, bool]
+
+
+def package_files() -> dict[str, Path]:
+    """Dotted name -> file, as the modules are called once installed."""
+    homes = {"edgevit": ROOT / "edgevit", "edgevit_runtime": ROOT / "runtime/edgevit_runtime",
+             "edgevit.export_recipes": ROOT / "export_recipes", "edgevit.latency_db": ROOT / "latency_db"}  # fmt: skip
+    files = {}
+    for package, folder in homes.items():
+        for file in sorted(folder.rglob("*.py")):
+            parts = [package, *file.relative_to(folder).with_suffix("").parts]
+            files[".".join(parts).removesuffix(".__init__")] = file
+    return files
+
+
+FILES = package_files()
+OURS = {name: file for name, file in FILES.items() if not name.startswith("edgevit_runtime")}
+ROOM_FILES = {n: f for n, f in OURS.items() if not n.startswith(("edgevit.export_recipes", "edgevit.latency_db"))}
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str) -> tuple[Import, ...]:
+    return tuple(find_imports(tree(FILES[name]), "at once"))
+
+
+def find_imports(node: ast.AST, when: str) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        inner = when
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner = "later"
+        elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            inner = "for types"
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, when, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"line {child.lineno}: relative imports hide which room is meant"
+            yield from (Import(found, when, child.lineno) for found in modules_named(child))
+        yield from find_imports(child, inner)
+
+
+def modules_named(node: ast.ImportFrom) -> set[str]:
+    """`from edgevit import cards` names edgevit.cards; `from edgevit.cards import load_cards` does, too."""
+    return {full if (full := f"{node.module}.{alias.name}") in FILES else str(node.module) for alias in node.names}
+
+
+def place(name: str) -> str:
+    """The line of the table that a module belongs to: edgevit.folding.kernel -> folding."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def table() -> dict[str, Row]:
+    lines = [line.split("|") for line in TABLE.splitlines() if "|" in line]
+    rows: dict[str, Row] = {}
+    for name, inside, outside in lines:
+        row = rows.setdefault(name.strip(), Row({}, {}))
+        row.inside.update(allowed(inside))
+        row.outside.update(allowed(outside))
+    return rows
+
+
+def allowed(cell: str) -> dict[str, bool]:
+    """Name -> only inside functions."""
+    later = {name: True for group in re.findall(r"\(([^)]*)\)", cell) for name in group.split()}
+    return later | dict.fromkeys(re.sub(r"\([^)]*\)", "", cell).split(), False)
+
+
+ROWS = table()
+
+
+def is_stdlib(name: str) -> bool:
+    return name.split(".")[0] in sys.stdlib_module_names
+
+
+# The table
+
+
+def test_every_module_has_a_place():
+    assert {place(name) for name in OURS} - {"export_recipes"} == set(ROWS), "add it to TABLE, or take it out"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if not name.startswith("edgevit.export_recipes")])
+def test_imports_only_what_its_place_may(name):
+    row, own = ROWS[place(name)], place(name)
+    for item in imports(name):
+        where = f"{FILES[name].relative_to(ROOT)}:{item.line} imports {item.name}"
+        if item.name.split(".")[0] in ("edgevit", "edgevit_runtime"):
+            other = place(item.name)
+            if item.name.startswith("edgevit_runtime") or other in (own, "errors", "records", "edgevit"):
+                continue
+            assert other in row.inside, f"{where}: {own} may not"
+            assert item.when != "at once" or not row.inside[other], f"{where}: only inside a function"
+        elif not is_stdlib(item.name):
+            package = item.name.split(".")[0]
+            assert package in row.outside, f"{where}: {own} may not"
+            assert item.when != "at once" or not row.outside[package], f"{where}: only inside a function"
+
+
+def test_table_allows_nothing_that_nobody_needs():
+    used: dict[str, set[str]] = {}
+    for name in OURS:
+        for item in imports(name):
+            here = item.name.startswith("edgevit")
+            used.setdefault(place(name), set()).add(place(item.name) if here else item.name.split(".")[0])
+    used["edgevit"] |= {room.rpartition(".")[2] for room in lazy_rooms()}
+    spare = {own: {*row.inside, *row.outside} - used.get(own, set()) for own, row in ROWS.items()}
+    assert not {own: names for own, names in spare.items() if names}
+
+
+def lazy_rooms() -> list[str]:
+    import edgevit
+
+    return list(edgevit._PUBLIC.values())
+
+
+# One way
+
+
+def test_no_room_imports_one_to_its_right():
+    for number, room in enumerate(ROOMS):
+        if room in ROWS:
+            assert not set(ROWS[room].inside) & set(ROOMS[number + 1 :]), room
+
+
+def test_what_is_below_the_rooms_knows_no_room():
+    names = list(ROWS)
+    for helper in names[: names.index("models")]:
+        assert not set(ROWS[helper].inside) & set(ROOMS), helper
+
+
+def test_nothing_goes_in_circles():
+    """Of places, whatever the moment of the import: no two of them need each other."""
+    settled: set[str] = set()
+    while len(settled) < len(ROWS):
+        ready = {own for own, row in ROWS.items() if own not in settled and set(row.inside) <= settled}
+        assert ready, f"a circle among {sorted(set(ROWS) - settled)}"
+        settled |= ready
+
+
+# What must not be reached, not even through others
+
+
+def at_once(name: str) -> set[str]:
+    """Every module that importing this one imports, itself and the packages around it included."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        if current in found:
+            continue
+        found.add(current)
+        if current in FILES:
+            parts = current.split(".")
+            todo += [".".join(parts[:end]) for end in range(1, len(parts))]
+            todo += [item.name for item in imports(current) if item.when == "at once"]
+    return found
+
+
+@pytest.mark.parametrize("room", NO_TORCH)
+def test_needs_no_torch_and_no_engine(room):
+    for name in (name for name in FILES if place(name) == room):
+        heavy = {item.split(".")[0] for item in at_once(name)} & {"torch", "safetensors", *ENGINES}
+        assert not heavy, f"{name} imports {heavy}"
+
+
+@pytest.mark.parametrize("room", NO_RECIPES)
+def test_knows_no_recipe_no_engine_and_nothing_to_its_right(room):
+    beyond = {"recipes", "devices", *ROOMS[ROOMS.index(room) + 1 :]}
+    for name in (name for name in FILES if place(name) == room):
+        reached = {place(item) for item in at_once(name) if item.startswith("edgevit.")}
+        assert not reached & beyond, name
+        assert not {item.split(".")[0] for item in at_once(name)} & ENGINES, name
+
+
+def test_nothing_imports_recipes_or_the_database_files_by_name():
+    for name in OURS:
+        for item in imports(name):
+            assert not item.name.startswith(("edgevit.export_recipes", "edgevit.latency_db")), f"{name}:{item.line}"
+
+
+# The device side
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit_runtime")])
+def test_runtime_needs_the_standard_library_only(name):
+    """What recipes share on the host, input_layouts.py, imports torch inside functions, as they do."""
+    for item in imports(name):
+        own = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+        on_host = name == "edgevit_runtime.input_layouts" and item.name == "torch" and item.name not in at_once(name)
+        assert own or on_host, f"line {item.line}: {item.name}"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit.export_recipes")])
+def test_recipe_imports_its_converter_and_engine_inside_functions(name):
+    for item in imports(name):
+        assert item.name.split(".")[0] != "edgevit", f"line {item.line}: a recipe travels to devices without edgevit"
+        light = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+        assert light or item.when == "later", f"line {item.line}: {item.name} is not there on every machine"
+
+
+def test_an_evaluator_travels_without_edgevit():
+    assert set(FILES) >= EVALUATORS
+    for name in EVALUATORS:
+        for item in imports(name):
+            alone = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
+            assert alone or item.name.split(".")[0] in ("torch", "numpy"), f"{name}:{item.line}: {item.name}"
+
+
+# Targets by name
+
+
+def target_words() -> set[str]:
+    """What names a target: the recipes' names, aliases, engines and converters, and those to come.
+
+    Without torch and NumPy, which serve everybody, and without the word "engine", which is one target's alias.
+    """
+    recipes = list_recipes()
+    named = [word for r in recipes for word in (r.target, r.engine, *r.aliases, *r.requires)]
+    return {word.lower() for word in named} - {"torch", "numpy", "engine"} | ENGINES | {"coreml", "tflite", "litert"}
+
+
+def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Identifiers and string constants, docstrings aside, each with its line."""
+    docstrings = {id(n.body[0].value) for n in ast.walk(node) if isinstance(n, _SCOPES) and ast.get_docstring(n)}
+    for item in ast.walk(node):
+        line = getattr(item, "lineno", 0)
+        if isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) not in docstrings:
+            yield line, item.value
+        for field in ("id", "attr", "name", "arg", "module"):
+            if isinstance(value := getattr(item, field, None), str):
+                yield line, value
+
+
+_SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Cards quote what papers measured with, importers the columns of others; help texts give examples. None of it is code
+# that knows a target.
+QUOTES = re.compile(
+    r"^edgevit\.(models\.(?!checkpoint|randomize|source|layers|preprocess)\w+|published\.importers\.\w+|cli\.\w+)$"
+)
+# A reference evaluator reads one target's format, and travels to its worker process like a recipe.
+EVALUATORS = {f"edgevit.verification.{recipe.evaluator}" for recipe in list_recipes() if recipe.evaluator}
+PROGRAMS = {name for recipe in list_recipes() for name in (recipe.harness, recipe.native) if name}
+HARNESSES = {f"edgevit.devices.vendor_tools.{name}" for name in PROGRAMS}  # of one target, too
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS | HARNESSES]
+)
+def test_no_target_is_named(name):
+    names = target_words()
+    for line, text in words_in(tree(FILES[name])):
+        words = set(re.findall(r"[a-z0-9]+", text.lower()))
+        found = {known for known in names if known in words or (len(known) > 3 and known in text.lower())}
+        assert not found, f"{FILES[name].relative_to(ROOT)}:{line} names {found}: a target is known by its recipe only"
+
+
+@pytest.mark.parametrize("name", [name for name in ROOM_FILES if QUOTES.match(name)])
+def test_code_that_may_quote_a_target_does_not_depend_on_it(name):
+    """No comparison with a target's name and no identifier made of one."""
+    names = target_words()
+    for node in ast.walk(tree(FILES[name])):
+        compared = [*ast.walk(node)] if isinstance(node, ast.Compare | ast.match_case) else []
+        texts = [item.value for item in compared if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        texts += [node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else []
+        for text in texts:
+            assert not set(re.findall(r"[a-z0-9]+", text.lower())) & names, f"{name}:{node.lineno}: {text}"
+
+
+# Loading code by a name that is computed
+
+DYNAMIC = {"import_module", "__import__", "exec_module", "spec_from_file_location", "resolve_name", "run_module",
+           "run_path", "exec", "eval", "compile"}  # fmt: skip
+LOADERS = {
+    "edgevit": {"import_module"},  # its own rooms, for names asked of the package
+    "edgevit.recipes": {"import_module"},  # targets: the only place
+    "edgevit.models": {"resolve_name"},  # its own families
+    "edgevit.devices.vendor_tools": {"import_module"},  # its own modules
+    "edgevit.published.importers": {"import_module"},  # its own modules
+    "edgevit.devices.transports": {"import_module"},  # its own modules
+    "edgevit.models.source": {"spec_from_file_location", "exec_module"},  # FILE.py:FUNCTION of the user
+    "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_code_is_loaded_by_name_in_known_places_only(name):
+    calls = [node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)]
+    called = {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls} - allowed_methods(calls)
+    assert called & DYNAMIC == LOADERS.get(name, set())
+
+
+def allowed_methods(calls: list[ast.Call]) -> set[str]:
+    """re.compile and model.eval() are methods that happen to be called like the built-in functions."""
+    return {"compile", "eval", "exec"} - {getattr(call.func, "id", "") for call in calls}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edgevit.models",
+        "edgevit.devices.transports",
+        "edgevit.devices.vendor_tools",
+        "edgevit.published.importers",
+    ],
+)
+def test_a_package_loads_only_what_is_in_it(name):
+    for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
+        if getattr(call.func, "attr", "") in ("import_module", "resolve_name"):
+            assert ast.unparse(call.args[0]).startswith("f'{__name__}."), ast.unparse(call)
+
+
+def test_only_recipes_knows_where_recipes_are():
+    naming = [name for name in ROOM_FILES if any("export_recipes" in text for _, text in words_in(tree(FILES[name])))]
+    assert naming == ["edgevit.recipes"]
+
+
+# Errors and checkpoints
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_except_is_broad(name):
+    for node in ast.walk(tree(FILES[name])):
+        caught: list[ast.expr | None] = [node.type] if isinstance(node, ast.ExceptHandler) else []
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "suppress":
+            caught += node.args
+        for kind in caught:
+            assert kind is not None, f"{name}:{node.lineno}: a bare except"
+            names = {item.id for item in ast.walk(kind) if isinstance(item, ast.Name)}
+            assert not names & {"Exception", "BaseException"}, f"{name}:{node.lineno}: catches {names}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_pickle_is_trusted(name):
+    for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
+        called = ast.unparse(call.func)
+        if called == "torch.load":
+            given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert given.get("weights_only") == "True", f"{name}:{call.lineno}"
+        assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler"), f"{name}:{call.lineno}"
+        assert not any(ast.unparse(arg) == "torch.load" for arg in call.args), f"{name}:{call.lineno}: passed on"
+    for node in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.ImportFrom)):
+        unseen = node.module in ("torch", "pickle") and {"load", "loads"} & {alias.name for alias in node.names}
+        assert not unseen, f"{name}:{node.lineno}: hides whose load it is"
+
+
+# What really happens
+
+FRESH = """
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+    loaded = [item for item in {unwanted!r} if item in sys.modules]
+    assert not loaded, f"{{name}} imported {{loaded}}"
+"""
+LIGHT = [
+    "edgevit",
+    "edgevit.cli",
+    "edgevit.selection",
+    "edgevit.prediction",
+    "edgevit.store",
+    "edgevit.measurement.runner",
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "unwanted"),
+    [
+        pytest.param(LIGHT, {"torch", "safetensors", *ENGINES}, id="rooms without torch"),
+        pytest.param(["edgevit.cli"], {"sqlalchemy", "alembic", "numpy", "rich"}, id="command line"),
+        pytest.param(["edgevit.selection", "edgevit.cards"], {"sqlalchemy", "numpy"}, id="choose"),
+        pytest.param([n for n in FILES if n.startswith("edgevit_runtime")], {"edgevit", "numpy"}, id="device side"),
+    ],
+)
+def test_a_fresh_interpreter_imports_nothing_heavy(names, unwanted):
+    names = [name for name in names if not name.endswith("__main__")]
+    code = FRESH.format(names=names, unwanted=sorted(unwanted))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# The reader of imports can fail
+
+SAMPLE = """
+from __future__ import annotations
+import torch.nn, json
+from edgevit import cards, __version__
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import numpy
+def f():
+    from edgevit.store import LatencyDB
+    class C:
+        import onnx
+try:
+    import rich
+finally:
+    pass
+"""
+
+
+def test_imports_are_found_wherever_they_are():
+    found = {(item.name, item.when) for item in find_imports(ast.parse(SAMPLE), "at once")}
+    assert found == {
+        ("__future__", "at once"), ("torch.nn", "at once"), ("json", "at once"), ("edgevit.cards", "at once"),
+        ("edgevit", "at once"), ("typing", "at once"), ("numpy", "for types"), ("edgevit.store", "later"),
+        ("onnx", "later"), ("rich", "at once"),
+    }  # fmt: skip
+
+
+def test_relative_imports_are_refused():
+    with pytest.raises(AssertionError, match="relative"):
+        list(find_imports(ast.parse("from . import fold"), "at once"))

@@ -1,0 +1,89 @@
+"""Notebooks print what is stored in them: each is run in a kernel of its own, in an empty folder."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "docs/notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+SHARE = 0.02  # by which numbers may differ: another processor adds in another order, and predictions follow
+CELL_S = 120
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a notebook runs, with Jupyter's own files beside it and the command `edgevit` of this Python."""
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter" / name.lower()))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("jupyter", "folder"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "folder"
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with the outputs that its cells have now."""
+    ran = copy.deepcopy(notebook)
+    NotebookClient(ran, timeout=CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in ran.cells:
+        cell.metadata.pop("execution", None)  # when it ran
+    return ran
+
+
+def texts(cell: nbformat.NotebookNode) -> list[str]:
+    """What a cell shows as text: what it printed, and what its last line is."""
+    shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
+    return [text for text in shown if not text.startswith("<IPython")]  # a picture
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two texts are the same but for widths of columns and a little of their numbers."""
+    plain = [re.sub(r"\s+", " ", NUMBER.sub("#", text)).strip() for text in (one, other)]
+    numbers = zip(NUMBER.findall(one), NUMBER.findall(other), strict=False)
+    return plain[0] == plain[1] and all(math.isclose(float(a), float(b), rel_tol=SHARE) for a, b in numbers)
+
+
+def test_there_is_a_notebook() -> None:
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
+def test_a_notebook_prints_what_is_stored_in_it(path: Path, home: Path, pytestconfig: pytest.Config) -> None:
+    stored = nbformat.read(path, as_version=4)
+    ran = run(stored, home)
+    if pytestconfig.getoption("--update-goldens"):
+        nbformat.write(ran, path)
+        return
+    for before, now in zip(stored.cells, ran.cells, strict=True):
+        kept, found = texts(before), texts(now)
+        same = len(kept) == len(found) and all(map(alike, kept, found))
+        assert same, f"{before.source}\n--- stored:\n{kept}\n--- now:\n{found}"
+    assert any(texts(cell) for cell in stored.cells), "nothing is stored: --update-goldens"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
+def test_a_stored_notebook_is_whole(path: Path) -> None:
+    """Run from top to bottom, without an error, and small enough to look at."""
+    stored = nbformat.read(path, as_version=4)
+    nbformat.validate(stored)
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert path.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("other", "same"), [("p90  16.4 ms", True), ("p90 17 ms", False), ("p90 16.2", False), ("p99 16.2 ms", False)]
+)
+def test_another_output_is_noticed(other: str, same: bool) -> None:
+    assert alike("p90 16.2 ms", other) is same

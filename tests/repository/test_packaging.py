@@ -1,0 +1,239 @@
+"""What a stranger gets: the wheel's files, and what works where only the core dependencies are installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgevit.store import LatencyDB
+from support.measured import measured
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+# package -> folder of the repository; what lies in these folders is what is shipped
+HOMES = PYPROJECT["tool"]["setuptools"]["package-dir"]
+PACKAGES = set(PYPROJECT["tool"]["setuptools"]["packages"])
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "build", "dist", ".*", "artifacts")
+HANDS_OFF = {"README.md"}  # of a folder, for readers of the repository
+SLOW_NETWORK_S = 300
+
+
+def shipped_files() -> dict[str, Path]:
+    """Path inside the wheel -> file here."""
+    found = {}
+    for package, folder in HOMES.items():
+        home = ROOT / folder
+        for file in home.rglob("*"):
+            parts = file.relative_to(home).parts
+            if file.is_file() and "__pycache__" not in parts and file.name not in HANDS_OFF:
+                found["/".join([*package.split("."), *parts])] = file
+    return found
+
+
+def run(*command: str | Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=SLOW_NETWORK_S,
+        check=False,
+    )
+
+
+def succeed(*command: str | Path, folder: Path) -> str:
+    done = run(*command, folder=folder)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def make_venv(folder: Path) -> Path:
+    """A venv without pip, because the pip that runs the tests can install into it; returns its bin folder."""
+    succeed(sys.executable, "-m", "venv", "--without-pip", folder, folder=folder.parent)
+    return folder / "bin"
+
+
+def pip_install(venv: Path, *what: str | Path) -> None:
+    options = ("--quiet", "--disable-pip-version-check", "-c", ROOT / ".ci/constraints.txt")
+    succeed(sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", *options, *what, folder=venv)
+
+
+def site_packages(venv: Path) -> Path:
+    return next(venv.glob("lib/python*/site-packages"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what a build reads: building in the repository would find files of earlier builds there."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for top in {home.split("/")[0] for home in HOMES.values()}:
+        shutil.copytree(ROOT / top, folder / top, ignore=IGNORED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, folder=source)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def bare(wheel, tmp_path_factory):
+    """A venv with the wheel and its core dependencies, no extra."""
+    venv = tmp_path_factory.mktemp("bare") / "venv"
+    make_venv(venv)
+    pip_install(venv, wheel)
+    return venv
+
+
+@pytest.fixture(scope="module")
+def editable(source, bare, tmp_path_factory):
+    """A venv with the same dependencies, and edgevit as a developer installs it."""
+    venv = tmp_path_factory.mktemp("editable") / "venv"
+    make_venv(venv)
+    no_edgevit = shutil.ignore_patterns("edgevit*")
+    shutil.copytree(site_packages(bare), site_packages(venv), ignore=no_edgevit, dirs_exist_ok=True)
+    before = {item.name for item in site_packages(venv).iterdir()}
+    pip_install(venv, "--no-deps", "--editable", source)
+    return venv, {item.name for item in site_packages(venv).iterdir()} - before
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database of one row: 5.05 ms of a model of the zoo on a board."""
+    file = tmp_path_factory.mktemp("db") / "latency.db"
+    with LatencyDB.open(str(file)) as opened:
+        opened.add(measured(model="vanillanet_5", family="vanillanet"))
+    return file
+
+
+# The list of packages
+
+
+def test_every_folder_with_code_is_listed():
+    with_code = {name.rpartition("/")[0].replace("/", ".") for name in shipped_files() if name.endswith(".py")}
+    assert with_code == PACKAGES
+
+
+def test_every_listed_folder_is_a_package():
+    for package, folder in HOMES.items():
+        assert (ROOT / folder / "__init__.py").is_file(), f"{package}: editable installs break (setuptools 4943)"
+
+
+# The wheel
+
+
+def test_wheel_holds_the_shipped_files_and_no_other(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == set(shipped_files())
+
+
+def test_wheel_installs_two_packages_and_nothing_else(wheel):
+    version = PYPROJECT["project"]["version"]
+    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert top == {"edgevit", "edgevit_runtime", f"edgevit-{version}.dist-info"}
+
+
+@pytest.mark.parametrize("name", ["edgevit/py.typed", "edgevit_runtime/py.typed", "edgevit/latency_db/models.jsonl",
+                                  "edgevit/latency_db/operators.jsonl",
+                                  "edgevit/latency_db/migrations/env.py", "edgevit/export_recipes/onnx.py"],
+                         )  # fmt: skip
+def test_wheel_holds(wheel, name):
+    assert name in zipfile.ZipFile(wheel).namelist()
+
+
+def test_wheel_carries_its_licence_and_version(wheel):
+    from edgevit import __version__
+
+    names = zipfile.ZipFile(wheel).namelist()
+    assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
+    assert __version__ == PYPROJECT["project"]["version"]
+
+
+# With the core dependencies only
+
+
+def test_no_torch_comes_along(bare):
+    done = run(bare / "bin/python", "-c", "import torch", folder=bare)
+    assert "No module named 'torch'" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "mobilevig_*", "--json"], ["targets"],
+                                       ["devices"], ["doctor"], ["db", "stats"], ["choose", "--help"]],
+                         ids=" ".join)  # fmt: skip
+def test_works_without_extras(bare, tmp_path, arguments):
+    done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize(("budget", "code", "picked"), [("25ms", 0, "vanillanet_5"), ("1ms", 3, None)])
+def test_chooses_without_extras(bare, tmp_path, database, budget, code, picked):
+    command = [bare / "bin/edgevit", "choose", "--device", "pi5", "--max-latency", budget, "--db", database, "--json"]
+    done = run(*command, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (code, "")
+    choice = json.loads(done.stdout)
+    assert (choice["picked"] or {"model": None})["model"] == picked
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fold", "vanillanet_5"],
+        ["export", "vanillanet_5", "--target", "onnx"],
+        ["sweep", "--models", "vanillanet_5", "--targets", "onnx"],
+        ["models", "--refresh"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_torch_says_how_to_get_it(bare, tmp_path, arguments):
+    done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "pip install 'edgevit[export]'" in done.stderr
+    assert done.returncode == 5
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+# Editable
+
+
+def test_editable_install_puts_only_edgevit_in_site_packages(editable):
+    version = PYPROJECT["project"]["version"]
+    _, landed = editable
+    assert f"edgevit-{version}.dist-info" in landed
+    assert all(name.startswith(("edgevit-", "__editable__")) or name == "__pycache__" for name in landed), landed
+
+
+def test_editable_install_works(editable, tmp_path):
+    venv, _ = editable
+    assert "vanillanet_5" in succeed(venv / "bin/edgevit", "models", folder=tmp_path)
+    assert "onnx" in succeed(venv / "bin/edgevit", "targets", folder=tmp_path)
+
+
+def test_editable_install_reads_the_source_and_does_not_spill(editable, source, tmp_path):
+    venv, _ = editable
+    places = "import edgevit, edgevit_runtime; print(edgevit.__file__, edgevit_runtime.__file__)"
+    for place in succeed(venv / "bin/python", "-c", places, folder=tmp_path).split():
+        assert source in Path(place).parents
+    for name in ("export_recipes", "latency_db", "runtime", "tests"):
+        assert "No module named" in run(venv / "bin/python", "-c", f"import {name}", folder=tmp_path).stderr
+
+
+def test_both_installs_pack_the_same_worker(bare, editable, tmp_path):
+    code = "import sys; from pathlib import Path; from edgevit.pack import pack; pack('onnx', Path(sys.argv[1]))"
+    for name, venv in (("bare", bare), ("editable", editable[0])):
+        succeed(venv / "bin/python", "-c", code, name, folder=tmp_path)
+    assert (tmp_path / "bare").read_bytes() == (tmp_path / "editable").read_bytes()

@@ -1,0 +1,71 @@
+"""store under many writers and under kill -9: nothing that was acknowledged is lost, and nothing is half there."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from edgevit.store import LatencyDB, exchange, jsonl
+from support.measured import measured
+from support.writers import IMPORT, script, write_and_kill, write_at_once
+
+
+def test_writers_at_once(empty_url: str) -> None:
+    assert write_at_once(empty_url, 4, 10) == [("", 0)] * 4  # they race for the creation of the tables, too
+    require_rows(empty_url, 4 * 10, models=10)
+
+
+@pytest.mark.slow
+def test_sixteen_writers_at_once(empty_url: str) -> None:
+    assert write_at_once(empty_url, 16, 200) == [("", 0)] * 16
+    require_rows(empty_url, 16 * 200, models=50)
+
+
+def require_rows(url: str, count: int, models: int) -> None:
+    with LatencyDB.open(url, shipped=False) as db:
+        assert len(db.measurements()) == count
+        assert (db.stats().tables["model"], db.stats().tables["sample"]) == (models, count)
+        assert db.check().problems == ()
+
+
+def test_a_killed_writer_loses_nothing_it_acknowledged(empty_url: str) -> None:
+    require_whole(empty_url, write_and_kill(empty_url, 3, random.Random(0)), at_least=2)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_lose_nothing_that_was_acknowledged(empty_url: str) -> None:
+    require_whole(empty_url, write_and_kill(empty_url, 200, random.Random(1)), at_least=199)
+
+
+def require_whole(url: str, acknowledged: set[str], at_least: int) -> None:
+    with LatencyDB.open(url, shipped=False) as db:
+        kept = {row.measurement_id for row in db.measurements()}
+        assert len(acknowledged) >= at_least and acknowledged <= kept
+        found = db.check()  # every row with its samples: its id is the digest of them, and no table has lines too many
+        assert found.problems == () and found.rows == len(kept)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: int) -> None:
+    rows = [measured([[1000 + i] * 50], nonce=str(i)) for i in range(1500)]
+    jsonl.write_lines(tmp_path / "rows.jsonl", rows)
+    LatencyDB.open(url, shipped=False).close()
+    with script(IMPORT, url, tmp_path / "rows.jsonl") as importer:
+        time.sleep(random.Random(seed).uniform(0.5, 1.5))
+        importer.kill()
+    with LatencyDB.open(url, shipped=False) as db:
+        there = len(db.measurements())
+        assert db.check().problems == () and (there % exchange.BATCH_ROWS == 0 or there == 1500)
+        came = db.import_jsonl(tmp_path / "rows.jsonl")
+        assert came == (1500 - there, there, ()) and db.check().problems == ()
+
+
+def test_opening_costs_neither_torch_nor_alembic(empty_url: str) -> None:
+    LatencyDB.open(empty_url, shipped=False).close()
+    body = "db.measurements(); db.close(); print(*{name.split('.')[0] for name in sys.modules})"
+    out, error = script(body, empty_url).communicate(timeout=60)
+    assert error == "" and "sqlalchemy" in out.split()
+    assert not {"torch", "alembic", "onnxruntime", "numpy", "pyarrow"} & set(out.split())

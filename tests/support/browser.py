@@ -1,0 +1,78 @@
+"""A headless Chromium for tests, Debian's own, driven by Playwright, which would otherwise fetch one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SCREENS = Path(__file__).parents[2] / "test-artefacts" / "report"  # screenshots; git ignores the folder
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 812}
+DRAWN = "html[data-drawn]"  # once the chart is there, too
+_TIMEOUT_MS = 60_000
+
+
+def missing() -> str:
+    """Why there is no browser, and what to do; empty: there is one."""
+    if shutil.which("chromium") is None:
+        return "no Chromium: apt-get install chromium"
+    return "" if importlib.util.find_spec("playwright") else "no Playwright: pip install 'edgevit[test]'"
+
+
+class Browser:
+    """Chromium, whose pages all tell into two lists what they asked for and what they complained about."""
+
+    def __init__(self, chromium: Any) -> None:
+        self._chromium = chromium
+        self.asked: list[str] = []
+        self.said: list[str] = []
+
+    def open(self, file: Path, *, viewport: dict[str, int] = DESKTOP, dark: bool = False, touch: bool = False) -> Any:
+        """A page with this file, its chart drawn."""
+        page = self._chromium.new_page(viewport=viewport, color_scheme="dark" if dark else "light", has_touch=touch)
+        page.set_default_timeout(_TIMEOUT_MS)
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(file.as_uri())
+        page.wait_for_selector(DRAWN, state="attached")
+        return page
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser, until the end of the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        try:
+            yield Browser(chromium)
+        finally:
+            chromium.close()
+
+
+def main(file: Path, image: Path) -> None:
+    """The first screen of a page, as documents show it: python tests/support/browser.py report.html docs/report.png"""
+    with launched() as browser:
+        page = browser.open(file, viewport={"width": 1440, "height": 960})
+        page.fill("input[name=budget]", "25")
+        page.evaluate("document.activeElement.blur()")
+        page.screenshot(path=image)
+
+
+def picture(page: Any, name: str) -> Path:
+    """A screenshot of the whole page, kept."""
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    path = SCREENS / f"{name}.png"
+    page.screenshot(path=path, full_page=True)
+    return path
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))

@@ -1,0 +1,235 @@
+"""Ways to break a conversion, for every target and each of its stages.
+
+Each patches the very step that a stage consists of, so that the stages behind it inherit the damage. A new target needs
+its stages and their breakers here: tests/exporting/test_guilty_stage.py asks for them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgevit.folding import Folded, graph
+from edgevit.recipes import load_recipe
+from edgevit_runtime.silence_converters import quiet
+from support.nets import Toy
+
+Breaker = Callable[[pytest.MonkeyPatch], None]
+aten = torch.ops.aten
+
+# The stages that each target's conversion has, between the fold and the finished artifact.
+STAGES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("coreml", "fp32"): ("convert",),
+    ("coreml", "fp16"): ("convert", "precision"),
+    ("executorch", "fp32"): ("respell", "lower"),
+    ("executorch", "fp16"): ("respell", "halve", "lower"),
+    ("litert", "fp32"): ("convert",),
+    ("litert", "fp16"): ("convert", "precision"),
+    ("ncnn", "fp32"): ("convert",),
+    ("ncnn", "fp16"): ("convert", "precision"),
+    ("onnx", "fp32"): ("convert", "simplify"),
+    ("onnx", "fp16"): ("convert", "simplify", "precision"),
+    ("openvino", "fp32"): ("convert",),
+    ("openvino", "fp16"): ("convert", "precision"),
+    ("openvino", "bf16"): ("convert", "precision"),
+    ("tensorrt", "fp32"): ("convert", "simplify", "build"),
+    ("tensorrt", "fp16"): ("convert", "simplify", "precision", "build"),
+}
+# Whose engine here computes in single what fp16 declares half: torch tries that, between the fold and the conversion.
+HALF = {("onnx", "fp16"), ("tensorrt", "fp16")}
+# The stage at which a value beyond 65504 shows. Other targets store half weights, and compute in single precision.
+OVERFLOWS_AT = {"coreml": "precision", "executorch": "halve", "onnx": "half", "tensorrt": "half"}
+# The stage at which a weight beyond 65504 shows. OpenVINO leaves such a constant in single precision.
+HEAVY_AT = {**OVERFLOWS_AT, "litert": "precision", "ncnn": "precision", "openvino": ""}
+# What a stage leaves that nothing on this machine computes: it can be blamed for nothing, and is proven by nothing.
+NOT_COMPUTED = {("tensorrt", "build"), ("tensorrt", "artifact")}
+
+
+def residual_net() -> nn.Module:
+    """(B, 3, H, W) -> (B, 5): a norm, a residual branch with a ReLU in it, and a head whose bias stays as it is."""
+
+    def compute(net: Any, x: torch.Tensor) -> torch.Tensor:
+        x = net.norm(net.stem(x)).relu()
+        x = x + net.narrow(net.wide(x).relu())
+        return net.head(x.relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    stem, norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+    return Toy(compute, stem=stem, norm=norm, wide=nn.Conv2d(6, 8, 1), narrow=nn.Conv2d(8, 6, 1), head=nn.Linear(6, 5))
+
+
+# ---- what is done to a model, or to a graph of it --------------------------------------------------------------------
+
+
+def without_branch(model: Folded) -> Folded:
+    """The first sum of two maps as the first of them alone."""
+    with quiet():
+        made = copy.deepcopy(model)
+    bypass(made.net.graph, aten.add.Tensor)
+    made.net.recompile()
+    return made
+
+
+def without_relu(program: Any) -> Any:
+    """An exported program whose first ReLU lets everything through."""
+    bypass(program.graph, aten.relu.default)
+    program.graph_module.recompile()
+    return program
+
+
+def bypass(of: Any, target: Any) -> None:
+    node = next(item for item in of.nodes if item.target == target)
+    node.replace_all_uses_with(node.args[0])
+    of.eliminate_dead_code()
+
+
+# ---- a step that does its work on something else, or does another ---------------------------------------------------
+
+
+def misled(target: str, step: str, mislead: Callable[[Any], Any], kind: type = nn.Module) -> Breaker:
+    """The step gets something else in place of its first argument of this kind."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        recipe = load_recipe(target)
+        right = getattr(recipe, step)
+
+        def wrong(*given: Any) -> Any:
+            place = next(i for i, item in enumerate(given) if isinstance(item, kind))
+            return right(*given[:place], mislead(given[place]), *given[place + 1 :])
+
+        patch.setattr(recipe, step, wrong)
+
+    return apply
+
+
+def misled_in_half(target: str, step: str, mislead: Callable[[Any], Any], kind: type) -> Breaker:
+    """The same, in a step that serves every precision, for those that are not fp32."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        right = getattr(load_recipe(target), step)
+        misled(target, step, mislead, kind)(patch)
+        wrong = getattr(load_recipe(target), step)
+        patch.setattr(
+            load_recipe(target), step, lambda *given: (wrong if {"fp16", "bf16"} & _texts(given) else right)(*given)
+        )
+
+    return apply
+
+
+def _texts(given: Sequence[Any]) -> set[str]:
+    return {item for item in given if isinstance(item, str)}
+
+
+def drops_a_branch(target: str, step: str) -> Breaker:
+    return misled(target, step, without_branch)
+
+
+def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
+    """Folding takes a norm's epsilon for 1e-3."""
+    right = graph.norm_affine
+
+    def wrong(norm: Any) -> Any:
+        norm.eps = 1e-3
+        return right(norm)
+
+    patch.setattr(graph, "norm_affine", wrong)
+
+
+def leaky_simplifier(patch: pytest.MonkeyPatch) -> None:
+    """The simplifier takes a ReLU for a leaky one."""
+    import onnxsim
+
+    right = onnxsim.simplify
+
+    def wrong(model: Any) -> Any:
+        simplified, valid = right(model)
+        next(node for node in simplified.graph.node if node.op_type == "Relu").op_type = "LeakyRelu"
+        return simplified, valid
+
+    patch.setattr(onnxsim, "simplify", wrong)
+
+
+def openvino_without_relu(model: Any) -> Any:
+    relu = next(item for item in model.get_ordered_ops() if item.get_type_name() == "Relu")
+    relu.output(0).replace(relu.input_value(0))
+    return model
+
+
+def tflite_with_a_lost_scale(source: Path) -> Path:
+    """The weights of one layer at half their size."""
+    import numpy as np
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(source))
+    weights = [item for item in model.subgraphs[0].tensors if len(item.shape) == 4 and item.buffer]
+    held = next(model.buffers[item.buffer] for item in weights if model.buffers[item.buffer].data is not None)
+    held.data = np.frombuffer(bytes(held.data), "float32").__mul__(0.5).astype("float32").view("uint8")
+    other = source.with_name("harmed.tflite")
+    flatbuffer_utils.write_model(model, str(other))
+    return other
+
+
+def ncnn_without_relu(patch: pytest.MonkeyPatch) -> None:
+    """The converter fuses no ReLU into the first convolution where it should, for half weights only."""
+    recipe = load_recipe("ncnn")
+    right = recipe._pnnx  # type: ignore[attr-defined]
+
+    def wrong(trace: Path, folder: Path, sidecar: Any) -> None:
+        right(trace, folder, sidecar)
+        if sidecar.precision == "fp16":
+            file = folder / recipe._PARAM  # type: ignore[attr-defined]
+            text, count = re.subn(r"(?m)^(Convolution.* 9=)1\b", r"\g<1>0", file.read_text(), count=1)
+            assert count == 1, file.read_text()
+            file.write_text(text)
+
+    patch.setattr(recipe, "_pnnx", wrong)
+
+
+def damaged_afterwards(target: str, known: bytes) -> Breaker:
+    """Writing the metadata damages these bytes of the payload, four of them at least."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        recipe = load_recipe(target)
+        right = recipe.annotate
+
+        def wrong(path: Path, metadata: Any) -> None:
+            right(path, metadata)
+            files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+            holding = [file for file in files if known in file.read_bytes()]
+            assert holding, "the payload holds no such bytes"
+            for file in holding:
+                raw = file.read_bytes()
+                file.write_bytes(raw.replace(known, known[4:] + known[:4]))
+
+        patch.setattr(recipe, "annotate", wrong)
+
+    return apply
+
+
+# (target, stage) -> what goes wrong there. The fold and the finished artifact are broken alike for all targets.
+BREAKERS: dict[tuple[str, str], Breaker] = {
+    ("coreml", "convert"): drops_a_branch("coreml", "_capture"),
+    ("coreml", "precision"): misled_in_half("coreml", "_convert", without_relu, torch.export.ExportedProgram),
+    ("executorch", "respell"): drops_a_branch("executorch", "_respelled"),
+    ("executorch", "halve"): drops_a_branch("executorch", "half_inside"),
+    ("executorch", "lower"): misled("executorch", "_lowered", without_relu, torch.export.ExportedProgram),
+    ("litert", "convert"): drops_a_branch("litert", "_convert"),
+    ("litert", "precision"): misled("litert", "_halve", tflite_with_a_lost_scale, Path),
+    ("ncnn", "convert"): drops_a_branch("ncnn", "_trace"),
+    ("ncnn", "precision"): ncnn_without_relu,
+    ("onnx", "convert"): drops_a_branch("onnx", "_convert"),
+    ("onnx", "simplify"): leaky_simplifier,
+    ("onnx", "precision"): drops_a_branch("onnx", "half_inside"),
+    ("openvino", "convert"): drops_a_branch("openvino", "_convert"),
+    ("openvino", "precision"): misled_in_half("openvino", "_save", openvino_without_relu, object),
+    ("tensorrt", "convert"): drops_a_branch("onnx", "_convert"),
+    ("tensorrt", "simplify"): leaky_simplifier,
+    ("tensorrt", "precision"): drops_a_branch("onnx", "half_inside"),
+}

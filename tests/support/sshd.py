@@ -1,0 +1,124 @@
+"""A real sshd on loopback, with keys, port and configuration of its own, started and stopped by a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from edgevit.records.measurement import Device
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+USER = "root" if os.geteuid() == 0 else os.environ.get("USER", "")
+CONFIG = """
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+PidFile none
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+{more}
+"""
+
+
+class Sshd:
+    """`with Sshd(folder) as sshd`: sshd.device() is this machine behind ssh."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        assert SSHD, "there is no sshd: apt install openssh-server (.ci/run does)"
+        self.folder, self.port = folder, free_port()
+        for name in ("host_key", "user_key", "other_key"):
+            if not (folder / name).exists():
+                make_key(folder / name)
+        (folder / "config").write_text(CONFIG.format(port=self.port, folder=folder, more="\n".join(more)))
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.write_text(self.entry("host_key"))
+        if USER == "root":
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
+        self.log = folder / "sshd.log"
+
+    def entry(self, key: str) -> str:
+        """A line of known_hosts that expects this key of this sshd."""
+        return f"[127.0.0.1]:{self.port} {(self.folder / f'{key}.pub').read_text()}"
+
+    def __enter__(self) -> Sshd:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=log)
+        end = time.monotonic() + 20
+        while not listens(self.port):
+            assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.break_connections()
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+    def connections(self) -> list[int]:
+        """The processes that serve connections, which are the listener's children and theirs, but no session's."""
+        found = {self.process.pid}
+        while (
+            grown := {pid for pid, (parent, name) in processes().items() if parent in found and "sshd" in name} - found
+        ):
+            found |= grown
+        return sorted(found - {self.process.pid})
+
+    def break_connections(self) -> int:
+        """Kill what serves connections, as a network that goes away would; says how many processes that were."""
+        pids = self.connections()
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return len(pids)
+
+    def device(self, name: str = "loopback", **options: str) -> Device:
+        """This machine, reached over ssh; the class and id are not filled in."""
+        given = {
+            "host": f"{USER}@127.0.0.1",
+            "port": str(self.port),
+            "identity": str(self.folder / "user_key"),
+            "known_hosts": str(self.known_hosts),
+            "python": sys.executable,
+            "cache": str(self.folder / "cache"),
+        }
+        return Device(name, "", "", "ssh", options={**given, **options})
+
+
+def make_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """pid -> (its parent, its name)."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            before, _, after = path.read_text().rpartition(")")
+        except OSError:
+            continue
+        found[int(path.parent.name)] = (int(after.split()[1]), before.partition("(")[2])
+    return found

@@ -1,0 +1,59 @@
+"""Processes that write to a database at once, and are killed: for tests."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]  # where `support` is found
+WRITE_MANY = """
+import sys
+for i in range(int(sys.argv[3])):
+    assert db.add(measured([[1000 + i]], nonce=sys.argv[2], model=f'net_{i % 50}'))
+"""
+WRITE_AND_TELL = """
+import itertools, sys
+for i in itertools.count():
+    row = measured([[1000 + i] * 400] * 5, nonce=sys.argv[2])
+    db.add(row); print(row.measurement_id, flush=True)
+"""
+IMPORT = """
+import sys
+db.import_jsonl(sys.argv[2]); print('done', flush=True)
+"""
+
+
+def script(body: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that has `db` open, and the arguments in sys.argv, the database first."""
+    code = (
+        "import sys, dataclasses; from support.measured import *; from edgevit.store import LatencyDB\n"
+        "db = LatencyDB.open(sys.argv[1], shipped=False)\n" + body
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def write_at_once(url: str, processes: int, rows: int) -> list[tuple[str, int]]:
+    """What each of the writers said on standard error, and its exit code."""
+    writers = [script(WRITE_MANY, url, name, rows) for name in range(processes)]
+    return [(writer.communicate(timeout=600)[1], writer.returncode) for writer in writers]
+
+
+def write_and_kill(url: str, kills: int, noise: random.Random) -> set[str]:
+    """The ids of rows that were acknowledged by writers before each was killed at a random moment."""
+    acknowledged: set[str] = set()
+    for turn in range(kills):
+        with script(WRITE_AND_TELL, url, turn) as writer:
+            assert writer.stdout
+            if turn:  # the first one is killed anywhere, perhaps while it makes the tables
+                acknowledged.add(writer.stdout.readline().strip())
+            time.sleep(noise.uniform(0.0, 0.3))
+            writer.kill()
+            lines = writer.stdout.read().splitlines(keepends=True)
+        acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
+    return acknowledged

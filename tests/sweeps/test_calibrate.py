@@ -1,0 +1,112 @@
+"""Calibration: the anchors that are picked are measured within the budget, and the bounds of the others shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edgevit.sweeps.calibrate as room
+from edgevit.errors import UsageError
+from edgevit.prediction import Prediction
+from edgevit.records.measurement import Device
+from edgevit.store import LatencyDB
+from edgevit.sweeps.calibrate import Calibrated, Column, Spread, calibrate, spread_of
+from selection.test_predicted_candidates import CARDS, SIZES, SLOW, costs, row, rows
+
+PI5 = Device("pi5", "pi-0001", "raspberry-pi-5", "ssh")
+COLUMN = Column(PI5, "onnx", "fp32", 4)
+COSTS = {name: 10.0 + size for name, size in SIZES.items()}
+OPERATORS = {name: costs(size) for name, size in SIZES.items()}
+
+
+@pytest.fixture
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LatencyDB]:
+    monkeypatch.setattr(room, "load_cards", lambda: CARDS)  # no zoo beside these models
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as database:
+        yield database
+
+
+def run(db: LatencyDB, budget_s: float, *, fails: frozenset[str] = frozenset()) -> tuple[Calibrated, list[str]]:
+    """A calibration with a device that takes what SIZES says, and the models it was asked to measure."""
+    asked: list[str] = []
+
+    def measure(name: str) -> bool:
+        asked.append(name)
+        if name in fails:
+            return False
+        return db.add(row(name, SIZES[name]))
+
+    return calibrate(db, COLUMN, COSTS, budget_s, measure, operators=OPERATORS), asked
+
+
+def test_a_new_device_is_told_from_a_few_models(db: LatencyDB) -> None:
+    for item in rows(list(SIZES), 3.0, **SLOW):
+        db.add(item)
+    found, asked = run(db, 100.0)
+    assert found.anchors == tuple(asked) and found.left == () and 3 <= len(asked) < len(SIZES)
+    assert sum(COSTS[name] for name in asked) <= 100.0
+    rest = len(SIZES) - len(asked)
+    assert found.before == Spread(rest, 0, None) and (found.after.models, found.after.predicted) == (rest, rest)
+    assert found.after.median_excess is not None and 0 <= found.after.median_excess < 0.5
+    assert found.says.startswith(f"{rest} of {rest} models are predicted now, bounds +")
+    assert found.says.endswith("above the prediction (median); before: none")
+
+
+def test_more_time_measures_others_and_the_bounds_shrink(db: LatencyDB) -> None:
+    noisy = [row(name, 3 * size * (1.2 if number % 2 else 0.8), **SLOW)
+             for number, (name, size) in enumerate(SIZES.items())]  # fmt: skip
+    for item in noisy:
+        db.add(item)
+    first, asked = run(db, 60.0)
+    second, again = run(db, 60.0)
+    assert not set(asked) & set(again) and again, "what has a row is not measured again"
+    assert second.before.median_excess is not None and second.after.median_excess is not None
+    assert second.says.startswith(f"bounds of {second.after.predicted} models: +")
+    assert first.after.predicted >= second.after.predicted
+
+
+def test_without_other_devices_operators_tell_models_apart(db: LatencyDB) -> None:
+    found, asked = run(db, 100.0)
+    assert len(asked) >= 3 and found.after.predicted == len(SIZES) - len(asked)
+
+
+def test_models_of_which_nothing_is_known_begin_with_the_cheapest(db: LatencyDB) -> None:
+    column, names = Column(PI5, "onnx", "fp32", 4), list(SIZES)
+    found = calibrate(db, column, COSTS, 35.0, lambda name: db.add(row(name, SIZES[name])), operators={})
+    assert found.anchors == tuple(names[:3])
+    assert found.after == Spread(len(SIZES) - 3, 0, None)
+    assert found.says == "nothing can be predicted yet: that takes 3 rows, and other rows or operators of a model"
+
+
+def test_what_fails_is_left_and_the_rest_goes_on(db: LatencyDB) -> None:
+    for item in rows(list(SIZES), 3.0, **SLOW):
+        db.add(item)
+    whole, _ = run_dry(db)
+    found, asked = run(db, 100.0, fails=frozenset(whole[:1]))
+    assert found.left == whole[:1] and found.anchors == whole[1:] and tuple(asked) == whole
+
+
+def run_dry(db: LatencyDB) -> tuple[tuple[str, ...], list[str]]:
+    """What would be measured."""
+    found = calibrate(db, COLUMN, COSTS, 100.0, lambda name: False, operators=OPERATORS)
+    assert found.anchors == ()
+    return found.left, []
+
+
+def test_too_little_time_measures_nothing(db: LatencyDB) -> None:
+    found, asked = run(db, 1.0)
+    assert (found.anchors, asked) == ((), []) and found.before == found.after
+
+
+def test_rows_keep_no_such_percentile(db: LatencyDB) -> None:
+    with pytest.raises(UsageError, match="rows keep no p95"):
+        calibrate(db, Column(PI5, "onnx", "fp32", 4, 95), COSTS, 1.0, lambda name: False, operators={})
+
+
+def test_the_spread_is_the_median_of_the_bounds() -> None:
+    told = [Prediction(name, "c", "transfer", 0.9, 10.0, 9.0, 11.0, at_most) for name, at_most in
+            (("a", 11.0), ("b", 12.0), ("c", 15.0))]  # fmt: skip
+    silent = Prediction("d", "c", "refused", 0.9)
+    assert spread_of([*told, silent]) == Spread(4, 3, pytest.approx(0.2))

@@ -1,0 +1,168 @@
+"""forecast: the plan of a sweep with its times, without torch, an engine, or a change to anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgevit.measurement.runner import Settings
+from edgevit.records.artifact import StageTime
+from edgevit.store import LatencyDB
+from edgevit.sweeps import estimate as room
+from edgevit.sweeps.estimate import EXPORT_GUESS_S, MACS_PER_SECOND_GUESS, START_GUESS_S, forecast
+from edgevit.sweeps.plan import Request, still_to_measure
+from support import toys
+from support.measured import measured
+
+DB = "x.db"
+PROTOCOL = Settings()
+
+
+@pytest.fixture
+def request_of(tmp_path, monkeypatch):
+    """make(name, seconds of its export or None): a request for an own network, with or without its artifact."""
+    monkeypatch.chdir(tmp_path)
+    from edgevit.sweeps import plan
+
+    monkeypatch.setattr(
+        plan, "_engine_version", lambda artifact, engines: (engines or {"onnxruntime": "1.31.1"})["onnxruntime"]
+    )
+
+    def make(name: str, seconds: float | None = None) -> Request:
+        request = Request(f"{name}.py:net", "onnx", "fp32", 0, None, tmp_path / "out")
+        if seconds is not None:
+            request.folder.parent.mkdir(exist_ok=True)
+            made = toys.fake_artifact(request.folder, f"work{' ' * len(name)}run", request.model)
+            from edgevit.artifacts.folder import seal
+
+            seal(dataclasses.replace(made, stages=(StageTime("fold", seconds - 1), StageTime("convert", 1.0))))
+        return request
+
+    return make
+
+
+def steps(*requests, counts=(1,), how=PROTOCOL, again=False):
+    return forecast(requests, counts, toys.LOCAL, how, DB, again=again)
+
+
+def test_what_nobody_knows_is_a_guess(request_of):
+    export, measure = steps(request_of("a"))
+    assert (export.does, export.seconds, export.source, export.is_guess) == ("export", EXPORT_GUESS_S, "a guess", True)
+    run_s = 10**9 / MACS_PER_SECOND_GUESS
+    assert measure.seconds == pytest.approx(5 * (START_GUESS_S + max(0.5, 10 * run_s) + max(1.0, 133 * run_s)))
+    assert measure.is_guess and measure.source == "a guess"
+
+
+def test_exports_of_other_models_are_a_better_guess(request_of):
+    found = steps(request_of("a", 12.0), request_of("bb", 20.0), request_of("c"))
+    assert [(step.does, step.seconds) for step in found[:1]] == [("export", 16.0)]
+    assert found[0].is_guess and "other models" in found[0].source
+    assert [step.does for step in found[1:]] == ["measure"] * 3
+
+
+def row_of(request, **changes):
+    from edgevit.artifacts.folder import open_artifact
+    from edgevit.records.identity import identify
+
+    sha = open_artifact(request.folder).sha256
+    facts = {"model": request.model, "artifact_sha256": sha, "device_id": "unit", "device": "local", "threads": 1}
+    return identify(dataclasses.replace(measured(), **(facts | changes)))
+
+
+def keep(*rows):
+    with LatencyDB.open(DB) as database:
+        for row in rows:
+            database.add(row)
+
+
+def test_earlier_rows_tell(request_of):
+    request = request_of("a", 9.0)
+    keep(row_of(request, engine_version="1.0"))  # of an older engine: to be measured again, and as fast
+    [step] = steps(request)
+    load_s, run_s = (90_000_000 + 20_000_000) / 1e9, measured().p50_ns / 1e9
+    assert (step.does, step.source, step.is_guess) == ("measure", "an earlier row", False)
+    assert step.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 0.5 + max(1.0, 133 * run_s)))
+    [paced] = steps(request, how=Settings(rate_hz=10.0))
+    assert paced.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 1.0 + 13.3))
+    two = steps(request, counts=(1, 2))
+    assert [item.is_guess for item in two] == [False, True]
+
+
+def test_what_is_held_is_not_measured_again(request_of):
+    request = request_of("a", 9.0)
+    keep(row_of(request))
+    [step] = steps(request)
+    assert (step.does, step.seconds, step.source) == ("nothing", 0.0, "held by the database")
+    [step] = steps(request, again=True)
+    assert step.does == "measure"
+
+
+HELD = {  # what a row is -> whether it stands for one of the protocol
+    "whole": ({}, True),
+    "a build of the same engine": ({"engine_version": "1.31.1-22982-e213"}, True),
+    "another engine": ({"engine_version": "1.31.10"}, False),
+    "quick": ({"flags": ("few_processes",)}, False),
+    "without the bound": ({"p99_upper_ns": None}, False),
+    "crashed": ({"status": "crashed", "error": "SIGSEGV"}, True),
+    "throttled": ({"status": "throttled", "error": "hot"}, False),
+    "of a camera": ({"rate_hz": 30.0}, False),
+    "of a batch": ({"batch": 8}, False),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_which_rows_stand_for_a_measurement(name, request_of):
+    from edgevit.artifacts.folder import open_artifact
+
+    changes, held = HELD[name]
+    request = request_of("a", 9.0)
+    keep(row_of(request, **changes))
+    todo = still_to_measure([open_artifact(request.folder)], toys.LOCAL, 1, DB, PROTOCOL)
+    assert (todo == []) is held
+
+
+def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(request_of):
+    from edgevit.artifacts.folder import open_artifact
+
+    request = request_of("a", 9.0)
+    artifacts = [open_artifact(request.folder)]
+    keep(row_of(request, flags=("few_processes",)), row_of(request, rate_hz=30.0))
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings.quick()) == []
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=30.0)) == []
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=60.0)) == artifacts
+
+
+@pytest.mark.parametrize(("version", "does"), [("1.31.1", "nothing"), ("1.32.0", "measure")])
+def test_a_plan_goes_by_the_engine_that_the_device_has(request_of, version, does):
+    request = request_of("a", 9.0)
+    keep(row_of(request))
+    [step] = forecast([request], (1,), toys.LOCAL, PROTOCOL, DB, engines={"onnxruntime": version})
+    assert step.does == does
+
+
+def test_speed_of_other_models_is_used_for_one_of_known_size(request_of, monkeypatch):
+    known = {"a.py:net": 10**9, "bb.py:net": 2 * 10**9}
+    monkeypatch.setattr(room, "_macs", known.get)
+    slow, other = request_of("a", 9.0), request_of("bb", 9.0)
+    keep(row_of(slow))
+    step = steps(slow, other)[-1]
+    run_s = 2 * measured().p50_ns / 1e9
+    assert (step.source, step.is_guess) == ("other models' speed here", True)
+    assert step.seconds == pytest.approx(5 * (START_GUESS_S + 0.5 + max(1.0, 133 * run_s)))
+
+
+def test_nothing_heavy_is_imported(tmp_path: Path):
+    code = (
+        "import sys; from edgevit.cli import main; sys.argv = ['edgevit', 'sweep', '--models', 'vanillanet_5', "
+        "'--targets', 'onnx', '--dry-run', '--db', 'x.db']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "vanillanet_5 onnx fp32" in done.stdout and "guessed" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["x.db"], "no artifact was made"

@@ -1,0 +1,178 @@
+"""A sweep with an end in time, and rows chosen for shipping: what is left is said, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.test_cli import edgevit, refused
+from edgevit.cli import db_exchange, sweep
+from edgevit.cli.common import parse_duration
+from edgevit.devices.registry import local_device
+from edgevit.errors import ArtifactError, UsageError
+from edgevit.measurement.runner import Settings
+from edgevit.store import LatencyDB
+from edgevit.sweeps.plan import Request
+from support.measured import failed, floor, measured, rated
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("30min", 1800), ("1.5h", 5400), (" 2 h ", 7200)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "0s", "-1m", "m", "1d", "1h30m", "inf h", ""])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration"):
+        parse_duration(text)
+
+
+class Bench:
+    """A clock that steps must spend, and the steps in the order they were done. An artifact is its request."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...] = ()) -> None:
+        self.now, self.steps, self.held, self.broken = 0.0, list[str](), set[tuple[str, int]](), broken
+        monkeypatch.setattr(sweep.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("edgevit.sweeps.plan.artifact_for", self.artifact_for)
+        monkeypatch.setattr("edgevit.sweeps.plan.still_to_measure", self.still_to_measure)
+        monkeypatch.setattr(sweep, "measure", self.measure)
+
+    def artifact_for(self, request: Request, db: str | None) -> Request:
+        if request.model in self.broken:
+            raise ArtifactError("it cannot be made")
+        if ("made", hash(request)) not in self.held:
+            self.held.add(("made", hash(request)))
+            self.steps.append(f"export {request.says}")
+            self.now += 10
+        return request
+
+    def still_to_measure(
+        self, artifacts: list[Request], place: Any, count: int, *rest: Any, **more: Any
+    ) -> list[Request]:
+        return [item for item in artifacts if (item.says, count) not in self.held]
+
+    def measure(self, artifacts: list[Request], place: Any, count: int, *rest: Any, sweep: bool) -> list[Any]:
+        assert sweep
+        self.steps.append(f"measure {', '.join(item.says for item in artifacts)} at {count}")
+        self.now += 10 * len(artifacts)
+        self.held |= {(item.says, count) for item in artifacts}
+        return [measured() for _ in artifacts]
+
+    def run(self, seconds: float) -> sweep._Work:
+        requests = [Request(model, target, "fp32", 0, None, Path("out")) for model in "ab" for target in ("x", "y")]
+        work = sweep._Work(local_device(), [1, 2], Settings(), None, False, None, True, self.now + seconds)
+        for group in sweep._by_model(requests):
+            work.do(group)
+        return work
+
+
+ALL = [
+    "export a x fp32", "export a y fp32", "measure a x fp32, a y fp32 at 1", "measure a x fp32, a y fp32 at 2",
+    "export b x fp32", "export b y fp32", "measure b x fp32, b y fp32 at 1", "measure b x fp32, b y fp32 at 2",
+]  # fmt: skip
+
+
+def test_without_an_end_all_is_done_model_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    work = bench.run(math.inf)
+    assert bench.steps == ALL and len(work.rows) == 8 and not work.left and work.held == 0
+
+
+@pytest.mark.parametrize("seconds", [5, 15, 25, 45, 65, 75, 95, 105])
+def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    bench, calls = Bench(monkeypatch), 0
+    while True:
+        before = bench.now
+        work = bench.run(seconds)
+        calls += 1
+        assert bench.now - before < seconds + 20, "one step was begun before the end and may outlast it"
+        if not work.left:
+            break
+    assert len(bench.steps) == len(set(bench.steps)), "nothing is done twice"
+    assert {(says, count) for says, count in bench.held if says != "made"} == {
+        (f"{model} {target} fp32", count) for model in "ab" for target in "xy" for count in (1, 2)
+    }
+    assert calls >= 120 / (seconds + 20)
+
+
+def test_what_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Bench(monkeypatch).run(25)
+    assert len(work.rows) == 2, "the running group was finished"
+    assert work.left == [
+        "a x fp32, 2 thread(s)", "a y fp32, 2 thread(s)", "b x fp32", "b y fp32",
+    ]  # fmt: skip
+
+
+def test_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Bench(monkeypatch, broken=("a",)).run(math.inf)
+    assert [request.says for request, _ in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
+
+
+def test_the_command_says_what_is_left(tmp_path: Path) -> None:
+    asked = ("sweep", "--models", "mobilevig_*", "--targets", "onnx", "--threads", "1,2", "--out", tmp_path / "out")
+    done = edgevit(*asked, "--db", tmp_path / "a.db", "--max-time", "0.000001s", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["left"] == [f"mobilevig_{size} onnx fp32" for size in ("ti", "s", "m", "b")]
+    assert not (tmp_path / "out").exists()
+    assert "the time is over; left: mobilevig_ti" in edgevit(*asked, "--max-time", "0.000001s").stdout
+    assert "is not a duration" in refused(2, *asked, "--max-time", "soon")
+
+
+# Rows for shipping
+
+
+def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_path: Path) -> None:
+    database, file = str(tmp_path / "a.db"), tmp_path / "rows.jsonl"
+    other = {"device": "pi4", "device_id": "pi-0009", "device_class": "raspberry-pi-4"}
+    rows = [measured(grade=grade, nonce=grade) for grade in "ABCD"] + [measured(**other), failed("crashed")]
+    with LatencyDB.open(database, shipped=False) as db:
+        for item in rows:
+            db.add(item)
+        db.add_accuracy(rated())
+        db.add_noise(floor())
+        db.add_noise(replace(floor(), device_id="pi-0009", device="pi4"))
+
+    def exported(device: str | None, grade: str | None = None) -> list[str]:
+        with LatencyDB.open(database, shipped=False) as db:
+            db.export_file(file, db_exchange._chosen(db, device, grade))
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [f"{line['device']} {line['grade'] or line['status']}" for line in lines if "device" in line]
+        return sorted([*rows, *(next(iter(line)) for line in lines if "device" not in line)])
+
+    of_pi5 = ["noise_floor", "pi5 A", "pi5 B", "pi5 C", "pi5 D", "pi5 crashed"]
+    for name in ("pi5", "pi-0001", "raspberry-pi-5"):
+        assert exported(name) == of_pi5
+    assert exported("pi5", "C") == [line for line in of_pi5 if line != "pi5 D"]
+    assert exported("pi4", "A") == ["noise_floor", "pi4 A"]
+    assert "pi5 D" not in exported(None, "B") and "accuracy" in exported(None, "B")
+    done = edgevit("db", "export", file, "--db", database, "--device", "pi5", "--grade", "C")
+    assert done.stdout == f"5 rows -> {file}\n"
+    assert "no measured device is called" in refused(2, "db", "export", file, "--db", database, "--device", "pi6")
+    assert "is not a grade" in refused(2, "db", "export", file, "--db", database, "--grade", "E")
+
+
+def test_rows_of_somebody_elses_device_are_told(tmp_path: Path) -> None:
+    database = str(tmp_path / "a.db")
+    with LatencyDB.open(database, shipped=False) as db:
+        db.add(measured(model="mobilevig_ti"))
+        db.add(measured(model="mobilevig_ti", device="local", device_id=local_device().device_id))
+    note = "not measured on a device of yours, but on 1 other unit(s) of raspberry-pi-5: yours may differ"
+    assert note in edgevit("choose", "-d", "pi5", "--db", database).stdout
+    assert "not measured on a device of yours" not in edgevit("choose", "--db", database).stdout
+
+
+def test_a_fresh_install_answers_for_the_devices_whose_rows_ship() -> None:
+    asked = ("choose", "--device", "x86_64-linux-amd-epyc-2c", "--max-latency", "25ms")
+    done = edgevit(*asked)
+    first, second, *_ = done.stdout.splitlines()
+    assert done.returncode == 0 and first.startswith("mobilevig_m, executorch fp32, 2 thread(s)")
+    assert "(measured), grade D" in second, "what is unsteady ships too, and nothing is predicted in its place"
+    assert "did not agree within 10% (grade D)" in done.stdout
