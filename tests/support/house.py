@@ -20,37 +20,13 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("edgevit", "runtime", "export_recipes", "latency_db")
 # Words that say nothing of what a variable holds. A name made of several words may contain them.
 BARE = frozenset(
-    "item items found told asked known place places what how where wanted left said says given done seen kept held made "
-    "rest own near least apart most every".split()
-)
+    {"apart", "asked", "done", "every", "found", "given", "held", "how", "item", "items", "kept", "known", "least",
+     "left", "made", "most", "near", "own", "place", "places", "rest", "said", "says", "seen", "told", "wanted",
+     "what", "where"}
+)  # fmt: skip
 FORBIDDEN = re.compile(r"\b(nobody|somebody|anybody|whoever|whatever|of before)\b|\bis none\b", re.IGNORECASE)
-# What a function's docstring may begin with. Add a verb in its imperative form where one is missing.
-VERBS = frozenset(
-    "accept acquire adapt add align allow analyse annotate answer append apply approximate arrange ask assemble assert "
-    "assign attach average block bound break build bundle cache calibrate call cap capture carry cast catch check choose "
-    "clean clear clip clone close collapse collect combine compare compile complete compose compress compute concatenate "
-    "condense confirm connect construct consume contain continue convert copy count crash create cross cut decide declare "
-    "decode decompose delete deliver derive describe deserialize detect determine discard discover display distribute "
-    "divide download draw drop dump duplicate embed emit enable encode end enforce enrol ensure enter enumerate escape "
-    "estimate evaluate examine exchange exclude execute exit expand explain export express extend extract fall fetch fill "
-    "filter find finish fit flag flatten flush fold follow forbid force forget format forward freeze fuse gather generate "
-    "get give grade group guard guess hand handle hash hide hold identify ignore import impute include infer initialise "
-    "initialize insert inspect install integrate interpolate interpret interrupt invert issue iterate join judge keep kill "
-    "label launch let limit link list load locate lock log look lower make map mark mask match materialise measure merge "
-    "migrate mix model move multiply name normalise normalize note observe offer omit open order override pack pad pair "
-    "parse pass patch permit permute pick place plan plot pool predict prefer prepare present preserve print probe "
-    "process produce profile project promise propagate propose protect prove provide publish pull push put quantize query "
-    "queue quote raise randomise randomize rank read rebuild receive recognise record reduce refer refold refresh refuse "
-    "register reject release reload rely remember remove rename render repair repeat replace report represent request "
-    "require rescale reseal reset reshape resize resolve respond rest restore restrict resume retry return reuse reverse "
-    "rewrite round route run sample save say scale scan schedule score seal search seek select send separate serialise "
-    "serialize serve set settle shard share shift ship show shrink shut shuffle sign simplify simulate skip slice "
-    "smooth solve sort spawn specify spell split spread stand standardise start state stop store stream strip "
-    "subtract suggest sum summarise summarize supply support suppress survive swap synchronise take tell terminate test "
-    "throttle time top total touch trace track train transfer transform translate transpose traverse treat trim trust try "
-    "turn unify unpack unwrap update upgrade use validate verify visit wait walk warm warn watch weigh widen win withdraw "
-    "wrap write yield".split()
-)
+# Imperatives that a function's docstring may begin with, one a line. Add a verb where one is missing.
+VERBS = frozenset((Path(__file__).parent / "verbs.txt").read_text(encoding="utf-8").split())
 
 
 @dataclass(frozen=True)
