@@ -15,7 +15,7 @@ DEMO_MODELS := mobilevig_ti,mobilevig_s,vanillanet_5
 DEMO_DB := demo/latency.db
 DEMO_BUDGET := 25ms
 
-.PHONY: help venv demo test test-all lint bench
+.PHONY: help venv demo test test-all lint bench findings
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -58,3 +58,6 @@ bench: $(READY) ## run every benchmark; each prints one JSON object
 	@for file in $(filter-out benchmarks/%common.py,$(wildcard benchmarks/*.py)); do \
 		echo "$(BIN)/python $$file" >&2; $(BIN)/python "$$file"; \
 	done
+
+findings: ## show what surprised us in other people's tools; each script installs packages of its own
+	@for file in findings/*.sh; do echo "$$file"; PYTHON='$(PYTHON)' "$$file"; done
