@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from edgevit import __version__
 from edgevit.cli import (
     choose,
     db,
@@ -24,19 +26,35 @@ from edgevit.cli import (
     verify,
 )
 from edgevit.cli.common import report_error
+from edgevit.cli.logs import is_verbose
 from edgevit.errors import EdgevitError
 
 app = typer.Typer(
     name="edgevit",
-    help="Fold, export, prove, measure and choose vision models for the devices you have.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose, report):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"edgevit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Fold, export, prove, measure and choose vision models for the devices you have."""
+
+
 app.add_typer(devices.app, name="devices")
 db.app.add_typer(db_exchange.app)
 app.add_typer(db.app, name="db")
@@ -48,5 +66,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=None if arguments is None else list(arguments))
     except EdgevitError as error:
         given = sys.argv[1:] if arguments is None else arguments
-        report_error(error, as_json="--json" in given, verbose=bool({"-v", "--verbose"} & set(given)))
+        report_error(error, as_json="--json" in given, verbose=is_verbose())
         sys.exit(error.exit_code)

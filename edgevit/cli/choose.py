@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import (
-    DbOption,
-    JsonOption,
-    OutOption,
-    QuickOption,
-    QuietOption,
-    VerboseOption,
-    print_json,
-    say,
-    split,
-)
+from edgevit.cli.common import print_json, say, split
+from edgevit.cli.options import DbOption, JsonOption, OutOption, QuickOption, QuietOption, VerboseOption
 from edgevit.cli.report import PlotOption, draw
 
 if TYPE_CHECKING:
@@ -78,7 +69,7 @@ def run(
     db: DbOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does.
 

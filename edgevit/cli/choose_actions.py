@@ -27,13 +27,14 @@ def measure_suggested(
 
     Raises UnknownNameError for a device that is only known by its rows, and what an export or a device raises.
     """
-    from edgevit.cli.profile import measure, settings
+    from edgevit.cli.options import ProtocolOptions
+    from edgevit.cli.profile import measure, protocol
     from edgevit.devices.registry import load_device
     from edgevit.records.choice import Choice
     from edgevit.sweeps.plan import artifact_for
 
     rows: list[Measurement] = []
-    how = settings(quick, percentile=99 if choice.budget.percentile > 90 else None)
+    how = protocol(ProtocolOptions(quick, 99 if choice.budget.percentile > 90 else None))
     for one in [choice] if isinstance(choice, Choice) else choice.choices:
         suggested = [item for item in one.measure_next if item.does == "measure"]
         place = load_device(one.device) if suggested else None

@@ -1,4 +1,4 @@
-"""What the verbs share: options, tables, progress, and how errors and JSON are printed."""
+"""Output that the verbs share: tables, progress bars, errors, JSON and units."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.records.artifact import SCHEMA_VERSION
@@ -20,33 +17,6 @@ from edgevit.records.artifact import SCHEMA_VERSION
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="a name of `edgevit models`, or FILE.py:FUNCTION")]
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="more detail, and tracebacks of errors")]
-WeightsOption = Annotated[Path | None, typer.Option(help="official checkpoint; without one the weights are random")]
-SeedOption = Annotated[int, typer.Option(help="of random weights")]
-InputSizeOption = Annotated[str | None, typer.Option(help="224, or 256x192 for height x width; default: the card's")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="of the engine")]
-DeviceOption = Annotated[str, typer.Option("--device", "-d", help="a name of `edgevit devices`")]
-DbOption = Annotated[
-    str | None, typer.Option("--db", help="file or SQLAlchemy URL; default: EDGEVIT_DB, or your data folder")
-]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="run native code in artifacts that this database did not record as built here")
-]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="folder for the artifacts")]
-PercentileOption = Annotated[
-    int | None, typer.Option(help="90 or 99: runs are added until its upper bound is known; default: 99, quick: 90")
-]
-RateOption = Annotated[
-    float | None, typer.Option(min=0.001, metavar="HZ", help="frames a second of a camera, in place of run after run")
-]
-MemoryOption = Annotated[
-    float | None, typer.Option("--max-memory-gb", min=0.01, help="of a process; default: 80% of the device's memory")
-]
-QuickOption = Annotated[bool, typer.Option("--quick", help="a first look: fewer runs, flagged and graded so")]
 
 
 def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:

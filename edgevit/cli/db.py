@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, RateOption, ms, print_json, print_table, say
+from edgevit.cli.common import ms, print_json, print_table, say
+from edgevit.cli.options import DbOption, JsonOption, RateOption
 
 if TYPE_CHECKING:
     from edgevit.records.measurement import Measurement

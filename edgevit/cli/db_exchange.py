@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, print_json, print_table, say, size
+from edgevit.cli.common import print_json, print_table, say, size
+from edgevit.cli.options import DbOption, JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable

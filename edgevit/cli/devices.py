@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli import devices_calibrate
-from edgevit.cli.common import (
-    DbOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    ThreadsOption,
-    print_json,
-    print_table,
-    progress,
-    say,
-)
+from edgevit.cli.common import print_json, print_table, progress, say
+from edgevit.cli.options import DbOption, DeviceOption, OutputOptions, ThreadsOption, grouped
 
 if TYPE_CHECKING:
     from edgevit.devices.enroll import Found
@@ -27,18 +19,42 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 app.command("calibrate")(devices_calibrate.run)
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the device")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the device")]
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How a device is reached: the settings of its transport."""
+
+    host: Annotated[str | None, typer.Option(help="ssh: USER@ADDRESS, or a name from your ~/.ssh/config")] = None
+    transport: Annotated[str, typer.Option(help="Transport: ssh, or adb for a phone")] = "ssh"
+    port: Annotated[int | None, typer.Option(help="ssh: port of its sshd; default: ssh's own")] = None
+    identity: Annotated[str | None, typer.Option(help="ssh: file of the private key; default: ssh's own")] = None
+    known_hosts: Annotated[str | None, typer.Option(help="ssh: file with its host key; default: ssh's own")] = None
+    python: Annotated[str | None, typer.Option(help="ssh: its Python, 3.10 or later; default: python3")] = None
+    cache: Annotated[str | None, typer.Option(help="Folder there for artifacts; default: ~/.cache/edgevit")] = None
+    serial: Annotated[str | None, typer.Option(help="adb: serial as in `adb devices`; default: the only phone")] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="adb: program=/path/to/it, or folder=/path on the phone; repeatable"),
+    ] = None
+
+    def settings(self) -> dict[str, str]:
+        """Return what was given, as the transport's options. Raise UsageError for an --option that is no NAME=VALUE."""
+        named = {name: value for name, value in vars(self).items() if name not in ("transport", "option")}
+        return {name: str(value) for name, value in (named | _pairs(self.option or [])).items() if value}
 
 
 @app.callback()
-def run(context: typer.Context, as_json: JsonOption = False) -> None:
+@grouped
+def run(context: typer.Context, output: OutputOptions) -> None:
     """List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions."""
     if context.invoked_subcommand:
         return
     from edgevit.devices.registry import list_devices
 
     found = list_devices()
-    if as_json:
+    if output.as_json:
         print_json({"devices": found})
         return
     rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in found]
@@ -46,30 +62,14 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def add(
-    name: NameArgument,
-    host: Annotated[str | None, typer.Option(help="ssh: USER@ADDRESS, or a name of your ~/.ssh/config")] = None,
-    transport: Annotated[str, typer.Option(help="how it is reached: ssh, or adb for a phone")] = "ssh",
-    port: Annotated[int | None, typer.Option(help="of its sshd; default: ssh's own")] = None,
-    identity: Annotated[str | None, typer.Option(help="file of the private key; default: ssh's own")] = None,
-    known_hosts: Annotated[str | None, typer.Option(help="file with its host key; default: ssh's own")] = None,
-    python: Annotated[str | None, typer.Option(help="its Python, 3.10 or later; default: python3")] = None,
-    cache: Annotated[str | None, typer.Option(help="folder there for artifacts; default: ~/.cache/edgevit")] = None,
-    serial: Annotated[str | None, typer.Option(help="adb: as `adb devices` lists it; default: the only phone")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="adb: program=/path/to/it, or folder=/path on the phone"),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def add(name: NameArgument, connection: ConnectionOptions, output: OutputOptions) -> None:
     """Connect to a device, look at it, show what it is, and keep it under a name."""
     from edgevit.devices import enroll
 
-    given = {"host": host, "port": port and str(port), "identity": identity, "known_hosts": known_hosts}
-    given |= {"python": python, "cache": cache, "serial": serial, **_pairs(option or [])}
-    found = enroll.add(name, transport, {key: value for key, value in given.items() if value})
-    _print(found, as_json)
-    if not as_json:
+    found = enroll.add(name, connection.transport, connection.settings())
+    _print(found, output.as_json)
+    if not output.as_json:
         say(f"added: edgevit sweep --models 'mobilevig_*' --targets {_targets(found)} --device {name}")
 
 
@@ -90,28 +90,31 @@ def _targets(found: Found) -> str:
 
 
 @app.command()
-def show(name: NameArgument, as_json: JsonOption = False) -> None:
+@grouped
+def show(name: NameArgument, output: OutputOptions) -> None:
     """Connect to a device and show what it is now."""
     from edgevit.devices import enroll
 
-    _print(enroll.show(name), as_json)
+    _print(enroll.show(name), output.as_json)
 
 
 @app.command()
-def remove(name: NameArgument) -> None:
+@grouped
+def remove(name: NameArgument, output: OutputOptions) -> None:
     """Forget a device of your own. What was measured on it stays in the database."""
     from edgevit.devices import enroll
 
-    say(f"removed {enroll.remove(name)}")
+    removed = str(enroll.remove(name))
+    if output.as_json:
+        print_json({"removed": removed})
+    else:
+        say(f"removed {removed}")
 
 
 @app.command()
+@grouped
 def noise(
-    device: DeviceOption = "local",
-    threads: ThreadsOption = 1,
-    db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    device: DeviceOption = "local", threads: ThreadsOption = 1, *, db: DbOption = None, output: OutputOptions
 ) -> None:
     """Measure how far repeats of one fixed workload differ: smaller differences are none."""
     from edgevit.devices.registry import load_device
@@ -119,12 +122,12 @@ def noise(
     from edgevit.store import LatencyDB
 
     place = load_device(device)
-    with progress(quiet or as_json) as bars:
+    with progress(output.hides_progress) as bars:
         task = bars.add_task("measuring", total=NOISE_REPEATS)
         floor = measure_noise(place, threads=threads, on_progress=lambda done: bars.update(task, completed=done))
     with LatencyDB.open(db) as database:
         database.add_noise(floor)
-    if as_json:
+    if output.as_json:
         print_json({"noise": floor})
         return
     headlines = ", ".join(f"{value / 1e6:.3f}" for value in floor.p50s_ns)

@@ -5,79 +5,91 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import (
-    DbOption,
-    JsonOption,
-    OutOption,
-    QuickOption,
-    QuietOption,
-    ThreadsOption,
-    parse_duration,
-    print_json,
-    print_table,
-    say,
-    split,
-)
+from edgevit.cli.common import parse_duration, print_json, print_table, say, split
+from edgevit.cli.options import DbOption, OutOption, OutputOptions, ProtocolOptions, QuickOption, ThreadsOption, grouped
 
 if TYPE_CHECKING:
     from edgevit.measurement.runner import Settings
     from edgevit.records.artifact import Artifact
-    from edgevit.records.measurement import Device
     from edgevit.records.model import OperatorCost
+    from edgevit.sweeps.calibrate import Column
     from edgevit.sweeps.plan import Request
 
 
-def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of the device")],
-    budget: Annotated[str, typer.Option(metavar="DURATION", help="90s, 10min, 1h: for exports and measurements")],
+@dataclass(frozen=True)
+class ColumnOptions:
+    """What is calibrated: a target in a precision on so many threads, at one percentile."""
+
+    target: Annotated[str, typer.Option("--target", "-t", help="Name from `edgevit targets`")] = "onnx"
+    precision: Annotated[str, typer.Option(help="Precision of the target")] = "fp32"
+    threads: ThreadsOption = 1
+    percentile: Annotated[int, typer.Option(help="Latency percentile of the predictions, 50, 90 or 99")] = 90
+    confidence: Annotated[float, typer.Option(help="Confidence of predicted upper bounds")] = 0.9
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What may be measured for it, and how."""
+
     models: Annotated[
-        str, typer.Option(help="names, patterns, FILE.py:FUNCTION or folders of artifacts, with commas between")
-    ] = "*",
-    target: Annotated[str, typer.Option("--target", "-t", help="a name of `edgevit targets`")] = "onnx",
-    precision: Annotated[str, typer.Option(help="one that the target has")] = "fp32",
-    threads: ThreadsOption = 1,
-    percentile: Annotated[int, typer.Option(help="that is to be predicted: 50, 90 or 99")] = 90,
-    confidence: Annotated[float, typer.Option(help="of the bounds that are compared")] = 0.9,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be measured")] = False,
-    out: OutOption = Path("artifacts"),
-    quick: QuickOption = False,
+        str, typer.Option(help="Names, patterns, FILE.py:FUNCTION or artifact folders, with commas between")
+    ] = "*"
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan of the measurements only")] = False
+    out: OutOption = Path("artifacts")
+    quick: QuickOption = False
+
+
+@grouped
+def run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the device")],
+    budget: Annotated[str, typer.Option(metavar="DURATION", help="Time for exports and measurements: 90s, 10min, 1h")],
+    column: ColumnOptions,
+    calibration: CalibrationOptions,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: OutputOptions,
 ) -> None:
     """Measure the models that shrink the intervals of all others most, within a budget of time."""
-    from edgevit.cli.profile import settings
+    from edgevit.cli.profile import protocol
     from edgevit.devices.registry import load_device
     from edgevit.recipes import load_recipe
     from edgevit.selection.limits import check_confidence
     from edgevit.store import LatencyDB
     from edgevit.sweeps.calibrate import Column, Knowledge, calibrate
 
-    check_confidence(confidence)
+    check_confidence(column.confidence)
     place = load_device(name)
-    column = Column(place, load_recipe(target).RECIPE.target, precision, threads, percentile)
-    how = settings(quick, percentile=99 if percentile == 99 else None)
+    target = load_recipe(column.target).RECIPE.target
+    asked = Column(place, target, column.precision, column.threads, column.percentile)
+    how = protocol(ProtocolOptions(calibration.quick, 99 if column.percentile == 99 else None))
     seconds = parse_duration(budget)
-    work = _Work(place, column.target, precision, threads, how, db, quiet or as_json, time.monotonic() + seconds)
-    work.take(split(models, "model"), out)
+    work = _Work(asked, how, db, output.hides_progress, time.monotonic() + seconds)
+    work.take(split(calibration.models, "model"), calibration.out)
     costs = work.costs()
     with LatencyDB.open(db) as database:
-        if dry_run:
-            _show_plan(Knowledge(database, column, work.operators).anchors(costs, seconds), costs, as_json)
+        if calibration.dry_run:
+            _show_plan(Knowledge(database, asked, work.operators).anchors(costs, seconds), costs, output.as_json)
             return
         found = calibrate(
-            database, column, costs, seconds, work.measure, operators=work.operators, confidence=confidence
+            database,
+            asked,
+            costs,
+            seconds,
+            work.measure,
+            operators=work.operators,
+            confidence=column.confidence,
         )
-    if as_json:
+    if output.as_json:
         print_json({"calibrated": found, "failures": work.failures})
         return
-    done = ", ".join(found.anchors) or "nothing"
-    say(f"{place.name}, {column.target} {precision}, {threads} thread(s): measured {done}")
+    measured = ", ".join(found.anchors) or "nothing"
+    say(f"{place.name}, {target} {column.precision}, {column.threads} thread(s): measured {measured}")
     if found.left:
         say(f"planned and not measured: {', '.join(found.left)}")
     for failure in work.failures:
@@ -97,18 +109,9 @@ def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -
 class _Work:
     """What can be measured, what that costs, and the doing of it. ends: by time.monotonic()."""
 
-    def __init__(
-        self,
-        place: Device,
-        target: str,
-        precision: str,
-        threads: int,
-        how: Settings,
-        db: str | None,
-        quiet: bool,
-        ends: float,
-    ) -> None:
-        self.place, self.target, self.precision, self.threads = place, target, precision, threads
+    def __init__(self, column: Column, how: Settings, db: str | None, quiet: bool, ends: float) -> None:
+        self.place, self.target, self.precision = column.device, column.target, column.precision
+        self.threads = column.threads
         self.how, self.db, self.quiet, self.ends = how, db, quiet, ends
         self.requests: dict[str, Request] = {}
         self.artifacts: dict[str, Artifact] = {}

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import (
-    DbOption,
-    JsonOption,
-    QuietOption,
-    print_json,
-    print_table,
-    progress,
-    say,
-    say_wrapped,
-    split,
-)
+from edgevit.cli.common import print_json, print_table, progress, say, say_wrapped, split
+from edgevit.cli.options import DbOption, OutputOptions, grouped
 from edgevit.errors import TargetUnavailableError
 
 if TYPE_CHECKING:
@@ -26,16 +17,18 @@ if TYPE_CHECKING:
 _STAGES = 4  # of a trial, that a progress bar can name: fold, export, verify, profile
 
 
+@grouped
 def run(
     target: Annotated[
-        str | None, typer.Option("--target", "-t", help="only these of `edgevit targets`, with commas between")
+        str | None,
+        typer.Option("--target", "-t", help="Names from `edgevit targets`, with commas between; default: all"),
     ] = None,
     really: Annotated[
-        bool, typer.Option("--try", help="export, verify and time a tiny network: proof, some seconds per target")
+        bool, typer.Option("--try", help="Trial: export, verify and time a tiny network, some seconds per target")
     ] = False,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: OutputOptions,
 ) -> None:
     """Show what each target can do here, and the command or machine that enables what it cannot.
 
@@ -53,7 +46,7 @@ def run(
     from edgevit.doctor import examine, try_targets
 
     wanted = split(target, "target") if target is not None else []
-    with progress(quiet or as_json) as bars:
+    with progress(output.hides_progress) as bars:
         looking = bars.add_task("importing what is installed", total=None)
         found = examine(wanted, db)
         bars.remove_task(looking)
@@ -61,7 +54,7 @@ def run(
             task = bars.add_task("trying", total=_STAGES * len(found.targets))
             tried = try_targets(found.targets, lambda says: bars.update(task, description=says, advance=1))
             found = dataclasses.replace(found, targets=tried)
-    if as_json:
+    if output.as_json:
         print_json({"host": found.host, "targets": found.targets, "checks": found.checks})
     else:
         show(found, really=really)

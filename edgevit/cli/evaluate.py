@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import (
-    DbOption,
-    JsonOption,
-    QuietOption,
-    TrustOption,
-    VerboseOption,
-    error_fields,
-    print_json,
-    print_table,
-    progress,
-    report_error,
-    say,
-)
+from edgevit.cli.common import error_fields, print_json, print_table, progress, report_error, say
+from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOptions, grouped
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
@@ -31,33 +21,51 @@ if TYPE_CHECKING:
 _SHOWN = 10  # unreadable files by name; --json names all
 
 
-def run(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="folders that `edgevit export` wrote")],
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="of class folders with images: FOLDER/CLASS/image.jpg")],
+@dataclass(frozen=True)
+class ImageOptions:
+    """Which images are classified, and how they are called."""
+
     limit: Annotated[
-        int | None, typer.Option(min=1, help="so many images, drawn at random, the same each time")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="of the engine; default: all cores")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "--batch", min=1, help="for artifacts with an open batch; default: 1")
-    ] = None,
+        int | None, typer.Option(min=1, help="Number of images, drawn at random, the same each time; default: all")
+    ] = None
     classes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="names of the class folders in the order of the outputs, one a line"),
-    ] = None,
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="what the data set is called; default: the folder")] = "",
+        typer.Option(metavar="FILE", help="File of class folder names in the order of the outputs, one per line"),
+    ] = None
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the data set; default: the folder's", show_default=False)
+    ] = ""
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="leave out and count files that cannot be read")
-    ] = False,
+        bool, typer.Option("--skip-unreadable", help="Leave out and count files that cannot be read")
+    ] = False
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Whether the model itself is evaluated beside its artifact."""
+
     against_model: Annotated[
-        bool, typer.Option("--against-model", help="and count the images whose class the export changed, by torch")
-    ] = False,
-    weights: Annotated[Path | None, typer.Option(help="that the artifact was made from; for --against-model")] = None,
-    db: DbOption = None,
-    trust: TrustOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
+        bool, typer.Option("--against-model", help="Number of images whose class the export changed, by torch")
+    ] = False
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the artifact was made from, for --against-model")
+    ] = None
+
+
+@grouped
+def run(
+    artifacts: ArtifactsArgument,
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of class folders: FOLDER/CLASS/image.jpg")],
+    images: ImageOptions,
+    reference: ReferenceOptions,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of engine threads; default: all cores")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", "--batch", min=1, help="Batch size for artifacts with an open batch; default: 1"),
+    ] = None,
+    *,
+    database: DatabaseOptions,
+    output: OutputOptions,
 ) -> None:
     """Measure top-1 and top-5 accuracy through exported artifacts, and keep it."""
     require_pillow()
@@ -67,30 +75,30 @@ def run(
     opened = [open_artifact(folder) for folder in artifacts]
     request = Request(
         data=data,
-        limit=limit,
+        limit=images.limit,
         threads=threads or os.cpu_count() or 1,
         batch=batch_size,
-        names=classes,
-        dataset=dataset,
-        skip_unreadable=skip_unreadable,
-        against_model=against_model,
-        weights=weights,
+        names=images.classes,
+        dataset=images.dataset,
+        skip_unreadable=images.skip_unreadable,
+        against_model=reference.against_model,
+        weights=reference.weights,
     )
     done: list[Evaluation] = []
     failed: list[EdgevitError] = []
     for artifact in opened:
         try:
-            done.append(_evaluate(artifact, request, db, trust=trust, quiet=quiet or as_json))
+            done.append(_evaluate(artifact, request, database.db, trust=database.trust, quiet=output.hides_progress))
         except EdgevitError as error:
             if len(opened) == 1:
                 raise
             failed.append(error)
-    if as_json:
+    if output.as_json:
         print_json({"evaluations": [_data(item) for item in done], "failures": [error_fields(item) for item in failed]})
     else:
         show(done)
         for failure in failed:
-            report_error(failure, as_json=False, verbose=verbose)
+            report_error(failure, as_json=False, verbose=bool(output.verbose))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli.common import (
-    DbOption,
-    InputSizeOption,
-    JsonOption,
-    ModelArgument,
-    OutOption,
-    QuietOption,
-    SeedOption,
-    VerboseOption,
-    WeightsOption,
     error_fields,
     parse_input_size,
     print_json,
@@ -27,6 +19,7 @@ from edgevit.cli.common import (
     say,
     split,
 )
+from edgevit.cli.options import DbOption, ModelArgument, OutOption, OutputOptions, SourceOptions, grouped
 from edgevit.errors import EdgevitError, UsageError
 
 if TYPE_CHECKING:
@@ -40,31 +33,38 @@ ALL = "all"
 _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
+@dataclass(frozen=True)
+class FormOptions:
+    """Which form of the model an artifact holds, and which options its target gets."""
+
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the artifact")] = 1
+    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Open batch size")] = False
+    unfolded: Annotated[bool, typer.Option("--unfolded", help="Training form, for comparisons")] = False
+    embed_preprocess: Annotated[
+        bool, typer.Option("--embed-preprocess", help="Input of uint8 images (N, H, W, 3), normalized inside")
+    ] = False
+    labels: Annotated[Path | None, typer.Option(help="Text file with one class name per line")] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of the target, from `edgevit targets --json`; repeatable"),
+    ] = None
+    compute_capability: Annotated[str | None, typer.Option(help="GPU generations to build engines for: 8.6,8.9")] = None
+
+
+@grouped
 def run(
     model: ModelArgument,
     target: Annotated[
-        str, typer.Option("--target", "-t", help="of `edgevit targets`, with commas between; or all that can")
+        str,
+        typer.Option("--target", "-t", help="Names from `edgevit targets`, with commas between, or all that can"),
     ],
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16; several with commas between")] = "fp32",
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    input_size: InputSizeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="of the artifact")] = 1,
-    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="leave the batch open")] = False,
-    unfolded: Annotated[bool, typer.Option("--unfolded", help="export the training form, to compare")] = False,
-    embed_preprocess: Annotated[
-        bool, typer.Option("--embed-preprocess", help="uint8 image (N, H, W, 3) in; normalisation inside")
-    ] = False,
-    labels: Annotated[Path | None, typer.Option(help="text file with the name of each class on a line")] = None,
+    precision: Annotated[str, typer.Option(help="Precisions with commas between: fp32, fp16, bf16")] = "fp32",
     out: OutOption = Path("artifacts"),
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="of the target: `edgevit targets --json`; repeatable")
-    ] = None,
-    compute_capability: Annotated[str | None, typer.Option(help="GPUs to build engines for: 8.6,8.9")] = None,
+    *,
+    source: SourceOptions,
+    form: FormOptions,
     db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
+    output: OutputOptions,
 ) -> None:
     """Fold, export and verify a model; what fails verification is quarantined (exit code 4).
 
@@ -78,26 +78,35 @@ def run(
     from edgevit.recipes import load_recipe
     from edgevit.sweeps.plan import record_built
 
-    dtypes = ["uint8"] if embed_preprocess else []
-    pairs = plan(split(target, "target"), split(precision, "precision"), dynamic_batch=dynamic_batch, dtypes=dtypes)
+    dtypes = ["uint8"] if form.embed_preprocess else []
+    pairs = plan(
+        split(target, "target"), split(precision, "precision"), dynamic_batch=form.dynamic_batch, dtypes=dtypes
+    )
     recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
-    options = read_options(option or [], recipes, compute_capability)
+    options = read_options(form.option or [], recipes, form.compute_capability)
     for name, wished in pairs:
         check_request(load_recipe(name), wished, options=options[name])
-    how = {"weights": weights, "seed": seed, "input_size": parse_input_size(input_size), "batch": batch_size}
-    more = {
-        "dynamic_batch": dynamic_batch,
-        "unfolded": unfolded,
-        "embed_preprocess": embed_preprocess,
-        "labels": labels,
-    }
     wanted = [
-        Wanted(model, name, out, wished, options=options[name], **how, **more)  # type: ignore[arg-type]
+        Wanted(
+            model,
+            name,
+            out,
+            wished,
+            weights=source.weights,
+            seed=source.seed,
+            input_size=parse_input_size(source.input_size),
+            batch=form.batch_size,
+            dynamic_batch=form.dynamic_batch,
+            unfolded=form.unfolded,
+            embed_preprocess=form.embed_preprocess,
+            labels=form.labels,
+            options=options[name],
+        )
         for name, wished in pairs
     ]
     made: list[Artifact] = []
     failed: list[EdgevitError] = []
-    with progress(quiet or as_json) as bars:
+    with progress(output.hides_progress) as bars:
         for item in wanted:
             try:
                 made.append(_export(item, bars, alone=len(wanted) == 1))
@@ -106,7 +115,7 @@ def run(
                 if len(wanted) == 1:
                     raise
                 failed.append(error)
-    show(made, failed, as_json=as_json, verbose=verbose)
+    show(made, failed, as_json=output.as_json, verbose=bool(output.verbose))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 

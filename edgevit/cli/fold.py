@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from edgevit.cli.common import (
-    InputSizeOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    WeightsOption,
-    millions,
-    parse_input_size,
-    print_json,
-    print_table,
-    say,
-)
+from edgevit.cli.common import millions, parse_input_size, print_json, print_table, say
+from edgevit.cli.options import ModelArgument, OutputOptions, SourceOptions, grouped
 
 
-def run(
-    model: ModelArgument,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    input_size: InputSizeOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@grouped
+def run(model: ModelArgument, source: SourceOptions, output: OutputOptions) -> None:
     """Fold a model and prove that it computes the same."""
     from edgevit.recipes import require_torch
 
@@ -32,10 +17,10 @@ def run(
     from edgevit.folding.evidence import examine
     from edgevit.models.source import load_subject
 
-    size = parse_input_size(input_size)
-    subject = load_subject(model, weights=weights, seed=seed, input_size=size)
-    evidence = examine(subject.module, subject.example(batch=2), seed)
-    if as_json:
+    size = parse_input_size(source.input_size)
+    subject = load_subject(model, weights=source.weights, seed=source.seed, input_size=size)
+    evidence = examine(subject.module, subject.example(batch=2), source.seed)
+    if output.as_json:
         print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})
     else:
         _print(subject.name, subject.source.weights, evidence)

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
-from edgevit.cli.common import JsonOption, millions, print_json, print_table, say
+from edgevit.cli.common import millions, print_json, print_table, say
+from edgevit.cli.options import OutputOptions, grouped
 
 
+@grouped
 def run(
-    pattern: Annotated[str, typer.Argument(help="a shell pattern: 'mobilevig_*'")] = "*",
-    refresh: Annotated[bool, typer.Option(help="count all models again and write the files in latency_db/")] = False,
-    as_json: JsonOption = False,
+    pattern: Annotated[str, typer.Argument(help="Shell pattern of model names, such as 'mobilevig_*'")] = "*",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="New count of all models, written into latency_db/")
+    ] = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """List the models of the zoo with their cards."""
     from edgevit.cards import load_cards
@@ -21,7 +26,7 @@ def run(
     if refresh:
         _refresh()
     cards = [card for name, card in load_cards().items() if fnmatch.fnmatchcase(name, pattern)]
-    if as_json:
+    if output.as_json:
         print_json({"models": cards})
         return
     columns = ("model", "design", ">params M", ">folded", ">GMACs", ">folded", ">top-1 %", "published in")

@@ -5,28 +5,20 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import (
-    DbOption,
+from edgevit.cli.common import ms, print_json, print_table, progress, say, size
+from edgevit.cli.options import (
+    ArtifactsArgument,
+    DatabaseOptions,
     DeviceOption,
-    JsonOption,
-    MemoryOption,
-    PercentileOption,
-    QuickOption,
-    QuietOption,
-    RateOption,
+    OutputOptions,
+    ProtocolOptions,
     ThreadsOption,
-    TrustOption,
-    ms,
-    print_json,
-    print_table,
-    progress,
-    say,
-    size,
+    grouped,
 )
 
 _LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
@@ -41,71 +33,69 @@ if TYPE_CHECKING:
     from edgevit.records.model import Graph
 
 
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """What is found out beside the latencies."""
+
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Each model's share of the machine's peak, which is measured")
+    ] = False
+    layers: Annotated[bool, typer.Option("--layers", help="Time of each operator, from engines that tell")] = False
+    harness: Annotated[
+        bool, typer.Option("--harness", help="Comparison with the engine vendor's own program, in turns with it")
+    ] = False
+
+
+@grouped
 def run(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="folders that `edgevit export` wrote")],
+    artifacts: ArtifactsArgument,
     device: DeviceOption = "local",
     threads: ThreadsOption = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="of a run; an open batch takes any")] = 1,
-    quick: QuickOption = False,
-    percentile: PercentileOption = None,
-    rate: RateOption = None,
-    max_memory_gb: MemoryOption = None,
-    db: DbOption = None,
-    trust: TrustOption = False,
-    roofline: Annotated[
-        bool,
-        typer.Option("--roofline", help="measure the machine's peak too, and say which share of it each model gets"),
-    ] = False,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="what each operator takes, slowest first, from engines that tell")
-    ] = False,
-    harness: Annotated[
-        bool, typer.Option("--harness", help="check the numbers against the vendor's own program, in turns with it")
-    ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size of a run; an open batch takes any")] = 1,
+    *,
+    protocol_options: ProtocolOptions,
+    analysis: AnalysisOptions,
+    database: DatabaseOptions,
+    output: OutputOptions,
 ) -> None:
     """Measure artifacts in fresh processes, in random order, and keep the rows."""
     from edgevit.artifacts.folder import open_artifact
     from edgevit.devices.registry import load_device
 
+    db, trust = database.db, database.trust
     opened = [open_artifact(folder) for folder in artifacts]
     place = load_device(device)
-    how = settings(quick, batch_size, percentile, rate, max_memory_gb)
-    rows = measure(opened, place, threads, how, db, quiet or as_json, trust=trust)
-    if as_json:
+    how = protocol(protocol_options, batch_size)
+    rows = measure(opened, place, threads, how, db, output.hides_progress, trust=trust)
+    if output.as_json:
         shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
     else:
         print_rows(rows)
+    roofline, layers = analysis.roofline, analysis.layers
     if roofline or layers:
-        found = understand(opened, rows, place, threads, batch_size, roofline=roofline, layers=layers, show=not as_json)
-        shown = {**shown, **found} if as_json else {}
-    if harness:
+        show = not output.as_json
+        found = understand(opened, rows, place, threads, batch_size, roofline=roofline, layers=layers, show=show)
+        shown = {**shown, **found} if output.as_json else {}
+    if analysis.harness:
         checks = held_against_vendors(opened, place, threads, batch_size, db, trust)
-        if as_json:
+        if output.as_json:
             shown["harness"] = checks
         else:
             print_checks(checks)
-    if as_json:
+    if output.as_json:
         print_json(shown)
     if any(row.status != "ok" for row in rows):
         raise typer.Exit(1)
 
 
-def settings(
-    quick: bool,
-    batch: int = 1,
-    percentile: int | None = None,
-    rate: float | None = None,
-    memory_gb: float | None = None,
-) -> Settings:
-    """The protocol, or its quick form."""
+def protocol(options: ProtocolOptions, batch: int = 1) -> Settings:
+    """Return the measuring protocol, or its quick form."""
     from edgevit.measurement.runner import Settings
 
-    asked: dict[str, Any] = {"batch": batch, "rate_hz": rate}
-    asked |= {} if percentile is None else {"percentile": percentile}
-    asked |= {} if memory_gb is None else {"max_memory_bytes": round(memory_gb * 1e9)}
-    return Settings.quick(**asked) if quick else Settings(**asked)
+    chosen: dict[str, Any] = {"batch": batch, "rate_hz": options.rate}
+    chosen |= {} if options.percentile is None else {"percentile": options.percentile}
+    chosen |= {} if options.max_memory_gb is None else {"max_memory_bytes": round(options.max_memory_gb * 1e9)}
+    return Settings.quick(**chosen) if options.quick else Settings(**chosen)
 
 
 def measure(

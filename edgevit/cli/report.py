@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, advance, print_json, progress, say, split
+from edgevit.cli.common import advance, print_json, progress, say, split
+from edgevit.cli.options import DbOption, JsonOption
 
 if TYPE_CHECKING:
     from edgevit.records.choice import Choice, JointChoice

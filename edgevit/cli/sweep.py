@@ -13,28 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import (
+from edgevit.cli.common import advance, parse_duration, parse_input_size, print_json, print_table, progress, say, split
+from edgevit.cli.options import (
     DbOption,
     DeviceOption,
     InputSizeOption,
-    JsonOption,
-    MemoryOption,
     OutOption,
-    PercentileOption,
-    QuickOption,
-    QuietOption,
-    RateOption,
+    OutputOptions,
+    ProtocolOptions,
     SeedOption,
-    advance,
-    parse_duration,
-    parse_input_size,
-    print_json,
-    print_table,
-    progress,
-    say,
-    split,
+    grouped,
 )
-from edgevit.cli.profile import measure, print_rows, settings, summary
+from edgevit.cli.profile import measure, print_rows, protocol, summary
 
 _LEFT_SHOWN = 5
 
@@ -49,30 +39,42 @@ if TYPE_CHECKING:
     from edgevit.sweeps.plan import Request
 
 
-def run(
-    models: Annotated[str, typer.Option(help="names, patterns or FILE.py:FUNCTION, with commas between")],
-    targets: Annotated[str, typer.Option(help="names of `edgevit targets`, with commas between")],
-    device: DeviceOption = "local",
-    precision: Annotated[str, typer.Option(help="with commas between; those a target lacks are left out")] = "fp32",
-    threads: Annotated[str, typer.Option(help="thread counts, with commas between")] = "1",
-    seed: SeedOption = 0,
-    input_size: InputSizeOption = None,
-    out: OutOption = Path("artifacts"),
-    quick: QuickOption = False,
-    percentile: PercentileOption = None,
-    rate: RateOption = None,
-    max_memory_gb: MemoryOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what would be done, and how long it may take")
-    ] = False,
+@dataclass(frozen=True)
+class GridOptions:
+    """What is swept beside models and targets, and how the exports are made."""
+
+    device: DeviceOption = "local"
+    precision: Annotated[
+        str, typer.Option(help="Precisions with commas between; a target's missing ones are left out")
+    ] = "fp32"
+    threads: Annotated[str, typer.Option(help="Thread counts with commas between")] = "1"
+    seed: SeedOption = 0
+    input_size: InputSizeOption = None
+    out: OutOption = Path("artifacts")
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """What of a sweep is done, and until when."""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan of the sweep and its expected time only")] = False
     max_time: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="90s, 30m, 8h: model by model; begin nothing after it, say what is left"),
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="measure what the database already holds, too")] = False,
+        typer.Option(metavar="DURATION", help="Time after which nothing new begins, model by model: 90s, 30m, 8h"),
+    ] = None
+    again: Annotated[bool, typer.Option("--again", help="New measurements of what the database already holds")] = False
+
+
+@grouped
+def run(
+    models: Annotated[str, typer.Option(help="Names, patterns or FILE.py:FUNCTION, with commas between")],
+    targets: Annotated[str, typer.Option(help="Names from `edgevit targets`, with commas between")],
+    grid: GridOptions,
+    protocol_options: ProtocolOptions,
+    schedule: ScheduleOptions,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    output: OutputOptions,
 ) -> None:
     """Export, verify and measure a set of models; what is already there is not done again."""
     from edgevit.devices.enroll import detect
@@ -80,27 +82,27 @@ def run(
     from edgevit.sweeps.estimate import forecast
     from edgevit.sweeps.plan import plan
 
-    place = load_device(device)
+    place = load_device(grid.device)
     # Asked before anything is exported: a board that is switched off is told at once.
     engines = None if place.name == LOCAL else detect(place).detected.engines
-    counts = _thread_counts(threads)
-    how = settings(quick, 1, percentile, rate, max_memory_gb)
-    seconds = math.inf if max_time is None else parse_duration(max_time)
+    counts = _thread_counts(grid.threads)
+    how = protocol(protocol_options)
+    seconds = math.inf if schedule.max_time is None else parse_duration(schedule.max_time)
     requests = plan(
         split(models, "model"),
         split(targets, "target"),
-        split(precision, "precision"),
-        seed,
-        parse_input_size(input_size),
-        out,
+        split(grid.precision, "precision"),
+        grid.seed,
+        parse_input_size(grid.input_size),
+        grid.out,
     )
-    if dry_run:
-        show_plan(forecast(requests, counts, place, how, db, again=again, engines=engines), as_json)
+    if schedule.dry_run:
+        show_plan(forecast(requests, counts, place, how, db, again=schedule.again, engines=engines), output.as_json)
         return
-    work = _Work(place, counts, how, db, again, engines, quiet or as_json, time.monotonic() + seconds)
-    for group in [requests] if max_time is None else _by_model(requests):
+    work = _Work(place, counts, how, db, schedule.again, engines, output.hides_progress, time.monotonic() + seconds)
+    for group in [requests] if schedule.max_time is None else _by_model(requests):
         work.do(group)
-    _report(work, as_json)
+    _report(work, output.as_json)
     if work.failures or any(row.status != "ok" for row in work.rows):
         raise typer.Exit(max([error.exit_code for _, error in work.failures], default=1))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from edgevit.cli.common import JsonOption, print_json, print_table
+from edgevit.cli.common import print_json, print_table
+from edgevit.cli.options import OutputOptions, grouped
 
 
-def run(as_json: JsonOption = False) -> None:
+@grouped
+def run(output: OutputOptions) -> None:
     """List the targets, their aliases and precisions."""
     from edgevit.recipes import list_recipes
 
     recipes = list_recipes()
-    if as_json:
+    if output.as_json:
         print_json({"targets": recipes})
         return
     rows = [

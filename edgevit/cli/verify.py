@@ -7,19 +7,23 @@ from typing import Annotated
 
 import typer
 
-from edgevit.cli.common import DbOption, JsonOption, TrustOption, WeightsOption, print_json, print_table, say
+from edgevit.cli.common import print_json, print_table, say
+from edgevit.cli.options import DatabaseOptions, OutputOptions, grouped
 
 
+@grouped
 def run(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="folder that `edgevit export` wrote")],
-    weights: WeightsOption = None,
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Artifact folder that `edgevit export` wrote")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the artifact was made from; default: as its manifest says")
+    ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", "-d", help="run it there, and keep in the manifest what was found; default: here"),
+        typer.Option("--device", "-d", help="Device to run it on, whose result the manifest keeps; default: here"),
     ] = None,
-    db: DbOption = None,
-    trust: TrustOption = False,
-    as_json: JsonOption = False,
+    *,
+    database: DatabaseOptions,
+    output: OutputOptions,
 ) -> None:
     """Check every byte of an artifact, then run it against the model it was made from (exit code 4 if they differ)."""
     from edgevit.recipes import require_torch
@@ -32,9 +36,11 @@ def run(
 
     opened = open_artifact(artifact)
     place = load_device(device) if device else None
-    parity = verify_artifact(opened, weights, built_here=built_here([opened], db, trust=trust), device=place)
+    parity = verify_artifact(
+        opened, weights, built_here=built_here([opened], database.db, trust=database.trust), device=place
+    )
     resealed = record_parity(opened, parity) if place else None
-    if as_json:
+    if output.as_json:
         print_json({"artifact": str(artifact), "parity": parity, "manifest_updated": resealed is not None})
     else:
         rows = [

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,60 +17,10 @@ from edgevit.devices.registry import local_device
 from edgevit.models import create_model
 from edgevit.records.measurement import NoiseFloor
 from edgevit.store import LatencyDB
+from support.command_line import STRANGER, edgevit, refused
 
 VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
          "db")  # fmt: skip
-STRANGER = """
-import torch
-from torch import nn
-
-def tiny():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(8, 10)).eval()
-
-def training():
-    return tiny().train()
-
-def nothing():
-    return 3
-"""
-
-
-# Each command is a process of its own, forked from one that has imported torch: 2 s less for each.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "edgevit.cli.common"])
-COMMAND_S = 300
-
-
-def edgevit(*arguments, folder=None):
-    with tempfile.TemporaryDirectory() as kept:
-        files = [Path(kept, name) for name in ("stdout", "stderr")]
-        process = PROCESSES.Process(target=command, args=(list(map(str, arguments)), folder, files, dict(os.environ)))
-        process.start()
-        process.join(COMMAND_S)
-        assert process.exitcode is not None, f"no end after {COMMAND_S} s: {arguments}"
-        return subprocess.CompletedProcess(arguments, process.exitcode, *(file.read_text() for file in files))
-
-
-def command(arguments, folder, files, environment):
-    """In the new process: what `python -m edgevit.cli` does."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder or Path.cwd())
-    for number, path in enumerate(files, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["edgevit", *arguments]
-    importlib.import_module("edgevit.cli").main()
-
-
-def refused(code, *arguments, folder=None):
-    """Run a command that must fail with this code, leave no traceback, and say something on standard error."""
-    done = edgevit(*arguments, folder=folder)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(("error: ", "Usage: "))
-    return done.stderr
 
 
 @pytest.fixture(scope="module")

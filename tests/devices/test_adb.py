@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_cli import edgevit
-from cli.test_cli import refused as refused_by_cli
 from devices.test_ssh import EVIL, TRAP, wait_until
 from edgevit.artifacts.folder import seal
 from edgevit.devices import adb_client, android
@@ -36,6 +34,8 @@ from edgevit.sweeps.plan import still_to_measure
 from edgevit_runtime.record import Job, Reply, TensorSpec
 from support import toys
 from support.adbd import ADB, BATTERY, MKSH, THERMAL, TMP, TOYBOX, Adbd, Server
+from support.command_line import edgevit
+from support.command_line import refused as refused_by_cli
 from support.processes import is_running
 
 QUICK = Settings(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60, cool_down_s=0)

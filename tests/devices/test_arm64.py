@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_cli import STRANGER, edgevit
 from devices.test_ssh import wait_until
+from support.command_line import STRANGER, edgevit
 from support.sshd import free_port, listens
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.test_cli import STRANGER, edgevit, refused
 from edgevit.artifacts.folder import open_artifact, reseal
 from edgevit.devices import enroll
 from edgevit.devices.registry import local_device, unit_id, user_folder
@@ -18,6 +17,7 @@ from edgevit.records.artifact import Parity
 from edgevit.records.measurement import Device
 from edgevit_runtime.environment import host
 from edgevit_runtime.record import Detected, Reply
+from support.command_line import STRANGER, edgevit, refused
 from support.sshd import Sshd
 
 

@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cli.test_cli import edgevit, refused
 from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import Rate, Request, accuracy, engine, evaluate
@@ -36,6 +35,7 @@ from edgevit.store import LatencyDB
 from edgevit_runtime.record import Recipe, TensorSpec, to_json
 from edgevit_runtime.topk import ClassesError, top_classes
 from support import graders
+from support.command_line import edgevit, refused
 from support.digits import Digits
 from support.graders import STEP
 

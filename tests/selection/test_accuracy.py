@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.test_cli import edgevit
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
 from edgevit.records.measurement import Accuracy, Measurement
@@ -20,6 +19,7 @@ from edgevit.selection import How, Known, ask, choose_among
 from edgevit.selection.accuracy import Ratings
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import TensorSpec
+from support.command_line import edgevit
 from support.measured import card, measured, rated
 
 CARDS = {"net_s": card("net_s", 75.0), "net_m": card("net_m", 80.0)}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from cli.test_cli import edgevit, refused
 from edgevit.cli import db_exchange, sweep
 from edgevit.cli.common import parse_duration
 from edgevit.devices.registry import local_device
@@ -18,6 +17,7 @@ from edgevit.errors import ArtifactError, UsageError
 from edgevit.measurement.runner import Settings
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import Request
+from support.command_line import edgevit, refused
 from support.measured import failed, floor, measured, rated
 
 

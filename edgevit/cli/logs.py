@@ -1,0 +1,72 @@
+"""The command line's log: records of the logger `edgevit` on standard error or in a file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from edgevit.errors import UsageError
+
+_LOGGER = logging.getLogger("edgevit")
+_LINE = "%(levelname).1s %(name)s: %(message)s"
+_LINE_WITH_TIME = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S%z"
+
+
+class _StandardErrorHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment, so that lines appear above a progress bar."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The current standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """Ignore a stream that was bound earlier."""
+
+
+def set_verbosity(verbose: int) -> int:
+    """Log on standard error: INFO for one -v, DEBUG for more, nothing without. Return the number, for Typer."""
+    for handler in [one for one in _LOGGER.handlers if isinstance(one, _StandardErrorHandler)]:
+        _LOGGER.removeHandler(handler)
+    if verbose:
+        handler = _StandardErrorHandler()
+        handler.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+        handler.setFormatter(logging.Formatter(_LINE))
+        _LOGGER.addHandler(handler)
+    _set_level()
+    return verbose
+
+
+def log_to_file(path: Path) -> logging.Handler:
+    """Append every record to a file, with time stamps. Raise UsageError where the file cannot be written."""
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UsageError("the log cannot be written", where=str(path), why=str(error.strerror)) from error
+    handler.setLevel(logging.DEBUG)
+    handler.setFormatter(logging.Formatter(_LINE_WITH_TIME, _TIME))
+    _LOGGER.addHandler(handler)
+    _set_level()
+    return handler
+
+
+def close_log(handler: logging.Handler) -> None:
+    """Stop writing to a log file."""
+    _LOGGER.removeHandler(handler)
+    handler.close()
+    _set_level()
+
+
+def is_verbose() -> bool:
+    """Return whether -v was given."""
+    return any(isinstance(handler, _StandardErrorHandler) for handler in _LOGGER.handlers)
+
+
+def _set_level() -> None:
+    """Let through what some handler writes; without one the level is inherited, as that of any library's logger."""
+    levels = [handler.level for handler in _LOGGER.handlers if not isinstance(handler, logging.NullHandler)]
+    _LOGGER.setLevel(min(levels, default=logging.NOTSET))

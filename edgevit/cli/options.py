@@ -1,0 +1,161 @@
+"""Option groups of the command line: dataclasses whose fields are options, and the groups that several verbs share.
+
+A field `Annotated[T, typer.Option(...)]` of a dataclass is an option; its default is the option's default. A function
+that is decorated with `grouped` may take such a dataclass as a parameter. Typer then sees the dataclass's fields in the
+parameter's place, and the function receives one record:
+
+    @dataclass(frozen=True)
+    class FilterOptions:
+        grade: Annotated[str | None, typer.Option(help="Lowest grade, A to D")] = None
+        limit: Annotated[int, typer.Option(min=1, help="Number of rows")] = 500
+
+    @grouped
+    def run(device: DeviceOption, filters: FilterOptions, output: OutputOptions) -> None: ...
+
+A group may extend another one by inheritance. Every command takes OutputOptions, which carry --json, -q and -v.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgevit.cli.logs import set_verbosity
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name from `edgevit models`, or FILE.py:FUNCTION of your own model")
+]
+ArtifactsArgument = Annotated[
+    list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact folders that `edgevit export` wrote")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display")]
+VerboseOption = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        metavar="",
+        show_default=False,
+        callback=set_verbosity,
+        help="Log on standard error, more result detail, tracebacks of errors; -vv: log of every step",
+    ),
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="Official checkpoint file; default: random weights")]
+SeedOption = Annotated[int, typer.Option(help="Seed of random weights")]
+InputSizeOption = Annotated[
+    str | None, typer.Option(help="Input size in pixels, 224 or 256x192 (height x width); default: the model card's")
+]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Number of engine threads")]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="Name from `edgevit devices`")]
+DbOption = Annotated[
+    str | None,
+    typer.Option("--db", help="Database file or SQLAlchemy URL; default: EDGEVIT_DB, or a file in your data folder"),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Permission to run native code that this database did not record as built here")
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Output folder for artifacts")]
+PercentileOption = Annotated[
+    int | None,
+    typer.Option(help="Percentile whose upper bound must become known, 90 or 99; default: 99, with --quick 90"),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, metavar="HZ", help="Camera frames per second; default: back-to-back runs"),
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option("--max-memory-gb", min=0.01, help="Memory limit of a process; default: 80% of the device's memory"),
+]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Quick look: fewer runs, a flag and a lower grade")]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a command answers: as JSON or text, with or without progress, and how much it logs."""
+
+    as_json: JsonOption = False
+    quiet: QuietOption = False
+    verbose: VerboseOption = 0
+
+    @property
+    def hides_progress(self) -> bool:
+        """Whether no progress bar is drawn."""
+        return self.quiet or self.as_json
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """The latency database, and whether artifacts that it does not know may run native code."""
+
+    db: DbOption = None
+    trust: TrustOption = False
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a model is loaded: from which weights, and at which input size."""
+
+    weights: WeightsOption = None
+    seed: SeedOption = 0
+    input_size: InputSizeOption = None
+
+
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """How an artifact is measured."""
+
+    quick: QuickOption = False
+    percentile: PercentileOption = None
+    rate: RateOption = None
+    max_memory_gb: MemoryOption = None
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function with each option group among its parameters replaced by the options of the group."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    groups: dict[str, type[Any]] = {name: hint for name, hint in hints.items() if _is_group(hint)}
+    parameters = list(_flat_parameters(function, hints))
+    counts = Counter(parameter.name for parameter in parameters)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise TypeError(f"{function.__module__}.{function.__name__} has two options called {', '.join(repeated)}")
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        records = {
+            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        function(**values, **records)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _is_group(hint: Any) -> bool:
+    """Return whether an annotation is an option group."""
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _flat_parameters(function: Callable[..., None], hints: dict[str, Any]) -> Iterator[inspect.Parameter]:
+    """Yield the parameters that Typer sees, in the order in which help lists them."""
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if not _is_group(hint):
+            yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+            continue
+        for name, option in inspect.signature(hint).parameters.items():
+            annotation = typing.get_type_hints(hint, include_extras=True)[name]
+            yield option.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY)
