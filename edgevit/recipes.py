@@ -47,6 +47,11 @@ def recipe_file(target: str) -> Path:
     return Path(str(importlib.resources.files(_PACKAGE))) / f"{target}.py"
 
 
+def evaluator_source(recipe: Recipe) -> Path:
+    """Return the source of a recipe's reference evaluator, a package that travels to the worker process."""
+    return Path(str(importlib.resources.files("edgevit"))) / "verification" / recipe.evaluator
+
+
 def require_torch() -> None:
     """Raise TargetUnavailableError with the command that mends it where models cannot be built for want of torch."""
     for name in MODELS_NEED:

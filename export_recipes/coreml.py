@@ -1,7 +1,7 @@
 """Core ML's ML programs, run by Core ML on macOS.
 
 Nothing of load() has been run for want of a Mac; what export() writes is evaluated by reference on any machine
-(edgevit/verification/mil.py), operator by operator as the saved program says.
+(edgevit/verification/mil/), operator by operator as the saved program says.
 """
 
 from __future__ import annotations

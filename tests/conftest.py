@@ -21,7 +21,7 @@ HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
 
 BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
 # The longest come first, so that no worker is left alone with one of them at the end.
-FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_guilty_stage.py", "test_tensorrt.py")
+FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_failing_stage.py", "test_tensorrt.py")
 
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

@@ -4,7 +4,7 @@ worker.pyz
 |-- __main__.py           of edgevit_runtime, as it stands
 |-- edgevit_runtime/      standard library only
 `-- edgevit_recipes/      a package, because a recipe is called like its engine: onnx.py on the path would hide onnx
-    `-- TARGET.py
+    `-- TARGET.py         or TARGET/, where the recipe is a package
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def pack(target: str, path: Path) -> Path:
 
 
 def pack_recipe(recipe: Path | None, path: Path) -> Path:
-    """Write the zipapp with this recipe file, whose stem is the target's name; without one it can only detect."""
+    """Write the zipapp with this recipe, a file or a package whose stem is the target's name.
+
+    Without a recipe, the worker can only detect.
+    """
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in sorted(_members(recipe)):
             archive.writestr(_entry(name), content)
@@ -44,7 +47,8 @@ def _members(recipe: Path | None) -> Iterator[tuple[str, bytes]]:
             yield item.name, item.read_bytes()
     yield f"{RECIPES}/__init__.py", b""
     if recipe is not None:
-        yield f"{RECIPES}/{recipe.name}", recipe.read_bytes()
+        for file in recipe.rglob("*.py") if recipe.is_dir() else [recipe]:
+            yield f"{RECIPES}/{file.relative_to(recipe.parent).as_posix()}", file.read_bytes()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -15,7 +15,7 @@ from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import ArtifactError, TargetUnavailableError
 from edgevit.evaluation.prefetch import Batch
-from edgevit.recipes import load_recipe, recipe_file
+from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.artifact import Artifact
 from edgevit_runtime.record import Job, Reply
 
@@ -37,8 +37,7 @@ def classify(
     how = {"batch": batch, "threads": threads, "keep": keep}
     reply = _run(recipe_file(recipe.target), artifact, batches, count, **how)
     if reply.status == "unsupported" and recipe.evaluator:  # then no batch has been taken
-        evaluator = Path(__file__).parents[1] / "verification" / f"{recipe.evaluator}.py"
-        reply, by_reference = _run(evaluator, artifact, batches, count, **how), True
+        reply, by_reference = _run(evaluator_source(recipe), artifact, batches, count, **how), True
     if reply.status == "unsupported":
         raise TargetUnavailableError(f"target {recipe.target} cannot run here", why=reply.error, fix="edgevit doctor")
     if reply.status != "ok":

@@ -1,7 +1,7 @@
 """The rooms in a row: a subject -> folded -> exported -> verified -> an artifact under its final name, or nothing.
 
 Work happens in a hidden folder beside the final one. Only a verified artifact is renamed to its name; one that fails
-verification is moved to `quarantine/` with its stages, so that the guilty one can be looked at.
+verification is moved to `quarantine/` with its stages, so that the failing one can be looked at.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edgevit.verification import (
     ARTIFACT_STAGE,
     References,
     Samples,
-    Seen,
+    VerificationRun,
     judge,
     make_samples,
     verify_half,
@@ -137,10 +137,10 @@ def verify_artifact(
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
     half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
     references = _references(subject, folded, batch, artifact.dynamic_batch, half)
-    seen = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
-    if not seen.checks:
-        raise _not_here(artifact.target, seen, device)
-    return judge(seen, _stages_of(artifact) if device else verify_half(references), references.samples)
+    run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
+    if not run.checks:
+        raise _not_here(artifact.target, run, device)
+    return judge(run, _stages_of(artifact) if device else verify_half(references), references.samples)
 
 
 def _stages_of(artifact: Artifact) -> tuple[ParityCheck, ...]:
@@ -186,31 +186,31 @@ def _verify(
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
-        return judge(Seen(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
+        return judge(VerificationRun(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
     recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
-        seen = verify_payload(target, shipped, references, order.precision)
+        run = verify_payload(target, shipped, references, order.precision)
     finally:
         shutil.rmtree(shipped.parent)
-    if not seen.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
-        raise _not_here(target, seen)
-    return judge(seen, checks, references.samples), seen.reply
+    if not run.checks and not recipe.RECIPE.needs:  # an engine that is broken here, not one that could not run
+        raise _not_here(target, run)
+    return judge(run, checks, references.samples), run.reply
 
 
 def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
     """What a payload says of its own verification, in the moment before it is verified itself."""
     if not checks:
         return "not verified: nothing computed any stage of it where it was made"
-    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.says}, at stage {checks[-1].stage}"
+    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.description}, at stage {checks[-1].stage}"
 
 
-def _not_here(target: str, seen: Seen, device: Device | None = None) -> TargetUnavailableError:
+def _not_here(target: str, run: VerificationRun, device: Device | None = None) -> TargetUnavailableError:
     if device is None:
         what, fix = f"target {target} cannot run here", "edgevit doctor"
     else:
         what, fix = f"target {target} cannot run on {device.name}", f"edgevit devices show {device.name}"
-    return TargetUnavailableError(what, why=seen.reply.error, fix=fix)
+    return TargetUnavailableError(what, why=run.reply.error, fix=fix)
 
 
 def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -329,9 +329,9 @@ def _quarantine(artifact: Artifact, final: Path) -> None:
     publish(seal(artifact), final)
     raise ParityError(
         f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
-        where=f"stage {parity.guilty_stage}; the artifact is in quarantine at {final}",
+        where=f"stage {parity.failing_stage}; the artifact is in quarantine at {final}",
         why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}; by {parity.how}",
-        fix=_FIXES.get(parity.guilty_stage)
+        fix=_FIXES.get(parity.failing_stage)
         or f"look at {final}/stages, and report the converter's bug with the stage before and after",
     )
 

@@ -51,7 +51,7 @@ class Parity:
     top1_agreement: float | None
     tolerance: str  # of that comparison; empty where there is none
     checks: tuple[ParityCheck, ...]
-    guilty_stage: str = ""
+    failing_stage: str = ""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _artifact(item: Artifact, measured: Collection[str]) -> ArtifactPart:
         status=parity.status if parity else "",
         how=parity.how if parity else "",
         inputs=parity.inputs if parity else "",
-        guilty_stage=parity.guilty_stage if parity else "",
+        failing_stage=parity.failing_stage if parity else "",
         checks=parity.checks if parity else (),
         in_rows=item.sha256 in measured,
     )

@@ -126,7 +126,7 @@ class ArtifactPart:
     status: str  # of its parity; empty: it was never verified
     how: str
     inputs: str
-    guilty_stage: str
+    failing_stage: str
     checks: tuple[ParityCheck, ...]
     in_rows: bool  # rows of this report were measured of it
 

@@ -1,11 +1,11 @@
-"""Verification: an artifact, run by its own engine in its own process, against the modules it came from."""
+"""Verification: compares an artifact, run by its own engine in its own process, with the modules it came from."""
 
 from edgevit.verification.compare import FOLD_GATE, GATES, Gate
 from edgevit.verification.inputs import Samples, make_samples
 from edgevit.verification.parity import (
     ARTIFACT_STAGE,
     References,
-    Seen,
+    VerificationRun,
     judge,
     verify_fold,
     verify_half,
@@ -20,7 +20,7 @@ __all__ = [
     "Gate",
     "References",
     "Samples",
-    "Seen",
+    "VerificationRun",
     "judge",
     "make_samples",
     "verify_fold",

@@ -1,7 +1,7 @@
-"""An artifact's own engine, in its own process, through the recipe's own load(): what is timed is what is tried.
+"""Runs an artifact in a worker process, through the recipe's own load(): verification runs what profiling times.
 
-Where that engine cannot run on this machine, the recipe may name a reference evaluator, a file of this folder with a
-load() of its own, which goes the same way.
+Where the engine cannot run on this machine, the recipe may name a reference evaluator: a package of this folder with a
+load() of its own, which travels to the worker in the same way.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from edgevit.devices.registry import LOCAL, local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import ArtifactError
-from edgevit.recipes import load_recipe, recipe_file
+from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.measurement import Device
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Reply
 
-_TIMEOUT_S = 600.0  # for all samples together; a deadlocked engine must end
+_TIMEOUT_S = 600.0  # for all samples together, so that a deadlocked engine ends
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What was computed of a payload, one tuple of arrays per set of samples, by what; None where nothing here can."""
+    """The outputs of a payload, one tuple of arrays per sample set; None where nothing here can compute them."""
 
     reply: Reply
     results: list[Arrays] | None
     by_reference: bool = False
-
-    where: str = ""  # the device, if it is not this machine
+    device: str = ""  # the device's name and class, unless it is this machine
 
     @property
-    def how(self) -> str:
+    def computed_by(self) -> str:
         """`onnxruntime 1.31.1 CPUExecutionProvider, separate process`; with the device, if it is not this machine."""
         if self.results is None:
-            return f"not run {f'on {self.where}' if self.where else 'here'}: {self.reply.error}"
-        named = (self.reply.engine or "engine", self.reply.engine_version, self.reply.provider)
-        place = f" on {self.where}" if self.where else ""
-        return " ".join(filter(None, named)) + f", separate process{place}"
+            return f"not run {f'on {self.device}' if self.device else 'here'}: {self.reply.error}"
+        engine = (self.reply.engine or "engine", self.reply.engine_version, self.reply.provider)
+        location = f" on {self.device}" if self.device else ""
+        return " ".join(filter(None, engine)) + f", separate process{location}"
 
 
 def compute(target: str, payload: Path, samples: Samples, *, threads: int, device: Device | None = None) -> Computed:
-    """Every set of samples through a payload, here or on another device, which then computes it itself or not at all.
+    """Run every sample set through a payload, here or on another device.
 
-    Raises ArtifactError where what computes it fails or crashes, DeviceError if the device cannot be reached.
+    The reference evaluator runs only on this machine. Raises ArtifactError where the engine fails or crashes, and
+    DeviceError where the device cannot be reached.
     """
     here = device is None or device.name == LOCAL
     reply = _run(recipe_file(target), payload, samples, threads, device or local_device())
-    where = "" if here or device is None else f"{device.name} ({device.device_class})"
+    device_label = "" if here or device is None else f"{device.name} ({device.device_class})"
     if reply.status != "unsupported":
-        return Computed(reply, _results(reply, payload, samples), where=where)
-    evaluator = load_recipe(target).RECIPE.evaluator
-    if not evaluator or not here:
-        return Computed(reply, None, where=where)
-    by_reference = _run(Path(__file__).with_name(f"{evaluator}.py"), payload, samples, threads, local_device())
+        return Computed(reply, _results(reply, payload, samples), device=device_label)
+    recipe = load_recipe(target).RECIPE
+    if not recipe.evaluator or not here:
+        return Computed(reply, None, device=device_label)
+    by_reference = _run(evaluator_source(recipe), payload, samples, threads, local_device())
     if by_reference.status == "unsupported":
         return Computed(by_reference, None)
     return Computed(by_reference, _results(by_reference, payload, samples), by_reference=True)
@@ -68,7 +68,8 @@ def compute(target: str, payload: Path, samples: Samples, *, threads: int, devic
 def _run(recipe: Path, payload: Path, samples: Samples, threads: int, device: Device) -> Reply:
     with tempfile.TemporaryDirectory(prefix="edgevit-verify-") as name:
         feeds = Path(name) / "feeds.bin"
-        feeds.write_bytes(b"".join(np.ascontiguousarray(item).tobytes() for one in samples.sets for item in one))
+        arrays = (array for sample_set in samples.sets for array in sample_set)
+        feeds.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
         files = {WORKER: pack_recipe(recipe, Path(name) / WORKER), "artifact": payload.parent, feeds.name: feeds}
         job = Job(
             "infer",
@@ -92,5 +93,5 @@ def _results(reply: Reply, payload: Path, samples: Samples) -> list[Arrays]:
 
 def _decode(reply: Reply, result: tuple[str, ...], batch: int) -> Arrays:
     specs = [spec.at_batch(batch) for spec in reply.outputs]
-    raw = [base64.b64decode(text) for text in result]
-    return tuple(np.frombuffer(item, spec.dtype).reshape(spec.shape) for item, spec in zip(raw, specs, strict=True))
+    buffers = [base64.b64decode(text) for text in result]
+    return tuple(np.frombuffer(b, spec.dtype).reshape(spec.shape) for b, spec in zip(buffers, specs, strict=True))

@@ -1,7 +1,7 @@
-"""What an artifact is tried on: noise, and crops of real photographs where scikit-image is there to lend some.
+"""Sample inputs of a verification: noise, and crops of real photographs where scikit-image is installed.
 
-One that takes raw pixels is tried on a black and on a white picture as well: the ends of what it may be given, and maps
-without any variance for norms to divide by.
+A model that takes raw pixels also gets a black and a white picture. These are the extremes of its input, and give
+norms a variance of zero to divide by.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ Arrays = tuple[NDArray[np.generic], ...]
 
 @dataclass(frozen=True)
 class Samples:
-    """Sets of inputs, each one array per input in the order of the specs, and where they come from."""
+    """Sets of inputs, one array per input in the order of the specs, with a description of their sources."""
 
     sets: tuple[Arrays, ...]
-    says: str
+    description: str
     batch: int
 
 
 def make_samples(
     specs: Sequence[TensorSpec], preprocessing: Preprocessing, *, batch: int = 1, seed: int = 0
 ) -> Samples:
-    """Noise, then photographs as the model's own preprocessing makes them, then extremes. The same every time.
+    """Return noise, photographs preprocessed as the model needs them, and extremes; the same for the same seed.
 
-    Noise is standard normal, or uniform over all that a byte, a boolean or an int8 can be. Wider integers are 0 and 1:
-    what else is legal, an index or a size, only the model knows. `says` tells all of it.
+    Noise is standard normal, or uniform over all values of a byte, a boolean or an int8. Wider integers are 0 and 1,
+    because only the model knows which other indices or sizes are legal. The description names every source.
     """
     rng = np.random.default_rng(seed)
     sized = [spec.at_batch(batch) for spec in specs]
     sets = [tuple(_noise(spec, rng) for spec in sized) for _ in range(_NOISE_SETS)]
     photographs = _photographs(sized[0], preprocessing, rng) if len(sized) == 1 and _is_image(sized[0]) else []
     extremes = _extremes(sized[0]) if len(sized) == 1 and _is_raw(sized[0]) else {}
-    told = [f"{len(sets)} noise{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
-    told += [f"{len(photographs)} photographs"] if photographs else []
-    told += list(extremes)
-    told += [] if photographs else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
+    sources = [f"{len(sets)} noise{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
+    sources += [f"{len(photographs)} photographs"] if photographs else []
+    sources += list(extremes)
+    sources += [] if photographs else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
     pictures = (*photographs, *extremes.values())
-    return Samples((*sets, *((item,) for item in pictures)), ", ".join(told), batch)
+    return Samples((*sets, *((picture,) for picture in pictures)), ", ".join(sources), batch)
 
 
 def _noise(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
@@ -71,7 +71,7 @@ def _extremes(spec: TensorSpec) -> dict[str, NDArray[np.generic]]:
 
 
 def _is_image(spec: TensorSpec) -> bool:
-    """As models take it, (N, 3, H, W), or raw, (N, H, W, 3)."""
+    """Return whether the input is an image, float (N, 3, H, W) or raw (N, H, W, 3)."""
     return (len(spec.shape) == 4 and (spec.shape[1], spec.dtype) == (3, "float32")) or _is_raw(spec)
 
 
@@ -79,23 +79,23 @@ def _is_raw(spec: TensorSpec) -> bool:
     return len(spec.shape) == 4 and (spec.shape[3], spec.dtype) == (3, "uint8")
 
 
-def _photographs(spec: TensorSpec, how: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
+def _photographs(spec: TensorSpec, preprocessing: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
     if importlib.util.find_spec("skimage") is None:
         return []
     import skimage.data
     from skimage.transform import resize
 
-    mean, std = (np.array(value)[:, None, None] for value in (how.mean, how.std))
+    mean, std = (np.array(value)[:, None, None] for value in (preprocessing.mean, preprocessing.std))
     raw = _is_raw(spec)
     batch, height, width = spec.shape[0], *(spec.shape[1:3] if raw else spec.shape[2:])
-    made = []
+    batches = []
     for name in _PHOTOGRAPHS:
         photograph = getattr(skimage.data, name)()[:, :, :3]
         crops = []
         for _ in range(batch):
-            side = int(min(photograph.shape[:2]) * how.crop_pct)
+            side = int(min(photograph.shape[:2]) * preprocessing.crop_pct)
             top, left = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
             crop = resize(photograph[top : top + side, left : left + side], (height, width), anti_aliasing=True)
             crops.append(np.round(crop * 255) if raw else (np.moveaxis(crop, 2, 0) - mean) / std)
-        made.append(np.stack(crops).astype(spec.dtype))
-    return made
+        batches.append(np.stack(crops).astype(spec.dtype))
+    return batches

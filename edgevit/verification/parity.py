@@ -1,4 +1,4 @@
-"""verify: an artifact against the modules it came from -> Parity, with the stage that is to blame where it fails."""
+"""Parity of an artifact with the modules it came from; where it fails, the failing stage is named."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ ARTIFACT_STAGE = "artifact"  # the payload as it ships
 
 @dataclass(frozen=True)
 class References:
-    """What the training form and the folded form compute on the samples; no folded form for an unfolded export.
+    """The outputs of the training form and the folded form on the samples.
 
-    half: what is exported, in half precision, None if not asked for; `overflow` is what overflows in it, if anything.
+    An unfolded export has no folded outputs. `half` are the outputs of the exported form in half precision, or None.
+    `overflow` names the first overflow in it, if any.
     """
 
     samples: Samples
@@ -41,7 +42,7 @@ class References:
 
     @classmethod
     def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None, *, half: bool = False) -> References:
-        """Run both forms on every sample, and the half-precision one where it is asked for."""
+        """Run both forms on every sample, and with `half` the half-precision form too."""
         plain = cls(samples, _run(trained, samples), None if folded is None else _run(folded, samples))
         if not half:
             return plain
@@ -51,30 +52,30 @@ class References:
 
 def _run(module: Callable[..., Any], samples: Samples) -> list[Arrays]:
     with torch.inference_mode():
-        results = [module(*(torch.from_numpy(item) for item in one)) for one in samples.sets]
+        results = [module(*map(torch.from_numpy, sample_set)) for sample_set in samples.sets]
     leaves = [torch.utils._pytree.tree_leaves(result) for result in results]
     return [tuple(leaf.float().numpy() for leaf in result) for result in leaves]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What came of one payload: what its engine said, and the comparisons; none where nothing here computes it."""
+class VerificationRun:
+    """One payload's run: its engine's reply, and the comparisons; none where nothing here computes the payload."""
 
     reply: Reply
     checks: tuple[ParityCheck, ...]
-    how: str
+    computed_by: str
     by_reference: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether no comparison failed."""
+        """Return whether no comparison failed."""
         return all(check.passed for check in self.checks)
 
 
 def verify_stages(target: str, stages: Sequence[Stage], references: References) -> list[ParityCheck]:
-    """Judge the fold, the half-precision form if there is one, then what each stage of the conversion left, in order.
+    """Judge the fold, the half-precision form if there is one, then each stage's payload in order.
 
-    The first that fails is the last. A stage that nothing here computes gives no comparison.
+    The first failure ends the list. A stage that nothing here computes gives no comparison.
     """
     checks = verify_fold(references)
     if all(check.passed for check in checks):
@@ -82,12 +83,12 @@ def verify_stages(target: str, stages: Sequence[Stage], references: References) 
     for stage in stages:
         if all(check.passed for check in checks):
             gate = GATES[stage.precision]
-            checks += _see(stage.target or target, stage.path, references, gate, stage.name).checks
+            checks += _verify(stage.target or target, stage.path, references, gate, stage.name).checks
     return checks
 
 
 def verify_fold(references: References) -> list[ParityCheck]:
-    """The folded form against the training form, both in torch."""
+    """Compare the folded form with the training form, both in torch."""
     if references.folded is None:
         return []
     check = compare("fold", TRAINING_FORM, references.trained, references.folded, FOLD_GATE)
@@ -95,67 +96,73 @@ def verify_fold(references: References) -> list[ParityCheck]:
 
 
 def verify_half(references: References) -> list[ParityCheck]:
-    """What is exported, in half precision, against itself in single, both in torch."""
+    """Compare the exported form in half precision with itself in single precision, both in torch."""
     if references.half is None:
         return []
     name = TRAINING_FORM if references.folded is None else FOLDED_FORM
     expected = references.trained if references.folded is None else references.folded
-    how = "; ".join(filter(None, (f"torch {torch.__version__}, rounded to half precision", references.overflow)))
-    return [dataclasses.replace(compare("half", name, expected, references.half, GATES["fp16"]), how=how)]
+    check = compare("half", name, expected, references.half, GATES["fp16"])
+    computed_by = f"torch {torch.__version__}, rounded to half precision"
+    return [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, references.overflow))))]
 
 
 def verify_payload(
     target: str, payload: Path, references: References, precision: str, device: Device | None = None
-) -> Seen:
-    """The finished payload, as it will be shipped, against both forms; computed here, or on this device."""
-    return _see(target, payload, references, GATES[precision], ARTIFACT_STAGE, device)
+) -> VerificationRun:
+    """Compare the finished payload with both forms; it runs here, or on the device."""
+    return _verify(target, payload, references, GATES[precision], ARTIFACT_STAGE, device)
 
 
-def _see(
+def _verify(
     target: str, payload: Path, references: References, gate: Gate, stage: str, device: Device | None = None
-) -> Seen:
+) -> VerificationRun:
     forms = [(FOLDED_FORM, references.folded), (TRAINING_FORM, references.trained)]
-    known = [(name, outputs) for name, outputs in forms if outputs is not None]
+    references_by_name = [(name, outputs) for name, outputs in forms if outputs is not None]
     try:
-        found = compute(target, payload, references.samples, threads=1, device=device)
+        computed = compute(target, payload, references.samples, threads=1, device=device)
     except ArtifactError as error:
-        why = f"{gate.says}; {error.why}"
-        return Seen(Reply("failed", error.why), tuple(failed(stage, name, why) for name, _ in known), error.why)
-    if found.results is None:
-        return Seen(found.reply, (), found.how)
-    checks = [compare(stage, name, outputs, found.results, gate) for name, outputs in known]
-    how = found.how
-    if found.by_reference and not all(check.passed for check in checks):
-        how = "; ".join(filter(None, (how, _divergence(payload, references.samples))))
-    return Seen(found.reply, tuple(dataclasses.replace(c, how=how) for c in checks), how, found.by_reference)
+        reason = f"{gate.label}; {error.why}"
+        checks = [failed(stage, name, reason) for name, _ in references_by_name]
+        return VerificationRun(Reply("failed", error.why), tuple(checks), error.why)
+    if computed.results is None:
+        return VerificationRun(computed.reply, (), computed.computed_by)
+    checks = [compare(stage, name, outputs, computed.results, gate) for name, outputs in references_by_name]
+    computed_by = computed.computed_by
+    if computed.by_reference and not all(check.passed for check in checks):
+        computed_by = "; ".join(filter(None, (computed_by, _divergence(payload, references.samples))))
+    checks = [dataclasses.replace(check, how=computed_by) for check in checks]
+    return VerificationRun(computed.reply, tuple(checks), computed_by, computed.by_reference)
 
 
 def _divergence(payload: Path, samples: Samples) -> str:
-    """Where a payload that a reference evaluator computes goes wrong by its precision; empty if by something else."""
-    for one in samples.sets:
-        if found := first_divergence(payload, [torch.from_numpy(item) for item in one]):
-            return found.says
+    """Return the operation at which the payload's precision fails; empty if the precision is not the cause."""
+    for sample_set in samples.sets:
+        if divergence := first_divergence(payload, [torch.from_numpy(array) for array in sample_set]):
+            return divergence.label
     return ""
 
 
-def judge(seen: Seen, earlier: Sequence[ParityCheck], samples: Samples) -> Parity:
-    """Sum the comparisons up. The numbers are of the first that failed, else of the last one made, else None."""
-    checks = (*earlier, *seen.checks)
-    if not checks:  # an unfolded export of which nothing here computes any stage
-        how = f"{seen.how}; no stage of it was computed here"
-        return Parity("built_not_run", how, samples.says, None, None, None, "", ())
+def judge(run: VerificationRun, earlier: Sequence[ParityCheck], samples: Samples) -> Parity:
+    """Summarise the comparisons. The numbers are those of the first failure, else of the last comparison, else None."""
+    checks = (*earlier, *run.checks)
+    # An unfolded export of which nothing here computes any stage has no comparison.
+    if not checks:
+        computed_by = f"{run.computed_by}; no stage of it was computed here"
+        return Parity("built_not_run", computed_by, samples.description, None, None, None, "", ())
     last = next((check for check in checks if not check.passed), checks[-1])
-    guilty = "" if last.passed else last.stage
-    status: Status = "evaluated" if seen.by_reference else "passed" if seen.checks else "built_not_run"
-    proven = f"{seen.how}; {last.stage}: {last.how}" if status == "built_not_run" and not guilty else last.how
+    failing_stage = "" if last.passed else last.stage
+    status: Status = "evaluated" if run.by_reference else "passed" if run.checks else "built_not_run"
+    computed_by = last.how
+    if status == "built_not_run" and not failing_stage:
+        computed_by = f"{run.computed_by}; {last.stage}: {last.how}"
     return Parity(
-        status="failed" if guilty else status,
-        how=proven,
-        inputs=samples.says,
+        status="failed" if failing_stage else status,
+        how=computed_by,
+        inputs=samples.description,
         max_rel=last.max_rel,
         snr_db=last.snr_db,
         top1_agreement=last.top1_agreement,
         tolerance=last.tolerance,
         checks=checks,
-        guilty_stage=guilty,
+        failing_stage=failing_stage,
     )

@@ -73,7 +73,7 @@ class Recipe:
     extra: str  # `pip install edgevit[EXTRA]` brings all of them
     aliases: tuple[str, ...] = ()
     source: str = ""  # the target whose payload export() starts from, in place of a module
-    evaluator: str = ""  # file of edgevit/verify that computes what a payload says where the engine cannot run
+    evaluator: str = ""  # package of edgevit/verification that computes a payload where the engine cannot run
     harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
     native: str = ""  # the same of a native program, for devices without Python
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"

@@ -82,7 +82,7 @@ def test_every_family_in_every_target(
     artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
     assert artifact.parity is not None
     assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs], artifact.parity
-    assert artifact.parity.guilty_stage == "" and all(check.passed for check in artifact.parity.checks)
+    assert artifact.parity.failing_stage == "" and all(check.passed for check in artifact.parity.checks)
     check_golden(artifact, pytestconfig)
 
 

@@ -57,7 +57,8 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
     assert [(spec.name, spec.shape, spec.dtype) for spec in artifact.inputs] == [("image", (1, 3, 16, 12), "float32")]
     assert artifact.outputs == (TensorSpec("output", (1, 5)),)
     program = read_program(payload)
-    kinds = {spec.dtype for step in program.steps for spec in step.results if step.operator != "cast"}
+    operations = [operation for operation in program.operations if operation.operator != "cast"]
+    kinds = {spec.dtype for operation in operations for spec in operation.results}
     assert kinds == {"float16" if precision == "fp16" else "float32"}
     held = described(payload)
     assert held.metadata.author == "unknown"

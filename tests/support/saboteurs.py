@@ -1,7 +1,7 @@
 """Ways to break a conversion, for every target and each of its stages.
 
 Each patches the very step that a stage consists of, so that the stages behind it inherit the damage. A new target needs
-its stages and their breakers here: tests/exporting/test_guilty_stage.py asks for them.
+its stages and their breakers here: tests/exporting/test_failing_stage.py asks for them.
 """
 
 from __future__ import annotations

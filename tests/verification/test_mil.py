@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import subprocess
+import sys
+import weakref
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from edgevit.devices.worker_archive import pack_recipe
 from edgevit.exporting.convert import convert
 from edgevit.folding import fold
-from edgevit.recipes import load_recipe
+from edgevit.recipes import evaluator_source, load_recipe
 from edgevit.verification.divergence import first_divergence
 from edgevit.verification.mil import OPERATORS, load, read_program, run_program, trace
 from edgevit_runtime.record import UnsupportedError
@@ -521,7 +526,7 @@ def test_a_package_is_read_as_coremltools_reads_it(ct: Any, tmp_path: Path) -> N
     for name, value in ours.constants.items():
         np.testing.assert_array_equal(value, known[name])
     rest = [op for op in theirs.functions["main"].operations if op.op_type != "const"]
-    assert [(step.operator, step.results[0].name) for step in ours.steps] == [
+    assert [(step.operator, step.results[0].name) for step in ours.operations] == [
         (o.op_type, o.outputs[0].name) for o in rest
     ]
     assert [spec.shape for spec in ours.inputs] == [(1, 3, 6, 6)]
@@ -539,15 +544,15 @@ def test_half_precision_rounds_every_result_to_it(ct: Any, tmp_path: Path) -> No
     x = image(1, 3, 6, 6, dtype=torch.float32)
     path = exported(tmp_path / "a", network(), x, "fp16")
     program = read_program(path)
-    for done in run_program(program, {"x": x}):
-        for spec, value in zip(done.step.results, done.values, strict=True):
+    for result in run_program(program, {"x": x}):
+        for spec, value in zip(result.operation.results, result.values, strict=True):
             assert value.dtype == torch.float32
             assert spec.dtype == "float32" or torch.equal(value, value.half().float())
-    kinds = {spec.dtype for step in program.steps for spec in step.results}
+    kinds = {spec.dtype for operation in program.operations for spec in operation.results}
     assert kinds == {"float16", "float32"}
-    steps = trace(path, {"x": x})
-    assert [item.step for item in steps] == list(program.steps)
-    assert all(item.is_finite and item.peak > 0 and item.seconds > 0 for item in steps)
+    traces = trace(path, {"x": x})
+    assert [item.operation for item in traces] == list(program.operations)
+    assert all(item.is_finite and item.peak > 0 and item.seconds > 0 for item in traces)
 
 
 def test_an_overflow_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
@@ -560,10 +565,10 @@ def test_an_overflow_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
     assert first_divergence(single, [x]) is None
     found = first_divergence(half, [x])
     assert found is not None
-    assert (found.kind, found.step.operator, found.step.name) == ("overflow", "mul", "square_cast_fp16")
+    assert (found.kind, found.operation.operator, found.operation.name) == ("overflow", "mul", "square_cast_fp16")
     assert found.peak == pytest.approx(float(x.square().max()), rel=1e-2)
     assert found.error_before < 1e-3
-    assert found.step.name in found.says
+    assert found.operation.name in found.label
 
 
 def test_a_cancellation_is_found_where_it_happens(ct: Any, tmp_path: Path) -> None:
@@ -574,9 +579,40 @@ def test_a_cancellation_is_found_where_it_happens(ct: Any, tmp_path: Path) -> No
     path = saved(tmp_path, build, X, half=True)
     found = first_divergence(path, [X])
     assert found is not None
-    assert (found.kind, found.step.operator, found.step.name) == ("explosion", "sub", "back")
+    assert (found.kind, found.operation.operator, found.operation.name) == ("explosion", "sub", "back")
     assert found.error > 0.1 > found.error_before
     assert first_divergence(saved(tmp_path, lambda mb, v: mb.tanh(x=v), X, half=True), [X]) is None
+
+
+def test_values_are_released_after_their_last_use(ct: Any, tmp_path: Path) -> None:
+    """Of a chain with one branch, only the branch's value and the chain's last two live while it runs."""
+
+    def build(mb: Any, v: Any) -> Any:
+        branch = mb.add(x=v, y=np.ones((2, 4, 5, 6), np.float32), name="branch")
+        end = mb.tanh(x=branch)
+        for _ in range(6):
+            end = mb.tanh(x=end)
+        return mb.add(x=end, y=branch)
+
+    program = read_program(saved(tmp_path, build, X))
+    values = []
+    for result in run_program(program, {program.inputs[0].name: X}):
+        values += [(result.operation.index, weakref.ref(value)) for value in result.values]
+        living = [index for index, reference in values if reference() is not None]
+        assert len(living) <= 2, f"{living} live after operation {result.operation.index}"
+    assert len(values) == 9
+
+
+def test_a_package_travels_to_the_worker_whole(tmp_path: Path) -> None:
+    """Without any of edgevit on its path, it is imported under the name that it has in the archive."""
+    source = evaluator_source(load_recipe("coreml").RECIPE)
+    archive = pack_recipe(source, tmp_path / "worker.pyz")
+    modules = {f"edgevit_recipes/mil/{file.relative_to(source)}" for file in source.rglob("*.py")}
+    assert len(modules) > 10 and modules <= set(zipfile.ZipFile(archive).namelist())
+    code = "import sys, edgevit_recipes.mil as mil; print(mil.RECIPE.target, 'edgevit' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(archive)}, cwd=tmp_path,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.split() == ["mil", "False"]
 
 
 def test_an_unknown_operator_is_named_with_its_place(ct: Any, tmp_path: Path) -> None:

@@ -21,7 +21,17 @@ from edgevit.models import randomize
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, Parity, ParityCheck
 from edgevit.records.model import Preprocessing
-from edgevit.verification import FOLD_GATE, GATES, Gate, References, Samples, Seen, judge, make_samples, verify_fold
+from edgevit.verification import (
+    FOLD_GATE,
+    GATES,
+    Gate,
+    References,
+    Samples,
+    VerificationRun,
+    judge,
+    make_samples,
+    verify_fold,
+)
 from edgevit.verification import parity as verify_room
 from edgevit.verification.compare import INFINITE, NO_SIGNAL_DB, compare, max_rel, snr_db
 from edgevit_runtime.record import Reply, TensorSpec, from_json, to_json
@@ -96,8 +106,8 @@ def test_gates(gate: Gate, error: float, snr: float | None, passes: bool) -> Non
 
 
 def test_gates_say_what_they_ask() -> None:
-    assert GATES["fp32"].says == "max_rel <= 0.0001"
-    assert Gate(1e-3, 40.0).says == "max_rel <= 0.001, SNR >= 40 dB"
+    assert GATES["fp32"].label == "max_rel <= 0.0001"
+    assert Gate(1e-3, 40.0).label == "max_rel <= 0.001, SNR >= 40 dB"
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -147,33 +157,37 @@ def test_the_first_comparison_that_failed_is_the_one_shown() -> None:
         check_of("simplify", "folded form", False, 0.9),
     ]
     samples = Samples((), "3 noise", 1)
-    parity = judge(Seen(Reply("failed"), (), ""), checks, samples)
-    assert (parity.status, parity.guilty_stage, parity.max_rel) == ("failed", "convert", 0.5)
-    parity = judge(Seen(Reply("ok"), tuple(checks[2:]), ""), checks[:2], samples)
-    assert (parity.status, parity.guilty_stage, parity.max_rel) == ("failed", "convert", 0.5)
+    parity = judge(VerificationRun(Reply("failed"), (), ""), checks, samples)
+    assert (parity.status, parity.failing_stage, parity.max_rel) == ("failed", "convert", 0.5)
+    parity = judge(VerificationRun(Reply("ok"), tuple(checks[2:]), ""), checks[:2], samples)
+    assert (parity.status, parity.failing_stage, parity.max_rel) == ("failed", "convert", 0.5)
 
 
 def test_the_status_says_what_computed_the_artifact() -> None:
     samples, stage = Samples((), "3 noise", 1), check_of("convert", "folded form", True, 2e-7)
     stage = dataclasses.replace(stage, how="onnxruntime 1.31")
     last = dataclasses.replace(stage, stage="artifact", max_rel=3e-7, how="an engine 2.0")
-    ran = judge(Seen(Reply("ok"), (last,), last.how), [stage], samples)
-    assert (ran.status, ran.guilty_stage, ran.max_rel, ran.how) == ("passed", "", 3e-7, "an engine 2.0")
-    reference = judge(Seen(Reply("ok"), (last,), last.how, by_reference=True), [stage], samples)
+    ran = judge(VerificationRun(Reply("ok"), (last,), last.how), [stage], samples)
+    assert (ran.status, ran.failing_stage, ran.max_rel, ran.how) == ("passed", "", 3e-7, "an engine 2.0")
+    reference = judge(VerificationRun(Reply("ok"), (last,), last.how, by_reference=True), [stage], samples)
     assert (reference.status, reference.max_rel) == ("evaluated", 3e-7)
-    nothing = judge(Seen(Reply("unsupported"), (), "not run here: needs a GPU"), [stage], samples)
+    nothing = judge(VerificationRun(Reply("unsupported"), (), "not run here: needs a GPU"), [stage], samples)
     assert (nothing.status, nothing.max_rel) == ("built_not_run", 2e-7)
     assert nothing.how == "not run here: needs a GPU; convert: onnxruntime 1.31"
     wrong = judge(
-        Seen(Reply("ok"), (dataclasses.replace(last, passed=False),), "", by_reference=True), [stage], samples
+        VerificationRun(Reply("ok"), (dataclasses.replace(last, passed=False),), "", by_reference=True),
+        [stage],
+        samples,
     )
-    assert (wrong.status, wrong.guilty_stage) == ("failed", "artifact")
+    assert (wrong.status, wrong.failing_stage) == ("failed", "artifact")
 
 
 def test_what_nothing_here_computes_has_no_numbers() -> None:
     """An unfolded export of a target whose engine is elsewhere: not even the fold was compared."""
-    parity = judge(Seen(Reply("unsupported"), (), "not run here: needs a GPU"), (), Samples((), "3 noise", 1))
-    assert (parity.status, parity.checks, parity.guilty_stage) == ("built_not_run", (), "")
+    parity = judge(
+        VerificationRun(Reply("unsupported"), (), "not run here: needs a GPU"), (), Samples((), "3 noise", 1)
+    )
+    assert (parity.status, parity.checks, parity.failing_stage) == ("built_not_run", (), "")
     assert (parity.max_rel, parity.snr_db, parity.top1_agreement, parity.tolerance) == (None, None, None, "")
     assert parity.how == "not run here: needs a GPU; no stage of it was computed here"
     assert from_json(Parity, to_json(parity)) == parity
@@ -187,7 +201,7 @@ IMAGE = TensorSpec("image", (-1, 3, 20, 24))
 def test_samples_are_noise_and_photographs() -> None:
     pytest.importorskip("skimage")
     samples = make_samples([IMAGE], Preprocessing(), batch=2)
-    assert samples.says == "3 noise, 3 photographs"
+    assert samples.description == "3 noise, 3 photographs"
     assert [one[0].shape for one in samples.sets] == [(2, 3, 20, 24)] * 6
     assert {one[0].dtype for one in samples.sets} == {np.dtype("float32")}
     again = make_samples([IMAGE], Preprocessing(), batch=2)
@@ -209,7 +223,7 @@ def test_without_scikit_image_the_samples_say_so(monkeypatch: pytest.MonkeyPatch
     )
     samples = make_samples([IMAGE], Preprocessing())
     assert len(samples.sets) == 3
-    assert samples.says == "3 noise, no photographs (pip install 'edgevit[photos]', one RGB input)"
+    assert samples.description == "3 noise, no photographs (pip install 'edgevit[photos]', one RGB input)"
 
 
 RAW = TensorSpec("image", (-1, 20, 24, 3), "uint8")
@@ -218,7 +232,7 @@ RAW = TensorSpec("image", (-1, 20, 24, 3), "uint8")
 def test_raw_pixels_are_tried_at_both_ends() -> None:
     pytest.importorskip("skimage")
     samples = make_samples([RAW], Preprocessing(mean=(0.9, 0.9, 0.9)), batch=2)
-    assert samples.says == "3 noise, 3 photographs, black, white"
+    assert samples.description == "3 noise, 3 photographs, black, white"
     assert [(one[0].shape, one[0].dtype) for one in samples.sets] == [((2, 20, 24, 3), np.dtype("uint8"))] * 8
     for (noise,) in samples.sets[:3]:
         assert (noise.min(), noise.max()) == (0, 255)
@@ -226,7 +240,7 @@ def test_raw_pixels_are_tried_at_both_ends() -> None:
         assert photograph.max() > 127 > photograph.min()
         assert np.abs(np.diff(photograph.astype("int"), axis=1)).mean() < 0.5 * photograph.std()
     assert [set(np.unique(one[0])) for one in samples.sets[6:]] == [{0}, {255}]
-    assert make_samples([IMAGE], Preprocessing()).says == "3 noise, 3 photographs"
+    assert make_samples([IMAGE], Preprocessing()).description == "3 noise, 3 photographs"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +251,7 @@ def test_integers_are_all_that_they_may_be(dtype: str, lowest: int, highest: int
     samples = make_samples([TensorSpec("x", (-1, 4000), dtype)], Preprocessing())
     for (noise,) in samples.sets:
         assert (noise.min(), noise.max(), noise.dtype) == (lowest, highest, np.dtype(dtype))
-    assert ("integers 0 and 1" in samples.says) == (dtype in ("int32", "int64"))
+    assert ("integers 0 and 1" in samples.description) == (dtype in ("int32", "int64"))
 
 
 @onnx_only
@@ -262,7 +276,7 @@ def test_a_model_of_words_is_verified_by_valid_ones(tmp_path: Path) -> None:
 )
 def test_what_is_no_rgb_image_gets_noise_of_its_kind(specs: list[TensorSpec]) -> None:
     samples = make_samples(specs, Preprocessing(), batch=3)
-    assert "3 noise" in samples.says and "no photographs" in samples.says
+    assert "3 noise" in samples.description and "no photographs" in samples.description
     for one in samples.sets:
         assert [(item.shape, str(item.dtype)) for item in one] == [((3, *s.shape[1:]), s.dtype) for s in specs]
         assert all(item.size < 2 or item.max() > item.min() for item in one)
@@ -418,5 +432,5 @@ def test_an_engine_that_ends_badly_fails_the_artifact(
 
     monkeypatch.setattr(LocalTransport, "run", lambda *a, **k: Reply(status, "Segmentation fault"))
     parity = verify_artifact(good)
-    assert (parity.status, parity.guilty_stage, parity.max_rel) == ("failed", "artifact", INFINITE)
+    assert (parity.status, parity.failing_stage, parity.max_rel) == ("failed", "artifact", INFINITE)
     assert "Segmentation fault" in parity.tolerance

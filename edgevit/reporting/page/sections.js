@@ -136,7 +136,7 @@ function artifactPart(artifact) {
       [
         artifact.fold_summary,
         artifact.inputs ? `compared on ${artifact.inputs}` : '',
-        artifact.guilty_stage ? `guilty stage: ${artifact.guilty_stage}` : '',
+        artifact.failing_stage ? `failing stage: ${artifact.failing_stage}` : '',
       ]
         .filter(Boolean)
         .join('; '),

@@ -58,7 +58,7 @@ def blamed(
     assert str(quarantined) in error.where
     held = open_artifact(quarantined)
     assert held.parity is not None
-    assert (held.parity.status, held.parity.guilty_stage) == ("failed", stage)
+    assert (held.parity.status, held.parity.failing_stage) == ("failed", stage)
     assert next(check.stage for check in held.parity.checks if not check.passed) == stage
     assert held.parity.checks[-1].stage == stage, "what is made of something wrong is not judged"
     assert (quarantined / held.payload).exists()
@@ -71,7 +71,7 @@ def blamed(
 
 
 def passing(held: Artifact) -> list[str]:
-    """The stages before the guilty one, in order, each once."""
+    """The stages before the failing one, in order, each once."""
     assert held.parity is not None
     return list(dict.fromkeys(check.stage for check in held.parity.checks if check.passed))
 

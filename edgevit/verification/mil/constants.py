@@ -1,0 +1,86 @@
+"""Element types and constants of an ML program, from the specification or from the package's weight file."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgevit_runtime.record import UnsupportedError
+
+from .proto import Message
+
+# MIL's element types by their numbers, in NumPy's spelling.
+_DTYPES = {
+    1: "bool", 2: "str", 10: "float16", 11: "float32", 12: "float64", 21: "int8", 22: "int16", 23: "int32",
+    24: "int64", 31: "uint8", 32: "uint16", 33: "uint32",
+}  # fmt: skip
+_PACKAGE_PREFIX = "@model_path/"  # begins each path inside the package
+_SENTINEL = 0xDEADBEEF  # begins each record of the weight file
+
+
+class ConstantReader:
+    """Reads the constants of one package; the weight file is mapped into memory, not copied."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._weight_files: dict[Path, NDArray[np.uint8]] = {}
+
+    def read(self, value: Message) -> Any:
+        """Return a text, or a tensor: floats in their declared type, integers as int64.
+
+        torch computes on few other integer types. Value: type = 2, immediateValue = 3, blobFileValue = 5.
+        """
+        dtype, shape = element_type(value.one(2))
+        if value.has(5):
+            blob = value.one(5)
+            path = self._folder / blob.text(1).removeprefix(_PACKAGE_PREFIX)
+            array = self._stored(path, blob.number(2), dtype, shape)
+        else:
+            tensor = value.one(3).one(1)  # ImmediateValue.tensor
+            if dtype == "str":
+                return tensor.one(4).text(1)
+            array = _immediate(tensor, dtype).reshape(shape)
+        return torch.from_numpy(array.astype(array.dtype if array.dtype.kind in "fb" else np.int64, copy=False))
+
+    def _stored(self, path: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a constant of the weight file. Its record holds sentinel, type, size and offset of the data."""
+        weights = self._weight_file(path)
+        sentinel, _, size, start = struct.unpack_from("<IIQQ", weights.data, offset)
+        if sentinel != _SENTINEL or size != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{path.name} holds no {dtype} of {list(shape)} at {offset}")
+        return np.frombuffer(weights, dtype, math.prod(shape), start).reshape(shape)
+
+    def _weight_file(self, path: Path) -> NDArray[np.uint8]:
+        if path not in self._weight_files:
+            # Copy on write: torch refuses arrays that it may not write to, and the file stays as it is.
+            self._weight_files[path] = np.memmap(path, np.uint8, mode="c")
+        return self._weight_files[path]
+
+
+def element_type(value_type: Message) -> tuple[str, tuple[int, ...]]:
+    """Return the dtype and the shape of a ValueType; an open dimension is -1.
+
+    ValueType: tensorType = 1. TensorType: dataType = 1, dimensions = 3. Dimension: constant = 1, with size = 1.
+    """
+    tensor = value_type.one(1)
+    if not value_type.has(1) or tensor.number(1) not in _DTYPES:
+        raise UnsupportedError(f"the reference evaluator has no values of MIL's type {tensor.number(1)}")
+    shape = tuple(size.one(1).number(1) if size.has(1) else -1 for size in tensor.all(3))
+    return _DTYPES[tensor.number(1)], shape
+
+
+def _immediate(tensor: Message, dtype: str) -> NDArray[Any]:
+    """Return the values of a TensorValue as a vector that may be written to.
+
+    TensorValue: floats = 1, ints = 2, bools = 3, longInts = 5, doubles = 6, bytes = 7, each with values = 1.
+    """
+    for number, raw_dtype in ((1, "<f4"), (6, "<f8"), (7, dtype)):
+        if tensor.has(number):
+            return np.frombuffer(tensor.one(number).raw(1), raw_dtype).astype(dtype)
+    return np.array([n for number in (2, 3, 5) for n in tensor.one(number).numbers(1)], dtype)
