@@ -50,8 +50,8 @@ def with_dft(model: nn.Module) -> nn.Module:
 def export(model: nn.Module, image: Tensor, path: Path) -> dict[str, object]:
     path.parent.mkdir()
     load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
-    found = Counter(node.op_type for node in onnx.load(str(path)).graph.node)
-    return {"nodes": sum(found.values()), "dft_nodes": found["DFT"], "size_mb": round(path.stat().st_size / 1e6, 2)}
+    results = Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+    return {"nodes": sum(results.values()), "dft_nodes": results["DFT"], "size_mb": round(path.stat().st_size / 1e6, 2)}
 
 
 def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
@@ -64,15 +64,15 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
         fourier.ONE_PRODUCT_PIXELS = pixels
         forms[f"one_product_up_to_{pixels}"] = fold(model, (image,))
     forms["dft_nodes"] = with_dft(model)  # type: ignore[assignment]
-    found = {form: export(module, image, out / f"{name}_{form}" / "model.onnx") for form, module in forms.items()}
+    results = {form: export(module, image, out / f"{name}_{form}" / "model.onnx") for form, module in forms.items()}
     sessions = {form: load_recipe("onnx").load(out / f"{name}_{form}" / "model.onnx", threads=1) for form in forms}
     for form, session in sessions.items():
         session.feed([image.numpy().tobytes()], 1)
         session.run()
         logits = torch.frombuffer(bytearray(session.fetch()[0]), dtype=torch.float32)
-        found[form]["max_rel"] = max_rel(expected[0], logits)
+        results[form]["max_rel"] = max_rel(expected[0], logits)
     samples = interleaved(sessions)
-    return {form: values | spread_ms(samples[form]) for form, values in found.items()}
+    return {form: values | spread_ms(samples[form]) for form, values in results.items()}
 
 
 def interleaved(sessions: dict[str, object]) -> dict[str, list[int]]:
@@ -88,8 +88,8 @@ def interleaved(sessions: dict[str, object]) -> dict[str, list[int]]:
 def main(models: list[str]) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as out:
-        found = {name: measure(name, Path(out)) for name in models}
-    report("affnet_fourier", {"threads": 1, "engine": "onnxruntime", "rounds": ROUNDS, "models": found})
+        results = {name: measure(name, Path(out)) for name in models}
+    report("affnet_fourier", {"threads": 1, "engine": "onnxruntime", "rounds": ROUNDS, "models": results})
 
 
 if __name__ == "__main__":

@@ -56,15 +56,15 @@ print(round(np.median(times) * 1e9))
 
 def main(models: list[str]) -> None:
     logging.disable(logging.WARNING)
-    found = {}
+    samples_by_program = {}
     with tempfile.TemporaryDirectory() as out:
         for name in models:
             subject = load_subject(name)
             vino = export_subject(subject, Order("openvino", Path(out)))
             onnx = export_subject(subject, Order("onnx", Path(out)))
             theirs = cross_check(vino, local_device(), threads=1, rounds=ROUNDS)
-            found[name] = {"benchmark_app": to_data(theirs), "by_hand": by_hand(onnx)}
-    report("agreement", {"agreement": AGREEMENT, "models": found, "our_loop": our_loop()})
+            samples_by_program[name] = {"benchmark_app": to_data(theirs), "by_hand": by_hand(onnx)}
+    report("agreement", {"agreement": AGREEMENT, "models": samples_by_program, "our_loop": our_loop()})
 
 
 def by_hand(artifact: Artifact) -> dict[str, object]:
@@ -86,8 +86,8 @@ def by_hand(artifact: Artifact) -> dict[str, object]:
             medians[run].append(run())
     a, b = medians[ours], medians[theirs]
     ratio = statistics.median(a) / statistics.median(b)
-    said = verdict(min(a) / max(b), ratio, max(a) / min(b), AGREEMENT)
-    return {"ours_ns": a, "theirs_ns": b, "ratio": ratio, "verdict": said}
+    agreement = verdict(min(a) / max(b), ratio, max(a) / min(b), AGREEMENT)
+    return {"ours_ns": a, "theirs_ns": b, "ratio": ratio, "verdict": agreement}
 
 
 def our_loop() -> dict[str, float]:

@@ -30,14 +30,14 @@ def main(database: str | None) -> None:
         for turn in range(ROUNDS + 1):
             for name in random.sample(list(commands), len(commands)):
                 start = time.perf_counter_ns()
-                done = subprocess.run([sys.executable, *commands[name]], capture_output=True, check=False)
-                if done.returncode not in (0, 3):
-                    raise SystemExit(f"{name} failed: {done.stderr.decode()}")
+                completed = subprocess.run([sys.executable, *commands[name]], capture_output=True, check=False)
+                if completed.returncode not in (0, 3):
+                    raise SystemExit(f"{name} failed: {completed.stderr.decode()}")
                 if turn:  # the first of each only warms the file cache
                     times[name].append(time.perf_counter_ns() - start)
         imports = {name: imports_torch(arguments) for name, arguments in commands.items()}
-    found = {name: {**spread_ms(values), "imports_torch": imports[name]} for name, values in times.items()}
-    report("answer_time", {"rounds": ROUNDS, "commands": found})
+    commands_spread = {name: {**spread_ms(values), "imports_torch": imports[name]} for name, values in times.items()}
+    report("answer_time", {"rounds": ROUNDS, "commands": commands_spread})
 
 
 def first_device(db: str) -> str:
@@ -53,8 +53,10 @@ def first_device(db: str) -> str:
 
 def imports_torch(arguments: list[str]) -> bool:
     """Whether a command imports torch, by the interpreter's own account."""
-    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False)
-    return any(line.rsplit("|", 1)[-1].strip() == "torch" for line in done.stderr.splitlines())
+    completed = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
+    )
+    return any(line.rsplit("|", 1)[-1].strip() == "torch" for line in completed.stderr.splitlines())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ python benchmarks/choose_wall.py [--rows 1000000] [--devices 1000] [--db FILE] [
 
 The commands run in turns with a bare interpreter. `db`: a database of that many rows from store_scale.py's generator,
 made if it is not there. Each command says what it imports of what takes long. On the shipped rows `predicted` fills in
-what nobody measured; on the many rows every model is measured on every device, and `part_measured` asks about a device
+what was not measured; on the many rows every model is measured on every device, and `part_measured` asks about a device
 of which five models are known.
 """
 
@@ -35,18 +35,28 @@ def main(rows: int, devices: int, db: str | None, rounds: int) -> None:
         device = shipped_device(shipped)
         made_s = fill(Path(many), rows, devices)
         commands: dict[str, list[str]] = {"python": ["-c", "pass"]}
-        for name, place, asked, more in (
+        for name, database, queried_device, more in (
             ("shipped", shipped, device, ["--measured-only"]),
             ("shipped_predicted", shipped, device, []),
             ("many", many, "board-1", ["--measured-only"]),
             ("many_predicted", many, "board-1", []),
             ("many_part_measured", many, "board-part", []),
         ):
-            commands[name] = ["-m", "edgevit.cli", "choose", *LIMIT, "--device", asked, "--db", place, *more]
+            commands[name] = [
+                "-m",
+                "edgevit.cli",
+                "choose",
+                *LIMIT,
+                "--device",
+                queried_device,
+                "--db",
+                database,
+                *more,
+            ]
         times = timed(commands, rounds)
-        found: dict[str, Any] = {name: spread_ms(values) for name, values in times.items()}
+        command_times: dict[str, Any] = {name: spread_ms(values) for name, values in times.items()}
         for name, arguments in commands.items():
-            found[name]["imports"] = imported(arguments)
+            command_times[name]["imports"] = imported(arguments)
         size_mb, found_rows = round(Path(many).stat().st_size / 1e6, 1), rows_in(many)
     shape = {
         "rows": found_rows,
@@ -55,22 +65,22 @@ def main(rows: int, devices: int, db: str | None, rounds: int) -> None:
         "made_s": round(made_s, 1),
         "rounds": rounds,
     }
-    report("choose_wall", {**shape, "commands": found})
+    report("choose_wall", {**shape, "commands": command_times})
 
 
-def shipped_device(place: str) -> str:
+def shipped_device(database: str) -> str:
     """A device class with shipped rows, in a new database that has them."""
-    with LatencyDB.open(place) as opened:
-        return max(opened.devices(), key=lambda item: item.measurements).device_class
+    with LatencyDB.open(database) as opened:
+        return max(opened.devices(), key=lambda device_rows: device_rows.measurements).device_class
 
 
-def fill(place: Path, rows: int, devices: int) -> float:
+def fill(database: Path, rows: int, devices: int) -> float:
     """Make the database unless it is there; seconds. One more device has five rows only."""
-    start, lines = time.perf_counter(), place.with_suffix(".jsonl")
-    is_new = not place.exists()
+    start, lines = time.perf_counter(), database.with_suffix(".jsonl")
+    is_new = not database.exists()
     if is_new:
         write_lines(lines, synthetic(rows, devices))
-    with LatencyDB.open(str(place), shipped=False) as opened:
+    with LatencyDB.open(str(database), shipped=False) as opened:
         if is_new and (came := opened.import_jsonl(lines)).added != rows:
             raise SystemExit(f"{came.added} of {rows} rows added: {came.refused[:2]}")
         for number in range(0, 50, 10):
@@ -79,10 +89,10 @@ def fill(place: Path, rows: int, devices: int) -> float:
     return time.perf_counter() - start if is_new else 0.0
 
 
-def rows_in(place: str) -> int:
+def rows_in(database: str) -> int:
     """How many rows a database has."""
-    with LatencyDB.open(place, shipped=False) as opened:
-        return sum(item.measurements for item in opened.devices())
+    with LatencyDB.open(database, shipped=False) as opened:
+        return sum(device_rows.measurements for device_rows in opened.devices())
 
 
 def timed(commands: dict[str, list[str]], rounds: int) -> dict[str, list[int]]:
@@ -91,10 +101,10 @@ def timed(commands: dict[str, list[str]], rounds: int) -> dict[str, list[int]]:
     for turn in range(rounds + 1):
         for name in random.sample(list(commands), len(commands)):
             start = time.perf_counter_ns()
-            done = subprocess.run([sys.executable, *commands[name]], capture_output=True, check=False)
+            completed = subprocess.run([sys.executable, *commands[name]], capture_output=True, check=False)
             took = time.perf_counter_ns() - start
-            if done.returncode not in (0, 3, 6):
-                raise SystemExit(f"{name} failed: {done.stderr.decode()}")
+            if completed.returncode not in (0, 3, 6):
+                raise SystemExit(f"{name} failed: {completed.stderr.decode()}")
             if turn:
                 times[name].append(took)
     return times
@@ -102,8 +112,10 @@ def timed(commands: dict[str, list[str]], rounds: int) -> dict[str, list[int]]:
 
 def imported(arguments: list[str]) -> list[str]:
     """What of HEAVY a command imports, by the interpreter's own account."""
-    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False)
-    names = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    completed = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
+    )
+    names = {line.rsplit("|", 1)[-1].strip() for line in completed.stderr.splitlines()}
     return [name for name in HEAVY if name in names]
 
 
@@ -113,5 +125,5 @@ if __name__ == "__main__":
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--db")
     parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
-    main(given.rows, given.devices, given.db, given.rounds)
+    arguments_parsed = parser.parse_args()
+    main(arguments_parsed.rows, arguments_parsed.devices, arguments_parsed.db, arguments_parsed.rounds)

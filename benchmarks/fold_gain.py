@@ -29,16 +29,16 @@ def main(models: list[str]) -> None:
             artifacts += [export_subject(subject, Order("onnx", Path(out), unfolded=form)) for form in (True, False)]
         settings = Settings(percentile=None)
         rows = list(profile_all(artifacts, local_device(), threads=1, settings=settings))
-    forms = {item.sha256: "folded" if item.folded else "training" for item in artifacts}
-    found: dict[str, dict[str, object]] = {name: {} for name in models}
+    forms = {artifact.sha256: "folded" if artifact.folded else "training" for artifact in artifacts}
+    results: dict[str, dict[str, object]] = {name: {} for name in models}
     for row in rows:
         form = forms[row.artifact_sha256]
-        found[row.model][f"{form}_p50_ms"] = row.p50_ns / 1e6 if row.p50_ns else row.status
-        found[row.model][f"{form}_of_processes_ms"] = [row.p50_low_ns, row.p50_high_ns]
-        found[row.model][f"{form}_grade"] = row.grade
-    for values in found.values():
+        results[row.model][f"{form}_p50_ms"] = row.p50_ns / 1e6 if row.p50_ns else row.status
+        results[row.model][f"{form}_of_processes_ms"] = [row.p50_low_ns, row.p50_high_ns]
+        results[row.model][f"{form}_grade"] = row.grade
+    for values in results.values():
         values["speedup"] = round(values["training_p50_ms"] / values["folded_p50_ms"], 3)  # type: ignore[operator]
-    report("fold_gain", {"threads": 1, "engine": "onnxruntime", "protocol": vars(settings), "models": found})
+    report("fold_gain", {"threads": 1, "engine": "onnxruntime", "protocol": vars(settings), "models": results})
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def official(self: hiera.Attention, x: Tensor, units: int) -> Tensor:
 
 
 @contextmanager
-def folding_without(says: str) -> Iterator[None]:
-    left = tuple(rewrite for rewrite in REWRITES if rewrite.says != says)
-    with mock.patch("edgevit.folding.inference_form.REWRITES", left):
+def folding_without(rewrite_name: str) -> Iterator[None]:
+    remaining = tuple(rewrite for rewrite in REWRITES if rewrite.says != rewrite_name)
+    with mock.patch("edgevit.folding.inference_form.REWRITES", remaining):
         yield
 
 
@@ -77,15 +77,15 @@ def forms(model: nn.Module, image: Tensor, out: Path) -> dict[str, tuple[nn.Modu
     """Each form as a module and as ONNX."""
     folded = fold(model, (image,))
     path = export(folded, image, out / "folded" / "model.onnx")
-    made = {"folded": (folded, path), "folded, with Add": (folded, with_add(path))}
-    for i, says in enumerate(WITHOUT):
-        with folding_without(says):
+    forms_by_name = {"folded": (folded, path), "folded, with Add": (folded, with_add(path))}
+    for i, rewrite_name in enumerate(WITHOUT):
+        with folding_without(rewrite_name):
             other = fold(model, (image,))
-        made[f"folded without: {says}"] = (other, export(other, image, out / str(i) / "model.onnx"))
-    made["training"] = (model, export(model, image, out / "training" / "model.onnx"))  # type: ignore[assignment]
+        forms_by_name[f"folded without: {rewrite_name}"] = (other, export(other, image, out / str(i) / "model.onnx"))
+    forms_by_name["training"] = (model, export(model, image, out / "training" / "model.onnx"))  # type: ignore[assignment]
     with mock.patch.object(hiera.Attention, "forward", official):
-        made["official"] = (model, export(model, image, out / "official" / "model.onnx"))  # type: ignore[assignment]
-    return made  # type: ignore[return-value]
+        forms_by_name["official"] = (model, export(model, image, out / "official" / "model.onnx"))  # type: ignore[assignment]
+    return forms_by_name  # type: ignore[return-value]
 
 
 def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
@@ -93,7 +93,7 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
     randomize(model)
     with torch.no_grad():
         expected = model(image)
-    found, sessions = {}, {}
+    results, sessions = {}, {}
     for form, (module, path) in forms(model, image, out).items():
         session = load_recipe("onnx").load(path, threads=1)
         session.feed([image.numpy().tobytes()], 1)
@@ -101,7 +101,7 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
         logits = torch.frombuffer(bytearray(session.fetch()[0]), dtype=torch.float32)
         nodes = Counter(node.op_type for node in onnx.load(str(path)).graph.node)
         macs = count(module, image).macs
-        found[form] = {"macs": macs, "nodes": sum(nodes.values()), "max_rel": max_rel(expected[0], logits)}
+        results[form] = {"macs": macs, "nodes": sum(nodes.values()), "max_rel": max_rel(expected[0], logits)}
         sessions[form] = session
     samples: dict[str, list[int]] = {form: [] for form in sessions}
     for _ in range(ROUNDS):
@@ -109,14 +109,14 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
             start = time.perf_counter_ns()
             sessions[form].run()
             samples[form].append(time.perf_counter_ns() - start)
-    return {form: values | spread_ms(samples[form][5:]) for form, values in found.items()}
+    return {form: values | spread_ms(samples[form][5:]) for form, values in results.items()}
 
 
 def main(models: list[str]) -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as out:
-        found = {name: measure(name, Path(out) / name) for name in models}
-    report("hiera_forms", {"threads": 1, "engine": "onnxruntime", "rounds": ROUNDS, "models": found})
+        results = {name: measure(name, Path(out) / name) for name in models}
+    report("hiera_forms", {"threads": 1, "engine": "onnxruntime", "rounds": ROUNDS, "models": results})
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(models: list[str]) -> None:
         "repeats": len(pairs),
         "within_the_range_of_process_medians": sum(within(*pair, 0.0) for pair in pairs),
         "within_the_range_and_the_resolution": sum(within(*pair, floor) for pair in pairs),
-        "verdicts": {said: verdicts.count(said) for said in sorted(set(verdicts))},
+        "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         "models": {
             name: [
                 {"p50_ms": row.p50_ns / 1e6, "of_processes_ms": [row.p50_low_ns / 1e6, row.p50_high_ns / 1e6],

@@ -35,15 +35,15 @@ ABSENT = "reference data absent"
 
 
 def main(data: Path, only: str | None) -> None:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # the peak of memory is a process's
         if only is None:
             with files_of("papers", []) as [cards]:
-                found["the model cards"] = pool.apply(imported, ("papers", cards))
+                results["the model cards"] = pool.apply(imported, ("papers", cards))
         for name, form in FILES.items():
             if only in (None, name):
-                found[name] = pool.apply(imported, (form, data / name)) if (data / name).is_file() else ABSENT
-    report("import_published", {"files": found, "joined": joined(data)})
+                results[name] = pool.apply(imported, (form, data / name)) if (data / name).is_file() else ABSENT
+    report("import_published", {"files": results, "joined": joined(data)})
 
 
 def imported(form: str, path: Path) -> dict[str, Any]:
@@ -56,8 +56,13 @@ def imported(form: str, path: Path) -> dict[str, Any]:
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             stats = db.stats()
             epochs = [
-                {"device": item.device, "started": item.started[:10], "ratio": round(item.ratio, 2), "why": item.reason}
-                for item in db.opened
+                {
+                    "device": entry.device,
+                    "started": entry.started[:10],
+                    "ratio": round(entry.ratio, 2),
+                    "why": entry.reason,
+                }
+                for entry in db.opened
             ]
         records = came.added + came.known + len(came.refused)
         return {
@@ -83,18 +88,18 @@ def joined(data: Path) -> dict[str, Any] | str:
     benchmarks = [data / name for name in FILES if name.startswith("benchmark-") and (data / name).is_file()]
     if not accuracies.is_file() or not benchmarks:
         return ABSENT
-    known = set()
-    for item in screened("timm", [Publication(accuracies)]).items():
-        if item.record is not None:
-            known.add((item.record.model, *item.record.input_size))
-    told: dict[str, Any] = {}
+    published_models = set()
+    for entry in screened("timm", [Publication(accuracies)]).items():
+        if entry.record is not None:
+            published_models.add((entry.record.model, *entry.record.input_size))
+    table_counts: dict[str, Any] = {}
     for path in benchmarks:
-        rows = [item.record for item in screened("timm", [Publication(path)]).items() if item.record is not None]
-        told[path.name] = {
+        rows = [entry.record for entry in screened("timm", [Publication(path)]).items() if entry.record is not None]
+        table_counts[path.name] = {
             "rows": len(rows),
-            "with_accuracy": sum((row.model, *row.inputs[0].shape[-2:]) in known for row in rows),
+            "with_accuracy": sum((row.model, *row.inputs[0].shape[-2:]) in published_models for row in rows),
         }
-    return told
+    return table_counts
 
 
 if __name__ == "__main__":

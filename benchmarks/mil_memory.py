@@ -54,8 +54,8 @@ def main(arguments: list[str]) -> None:
         for root in roots:
             environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'runtime'}", "OMP_NUM_THREADS": "1"}
             command = [sys.executable, __file__, "--child", str(package)]
-            done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
-            print(root, done.stdout.strip(), flush=True)
+            completed = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+            print(root, completed.stdout.strip(), flush=True)
 
 
 if __name__ == "__main__":

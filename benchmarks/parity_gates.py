@@ -47,7 +47,7 @@ def right(file: Path) -> list[dict[str, Any]]:
     """Each finished artifact against the folded form; the last stage computed where nothing here runs the artifact."""
     exports = json.loads(file.read_text())["exports"]
     names = ("model", "target", "precision")
-    return [dict(zip(names, case.split(), strict=True)) | found for case, found in exports.items()]
+    return [dict(zip(names, case.split(), strict=True)) | results for case, results in exports.items()]
 
 
 # ---- wrong conversions ----------------------------------------------------------------------------------------------
@@ -60,13 +60,13 @@ def wrong(model: str) -> dict[str, Numbers]:
     samples = make_samples(subject.inputs, subject.preprocessing)
     references = References.of(samples, subject.module, folded)
     assert references.folded is not None
-    found: dict[str, list[Numbers]] = {}
+    results: dict[str, list[Numbers]] = {}
     for kind, broken in mistakes(subject, folded):
         results = References.of(samples, broken, None).trained
         check = compare(kind, FOLDED_FORM, references.folded, results, FOLD_GATE)
         if not check.passed:  # else it is no mistake: the bias of keys, say, which softmax takes out again
-            found.setdefault(kind, []).append({"max_rel": check.max_rel, "snr_db": check.snr_db})
-    mild = {kind: max(each, key=lambda item: item["snr_db"] or float("inf")) for kind, each in found.items()}
+            results.setdefault(kind, []).append({"max_rel": check.max_rel, "snr_db": check.snr_db})
+    mild = {kind: max(each, key=lambda entry: entry["snr_db"] or float("inf")) for kind, each in results.items()}
     print(model, mild, file=sys.stderr)
     return mild
 
@@ -79,8 +79,8 @@ def mistakes(subject: Subject, folded: Folded) -> Iterator[tuple[str, nn.Module]
     layers = [i for i, node in enumerate(nodes) if node.target in LAYERS]
     with_bias = [i for i in layers if len(nodes[i].args) > 2 and nodes[i].args[2] is not None]
     for i in spread(sums):
-        for kept in (0, 1):
-            yield "a branch dropped", edited(folded, i, lambda node, kept=kept: bypass(node, kept))
+        for branch in (0, 1):
+            yield "a branch dropped", edited(folded, i, lambda node, branch=branch: bypass(node, branch))
     for i in spread(layers):
         yield "a scale of 2 lost", edited(folded, i, halve)
     for i in spread(with_bias):
@@ -91,26 +91,26 @@ def mistakes(subject: Subject, folded: Folded) -> Iterator[tuple[str, nn.Module]
 
 
 def both_computed(node: Node) -> bool:
-    return all(isinstance(item, Node) and item.op != "get_attr" for item in node.args[:2])
+    return all(isinstance(entry, Node) and entry.op != "get_attr" for entry in node.args[:2])
 
 
-def spread(places: Sequence[int]) -> list[int]:
+def spread(indices: Sequence[int]) -> list[int]:
     """So many of them, evenly, the first and the last among them."""
-    if len(places) <= AT_MOST:
-        return list(places)
-    return [places[round(i * (len(places) - 1) / (AT_MOST - 1))] for i in range(AT_MOST)]
+    if len(indices) <= AT_MOST:
+        return list(indices)
+    return [indices[round(i * (len(indices) - 1) / (AT_MOST - 1))] for i in range(AT_MOST)]
 
 
-def edited(folded: Folded, place: int, edit: Callable[[Node], object]) -> nn.Module:
+def edited(folded: Folded, index: int, edit: Callable[[Node], object]) -> nn.Module:
     with quiet():
-        made = copy.deepcopy(folded)
-    edit(list(made.net.graph.nodes)[place])
-    made.net.recompile()
-    return made
+        network = copy.deepcopy(folded)
+    edit(list(network.net.graph.nodes)[index])
+    network.net.recompile()
+    return network
 
 
-def bypass(node: Node, kept: int) -> None:
-    node.replace_all_uses_with(node.args[kept])  # type: ignore[arg-type]
+def bypass(node: Node, branch: int) -> None:
+    node.replace_all_uses_with(node.args[branch])  # type: ignore[arg-type]
 
 
 def halve(node: Node) -> None:
@@ -122,14 +122,14 @@ def halve(node: Node) -> None:
 def approximated(folded: Folded, target: Any) -> nn.Module:
     """GELU by tanh instead of erf; a ReLU that leaks a hundredth."""
     with quiet():
-        made = copy.deepcopy(folded)
-    for node in made.net.graph.nodes:
+        network = copy.deepcopy(folded)
+    for node in network.net.graph.nodes:
         if node.target == target == aten.gelu.default:
             node.kwargs = {"approximate": "tanh"}
         elif node.target == target:
             node.target = aten.leaky_relu.default
-    made.net.recompile()
-    return made
+    network.net.recompile()
+    return network
 
 
 def other_epsilon(subject: Subject) -> nn.Module:
@@ -141,12 +141,12 @@ def other_epsilon(subject: Subject) -> nn.Module:
         return affine(norm)
 
     with mock.patch.object(graph, "norm_affine", other):
-        made = fold(subject.module, tuple(subject.example().values()))
-    for node in made.net.graph.nodes:
+        network = fold(subject.module, tuple(subject.example().values()))
+    for node in network.net.graph.nodes:
         if node.target in (aten.layer_norm.default, aten.group_norm.default) and len(node.args) > 4:
             node.update_arg(4, 1e-3)
-    made.net.recompile()
-    return made
+    network.net.recompile()
+    return network
 
 
 # ---- what lies between ----------------------------------------------------------------------------------------------
@@ -162,14 +162,14 @@ def margins(rows: Sequence[dict[str, Any]], mild: dict[str, dict[str, Numbers]])
         }
         for kind in kinds
     }
-    found: dict[str, Any] = {"mildest_wrong": mildest}
+    results: dict[str, Any] = {"mildest_wrong": mildest}
     for precision, gate in GATES.items():
         good = [row for row in rows if row["precision"] == precision and "error" not in row]
         if good:
             snrs = [row["snr_db"] for row in good if row["snr_db"] is not None]
             worst = {"max_rel": max(row["max_rel"] for row in good), "snr_db": min(snrs, default=None)}
             caught = [kind for kind in kinds if not gate.passes(mildest[kind]["max_rel"], mildest[kind]["snr_db"])]
-            found[precision] = {
+            results[precision] = {
                 "gate": to_data(gate),
                 "worst_right": worst,
                 "by_the_rule": {
@@ -178,7 +178,7 @@ def margins(rows: Sequence[dict[str, Any]], mild: dict[str, dict[str, Numbers]])
                 },
                 "catches_the_mildest_of": caught,
             }
-    return found
+    return results
 
 
 def main(file: str, *models: str) -> None:

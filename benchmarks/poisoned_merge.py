@@ -3,7 +3,7 @@
 python benchmarks/poisoned_merge.py [--data ../shared/data] [--share 0.05] [--seeds 5]
 
 caught: share of the wrong rows that went into quarantine. false_alarms: share of the other rows that did. The table
-itself has rows that neighbours contradict; `as_published` counts those, and nobody knows which of them are wrong.
+itself has rows that neighbours contradict; `as_published` counts those, and which of them are wrong is unknown.
 The last kind goes through timm's table, which tells what its models cost; a time there is a hundredth of what it was.
 """
 
@@ -99,7 +99,7 @@ def poisoned(path: Path, spoil: Callable[[Line], Line], share: float, seed: int)
         form = "mlperf" if path.name == MLPERF else "timm"
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
             came = db.import_items(screened(form, [Publication(copy)]).items())
-    return bad, {int(place.rpartition(" ")[2]) - 2 for place, _ in came.refused}, len(lines)
+    return bad, {int(line_name.rpartition(" ")[2]) - 2 for line_name, _ in came.refused}, len(lines)
 
 
 if __name__ == "__main__":

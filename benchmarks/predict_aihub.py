@@ -8,7 +8,8 @@ devices with the same runtime and precision, and no row of the device itself but
 models that another device ran are tested.
 
 Some jobs were run once and listed under two devices. `no_copies` drops, from what is known, each row whose job is also
-listed under the device held out. Repeats of one job differ by more than 10% in 4 to 9% of rows: nobody gets beyond 96%.
+listed under the device held out. Repeats of one job differ by more than 10% in 4 to 9% of rows: no predictor gets
+beyond 96%.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Job(NamedTuple):
 
 
 def read(file: Path) -> list[Job]:
-    found = []
+    collected = []
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             if row["status"] == "Passed" and float(row["latency_ms"] or 0) > 0:
                 model, setting = f"{row['model']}/{row['component']}", f"{row['runtime']} {row['precision']}"
-                found.append(Job(model, row["device"], setting, row["job_id"], 1e6 * float(row["latency_ms"])))
-    return found
+                collected.append(Job(model, row["device"], setting, row["job_id"], 1e6 * float(row["latency_ms"])))
+    return collected
 
 
 def row(job: Job) -> Row:
@@ -52,7 +53,7 @@ def row(job: Job) -> Row:
 
 def columns(jobs: list[Job]) -> list[tuple[list[Job], list[Job]]]:
     """Each column that is tested: its jobs, and those of other devices in its setting."""
-    found = []
+    collected = []
     for setting in sorted({job.setting for job in jobs}):
         same = [job for job in jobs if job.setting == setting]
         for device in sorted({job.device for job in same}):
@@ -60,27 +61,27 @@ def columns(jobs: list[Job]) -> list[tuple[list[Job], list[Job]]]:
             elsewhere = {job.model for job in others}
             mine = [job for job in same if job.device == device and job.model in elsewhere]
             if len(mine) >= LEAST_MODELS:
-                found.append((mine, others))
-    return found
+                collected.append((mine, others))
+    return collected
 
 
 def test(mine: list[Job], others: list[Job], count: int, seeds: int | None) -> list[Trial]:
     """One column with spread anchors, or once per seed with random ones."""
-    known, held = [row(job) for job in others], [row(job) for job in mine]
+    known_rows, held_out_rows = [row(job) for job in others], [row(job) for job in mine]
     if seeds is None:
-        models = [item.model for item in held]
-        picks = [list(choose_anchors(Predictor(known), held[0].column, count=count, candidates=models))]
+        models = [row_held_out.model for row_held_out in held_out_rows]
+        picks = [list(choose_anchors(Predictor(known_rows), held_out_rows[0].column, count=count, candidates=models))]
     else:
-        picks = [random_anchors(held, count, seed) for seed in range(seeds)]
-    return [hold_out(known, held, anchors) for anchors in picks]
+        picks = [random_anchors(held_out_rows, count, seed) for seed in range(seeds)]
+    return [hold_out(known_rows, held_out_rows, anchors) for anchors in picks]
 
 
 def without_copies(mine: list[Job], others: list[Job]) -> tuple[list[Job], list[Job]]:
     """No job of this column is known under another device's name."""
-    own = {job.job_id for job in mine}
-    rest = [job for job in others if job.job_id not in own]
-    elsewhere = {job.model for job in rest}
-    return [job for job in mine if job.model in elsewhere], rest
+    own_jobs = {job.job_id for job in mine}
+    distinct = [job for job in others if job.job_id not in own_jobs]
+    elsewhere = {job.model for job in distinct}
+    return [job for job in mine if job.model in elsewhere], distinct
 
 
 def by_device(trials: list[Trial]) -> dict[str, float]:
@@ -96,7 +97,7 @@ def main(seeds: int = 3) -> None:
         return report("predict_aihub", {"skipped": "reference data absent"})
     tested = columns(read(file))
     clean = [pair for pair in (without_copies(*pair) for pair in tested) if len(pair[0]) >= LEAST_MODELS]
-    found: dict[str, Any] = {"split": "leave one device out, per runtime and precision", "confidence": 0.9}
+    collected: dict[str, Any] = {"split": "leave one device out, per runtime and precision", "confidence": 0.9}
     for count in (10, 20):
         for name, pairs, draws in (
             ("spread", tested, None),
@@ -105,9 +106,9 @@ def main(seeds: int = 3) -> None:
             ("random_no_copies", clean, seeds),
         ):
             trials = [trial for pair in pairs for trial in test(*pair, count, draws)]
-            found[f"k{count}_{name}"] = {**summary(trials), "by_device": by_device(trials)}
-            print(count, name, found[f"k{count}_{name}"], file=sys.stderr)
-    return report("predict_aihub", {"seeds": seeds, **found})
+            collected[f"k{count}_{name}"] = {**summary(trials), "by_device": by_device(trials)}
+            print(count, name, collected[f"k{count}_{name}"], file=sys.stderr)
+    return report("predict_aihub", {"seeds": seeds, **collected})
 
 
 if __name__ == "__main__":

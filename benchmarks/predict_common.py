@@ -54,32 +54,34 @@ class Trial:
 
 
 def hold_out(
-    known: Iterable[Row], held: Sequence[Row], anchors: Iterable[str], **more: Mapping[str, Any] | None
+    known_rows: Iterable[Row], held_out_rows: Sequence[Row], anchors: Iterable[str], **more: Mapping[str, Any] | None
 ) -> Trial:
     """Predict the rows `held`, all of one column, from the rows `known` and from those of the anchors."""
     chosen = set(anchors)
-    given = [row for row in held if row.model in chosen]
-    rest = [row for row in held if row.model not in chosen]
-    column = held[0].column
-    said = Predictor([*known, *given], **more).predict(column, [row.model for row in rest], confidence=CONFIDENCE)
-    answered = [row for row in rest if said[row.model].latency_ns is not None]
-    return Trial(column, tuple(said[row.model] for row in answered), tuple(row.latency_ns for row in answered))
+    anchor_rows = [row for row in held_out_rows if row.model in chosen]
+    test_rows = [row for row in held_out_rows if row.model not in chosen]
+    column = held_out_rows[0].column
+    predictions = Predictor([*known_rows, *anchor_rows], **more).predict(
+        column, [row.model for row in test_rows], confidence=CONFIDENCE
+    )
+    answered = [row for row in test_rows if predictions[row.model].latency_ns is not None]
+    return Trial(column, tuple(predictions[row.model] for row in answered), tuple(row.latency_ns for row in answered))
 
 
-def random_anchors(held: Sequence[Row], count: int, seed: int) -> list[str]:
+def random_anchors(held_out_rows: Sequence[Row], count: int, seed: int) -> list[str]:
     """So many of the models of these rows, by this seed."""
-    names = sorted(row.model for row in held)
+    names = sorted(row.model for row in held_out_rows)
     return [names[i] for i in np.random.default_rng(seed).permutation(len(names))[:count]]
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     """Means over the columns (over seeds first), and the worst column of each figure."""
     columns = sorted({trial.column for trial in trials})
-    found: dict[str, Any] = {"columns": len(columns), "trials": len(trials)}
+    figures: dict[str, Any] = {"columns": len(columns), "trials": len(trials)}
     for name in ("within", "covered", "bounded", "width"):
         each = {c: float(np.mean([getattr(t, name) for t in trials if t.column == c])) for c in columns}
-        found[name] = round(float(np.mean(list(each.values()))), 4)
+        figures[name] = round(float(np.mean(list(each.values()))), 4)
         if name in ("within", "covered"):
             worst = min(columns, key=each.__getitem__)
-            found[f"worst_{name}"] = {worst: round(each[worst], 4)}
-    return found
+            figures[f"worst_{name}"] = {worst: round(each[worst], 4)}
+    return figures

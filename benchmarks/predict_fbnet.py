@@ -29,12 +29,12 @@ from edgevit.prediction import OperatorCost, Row, structural_features
 class Task(NamedTuple):
     """Devices with rows, and devices to predict."""
 
-    known: tuple[str, ...]
+    sources: tuple[str, ...]
     targets: tuple[str, ...]
 
 
-def _task(known: str, targets: str) -> Task:
-    return Task(tuple(known.split()), tuple(targets.split()))
+def _task(known_devices: str, targets: str) -> Task:
+    return Task(tuple(known_devices.split()), tuple(targets.split()))
 
 
 TASKS = {
@@ -76,13 +76,13 @@ CHOICES = ((3, 1, 1), (3, 1, 2), (3, 3, 1), (3, 6, 1), (5, 1, 1), (5, 1, 2), (5,
 
 def positions() -> list[tuple[int, int, int, int]]:
     """Of each block: channels in and out, side of its input and output."""
-    channels, side, found = 16, 112, []
+    channels, side, blocks_seen = 16, 112, []
     for out, blocks, stride in STAGES:
         for number in range(blocks):
             after = side // (stride if number == 0 else 1)
-            found.append((channels, out, side, after))
+            blocks_seen.append((channels, out, side, after))
             channels, side = out, after
-    return found
+    return blocks_seen
 
 
 def convolution(kind: str, channels: int, out: int, before: int, after: int, kernel: int, groups: int) -> OperatorCost:
@@ -98,34 +98,34 @@ def block(position: tuple[int, int, int, int], choice: tuple[int, int, int] | No
         return [] if same else [convolution("1x1", channels, out, before, after, 1, 1)]
     kernel, expansion, groups = choice
     wide = channels * expansion
-    found = [
+    operators = [
         convolution("1x1", channels, wide, before, before, 1, groups),
         convolution(f"depthwise {kernel}x{kernel}", wide, wide, before, after, kernel, wide),
         convolution("1x1", wide, out, after, after, 1, groups),
     ]
     shuffle = [OperatorCost("shuffle", 0, 0, 2 * wide * before**2)] if groups > 1 else []
     add = [OperatorCost("add", 0, 0, 3 * out * after**2)] if (channels, before) == (out, after) else []
-    return found + shuffle + add
+    return operators + shuffle + add
 
 
 def features_of(architectures: np.ndarray[Any, np.dtype[np.int64]]) -> list[dict[str, float]]:
     table = [[block(position, choice) for choice in CHOICES] for position in positions()]
     return [
-        structural_features(item for place, choice in enumerate(row) for item in table[place][choice])
+        structural_features(operator for position, choice in enumerate(row) for operator in table[position][choice])
         for row in architectures.tolist()
     ]
 
 
 def ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Equal values share the mean of their ranks: phones are timed in whole milliseconds."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, rank_index, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[place]
+    return (ends - (counts - 1) / 2)[rank_index]
 
 
 def spearman(trial: Trial) -> float:
-    said = np.array([item.latency_ns for item in trial.predictions])
-    return float(np.corrcoef(ranks(said), ranks(np.array(trial.truths)))[0, 1])
+    predicted = np.array([prediction.latency_ns for prediction in trial.predictions])
+    return float(np.corrcoef(ranks(predicted), ranks(np.array(trial.truths)))[0, 1])
 
 
 def run(task: Task, target: str, seed: int, times: dict[str, Any], features: list[dict[str, float]]) -> Trial:
@@ -134,10 +134,10 @@ def run(task: Task, target: str, seed: int, times: dict[str, Any], features: lis
     names = {i: f"{i:04d}" for i in drawn.tolist()}
     pretrain = drawn[:KNOWN].tolist()
     tested = [*pretrain[:SAMPLES], *drawn[KNOWN:].tolist()]
-    known = [Row(names[i], device, 1e6 * times[device][i]) for device in task.known for i in pretrain]
-    held = [Row(names[i], target, 1e6 * times[target][i]) for i in tested]
+    known_rows = [Row(names[i], device, 1e6 * times[device][i]) for device in task.sources for i in pretrain]
+    held_out_rows = [Row(names[i], target, 1e6 * times[target][i]) for i in tested]
     anchors = [names[i] for i in pretrain[:SAMPLES]]
-    return hold_out(known, held, anchors, features={names[i]: features[i] for i in drawn.tolist()})
+    return hold_out(known_rows, held_out_rows, anchors, features={names[i]: features[i] for i in drawn.tolist()})
 
 
 def main(seeds: int = 3) -> None:
@@ -162,7 +162,7 @@ def main(seeds: int = 3) -> None:
         }
     geometric = float(np.exp(np.mean([np.log(task["spearman"]) for task in tasks.values()])))
     worst = min((value, target) for task in tasks.values() for target, value in task["by_device"].items())
-    found = {
+    figures = {
         "split": "NASFLAT's tasks FD, F1-F4, FA",
         "samples": SAMPLES,
         "known_architectures": KNOWN,
@@ -174,7 +174,7 @@ def main(seeds: int = 3) -> None:
         "seconds": round(time.perf_counter() - start, 1),
         "tasks": tasks,
     }
-    return report("predict_fbnet", found)
+    return report("predict_fbnet", figures)
 
 
 if __name__ == "__main__":

@@ -67,13 +67,13 @@ def read(file: Path) -> Table:
 
 def named(model: str) -> dict[str, float]:
     """What a name says: mobilenet-v2-0.75-160-quantized, mobilenet-v3-large_224_0.75_float, efficientnet-lite2-..."""
-    found = re.match(r"(mobilenet-v[12])-([\d.]+)-(\d+)|([a-z0-9-]+)_(\d+)_([\d.]+)", model)
-    if found is None:
+    collected = re.match(r"(mobilenet-v[12])-([\d.]+)-(\d+)|([a-z0-9-]+)_(\d+)_([\d.]+)", model)
+    if collected is None:
         family, resolution, width = model.split("-")[0], 224.0, 1.0
-    elif found[1]:
-        family, resolution, width = found[1], float(found[3]), float(found[2])
+    elif collected[1]:
+        family, resolution, width = collected[1], float(collected[3]), float(collected[2])
     else:
-        family, resolution, width = found[4], float(found[5]), float(found[6])
+        family, resolution, width = collected[4], float(collected[5]), float(collected[6])
     quantised = float(model.endswith("uint8") or (model.endswith("quantized") and "non-" not in model))
     sizes = {"log width": np.log(width), "log resolution": np.log(resolution), "quantised": quantised}
     return {**sizes, f"family {family}": 1.0, f"quantised {family}": quantised}
@@ -85,30 +85,30 @@ def board(system: str) -> str:
 
 def rows_of(cells: Table, percentile: str) -> dict[str, list[Row]]:
     """System -> its rows at this percentile."""
-    found: dict[str, list[Row]] = {}
+    collected: dict[str, list[Row]] = {}
     for (model, system), cell in sorted(cells.items()):
-        found.setdefault(system, []).append(Row(model, system, cell.times_ns[percentile]))
-    return found
+        collected.setdefault(system, []).append(Row(model, system, cell.times_ns[percentile]))
+    return collected
 
 
-def spread(known: list[Row], held: list[Row], count: int, features: Features) -> tuple[str, ...]:
-    return choose_anchors(Predictor(known, features=features), held[0].column, count=count)
+def spread(known_rows: list[Row], held_out_rows: list[Row], count: int, features: Features) -> tuple[str, ...]:
+    return choose_anchors(Predictor(known_rows, features=features), held_out_rows[0].column, count=count)
 
 
 def trials(
     rows: dict[str, list[Row]], features: Features, count: int, *, seeds: int | None, alike: Callable[[str], str] = str
 ) -> list[Trial]:
     """Each system held out once with spread anchors, or once per seed with random ones."""
-    found = []
-    for system, held in rows.items():
-        known = [row for other, each in rows.items() if alike(other) != alike(system) for row in each]
+    collected = []
+    for system, held_out_rows in rows.items():
+        known_rows = [row for other, each in rows.items() if alike(other) != alike(system) for row in each]
         picks = (
-            [spread(known, held, count, features)]
+            [spread(known_rows, held_out_rows, count, features)]
             if seeds is None
-            else [random_anchors(held, count, seed) for seed in range(seeds)]
+            else [random_anchors(held_out_rows, count, seed) for seed in range(seeds)]
         )
-        found += [hold_out(known, held, anchors, features=features) for anchors in picks]
-    return found
+        collected += [hold_out(known_rows, held_out_rows, anchors, features=features) for anchors in picks]
+    return collected
 
 
 # ---- selection ------------------------------------------------------------------------------------------------------
@@ -133,14 +133,14 @@ def select(
     guesses = [guess_of(name, claims[name]) for name in sorted(predicted)]
     rows = [row_of(name, claims[name]) for name in truth if name not in predicted]
     cards = {name: replace(CARD, name=name, top1_percent=accuracy[name]) for name in truth}
-    found = []
+    collected = []
     for budget_ns in truth.values():
-        budget, known = Budget(budget_ns / 1e6, 90), Known(predicted=guesses)
-        picked = choose_among(rows, "board", budget, cards=cards, known=known).picked
+        budget, known_rows = Budget(budget_ns / 1e6, 90), Known(predicted=guesses)
+        picked = choose_among(rows, "board", budget, cards=cards, known=known_rows).picked
         if picked is not None:
             best = max(accuracy[name] for name in truth if truth[name] <= budget_ns)
-            found.append((truth[picked.model] > budget_ns, best - accuracy[picked.model]))
-    return found
+            collected.append((truth[picked.model] > budget_ns, best - accuracy[picked.model]))
+    return collected
 
 
 def row_of(model: str, claim_ns: float) -> Measurement:
@@ -158,36 +158,36 @@ def guess_of(model: str, claim_ns: float) -> Predicted:
 
 def selection(cells: Table, predicted: list[Trial]) -> dict[str, Any]:
     """The choosers side by side. An anchor of a predicted system is measured, its p90 taken as it is."""
-    found: dict[str, list[list[tuple[bool, float]]]] = {}
+    collected: dict[str, list[list[tuple[bool, float]]]] = {}
     rng = np.random.default_rng(0)
     for trial in predicted:
         mine = {model: cell for (model, system), cell in sorted(cells.items()) if system == trial.column}
         truth = {model: cell.times_ns["p90"] for model, cell in mine.items()}
-        said = {item.model: item for item in trial.predictions}
+        prediction_of = {prediction.model: prediction for prediction in trial.predictions}
         claims = {
             "measured_upper_bound": {model: simulated_bound(cell, rng) for model, cell in mine.items()},
             "measured_p50": {model: cell.times_ns["p50"] for model, cell in mine.items()},
-            "predicted_no_margin": truth | {name: item.latency_ns for name, item in said.items()},
-            "predicted_interval": truth | {name: item.upper_ns for name, item in said.items()},
-            "predicted_at_most": truth | {name: item.at_most_ns for name, item in said.items()},
+            "predicted_no_margin": truth | {name: prediction.latency_ns for name, prediction in prediction_of.items()},
+            "predicted_interval": truth | {name: prediction.upper_ns for name, prediction in prediction_of.items()},
+            "predicted_at_most": truth | {name: prediction.at_most_ns for name, prediction in prediction_of.items()},
         }
         accuracy = {model: cell.accuracy for model, cell in mine.items()}
         for chooser, claim in claims.items():
-            guessed = set(said) if chooser.startswith("predicted") else set()
-            found.setdefault(chooser, []).append(select(truth, claim, accuracy, guessed))
-    asked = sum(len({model for model, system in cells if system == trial.column}) for trial in predicted)
-    return {chooser: outcome(systems, asked) for chooser, systems in found.items()}
+            guessed = set(prediction_of) if chooser.startswith("predicted") else set()
+            collected.setdefault(chooser, []).append(select(truth, claim, accuracy, guessed))
+    requests = sum(len({model for model, system in cells if system == trial.column}) for trial in predicted)
+    return {chooser: outcome(systems, requests) for chooser, systems in collected.items()}
 
 
-def outcome(systems: list[list[tuple[bool, float]]], asked: int) -> dict[str, float]:
+def outcome(systems: list[list[tuple[bool, float]]], requests: int) -> dict[str, float]:
     answers = [answer for system in systems for answer in system]
-    kept = [regret for broken, regret in answers if not broken]
+    fitting_regrets = [regret for broken, regret in answers if not broken]
     worst = max(float(np.mean([broken for broken, _ in system])) for system in systems)
     return {
         "violations": round(float(np.mean([broken for broken, _ in answers])), 4),
         "worst_system_violations": round(worst, 4),
-        "regret_points": round(float(np.mean(kept)), 3),
-        "answered": round(len(answers) / asked, 4),
+        "regret_points": round(float(np.mean(fitting_regrets)), 3),
+        "answered": round(len(answers) / requests, 4),
     }
 
 

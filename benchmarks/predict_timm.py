@@ -48,18 +48,18 @@ WORDS = (
 
 def read(file: Path) -> dict[str, dict[str, float]]:
     """Model and image size -> its line; those without a count are left out."""
-    found = {}
+    collected = {}
     with file.open(encoding="utf-8", newline="") as lines:
         for line in csv.DictReader(lines):
             values = {key: float(value) for key, value in line.items() if key != "model" and value}
             if all(values.get(key, 0) > 0 for key in ("infer_step_time", "param_count", "infer_gmacs", "infer_macts")):
-                found[f"{line['model']} {line['infer_img_size']}"] = values
-    return found
+                collected[f"{line['model']} {line['infer_img_size']}"] = values
+    return collected
 
 
 def by_prefix(model: str) -> str:
-    found = re.match(r"[a-z]+", model)
-    return found[0] if found else model
+    collected = re.match(r"[a-z]+", model)
+    return collected[0] if collected else model
 
 
 def merged(model: str) -> str:
@@ -100,20 +100,20 @@ def cross_validate(tell: Callable[[str], str], times: dict[str, dict[str, dict[s
     models = sorted(set(times["i9"]) & set(times["i7"]))
     families = {model: tell(model) for model in models}
     fold = folds(families)
-    known = [Row(model, "i7", 1e6 * times["i7"][model]["infer_step_time"]) for model in models if other]
-    held = [Row(model, "i9", 1e6 * times["i9"][model]["infer_step_time"]) for model in models]
+    known_rows = [Row(model, "i7", 1e6 * times["i7"][model]["infer_step_time"]) for model in models if other]
+    held_out_rows = [Row(model, "i9", 1e6 * times["i9"][model]["infer_step_time"]) for model in models]
     described = {model: features(model, times["i9"][model]) for model in models}
     trials = []
     for number in range(FOLDS):
         anchors = [model for model in models if fold[model] != number]
-        trials.append(hold_out(known, held, anchors, features=described, families=families))
+        trials.append(hold_out(known_rows, held_out_rows, anchors, features=described, families=families))
     return outcome(trials, families)
 
 
 def outcome(trials: list[Trial], families: dict[str, str]) -> dict[str, Any]:
     errors = np.concatenate([np.abs(trial.errors) for trial in trials])
-    names = [families[item.model] for trial in trials for item in trial.predictions]
-    by_family = {name: errors[[i for i, own in enumerate(names) if own == name]] for name in set(names)}
+    names = [families[prediction.model] for trial in trials for prediction in trial.predictions]
+    by_family = {name: errors[[i for i, family in enumerate(names) if family == name]] for name in set(names)}
     worst = max((float(each.mean()), name) for name, each in by_family.items() if len(each) >= 10)
     return {
         "models": len(errors),
@@ -133,15 +133,15 @@ def main() -> None:
     if None in files.values():
         return report("predict_timm", {"skipped": "reference data absent"})
     times = {name: read(file) for name, file in files.items() if file}
-    found: dict[str, Any] = {"split": "five folds of families", "confidence": 0.9}
+    collected: dict[str, Any] = {"split": "five folds of families", "confidence": 0.9}
     for tell in (by_prefix, merged):
         for other in (False, True):
             start = time.perf_counter()
             name = f"{tell.__name__}_{'with_i7' if other else 'features_only'}"
-            found[name] = cross_validate(tell, times, other=other)
-            found[name]["seconds"] = round(time.perf_counter() - start, 1)
-            print(name, found[name], file=sys.stderr)
-    return report("predict_timm", found)
+            collected[name] = cross_validate(tell, times, other=other)
+            collected[name]["seconds"] = round(time.perf_counter() - start, 1)
+            print(name, collected[name], file=sys.stderr)
+    return report("predict_timm", collected)
 
 
 if __name__ == "__main__":

@@ -39,19 +39,19 @@ FILTER = """() => new Promise((resolve) => {
 
 
 def main(counts: list[int], loads: int) -> None:
-    found = {}
+    figures = {}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         for count in counts:
             path = Path(folder) / f"{count}.html"
-            made = synthetic(count)
+            page = synthetic(count)
             start = time.perf_counter()
-            size = write(made, path)
+            size = write(page, path)
             seconds = time.perf_counter() - start
             opened = [opening(playwright, path) for _ in range(loads)]
-            times = {name: round(statistics.median(item[name] for item in opened)) for name in opened[0]}
-            found[f"{count} rows"] = {"page_mb": round(size / 1e6, 2), "written_s": round(seconds, 2), **times}
+            times = {name: round(statistics.median(load[name] for load in opened)) for name in opened[0]}
+            figures[f"{count} rows"] = {"page_mb": round(size / 1e6, 2), "written_s": round(seconds, 2), **times}
         shipped = command_seconds(Path(folder), loads)
-    report("report_page", {"loads": loads, "command_on_shipped_rows": shipped, "medians": found})
+    report("report_page", {"loads": loads, "command_on_shipped_rows": shipped, "medians": figures})
 
 
 def command_seconds(folder: Path, calls: int) -> dict[str, dict[str, float]]:
@@ -67,8 +67,8 @@ def command_seconds(folder: Path, calls: int) -> dict[str, dict[str, float]]:
             subprocess.run([*command, str(folder / "shipped.html"), *options], check=True, capture_output=True)
             took[name].append((time.perf_counter() - start, processor_seconds() - before))
     medians = {}
-    for name, found in took.items():
-        wall, processor = zip(*found, strict=True)
+    for name, figures in took.items():
+        wall, processor = zip(*figures, strict=True)
         medians[name] = {"wall_s": middle(wall), "processor_s": middle(processor)}
     return medians
 
@@ -102,8 +102,8 @@ def synthetic(count: int) -> Report:
     dice = random.Random(1)
     entries = tuple(entry(number, dice) for number in range(count))
     devices = tuple(device(number, count // DEVICES) for number in range(DEVICES))
-    made = ("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val")
-    return Report(*made, False, 0.99, None, devices, entries, (), False, ())
+    head = ("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val")
+    return Report(*head, False, 0.99, None, devices, entries, (), False, ())
 
 
 def entry(number: int, dice: random.Random) -> Entry:
@@ -135,5 +135,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[30, 1000, 10_000])
     parser.add_argument("--loads", type=int, default=5)
-    given = parser.parse_args()
-    main(given.rows, given.loads)
+    arguments_parsed = parser.parse_args()
+    main(arguments_parsed.rows, arguments_parsed.loads)

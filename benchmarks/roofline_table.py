@@ -42,32 +42,37 @@ def main(models: list[str]) -> None:
         peak = measure_peak(device, threads=1)
         rows = list(profile_all(list(artifacts.values()), device, threads=1, settings=Settings(percentile=90)))
         peak_after = measure_peak(device, threads=1)
-        held = [against_peak(row, artifacts[row.artifact_sha256], peak) for row in rows]
+        rows_against_peak = [against_peak(row, artifacts[row.artifact_sha256], peak) for row in rows]
         layers = []
         for name in models:
             telling = [row for row in rows if row.model == name and row.target in TELLING]
             best = min(telling, key=lambda row: row.p50_ns or 0)
             table = to_data(layer_times(artifacts[best.artifact_sha256], device, threads=1, peak=peak))
             layers.append(table | {"slowest": table.pop("layers")[:SLOWEST]})
-    result = {"peak": to_data(peak), "peak_after": to_data(peak_after), "models": to_data(held), "layers": layers}
+    result = {
+        "peak": to_data(peak),
+        "peak_after": to_data(peak_after),
+        "models": to_data(rows_against_peak),
+        "layers": layers,
+    }
     report("roofline_table", result)
 
 
 def markdown(path: Path) -> None:
     """The fastest engine of each model, and the slowest operators of the fastest that tells their shapes."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    peak = found["peak"]
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    peak = results["peak"]
     print(f"Peak, one thread: {peak['gflops']:.0f} GFLOP/s in float32, {peak['gb_per_s']:.1f} GB/s.\n")
     print("| model | best engine | p50 | GFLOP/s | limit | share of it | at best |")
     print("|---|---|---:|---:|---:|---:|---:|")
-    for name in dict.fromkeys(row["model"] for row in found["models"]):
-        row = min((row for row in found["models"] if row["model"] == name), key=lambda row: row["p50_ns"])
+    for name in dict.fromkeys(row["model"] for row in results["models"]):
+        row = min((row for row in results["models"] if row["model"] == name), key=lambda row: row["p50_ns"])
         print(
             f"| {name} | {row['target']} | {row['p50_ns'] / 1e6:.2f} ms | {row['gflops']:.1f} |"
             f" {row['limit_gflops']:.1f} ({row['bound_by']}) | {row['share']:.0%} | {row['least_ns'] / 1e6:.2f} ms |"
         )
     print("\n| model | in | operator | time | of all | MMACs | of its limit |\n|---|---|---|---:|---:|---:|---:|")
-    for table in found["layers"]:
+    for table in results["layers"]:
         for layer in table["slowest"]:
             print(
                 f"| {table['model']} | {table['target']} | `{layer['name'][-48:]}` ({layer['operator']}) |"

@@ -42,19 +42,19 @@ MODELS, QUESTIONS, COMMANDS, PROCESSES, RUNS = 50, 200, 9, 1, 20
 
 def main(rows: int, db: str | None, devices: int, lines: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        place = db or f"{folder}/latency.db"
-        with LatencyDB.open(place, shipped=False) as opened:
+        database = db or f"{folder}/latency.db"
+        with LatencyDB.open(database, shipped=False) as opened:
             result: dict[str, Any] = {"rows": rows, "samples_per_row": PROCESSES * RUNS, "devices": devices}
             if opened.stats().tables["measurement"] < rows:
                 result |= imported(opened, lines or Path(folder) / "rows.jsonl", rows, devices)
             result |= {
                 "load_1min": round(os.getloadavg()[0], 1),
-                "database_mb": round(size_bytes(opened, place) / 1e6, 1),
+                "database_mb": round(size_bytes(opened, database) / 1e6, 1),
                 "sql_ms": quantiles(questions(opened, devices, sql_only)),
                 "rows_of_device_ms": quantiles(questions(opened, devices, rows_of_device)),
                 "choose_ms": quantiles(questions(opened, devices, choice)),
                 "choose_current_epoch_ms": quantiles(questions(opened, devices, current_epoch)),
-                "command": command(place),
+                "command": command(database),
             }
             result["add_ms"] = quantiles([cost(lambda row=row: opened.add(row)) for row in one_by_one(100)])
             check_s, checked = timed(opened.check)
@@ -100,7 +100,10 @@ def one_by_one(count: int) -> Iterator[Measurement]:
 def row(draw: random.Random, centre: int, model: str, device: str, number: int) -> Measurement:
     """One row with its summary."""
     samples = [sorted(round(centre * draw.lognormvariate(0, 0.01)) for _ in range(RUNS)) for _ in range(PROCESSES)]
-    medians, every = sorted(round(statistics.median(part)) for part in samples), sorted(chain.from_iterable(samples))
+    medians, all_samples = (
+        sorted(round(statistics.median(part)) for part in samples),
+        sorted(chain.from_iterable(samples)),
+    )
     return identify(
         dataclasses.replace(
             TEMPLATE,
@@ -115,18 +118,18 @@ def row(draw: random.Random, centre: int, model: str, device: str, number: int) 
             p50_ns=round(statistics.median(medians)),
             p50_low_ns=medians[0],
             p50_high_ns=medians[-1],
-            p90_ns=every[-2],
-            p90_upper_ns=every[-1],
-            p99_ns=every[-1],
-            min_ns=every[0],
-            mean_ns=round(statistics.fmean(every)),
+            p90_ns=all_samples[-2],
+            p90_upper_ns=all_samples[-1],
+            p99_ns=all_samples[-1],
+            min_ns=all_samples[0],
+            mean_ns=round(statistics.fmean(all_samples)),
         )
     )
 
 
 def hash_of(text_: str) -> int:
     """The same in every process."""
-    return sum(ord(letter) * 31**place for place, letter in enumerate(text_))
+    return sum(ord(letter) * 31**exponent for exponent, letter in enumerate(text_))
 
 
 def sql_only(db: LatencyDB, device: str) -> object:
@@ -154,17 +157,17 @@ def choice(db: LatencyDB, device: str) -> object:
     return choose_among(db.measurements(device=device), device, Budget(max_latency_ms=25.0), cards=CARDS)
 
 
-def command(place: str) -> dict[str, float]:
+def command(database: str) -> dict[str, float]:
     """What `edgevit choose` costs on the command line, the median of COMMANDS calls; its models have no cards here."""
     edgevit = Path(sys.executable).with_name("edgevit")
-    asked = [str(edgevit), "choose", "--device", "board-1", "--max-latency", "25ms", "--db", place]
+    command_line = [str(edgevit), "choose", "--device", "board-1", "--max-latency", "25ms", "--db", database]
     walls, cpus = [], []
     for _ in range(COMMANDS):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        wall_s, done = timed(lambda: subprocess.run(asked, capture_output=True))
+        wall_s, completed = timed(lambda: subprocess.run(command_line, capture_output=True))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode not in (0, 3):
-            raise SystemExit(done.stderr.decode())
+        if completed.returncode not in (0, 3):
+            raise SystemExit(completed.stderr.decode())
         walls.append(wall_s)
         cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return {"wall_s": round(statistics.median(walls), 2), "cpu_s": round(statistics.median(cpus), 2)}
@@ -192,18 +195,18 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def quantiles(costs: list[tuple[float, float]]) -> dict[str, float]:
     """Median and 99th percentile in milliseconds, of wall time and of CPU time."""
-    found = {}
+    figures = {}
     for name, seconds in zip(("", "cpu_"), zip(*costs, strict=True), strict=True):
         ordered = sorted(seconds)
-        found[f"{name}p50_ms"] = round(1e3 * statistics.median(ordered), 2)
-        found[f"{name}p99_ms"] = round(1e3 * ordered[int(0.99 * len(ordered))], 2)
-    return found
+        figures[f"{name}p50_ms"] = round(1e3 * statistics.median(ordered), 2)
+        figures[f"{name}p99_ms"] = round(1e3 * ordered[int(0.99 * len(ordered))], 2)
+    return figures
 
 
-def size_bytes(db: LatencyDB, place: str) -> int:
+def size_bytes(db: LatencyDB, database: str) -> int:
     """Of the file, or of the database on its server."""
-    if Path(place).is_file():
-        return Path(place).stat().st_size
+    if Path(database).is_file():
+        return Path(database).stat().st_size
     return int(db.ask("SELECT pg_database_size(current_database())").lines[0][0])
 
 
@@ -235,5 +238,5 @@ if __name__ == "__main__":
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--db")
     parser.add_argument("--lines", type=Path)
-    given = parser.parse_args()
-    main(given.rows, given.db, given.devices, given.lines)
+    arguments_parsed = parser.parse_args()
+    main(arguments_parsed.rows, arguments_parsed.db, arguments_parsed.devices, arguments_parsed.lines)

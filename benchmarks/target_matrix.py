@@ -37,50 +37,52 @@ def measure(name: str, target: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         try:
-            made = export_separately(Wanted(name, target, Path(out), precision))
+            outcome = export_separately(Wanted(name, target, Path(out), precision))
         except EdgevitError as error:
             return {"status": "failed", "error": " ".join(error.lines())}
         wall_s = time.perf_counter() - start
-    assert made.parity is not None
-    last = [check for check in made.parity.checks if check.against == FOLDED_FORM][-1]
+    assert outcome.parity is not None
+    last = [check for check in outcome.parity.checks if check.against == FOLDED_FORM][-1]
     return {
-        "status": made.parity.status,
-        "how": made.parity.how,
+        "status": outcome.parity.status,
+        "how": outcome.parity.how,
         "stage": last.stage,  # the artifact, or the last one computed where nothing here runs the artifact
         "max_rel": last.max_rel,  # against the folded form
         "snr_db": last.snr_db,
         "wall_s": round(wall_s, 1),
-        "stages_s": {stage.name: stage.seconds for stage in made.stages},
-        "size_bytes": made.size_bytes,
-        "operators": made.operators.counts,
-        "fallbacks": made.operators.fallbacks,
+        "stages_s": {stage.name: stage.seconds for stage in outcome.stages},
+        "size_bytes": outcome.size_bytes,
+        "operators": outcome.operators.counts,
+        "fallbacks": outcome.operators.fallbacks,
     }
 
 
-def exports(found: dict[str, dict[str, Any]]) -> Table:
+def exports(results: dict[str, dict[str, Any]]) -> Table:
     head = ("model", "target", "precision", "status", "max_rel", "SNR dB", "seconds", "MB", "operators", "left over")
     rows = [head, ("---",) * len(head)]
-    for case, item in found.items():
+    for case, result in results.items():
         name, target, precision = case.split()
-        if item["status"] == "failed":
+        if result["status"] == "failed":
             rows.append((f"`{name}`", target, precision, "failed", *("",) * 6))
             continue
-        left = item["fallbacks"]
-        told = "not told" if left is None else ", ".join(f"{n} {kind}" for kind, n in left.items()) or "none"
-        snr = "equal" if item["snr_db"] is None else f"{item['snr_db']:.0f}"
-        numbers = (f"{item['max_rel']:.1e}", snr, f"{item['wall_s']:.0f}")
-        size, total = f"{item['size_bytes'] / 1e6:.1f}", str(sum(item["operators"].values()))
-        rows.append((f"`{name}`", target, precision, item["status"], *numbers, size, total, told))
+        fallbacks = result["fallbacks"]
+        fallback_text = (
+            "not told" if fallbacks is None else ", ".join(f"{n} {kind}" for kind, n in fallbacks.items()) or "none"
+        )
+        snr = "equal" if result["snr_db"] is None else f"{result['snr_db']:.0f}"
+        numbers = (f"{result['max_rel']:.1e}", snr, f"{result['wall_s']:.0f}")
+        size, total = f"{result['size_bytes'] / 1e6:.1f}", str(sum(result["operators"].values()))
+        rows.append((f"`{name}`", target, precision, result["status"], *numbers, size, total, fallback_text))
     return rows
 
 
 def latencies(rows: list[dict[str, Any]]) -> Table:
     """p50 by model and engine; the fastest of a model in bold."""
     engines = list(dict.fromkeys(f"{row['target']} {row['precision']}" for row in rows))
-    found = {(row["model"], f"{row['target']} {row['precision']}"): row for row in rows}
+    results = {(row["model"], f"{row['target']} {row['precision']}"): row for row in rows}
     table = [("model", *engines), ("---",) * (len(engines) + 1)]
     for model in dict.fromkeys(row["model"] for row in rows):
-        ran = {engine: found[model, engine] for engine in engines if (model, engine) in found}
+        ran = {engine: results[model, engine] for engine in engines if (model, engine) in results}
         best = min((row["p50_ns"] for row in ran.values() if row["p50_ns"]), default=None)
         table.append((f"`{model}`", *(_cell(ran.get(engine), best) for engine in engines)))
     return table
@@ -103,14 +105,14 @@ def main(arguments: list[str]) -> None:
         for file in arguments[2:]:
             print("\n" + markdown(latencies(json.loads(Path(file).read_text())["measurements"])))
         return
-    found = {}
+    results = {}
     for recipe in list_recipes():
         for name in smallest() if not arguments or recipe.target in arguments else ():
             for precision in recipe.precisions:
                 case = f"{name} {recipe.target} {precision}"
-                found[case] = measure(name, recipe.target, precision)
-                print(case, found[case], file=sys.stderr)
-    report("target_matrix", {"exports": found})
+                results[case] = measure(name, recipe.target, precision)
+                print(case, results[case], file=sys.stderr)
+    report("target_matrix", {"exports": results})
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ LEAST, MOST = 15, 200  # runs of each form
 
 def measure(name: str) -> dict[str, object]:
     subject = load_subject(name)
-    seen = examine(subject.module, subject.example(batch=2))
+    examined = examine(subject.module, subject.example(batch=2))
     image = subject.example(batch=1)["image"]
     with tempfile.TemporaryDirectory() as out:
         forms = {"folded": fold(subject.module, (image,)), "training": with_dft(subject.module)}
@@ -46,13 +46,13 @@ def measure(name: str) -> dict[str, object]:
         latencies = {form: spread_ms(samples) for form, samples in interleaved(sessions, image).items()}
     return {
         "provenance": model_card(name).provenance,
-        "params": [seen.before.params, seen.after.params],
-        "macs": [seen.before.macs, seen.after.macs],
-        "layers": [seen.before.layers, seen.after.layers],
-        "left": len(seen.report.left),
-        "float64_max_rel": seen.proof.float64_max_rel,
-        "float32_max_rel": seen.proof.float32_max_rel,
-        "passed": seen.proof.passed,
+        "params": [examined.before.params, examined.after.params],
+        "macs": [examined.before.macs, examined.after.macs],
+        "layers": [examined.before.layers, examined.after.layers],
+        "left": len(examined.report.left),
+        "float64_max_rel": examined.proof.float64_max_rel,
+        "float32_max_rel": examined.proof.float32_max_rel,
+        "passed": examined.proof.passed,
         "onnx_nodes": [nodes.get("training"), nodes["folded"]],
         "training": latencies.get("training"),
         "folded": latencies["folded"],
@@ -90,21 +90,21 @@ def timed(session: object) -> int:
     return time.perf_counter_ns() - start
 
 
-def markdown(found: dict[str, dict[str, object]]) -> str:
+def markdown(models: dict[str, dict[str, object]]) -> str:
     head = ("model", "provenance", "params M", "GMACs", "layers", "float64", "float32", "ONNX nodes", "p50 ms", "ratio")
     rows = [head, ("---",) * len(head)]
-    for name, item in found.items():
-        before, after = (item[form] and item[form]["p50_ms"] for form in ("training", "folded"))  # type: ignore[index]
+    for name, entry in models.items():
+        before, after = (entry[form] and entry[form]["p50_ms"] for form in ("training", "folded"))  # type: ignore[index]
         rows.append(
             (
                 f"`{name}`",
-                str(item["provenance"]),
-                " → ".join(f"{value / 1e6:.3f}" for value in item["params"]),  # type: ignore[attr-defined]
-                " → ".join(f"{value / 1e9:.3f}" for value in item["macs"]),  # type: ignore[attr-defined]
-                " → ".join(map(str, item["layers"])),  # type: ignore[call-overload]
-                f"{item['float64_max_rel']:.1e}",
-                f"{item['float32_max_rel']:.1e}",
-                " → ".join(str(number or "none") for number in item["onnx_nodes"]),  # type: ignore[attr-defined]
+                str(entry["provenance"]),
+                " → ".join(f"{value / 1e6:.3f}" for value in entry["params"]),  # type: ignore[attr-defined]
+                " → ".join(f"{value / 1e9:.3f}" for value in entry["macs"]),  # type: ignore[attr-defined]
+                " → ".join(map(str, entry["layers"])),  # type: ignore[call-overload]
+                f"{entry['float64_max_rel']:.1e}",
+                f"{entry['float32_max_rel']:.1e}",
+                " → ".join(str(number or "none") for number in entry["onnx_nodes"]),  # type: ignore[attr-defined]
                 f"{before:.1f} → {after:.1f}" if before else f"none → {after:.1f}",
                 f"{before / after:.2f}" if before else "",
             )
@@ -118,11 +118,11 @@ def main(arguments: list[str]) -> None:
         return
     logging.disable(logging.WARNING)
     torch.set_num_threads(2)
-    found = {}
+    models = {}
     for name in list_models(arguments[0] if arguments else "*"):
-        found[name] = measure(name)
-        print(name, found[name], file=sys.stderr)
-    report("zoo_table", {"threads": 1, "engine": "onnxruntime", "models": found})
+        models[name] = measure(name)
+        print(name, models[name], file=sys.stderr)
+    report("zoo_table", {"threads": 1, "engine": "onnxruntime", "models": models})
 
 
 if __name__ == "__main__":

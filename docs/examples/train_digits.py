@@ -6,7 +6,7 @@
 The data are scikit-learn's digits: 1797 grey images of 8x8 pixels. A narrow VanillaNet is trained as in its paper
 (arXiv 2305.12972, section 3.1): the slope of its leaky ReLUs goes from 0 to 1, which merges its layers two by two, and
 before that folding is refused. A small MobileViG has no such schedule. About a minute on two cores; the checkpoints are
-left in --out for whoever needs trained weights.
+left in --out for anyone who needs trained weights.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def digits() -> Split:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("this example needs scikit-learn: pip install 'edgevit[train]'") from error
-    found = load_digits()
-    return prepare(torch.tensor(found.images, dtype=torch.float32), torch.tensor(found.target))
+    predicted = load_digits()
+    return prepare(torch.tensor(predicted.images, dtype=torch.float32), torch.tensor(predicted.target))
 
 
 def prepare(pixels: Tensor, labels: Tensor) -> Split:
@@ -129,7 +129,7 @@ def judge(name: str, trained: nn.Module, fresh: nn.Module, split: Split, out: Pa
     before, after = predict(fresh, images), predict(folded, images)
     if not torch.equal(predict(trained, images), before):
         raise RuntimeError(f"{checkpoint} is not the network that was trained")
-    rates = [100.0 * (found == labels).double().mean().item() for found in (before, after)]
+    rates = [100.0 * (predicted == labels).double().mean().item() for predicted in (before, after)]
     params = (count(fresh, images[:1]).params, count(folded, images[:1]).params)
     return Result(name, rates[0], rates[1], torch.equal(before, after), params, refused, checkpoint)
 
@@ -161,13 +161,13 @@ def run_mobilevig(split: Split, epochs: int, out: Path) -> Result:
 def show(results: list[Result]) -> None:
     """A small table, and what was refused."""
     print(f"{'trained on digits':<18} {'params':>8} {'folded':>8} {'top-1 %':>8} {'folded':>8}  predictions")
-    for item in results:
-        numbers = f"{item.params[0]:>8} {item.params[1]:>8} {item.before:>8.2f} {item.after:>8.2f}"
-        print(f"{item.name:<18} {numbers}  {'all equal' if item.agree else 'DIFFERENT'}")
-    for item in results:
-        if item.refused:
-            print(f"halfway through its schedule, {item.name} was refused. {item.refused}")
-        print(f"weights: {item.checkpoint}")
+    for result in results:
+        numbers = f"{result.params[0]:>8} {result.params[1]:>8} {result.before:>8.2f} {result.after:>8.2f}"
+        print(f"{result.name:<18} {numbers}  {'all equal' if result.agree else 'DIFFERENT'}")
+    for result in results:
+        if result.refused:
+            print(f"halfway through its schedule, {result.name} was refused. {result.refused}")
+        print(f"weights: {result.checkpoint}")
 
 
 def main(arguments: list[str] | None = None, split: Split | None = None) -> list[Result]:
@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None, split: Split | None = None) -> list
     split = split or digits()
     results = [run(split, options.epochs, out) for run in (run_vanillanet, run_mobilevig)]
     show(results)
-    if changed := [item.name for item in results if not item.agree or item.before != item.after]:
+    if changed := [result.name for result in results if not result.agree or result.before != result.after]:
         raise RuntimeError(f"folding changed predictions of {', '.join(changed)}")
     return results
 

@@ -114,8 +114,8 @@ def test_tasks_know_no_target() -> None:
     with np.load(data("help_fbnet.npz")) as arrays:
         devices = set(arrays.files) - {"__arch__"}
     for task in predict_fbnet.TASKS.values():
-        assert not set(task.known) & set(task.targets)
-        assert set(task.known) | set(task.targets) <= devices
+        assert not set(task.sources) & set(task.targets)
+        assert set(task.sources) | set(task.targets) <= devices
 
 
 def test_blocks_of_the_search_space_cost_what_they_cost() -> None:
