@@ -33,7 +33,8 @@ from edgevit.measurement.summary import upper_bound
 from edgevit.prediction import Predictor, Row, choose_anchors
 from edgevit.records.choice import Basis, Budget
 from edgevit.records.measurement import Measurement
-from edgevit.selection import Known, Predicted, choose_among
+from edgevit.selection import Cell as SelectionCell
+from edgevit.selection import Evidence, PredictedCell, choose_among
 
 PERCENTILES = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.97, "p97"), (0.99, "p99"), (1.0, "max"))
 RUNS = 1024  # of a simulated measurement: as many as MLPerf asks for
@@ -135,8 +136,8 @@ def select(
     cards = {name: replace(CARD, name=name, top1_percent=accuracy[name]) for name in truth}
     collected = []
     for budget_ns in truth.values():
-        budget, known_rows = Budget(budget_ns / 1e6, 90), Known(predicted=guesses)
-        picked = choose_among(rows, "board", budget, cards=cards, known=known_rows).picked
+        budget, evidence = Budget(budget_ns / 1e6, 90), Evidence(predicted=guesses)
+        picked = choose_among(rows, "board", budget, cards=cards, evidence=evidence).picked
         if picked is not None:
             best = max(accuracy[name] for name in truth if truth[name] <= budget_ns)
             collected.append((truth[picked.model] > budget_ns, best - accuracy[picked.model]))
@@ -150,10 +151,12 @@ def row_of(model: str, claim_ns: float) -> Measurement:
     return replace(TEMPLATE, **facts, inputs=(), p90_ns=claim, p90_upper_ns=claim)
 
 
-def guess_of(model: str, claim_ns: float) -> Predicted:
+def guess_of(model: str, claim_ns: float) -> PredictedCell:
     """A prediction whose p90 is at most this."""
-    row = replace(row_of(model, claim_ns), provenance="predicted", p90_ns=None, p90_upper_ns=None, engine_version="")
-    return Predicted(row, (round(claim_ns), round(claim_ns)), Basis("transfer", CONFIDENCE))
+    like = row_of(model, claim_ns)
+    configuration = (like.target, like.precision, like.threads, like.engine, like.device, like.device_id)
+    cell = SelectionCell(f"predicted {model}", model, *configuration, parity_status=like.parity_status)
+    return PredictedCell(cell, (round(claim_ns), round(claim_ns)), Basis("transfer", CONFIDENCE))
 
 
 def selection(cells: Table, predicted: list[Trial]) -> dict[str, Any]:

@@ -75,26 +75,25 @@ def run(
 
     Exit code 5: nothing that was asked for runs there; 6: something may fit, and nobody measured it.
     """
-    from edgevit.selection import question
+    from edgevit.records.choice import Budget
+    from edgevit.selection import CandidateFilter, PredictionOptions, Question, parse_latency, targets_named
 
-    asked = question(
-        split(device, "device"),
-        max_latency=max_latency,
-        percentile=percentile,
-        min_top1=min_top1,
-        max_size_mb=max_size_mb,
-        max_memory_mb=max_memory_mb,
-        max_energy_mj=max_energy_mj,
-        target=None if target is None else split(target, "target"),
-        precision=None if precision is None else split(precision, "precision"),
-        engine=None if engine is None else split(engine, "engine"),
+    candidate_filter = CandidateFilter(
+        targets=targets_named(None if target is None else split(target, "target")),
+        precisions=None if precision is None else split(precision, "precision"),
         threads=threads,
-        licence=None if licence is None else split(licence, "licence"),
         published=published,
+        engines=None if engine is None else split(engine, "engine"),
+        licences=None if licence is None else split(licence, "licence"),
         reconstructed=reconstructed,
-        predict=not measured_only,
-        confidence=confidence,
-        dataset=dataset,
+    )
+    limit = None if max_latency is None else parse_latency(max_latency)
+    asked = Question(
+        tuple(split(device, "device")),
+        Budget(limit, percentile, min_top1, max_size_mb, max_memory_mb, max_energy_mj),
+        candidate_filter,
+        PredictionOptions(not measured_only, confidence),
+        dataset,
     )
     held = _opened(artifacts)
     choice = _answer(asked, db)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgevit.cli.common import print_table, say, say_wrapped
 
 if TYPE_CHECKING:
-    from edgevit.records.choice import Basis, Budget, Candidate, Choice, JointChoice, Rejection, Suggestion
+    from edgevit.records.choice import Basis, Candidate, Choice, JointChoice, Reason, Rejection, Suggestion
 
 _SHOWN, _MISSES = 10, 4  # lines of a table, and of these for what does not fit, unless all are asked for
 _NOTHING = {
@@ -43,8 +43,6 @@ def print_choice(choice: Choice | JointChoice, *, pareto: bool, why: bool, predi
 
 
 def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> None:
-    from edgevit.selection.caveats import is_about_pick
-
     if pareto:
         say(f"{len(choice.front)} on the front of {choice.device}: nothing else is as accurate and as fast")
     elif choice.picked is None:
@@ -59,8 +57,8 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
         _print_hidden(choice, lines)
     _print_unmeasured(choice, predicts=predicts)
     for note in choice.notes:
-        if not (pareto and is_about_pick(note)):
-            say_wrapped(note)
+        if not (pareto and note.about_pick):
+            say_wrapped(note.text)
     if not pareto:
         _print_suggestions(choice.measure_next, "")
 
@@ -80,7 +78,7 @@ def _lines(choice: Choice, *, pareto: bool, why: bool) -> Iterator[_Line]:
         misses = _misses(choice.rejected)
         room = max(_SHOWN - len(fits), min(_MISSES, len(misses)))
         yield from fits[: _SHOWN - min(room, len(misses))]
-        yield from (_Line(item.candidate, _in_short(item, choice.budget), item.reason) for item in misses[:room])
+        yield from (_Line(item.candidate, _in_short(item), item.reason) for item in misses[:room])
 
 
 def _misses(rejected: Collection[Rejection]) -> list[Rejection]:
@@ -95,20 +93,24 @@ def _misses(rejected: Collection[Rejection]) -> list[Rejection]:
     return sorted((item for item in rejected if item.kind in ("budget", "unusable")), key=order)
 
 
-def _in_short(item: Rejection, budget: Budget) -> str:
-    """`p90 +12%`: by how much a limit is broken; else the beginning of the reason."""
-    from edgevit.selection.constraints import broken_limits
+def _in_short(rejection: Rejection) -> str:
+    """Return `p90 +12%`: the share by which a limit is broken; else the reason in a few words."""
+    from edgevit.selection.wording import summarise
 
-    if item.kind != "budget":
-        return item.reason.split(":")[0].split(",")[0]
-    broken = broken_limits(item.candidate, budget)
-    return ", ".join(f"{one.name} {_share(one.name, one.excess)}" for one in broken)
+    if rejection.kind != "budget":
+        return ", ".join(map(summarise, rejection.reasons))
+    return ", ".join(f"{reason.subject} {_share(reason)}" for reason in rejection.reasons)
 
 
-def _share(name: str, excess: float | None) -> str:
+def _share(reason: Reason) -> str:
+    from edgevit.selection.constraints import excess_of
+
+    excess = excess_of(reason)
     if excess is None:
         return "unknown"
-    return f"-{excess:.0%}" if name == "top-1" else f"+{excess:.0%}" if excess < 9.995 else f"x{1 + excess:.3g}"
+    if reason.code == "accuracy_below":
+        return f"-{excess:.0%}"
+    return f"+{excess:.0%}" if excess < 9.995 else f"x{1 + excess:.3g}"
 
 
 def _print_hidden(choice: Choice, lines: Collection[_Line]) -> None:
@@ -160,11 +162,13 @@ def _origin(item: Candidate) -> str:
 
 def _in_full(line: _Line) -> str:
     """The whole reason, what a prediction rests on, and all else that is to be known of a candidate."""
+    from edgevit.selection.wording import remarks
+
     basis = line.candidate.basis
     ends = basis and basis.lower_ms is not None and basis.upper_ms is not None
     between = f"predicted between {basis.lower_ms:.3g} and {basis.upper_ms:.3g} ms {_rests_on(basis)}" if (
         basis and ends) else ""  # fmt: skip
-    return "; ".join(filter(None, (line.reason, between, *line.candidate.flags)))
+    return "; ".join(filter(None, (line.reason, between, *remarks(line.candidate))))
 
 
 def _rests_on(basis: Basis) -> str:
@@ -218,6 +222,8 @@ def _name(item: Candidate) -> str:
 
 def _facts(picked: Candidate, percentile: int) -> list[str]:
     """What is known of the pick, each number with its provenance; nothing is said of what is not known."""
+    from edgevit.selection.wording import remarks
+
     upper, top1, size = picked.latency_upper_ms, picked.top1_percent, picked.size_mb
     told, name = picked.latency_ms, f"p{percentile}"
     facts = [] if told is None else [f"{name} {told:.3g} ms ({picked.latency_provenance}), no bound"]
@@ -228,7 +234,7 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
     facts += [] if picked.memory_mb is None else [f"{picked.memory_mb:.0f} MB of memory"]
     facts += [] if picked.energy_mj is None else [f"{picked.energy_mj:.3g} mJ"]
     facts += [f"parity {picked.parity_status or 'unknown'}"]
-    return [*facts, *picked.flags]
+    return [*facts, *remarks(picked)]
 
 
 def _top1(item: Candidate) -> str | float | None:
@@ -262,7 +268,7 @@ def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
     if not why and not pareto and choice.rejected:
         say(f"not shown: {len(choice.rejected)} artifacts do not fit on all; --why shows them")
     for note in choice.notes:
-        say_wrapped(note)
+        say_wrapped(note.text)
     for one in [] if pareto else choice.choices:
         _print_suggestions(one.measure_next, f"for {one.device} alone, ")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgevit.prediction.anchors import choose_anchors
 from edgevit.prediction.features import structural_features
-from edgevit.prediction.predictor import LEAST_ANCHORS, Predictor
-from edgevit.prediction.record import Level, Prediction
+from edgevit.prediction.predictor import Predictor
+from edgevit.prediction.record import LEAST_ANCHORS, Level, Prediction
 from edgevit.prediction.table import Row
 from edgevit.records.model import OperatorCost
 

@@ -12,10 +12,10 @@ from edgevit.prediction.conformal import quantile
 from edgevit.prediction.cross_validation import Sources, pose, rehearse
 from edgevit.prediction.ensemble import Mixture, Rehearsal, estimate, mix
 from edgevit.prediction.gaussian_process import Problem
-from edgevit.prediction.record import Found, Level, Margins, Prediction, predicted
+from edgevit.prediction.record import LEAST_ANCHORS, Level, LogEstimate, Margins, Prediction, predicted
 from edgevit.prediction.table import Array, Indices, Row, feature_matrix, make_table
+from edgevit.records.choice import RefusalCode
 
-LEAST_ANCHORS = 3  # rows of a column below which nothing is said of it: two tell how fast it is, not how sure that is
 MOST_COLUMNS = 24  # sources of one prediction
 MOST_ANCHORS = 1200  # of more, so many that are spread evenly over their latencies: time grows with the cube
 _SAME_GRAPH = math.log(1.1)  # log units: 90% of the repeats of one job on one device are within 10%
@@ -103,9 +103,9 @@ class Predictor:
         said = {}
         for name in names:
             if name in known:
-                found = Found("measured", known[name], Margins(0, 0), 1)
+                found = LogEstimate("measured", known[name], Margins(0, 0), 1)
             elif twins := by_graph.get(self._graphs.get(name, "")):
-                found = Found("same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins))
+                found = LogEstimate("same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins))
             else:
                 continue
             said[name] = predicted(name, column, confidence, found)
@@ -131,7 +131,7 @@ class Predictor:
             if len(group):
                 logs, margins = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
                 for i, log, margin in zip(group.tolist(), logs.tolist(), margins, strict=True):
-                    found = Found(level, log, margin, len(anchors), nearest)
+                    found = LogEstimate(level, log, margin, len(anchors), nearest)
                     said[self._table.models[i]] = predicted(self._table.models[i], column, confidence, found)
         return said
 
@@ -139,15 +139,16 @@ class Predictor:
         """Why nothing can be said."""
         rows = int((~np.isnan(self._table.column(column))).sum())
         place = self._places.get(name)
+        code: RefusalCode
         if place is None:
-            why = "it was measured nowhere, and nothing is known of its structure"
+            code = "measured_nowhere"
         elif rows < LEAST_ANCHORS:
-            why = f"{column} has {rows} rows; {LEAST_ANCHORS} say how fast it is"
+            code = "few_rows"
         elif not np.isnan(self._features[place]).all():
-            why = f"its family has no row of {column}, and rows of {LEAST_ANCHORS} families say how far others are off"
+            code = "unseen_family"
         else:
-            why = f"no {LEAST_ANCHORS} rows of {column} are of models that share a column or features with it"
-        return Prediction(name, column, "refused", confidence, anchors=rows, why=why)
+            code = "unlinked"
+        return Prediction(name, column, "refused", confidence, anchors=rows, refusal=code)
 
     def _nearest(self, column: str, target: Array) -> str:
         others = [name for name in self._table.columns if name != column]

@@ -1,6 +1,7 @@
-"""Records about a choice: the budget, the candidates, why each was rejected, and the answer.
+"""Records of a choice: the budget, the candidates, the reasons against each, and the answer.
 
-They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.record). Programs decide by the codes of
+a Reason and the kinds of a Note; the English beside them is for people, and comes from edgevit.selection.wording.
 """
 
 from __future__ import annotations
@@ -10,26 +11,32 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from edgevit.errors import UsageError
-from edgevit.records.artifact import SCHEMA_VERSION
 from edgevit.records.model import IMAGENET, Provenance
+
+SCHEMA_VERSION = 2  # of Choice and JointChoice: since 2 notes are records, and flags are codes
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an answer must fit. None: no limit. `percentile` is of the latency that the limit is for: 1 to 99."""
+    """The limits of an answer; None means no limit. `percentile` is that of the latency: 1 to 99."""
 
     max_latency_ms: float | None = None
     percentile: int = 90
     min_top1_percent: float | None = None
     max_size_mb: float | None = None
-    max_memory_mb: float | None = None  # of the process at its largest, 10^6 bytes
-    max_energy_mj: float | None = None  # per run
+    # Memory of the process at its largest, 10^6 bytes.
+    max_memory_mb: float | None = None
+    # Energy of one run.
+    max_energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a predicted latency rests on. With this confidence it is between the ends, and at most the candidate's
-    latency_upper_ms. anchors: rows of the device that it rests on; nearest: what else explains those best.
+    """The evidence behind a predicted latency.
+
+    With this confidence the latency lies between the ends, and is at most the candidate's latency_upper_ms. `anchors`
+    counts the rows of the device that it rests on. `nearest` names the other column that explains those rows best.
+    `percentile` is the one that was predicted, where rows do not keep the one of the budget.
     """
 
     level: Literal["same graph", "transfer", "features", "refused"]
@@ -38,11 +45,12 @@ class Basis:
     nearest: str = ""
     lower_ms: float | None = None
     upper_ms: float | None = None
+    percentile: int | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model in one runtime and precision, with what is known of it on the device asked about."""
+    """One model in one runtime and precision, with its numbers on the device of the question."""
 
     model: str
     target: str
@@ -51,48 +59,128 @@ class Candidate:
     engine_version: str
     top1_percent: float | None
     top1_provenance: Provenance
-    latency_ms: float | None  # at the percentile asked for
-    latency_upper_ms: float | None  # what is held against the budget
+    # The latency at the budget's percentile, and its upper bound, which is compared with the budget.
+    latency_ms: float | None
+    latency_upper_ms: float | None
     latency_provenance: Provenance
     size_mb: float | None
     parity_status: str
     grade: str
-    measured: str  # ISO 8601, UTC; when; empty: predicted
+    # When it was measured, ISO 8601, UTC; empty for a prediction.
+    measured: str
     measurement_id: str
     flags: tuple[str, ...] = ()
-    top1_error_percent: float | None = None  # half the width of its 95% interval; None: not told
+    # Half the width of the 95% interval of top1_percent; None: not reported.
+    top1_error_percent: float | None = None
     engine: str = ""
-    device: str = ""  # its name when it was measured; of a prediction: what it is for
-    input_shape: tuple[int, ...] = ()  # of the first input, with its batch; empty: not told
-    memory_mb: float | None = None  # of the process at its largest, 10^6 bytes
-    energy_mj: float | None = None  # per run
-    licence: str = ""  # of the model, by its card; empty: not told
-    artifact_sha256: str = ""  # of what ran; of a prediction: of what would; empty: not known
-    basis: Basis | None = None  # of a predicted latency
+    # The device's name when it was measured; for a prediction the device that it is made for.
+    device: str = ""
+    # Of the first input, with its batch; empty: not reported.
+    input_shape: tuple[int, ...] = ()
+    # Of the process at its largest, 10^6 bytes.
+    memory_mb: float | None = None
+    # Of one run.
+    energy_mj: float | None = None
+    # Of the model, by its card; empty: not reported.
+    licence: str = ""
+    # Of the artifact that ran, or would run; empty: not known.
+    artifact_sha256: str = ""
+    basis: Basis | None = None
+    # The source of a published accuracy that is not the card's.
+    top1_source: str = ""
+
+
+# Why the predictor says nothing of a model on a column.
+RefusalCode = Literal["measured_nowhere", "few_rows", "unseen_family", "unlinked", "contradictory_rows"]
+
+# The codes of a Reason, grouped by the kind of rejection that they belong to.
+ReasonCode = Literal[
+    # budget
+    "latency_bound_above",
+    "published_latency_above",
+    "predicted_latency_above",
+    "latency_not_published",
+    "latency_bound_unknown",
+    "mean_only",
+    "no_bound_reported",
+    "too_few_runs",
+    "size_above",
+    "size_unknown",
+    "memory_above",
+    "memory_unknown",
+    "energy_above",
+    "energy_unknown",
+    "accuracy_below",
+    "accuracy_unknown",
+    # unusable
+    "cannot_run",
+    "throttled",
+    "other_protocol",
+    "emulated",
+    "not_as_verified",
+    "batched",
+    "not_proven",
+    # unmeasured
+    "few_rows_of_configuration",
+    "no_shared_rows",
+    RefusalCode,
+    # not_asked
+    "published_by_others",
+    "frame_rate",
+    "other_target",
+    "other_precision",
+    "other_threads",
+    "other_engine",
+    "other_licence",
+    "no_published_weights",
+    "not_evaluated",
+    # superseded
+    "earlier_epoch",
+    "newer_row",
+    "older_engine",
+    "slower_unit",
+]
+RejectionKind = Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason against a candidate, by its code.
+
+    `subject` names the thing that the reason is about: a limit (`p90`, `size`), a target, a status, a row. `detail` is
+    a second name, or the text of an error. `value` is the number that was compared with `limit`.
+    """
+
+    code: ReasonCode
+    subject: str = ""
+    detail: str = ""
+    value: float | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A candidate that was not picked and why. excess: share by which it breaks the limit it breaks most, if any.
+    """A candidate that is no answer, with every reason for that; `reason` is their English.
 
-    kind: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (nothing is known of its
-    latency), not_asked (another target, precision, thread count or data set was wanted), superseded (another row speaks
-    for the same candidate). is_open: nothing that is known is in the way, so that measuring or evaluating it may show
-    that it fits.
+    kind: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (its latency is not
+    known), not_asked (the filter or the data set excludes it), superseded (another row counts for the same candidate).
+    excess: the share by which it breaks the limit that it breaks most, if any. is_open: a measurement or an evaluation
+    may show that it fits.
     """
 
     candidate: Candidate
+    reasons: tuple[Reason, ...]
     reason: str
     excess: float | None = None
-    kind: Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"] = "budget"
+    kind: RejectionKind = "budget"
     is_open: bool = False
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to do next that may change the answer, why, and the command that does it.
+    """A measurement or an evaluation that may change the answer, with its reason and its command.
 
-    input_size: height and width in pixels; empty: not known. does: measure its latency, or evaluate its accuracy.
+    input_size: height and width in pixels; empty: not known. does: measure the latency, or evaluate the accuracy.
     """
 
     model: str
@@ -105,16 +193,55 @@ class Suggestion:
     does: Literal["measure", "evaluate"] = "measure"
 
 
-# What was found. infeasible: what is known does not fit. unmeasured: something may fit, and nobody measured it.
-# unsupported: nothing that was asked for runs there.
+# How a question ends. infeasible: all known numbers break the budget. unmeasured: a candidate without numbers may fit.
+# unsupported: no candidate of the filter runs there.
 Outcome = Literal["chosen", "infeasible", "unmeasured", "unsupported"]
+
+NoteKind = Literal[
+    # About the device and its rows.
+    "not_your_device",
+    "several_units",
+    "nothing_succeeded",
+    "published_left_out",
+    "reconstructed_left_out",
+    "published_accuracies",
+    "none_evaluated",
+    # About the pick.
+    "pick_older_engine",
+    "pick_runs_disagree",
+    "pick_evaluated_not_run",
+    "pick_predicted",
+    "pick_not_exported",
+    "pick_accuracy_unknown",
+    "pick_not_evaluated",
+    "accuracy_tie",
+    "speed_tie",
+    "near_limit",
+]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A caveat beside the numbers, by its kind; `text` is its English.
+
+    about_pick: it concerns the pick alone, and means nothing where another candidate is picked. `subjects` and
+    `numbers` are the names and figures of the text, in its order. devices: those of a JointChoice that it concerns.
+    """
+
+    kind: NoteKind
+    text: str
+    about_pick: bool = False
+    subjects: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer: the pick, or None, and why each other candidate was not it.
+    """The answer: the pick, or None, and the reasons against every other candidate.
 
-    front: of those that fit the ones that no other beats in accuracy and in latency, fastest first.
+    fitting: best first; the pick leads. front: of those the ones that no other beats in accuracy and in latency,
+    fastest first. unmeasured: models of the zoo without a row on this device. dataset: that of the accuracies.
     """
 
     device: str
@@ -123,16 +250,16 @@ class Choice:
     fitting: tuple[Candidate, ...]
     rejected: tuple[Rejection, ...]
     nearest_misses: tuple[Rejection, ...]
-    unmeasured: tuple[str, ...]  # models of the zoo with no row for this device
-    notes: tuple[str, ...] = ()
-    dataset: str = IMAGENET  # that the accuracies are of
+    unmeasured: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
+    dataset: str = IMAGENET
     outcome: Outcome = "chosen"
     front: tuple[Candidate, ...] = ()
     measure_next: tuple[Suggestion, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_frame(self) -> Any:
-        """Every candidate as a line of a pandas.DataFrame, best first, with `verdict` and `reason`.
+        """Return a pandas.DataFrame with a line for each candidate, best first, with `verdict` and `reason`.
 
         Raises UsageError with the command that installs pandas where it is missing.
         """
@@ -141,11 +268,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class JointRejection:
-    """An artifact that does not fit on all devices, and what is in the way on each of them."""
+    """An artifact that does not fit on all devices; `reason` is the English of `reasons`.
+
+    reasons: for each device in their order; empty where the artifact fits there, or where it is not known there.
+    """
 
     model: str
     target: str
     precision: str
+    reasons: tuple[tuple[Reason, ...], ...]
     reason: str
     is_open: bool
 
@@ -154,31 +285,32 @@ class JointRejection:
 class JointChoice:
     """The answer for several devices at once: one artifact that fits on each of them, with its numbers on each.
 
-    picked, and each of fitting and front, has one candidate per device, in the order of `devices`.
+    picked, and each of fitting and front, has one candidate per device, in the order of `devices`. picked is empty
+    where no artifact fits on all. choices: the answers of the single devices.
     """
 
     devices: tuple[str, ...]
     budget: Budget
-    picked: tuple[Candidate, ...]  # empty: none fits on all
+    picked: tuple[Candidate, ...]
     fitting: tuple[tuple[Candidate, ...], ...]
     rejected: tuple[JointRejection, ...]
-    choices: tuple[Choice, ...]  # what each device alone says
-    notes: tuple[str, ...] = ()
+    choices: tuple[Choice, ...]
+    notes: tuple[Note, ...] = ()
     outcome: Outcome = "chosen"
     front: tuple[tuple[Candidate, ...], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_frame(self) -> Any:
-        """Every candidate of every device as a line of a pandas.DataFrame, with `device_asked`; raises as Choice's."""
+        """Return a pandas.DataFrame of every device's candidates, with `device_asked`; raises as Choice.to_frame."""
         lines = ({"device_asked": choice.device, **line} for choice in self.choices for line in _lines_of(choice))
         return _frame(lines)
 
 
 def _lines_of(choice: Choice) -> Iterator[dict[str, Any]]:
-    verdicts = [(item, "picked" if item is choice.picked else "fits", "") for item in choice.fitting]
-    verdicts += [(item.candidate, item.kind, item.reason) for item in choice.rejected]
+    verdicts = [(one, "picked" if one is choice.picked else "fits", "") for one in choice.fitting]
+    verdicts += [(rejection.candidate, rejection.kind, rejection.reason) for rejection in choice.rejected]
     for candidate, verdict, reason in verdicts:
-        basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(item.name for item in fields(Basis))
+        basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(field.name for field in fields(Basis))
         plain = {name: value for name, value in vars(candidate).items() if name != "basis"}
         yield {
             **plain,

@@ -11,9 +11,16 @@ from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard
 from edgevit.reporting.page_records import PERCENTILES
 from edgevit.reporting.units import Unit
-from edgevit.selection import Elsewhere, How, Known, Wanted, choose_among, predictions
+from edgevit.selection import (
+    CandidateFilter,
+    Evidence,
+    OtherDevices,
+    PredictionOptions,
+    choose_among,
+    other_devices,
+    predictions,
+)
 from edgevit.selection.accuracy import Ratings
-from edgevit.selection.query import elsewhere_than
 from edgevit.store import LatencyDB
 
 Others = Callable[[Collection[str]], Sequence[Measurement]]
@@ -25,12 +32,12 @@ class Asked(NamedTuple):
     cards: Mapping[str, ModelCard]
     ratings: Ratings
     published: bool
-    how: How
+    how: PredictionOptions
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> CandidateFilter:
         """Reconstructed models are in question: the page has them, and a filter that leaves them out at first."""
-        return Wanted(published=self.published, reconstructed=True, unrated=True)
+        return CandidateFilter(published=self.published, reconstructed=True, unrated=True)
 
 
 def answers(
@@ -40,14 +47,14 @@ def answers(
 
     `tell` is told of each, before it is asked about, and how many there are.
     """
-    shared: Elsewhere | None = None
+    shared: OtherDevices | None = None
     for unit in units:
         if tell:
             tell(unit.label, len(units))
-        than = elsewhere_than(database, unit.device_id, asked.cards)
+        than = other_devices(database, unit.device_id, asked.cards)
         if shared is None:
-            shared = Elsewhere(cache(than.models), than.others, cache(than.graphs), cache(than.operators))
-        shared = shared._replace(others=_kept(than.others))
+            shared = OtherDevices(cache(than.models), than.rows, cache(than.graphs), cache(than.operators))
+        shared = shared._replace(rows=_kept(than.rows))
         yield [_answer(unit, percentile, asked, shared) for percentile in PERCENTILES]
 
 
@@ -57,12 +64,12 @@ def _kept(others: Others) -> Others:
     return lambda models: read(frozenset(models))
 
 
-def _answer(unit: Unit, percentile: int, asked: Asked, elsewhere: Elsewhere) -> Choice:
-    known = Known(unit.floors, asked.ratings, unit.former)
-    if asked.how.predict:
+def _answer(unit: Unit, percentile: int, asked: Asked, elsewhere: OtherDevices) -> Choice:
+    known = Evidence(unit.floors, asked.ratings, unit.former)
+    if asked.how.enabled:
         current = [row for row in unit.rows if row.measurement_id not in unit.former]
         confidence = asked.how.confidence
         found = predictions(current, asked.cards, asked.wanted, percentile, confidence, elsewhere)
         known = known._replace(predicted=found)
     budget = Budget(percentile=percentile)
-    return choose_among(unit.rows, unit.label, budget, cards=asked.cards, wanted=asked.wanted, known=known)
+    return choose_among(unit.rows, unit.label, budget, cards=asked.cards, candidate_filter=asked.wanted, evidence=known)

@@ -20,10 +20,11 @@ from edgevit.reporting.chooser_answers import Asked, answers
 from edgevit.reporting.evidence import Found, find_artifacts, model_parts
 from edgevit.reporting.page_records import PERCENTILES, DevicePart, Entry, Latency, Report
 from edgevit.reporting.units import Unit, device_part, find_units
-from edgevit.selection import How
+from edgevit.selection import PredictionOptions
 from edgevit.selection.accuracy import TOP1, Ratings
-from edgevit.selection.constraints import held
+from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.limits import check_confidence
+from edgevit.selection.wording import remarks
 from edgevit.store import LatencyDB
 
 _SHOWN = "unusable"  # of the kinds of rejection: a row that cannot be chosen is knowledge, too
@@ -57,7 +58,7 @@ def collect(
     ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
-    asked = Asked(cards, ratings, published, How(predict, confidence, dataset))
+    asked = Asked(cards, ratings, published, PredictionOptions(predict, confidence))
     for number, choices in enumerate(answers(database, units, asked, tell)):
         entries += _entries(units[number], choices, number, cards, now)
         parts.append(device_part(units[number], choices, published))
@@ -127,6 +128,7 @@ def _entry(
         p50=p50,
         p90=p90,
         p99=p99,
+        remarks=remarks(item),
         usable=reason is None,
         reason=reason or "",
         provider=row.provider if row else "",
@@ -156,7 +158,7 @@ def _latency(item: Candidate | None, median_of: Measurement | None) -> Latency:
     low_ms, high_ms = item.latency_ms if low_ns is None else low_ns / 1e6, item.latency_upper_ms
     if item.basis:
         low_ms, high_ms = item.basis.lower_ms, item.basis.upper_ms
-    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, held(item), item.basis)
+    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, latency_for_budget(item), item.basis)
 
 
 def _epoch(unit: Unit, item: Candidate) -> int:

@@ -56,6 +56,7 @@ class Entry:
     parity_status: str
     grade: str
     flags: tuple[str, ...]
+    remarks: tuple[str, ...]  # the flags in words, and the source of the accuracy
     usable: bool
     reason: str
     engine: str

@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Sequence
 from typing import Literal, NamedTuple
 
 from edgevit.records.choice import Candidate, Choice, JointChoice
-from edgevit.selection.constraints import held
+from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import front_of
 
 Standing = Literal["fits", "fits on all", "fits here only", "does not fit"]
@@ -56,7 +56,7 @@ def points(choice: Choice, everywhere: Collection[Hashable] | None = None) -> li
     items += [(rejection.candidate, "does not fit") for rejection in choice.rejected if rejection.kind == "budget"]
     found = []
     for item, standing in items:
-        at = held(item)
+        at = latency_for_budget(item)
         if at is not None and item.top1_percent is not None:
             found.append(Point(item, at, *_bar(item, at), standing))
     return found

@@ -14,9 +14,8 @@ from edgevit.records.choice import Choice
 from edgevit.records.measurement import Epoch, Measurement, NoiseFloor
 from edgevit.reporting.page_records import DevicePart, Jump
 from edgevit.selection import noise_floors
+from edgevit.selection.wording import describe as describe_reason
 from edgevit.store import LatencyDB
-
-_REFUSED = "not predicted: "  # begins the reasons of the chooser
 
 
 class Unit(NamedTuple):
@@ -115,7 +114,7 @@ def _unpredicted(choices: Sequence[Choice], predicted: Collection[str]) -> tuple
     reasons: dict[str, str] = {}
     for choice in sorted(choices, key=lambda choice: -choice.budget.percentile):
         refused = (item for item in choice.rejected if item.kind == "unmeasured")
-        reasons |= {item.candidate.measurement_id: item.reason.removeprefix(_REFUSED) for item in refused}
+        reasons |= {item.candidate.measurement_id: describe_reason(item.reasons[0]) for item in refused}
     counted = Counter(why for name, why in sorted(reasons.items()) if name not in predicted)
     return tuple(counted.most_common())
 

@@ -1,41 +1,47 @@
-"""choose: the most accurate model that fits a budget on a device, and why each other candidate was not it.
+"""Selection: the most accurate model that fits a budget on a device, and the reasons against each other candidate.
 
-Rows are claims about candidates. First it is settled which row speaks for a candidate (supersession.py), then each one
-that is left is held against the budget (constraints.py), and those that fit are ranked (ranking.py). Nothing depends on
-the order of the rows. What is held against a latency budget is never the percentile itself but its upper bound:
+Rows are claims about candidates. First one representative row is selected per candidate (supersession.py). Then each of
+those is compared with the budget (constraints.py), and the candidates that fit are ranked (ranking.py). Nothing depends
+on the order of the rows. A latency budget is never compared with the percentile itself but with its upper bound:
 choosing by the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of
 MLPerf). Latencies that differ by less than the device's noise floor rank alike, and the smaller artifact is the better
 one.
 
-What a device has no row of is predicted (predictions.py), and held against the budget by the upper bound of the
-prediction. Numbers say which they are: measured, published or predicted, and on what a prediction rests.
+Cells of a device without a row are predicted (predictions.py), and the upper bound of the prediction is compared with
+the budget. Each number says whether it was measured, published or predicted; a prediction names its evidence.
 
-Rows that others published have no bounds and no proof of what ran. They are left out unless they are asked for; then
-the percentile that the source tells is held against the budget, and the candidate says that it was published.
-Models that were reconstructed from a paper are left out unless they are asked for, too: nobody published weights of
-them, and that ours would reach the paper's accuracy is not known. What was measured of them on a data set counts.
+Rows that others published have no bounds and no proof of what ran. They are left out by default; where they are
+included, the percentile that the source reports is compared with the budget. Models that were reconstructed from a
+paper are left out by default, too: their weights were not published, and it is not known that ours would reach the
+paper's accuracy. An accuracy of them that was measured on a data set counts.
+
+Reasons and notes are records with codes; wording.py turns them into English.
 """
 
 from __future__ import annotations
 
-from edgevit.selection.answer import NOTHING, Known, choose_among
-from edgevit.selection.api import Question, answers, choose, question, unit_or_class
-from edgevit.selection.candidates import EVERYTHING, Predicted, Wanted
+from edgevit.selection.answer import NOTHING, Evidence, choose_among
+from edgevit.selection.api import Question, answers, choose, targets_named, unit_or_class
+from edgevit.selection.candidates import EVERYTHING, CandidateFilter, PredictedCell
+from edgevit.selection.cells import Cell
 from edgevit.selection.joint import joint
 from edgevit.selection.limits import check_budget, parse_latency
-from edgevit.selection.other_devices import Elsewhere
+from edgevit.selection.other_devices import OtherDevices
 from edgevit.selection.predictions import predictions
-from edgevit.selection.query import How, ask, noise_floors, not_measured
+from edgevit.selection.query import PredictionOptions, ask, noise_floors, not_measured, other_devices
+from edgevit.selection.ranking import PickStep, pick_steps
 
 __all__ = [
     "EVERYTHING",
     "NOTHING",
-    "Elsewhere",
-    "How",
-    "Known",
-    "Predicted",
+    "CandidateFilter",
+    "Cell",
+    "Evidence",
+    "OtherDevices",
+    "PickStep",
+    "PredictedCell",
+    "PredictionOptions",
     "Question",
-    "Wanted",
     "answers",
     "ask",
     "check_budget",
@@ -44,8 +50,10 @@ __all__ = [
     "joint",
     "noise_floors",
     "not_measured",
+    "other_devices",
     "parse_latency",
+    "pick_steps",
     "predictions",
-    "question",
+    "targets_named",
     "unit_or_class",
 ]

@@ -1,33 +1,38 @@
-"""Which accuracy counts for a row: the published one, or what was measured on a data set that somebody asks about."""
+"""The accuracy of a row or a cell: the published one, or the one that was measured on the data set of the question."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from edgevit.records.choice import Candidate
+from edgevit.records.choice import Candidate, Note
 from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.records.model import IMAGENET, ModelCard, Provenance
+from edgevit.selection.cells import Run
+from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, note
 
 TOP1 = "top1_percent"  # the metric that is chosen by
-NOT_AT_CARD_SIZE = "not at the card's input size"  # flag of a row whose accuracy nobody published
 _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
 
 
 class Top1(NamedTuple):
-    """An accuracy in percent, who says so, half the width of its 95% interval, and flags for whoever reads it."""
+    """An accuracy in percent with its provenance, half the width of its 95% interval, flags, and its source.
+
+    source: of a published accuracy that is not the card's.
+    """
 
     percent: float | None
     provenance: Provenance
     error_percent: float | None = None
     flags: tuple[str, ...] = ()
+    source: str = ""
 
 
 class Ratings(NamedTuple):
-    """Accuracies ready to be looked up. Without a data set asked about they are published ones, of ImageNet.
+    """Accuracies, indexed for look-up. Without a data set they are published ones, of ImageNet.
 
-    of_model: those that the database keeps of what others published. sets_of: by artifact, the data sets that it was
-    evaluated on.
+    of_artifact, of_graph: measured on the data set. of_model: published ones that the database keeps. sets_of: by
+    artifact, the data sets that it was evaluated on.
     """
 
     dataset: str | None = None
@@ -37,112 +42,114 @@ class Ratings(NamedTuple):
     sets_of: Mapping[str, Collection[str]] = {}
 
     @classmethod
-    def of(cls, known: Iterable[Accuracy], dataset: str | None) -> Ratings:
-        """Of these accuracies. Of one artifact, that from most images counts, and of those the newest."""
-        known = [item for item in known if item.metric == TOP1]
-        measured = sorted(filter(_is_measured, known), key=lambda item: (item.examples or 0, *_newness(item)))
-        published = (item for item in known if item.provenance == "published" and not item.artifact_sha256)
-        of_artifact = {item.artifact_sha256: item for item in measured if item.dataset == dataset}
+    def of(cls, accuracies: Iterable[Accuracy], dataset: str | None) -> Ratings:
+        """Index these accuracies. Of one artifact, the one from most images counts, and of those the newest."""
+        top1 = [accuracy for accuracy in accuracies if accuracy.metric == TOP1]
+        measured = sorted(
+            filter(_is_measured, top1), key=lambda accuracy: (accuracy.examples or 0, *_newness(accuracy))
+        )
+        of_artifact = {accuracy.artifact_sha256: accuracy for accuracy in measured if accuracy.dataset == dataset}
         of_graph: dict[Hashable, list[Accuracy]] = {}
-        for item in of_artifact.values():
-            of_graph.setdefault(_graph(item), []).append(item)
+        for accuracy in of_artifact.values():
+            of_graph.setdefault(_graph(accuracy), []).append(accuracy)
         sets_of: dict[str, set[str]] = {}
-        for item in measured:
-            sets_of.setdefault(item.artifact_sha256, set()).add(item.dataset)
+        for accuracy in measured:
+            sets_of.setdefault(accuracy.artifact_sha256, set()).add(accuracy.dataset)
         of_model: dict[str, list[Accuracy]] = {}
-        for item in published:
-            if item.dataset == (dataset or IMAGENET):
-                of_model.setdefault(item.model, []).append(item)
+        for accuracy in top1:
+            published = accuracy.provenance == "published" and not accuracy.artifact_sha256
+            if published and accuracy.dataset == (dataset or IMAGENET):
+                of_model.setdefault(accuracy.model, []).append(accuracy)
         return cls(dataset, of_artifact, of_graph, of_model, sets_of)
 
-    def top1(self, row: Measurement, card: ModelCard | None) -> Top1:
-        """The accuracy of what a row ran.
+    def top1(self, run: Run, card: ModelCard | None) -> Top1:
+        """Return the accuracy of the model that a row ran, or that a cell would run.
 
-        Where a data set is asked about, what was measured of this very artifact comes first, then of the one other
-        artifact with its graph, target and precision. Then comes what is published of the model: for ImageNet by its
-        card, and where that tells none, or for another data set, by the database.
+        With a data set, a measurement of this very artifact comes first, then one of the only other artifact with its
+        graph, target and precision. Then come published ones: for ImageNet the card's, and where that has none, or for
+        another data set, the database's.
         """
-        if found := self.of_artifact.get(row.artifact_sha256):
-            return Top1(found.value, "measured", found.error)
-        others = self.of_graph.get(_graph(row), ()) if row.graph_digest else ()
+        if accuracy := self.of_artifact.get(run.artifact_sha256):
+            return Top1(accuracy.value, "measured", accuracy.error)
+        others = self.of_graph.get(_graph(run), ()) if run.graph_digest else ()
         if len(others) == 1:
             [other] = others
-            return Top1(other.value, "measured", other.error, ("top-1 was measured with other weights",))
-        of_card = _by_card(row, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
+            return Top1(other.value, "measured", other.error, (TOP1_OF_OTHER_WEIGHTS,))
+        of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
         if of_card.percent is not None or of_card.provenance == "reconstructed":
             return of_card
-        told = [item for item in self.of_model.get(row.model, ()) if _may_be_of(row, item, of_card)]
-        return _published(row, told) if told else of_card
+        published = [accuracy for accuracy in self.of_model.get(run.model, ()) if _may_be_of(run, accuracy, of_card)]
+        return _published(run, published) if published else of_card
 
     def notes(
         self, rows: Sequence[Measurement], candidates: Collection[Candidate], picked: Candidate | None
-    ) -> Iterable[str]:
-        """What the accuracies of an answer are of, where that may surprise."""
+    ) -> Iterable[Note]:
+        """Yield the notes on the data sets of an answer's accuracies."""
         sets = sorted({name for row in rows for name in self.sets_of.get(row.artifact_sha256, ())})
-        kept = f"measured ones are kept of {', '.join(sets)}"
         if self.dataset is None:
             if sets:
-                yield f"accuracies are published ones; {kept}: --dataset NAME chooses by them"
-        elif not any(item.top1_provenance == "measured" for item in candidates):
-            yield f"nothing here was evaluated on {self.dataset!r}{f'; {kept}' if sets else ''}: edgevit evaluate"
+                yield note("published_accuracies", *sets)
+        elif not any(candidate.top1_provenance == "measured" for candidate in candidates):
+            yield note("none_evaluated", self.dataset, *sets)
         elif picked and picked.top1_provenance != "measured":
-            yield f"the pick was not evaluated on {self.dataset!r}, others were: edgevit evaluate"
+            yield note("pick_not_evaluated", self.dataset)
 
 
-def _by_card(row: Measurement, card: ModelCard | None) -> Top1:
+def _by_card(run: Run, card: ModelCard | None) -> Top1:
     if card is None:
         return Top1(None, "published")
-    if row.inputs and not _at_card_size(row, card):
+    if run.inputs and not _at_card_size(run, card):
         return Top1(None, card.provenance, flags=(NOT_AT_CARD_SIZE,))
-    return Top1(card.top1_percent, card.provenance, flags=() if card.top1_percent is None else _of_the_model(row))
+    return Top1(card.top1_percent, card.provenance, flags=() if card.top1_percent is None else _of_the_model(run))
 
 
-def _at_card_size(row: Measurement, card: ModelCard) -> bool:
-    expected = [spec.at_batch(row.batch).shape for spec in card.inputs]
-    return expected == [spec.at_batch(row.batch).shape for spec in row.inputs]
+def _at_card_size(run: Run, card: ModelCard) -> bool:
+    expected = [spec.at_batch(run.batch).shape for spec in card.inputs]
+    return expected == [spec.at_batch(run.batch).shape for spec in run.inputs]
 
 
-def _may_be_of(row: Measurement, told: Accuracy, of_card: Top1) -> bool:
-    """Whether what a source tells of a model may be that of what a row ran: nothing that both tell differs.
+def _may_be_of(run: Run, accuracy: Accuracy, of_card: Top1) -> bool:
+    """Return whether a published accuracy may be that of a run: no fact that both have differs.
 
-    A row that is not at the card's input size needs one that names its size.
+    A run that is not at the card's input size needs an accuracy that names its size.
     """
-    size = image_size(row.inputs[0].shape) if row.inputs else ()
-    if NOT_AT_CARD_SIZE in of_card.flags and not told.input_size:
+    size = image_size(run.inputs[0].shape) if run.inputs else ()
+    if NOT_AT_CARD_SIZE in of_card.flags and not accuracy.input_size:
         return False
-    pairs = ((told.input_size, size), (told.target, row.target), (told.precision, row.precision))
+    pairs = ((accuracy.input_size, size), (accuracy.target, run.target), (accuracy.precision, run.precision))
     return all(a == b or not a or not b for a, b in pairs)
 
 
-def _published(row: Measurement, told: Collection[Accuracy]) -> Top1:
-    """Of several that one of the row's own source: it is of the very same run. Else the highest, which names its
-    weights or its system, so that a reader can have those.
+def _published(run: Run, accuracies: Collection[Accuracy]) -> Top1:
+    """Return the accuracy of the row's own source, which is of the very same run; else the highest.
+
+    The highest one names its weights or its system, so that a reader can have those.
     """
-    best = max(told, key=lambda item: (item.source == row.source, item.value, *_newness(item)))
-    whose = f"top-1 from {best.source}{f', {best.note}' if best.note else ''}"
-    flags = () if best.precision and best.precision == row.precision else _of_the_model(row)
-    return Top1(best.value, "published", best.error, (*flags, whose))
+    source = run.source if isinstance(run, Measurement) else ""
+    best = max(accuracies, key=lambda accuracy: (accuracy.source == source, accuracy.value, *_newness(accuracy)))
+    flags = () if best.precision and best.precision == run.precision else _of_the_model(run)
+    return Top1(best.value, "published", best.error, flags, f"{best.source}{f', {best.note}' if best.note else ''}")
 
 
 def image_size(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Height and width in pixels, of images as (N, C, H, W) or (N, H, W, 3); empty: not known, or no image."""
+    """Return height and width in pixels of images as (N, C, H, W) or (N, H, W, 3); empty for other shapes."""
     if len(shape) != 4:
         return ()
     channels_last = shape[3] == 3 and shape[1] != 3
     return shape[1:3] if channels_last else shape[2:]
 
 
-def _of_the_model(row: Measurement) -> tuple[str, ...]:
-    return () if row.precision in _FLOAT else ("top-1 is that of the fp32 model",)
+def _of_the_model(run: Run) -> tuple[str, ...]:
+    return () if run.precision in _FLOAT else (TOP1_OF_FP32,)
 
 
-def _graph(item: Accuracy | Measurement) -> Hashable:
-    return (item.graph_digest, item.target, item.precision)
+def _graph(of: Accuracy | Run) -> Hashable:
+    return (of.graph_digest, of.target, of.precision)
 
 
-def _is_measured(item: Accuracy) -> bool:
-    return item.provenance == "measured" and bool(item.artifact_sha256)
+def _is_measured(accuracy: Accuracy) -> bool:
+    return accuracy.provenance == "measured" and bool(accuracy.artifact_sha256)
 
 
-def _newness(item: Accuracy) -> tuple[str, str]:
-    return (item.started, item.accuracy_id)
+def _newness(accuracy: Accuracy) -> tuple[str, str]:
+    return (accuracy.started, accuracy.accuracy_id)

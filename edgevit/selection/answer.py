@@ -2,51 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from edgevit.measurement.compare import resolution
-from edgevit.records.choice import Budget, Candidate, Choice, Rejection
+from edgevit.records.choice import Budget, Candidate, Choice, Note, Rejection
 from edgevit.records.measurement import EMULATED, Measurement, NoiseFloor
 from edgevit.records.model import IMAGENET, ModelCard
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.candidates import (
     EVERYTHING,
-    Predicted,
-    Verdict,
-    Wanted,
-    candidate_of,
-    hindrance,
-    unasked,
-    unwanted,
+    CandidateFilter,
+    Exclusion,
+    PredictedCell,
+    measured_candidate,
+    predicted_candidate,
+    why_excluded_by_filter,
+    why_model_excluded,
+    why_row_excluded,
 )
-from edgevit.selection.caveats import left_out, nearness, notes_on, on_accuracy, on_prediction
-from edgevit.selection.constraints import held, unevaluated, verdict_of
-from edgevit.selection.limits import Percentile
+from edgevit.selection.caveats import (
+    nearness,
+    notes_on_accuracy,
+    notes_on_omissions,
+    notes_on_prediction,
+    notes_on_rows,
+)
+from edgevit.selection.constraints import latency_for_budget, why_excluded_by_budget, why_excluded_by_dataset
+from edgevit.selection.limits import Percentile, PercentileEstimate
 from edgevit.selection.ranking import front_of, nearest, rank, ranked
-from edgevit.selection.suggestions import Aim, do_next, outcome_of
-from edgevit.selection.supersession import overruled
+from edgevit.selection.suggestions import Goal, outcome_of, suggest
+from edgevit.selection.supersession import superseded_rows
 from edgevit.selection.versions import newest_engines
+from edgevit.selection.wording import describe_rejection
 
 PUBLISHED = Ratings()
 
 
-class Known(NamedTuple):
-    """What an answer is made of, beside the rows. Every part may be absent.
+class Evidence(NamedTuple):
+    """The evidence of an answer beside the rows; every part may be absent.
 
-    floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from before
-    their device changed. predicted: of what the device has no row of. told: readings of percentiles that rows do not
-    keep.
+    floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from
+    epochs that are over. predicted: cells without a row. estimates: by measurement_id, of a percentile that rows do
+    not keep.
     """
 
     floors: Collection[NoiseFloor] = ()
     ratings: Ratings = PUBLISHED
     former: Collection[str] = ()
-    predicted: Sequence[Predicted] = ()
-    told: Mapping[str, tuple[int | None, int | None]] = {}
+    predicted: Sequence[PredictedCell] = ()
+    estimates: Mapping[str, PercentileEstimate] = {}
 
 
-NOTHING = Known()
+NOTHING = Evidence()
+_Judged = tuple[Candidate, Exclusion | None]
+
+
+class _Judge(NamedTuple):
+    """The question of one answer. newest: the newest version of each engine on the device."""
+
+    budget: Budget
+    cards: Mapping[str, ModelCard]
+    candidate_filter: CandidateFilter
+    evidence: Evidence
+    newest: Mapping[object, str]
+
+    def rows(self, rows: Sequence[Measurement]) -> Iterator[_Judged]:
+        """Yield each row as a candidate, and its exclusion, if any."""
+        former, ratings = self.evidence.former, self.evidence.ratings
+        percentile = Percentile(self.budget.percentile, self.evidence.estimates)
+        current = [row for row in rows if row.measurement_id not in former and EMULATED not in row.flags]
+        superseded = superseded_rows(current, percentile)
+        for row in rows:
+            card = self.cards.get(row.model)
+            candidate = measured_candidate(row, ratings.top1(row, card), percentile.of(row), self.newest, card)
+            excluded = why_row_excluded(row, candidate, self.candidate_filter, superseded, former)
+            yield candidate, excluded or self._why_no_answer(candidate)
+
+    def predictions(self) -> Iterator[_Judged]:
+        """Yield each prediction as a candidate, and its exclusion, if any."""
+        for prediction in self.evidence.predicted:
+            cell, card = prediction.cell, self.cards.get(prediction.cell.model)
+            candidate = predicted_candidate(prediction, self.evidence.ratings.top1(cell, card), card)
+            reason = why_excluded_by_filter(cell, self.candidate_filter)
+            reason = reason or why_model_excluded(candidate, self.candidate_filter)
+            if reason:
+                yield candidate, Exclusion((reason,), None, "not_asked")
+            elif prediction.refusal:
+                yield candidate, Exclusion((prediction.refusal,), None, "unmeasured")
+            else:
+                yield candidate, self._why_no_answer(candidate)
+
+    def _why_no_answer(self, candidate: Candidate) -> Exclusion | None:
+        dataset = None if self.candidate_filter.unrated else self.evidence.ratings.dataset
+        unrated = why_excluded_by_dataset(candidate, self.budget, dataset)
+        return unrated or why_excluded_by_budget(candidate, self.budget)
 
 
 def choose_among(
@@ -55,30 +105,29 @@ def choose_among(
     budget: Budget,
     *,
     cards: Mapping[str, ModelCard],
-    wanted: Wanted = EVERYTHING,
-    known: Known = NOTHING,
+    candidate_filter: CandidateFilter = EVERYTHING,
+    evidence: Evidence = NOTHING,
 ) -> Choice:
-    """The answer from these rows. Every row and prediction is in it once: `fitting` (best first, the pick leads) or
-    `rejected`.
+    """Return the answer from these rows.
+
+    Every row and prediction is in it once: in `fitting` (best first, the pick leads) or in `rejected`.
     """
-    floor, ratings, percentile = resolution(known.floors), known.ratings, Percentile(budget.percentile, known.told)
-    current = [row for row in rows if row.measurement_id not in known.former]
-    spoken_for = overruled([row for row in current if EMULATED not in row.flags], percentile)
-    newest = newest_engines(rows)
-    judged: list[tuple[Candidate, Verdict | None]] = []
-    for row in rows:
-        card = cards.get(row.model)
-        candidate = candidate_of(row, ratings.top1(row, card), percentile.of(row), newest, card)
-        hindered = hindrance(row, candidate, wanted, spoken_for, known.former)
-        judged.append((candidate, hindered or _held_against(candidate, budget, wanted, ratings)))
-    judged += [_judged(item, budget, cards, wanted, ratings) for item in known.predicted]
-    fitting = ranked((candidate for candidate, verdict in judged if verdict is None), floor[0])
-    rejected = sorted(
-        (Rejection(candidate, *verdict) for candidate, verdict in judged if verdict is not None),
-        key=lambda rejection: rank(rejection.candidate),
-    )
+    ratings, newest = evidence.ratings, newest_engines(rows)
+    judge = _Judge(budget, cards, candidate_filter, evidence, newest)
+    judged = [*judge.rows(rows), *judge.predictions()]
+    noise = resolution(evidence.floors)
+    fitting = ranked((candidate for candidate, excluded in judged if excluded is None), noise[0])
+    rejected = _rejections(judged)
     picked = fitting[0] if fitting else None
-    counted = [row for row in rows if wanted.published or row.provenance != "published"]
+    counted = [row for row in rows if candidate_filter.published or row.provenance != "published"]
+    notes: list[Note] = [
+        *notes_on_rows(counted, device, picked, newest),
+        *notes_on_prediction(picked),
+        *notes_on_accuracy(fitting),
+        *nearness(fitting, budget, noise),
+        *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
+        *notes_on_omissions(len(rows) - len(counted), rejected),
+    ]
     return Choice(
         device=device,
         budget=budget,
@@ -87,35 +136,18 @@ def choose_among(
         rejected=tuple(rejected),
         nearest_misses=() if picked else nearest(rejected),
         unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
-        notes=(
-            *notes_on(counted, device, picked, newest),
-            *on_prediction(picked),
-            *on_accuracy(fitting),
-            *nearness(fitting, budget, floor),
-            *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
-            *left_out(rows, counted, rejected),
-        ),
+        notes=tuple(notes),
         dataset=ratings.dataset or IMAGENET,
         outcome=outcome_of(picked, rejected),
-        front=tuple(front_of(fitting, lambda item: (item.top1_percent, held(item)))),
-        measure_next=do_next(picked, rejected, Aim(budget, device, ratings.dataset, cards)),
+        front=tuple(front_of(fitting, lambda candidate: (candidate.top1_percent, latency_for_budget(candidate)))),
+        measure_next=suggest(picked, rejected, Goal(budget, device, ratings.dataset, cards)),
     )
 
 
-def _judged(
-    item: Predicted, budget: Budget, cards: Mapping[str, ModelCard], wanted: Wanted, ratings: Ratings
-) -> tuple[Candidate, Verdict | None]:
-    """A prediction as a candidate, and why it is not an answer."""
-    row, card = item.row, cards.get(item.row.model)
-    candidate = candidate_of(row, ratings.top1(row, card), item.reading, {}, card, item.basis)
-    if no := unwanted(row, wanted) or unasked(candidate, wanted):
-        return candidate, Verdict(no, None, "not_asked")
-    if item.why:
-        return candidate, Verdict(f"not predicted: {item.why}", None, "unmeasured")
-    return candidate, _held_against(candidate, budget, wanted, ratings)
-
-
-def _held_against(candidate: Candidate, budget: Budget, wanted: Wanted, ratings: Ratings) -> Verdict | None:
-    """Why a candidate that can run is not an answer."""
-    dataset = None if wanted.unrated else ratings.dataset
-    return unevaluated(candidate, budget, dataset) or verdict_of(candidate, budget)
+def _rejections(judged: Sequence[_Judged]) -> list[Rejection]:
+    rejected = [
+        Rejection(candidate, excluded.reasons, describe_rejection(excluded.kind, excluded.reasons), *excluded[1:])
+        for candidate, excluded in judged
+        if excluded is not None
+    ]
+    return sorted(rejected, key=lambda rejection: rank(rejection.candidate))

@@ -1,158 +1,185 @@
-"""Rows as candidates, those that are asked for, and those that can be held against a budget at all."""
+"""Candidates from rows and cells, and the reasons that keep them from being compared with a budget at all."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgevit.records.artifact import PROVEN
-from edgevit.records.choice import Basis, Candidate
+from edgevit.records.choice import Basis, Candidate, Reason, RejectionKind
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Measurement
-from edgevit.records.model import ModelCard
+from edgevit.records.model import ModelCard, Provenance
 from edgevit.selection.accuracy import Top1
-from edgevit.selection.limits import Reading
+from edgevit.selection.cells import Cell, Run
+from edgevit.selection.limits import PercentileEstimate
 from edgevit.selection.versions import is_older
+from edgevit.selection.wording import OLDER_ENGINE
 
 
-class Verdict(NamedTuple):
-    """What a Rejection says of its candidate."""
+class Exclusion(NamedTuple):
+    """The facts of a Rejection, but for its candidate."""
 
-    reason: str
+    reasons: tuple[Reason, ...]
     excess: float | None
-    kind: Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"]
+    kind: RejectionKind
     is_open: bool = False
 
 
-class Wanted(NamedTuple):
-    """Which candidates are in question; None: all of them."""
+@dataclass(frozen=True)
+class CandidateFilter:
+    """The candidates in question; None means all of them.
+
+    licences: of the model, by its card. published: rows that others published count. reconstructed: models count
+    whose papers published no weights. unrated: models count without an accuracy on the data set of the question.
+    """
 
     targets: Collection[str] | None = None
     precisions: Collection[str] | None = None
     threads: int | None = None
-    published: bool = False  # rows that others published, too
+    published: bool = False
     engines: Collection[str] | None = None
-    licences: Collection[str] | None = None  # of the model, by its card
-    reconstructed: bool = False  # accuracies of papers that published no weights, too
-    unrated: bool = False  # models without a known accuracy on the data set that is asked about, too
+    licences: Collection[str] | None = None
+    reconstructed: bool = False
+    unrated: bool = False
 
 
-EVERYTHING = Wanted()
+EVERYTHING = CandidateFilter()
 
 
-class Predicted(NamedTuple):
-    """A row that nobody measured: what would run where, without times. `reading` is what is predicted of it.
+class PredictedCell(NamedTuple):
+    """A cell with its predicted percentile. Where it is refused both numbers are None, and `refusal` says why."""
 
-    Where that is refused both of its numbers are None, and `why` says what is missing.
-    """
-
-    row: Measurement
-    reading: Reading
+    cell: Cell
+    estimate: PercentileEstimate
     basis: Basis
-    why: str = ""
+    refusal: Reason | None = None
 
 
-def candidate_of(
+def measured_candidate(
     row: Measurement,
     top1: Top1,
-    reading: Reading,
+    estimate: PercentileEstimate,
     newest: Mapping[Hashable, str],
     card: ModelCard | None = None,
-    basis: Basis | None = None,
 ) -> Candidate:
-    """What a row says of its candidate. reading: at the percentile asked for; basis: of a predicted row."""
-    flags = dict.fromkeys((*row.flags, *top1.flags))  # a set that keeps its order
-    if row.engine_version and is_older(row.engine_version, newest[row.device_id, row.target, row.engine]):
-        flags["older engine"] = None
-    latency_ns, upper_ns = reading
-    return Candidate(
-        model=row.model,
-        target=row.target,
-        precision=row.precision,
-        threads=row.threads,
+    """Return the candidate of a measured or published row. estimate: at the percentile of the budget."""
+    older = row.engine_version and is_older(row.engine_version, newest[row.device_id, row.target, row.engine])
+    flags = dict.fromkeys((*row.flags, *top1.flags, *([OLDER_ENGINE] if older else [])))
+    return replace(
+        _candidate(row, top1, estimate, card, row.provenance),
         engine_version=row.engine_version,
-        top1_percent=top1.percent,
-        top1_provenance=top1.provenance,
-        top1_error_percent=top1.error_percent,
-        latency_ms=None if latency_ns is None else latency_ns / 1e6,
-        latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
-        latency_provenance=row.provenance,
-        size_mb=row.artifact_bytes / 1e6 if row.artifact_bytes else None,
-        parity_status=row.parity_status,
         grade=row.grade,
         measured=row.started,
         measurement_id=row.measurement_id,
         flags=tuple(flags),
-        engine=row.engine,
-        device=row.device,
-        input_shape=row.inputs[0].shape if row.inputs else (),
         memory_mb=None if row.peak_rss_bytes is None else row.peak_rss_bytes / 1e6,
         energy_mj=None if row.energy_j is None else row.energy_j * 1e3,
-        licence=card.licence if card else "",
-        artifact_sha256=row.artifact_sha256,
-        basis=basis,
     )
 
 
-def hindrance(
-    row: Measurement, candidate: Candidate, wanted: Wanted, spoken_for: Mapping[str, str], former: Collection[str]
-) -> Verdict | None:
-    """Why a measured or published row is not even held against the budget. `former`: ids of earlier epochs."""
-    if no := unwanted(row, wanted) or unasked(candidate, wanted):
-        return Verdict(no, None, "not_asked")
+def predicted_candidate(prediction: PredictedCell, top1: Top1, card: ModelCard | None = None) -> Candidate:
+    """Return the candidate of a predicted cell."""
+    cell, estimate, basis, _ = prediction
+    candidate = _candidate(cell, top1, estimate, card, "predicted")
+    return replace(candidate, measurement_id=cell.cell_id, flags=top1.flags, basis=basis)
+
+
+def _candidate(
+    run: Run, top1: Top1, estimate: PercentileEstimate, card: ModelCard | None, provenance: Provenance
+) -> Candidate:
+    latency_ns, upper_ns = estimate
+    return Candidate(
+        model=run.model,
+        target=run.target,
+        precision=run.precision,
+        threads=run.threads,
+        engine_version="",
+        top1_percent=top1.percent,
+        top1_provenance=top1.provenance,
+        top1_error_percent=top1.error_percent,
+        top1_source=top1.source,
+        latency_ms=None if latency_ns is None else latency_ns / 1e6,
+        latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
+        latency_provenance=provenance,
+        size_mb=run.artifact_bytes / 1e6 if run.artifact_bytes else None,
+        parity_status=run.parity_status,
+        grade="",
+        measured="",
+        measurement_id="",
+        engine=run.engine,
+        device=run.device,
+        input_shape=run.inputs[0].shape if run.inputs else (),
+        licence=card.licence if card else "",
+        artifact_sha256=run.artifact_sha256,
+    )
+
+
+def why_row_excluded(
+    row: Measurement,
+    candidate: Candidate,
+    candidate_filter: CandidateFilter,
+    superseded: Mapping[str, Reason],
+    former: Collection[str],
+) -> Exclusion | None:
+    """Return the exclusion of a row before it is compared with a budget. `former`: ids of earlier epochs."""
+    reason = why_excluded_by_filter(row, candidate_filter) or why_model_excluded(candidate, candidate_filter)
+    if reason:
+        return Exclusion((reason,), None, "not_asked")
     if row.measurement_id in former:
-        return Verdict("measured before the device changed: edgevit db epochs", None, "superseded")
-    if superseded := spoken_for.get(row.measurement_id):
-        return Verdict(superseded, None, "superseded")
-    if unusable := _unusable(row):
-        return Verdict(unusable, None, "unusable")
+        return Exclusion((Reason("earlier_epoch"),), None, "superseded")
+    if reason := superseded.get(row.measurement_id):
+        return Exclusion((reason,), None, "superseded")
+    if reason := _why_unusable(row):
+        return Exclusion((reason,), None, "unusable")
     return None
 
 
-def unwanted(row: Measurement, wanted: Wanted) -> str:
-    """Why what a row ran is not what was asked for; empty where it is."""
-    if row.provenance == "published" and not wanted.published:
-        return f"not asked for: published by {row.source}"
-    if row.rate_hz is not None:
-        return f"not asked for: at {row.rate_hz:g} frames a second, which is no measure of run after run"
-    if wanted.targets is not None and row.target not in wanted.targets:
-        return f"not asked for: target {row.target}"
-    if wanted.precisions is not None and row.precision not in wanted.precisions:
-        return f"not asked for: precision {row.precision}"
-    if wanted.threads is not None and row.threads != wanted.threads:
-        return f"not asked for: {row.threads} threads"
-    if wanted.engines is not None and row.engine.lower() not in {name.lower() for name in wanted.engines}:
-        return f"not asked for: engine {row.engine or 'unknown'}"
-    return ""
+def why_excluded_by_filter(run: Run, candidate_filter: CandidateFilter) -> Reason | None:
+    """Return the reason why a row or a cell is not in question; None where it is."""
+    if isinstance(run, Measurement):
+        if run.provenance == "published" and not candidate_filter.published:
+            return Reason("published_by_others", run.source)
+        if run.rate_hz is not None:
+            return Reason("frame_rate", value=run.rate_hz)
+    if candidate_filter.targets is not None and run.target not in candidate_filter.targets:
+        return Reason("other_target", run.target)
+    if candidate_filter.precisions is not None and run.precision not in candidate_filter.precisions:
+        return Reason("other_precision", run.precision)
+    if candidate_filter.threads is not None and run.threads != candidate_filter.threads:
+        return Reason("other_threads", value=run.threads)
+    if candidate_filter.engines is not None and not _is_named(run.engine, candidate_filter.engines):
+        return Reason("other_engine", run.engine or "unknown")
+    return None
 
 
-def unasked(candidate: Candidate, wanted: Wanted) -> str:
-    """Why its model is not what was asked for; empty where it is."""
-    if wanted.licences is not None and candidate.licence.lower() not in {name.lower() for name in wanted.licences}:
-        return f"not asked for: licence {candidate.licence or 'unknown'}"
-    if candidate.top1_provenance == "reconstructed" and not wanted.reconstructed:
-        return NO_WEIGHTS
-    return ""
+def why_model_excluded(candidate: Candidate, candidate_filter: CandidateFilter) -> Reason | None:
+    """Return the reason why a candidate's model is not in question; None where it is."""
+    if candidate_filter.licences is not None and not _is_named(candidate.licence, candidate_filter.licences):
+        return Reason("other_licence", candidate.licence or "unknown")
+    if candidate.top1_provenance == "reconstructed" and not candidate_filter.reconstructed:
+        return Reason("no_published_weights")
+    return None
 
 
-def _unusable(row: Measurement) -> str:
-    """Why a row can meet no budget at all."""
-    error = f": {row.error.splitlines()[0]}" if row.error.strip() else ""
+def _is_named(name: str, names: Collection[str]) -> bool:
+    return name.lower() in {one.lower() for one in names}
+
+
+def _why_unusable(row: Measurement) -> Reason | None:
+    error = row.error.splitlines()[0] if row.error.strip() else ""
     if row.status == "throttled":
-        return f"not measured: the device was throttled{error}"
+        return Reason("throttled", detail=error)
     if row.status != "ok":
-        return f"{CANNOT_RUN}: {row.status}{error}"
+        return Reason("cannot_run", row.status, error)
     if row.provenance == "measured" and row.protocol_version != PROTOCOL_VERSION:
-        return f"measured by protocol {row.protocol_version}, not {PROTOCOL_VERSION}: measure again"
+        return Reason("other_protocol", value=row.protocol_version, limit=PROTOCOL_VERSION)
     if EMULATED in row.flags:
-        return "measured under emulation, which says nothing of a real device"
+        return Reason("emulated")
     if NOT_AS_VERIFIED in row.flags:
-        return f"{row.engine} computed with other weights or in another arithmetic than what was verified"
+        return Reason("not_as_verified", row.engine)
     if row.batch != 1:
-        return f"measured in batches of {row.batch}; a budget is for one input"
+        return Reason("batched", value=row.batch)
     if row.provenance != "published" and row.parity_status not in PROVEN:
-        return f"parity {row.parity_status or 'unknown'}: the artifact is not proven to compute the model"
-    return ""
-
-
-NO_WEIGHTS = "not asked for: reconstructed from its paper, and nobody published weights"
-CANNOT_RUN = "cannot run here"  # begins the reason of a candidate whose run failed: nothing to be measured again
+        return Reason("not_proven", row.parity_status or "unknown")
+    return None

@@ -1,92 +1,83 @@
-"""What a reader of an answer should know beside the numbers."""
+"""Notes on an answer: caveats that a reader should know beside the numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from edgevit.records.choice import Budget, Candidate, Rejection
+from edgevit.records.choice import Budget, Candidate, Note, Rejection
 from edgevit.records.measurement import Measurement
-from edgevit.selection.candidates import NO_WEIGHTS
-from edgevit.selection.constraints import held
+from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
+from edgevit.selection.wording import OLDER_ENGINE, note
+
+_AGREEMENT = 0.1  # share beyond which the processes of a grade D disagree
 
 
-def nearness(fitting: Sequence[Candidate], budget: Budget, floor: tuple[float, str]) -> Iterable[str]:
-    """What the device's noise leaves open about the pick, the first of these."""
+def nearness(fitting: Sequence[Candidate], budget: Budget, noise: tuple[float, str]) -> Iterable[Note]:
+    """Yield the notes on the device's noise: a faster candidate, or a limit, that it cannot tell from the pick.
+
+    noise: the share that the device cannot resolve, and its source.
+    """
     if not fitting or fitting[0].latency_provenance != "measured" or fitting[0].latency_upper_ms is None:
         return
-    says = f"{floor[0]:.1%} ({floor[1]})"
+    share, source = noise
     fastest = min(as_accurate(fitting), key=rank_by_speed)
-    if (held(fastest) or 0.0) < fitting[0].latency_upper_ms:
-        yield f"{_name(fastest)} is faster by less than {says}: the smaller one is picked"
-    if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + floor[0]) > budget.max_latency_ms:
-        yield f"the pick is nearer to the limit than {says}, so another measurement may break it"
+    if (latency_for_budget(fastest) or 0.0) < fitting[0].latency_upper_ms:
+        yield note("speed_tie", _name(fastest), source, numbers=(share,))
+    if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + share) > budget.max_latency_ms:
+        yield note("near_limit", source, numbers=(share,))
 
 
-def on_accuracy(fitting: Sequence[Candidate]) -> Iterable[str]:
-    """That the pick's accuracy is not known, or not the highest, and why it is picked nevertheless."""
+def notes_on_accuracy(fitting: Sequence[Candidate]) -> Iterable[Note]:
+    """Yield a note where the pick's accuracy is not known, or where it is not the highest."""
     if not fitting:
         return
     picked, best = fitting[0], min(fitting, key=rank)
     if picked.top1_percent is None:
-        yield "the accuracy of the pick is not known, nor that of anything else that fits"
+        yield note("pick_accuracy_unknown")
     elif best.top1_percent is not None and best.top1_percent > picked.top1_percent:
-        yield (
-            f"{_name(best)} is {best.top1_percent - picked.top1_percent:.2f} points more accurate, which is within the "
-            f"error of its evaluation ({best.top1_error_percent:.2f}): the faster one is picked"
-        )
+        lost = best.top1_percent - picked.top1_percent
+        yield note("accuracy_tie", _name(best), numbers=(lost, best.top1_error_percent or 0.0))
 
 
-def is_about_pick(note: str) -> bool:
-    """Whether a note tells something of the pick alone, so that it means nothing where another one is picked."""
-    return "the pick" in note or note.endswith("is picked")
+def _name(candidate: Candidate) -> str:
+    return f"{candidate.model} {candidate.target} {candidate.precision}"
 
 
-def _name(item: Candidate) -> str:
-    return f"{item.model} {item.target} {item.precision}"
-
-
-def on_prediction(picked: Candidate | None) -> Iterable[str]:
-    """What a predicted pick rests on."""
+def notes_on_prediction(picked: Candidate | None) -> Iterable[Note]:
+    """Yield the notes on the evidence of a predicted pick."""
     if picked is None or picked.basis is None:
         return
     basis = picked.basis
-    near = f", nearest {basis.nearest}" if basis.nearest else ""
-    yield (
-        f"the pick is predicted ({basis.level}, {basis.anchors} rows of the device{near}): with {basis.confidence:.0%} "
-        "confidence its latency is at most what is shown; --measure tells"
-    )
+    subjects = (basis.level, basis.nearest) if basis.nearest else (basis.level,)
+    yield note("pick_predicted", *subjects, numbers=(basis.anchors, basis.confidence))
     if not picked.parity_status:
-        yield "the pick has not been exported yet: --export exports and verifies it"
+        yield note("pick_not_exported")
 
 
-def left_out(
-    rows: Sequence[Measurement], counted: Sequence[Measurement], rejected: Sequence[Rejection]
-) -> Iterable[str]:
-    """What was not asked for, and may be: published rows, and models without published weights."""
-    if left := len(rows) - len(counted):
-        yield f"{left} published row(s) left out: others measured those, and --published takes them in"
-    if models := sorted({item.candidate.model for item in rejected if item.reason == NO_WEIGHTS}):
-        yield (
-            f"left out: {', '.join(models)}, reconstructed from papers that published no weights; "
-            "--reconstructed takes them in by the papers' accuracies"
-        )
+def notes_on_omissions(published_rows: int, rejected: Sequence[Rejection]) -> Iterable[Note]:
+    """Yield the notes on candidates that an option takes in: published rows, models without published weights."""
+    if published_rows:
+        yield note("published_left_out", numbers=(published_rows,))
+    codes = {(reason.code, rejection.candidate.model) for rejection in rejected for reason in rejection.reasons}
+    if models := sorted(model for code, model in codes if code == "no_published_weights"):
+        yield note("reconstructed_left_out", *models)
 
 
-def notes_on(
-    rows: Sequence[Measurement], device: str, picked: Candidate | None, newest: Mapping[Hashable, str]
-) -> Iterable[str]:
-    """What the rows and the pick are, where that may surprise."""
+def notes_on_rows(
+    rows: Sequence[Measurement], device: str, picked: Candidate | None, newest: Mapping[object, str]
+) -> Iterable[Note]:
+    """Yield the notes on the units of the device, and on the row of the pick."""
     units = {row.device_id for row in rows}
     if len(units) > 1:
-        yield f"{len(units)} units answer to {device!r}; for each candidate the slowest one counts"
-    if picked and "older engine" in picked.flags:
+        yield note("several_units", device, numbers=(len(units),))
+    if picked and OLDER_ENGINE in picked.flags:
         row = next(row for row in rows if row.measurement_id == picked.measurement_id)
         latest = newest[row.device_id, row.target, row.engine]
-        yield f"the pick was measured with {row.engine} {row.engine_version}; {latest} is on the device: measure again"
+        yield note("pick_older_engine", row.engine, row.engine_version, latest)
     if picked and picked.grade == "D":
-        yield "runs of the pick did not agree within 10% (grade D): measure again on an idle device"
+        yield note("pick_runs_disagree", picked.grade, numbers=(_AGREEMENT,))
     if picked and picked.parity_status == "evaluated":
-        yield f"{picked.target}'s own engine has not been compared: the pick's file was evaluated instead"
+        yield note("pick_evaluated_not_run", picked.target)
     if not any(row.status == "ok" for row in rows):
-        yield f"no run on {device!r} succeeded yet"
+        yield note("nothing_succeeded", device)

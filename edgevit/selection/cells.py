@@ -1,66 +1,92 @@
-"""Rows that nobody measured: what would run, and what was tried already."""
+"""Cells: models in configurations of a device that no row measures, and the attempts that were made already."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard
-from edgevit.selection.columns import Names, Place, is_comparable
-
-_UNTIMED = {item.name: None for item in dataclasses.fields(Measurement) if item.name.endswith("_ns")}
-_NOTHING = {"samples_ns": (), "snapshots": (), "told": (), "flags": (), "untold": (), "measurement_key": ""}
-_UNKNOWN = {"started": "", "grade": "", "engine_version": "", "source": "", "licence": "", "nonce": ""}
+from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
+from edgevit_runtime.record import TensorSpec
 
 
-def stand_in(
-    like: Measurement,
-    name: str,
-    card: ModelCard | None,
-    made: Measurement | None = None,
-    seen: Measurement | None = None,
-) -> Measurement:
-    """A row without times, at the place of another row, of what sources.Names calls `name`.
+@dataclass(frozen=True)
+class Cell:
+    """A model in a configuration of a device without a row: the run that a prediction is made for.
 
-    made: a row of the artifact that would run; seen: any row of the model. Without both it is the model of the card.
+    cell_id: names the cell in one answer. The artifact is the known one of this model, target and precision; its
+    fields are empty where there is none.
     """
-    seen = made or seen
-    inputs = seen.inputs if seen else tuple(spec.at_batch(1) for spec in card.inputs) if card else ()
-    where = (like.target, like.precision, like.threads, like.compute_unit, like.engine)
-    return dataclasses.replace(
-        like,
-        **{**_UNTIMED, **_NOTHING, **_UNKNOWN},  # type: ignore[arg-type]
-        measurement_id=" ".join(("predicted", name, *map(str, where))),
-        provenance="predicted",
-        model=seen.model if seen else name,
-        family=card.family if card else seen.family if seen else "",
-        artifact_sha256=made.artifact_sha256 if made else "",
-        artifact_bytes=made.artifact_bytes if made else 0,
-        parity_status=made.parity_status if made else "",
-        graph_digest=seen.graph_digest if seen else "",
+
+    cell_id: str
+    model: str
+    target: str
+    precision: str
+    threads: int
+    engine: str
+    device: str
+    device_id: str
+    inputs: tuple[TensorSpec, ...] = ()
+    graph_digest: str = ""
+    artifact_sha256: str = ""
+    artifact_bytes: int = 0
+    parity_status: str = ""
+
+    @property
+    def batch(self) -> int:
+        """Always 1: a budget is for one input."""
+        return 1
+
+
+Run = Measurement | Cell
+
+
+def cell_at(
+    anchor: Measurement,
+    alias: str,
+    card: ModelCard | None,
+    built_row: Measurement | None = None,
+    model_row: Measurement | None = None,
+) -> Cell:
+    """Return the cell of a model (by its alias) in the configuration of a row.
+
+    built_row: a row of the artifact that would run; model_row: any row of the model. Without both it is the model of
+    the card.
+    """
+    model_row = built_row or model_row
+    inputs = model_row.inputs if model_row else tuple(spec.at_batch(1) for spec in card.inputs) if card else ()
+    configuration = (anchor.target, anchor.precision, anchor.threads, anchor.compute_unit, anchor.engine)
+    return Cell(
+        cell_id=" ".join(("predicted", alias, *map(str, configuration))),
+        model=model_row.model if model_row else alias,
+        target=anchor.target,
+        precision=anchor.precision,
+        threads=anchor.threads,
+        engine=anchor.engine,
+        device=anchor.device,
+        device_id=anchor.device_id,
         inputs=inputs,
-        processes=0,
-        runs=0,
-        discarded=0,
-        peak_rss_bytes=None,
-        energy_j=None,
+        graph_digest=model_row.graph_digest if model_row else "",
+        artifact_sha256=built_row.artifact_sha256 if built_row else "",
+        artifact_bytes=built_row.artifact_bytes if built_row else 0,
+        parity_status=built_row.parity_status if built_row else "",
     )
 
 
-class Tried:
-    """What was measured or tried on the units of a device. Of a run that failed at once nobody knows the engine."""
+class AttemptedCells:
+    """Cells of a device that were measured, or that failed. A run that failed at once does not report its engine."""
 
-    def __init__(self, rows: Iterable[Measurement], names: Names) -> None:
-        self._ran: set[tuple[str, Place]] = set()
+    def __init__(self, rows: Iterable[Measurement], aliases: ModelAliases) -> None:
+        self._measured: set[tuple[str, Configuration]] = set()
         self._failed: set[tuple[str, str, str, int]] = set()
         for row in rows:
             if is_comparable(row):
-                self._ran.add((names.of(row), Place.of(row)._replace(device_id="")))
+                self._measured.add((aliases.of(row), Configuration.of(row)._replace(device_id="")))
             elif row.batch == 1 and row.status not in ("ok", "throttled"):
-                self._failed.add((names.of(row), row.target, row.precision, row.threads))
+                self._failed.add((aliases.of(row), row.target, row.precision, row.threads))
 
-    def has(self, name: str, place: Place) -> bool:
-        """Whether a model ran or failed at a place, on any of the units."""
-        failed = (name, place.target, place.precision, place.threads) in self._failed
-        return failed or (name, place._replace(device_id="")) in self._ran
+    def has(self, alias: str, configuration: Configuration) -> bool:
+        """Return whether a model ran or failed in a configuration, on any of the units."""
+        failed = (alias, configuration.target, configuration.precision, configuration.threads) in self._failed
+        return failed or (alias, configuration._replace(device_id="")) in self._measured

@@ -1,4 +1,4 @@
-"""Rows as the predictor takes them: which are comparable, and what names a model and a column."""
+"""Rows as input of the predictor: comparable rows, aliases of models, and names of columns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from edgevit.records.model import ModelCard
 from edgevit.selection.limits import BOUNDS
 
 
-class Place(NamedTuple):
-    """A column of the predictor, but for the percentile: where and how models ran."""
+class Configuration(NamedTuple):
+    """A device, engine, precision and thread count: a column of the predictor, but for the percentile."""
 
     device_id: str
     compute_unit: str
@@ -22,18 +22,18 @@ class Place(NamedTuple):
     threads: int
 
     @classmethod
-    def of(cls, row: Measurement) -> Place:
-        """Where and how a row ran."""
+    def of(cls, row: Measurement) -> Configuration:
+        """Return the configuration of a row."""
         return cls(row.device_id, row.compute_unit, row.target, row.engine, row.precision, row.threads)
 
     def column(self, percentile: str) -> str:
-        """The name of the column. It sorts, and is told apart from all others."""
+        """Return the name of the column. Names sort, and differ for different configurations."""
         return "\0".join((*map(str, self), percentile))
 
-    def says(self, row: Measurement) -> str:
-        """`pi5, onnx fp32, 4 thread(s)`, with the name that a row of it has for the device.
+    def label(self, row: Measurement) -> str:
+        """Return a label such as `pi5, onnx fp32, 4 thread(s)`, with the device's name in a row of it.
 
-        That is not `local`, which is another machine wherever it was written: it is told by its class.
+        A device called `local` is another machine wherever the row was written, so its class is shown instead.
         """
         threads = f", {self.threads} thread(s)" if self.threads else ""
         device = row.device_class if row.device == LOCAL else row.device
@@ -41,14 +41,14 @@ class Place(NamedTuple):
 
 
 def is_comparable(row: Measurement) -> bool:
-    """Whether a row says how long one run of one input takes, in a way that others can be told from."""
+    """Return whether a row says how long one run of one input takes, so that other rows can be compared with it."""
     measured_now = row.provenance != "measured" or row.protocol_version == PROTOCOL_VERSION
-    apart = row.batch != 1 or row.rate_hz is not None or EMULATED in row.flags or NOT_AS_VERIFIED in row.flags
-    return row.status == "ok" and measured_now and not apart and row.provenance != "predicted"
+    special = row.batch != 1 or row.rate_hz is not None or EMULATED in row.flags or NOT_AS_VERIFIED in row.flags
+    return row.status == "ok" and measured_now and not special and row.provenance != "predicted"
 
 
 def latency_ns(row: Measurement, percentile: int) -> tuple[str, int] | None:
-    """A row's latency and which it is: the percentile where it is told, else the median, else the mean."""
+    """Return a row's latency and its column: the percentile where it is reported, else the median, else the mean."""
     for name in dict.fromkeys((BOUNDS[percentile][0], "p50_ns", "mean_ns")):
         value: int | None = getattr(row, name)
         if value is not None:
@@ -56,10 +56,10 @@ def latency_ns(row: Measurement, percentile: int) -> tuple[str, int] | None:
     return None
 
 
-class Names:
-    """Names for models as the predictor tells them apart: by name, and by input where that is not the usual one.
+class ModelAliases:
+    """Names of models for the predictor: the name alone, and the name with the input where that is not the usual one.
 
-    The usual one is the card's; of a model without a card the one that comes first in their order.
+    The usual input is the card's; of a model without a card it is the first one in their order.
     """
 
     def __init__(self, rows: Iterable[Measurement], cards: Mapping[str, ModelCard]) -> None:
@@ -67,11 +67,11 @@ class Names:
         for row in rows:
             if row.inputs and row.model not in cards:
                 shapes.setdefault(row.model, set()).add(_shapes(row))
-        self._usual = {name: min(found) for name, found in shapes.items()}
+        self._usual = {name: min(of_model) for name, of_model in shapes.items()}
         self._usual |= {name: tuple(spec.at_batch(1).shape for spec in card.inputs) for name, card in cards.items()}
 
     def of(self, row: Measurement) -> str:
-        """The name of what a row ran."""
+        """Return the alias of a row's model."""
         shapes = _shapes(row)
         if not shapes or shapes == self._usual.get(row.model, shapes):
             return row.model

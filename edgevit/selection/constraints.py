@@ -1,108 +1,134 @@
-"""Whether a candidate fits a budget, and which limits it breaks."""
+"""The limits of a budget, and the reasons against a candidate that breaks them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from edgevit.records.choice import Budget, Candidate
+from edgevit.records.choice import Budget, Candidate, Reason, ReasonCode
 from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY
-from edgevit.selection.candidates import Verdict
+from edgevit.selection.candidates import Exclusion
 
 
-class Broken(NamedTuple):
-    """A limit that is not met. excess: share by which it is broken, None where the number is not known.
+class BrokenLimit(NamedTuple):
+    """A limit that is not met; `reason.subject` names it: p90, size, ...
 
-    name: what the limit is of: p90, size... is_open: measuring may show that it is met.
+    excess: the share by which it is broken; None where the number is not known. is_open: a measurement may show that
+    it is met.
     """
 
-    name: str
-    reason: str
+    reason: Reason
     excess: float | None
     is_open: bool = False
 
 
-def verdict_of(candidate: Candidate, budget: Budget) -> Verdict | None:
-    """None if the candidate fits, else why not and the largest share by which it breaks a limit (None: a gap)."""
+def why_excluded_by_budget(candidate: Candidate, budget: Budget) -> Exclusion | None:
+    """Return None if the candidate fits, else each broken limit, and the largest excess (None: a number is missing)."""
     broken = broken_limits(candidate, budget)
     if not broken:
         return None
-    shares = [item.excess for item in broken if item.excess is not None]
+    shares = [limit.excess for limit in broken if limit.excess is not None]
     excess = max(shares) if len(shares) == len(broken) else None
-    reasons = "; ".join(item.reason for item in broken)
-    return Verdict(reasons, excess, "budget", all(item.is_open for item in broken))
+    reasons = tuple(limit.reason for limit in broken)
+    return Exclusion(reasons, excess, "budget", all(limit.is_open for limit in broken))
 
 
-def unevaluated(candidate: Candidate, budget: Budget, dataset: str | None) -> Verdict | None:
-    """Why a candidate whose accuracy on the data set asked about is not known is no answer; None where it is known.
+def why_excluded_by_dataset(candidate: Candidate, budget: Budget, dataset: str | None) -> Exclusion | None:
+    """Return the exclusion of a candidate without an accuracy on the data set; None where it is known.
 
-    It is open where it may fit: an evaluation may make it one.
+    It is open where the candidate may fit: an evaluation may make it an answer.
     """
     if dataset is None or candidate.top1_percent is not None:
         return None
     others = broken_limits(candidate, replace(budget, min_top1_percent=None))
-    return Verdict(f"not evaluated on {dataset!r}", None, "not_asked", all(item.is_open for item in others))
+    is_open = all(limit.is_open for limit in others)
+    return Exclusion((Reason("not_evaluated", dataset),), None, "not_asked", is_open)
 
 
-def broken_limits(candidate: Candidate, budget: Budget) -> list[Broken]:
-    """Every limit of the budget that a candidate does not meet."""
+def broken_limits(candidate: Candidate, budget: Budget) -> list[BrokenLimit]:
+    """Return every limit of the budget that a candidate does not meet."""
     return [
         *_latency(candidate, budget),
-        *_most("size", candidate.size_mb, budget.max_size_mb, "MB"),
-        *_most("peak memory", candidate.memory_mb, budget.max_memory_mb, "MB"),
-        *_most("energy", candidate.energy_mj, budget.max_energy_mj, "mJ"),
+        *_most("size", candidate.size_mb, budget.max_size_mb),
+        *_most("peak memory", candidate.memory_mb, budget.max_memory_mb),
+        *_most("energy", candidate.energy_mj, budget.max_energy_mj),
         *_accuracy(candidate, budget),
     ]
 
 
-def held(candidate: Candidate) -> float | None:
-    """What is held against a latency budget, in ms: the bound, or of a published row what its source tells."""
+def excess_of(reason: Reason) -> float | None:
+    """Return the share by which a limit is broken; None where a number is missing."""
+    if reason.value is None or not reason.limit:
+        return None
+    share = reason.value / reason.limit
+    return 1 - share if reason.code == "accuracy_below" else share - 1
+
+
+def latency_for_budget(candidate: Candidate) -> float | None:
+    """Return the milliseconds that a latency budget is compared with: the upper bound.
+
+    A published row without a bound counts by the percentile that its source reports.
+    """
     published = candidate.latency_provenance == "published" and candidate.latency_upper_ms is None
     return candidate.latency_ms if published else candidate.latency_upper_ms
 
 
-def _latency(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
-    limit, counts, name = budget.max_latency_ms, held(candidate), f"p{budget.percentile}"
+def _latency(candidate: Candidate, budget: Budget) -> Iterable[BrokenLimit]:
+    limit, latency, name = budget.max_latency_ms, latency_for_budget(candidate), f"p{budget.percentile}"
     if limit is None:
         return
-    if counts is None:
-        yield Broken(name, _no_bound(candidate, name), None, is_open=True)
-    elif counts > limit:
+    if latency is None:
+        yield BrokenLimit(Reason(_missing_bound(candidate), name), None, is_open=True)
+    elif latency > limit:
         basis = candidate.basis
-        is_ = "may be up to" if basis else "is" if candidate.latency_upper_ms is None else "is up to"
-        said = f"{name} {is_} {counts:.6g} ms, above {limit:.6g} ms"
         may_fit = basis is not None and basis.lower_ms is not None and basis.lower_ms <= limit
-        yield Broken(name, said, counts / limit - 1, may_fit)
+        reason = Reason(_latency_code(candidate), name, value=latency, limit=limit)
+        yield BrokenLimit(reason, excess_of(reason), may_fit)
 
 
-def _no_bound(candidate: Candidate, name: str) -> str:
+def _latency_code(candidate: Candidate) -> ReasonCode:
+    if candidate.basis:
+        return "predicted_latency_above"
+    return "published_latency_above" if candidate.latency_upper_ms is None else "latency_bound_above"
+
+
+def _missing_bound(candidate: Candidate) -> ReasonCode:
     if candidate.latency_provenance == "published":
-        return f"its source tells no {name}"
+        return "latency_not_published"
     if candidate.latency_provenance != "measured":
-        return f"no bound on {name} is known"
+        return "latency_bound_unknown"
     if MEAN_ONLY in candidate.flags:
-        return f"the row tells a mean and no {name}: the program that measured it keeps its samples"
-    if SUMMARY_ONLY in candidate.flags:
-        return f"the row tells no bound on {name}: the program that measured it keeps its samples"
-    return f"too few runs for a bound on {name}"
+        return "mean_only"
+    return "no_bound_reported" if SUMMARY_ONLY in candidate.flags else "too_few_runs"
 
 
-def _most(name: str, value: float | None, limit: float | None, unit: str) -> Iterable[Broken]:
+_Quantity = Literal["size", "peak memory", "energy"]
+_CODES: dict[_Quantity, tuple[ReasonCode, ReasonCode]] = {
+    "size": ("size_above", "size_unknown"),
+    "peak memory": ("memory_above", "memory_unknown"),
+    "energy": ("energy_above", "energy_unknown"),
+}
+
+
+def _most(name: _Quantity, value: float | None, limit: float | None) -> Iterable[BrokenLimit]:
+    above, unknown = _CODES[name]
     if limit is None:
         return
     if value is None:
-        yield Broken(name, f"{name} unknown", None, is_open=True)
+        yield BrokenLimit(Reason(unknown, name), None, is_open=True)
     elif value > limit:
-        yield Broken(name, f"{name} is {value:.6g} {unit}, above {limit:.6g} {unit}", value / limit - 1)
+        reason = Reason(above, name, value=value, limit=limit)
+        yield BrokenLimit(reason, excess_of(reason))
 
 
-def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[Broken]:
-    """What is not known of an accuracy no measurement on the device tells."""
+def _accuracy(candidate: Candidate, budget: Budget) -> Iterable[BrokenLimit]:
+    # An accuracy that is not known is not open: no measurement on the device tells it.
     limit, top1 = budget.min_top1_percent, candidate.top1_percent
     if limit is None:
         return
     if top1 is None:
-        yield Broken("top-1", "accuracy unknown", None)
+        yield BrokenLimit(Reason("accuracy_unknown", "top-1"), None)
     elif top1 < limit:
-        yield Broken("top-1", f"top-1 is {top1:.6g}%, below {limit:.6g}%", 1 - top1 / limit)
+        reason = Reason("accuracy_below", "top-1", value=top1, limit=limit)
+        yield BrokenLimit(reason, excess_of(reason))

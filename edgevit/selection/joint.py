@@ -1,21 +1,21 @@
-"""Several devices at once: an artifact that fits on each of them."""
+"""The joint answer for several devices: an artifact that fits on each of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from edgevit.records.choice import Candidate, Choice, JointChoice, JointRejection, Outcome
-from edgevit.selection.caveats import is_about_pick, on_prediction
-from edgevit.selection.constraints import held
+from edgevit.records.choice import Candidate, Choice, JointChoice, JointRejection, Note, Outcome, Reason
+from edgevit.selection.caveats import notes_on_prediction
+from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import accuracy_tiers, front_of
-
-_FITS = "fits"
+from edgevit.selection.wording import FITS, UNKNOWN_THERE, describe_devices
 
 
 class _Key(NamedTuple):
-    """What is the same on all devices; thread counts may differ."""
+    """The identity of an artifact on all devices; thread counts may differ."""
 
     model: str
     target: str
@@ -23,101 +23,117 @@ class _Key(NamedTuple):
     input_shape: tuple[int, ...]
 
 
-class _On(NamedTuple):
-    """What a device says of an artifact: the candidate that fits best there, or why none does."""
+class _OnDevice(NamedTuple):
+    """An artifact on one device: the candidate that fits best there, or the reasons why none does."""
 
     candidate: Candidate | None
-    reason: str
+    reasons: tuple[Reason, ...]
+    text: str
     is_open: bool
 
 
+_UNKNOWN = _OnDevice(None, (), UNKNOWN_THERE, True)
+_Candidates = tuple[Candidate, ...]
+
+
 def joint(choices: Sequence[Choice]) -> JointChoice:
-    """One answer from those of several devices. Most accurate first; those that no evaluation tells apart by the
-    latency where it is highest.
+    """Join the answers of several devices into one.
+
+    Most accurate first; artifacts that no evaluation tells apart rank by the latency on the device where it is highest.
     """
     tables = [_by_artifact(choice) for choice in choices]
     keys = sorted({key for table in tables for key in table})
-    missing = _On(None, "nothing is known of it there", True)
-    on_all = {key: [table.get(key, missing) for table in tables] for key in keys}
-    fitting = []
-    rejected = []
-    for key, said in on_all.items():
-        found = tuple(item.candidate for item in said if item.candidate is not None)
-        if len(found) == len(choices):
-            fitting.append(found)
-        else:
-            reasons = (f"{choice.device}: {item.reason}" for choice, item in zip(choices, said, strict=True))
-            is_open = all(item.candidate is not None or item.is_open for item in said)
-            rejected.append(JointRejection(key.model, key.target, key.precision, "; ".join(reasons), is_open))
+    on_all = {key: [table.get(key, _UNKNOWN) for table in tables] for key in keys}
+    devices = tuple(choice.device for choice in choices)
+    fitting = [found for on_devices in on_all.values() if (found := _fitting(on_devices))]
     tiers = accuracy_tiers(sorted(fitting, key=_rank), _least_accurate)
-    fitting = [found for tier in tiers for found in sorted(tier, key=_rank_by_speed)]
+    fitting = [candidates for tier in tiers for candidates in sorted(tier, key=_rank_by_speed)]
+    rejected = tuple(_rejections(on_all, devices))
+    picked = fitting[0] if fitting else ()
     return JointChoice(
-        devices=tuple(choice.device for choice in choices),
+        devices=devices,
         budget=choices[0].budget,
-        picked=fitting[0] if fitting else (),
+        picked=picked,
         fitting=tuple(fitting),
-        rejected=tuple(rejected),
+        rejected=rejected,
         choices=tuple(choices),
-        notes=tuple(_notes(choices, fitting[0] if fitting else ())),
+        notes=tuple(_notes(choices, picked)),
         outcome=_outcome(bool(fitting), rejected, choices),
-        front=tuple(front_of(fitting, lambda item: (_accuracy(item), _slowest(item)))),
+        front=tuple(front_of(fitting, lambda candidates: (_accuracy(candidates), _slowest(candidates)))),
     )
 
 
-def _notes(choices: Sequence[Choice], picked: Sequence[Candidate]) -> Iterator[str]:
-    """What is said of the devices, equal notes of several once; and of what is picked here, not of their own picks."""
-    whose: dict[str, list[str]] = {}
+def _fitting(on_devices: Sequence[_OnDevice]) -> _Candidates:
+    """Return the candidates of an artifact that fits on all devices; empty for another one."""
+    candidates = tuple(one.candidate for one in on_devices if one.candidate is not None)
+    return candidates if len(candidates) == len(on_devices) else ()
+
+
+def _rejections(on_all: Mapping[_Key, Sequence[_OnDevice]], devices: Sequence[str]) -> Iterator[JointRejection]:
+    for key, on_devices in on_all.items():
+        if not _fitting(on_devices):
+            text = describe_devices(devices, [one.text for one in on_devices])
+            is_open = all(one.candidate is not None or one.is_open for one in on_devices)
+            reasons = tuple(one.reasons for one in on_devices)
+            yield JointRejection(key.model, key.target, key.precision, reasons, text, is_open)
+
+
+def _notes(choices: Sequence[Choice], picked: Sequence[Candidate]) -> Iterator[Note]:
+    """Yield the notes on the devices, equal notes of several once; and those on the joint pick, not on their own."""
+    devices_of: dict[Note, list[str]] = {}
     for choice in choices:
-        for note in choice.notes:
-            if not is_about_pick(note):
-                whose.setdefault(note, []).append(choice.device)
-    for choice, item in zip(choices, picked, strict=False):
-        for note in on_prediction(item):
-            whose.setdefault(note, []).append(choice.device)
-    yield from (f"{', '.join(devices)}: {note}" for note, devices in whose.items())
+        for one in choice.notes:
+            if not one.about_pick:
+                devices_of.setdefault(one, []).append(choice.device)
+    for choice, candidate in zip(choices, picked, strict=False):
+        for one in notes_on_prediction(candidate):
+            devices_of.setdefault(one, []).append(choice.device)
+    for one, devices in devices_of.items():
+        yield replace(one, text=f"{', '.join(devices)}: {one.text}", devices=tuple(devices))
 
 
-def _by_artifact(choice: Choice) -> dict[_Key, _On]:
-    """Best first: what fits speaks for its artifact, and of what does not, what misses by least."""
-    found: dict[_Key, _On] = {}
+def _by_artifact(choice: Choice) -> dict[_Key, _OnDevice]:
+    """Return the artifacts of a device: by the best candidate that fits, else by the one that misses by least."""
+    artifacts: dict[_Key, _OnDevice] = {}
     for candidate in choice.fitting:
-        found.setdefault(_key(candidate), _On(candidate, _FITS, False))
-    asked = [item for item in choice.rejected if item.is_open or item.kind not in ("not_asked", "superseded")]
-    for item in sorted(asked, key=lambda item: (not item.is_open, math.inf if item.excess is None else item.excess)):
-        found.setdefault(_key(item.candidate), _On(None, item.reason, item.is_open or item.kind == "unmeasured"))
-    return found
+        artifacts.setdefault(_key(candidate), _OnDevice(candidate, (), FITS, False))
+    misses = [one for one in choice.rejected if one.is_open or one.kind not in ("not_asked", "superseded")]
+    for miss in sorted(misses, key=lambda one: (not one.is_open, math.inf if one.excess is None else one.excess)):
+        is_open = miss.is_open or miss.kind == "unmeasured"
+        artifacts.setdefault(_key(miss.candidate), _OnDevice(None, miss.reasons, miss.reason, is_open))
+    return artifacts
 
 
 def _key(candidate: Candidate) -> _Key:
     return _Key(candidate.model, candidate.target, candidate.precision, candidate.input_shape)
 
 
-def _rank(found: tuple[Candidate, ...]) -> tuple[float | str, ...]:
-    top1, slowest, first = _accuracy(found), _slowest(found), found[0]
-    sizes = [item.size_mb for item in found if item.size_mb is not None]
+def _rank(candidates: _Candidates) -> tuple[float | str, ...]:
+    top1, slowest, first = _accuracy(candidates), _slowest(candidates), candidates[0]
+    sizes = [candidate.size_mb for candidate in candidates if candidate.size_mb is not None]
     numbers = (math.inf if top1 is None else -top1, math.inf if slowest is None else slowest)
     return (*numbers, max(sizes, default=math.inf), first.model, first.target, first.precision)
 
 
-def _rank_by_speed(found: tuple[Candidate, ...]) -> tuple[float | str, ...]:
-    slowest = _slowest(found)
-    return (math.inf if slowest is None else slowest, *_rank(found))
+def _rank_by_speed(candidates: _Candidates) -> tuple[float | str, ...]:
+    slowest = _slowest(candidates)
+    return (math.inf if slowest is None else slowest, *_rank(candidates))
 
 
-def _least_accurate(found: tuple[Candidate, ...]) -> Candidate:
-    """The one whose accuracy is not known, or is the lowest."""
-    return min(found, key=lambda item: -1.0 if item.top1_percent is None else item.top1_percent)
+def _least_accurate(candidates: _Candidates) -> Candidate:
+    """Return the candidate whose accuracy is not known, or is the lowest."""
+    return min(candidates, key=lambda one: -1.0 if one.top1_percent is None else one.top1_percent)
 
 
-def _accuracy(found: tuple[Candidate, ...]) -> float | None:
-    """The lowest; None where one is not known."""
-    known = [item.top1_percent for item in found if item.top1_percent is not None]
-    return min(known) if len(known) == len(found) else None
+def _accuracy(candidates: _Candidates) -> float | None:
+    """Return the lowest accuracy; None where one is not known."""
+    known = [one.top1_percent for one in candidates if one.top1_percent is not None]
+    return min(known) if len(known) == len(candidates) else None
 
 
-def _slowest(found: tuple[Candidate, ...]) -> float | None:
-    known = [latency for item in found if (latency := held(item)) is not None]
-    return max(known) if len(known) == len(found) else None
+def _slowest(candidates: _Candidates) -> float | None:
+    known = [latency for one in candidates if (latency := latency_for_budget(one)) is not None]
+    return max(known) if len(known) == len(candidates) else None
 
 
 def _outcome(fits: bool, rejected: Sequence[JointRejection], choices: Sequence[Choice]) -> Outcome:
@@ -125,4 +141,4 @@ def _outcome(fits: bool, rejected: Sequence[JointRejection], choices: Sequence[C
         return "chosen"
     if any(choice.outcome == "unsupported" for choice in choices):
         return "unsupported"
-    return "unmeasured" if any(item.is_open for item in rejected) else "infeasible"
+    return "unmeasured" if any(rejection.is_open for rejection in rejected) else "infeasible"

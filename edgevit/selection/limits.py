@@ -1,4 +1,4 @@
-"""What a budget may be, as people write it, and how its percentile is read from a row."""
+"""Limits of a budget as people write them, and the percentile of a row that is compared with them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ from edgevit.errors import UsageError
 from edgevit.records.choice import Budget
 from edgevit.records.measurement import Measurement
 
-BOUNDS = {  # percentile that rows keep -> (its column, the column of what it is at most)
+# A percentile that rows keep -> its column, and the column of its upper bound.
+BOUNDS = {
     50: ("p50_ns", "p50_high_ns"),
     90: ("p90_ns", "p90_upper_ns"),
     99: ("p99_ns", "p99_upper_ns"),
 }
-_UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}  # micro has two code points
+# The sign for micro has two code points.
+_UNITS_MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
 LIMITS = ("max_latency_ms", "min_top1_percent", "max_size_mb", "max_memory_mb", "max_energy_mj")
-Reading = tuple[int | None, int | None]  # a percentile and what it is at most, in nanoseconds; None: not known
+# A percentile and its upper bound in nanoseconds; None: not known.
+PercentileEstimate = tuple[int | None, int | None]
 
 
 class Percentile(NamedTuple):
-    """A percentile, and what rows say of it. `told`: by measurement_id, of percentiles that no column holds."""
+    """A percentile, and its estimates from rows.
+
+    estimates: by measurement_id, for percentiles that no column holds.
+    """
 
     number: int
-    told: Mapping[str, Reading] = {}
+    estimates: Mapping[str, PercentileEstimate] = {}
 
-    def of(self, row: Measurement) -> Reading:
-        """The percentile of a row and its upper bound."""
+    def of(self, row: Measurement) -> PercentileEstimate:
+        """Return the percentile of a row and its upper bound."""
         if self.number not in BOUNDS:
-            return self.told.get(row.measurement_id, (None, None))
+            return self.estimates.get(row.measurement_id, (None, None))
         value, bound = BOUNDS[self.number]
         return getattr(row, value), getattr(row, bound)
 
 
 def kept_above(percentile: int) -> int:
-    """The least percentile that rows keep and that is not below this one: its bound holds for this one, too."""
-    return next((kept for kept in sorted(BOUNDS) if kept >= percentile), max(BOUNDS))
+    """Return the least percentile of rows that is not below this one: its bound holds for this one, too."""
+    return next((number for number in sorted(BOUNDS) if number >= percentile), max(BOUNDS))
 
 
 def parse_latency(text: str) -> float:
-    """A latency as people write it, in milliseconds: "25ms", "25 ms", "0.025s", "25000us", or "25", which means ms.
+    """Parse a latency into milliseconds: "25ms", "25 ms", "0.025s", "25000us", or "25", which means ms.
 
     Raises UsageError for anything that is not a positive, finite latency.
     """
@@ -56,7 +62,7 @@ def parse_latency(text: str) -> float:
 
 
 def check_budget(budget: Budget) -> None:
-    """Raise UsageError for what is no percentile from 1 to 99, and for limits that are not positive and finite."""
+    """Raise UsageError unless the percentile is from 1 to 99 and all limits are positive and finite."""
     if not 1 <= budget.percentile <= max(BOUNDS):
         why = "a percentile is a whole number from 1 to 99"
         raise UsageError(f"no budget can be set on p{budget.percentile}", why=why, fix="ask for 50, 90 or 99")
@@ -69,6 +75,6 @@ def check_budget(budget: Budget) -> None:
 
 
 def check_confidence(confidence: float) -> None:
-    """Raise UsageError for what is no share between 0 and 1."""
+    """Raise UsageError unless the confidence is a share between 0 and 1."""
     if not 0 < confidence < 1:
         raise UsageError(f"the confidence is {confidence}", why="it is a share between 0 and 1", fix="ask for 0.9")

@@ -1,178 +1,181 @@
-"""What a device has no row of, predicted: from its other rows, other devices' rows and what models are made of.
+"""Predictions for cells of a device, from its other rows, other devices' rows and the operators of models.
 
-Nothing is imported or read for it before it is clear that there is something to predict from: an answer from measured
-rows alone does not wait for it.
+The predictor is imported, and other rows are read, only once there is something to predict from: an answer from
+measured rows alone does not wait for it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgevit.records.artifact import PROVEN
-from edgevit.records.choice import Basis
+from edgevit.records.choice import Basis, Reason
 from edgevit.records.measurement import EMULATED, Measurement
 from edgevit.records.model import ModelCard
-from edgevit.selection.candidates import Predicted, Wanted, unwanted
-from edgevit.selection.cells import Tried, stand_in
-from edgevit.selection.columns import Names, Place, is_comparable
+from edgevit.selection.candidates import CandidateFilter, PredictedCell, why_excluded_by_filter
+from edgevit.selection.cells import AttemptedCells, Cell, cell_at
+from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit.selection.limits import BOUNDS, Percentile, kept_above
-from edgevit.selection.other_devices import NOWHERE, Elsewhere, predictor_of
-from edgevit.selection.supersession import overruled
+from edgevit.selection.other_devices import NO_OTHER_DEVICES, OtherDevices, predictor_of
+from edgevit.selection.supersession import superseded_rows
 from edgevit.selection.versions import age, grouped
 
 if TYPE_CHECKING:
     from edgevit.prediction import Prediction, Predictor
 
-LEAST_ROWS = 3  # of a column, before the predictor says anything but that two graphs are one (predict.LEAST_ANCHORS)
+# Rows of a column below which the predictor says nothing but that two graphs are one (prediction.LEAST_ANCHORS).
+LEAST_ROWS = 3
 
 
 def predictions(
     rows: Sequence[Measurement],
     cards: Mapping[str, ModelCard],
-    wanted: Wanted,
+    candidate_filter: CandidateFilter,
     percentile: int,
     confidence: float,
-    elsewhere: Elsewhere = NOWHERE,
-) -> list[Predicted]:
-    """Of every model and place (engine, precision, threads) of a device that has rows, what has no row there.
+    others: OtherDevices = NO_OTHER_DEVICES,
+) -> list[PredictedCell]:
+    """Predict each cell of a device's configurations: every model that has no row there.
 
     rows: the device's, of its current epoch; a device class may have several units, and the slowest of them counts.
-    Models are those of `cards`, and those that somebody measured somewhere; published ones where they are wanted. Where
-    nothing can be said the answer says why.
+    Models are those of `cards`, and those with a measured row anywhere; those with a published row where the filter
+    includes them. A cell that cannot be predicted has a refusal.
     """
-    task = _Task(rows, cards, wanted, percentile, confidence)
-    if not task.places:
+    task = _Task(rows, cards, candidate_filter, percentile, confidence)
+    if not task.anchors:
         return []
-    missing = task.missing(frozenset(elsewhere.models()))
-    others = [row for row in elsewhere.others(missing) if is_comparable(row)] if missing else []
-    return sorted(_Answers(task, others, elsewhere).slowest(), key=lambda item: item.row.measurement_id)
+    missing = task.missing(frozenset(others.models()))
+    other_rows = [row for row in others.rows(missing) if is_comparable(row)] if missing else []
+    return sorted(_CellPredictor(task, other_rows, others).slowest(), key=lambda one: one.cell.cell_id)
 
 
 class _Task:
-    """One device and what is asked of it.
+    """One device, and the cells in question.
 
-    speaking: its rows that say how fast it is, oldest first. places: those of the places that are asked about, each
-    with its rows: the anchors of what is predicted there.
+    representative: its rows that say how fast it is, oldest first. anchors: of those, the rows of each configuration in
+    question.
     """
 
     def __init__(
         self,
         rows: Sequence[Measurement],
         cards: Mapping[str, ModelCard],
-        wanted: Wanted,
+        candidate_filter: CandidateFilter,
         percentile: int,
         confidence: float,
     ) -> None:
-        self.cards, self.wanted, self.percentile, self.confidence = cards, wanted, percentile, confidence
-        self.kept = kept_above(percentile)
+        self.cards, self.candidate_filter, self.confidence = cards, candidate_filter, confidence
+        self.kept_percentile = kept_above(percentile)
+        # The percentile of a Basis: only where it is not the one of the budget.
+        self.other_percentile = None if self.kept_percentile == percentile else self.kept_percentile
         self.rows = [row for row in rows if EMULATED not in row.flags]
-        silent: set[str] = set()
+        superseded: set[str] = set()
         for unit in grouped(self.rows, lambda row: row.device_id):
-            silent |= overruled(unit, Percentile(self.kept)).keys()
-        told = (row for row in self.rows if row.measurement_id not in silent and is_comparable(row))
-        self.speaking = sorted(told, key=age)
-        self.places: dict[Place, list[Measurement]] = {}
-        for row in self.speaking:  # of any licence: all of them tell how fast a device is
-            if not unwanted(row, wanted):
-                self.places.setdefault(Place.of(row), []).append(row)
+            superseded |= superseded_rows(unit, Percentile(self.kept_percentile)).keys()
+        current = (row for row in self.rows if row.measurement_id not in superseded and is_comparable(row))
+        self.representative = sorted(current, key=age)
+        self.anchors: dict[Configuration, list[Measurement]] = {}
+        # Rows of any licence count here: all of them tell how fast a device is.
+        for row in self.representative:
+            if not why_excluded_by_filter(row, candidate_filter):
+                self.anchors.setdefault(Configuration.of(row), []).append(row)
 
-    def missing(self, named: frozenset[str]) -> frozenset[str]:
-        """Which of these models other devices may tell something of: places have no row of them, and enough others."""
-        places = (
-            named - {row.model for row in anchors}
-            for anchors in self.places.values()
+    def missing(self, names: frozenset[str]) -> frozenset[str]:
+        """Return the models that a configuration with enough rows lacks: other devices may help to predict those."""
+        of_configuration = (
+            names - {row.model for row in anchors}
+            for anchors in self.anchors.values()
             if len(anchors) >= LEAST_ROWS or any(row.graph_digest for row in anchors)
         )
-        return frozenset[str]().union(*places)
+        return frozenset[str]().union(*of_configuration)
 
 
-class _Answers:
-    """What is said of each cell; the predictor is made when it is first asked."""
+class _CellPredictor:
+    """Predicts the cells of a task; the predictor is built when it is first used."""
 
-    def __init__(self, task: _Task, others: Sequence[Measurement], elsewhere: Elsewhere) -> None:
-        self._task, self._elsewhere = task, elsewhere
-        self._rows = sorted([*task.speaking, *others], key=age)
-        self._names = Names([*task.rows, *others], task.cards)
-        self._tried = Tried(task.rows, self._names)
-        self._newest = {self._names.of(row): row for row in self._rows}
-        self._places_of: dict[str, set[Place]] = {}
+    def __init__(self, task: _Task, other_rows: Sequence[Measurement], others: OtherDevices) -> None:
+        self._task, self._others = task, others
+        self._rows = sorted([*task.representative, *other_rows], key=age)
+        self._aliases = ModelAliases([*task.rows, *other_rows], task.cards)
+        self._attempted = AttemptedCells(task.rows, self._aliases)
+        self._newest = {self._aliases.of(row): row for row in self._rows}
+        self._configurations_of: dict[str, set[Configuration]] = {}
         for row in self._rows:
-            self._places_of.setdefault(self._names.of(row), set()).add(Place.of(row))
-        proven = (row for row in self._rows if row.parity_status)
-        self._made = {(self._names.of(row), row.target, row.precision): row for row in proven}
-        self._says: dict[str, str] = {}
-        self._made_predictor: Predictor | None = None
+            self._configurations_of.setdefault(self._aliases.of(row), set()).add(Configuration.of(row))
+        built = (row for row in self._rows if row.parity_status)
+        self._built = {(self._aliases.of(row), row.target, row.precision): row for row in built}
+        self._labels: dict[str, str] = {}
+        self._predictor: Predictor | None = None
 
-    def slowest(self) -> Iterator[Predicted]:
-        """For each cell the answer of the unit that is predicted to be slowest; a refusal only where all refuse."""
-        found: dict[str, Predicted] = {}
-        for place, anchors in self._task.places.items():
-            for item in self._at(place, anchors):
-                old = found.setdefault(item.row.measurement_id, item)
-                if (item.reading[1] or 0) > (old.reading[1] or 0):
-                    found[item.row.measurement_id] = item
-        yield from found.values()
+    def slowest(self) -> Iterator[PredictedCell]:
+        """Yield for each cell the prediction of the slowest unit; a refusal only where all units are refused."""
+        slowest: dict[str, PredictedCell] = {}
+        for configuration, anchors in self._task.anchors.items():
+            for one in self._at(configuration, anchors):
+                other = slowest.setdefault(one.cell.cell_id, one)
+                if (one.estimate[1] or 0) > (other.estimate[1] or 0):
+                    slowest[one.cell.cell_id] = one
+        yield from slowest.values()
 
-    def _at(self, place: Place, anchors: Sequence[Measurement]) -> Iterator[Predicted]:
-        missing = [name for name in self._candidates() if not self._tried.has(name, place)]
+    def _at(self, configuration: Configuration, anchors: Sequence[Measurement]) -> Iterator[PredictedCell]:
+        missing = [alias for alias in self._candidates() if not self._attempted.has(alias, configuration)]
         if not missing:
             return
-        rows = {name: self._row(name, anchors[-1]) for name in missing}
-        why = self._hopeless(anchors, missing)
-        if why:
-            yield from (self._refused(row, why, len(anchors)) for row in rows.values())
+        cells = {alias: self._cell(alias, anchors[-1]) for alias in missing}
+        refusal = self._why_hopeless(anchors, missing)
+        if refusal:
+            yield from (self._refused(cell, refusal, len(anchors)) for cell in cells.values())
             return
-        column = place.column(BOUNDS[self._task.kept][0])
-        said = self._predictor.predict(column, missing, confidence=self._task.confidence)
-        for name, row in rows.items():
-            yield self._answer(row, said[name], place.says(row))
+        column = configuration.column(BOUNDS[self._task.kept_percentile][0])
+        predicted = self._built_predictor().predict(column, missing, confidence=self._task.confidence)
+        label = configuration.label(anchors[-1])
+        yield from (self._predicted(cell, predicted[alias], label) for alias, cell in cells.items())
 
     def _candidates(self) -> list[str]:
-        """The names of models that may be asked about, in their order."""
-        published = self._task.wanted.published
-        seen = {self._names.of(row) for row in self._rows if row.provenance == "measured" or published}
-        return sorted(seen | set(self._task.cards))
+        """Return the aliases of models in question, in their order."""
+        published = self._task.candidate_filter.published
+        with_rows = {self._aliases.of(row) for row in self._rows if row.provenance == "measured" or published}
+        return sorted(with_rows | set(self._task.cards))
 
-    def _hopeless(self, anchors: Sequence[Measurement], missing: Sequence[str]) -> str:
-        """Why nothing can be said of any of the missing models, where that is clear without the predictor."""
+    def _why_hopeless(self, anchors: Sequence[Measurement], missing: Sequence[str]) -> Reason | None:
+        """Return why no missing model can be predicted, where that is clear without the predictor."""
         digests = {row.graph_digest for row in anchors} - {""}
-        if any(name in self._newest and self._newest[name].graph_digest in digests for name in missing):
-            return ""
+        if any(alias in self._newest and self._newest[alias].graph_digest in digests for alias in missing):
+            return None
         if len(anchors) < LEAST_ROWS:
-            return f"{len(anchors)} row(s) of this engine, precision and thread count; {LEAST_ROWS} say how fast it is"
-        described = sum(self._names.of(row) in self._task.cards or bool(row.graph_digest) for row in anchors)
-        shared = sum(len(self._places_of[self._names.of(row)]) > 1 for row in anchors)
-        if described < LEAST_ROWS and (shared < LEAST_ROWS or not any(name in self._newest for name in missing)):
-            return f"no {LEAST_ROWS} rows are of models that ran elsewhere, too, or whose operators are known"
-        return ""
+            return Reason("few_rows_of_configuration", value=len(anchors), limit=LEAST_ROWS)
+        described = sum(self._aliases.of(row) in self._task.cards or bool(row.graph_digest) for row in anchors)
+        shared = sum(len(self._configurations_of[self._aliases.of(row)]) > 1 for row in anchors)
+        if described < LEAST_ROWS and (shared < LEAST_ROWS or not any(alias in self._newest for alias in missing)):
+            return Reason("no_shared_rows", limit=LEAST_ROWS)
+        return None
 
-    def _row(self, name: str, like: Measurement) -> Measurement:
-        """What would run: the artifact that is known of this model, target and precision, where there is one."""
-        made = self._made.get((name, like.target, like.precision))
-        return stand_in(like, name, self._task.cards.get(name), made, self._newest.get(name))
+    def _cell(self, alias: str, anchor: Measurement) -> Cell:
+        built = self._built.get((alias, anchor.target, anchor.precision))
+        return cell_at(anchor, alias, self._task.cards.get(alias), built, self._newest.get(alias))
 
-    def _answer(self, row: Measurement, said: Prediction, here: str) -> Predicted:
-        task, level = self._task, said.level
-        if row.parity_status and row.parity_status not in PROVEN:
-            return self._refused(row, f"parity {row.parity_status}: the artifact is not proven", said.anchors)
-        if level == "refused" or level == "measured" or said.latency_ns is None or said.at_most_ns is None:
-            return self._refused(row, said.why.replace(said.column, here), said.anchors)
-        ends = (value if value is None else value / 1e6 for value in (said.lower_ns, said.upper_ns))
-        basis = Basis(level, task.confidence, said.anchors, self._says.get(said.nearest, ""), *ends)
-        flags = () if task.kept == task.percentile else (f"predicted at p{task.kept}",)
-        reading = (round(said.latency_ns), round(said.at_most_ns))
-        return Predicted(dataclasses.replace(row, flags=flags), reading, basis)
+    def _predicted(self, cell: Cell, prediction: Prediction, label: str) -> PredictedCell:
+        task, level = self._task, prediction.level
+        if cell.parity_status and cell.parity_status not in PROVEN:
+            return self._refused(cell, Reason("not_proven", cell.parity_status), prediction.anchors)
+        if prediction.refusal:
+            return self._refused(cell, Reason(prediction.refusal, label, value=prediction.anchors), prediction.anchors)
+        assert level != "refused" and level != "measured", "a refusal has a code, and a cell has no row"
+        assert prediction.latency_ns is not None and prediction.at_most_ns is not None
+        lower_ms, upper_ms = (ns if ns is None else ns / 1e6 for ns in (prediction.lower_ns, prediction.upper_ns))
+        nearest = self._labels.get(prediction.nearest, "")
+        anchors, percentile = prediction.anchors, task.other_percentile
+        basis = Basis(level, task.confidence, anchors, nearest, lower_ms, upper_ms, percentile)
+        return PredictedCell(cell, (round(prediction.latency_ns), round(prediction.at_most_ns)), basis)
 
-    def _refused(self, row: Measurement, why: str, anchors: int) -> Predicted:
-        return Predicted(row, (None, None), Basis("refused", self._task.confidence, anchors), why)
+    def _refused(self, cell: Cell, refusal: Reason, anchors: int) -> PredictedCell:
+        return PredictedCell(cell, (None, None), Basis("refused", self._task.confidence, anchors), refusal)
 
-    @property
-    def _predictor(self) -> Predictor:
-        if self._made_predictor is None:
+    def _built_predictor(self) -> Predictor:
+        if self._predictor is None:
             task = self._task
-            self._made_predictor, self._says = predictor_of(
-                self._rows, self._names, task.cards, task.kept, self._elsewhere
+            self._predictor, self._labels = predictor_of(
+                self._rows, self._aliases, task.cards, task.kept_percentile, self._others
             )
-        return self._made_predictor
+        return self._predictor

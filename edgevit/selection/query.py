@@ -1,4 +1,4 @@
-"""A question to the database: what is read for it, and the answer."""
+"""Queries to the database for one device: the evidence that is read, and the answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.records.model import ModelCard, OperatorCost
 from edgevit.selection.accuracy import TOP1, Ratings
-from edgevit.selection.answer import Known, choose_among
-from edgevit.selection.candidates import EVERYTHING, Wanted
-from edgevit.selection.limits import BOUNDS, Reading, check_budget, check_confidence
-from edgevit.selection.other_devices import Elsewhere
+from edgevit.selection.answer import Evidence, choose_among
+from edgevit.selection.candidates import EVERYTHING, CandidateFilter
+from edgevit.selection.limits import BOUNDS, PercentileEstimate, check_budget, check_confidence
+from edgevit.selection.other_devices import OtherDevices
 from edgevit.selection.predictions import predictions
 
 if TYPE_CHECKING:
@@ -23,18 +23,14 @@ if TYPE_CHECKING:
 MOST_OTHER_ROWS = 10_000  # that a prediction is made from: reading one takes some 30 us
 
 
-class How(NamedTuple):
-    """In what way an answer is found. dataset: see edgevit.ratings. predict: fill in what was not measured.
+class PredictionOptions(NamedTuple):
+    """Whether cells without a row are predicted, and with which confidence; measured bounds hold with 99%."""
 
-    confidence: of what is predicted; measured bounds hold with 99%.
-    """
-
-    predict: bool = True
+    enabled: bool = True
     confidence: float = 0.9
-    dataset: str | None = None
 
 
-USUAL = How()
+USUAL = PredictionOptions()
 
 
 def ask(
@@ -43,76 +39,79 @@ def ask(
     budget: Budget,
     *,
     cards: Mapping[str, ModelCard],
-    wanted: Wanted = EVERYTHING,
-    how: How = USUAL,
-    says: str = "",
+    candidate_filter: CandidateFilter = EVERYTHING,
+    prediction: PredictionOptions = USUAL,
+    dataset: str | None = None,
+    label: str = "",
 ) -> Choice:
-    """The answer for a device (its name, device_id or device_class). `says`: what the answer calls it.
+    """Answer the question for a device (its name, device_id or device_class), which the answer calls `label`.
 
-    Raises UsageError for a budget or confidence that makes no sense, UnknownNameError for a device with no rows at all,
-    StoreError.
+    dataset: as for Ratings. Raises UsageError for a budget or confidence that makes no sense, UnknownNameError for a
+    device without any row, StoreError.
     """
     check_budget(budget)
-    check_confidence(how.confidence)
+    check_confidence(prediction.confidence)
     rows, former = db.history(device)
     if not rows:
-        raise not_measured(db, says or device)
-    known = Known(
+        raise not_measured(db, label or device)
+    current = [row for row in rows if row.measurement_id not in former]
+    evidence = Evidence(
         noise_floors(db, rows),
-        Ratings.of(db.accuracies(metric=TOP1), how.dataset),
+        Ratings.of(db.accuracies(metric=TOP1), dataset),
         former,
-        told=_told(db, [row for row in rows if row.measurement_id not in former], budget.percentile),
+        estimates=_estimates(db, current, budget.percentile),
     )
-    if how.predict:
-        current = [row for row in rows if row.measurement_id not in former]
-        found = predictions(
-            current, cards, wanted, budget.percentile, how.confidence, elsewhere_than(db, device, cards)
-        )
-        known = known._replace(predicted=found)
-    return choose_among(rows, says or device, budget, cards=cards, wanted=wanted, known=known)
+    if prediction.enabled:
+        others = other_devices(db, device, cards)
+        predicted = predictions(current, cards, candidate_filter, budget.percentile, prediction.confidence, others)
+        evidence = evidence._replace(predicted=predicted)
+    return choose_among(
+        rows, label or device, budget, cards=cards, candidate_filter=candidate_filter, evidence=evidence
+    )
 
 
-def elsewhere_than(
+def other_devices(
     db: LatencyDB,
     device: str,
     cards: Mapping[str, ModelCard],
     more: Mapping[str, tuple[OperatorCost, ...]] | None = None,
-) -> Elsewhere:
-    """What is known beside the rows of a device, read when it is asked for: in the database, of the models with cards,
-    and `more`: operators of models by name.
+) -> OtherDevices:
+    """Return the evidence beside the rows of a device, which is read on demand: of the database and of the cards.
+
+    more: operators of models without a card, by name.
     """
 
-    def others(models: Collection[str]) -> list[Measurement]:
+    def rows(models: Collection[str]) -> list[Measurement]:
         return db.others(device, models, MOST_OTHER_ROWS)
 
     def operators() -> dict[str, tuple[OperatorCost, ...]]:
         return {name: costs for name, costs in load_operators().items() if name in cards} | dict(more or {})
 
-    return Elsewhere(db.models, others, db.graphs, operators)
+    return OtherDevices(db.models, rows, db.graphs, operators)
 
 
 def not_measured(db: LatencyDB, device: str) -> UnknownNameError:
-    """The error for a device without a row, with those that have some."""
-    known = {name for unit in db.devices() for name in (unit.name, unit.device_class)} - {"local"}
+    """Return the error for a device without a row, with the devices that have some."""
+    names = {name for unit in db.devices() for name in (unit.name, unit.device_class)} - {"local"}
     listing = f"edgevit sweep --device {device} --models 'mobilevig_*' --targets TARGETS"
-    return UnknownNameError("measured device", device, known or ["none yet"], listing=listing)
+    return UnknownNameError("measured device", device, names or ["none yet"], listing=listing)
 
 
 def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:
-    """Of the rows' devices, as far as they were measured. Raises StoreError."""
+    """Return the noise floors of the rows' devices, as far as they were measured. Raises StoreError."""
     return [floor for unit in sorted({row.device_id for row in rows}) if (floor := db.noise(unit)) is not None]
 
 
-def _told(db: LatencyDB, rows: Sequence[Measurement], percentile: int) -> dict[str, Reading]:
-    """Readings of a percentile that no column holds, from the samples, of rows that have some."""
+def _estimates(db: LatencyDB, rows: Sequence[Measurement], percentile: int) -> dict[str, PercentileEstimate]:
+    """Return the estimates of a percentile that no column holds, from the samples of rows that have some."""
     if percentile in BOUNDS:
         return {}
     from edgevit.measurement.summary import tail
 
-    found: dict[str, Reading] = {}
+    estimates: dict[str, PercentileEstimate] = {}
     for row in rows:
         if row.status == "ok" and row.provenance == "measured":
             samples = db.get(row.measurement_id).samples_ns
             if samples:
-                found[row.measurement_id] = tail(samples, percentile / 100)
-    return found
+                estimates[row.measurement_id] = tail(samples, percentile / 100)
+    return estimates

@@ -1,82 +1,113 @@
-"""The order of candidates that fit, the front of them, and those that nearly fit."""
+"""The order of candidates that fit, their front, and the candidates that nearly fit."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from edgevit.records.choice import Candidate, Rejection
-from edgevit.selection.constraints import held
+from edgevit.selection.constraints import latency_for_budget
 
 _NEAREST = 3
-_Item = TypeVar("_Item")
+_Entry = TypeVar("_Entry")
 
 
 def rank(candidate: Candidate) -> tuple[float | str, ...]:
-    """Most accurate first (unknown last), then lower latency, then smaller, then by name."""
-    top1, upper, size = candidate.top1_percent, held(candidate), candidate.size_mb
+    """Return a sort key: most accurate first (unknown last), then lower latency, then smaller, then by name."""
+    top1, upper, size = candidate.top1_percent, latency_for_budget(candidate), candidate.size_mb
     name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.measurement_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
     return (math.inf if top1 is None else -top1, *worst, *name)
 
 
-def ranked(fitting: Iterable[Candidate], floor: float) -> list[Candidate]:
-    """Best first: the tiers of accuracy one after the other, and in each of them the faster ones first."""
-    tiers = accuracy_tiers(sorted(fitting, key=rank), lambda item: item)
-    return [item for tier in tiers for item in _fastest_first(tier, floor)]
+def ranked(fitting: Iterable[Candidate], noise_share: float) -> list[Candidate]:
+    """Return the candidates best first: by tiers of accuracy, and in each tier the faster ones first."""
+    return list(_best_first(fitting, noise_share))
 
 
-def accuracy_tiers(best_first: Iterable[_Item], rating: Callable[[_Item], Candidate]) -> Iterator[list[_Item]]:
-    """The most accurate one with all that no evaluation tells from it; then, of those that are left, the same again.
+class PickStep(NamedTuple):
+    """From a latency budget of so many milliseconds on, this candidate is the pick."""
 
-    Tiers and no pairwise ties: those would lead round in circles. rating: whose accuracy is that of an item.
+    from_ms: float
+    pick: Candidate
+
+
+def pick_steps(fitting: Iterable[Candidate], noise_share: float) -> list[PickStep]:
+    """Return the pick as a step function of the latency budget, lowest budget first.
+
+    fitting: the candidates that fit without a latency limit. noise_share: as of `ranked`. Between two steps the pick
+    is the same; below the first step no candidate fits.
     """
-    left = list(best_first)
-    while left:
-        best = rating(left[0])
-        yield [item for item in left if not tells_apart(best, rating(item))]
-        left = [item for item in left if tells_apart(best, rating(item))]
+    known = [candidate for candidate in fitting if latency_for_budget(candidate) is not None]
+    known.sort(key=lambda candidate: latency_for_budget(candidate) or 0.0)
+    pool: list[Candidate] = []
+    steps: list[PickStep] = []
+    for latency_ms, group in itertools.groupby(known, key=latency_for_budget):
+        pool += group
+        pick = next(_best_first(pool, noise_share))
+        if not steps or steps[-1].pick != pick:
+            steps.append(PickStep(latency_ms or 0.0, pick))
+    return steps
+
+
+def _best_first(fitting: Iterable[Candidate], noise_share: float) -> Iterator[Candidate]:
+    for tier in accuracy_tiers(sorted(fitting, key=rank), lambda candidate: candidate):
+        yield from _fastest_first(tier, noise_share)
+
+
+def accuracy_tiers(best_first: Iterable[_Entry], rating: Callable[[_Entry], Candidate]) -> Iterator[list[_Entry]]:
+    """Yield the most accurate entry with all that no evaluation tells from it; then the same of the remaining ones.
+
+    Tiers and no pairwise ties: those would lead round in circles. rating: the candidate that rates an entry.
+    """
+    remaining = list(best_first)
+    while remaining:
+        best = rating(remaining[0])
+        yield [entry for entry in remaining if not tells_apart(best, rating(entry))]
+        remaining = [entry for entry in remaining if tells_apart(best, rating(entry))]
 
 
 def as_accurate(fitting: Iterable[Candidate]) -> list[Candidate]:
-    """Those of the first tier, most accurate first."""
-    return next(accuracy_tiers(sorted(fitting, key=rank), lambda item: item), [])
+    """Return the candidates of the first tier, most accurate first."""
+    return next(accuracy_tiers(sorted(fitting, key=rank), lambda candidate: candidate), [])
 
 
 def tells_apart(better: Candidate, other: Candidate) -> bool:
-    """Whether an accuracy is higher than another one by more than its own error; without an error, whether it is higher
-    at all. Any accuracy is more than one that is not known.
+    """Return whether an accuracy is higher than another one by more than its own error.
+
+    Without an error it is enough to be higher. Any accuracy is more than an unknown one.
 
     An error is half of a 95% interval. Of two independent evaluations the difference has the root of both squares,
     which is never less. On the same images networks are mostly wrong together, and the difference has less: the error
     of one, where their being wrong correlates by a half. One error is taken always, so that accuracy is rather kept
-    than given away; that of the better one, so that what is between two that tie ties, too, and nothing is picked that
-    another one beats in accuracy and in latency.
+    than given away. It is that of the better one, so that a candidate between two that tie ties, too, and no candidate
+    is picked that another one beats in accuracy and in latency.
     """
     if other.top1_percent is None or better.top1_percent is None:
         return better.top1_percent is not None and other.top1_percent is None
     return better.top1_percent - other.top1_percent > (better.top1_error_percent or 0.0)
 
 
-def _fastest_first(tier: Iterable[Candidate], floor: float) -> list[Candidate]:
-    """All that the device cannot tell from the fastest come first, smallest first; then the same of the others."""
-    left, found = sorted(tier, key=rank_by_speed), list[Candidate]()
-    while left:
-        alike = sum(_as_fast(left[0], other, floor) for other in left)  # the first ones, as they are sorted
-        found += sorted(left[:alike], key=_rank_by_size)
-        left = left[alike:]
-    return found
+def _fastest_first(tier: Iterable[Candidate], noise_share: float) -> Iterator[Candidate]:
+    """Yield all that the device cannot tell from the fastest, smallest first; then the same of the others."""
+    remaining = sorted(tier, key=rank_by_speed)
+    while remaining:
+        # They are sorted, so that those that are alike come first.
+        alike = sum(_as_fast(remaining[0], other, noise_share) for other in remaining)
+        yield from sorted(remaining[:alike], key=_rank_by_size)
+        remaining = remaining[alike:]
 
 
-def _as_fast(best: Candidate, other: Candidate, floor: float) -> bool:
-    fastest, upper = held(best), held(other)
-    return upper == fastest if upper is None or fastest is None else upper <= (1 + floor) * fastest
+def _as_fast(best: Candidate, other: Candidate, noise_share: float) -> bool:
+    fastest, upper = latency_for_budget(best), latency_for_budget(other)
+    return upper == fastest if upper is None or fastest is None else upper <= (1 + noise_share) * fastest
 
 
 def rank_by_speed(candidate: Candidate) -> tuple[float | str, ...]:
-    """Lower latency first (unknown last), then as `rank` has it."""
-    upper = held(candidate)
+    """Return a sort key: lower latency first (unknown last), then as `rank` has it."""
+    upper = latency_for_budget(candidate)
     return (math.inf if upper is None else upper, *rank(candidate))
 
 
@@ -84,26 +115,30 @@ def _rank_by_size(candidate: Candidate) -> tuple[float | str, ...]:
     return (math.inf if candidate.size_mb is None else candidate.size_mb, *rank(candidate))
 
 
-def front_of(fitting: Iterable[_Item], point: Callable[[_Item], tuple[float | None, float | None]]) -> list[_Item]:
-    """Those that no other beats: none is as accurate and as fast, and better in one of both. Fastest first.
+def front_of(fitting: Iterable[_Entry], point: Callable[[_Entry], tuple[float | None, float | None]]) -> list[_Entry]:
+    """Return the entries that no other beats, fastest first; equal ones are all on the front.
 
-    point: (accuracy, latency) of an item; those of which one is not known are on no front. Equal ones are all on it.
+    An entry beats another one that is not more accurate and not faster, and worse in one of both. point: accuracy and
+    latency of an entry; entries without one of them are on no front.
     """
-    known = [(latency, -top1, item) for item in fitting for top1, latency in [point(item)] if top1 is not None
-             and latency is not None]  # fmt: skip
-    known.sort(key=lambda item: item[:2])
-    found: list[_Item] = []
-    best, at = math.inf, math.inf  # the highest accuracy so far, negated, and the latency it was first reached at
-    for latency, negated, item in known:
+    points = [(point(entry), entry) for entry in fitting]
+    known = [(latency, -top1, entry) for (top1, latency), entry in points if top1 is not None and latency is not None]
+    known.sort(key=lambda entry: entry[:2])
+    front: list[_Entry] = []
+    # The highest accuracy so far, negated, and the latency that it was first reached at.
+    best, best_latency = math.inf, math.inf
+    for latency, negated, entry in known:
         if negated < best:
-            best, at = negated, latency
-        if (negated, latency) == (best, at):
-            found.append(item)
-    return found
+            best, best_latency = negated, latency
+        if (negated, latency) == (best, best_latency):
+            front.append(entry)
+    return front
 
 
-def nearest(rejected: Iterable[Rejection], most: int = _NEAREST) -> tuple[Rejection, ...]:
-    """Those that break the limits by the least share."""
+def nearest(rejected: Iterable[Rejection], count: int = _NEAREST) -> tuple[Rejection, ...]:
+    """Return the rejections that break the limits by the least share."""
     misses = [(rejection.excess, rank(rejection.candidate), rejection) for rejection in rejected]
-    found = sorted((excess, key, miss) for excess, key, miss in misses if excess is not None)
-    return tuple(miss for _, _, miss in found[:most])
+    by_excess = sorted(
+        ((excess, key, miss) for excess, key, miss in misses if excess is not None), key=lambda entry: entry[:2]
+    )
+    return tuple(miss for _, _, miss in by_excess[:count])

@@ -12,11 +12,11 @@ from edgevit.prediction import Prediction, Predictor, choose_anchors
 from edgevit.recipes import engine_of, load_recipe
 from edgevit.records.measurement import Device, Measurement
 from edgevit.records.model import OperatorCost
-from edgevit.selection.columns import Names, Place, is_comparable
+from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit.selection.limits import BOUNDS
 from edgevit.selection.other_devices import predictor_of
 from edgevit.selection.predictions import LEAST_ROWS
-from edgevit.selection.query import elsewhere_than
+from edgevit.selection.query import other_devices
 from edgevit.selection.versions import age
 from edgevit.store import LatencyDB
 
@@ -43,14 +43,14 @@ class Column:
     threads: int
     percentile: int = 90
 
-    def place(self, rows: Iterable[Measurement]) -> Place:
+    def place(self, rows: Iterable[Measurement]) -> Configuration:
         """As its rows have it; of a column without rows, as the recipe has it."""
         asked = (self.target, self.precision, self.threads)
-        known = [Place.of(row) for row in rows if (row.target, row.precision, row.threads) == asked]
+        known = [Configuration.of(row) for row in rows if (row.target, row.precision, row.threads) == asked]
         if known:
             return max(sorted(set(known)), key=known.count)
         recipe = load_recipe(self.target).RECIPE
-        return Place(self.device.device_id, "cpu", self.target, engine_of(recipe), self.precision, self.threads)
+        return Configuration(self.device.device_id, "cpu", self.target, engine_of(recipe), self.precision, self.threads)
 
 
 class Knowledge:
@@ -62,14 +62,14 @@ class Knowledge:
         cards, device = load_cards(), column.device.device_id
         rows, former = db.history(device)
         mine = [row for row in rows if row.measurement_id not in former and is_comparable(row)]
-        elsewhere = elsewhere_than(db, device, cards, costs)
-        others = [row for row in elsewhere.others(elsewhere.models()) if is_comparable(row)]
+        elsewhere = other_devices(db, device, cards, costs)
+        others = [row for row in elsewhere.rows(elsewhere.models()) if is_comparable(row)]
         known = sorted([*mine, *others], key=age)
-        self._names = Names(known, cards)
+        self._names = ModelAliases(known, cards)
         self._predictor, _ = predictor_of(known, self._names, cards, column.percentile, elsewhere)
         place = column.place(mine)
         self._column = place.column(BOUNDS[column.percentile][0])
-        self.measured = frozenset(self._names.of(row) for row in mine if Place.of(row) == place)
+        self.measured = frozenset(self._names.of(row) for row in mine if Configuration.of(row) == place)
 
     @property
     def predictor(self) -> Predictor:

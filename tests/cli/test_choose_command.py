@@ -9,17 +9,31 @@ import re
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import edgevit
 from edgevit.cli import main
 from edgevit.errors import UnknownNameError, UsageError
-from edgevit.records.choice import Basis, Budget, Candidate, Choice, JointChoice, JointRejection, Rejection, Suggestion
+from edgevit.records.choice import (
+    Basis,
+    Budget,
+    Candidate,
+    Choice,
+    JointChoice,
+    JointRejection,
+    Note,
+    NoteKind,
+    Reason,
+    ReasonCode,
+    Rejection,
+    Suggestion,
+)
 from edgevit.records.measurement import Measurement
-from edgevit.selection import api, question
+from edgevit.selection import api
 from edgevit.store import LatencyDB
-from selection.test_predicted_candidates import SIZES, SLOW, row, rows
+from support.predictable import SIZES, SLOW, row, rows
 
 GOLDEN = Path(__file__).parents[1] / "golden/choose"
 DOCUMENT = Path(__file__).parents[2] / "docs/choose.md"
@@ -199,16 +213,23 @@ def test_the_same_question_from_python(database: str, capsys: pytest.CaptureFixt
 
 
 def test_questions_that_make_no_sense(database: str) -> None:
-    for asked in ({"max_latency": "ten"}, {"percentile": 0}, {"confidence": 1.0}, {"max_memory_mb": -1.0}):
+    wrong: list[dict[str, Any]] = [{"max_latency": "ten"}, {"percentile": 0}, {"confidence": 1.0}]
+    for keywords in (*wrong, {"max_memory_mb": -1.0}):
         with pytest.raises(UsageError):
-            question("pi5", **asked)  # type: ignore[arg-type]
+            edgevit.choose("pi5", db=database, **keywords)
     with pytest.raises(UsageError, match="no device named"):
-        question([])
+        edgevit.choose([], db=database)
     with pytest.raises(UnknownNameError, match="onx"):
-        question("pi5", target="onx")
+        edgevit.choose("pi5", target="onx", db=database)
     with pytest.raises(TypeError, match="max_latnecy"):
-        edgevit.choose("pi5", max_latnecy=3, db=database)
-    assert question("pi5", target="ort", precision=["fp32"]).wanted[:2] == (["onnx"], ("fp32",))
+        edgevit.choose("pi5", max_latnecy=3, db=database)  # type: ignore[call-overload]
+
+
+def test_a_target_may_be_an_alias_and_names_may_be_several(database: str) -> None:
+    one = edgevit.choose("pi5", target="ort", precision=["fp32", "int8"], db=database)
+    assert one.picked and (one.picked.target, one.picked.precision) == ("onnx", "fp32")
+    [code] = {rejection.reasons[0].code for rejection in edgevit.choose("pi5", precision="int8", db=database).rejected}
+    assert code == "other_precision"
 
 
 def test_a_frame_has_a_line_for_each_candidate(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +260,14 @@ def test_a_real_frame(database: str) -> None:
     assert isinstance(frame, pandas.DataFrame) and frame.iloc[0]["verdict"] == "picked"
 
 
-def test_what_can_be_asked_is_what_a_question_takes() -> None:
-    taken = list(inspect.signature(question).parameters)
-    assert taken == ["device", *api.Asked.__annotations__]
+def test_every_keyword_is_in_the_signature_and_in_its_docstring() -> None:
+    parameters = inspect.signature(edgevit.choose).parameters
+    assert all(one.kind is one.KEYWORD_ONLY for name, one in parameters.items() if name != "device")
+    section = str(inspect.getdoc(edgevit.choose)).split("Parameters\n")[1].split("\nRaises\n")[0]
+    named = [name for line in section.splitlines() if line and line[0].isalpha() for name in line.split(", ")]
+    assert sorted(named) == sorted(parameters)
+    for overload in typing.get_overloads(api.choose):
+        assert list(inspect.signature(overload).parameters) == list(parameters)
 
 
 def test_local_is_this_very_unit() -> None:
@@ -250,7 +276,7 @@ def test_local_is_this_very_unit() -> None:
 
 # Its JSON is told in the guide
 
-RECORDS = (Choice, JointChoice, Candidate, Basis, Rejection, JointRejection, Suggestion, Budget)
+RECORDS = (Choice, JointChoice, Candidate, Basis, Rejection, Reason, JointRejection, Note, Suggestion, Budget)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
@@ -266,3 +292,9 @@ def test_the_goldens_have_the_keys_of_the_records() -> None:
     assert shown["fitting"][0].keys() == {item.name for item in dataclasses.fields(Candidate)}
     levels = {item["basis"]["level"] for item in shown["fitting"] if item["basis"]}
     assert levels <= set(typing.get_args(typing.get_type_hints(Basis)["level"])) and levels
+
+
+@pytest.mark.parametrize(("record", "names"), [(Reason, ReasonCode), (Note, NoteKind)])
+def test_the_guide_tells_every_code(record: type, names: Any) -> None:
+    section = DOCUMENT.read_text().split(f"### {record.__name__}\n", 1)[1].split("\n### ", 1)[0]
+    assert not set(typing.get_args(names)) - set(re.findall(r"`(\w+)`", section))

@@ -16,7 +16,7 @@ from edgevit.prediction.feature_regression import smooth, smooth_across
 from edgevit.prediction.gaussian_process import fit
 from edgevit.prediction.hyperparameters import all_settings
 from edgevit.prediction.imputation import fill
-from edgevit.prediction.record import Found, Margins, predicted
+from edgevit.prediction.record import LogEstimate, Margins, predicted
 from prediction.test_predictor import MODELS, held, sized, world
 
 
@@ -123,7 +123,7 @@ def test_blind_rehearsals_predict_models_as_if_they_had_no_rows() -> None:
 @pytest.mark.parametrize("margins", [Margins(47507.6, 0.36), Margins(0.1, 800.0)])
 def test_an_interval_without_an_end_is_no_answer(margins) -> None:
     """As of a device of AI Hub, which nothing else explains."""
-    said = predicted("net", "x", 0.9, Found("transfer", 16.6, margins, 14, "y"))
+    said = predicted("net", "x", 0.9, LogEstimate("transfer", 16.6, margins, 14, "y"))
     assert (said.level, said.latency_ns, said.at_most_ns, said.upper_ns, said.anchors) == (
         "refused",
         None,
@@ -132,7 +132,7 @@ def test_an_interval_without_an_end_is_no_answer(margins) -> None:
         14,
     )
     assert "contradict" in said.why
-    assert predicted("net", "x", 0.9, Found("transfer", 16.6, Margins(0.1, 0.1), 14)).level == "transfer"
+    assert predicted("net", "x", 0.9, LogEstimate("transfer", 16.6, Margins(0.1, 0.1), 14)).level == "transfer"
 
 
 # Features

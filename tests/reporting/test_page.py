@@ -17,8 +17,16 @@ from edgevit.records.choice import Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.reporting import Report, collect, write
 from edgevit.reporting.page_records import Entry
-from edgevit.selection import How, Known, Wanted, ask, choose_among, noise_floors, predictions
-from edgevit.selection.query import elsewhere_than
+from edgevit.selection import (
+    CandidateFilter,
+    Evidence,
+    PredictionOptions,
+    ask,
+    choose_among,
+    noise_floors,
+    other_devices,
+    predictions,
+)
 from edgevit.store import LatencyDB
 from support import browser
 from support.measured import card, failed, floor, measured, published
@@ -28,7 +36,7 @@ PERCENTILES = (50, 90, 99)
 CARDS = {f"net_{i}": card(f"net_{i}", 60.0 + 2 * i) for i in range(9)} | {
     "rebuilt": card("rebuilt", 79.0, provenance="reconstructed"), "unrated": card("unrated", None)}  # fmt: skip
 DEVICES = ("pi5", "jetson")
-PUBLISHED = Wanted(published=True)  # what the page holds, and what it looks at first
+PUBLISHED = CandidateFilter(published=True)  # what the page holds, and what it looks at first
 READ = """gd => gd.data.map(({name, x, y, customdata, hovertext, marker, error_x: bars, line}) =>
   ({name, x, y, rows: customdata, hovertext, symbols: marker && marker.symbol, up: bars && bars.array,
     down: bars && bars.arrayminus, colour: line && line.color}))"""
@@ -178,12 +186,14 @@ def looked_at(entry: Entry) -> bool:
 def told_by(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
     """The chooser with what it knows of a device, so that asking it again predicts nothing again."""
     rows, former = database.history(device)
-    than = elsewhere_than(database, device, CARDS)
+    than = other_devices(database, device, CARDS)
     predicted = predictions(rows, CARDS, PUBLISHED, percentile, 0.9, than) if predict else []
-    known = Known(noise_floors(database, rows), former=former, predicted=predicted)
+    known = Evidence(noise_floors(database, rows), former=former, predicted=predicted)
 
-    def choice(limit: float | None = None, wanted: Wanted = PUBLISHED) -> Choice:
-        return choose_among(rows, device, Budget(limit, percentile), cards=CARDS, wanted=wanted, known=known)
+    def choice(limit: float | None = None, wanted: CandidateFilter = PUBLISHED) -> Choice:
+        return choose_among(
+            rows, device, Budget(limit, percentile), cards=CARDS, candidate_filter=wanted, evidence=known
+        )
 
     return choice
 
@@ -193,7 +203,7 @@ def held(item: Candidate) -> float:
 
 
 def picks(
-    database: LatencyDB, device: str, percentile: int, *, predict: bool = True, wanted: Wanted = PUBLISHED
+    database: LatencyDB, device: str, percentile: int, *, predict: bool = True, wanted: CandidateFilter = PUBLISHED
 ) -> list[tuple[float, float]]:
     """What the chooser picks as the budget grows: its bound, and its accuracy."""
     choose = told_by(database, device, percentile, predict=predict)
@@ -225,7 +235,7 @@ def test_predictions_change_the_front_and_the_page_says_whether_they_are_in_it(p
 
 
 def test_reconstructed_models_are_left_out_until_they_are_asked_for(page, database):
-    wanted = Wanted(published=True, reconstructed=True)
+    wanted = CandidateFilter(published=True, reconstructed=True)
     with_them = {device: picks(database, device, 90, wanted=wanted) for device in DEVICES}
     assert "rebuilt" not in column(page, "model") and drawn_fronts(page) != with_them
     note = page.locator("#chart-notes li", has_text="reconstructed from papers")
@@ -315,7 +325,7 @@ def test_a_prediction_tells_what_it_rests_on(page, report):
 
 def test_each_device_says_how_many_candidates_are_predicted_and_why_others_are_not(page, database):
     for number, device in enumerate(sorted(DEVICES)):
-        choice = told_by(database, device, 90, predict=True)(wanted=Wanted(published=True, reconstructed=True))
+        choice = told_by(database, device, 90, predict=True)(wanted=CandidateFilter(published=True, reconstructed=True))
         refused = [item.reason.removeprefix("not predicted: ") for item in choice.rejected if item.kind == "unmeasured"]
         predicted = sum(item.basis is not None for item in choice.fitting)
         told = page.locator("#device-parts details").nth(number).inner_text()
@@ -334,8 +344,10 @@ def test_a_budget_is_answered_as_the_chooser_answers(page, database, at, predict
         page.fill("input[name=budget]", str(limit))
         said = page.locator("#picks").inner_text()
         for device in DEVICES:
-            how = How(predict=predict)
-            picked = ask(database, device, Budget(limit, 90), cards=CARDS, wanted=PUBLISHED, how=how).picked
+            options = PredictionOptions(predict)
+            picked = ask(
+                database, device, Budget(limit, 90), cards=CARDS, candidate_filter=PUBLISHED, prediction=options
+            ).picked
             assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in said
             assert f"{held(picked):.3g} ms ({picked.latency_provenance}" in said
         assert ("without predictions" in said) != predict

@@ -19,7 +19,7 @@ from edgevit.records.choice import Basis, Budget, Choice, JointChoice
 from edgevit.reporting import plot
 from edgevit.reporting.candidates import origin
 from edgevit.reporting.points import front, panels, points
-from edgevit.selection import Known, Predicted, Wanted, choose_among, joint
+from edgevit.selection import CandidateFilter, Cell, Evidence, PredictedCell, choose_among, joint
 from edgevit.store import LatencyDB
 from support.measured import card, failed, measured, published
 
@@ -45,7 +45,9 @@ def choice(**budget) -> Choice:
         dataclasses.replace(published(model="b", p50_ns=1 * MS, p90_ns=14 * MS), measurement_id="theirs"),
         failed(model="c", target="other"),
     ]
-    return choose_among(rows, "pi5", Budget(**budget), cards=CARDS, wanted=Wanted(published=True, reconstructed=True))
+    return choose_among(
+        rows, "pi5", Budget(**budget), cards=CARDS, candidate_filter=CandidateFilter(published=True, reconstructed=True)
+    )
 
 
 def texts(path: Path) -> str:
@@ -64,16 +66,18 @@ def test_points_stand_at_what_is_held_against_the_budget():
     assert found["c", "measured"].standing == "does not fit"
 
 
-def guess(model: str, low: float, ms: float, at_most: float, high: float) -> Predicted:
+def guess(model: str, low: float, ms: float, at_most: float, high: float) -> PredictedCell:
     """A prediction, in milliseconds."""
     basis = Basis("transfer", 0.9, 5, "pi4", low, high)
-    stand_in = row(model, 1, provenance="predicted", engine_version="")
-    return Predicted(stand_in, (round(ms * MS), round(at_most * MS)), basis)
+    like = row(model, 1)
+    cell = Cell(f"predicted {model}", model, like.target, like.precision, like.threads, like.engine, "pi5", "pi-0001",
+                inputs=like.inputs, parity_status="passed")  # fmt: skip
+    return PredictedCell(cell, (round(ms * MS), round(at_most * MS)), basis)
 
 
 def predicted_choice() -> Choice:
-    known = Known(predicted=(guess("c", 6, 9, 11, 13), guess("slow", 20, 30, 40, 50)))
-    return choose_among([row("a", 5)], "pi5", Budget(12), cards=CARDS, known=known)
+    known = Evidence(predicted=(guess("c", 6, 9, 11, 13), guess("slow", 20, 30, 40, 50)))
+    return choose_among([row("a", 5)], "pi5", Budget(12), cards=CARDS, evidence=known)
 
 
 def test_a_prediction_stands_at_its_bound_inside_its_interval(tmp_path):

@@ -26,7 +26,7 @@ from edgevit.records.model import ModelCard
 from edgevit.reporting import Report, collect, render, write
 from edgevit.reporting.page_records import PERCENTILES, Entry
 from edgevit.reporting.renderer import SCRIPTS, as_block
-from edgevit.selection import How, ask
+from edgevit.selection import PredictionOptions, ask
 from edgevit.store import LatencyDB
 from support.graders import artifact as made_artifact
 from support.measured import SAMPLES, card, failed, floor, measured, published, rated
@@ -123,7 +123,7 @@ def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
             "pi4", 0, 4, 2, 0.8)  # fmt: skip
         for percentile in PERCENTILES:
             budget = Budget(percentile=percentile)
-            choice = ask(database, "pi5", budget, cards=ZOO, how=How(confidence=0.8))
+            choice = ask(database, "pi5", budget, cards=ZOO, prediction=PredictionOptions(confidence=0.8))
             expected = {
                 item.measurement_id: (item.latency_ms, item.latency_upper_ms, item.basis) for item in choice.fitting
             }

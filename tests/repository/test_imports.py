@@ -55,7 +55,7 @@ measurement   | artifacts devices recipes                         | numpy
 store         |                                                   | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 prediction    |                                                   | numpy
-selection     | (artifacts) cards devices measurement prediction  |
+selection     | (artifacts) cards devices measurement prediction  | packaging
 selection     | recipes (store)                                   |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row

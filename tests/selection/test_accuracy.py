@@ -15,10 +15,12 @@ from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
 from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.records.model import IMAGENET
-from edgevit.selection import How, Known, ask, choose_among
+from edgevit.selection import Evidence, ask, choose_among
 from edgevit.selection.accuracy import Ratings
+from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, remarks
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import TensorSpec
+from support.candidates import texts
 from support.command_line import edgevit
 from support.measured import card, measured, rated
 
@@ -39,7 +41,7 @@ def found(value: float, sha: str = "a", **changes: Any) -> Accuracy:
 
 
 def answer(rows: list[Measurement], known: list[Accuracy], dataset: str | None = None) -> Choice:
-    return choose_among(rows, "pi5", Budget(), cards=CARDS, known=Known(ratings=Ratings.of(known, dataset)))
+    return choose_among(rows, "pi5", Budget(), cards=CARDS, evidence=Evidence(ratings=Ratings.of(known, dataset)))
 
 
 def accuracies(choice: Choice) -> dict[str, tuple[float | None, str, float | None]]:
@@ -50,7 +52,7 @@ def accuracies(choice: Choice) -> dict[str, tuple[float | None, str, float | Non
 def test_without_a_data_set_the_published_ones_count_and_others_are_mentioned() -> None:
     choice = answer([row()], [found(70.0), found(99.0, dataset="digits")])
     assert accuracies(choice) == {"net_s": (75.0, "published", None)} and choice.dataset == IMAGENET
-    [note] = choice.notes
+    [note] = texts(choice)
     assert "measured ones are kept of digits, imagenet-1k val: --dataset NAME" in note
     assert answer([row()], [found(70.0, "b")]).notes == (), "of an artifact that is none of these"
 
@@ -60,7 +62,7 @@ def test_what_was_measured_of_the_artifact_comes_before_what_is_published() -> N
     choice = answer(rows, [found(77.0)], IMAGENET)
     assert accuracies(choice) == {"net_s": (77.0, "measured", 0.4), "net_m": (80.0, "published", None)}
     assert choice.picked is not None and choice.picked.model == "net_m"
-    assert choice.notes == (f"the pick was not evaluated on {IMAGENET!r}, others were: edgevit evaluate",)
+    assert texts(choice) == (f"the pick was not evaluated on {IMAGENET!r}, others were: edgevit evaluate",)
     assert answer(rows, [found(81.0)], IMAGENET).picked == answer(rows, [found(81.0)], IMAGENET).fitting[0]
     assert accuracies(answer(rows, [found(81.0)], IMAGENET))["net_s"] == (81.0, "measured", 0.4)
 
@@ -74,13 +76,13 @@ def test_a_data_set_of_ones_own_has_no_published_accuracies_but_those_kept() -> 
     none = answer(rows, kept, "birds")
     assert none.picked is None and {item.reason for item in none.rejected} == {"not evaluated on 'birds'"}
     assert accuracies(none) == {"net_s": (None, "published", None), "net_m": (None, "published", None)}
-    assert "nothing here was evaluated on 'birds'; measured ones are kept of digits" in none.notes[-1]
+    assert "nothing here was evaluated on 'birds'; measured ones are kept of digits" in texts(none)[-1]
 
 
 def test_other_weights_in_the_same_graph_speak_where_they_are_the_only_ones() -> None:
     random = [row("r")]
     [candidate] = answer(random, [found(70.0, "a")], IMAGENET).fitting
-    assert (candidate.top1_percent, candidate.flags) == (70.0, ("top-1 was measured with other weights",))
+    assert (candidate.top1_percent, candidate.flags) == (70.0, (TOP1_OF_OTHER_WEIGHTS,))
     assert accuracies(answer(random, [found(70.0, "a"), found(60.0, "b")], IMAGENET))["net_s"][0] == 75.0
 
 
@@ -121,7 +123,7 @@ def test_of_another_input_size_nothing_is_published() -> None:
 
 def test_of_int8_the_published_one_is_flagged_and_the_measured_one_is_not() -> None:
     small = row(precision="int8")
-    assert "top-1 is that of the fp32 model" in answer([small], []).fitting[0].flags
+    assert TOP1_OF_FP32 in answer([small], []).fitting[0].flags
     assert answer([small], [found(66.0, precision="int8")], IMAGENET).fitting[0].flags == ()
 
 
@@ -141,7 +143,7 @@ def test_choose_reads_them_from_the_database(url: str) -> None:
         kept = measured()
         db.add(kept)
         assert db.add_accuracies([found(70.0, artifact_sha256=kept.artifact_sha256), rated(60.0)]) == 2
-        published, asked = (ask(db, "pi5", Budget(), cards=CARDS, how=How(dataset=name)) for name in (None, IMAGENET))
+        published, asked = (ask(db, "pi5", Budget(), cards=CARDS, dataset=name) for name in (None, IMAGENET))
     assert accuracies(published)["net_s"][0] == 75.0 and accuracies(asked)["net_s"] == (70.0, "measured", 0.4)
 
 
@@ -188,11 +190,11 @@ def told(value: float, source: str = "org/system", **changes: Any) -> Accuracy:
 def top1_of(one: Measurement, *known: Accuracy, dataset: str | None = None) -> tuple[float | None, tuple[str, ...]]:
     found = Ratings.of(known, dataset).top1(one, CARDS.get(one.model))
     assert found.provenance == "published"
-    return found.percent, found.flags
+    return found.percent, (*found.flags, *([found.source] if found.source else []))
 
 
 def test_a_published_accuracy_counts_where_no_card_tells_one() -> None:
-    assert top1_of(stranger(), told(81.0)) == (81.0, ("top-1 from org/system",))
+    assert top1_of(stranger(), told(81.0)) == (81.0, ("org/system",))
     assert top1_of(stranger(), told(81.0), dataset=IMAGENET)[0] == 81.0
     assert top1_of(stranger(), told(81.0), dataset="birds") == (None, ())
     assert top1_of(stranger(), told(81.0, dataset="birds"), dataset="birds")[0] == 81.0
@@ -203,7 +205,7 @@ def test_the_rows_own_source_counts_before_all_others_then_the_highest() -> None
     known = [told(81.0), told(83.0, "elsewhere", note="weights a1"), told(82.0, "elsewhere", note="weights a2")]
     for order in (known, known[::-1]):
         assert top1_of(stranger(), *order)[0] == 81.0
-        assert top1_of(stranger("third"), *order) == (83.0, ("top-1 from elsewhere, weights a1",))
+        assert top1_of(stranger("third"), *order) == (83.0, ("elsewhere, weights a1",))
 
 
 @pytest.mark.parametrize(
@@ -224,14 +226,14 @@ def test_what_differs_from_the_row_does_not_count(
 
 
 def test_a_published_accuracy_of_another_precision_is_flagged() -> None:
-    flag = "top-1 is that of the fp32 model"
+    flag = TOP1_OF_FP32
     assert flag in top1_of(stranger(precision="int8"), told(81.0))[1]
     assert flag not in top1_of(stranger(precision="int8"), told(81.0, precision="int8"))[1]
 
 
 def test_at_another_size_than_the_cards_only_one_that_names_it_counts() -> None:
     small = row(inputs=(TensorSpec("x", (1, 3, 160, 160)),))
-    assert top1_of(small, told(70.0, model="net_s")) == (None, ("not at the card's input size",))
+    assert top1_of(small, told(70.0, model="net_s")) == (None, (NOT_AT_CARD_SIZE,))
     assert top1_of(small, told(70.0, model="net_s", input_size=(160, 160)))[0] == 70.0
 
 
@@ -242,13 +244,13 @@ def test_the_paper_of_a_reconstructed_model_does_not_rate_ours() -> None:
 
 
 def test_choose_ranks_published_rows_by_published_accuracies(url: str) -> None:
-    from edgevit.selection import Wanted
+    from edgevit.selection import CandidateFilter
     from support.measured import published
 
     with LatencyDB.open(url, shipped=False) as db:
         for name, value in (("their_s", 71.0), ("their_m", 76.0)):
             db.add(published(model=name, target="litert"))
             db.add_accuracy(rated(value, model=name, target="litert"))
-        found = ask(db, "pi5", Budget(percentile=50), cards=CARDS, wanted=Wanted(published=True))
+        found = ask(db, "pi5", Budget(percentile=50), cards=CARDS, candidate_filter=CandidateFilter(published=True))
     assert [(item.model, item.top1_percent) for item in found.fitting] == [("their_m", 76.0), ("their_s", 71.0)]
-    assert found.fitting[0].flags == ("top-1 from arXiv:2206.04040",)
+    assert remarks(found.fitting[0]) == ("top-1 from arXiv:2206.04040",)

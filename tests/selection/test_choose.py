@@ -19,31 +19,13 @@ from hypothesis import strategies as st
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.records.choice import Budget, Choice, Rejection
 from edgevit.records.measurement import MEAN_ONLY, NOT_AS_VERIFIED, SUMMARY_ONLY, Measurement, NoiseFloor
-from edgevit.selection import How, Known, Wanted, ask, choose_among, parse_latency
+from edgevit.selection import CandidateFilter, Evidence, PredictionOptions, ask, choose_among, parse_latency
 from edgevit.selection.accuracy import Ratings
+from edgevit.selection.wording import NOT_AT_CARD_SIZE, OLDER_ENGINE, TOP1_OF_FP32
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import TensorSpec, from_json, to_json
+from support.candidates import BOUND, BUDGETS, CARDS, DAYS, MS, ROWS, answer, row, texts
 from support.measured import INPUT, card, failed, measured, published, rated
-
-MS = 1_000_000
-CARDS = {name: card(name, top1) for name, top1 in (("a", 70.0), ("b", 75.0), ("c", 80.0), ("d", None))}
-BOUND = {50: "p50_high_ns", 90: "p90_upper_ns", 99: "p99_upper_ns"}
-DAYS = [f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 6)]
-
-
-def row(model: str = "a", upper_ms: float | None = 10, **changes: Any) -> Measurement:
-    """A row whose bounds all are `upper_ms`; its id is what sets it apart from the others."""
-    upper_ns = None if upper_ms is None else round(upper_ms * MS)
-    bounds = dict.fromkeys(BOUND.values(), upper_ns)
-    base = dataclasses.replace(measured(), model=model, artifact_bytes=2 * MS, **bounds)
-    changed = dataclasses.replace(base, **changes)
-    return dataclasses.replace(
-        changed, measurement_id=changes.get("measurement_id", repr(sorted(vars(changed).items())))
-    )
-
-
-def answer(*rows: Measurement, wanted: Wanted | None = None, **budget: Any) -> Choice:
-    return choose_among(rows, "pi5", Budget(**budget), cards=CARDS, wanted=wanted or Wanted())
 
 
 def reasons(choice: Choice) -> dict[str, str]:
@@ -98,7 +80,7 @@ def noisy(share: float, unit: str = measured().device_id) -> NoiseFloor:
 
 def alike(*rows: Measurement, floors: Sequence[NoiseFloor] = (), **budget: Any) -> Choice:
     return choose_among(
-        rows, "pi5", Budget(**budget), cards=dict.fromkeys("abcdef", card("x", 75.0)), known=Known(floors)
+        rows, "pi5", Budget(**budget), cards=dict.fromkeys("abcdef", card("x", 75.0)), evidence=Evidence(floors)
     )
 
 
@@ -107,7 +89,7 @@ def test_of_models_that_the_device_cannot_tell_apart_the_smaller_is_picked() -> 
     assert picked(alike(*rows)) == "a", "4% are more than the protocol's least"
     choice = alike(*rows, floors=[noisy(0.05), noisy(0.02)])
     assert [item.model for item in choice.fitting] == ["b", "a", "c"], "c is the smallest, but beyond 5%"
-    assert choice.notes == (
+    assert texts(choice) == (
         "a onnx fp32 is faster by less than 5.0% (the noise floor of pi5): the smaller one is picked",
     )
 
@@ -122,12 +104,12 @@ def test_what_is_alike_does_not_lead_round_in_circles() -> None:
 
 def test_noise_never_outweighs_accuracy() -> None:
     rows = (row("b", 10.1, artifact_bytes=9 * MS), row("a", 10.0, artifact_bytes=1 * MS))
-    assert choose_among(rows, "pi5", Budget(), cards=CARDS, known=Known([noisy(0.5)])).picked.model == "b"
+    assert choose_among(rows, "pi5", Budget(), cards=CARDS, evidence=Evidence([noisy(0.5)])).picked.model == "b"
 
 
 def test_a_pick_within_the_noise_of_the_limit_is_told() -> None:
     says = "the pick is nearer to the limit than 5.0% (the noise floor of pi5), so another measurement may break it"
-    assert alike(row("a", 10), max_latency_ms=10.4, floors=[noisy(0.05)]).notes == (says,)
+    assert alike(row("a", 10), max_latency_ms=10.4, floors=[noisy(0.05)]).notes[0].text == says
     assert alike(row("a", 10), max_latency_ms=10.6, floors=[noisy(0.05)]).notes == ()
     assert alike(row("a", 10), max_latency_ms=10.2).notes == ()
     assert alike(row("a", 10), floors=[noisy(0.05)]).notes == ()
@@ -143,7 +125,7 @@ def test_unknown_accuracy_ranks_below_all_known() -> None:
 def test_accuracy_holds_at_the_card_size_only() -> None:
     small = row("a", inputs=(TensorSpec("x", (1, 3, 192, 192)),))
     [candidate] = answer(small).fitting
-    assert candidate.top1_percent is None and candidate.flags == ("not at the card's input size",)
+    assert candidate.top1_percent is None and candidate.flags == (NOT_AT_CARD_SIZE,)
     assert answer(row("a", inputs=(INPUT,))).fitting[0].top1_percent == 70.0
 
 
@@ -157,13 +139,13 @@ def test_emulated_rows_are_never_picked_and_speak_for_nobody() -> None:
 
 
 def test_quantised_accuracy_is_said_to_be_of_the_float_model() -> None:
-    assert answer(row(precision="int8")).fitting[0].flags == ("top-1 is that of the fp32 model",)
+    assert answer(row(precision="int8")).fitting[0].flags == (TOP1_OF_FP32,)
     assert answer(row(precision="fp16")).fitting[0].flags == ()
 
 
 def test_provenance_travels_with_the_numbers() -> None:
-    cards, asked = {"a": card("a", 70.0, provenance="reconstructed")}, Wanted(reconstructed=True)
-    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards, wanted=asked).fitting
+    cards, asked = {"a": card("a", 70.0, provenance="reconstructed")}, CandidateFilter(reconstructed=True)
+    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards, candidate_filter=asked).fitting
     assert (candidate.top1_provenance, candidate.latency_provenance) == ("reconstructed", "measured")
 
 
@@ -173,11 +155,14 @@ def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked
     found = choose_among(rows, "pi5", Budget(), cards=cards)
     assert picked(found) == "b"
     assert [(item.candidate.model, item.kind) for item in found.rejected] == [("a", "not_asked")]
-    assert any(note.startswith("left out: a, reconstructed") for note in found.notes)
-    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, wanted=Wanted(reconstructed=True))) == "a"
+    assert any(note.startswith("left out: a, reconstructed") for note in texts(found))
+    assert (
+        picked(choose_among(rows, "pi5", Budget(), cards=cards, candidate_filter=CandidateFilter(reconstructed=True)))
+        == "a"
+    )
     of_this = {"model": "a", "artifact_sha256": rows[0].artifact_sha256, "dataset": "birds", "provenance": "measured"}
     known = Ratings.of([rated(80.0, **of_this)], "birds")
-    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, known=Known(ratings=known))) == "a", (
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, evidence=Evidence(ratings=known))) == "a", (
         "what was measured counts"
     )
 
@@ -225,30 +210,32 @@ def test_published_rows_count_only_where_they_are_asked_for() -> None:
     assert [item.model for item in alone.fitting] == ["a"] and "b" in alone.unmeasured
     [left_out] = alone.rejected
     assert (left_out.kind, left_out.candidate.latency_provenance) == ("not_asked", "published")
-    assert any("1 published row(s) left out" in note for note in alone.notes)
+    assert any("1 published row(s) left out" in note for note in texts(alone))
 
-    both = answer(ours, theirs, wanted=Wanted(published=True), max_latency_ms=10)
+    both = answer(ours, theirs, candidate_filter=CandidateFilter(published=True), max_latency_ms=10)
     assert {item.model: item.latency_provenance for item in both.fitting} == {"a": "measured", "b": "published"}
-    assert "b" not in both.unmeasured and not any("left out" in note for note in both.notes)
+    assert "b" not in both.unmeasured and not any("left out" in note for note in texts(both))
 
 
 def test_of_a_published_row_the_number_itself_is_held_against_the_budget() -> None:
-    theirs, asked = published(model="a", p50_ns=5 * MS, p90_ns=6 * MS), Wanted(published=True)
-    [fits] = answer(theirs, wanted=asked, max_latency_ms=6).fitting
+    theirs, asked = published(model="a", p50_ns=5 * MS, p90_ns=6 * MS), CandidateFilter(published=True)
+    [fits] = answer(theirs, candidate_filter=asked, max_latency_ms=6).fitting
     assert (fits.latency_ms, fits.latency_upper_ms) == (6.0, None)
-    assert reasons(answer(theirs, wanted=asked, max_latency_ms=5)) == {"a": "p90 is 6 ms, above 5 ms"}
-    assert reasons(answer(theirs, wanted=asked, max_latency_ms=9, percentile=99)) == {"a": "its source tells no p99"}
+    assert reasons(answer(theirs, candidate_filter=asked, max_latency_ms=5)) == {"a": "p90 is 6 ms, above 5 ms"}
+    assert reasons(answer(theirs, candidate_filter=asked, max_latency_ms=9, percentile=99)) == {
+        "a": "its source tells no p99"
+    }
     rows = [published(model=name, p50_ns=1 * MS, p90_ns=ms * MS) for name, ms in {"c": 7, "a": 5, "b": 3}.items()]
     rows = [dataclasses.replace(item, device_id=item.model) for item in rows]
     cards = {name: card(name, 70.0) for name in "abc"}
-    ranked = choose_among(rows, "pi5", Budget(max_latency_ms=10), cards=cards, wanted=asked).fitting
+    ranked = choose_among(rows, "pi5", Budget(max_latency_ms=10), cards=cards, candidate_filter=asked).fitting
     assert [item.model for item in ranked] == ["b", "a", "c"], "faster first, where accuracy is equal"
 
 
 @pytest.mark.parametrize("name", "abcdef")  # whatever their ids are
 def test_of_published_units_the_slowest_one_counts(name: str) -> None:
     units = [published(model="a", device_id=f"{name}{ms}", p50_ns=1 * MS, p90_ns=ms * MS) for ms in (9, 5, 7)]
-    found = answer(*units, wanted=Wanted(published=True), max_latency_ms=10)
+    found = answer(*units, candidate_filter=CandidateFilter(published=True), max_latency_ms=10)
     assert [item.latency_ms for item in found.fitting] == [9.0]
 
 
@@ -280,7 +267,7 @@ def test_of_programs_that_tell_no_version_the_last_one_counts(first: str) -> Non
         assert picked(choice) is None
         assert f"older engine: onnxruntime {first}, superseded by {second}" in {item.reason for item in choice.rejected}
     alone = answer(row("b", 5, engine_version=first, started=DAYS[0]), new, max_latency_ms=10)
-    assert picked(alone) == "b" and "older engine" in alone.picked.flags
+    assert picked(alone) == "b" and OLDER_ENGINE in alone.picked.flags
 
 
 def test_a_camera_is_not_the_closed_loop() -> None:
@@ -294,7 +281,7 @@ def test_a_camera_is_not_the_closed_loop() -> None:
 
 def test_what_is_not_asked_for() -> None:
     rows = (row("a", target="coreml"), row("b", precision="fp16"), row("c", threads=1), row("d"))
-    choice = answer(*rows, wanted=Wanted(["onnx"], ["fp32"], 4))
+    choice = answer(*rows, candidate_filter=CandidateFilter(["onnx"], ["fp32"], 4))
     assert picked(choice) == "d"
     assert reasons(choice) == {
         "a": "not asked for: target coreml",
@@ -362,29 +349,29 @@ def test_the_newest_engine_counts() -> None:
     choice = answer(old, new)
     assert choice.picked and choice.picked.engine_version == "1.10.0" and choice.picked.flags == ()
     assert reasons(choice) == {"a": "older engine: onnxruntime 1.9.1, superseded by 1.10.0"}
-    assert choice.rejected[0].candidate.flags == ("older engine",)
+    assert choice.rejected[0].candidate.flags == (OLDER_ENGINE,)
 
 
 def test_an_older_engine_is_used_only_with_a_flag() -> None:
     rows = (row("b", engine_version="1.9.1"), row("a", engine_version="1.10.0"))
     choice = answer(*rows)
-    assert choice.picked and choice.picked.model == "b" and choice.picked.flags == ("older engine",)
-    assert choice.notes == ("the pick was measured with onnxruntime 1.9.1; 1.10.0 is on the device: measure again",)
+    assert choice.picked and choice.picked.model == "b" and choice.picked.flags == (OLDER_ENGINE,)
+    assert texts(choice) == ("the pick was measured with onnxruntime 1.9.1; 1.10.0 is on the device: measure again",)
     other_target = answer(rows[0], dataclasses.replace(rows[1], target="openvino", engine="openvino"))
     assert other_target.fitting[0].flags == ()
 
 
 def test_release_candidates_come_before_the_release() -> None:
-    rows = [row("a", engine_version=version) for version in ("1.10", "1.10rc1", "1.9", "1.10.0.dev20260101")]
+    rows = [row("a", engine_version=version) for version in ("1.10", "1.10rc1", "1.9", "1.10.dev20260101")]
     choice = answer(*rows)
-    assert choice.picked and choice.picked.engine_version == "1.10.0.dev20260101"
-    assert answer(*rows[:3]).fitting[0].engine_version == "1.10"
+    assert choice.picked and choice.picked.engine_version == "1.10"
+    assert answer(*rows[1:]).fitting[0].engine_version == "1.10rc1"
 
 
 def test_of_two_units_the_slower_one_counts() -> None:
     rows = [row("a", 5, device_id="pi-1"), row("a", 9, device_id="pi-2"), row("b", 5, device_id="pi-1")]
     choice = answer(*rows, max_latency_ms=6)
-    assert picked(choice) == "b" and choice.notes[0].startswith("2 units answer to 'pi5'")
+    assert picked(choice) == "b" and texts(choice)[0].startswith("2 units answer to 'pi5'")
     assert sorted(rejection.reason for rejection in choice.rejected) == [
         "p90 is up to 9 ms, above 6 ms", "superseded by the slower unit pi-2",
     ]  # fmt: skip
@@ -397,42 +384,12 @@ def test_of_two_units_the_slower_one_counts() -> None:
 def test_a_pick_that_was_evaluated_and_not_run_says_so() -> None:
     choice = choose_among([row(target="coreml", parity_status="evaluated")], "pi-1", Budget(), cards=CARDS)
     assert choice.picked is not None and choice.picked.parity_status == "evaluated"
-    assert any("own engine has not been compared" in note for note in choice.notes)
+    assert any("own engine has not been compared" in note for note in texts(choice))
     run = choose_among([row(target="coreml")], "pi-1", Budget(), cards=CARDS)
     assert run.notes == ()
 
 
 # Whatever the rows and their order
-
-ROWS = st.lists(
-    st.builds(
-        row,
-        st.sampled_from("abcd"),
-        st.sampled_from([1, 2, 3, 5, 8, None]),
-        status=st.sampled_from(["ok"] * 6 + ["crashed", "throttled", "unsupported"]),
-        target=st.sampled_from(["onnx", "coreml"]),
-        precision=st.sampled_from(["fp32", "int8"]),
-        threads=st.sampled_from([1, 4]),
-        engine_version=st.sampled_from(["", "1.9", "1.10", "1.10rc1"]),
-        provider=st.sampled_from(["", "cpu"]),
-        device_id=st.sampled_from(["pi-1", "pi-2"]),
-        started=st.sampled_from(DAYS),
-        artifact_bytes=st.sampled_from([0, MS, 2 * MS, 3 * MS]),
-        parity_status=st.sampled_from(["passed"] * 3 + ["evaluated", "failed", "built_not_run"]),
-        batch=st.sampled_from([1, 1, 1, 8]),
-        inputs=st.sampled_from([(INPUT,), (), (TensorSpec("x", (1, 3, 192, 192)),)]),
-        provenance=st.sampled_from(["measured", "measured", "published"]),
-    ),
-    max_size=12,
-    unique_by=lambda one: one.measurement_id,
-)
-BUDGETS = st.builds(
-    Budget,
-    max_latency_ms=st.sampled_from([None, 1.0, 2.5, 5.0, 9.0]),
-    percentile=st.sampled_from([50, 90, 99]),
-    min_top1_percent=st.sampled_from([None, 72.0, 78.0]),
-    max_size_mb=st.sampled_from([None, 1.0, 2.5]),
-)
 
 
 def breaks(one: Measurement, budget: Budget) -> bool:
@@ -522,7 +479,7 @@ def test_an_older_row_or_engine_is_never_used_in_silence(rows: list[Measurement]
         assert not any(same_version(other, one) and other.started > one.started for other in rerun)
         newest = max((other.engine_version for other in same_unit if other.target == one.target), key=versions.index)
         older = bool(one.engine_version) and versions.index(one.engine_version) < versions.index(newest)
-        assert older == ("older engine" in candidate.flags)
+        assert older == (OLDER_ENGINE in candidate.flags)
         if one.engine_version:
             assert not any(versions.index(other.engine_version) > versions.index(one.engine_version) for other in rerun
                            if not superseded(other, rows))  # fmt: skip
@@ -592,13 +549,18 @@ def test_the_noise_floor_that_the_database_keeps_is_used(db: LatencyDB) -> None:
     db.add_noise(noisy(0.9, "m-1"))
     assert ask(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes == (), "another unit's"
     db.add_noise(noisy(0.05))
-    assert "5.0%" in ask(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes[0]
+    assert "5.0%" in ask(db, "pi5", Budget(max_latency_ms=10.3), cards=CARDS).notes[0].text
 
 
 def test_options_of_choose(db: LatencyDB) -> None:
-    assert picked(ask(db, "pi5", Budget(), cards=CARDS, wanted=Wanted(["onnx"], ["fp32"], 4))) == "c"
-    for nothing in (Wanted(threads=1), Wanted(["coreml"]), Wanted(precisions=["int8"]), Wanted(engines=["ncnn"])):
-        choice = ask(db, "pi5", Budget(), cards=CARDS, wanted=nothing, how=How(predict=False))
+    assert picked(ask(db, "pi5", Budget(), cards=CARDS, candidate_filter=CandidateFilter(["onnx"], ["fp32"], 4))) == "c"
+    for nothing in (
+        CandidateFilter(threads=1),
+        CandidateFilter(["coreml"]),
+        CandidateFilter(precisions=["int8"]),
+        CandidateFilter(engines=["ncnn"]),
+    ):
+        choice = ask(db, "pi5", Budget(), cards=CARDS, candidate_filter=nothing, prediction=PredictionOptions(False))
         assert choice.picked is None and len(choice.rejected) == 3 and choice.unmeasured == ("d",)
 
 
@@ -616,7 +578,7 @@ def test_a_device_that_was_never_measured(db: LatencyDB, tmp_path: Path) -> None
 def test_a_device_where_nothing_runs(db: LatencyDB) -> None:
     db.add(failed(model="a", device="watch", device_id="w", device_class="watch"))
     choice = ask(db, "watch", Budget(), cards=CARDS)
-    assert choice.picked is None and choice.notes == ("no run on 'watch' succeeded yet",)
+    assert choice.picked is None and texts(choice) == ("no run on 'watch' succeeded yet",)
 
 
 @pytest.mark.parametrize(

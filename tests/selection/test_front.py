@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,60 +12,29 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Basis, Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
-from edgevit.selection import Known, Predicted, Wanted, choose_among, joint
-from edgevit.selection.constraints import held
+from edgevit.selection import CandidateFilter, Evidence, PredictedCell, choose_among, joint
+from edgevit.selection.constraints import latency_for_budget
 from edgevit_runtime.record import from_json, to_json
-from selection.test_choose import BUDGETS, CARDS, MS, ROWS, answer, row
+from support.candidates import BUDGETS, CARDS, GUESSES, LIMITS, MS, ROWS, answer, guess, row, texts
 from support.measured import card
 
 
-def guess(
-    model: str = "c", ms: float = 8, at_most_ms: float = 12, *, level: Any = "transfer", **changes: Any
-) -> Predicted:
-    """A prediction between ms / at_most_ms * ms and at_most_ms; one that is refused where `level` says so."""
-    like = dataclasses.replace(row(model, None), provenance="predicted", started="", engine_version="")
-    like = dataclasses.replace(like, measurement_id=f"predicted {model} {sorted(changes.items())}", **changes)
-    if level == "refused":
-        return Predicted(like, (None, None), Basis("refused", 0.9), "nothing is known of it")
-    basis = Basis(level, 0.9, 5, "pi4, onnx fp32, 4 thread(s)", ms * ms / at_most_ms, at_most_ms)
-    return Predicted(like, (round(ms * MS), round(at_most_ms * MS)), basis)
-
-
-GUESSES = st.lists(
-    st.builds(
-        guess,
-        st.sampled_from("abcd"),
-        st.sampled_from([1.0, 2.0, 4.0]),
-        st.sampled_from([4.0, 6.0, 9.0]),
-        level=st.sampled_from(["transfer", "features", "same graph", "refused"]),
-        target=st.sampled_from(["onnx", "coreml"]),
-        threads=st.sampled_from([1, 4]),
-        artifact_bytes=st.sampled_from([0, MS, 3 * MS]),
-        peak_rss_bytes=st.sampled_from([None, 10 * MS]),
-    ),
-    max_size=6,
-    unique_by=lambda item: item.row.measurement_id,
-)
-LIMITS = st.builds(
-    Budget,
-    max_latency_ms=st.sampled_from([None, 1.0, 2.5, 5.0, 9.0]),
-    percentile=st.sampled_from([50, 90, 99]),
-    min_top1_percent=st.sampled_from([None, 72.0]),
-    max_size_mb=st.sampled_from([None, 2.5]),
-    max_memory_mb=st.sampled_from([None, 50.0, 500.0]),
-    max_energy_mj=st.sampled_from([None, None, 5.0]),
-)
-
-
-def asked(rows: list[Measurement], guesses: list[Predicted], budget: Budget, wanted: Wanted | None = None) -> Choice:
-    known = Known(predicted=guesses)
-    return choose_among(rows, "pi5", budget, cards=CARDS, wanted=wanted or Wanted(), known=known)
+def asked(
+    rows: list[Measurement],
+    guesses: list[PredictedCell],
+    budget: Budget,
+    candidate_filter: CandidateFilter | None = None,
+) -> Choice:
+    known = Evidence(predicted=guesses)
+    return choose_among(
+        rows, "pi5", budget, cards=CARDS, candidate_filter=candidate_filter or CandidateFilter(), evidence=known
+    )
 
 
 def breaks(item: Candidate, budget: Budget) -> bool:
     """Whether the numbers that a candidate shows break a limit."""
     most = (
-        (held(item), budget.max_latency_ms), (item.size_mb, budget.max_size_mb),
+        (latency_for_budget(item), budget.max_latency_ms), (item.size_mb, budget.max_size_mb),
         (item.memory_mb, budget.max_memory_mb), (item.energy_mj, budget.max_energy_mj),
     )  # fmt: skip
     too_much = any(limit is not None and (value is None or value > limit) for value, limit in most)
@@ -85,7 +53,7 @@ def test_a_prediction_fits_only_by_its_upper_bound() -> None:
     choice = asked([row("a", 5)], [guess("c", 8, 12)], Budget(max_latency_ms=12))
     assert choice.picked and (choice.picked.model, choice.picked.latency_provenance) == ("c", "predicted")
     assert choice.picked.basis == Basis("transfer", 0.9, 5, "pi4, onnx fp32, 4 thread(s)", 64 / 12, 12)
-    assert choice.notes[0].startswith(
+    assert texts(choice)[0].startswith(
         "the pick is predicted (transfer, 5 rows of the device, nearest pi4, onnx fp32, 4 "
     )
     assert from_json(Choice, to_json(choice)) == choice
@@ -93,14 +61,17 @@ def test_a_prediction_fits_only_by_its_upper_bound() -> None:
 
 def test_a_refused_prediction_is_a_candidate_with_its_reason() -> None:
     [rejection] = asked([], [guess("c", level="refused")], Budget()).rejected
-    assert (rejection.kind, rejection.reason) == ("unmeasured", "not predicted: nothing is known of it")
+    assert (rejection.kind, rejection.reason) == (
+        "unmeasured",
+        "not predicted: no 3 rows are of models that ran elsewhere, too, or whose operators are known",
+    )
     assert rejection.candidate.latency_ms is None
 
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS)
 def test_what_fits_breaks_nothing_by_the_numbers_it_shows(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choice = asked(rows, guesses, budget)
     assert not any(breaks(item, budget) for item in choice.fitting)
@@ -109,18 +80,18 @@ def test_what_fits_breaks_nothing_by_the_numbers_it_shows(
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS)
-def test_every_candidate_is_there_once(rows: list[Measurement], guesses: list[Predicted], budget: Budget) -> None:
+def test_every_candidate_is_there_once(rows: list[Measurement], guesses: list[PredictedCell], budget: Budget) -> None:
     choice = asked(rows, guesses, budget)
     found = Counter(item.measurement_id for item in choice.fitting)
     found += Counter(item.candidate.measurement_id for item in choice.rejected)
-    assert found == Counter([one.measurement_id for one in rows] + [item.row.measurement_id for item in guesses])
+    assert found == Counter([one.measurement_id for one in rows] + [item.cell.cell_id for item in guesses])
     assert all(item.reason for item in choice.rejected)
 
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS, st.randoms(use_true_random=False))
 def test_their_order_does_not_matter(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget, noise: random.Random
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget, noise: random.Random
 ) -> None:
     shuffled = asked(noise.sample(rows, len(rows)), noise.sample(guesses, len(guesses)), budget)
     assert shuffled == asked(rows, guesses, budget)
@@ -129,14 +100,14 @@ def test_their_order_does_not_matter(
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS)
 def test_a_worse_candidate_never_changes_the_choice(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     """Less accurate, slower, and larger than anything: nothing is picked in its place, or because of it."""
     before = asked(rows, guesses, budget)
     cards = {**CARDS, "worst": card("worst", 1.0)}
     worst = row("worst", 4, artifact_bytes=900 * MS, peak_rss_bytes=900 * MS)
-    known = Known(predicted=guesses)
-    after = choose_among([*rows, worst], "pi5", budget, cards=cards, known=known)
+    known = Evidence(predicted=guesses)
+    after = choose_among([*rows, worst], "pi5", budget, cards=cards, evidence=known)
     known_accuracy = before.picked is not None and before.picked.top1_percent is not None
     assert after.picked == before.picked or not known_accuracy
 
@@ -144,7 +115,7 @@ def test_a_worse_candidate_never_changes_the_choice(
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS, st.sampled_from([1.5, 4.0]))
 def test_a_wider_budget_never_picks_less(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget, factor: float
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget, factor: float
 ) -> None:
     limit = budget.max_latency_ms
     wide = dataclasses.replace(budget, max_latency_ms=limit and limit * factor)
@@ -166,17 +137,17 @@ def test_memory_energy_engine_and_licence() -> None:
     reasons = {item.candidate.model: item.reason for item in answer(*rows, max_energy_mj=10).rejected}
     assert reasons == {"a": "energy is 20 mJ, above 10 mJ", "b": "energy unknown"}
     for wanted, why in (
-        (Wanted(engines=["ncnn"]), "not asked for: engine onnxruntime"),
-        (Wanted(licences=["Apache-2.0"]), "not asked for: licence MIT"),
+        (CandidateFilter(engines=["ncnn"]), "not asked for: engine onnxruntime"),
+        (CandidateFilter(licences=["Apache-2.0"]), "not asked for: licence MIT"),
     ):
-        assert {item.reason for item in answer(*rows, wanted=wanted).rejected} == {why}
-    assert answer(*rows, wanted=Wanted(engines=["OnnxRuntime"], licences=["mit"])).picked
+        assert {item.reason for item in answer(*rows, candidate_filter=wanted).rejected} == {why}
+    assert answer(*rows, candidate_filter=CandidateFilter(engines=["OnnxRuntime"], licences=["mit"])).picked
 
 
 def test_rows_of_before_the_device_changed_do_not_count() -> None:
     old, new = row("a", 5), row("b", 9)
-    known = Known(former={old.measurement_id})
-    choice = choose_among([old, new], "pi5", Budget(), cards=CARDS, known=known)
+    known = Evidence(former={old.measurement_id})
+    choice = choose_among([old, new], "pi5", Budget(), cards=CARDS, evidence=known)
     assert [item.model for item in choice.fitting] == ["b"]
     [rejection] = choice.rejected
     assert (rejection.kind, rejection.reason) == (
@@ -186,8 +157,8 @@ def test_rows_of_before_the_device_changed_do_not_count() -> None:
 
 def test_a_percentile_that_rows_do_not_keep_is_read_from_samples() -> None:
     one = row("a", 5)
-    known = Known(told={one.measurement_id: (6 * MS, 7 * MS)})
-    choice = choose_among([one, row("b", 5)], "pi5", Budget(7.0, 95), cards=CARDS, known=known)
+    known = Evidence(estimates={one.measurement_id: (6 * MS, 7 * MS)})
+    choice = choose_among([one, row("b", 5)], "pi5", Budget(7.0, 95), cards=CARDS, evidence=known)
     assert [(item.latency_ms, item.latency_upper_ms) for item in choice.fitting] == [(6.0, 7.0)]
     assert [item.reason for item in choice.rejected] == ["too few runs for a bound on p95"]
 
@@ -195,21 +166,27 @@ def test_a_percentile_that_rows_do_not_keep_is_read_from_samples() -> None:
 @pytest.mark.parametrize(
     ("rows", "guesses", "budget", "wanted", "outcome"),
     [
-        ([row("a", 5)], [], Budget(10.0), Wanted(), "chosen"),
-        ([row("a", 5)], [], Budget(1.0), Wanted(), "infeasible"),
-        ([row("a", 5)], [guess("c", level="refused")], Budget(1.0), Wanted(), "infeasible"),
-        ([row("a", 5)], [guess("c", 8, 12)], Budget(1.0), Wanted(), "infeasible"),
-        ([row("a", 15)], [guess("c", 8, 12)], Budget(10.0), Wanted(), "unmeasured"),
-        ([row("a", None)], [], Budget(1.0), Wanted(), "unmeasured"),
-        ([row("a", 5)], [], Budget(10.0, max_energy_mj=5.0), Wanted(), "unmeasured"),
-        ([row("a", 5)], [], Budget(10.0), Wanted(["ncnn"]), "unmeasured"),
-        ([row("a", 5, parity_status="")], [], Budget(10.0), Wanted(), "unmeasured"),
-        ([row("a", status="crashed"), row("b", status="unsupported")], [], Budget(10.0), Wanted(), "unsupported"),
-        ([row("a", status="crashed"), row("b", status="throttled")], [], Budget(10.0), Wanted(), "unmeasured"),
+        ([row("a", 5)], [], Budget(10.0), CandidateFilter(), "chosen"),
+        ([row("a", 5)], [], Budget(1.0), CandidateFilter(), "infeasible"),
+        ([row("a", 5)], [guess("c", level="refused")], Budget(1.0), CandidateFilter(), "infeasible"),
+        ([row("a", 5)], [guess("c", 8, 12)], Budget(1.0), CandidateFilter(), "infeasible"),
+        ([row("a", 15)], [guess("c", 8, 12)], Budget(10.0), CandidateFilter(), "unmeasured"),
+        ([row("a", None)], [], Budget(1.0), CandidateFilter(), "unmeasured"),
+        ([row("a", 5)], [], Budget(10.0, max_energy_mj=5.0), CandidateFilter(), "unmeasured"),
+        ([row("a", 5)], [], Budget(10.0), CandidateFilter(["ncnn"]), "unmeasured"),
+        ([row("a", 5, parity_status="")], [], Budget(10.0), CandidateFilter(), "unmeasured"),
+        (
+            [row("a", status="crashed"), row("b", status="unsupported")],
+            [],
+            Budget(10.0),
+            CandidateFilter(),
+            "unsupported",
+        ),
+        ([row("a", status="crashed"), row("b", status="throttled")], [], Budget(10.0), CandidateFilter(), "unmeasured"),
     ],
 )
 def test_what_an_answer_is_called(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget, wanted: Wanted, outcome: str
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget, wanted: CandidateFilter, outcome: str
 ) -> None:
     assert asked(rows, guesses, budget, wanted).outcome == outcome
 
@@ -220,18 +197,20 @@ def test_what_an_answer_is_called(
 @settings(deadline=None, max_examples=80)
 @given(ROWS, GUESSES, BUDGETS)
 def test_the_front_is_what_nothing_else_beats(
-    rows: list[Measurement], guesses: list[Predicted], budget: Budget
+    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choice = asked(rows, guesses, budget)
-    known = [item for item in choice.fitting if item.top1_percent is not None and held(item) is not None]
+    known = [item for item in choice.fitting if item.top1_percent is not None and latency_for_budget(item) is not None]
     expected = {item.measurement_id for item in known if not any(beats(other, item) for other in known)}
     assert {item.measurement_id for item in choice.front} == expected
     assert len(choice.front) == len(expected)
-    assert [held(item) for item in choice.front] == sorted(held(item) or 0 for item in choice.front)
+    assert [latency_for_budget(item) for item in choice.front] == sorted(
+        latency_for_budget(item) or 0 for item in choice.front
+    )
 
 
 def beats(one: Candidate, other: Candidate) -> bool:
-    mine, theirs = ((item.top1_percent or 0, -(held(item) or 0)) for item in (one, other))
+    mine, theirs = ((item.top1_percent or 0, -(latency_for_budget(item) or 0)) for item in (one, other))
     return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
 
@@ -241,7 +220,7 @@ def beats(one: Candidate, other: Candidate) -> bool:
 @settings(deadline=None, max_examples=60)
 @given(ROWS, ROWS, GUESSES, LIMITS)
 def test_what_is_picked_for_several_devices_fits_on_each(
-    rows: list[Measurement], others: list[Measurement], guesses: list[Predicted], budget: Budget
+    rows: list[Measurement], others: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choices = [asked(rows, guesses, budget), asked(others, [], budget)]
     found = joint(choices)

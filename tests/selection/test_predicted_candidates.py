@@ -12,51 +12,33 @@ from typing import Any
 
 import pytest
 
-from edgevit.records.choice import Budget
+from edgevit.records.choice import Budget, Reason
 from edgevit.records.measurement import Measurement
-from edgevit.records.model import Graph, ModelCard, OperatorCost
-from edgevit.selection import Elsewhere, How, Predicted, Wanted, ask, predictions
-from edgevit.selection.columns import Names
+from edgevit.records.model import Graph, ModelCard
+from edgevit.selection import CandidateFilter, OtherDevices, PredictedCell, PredictionOptions, ask, predictions
+from edgevit.selection.columns import ModelAliases
+from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import TensorSpec
-from selection.test_choose import MS
-from support.measured import HOST, card, failed, measured, operators, published
-
-SIZES = {f"net_{number}": 1.5**number for number in range(10)}
-CARDS = {name: card(name, 60.0 + number) for number, name in enumerate(SIZES)}
-SLOW = {"device": "pi4", "device_id": "pi-4", "device_class": "raspberry-pi-4"}
-
-
-def row(model: str, ms: float, **changes: Any) -> Measurement:
-    """A row whose percentiles all are this."""
-    samples = [[round(ms * MS)] * 3] * 2
-    own = {"model": model, "artifact_sha256": f"{sum(map(ord, model)):064x}", "nonce": f"{model} {sorted(changes)}"}
-    return measured(samples, **{**own, **changes})
-
-
-def rows(names: Sequence[str], factor: float = 1.0, **changes: Any) -> list[Measurement]:
-    return [row(name, factor * SIZES[name], **changes) for name in names]
-
-
-def costs(size: float) -> tuple[OperatorCost, ...]:
-    return (OperatorCost("convolution 3x3", 1e8 * size, 1e6, 1e6, 20), OperatorCost("relu", 0.0, 0.0, 1e6, 20))
+from support.measured import HOST, failed, operators, published
+from support.predictable import CARDS, MS, SIZES, SLOW, costs, row, rows
 
 
 def elsewhere(
     others: Sequence[Measurement] = (), graphs: Sequence[Graph] = (), made_of: Mapping[str, float] = {}
-) -> Elsewhere:
+) -> OtherDevices:
     zoo = {name: costs(size) for name, size in made_of.items()}
-    return Elsewhere(lambda: {item.model for item in others}, lambda models: others, lambda: graphs, lambda: zoo)
+    return OtherDevices(lambda: {item.model for item in others}, lambda models: others, lambda: graphs, lambda: zoo)
 
 
 def said(
-    given: Sequence[Measurement], than: Elsewhere, cards: Mapping[str, ModelCard] = CARDS, **more: Any
-) -> dict[str, Predicted]:
+    given: Sequence[Measurement], than: OtherDevices, cards: Mapping[str, ModelCard] = CARDS, **more: Any
+) -> dict[str, PredictedCell]:
     """By model."""
-    asked = {"wanted": Wanted(), "percentile": 90, "confidence": 0.9, **more}
+    asked = {"wanted": CandidateFilter(), "percentile": 90, "confidence": 0.9, **more}
     found = predictions(given, cards, asked["wanted"], asked["percentile"], asked["confidence"], than)
-    assert len({item.row.measurement_id for item in found}) == len(found)
-    return {item.row.model: item for item in found}
+    assert len({item.cell.cell_id for item in found}) == len(found)
+    return {item.cell.model: item for item in found}
 
 
 # Levels
@@ -69,21 +51,21 @@ def test_from_rows_of_another_device() -> None:
     for name, item in found.items():
         assert item.basis.level == "transfer" and item.basis.anchors == 5
         assert item.basis.nearest == "pi4, onnx fp32, 4 thread(s)"
-        value, at_most = item.reading
+        value, at_most = item.estimate
         assert value == pytest.approx(SIZES[name] * MS, rel=0.05)
         assert at_most is not None and value is not None and value < at_most
         assert item.basis.lower_ms is not None and item.basis.upper_ms is not None
         assert item.basis.lower_ms < value / MS < item.basis.upper_ms
-        assert item.row.provenance == "predicted" and item.row.p90_ns is None and item.row.device == "pi5"
-        assert item.row.parity_status == "passed" and item.row.artifact_bytes == 4_000_000, "as it was made elsewhere"
+        assert item.cell.device == "pi5"
+        assert item.cell.parity_status == "passed" and item.cell.artifact_bytes == 4_000_000, "as it was made elsewhere"
 
 
 def test_from_what_models_are_made_of() -> None:
     names = list(SIZES)
     found = said(rows(names[::2]), elsewhere(made_of=SIZES))
     assert {item.basis.level for item in found.values()} == {"features"} and found.keys() == set(names[1::2])
-    assert all(item.row.parity_status == "" and item.row.artifact_bytes == 0 for item in found.values())
-    assert all(item.row.inputs == (TensorSpec("x", (1, 3, 224, 224)),) for item in found.values())
+    assert all(item.cell.parity_status == "" and item.cell.artifact_bytes == 0 for item in found.values())
+    assert all(item.cell.inputs == (TensorSpec("x", (1, 3, 224, 224)),) for item in found.values())
 
 
 def test_operators_that_the_database_keeps_describe_models_without_a_card() -> None:
@@ -96,8 +78,8 @@ def test_operators_that_the_database_keeps_describe_models_without_a_card() -> N
         "transfer",
         "features",
     }
-    assert {item.row.parity_status for item in found.values()} == {""}, "never made for this target"
-    assert not any(item.why for item in found.values())
+    assert {item.cell.parity_status for item in found.values()} == {""}, "never made for this target"
+    assert not any(item.refusal for item in found.values())
 
 
 def test_other_weights_of_the_same_graph_take_the_same_time() -> None:
@@ -105,7 +87,7 @@ def test_other_weights_of_the_same_graph_take_the_same_time() -> None:
     tuned = row("tuned.py:net", 20, graph_digest="d" * 64, **SLOW)
     found = said([mine], elsewhere([tuned]), cards={})
     item = found["tuned.py:net"]
-    assert (item.basis.level, item.reading[0]) == ("same graph", 5 * MS)
+    assert (item.basis.level, item.estimate[0]) == ("same graph", 5 * MS)
 
 
 # What is asked of it
@@ -116,30 +98,26 @@ def test_too_few_rows_are_refused_without_the_predictor() -> None:
     for than in (elsewhere(), elsewhere(rows(list(SIZES), 3.0, **SLOW))):
         found = said(here, than)
         assert found.keys() == set(list(SIZES)[2:])
-        assert {item.why for item in found.values()} == {
-            "2 row(s) of this engine, precision and thread count; 3 say how fast it is"
-        }
-        assert {item.reading for item in found.values()} == {(None, None)}
+        assert {item.refusal for item in found.values()} == {Reason("few_rows_of_configuration", value=2, limit=3)}
+        assert {item.estimate for item in found.values()} == {(None, None)}
 
 
 def test_nothing_is_read_that_cannot_tell_anything() -> None:
     def never(*asked: object) -> Any:
         raise AssertionError("read")
 
-    known = Elsewhere(lambda: set(SIZES), never, never, never)
+    known = OtherDevices(lambda: set(SIZES), never, never, never)
     assert said(rows(list(SIZES)), known) == {}
     assert said([], known) == {}
     few = said(rows(list(SIZES)[:2]), known._replace(models=lambda: set(list(SIZES)[:2])))
-    assert len(few) == 8 and all(item.why for item in few.values())
+    assert len(few) == 8 and all(item.refusal for item in few.values())
 
 
 def test_rows_that_nothing_links_are_refused_without_the_predictor() -> None:
     """Three models ran here, three others on another device, and nothing is known of what any is made of."""
     found = said(rows(list(SIZES)[:3]), elsewhere(rows(list(SIZES)[5:8], 3.0, **SLOW)), cards={})
     assert found.keys() == set(list(SIZES)[5:8])
-    assert {item.why for item in found.values()} == {
-        "no 3 rows are of models that ran elsewhere, too, or whose operators are known"
-    }
+    assert {item.refusal for item in found.values()} == {Reason("no_shared_rows", limit=3)}
 
 
 def test_what_ran_or_failed_there_is_not_predicted() -> None:
@@ -160,15 +138,15 @@ def test_what_is_not_comparable_says_nothing() -> None:
     noise = [row(name, 999.0, nonce=f"{change}", **change) for name in names for change in strange]
     other = [dataclasses.replace(item, **SLOW) for item in noise]
     again = said([*rows(names[::2]), *noise], elsewhere([*rows(names, 3.0, **SLOW), *other]))
-    assert {name: item.reading for name, item in again.items()} == {name: item.reading for name, item in good.items()}
+    assert {name: item.estimate for name, item in again.items()} == {name: item.estimate for name, item in good.items()}
 
 
 def test_only_what_is_wanted_is_predicted() -> None:
     names, others = list(SIZES), rows(list(SIZES), 3.0, **SLOW)
     here = [*rows(names[::2]), *rows(names[::2], 2.0, threads=1), *rows(names[::2], 4.0, target="other", engine="x")]
-    found = predictions(here, CARDS, Wanted(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
-    assert {(item.row.target, item.row.threads) for item in found} == {("onnx", 1)} and len(found) == 5
-    every = predictions(here, CARDS, Wanted(), 90, 0.9, elsewhere(others))
+    found = predictions(here, CARDS, CandidateFilter(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
+    assert {(item.cell.target, item.cell.threads) for item in found} == {("onnx", 1)} and len(found) == 5
+    every = predictions(here, CARDS, CandidateFilter(), 90, 0.9, elsewhere(others))
     assert len(every) == 15
 
 
@@ -177,8 +155,8 @@ def test_of_a_device_class_the_slowest_unit_counts() -> None:
     slow = rows(names[::2], 2.0, device_id="pi-0002")
     one, both = (said(given, elsewhere(rows(names, 3.0, **SLOW))) for given in (slow, [*rows(names[::2]), *slow]))
     for name in names[1::2]:
-        value = both[name].reading[0]
-        assert value == pytest.approx(2 * SIZES[name] * MS, rel=0.1) and both[name].row.device_id == "pi-0002"
+        value = both[name].estimate[0]
+        assert value == pytest.approx(2 * SIZES[name] * MS, rel=0.1) and both[name].cell.device_id == "pi-0002"
     assert one.keys() == both.keys()
 
 
@@ -186,7 +164,7 @@ def test_published_rows_are_sources_and_models_only_where_they_are_wanted() -> N
     names = list(SIZES)
     theirs = [published(model=name, p50_ns=round(3 * MS * size), **SLOW) for name, size in SIZES.items()]
     theirs.append(published(model="foreign", p50_ns=9 * MS, **SLOW))
-    for wanted, foreign in ((Wanted(), False), (Wanted(published=True), True)):
+    for wanted, foreign in ((CandidateFilter(), False), (CandidateFilter(published=True), True)):
         found = said(rows(names[::2]), elsewhere(theirs), wanted=wanted)
         assert ("foreign" in found) == foreign
         assert {item.basis.level for name, item in found.items()} == {"transfer"}
@@ -195,12 +173,12 @@ def test_published_rows_are_sources_and_models_only_where_they_are_wanted() -> N
 def test_a_percentile_that_rows_do_not_keep_is_predicted_at_the_next_one_above() -> None:
     names = list(SIZES)
     found = said(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)), percentile=75)
-    assert {item.row.flags for item in found.values()} == {("predicted at p90",)}
+    assert {item.basis.percentile for item in found.values()} == {90}
 
 
 def test_another_input_size_is_another_model() -> None:
     small = (TensorSpec("x", (1, 3, 192, 192)),)
-    names = Names([row("own", 1, inputs=small), row("own", 1)], CARDS)
+    names = ModelAliases([row("own", 1, inputs=small), row("own", 1)], CARDS)
     assert names.of(row("net_0", 1)) == "net_0" == names.of(row("net_0", 1, inputs=()))
     assert names.of(row("net_0", 1, inputs=small)) == "net_0 at 1x3x192x192"
     assert {names.of(row("own", 1)), names.of(row("own", 1, inputs=small))} == {"own", "own at 1x3x224x224"}
@@ -212,7 +190,7 @@ def test_more_confidence_is_a_higher_bound_and_order_does_not_matter() -> None:
     there = [row(name, 3 * SIZES[name] * noise.uniform(0.9, 1.1), **SLOW) for name in names]
     at = {share: said(here, elsewhere(there), confidence=share) for share in (0.5, 0.9, 0.99)}
     for name in names[1::2]:
-        bounds = [at[share][name].reading[1] or 0 for share in sorted(at)]
+        bounds = [at[share][name].estimate[1] or 0 for share in sorted(at)]
         assert bounds == sorted(bounds) and bounds[0] < bounds[-1]
     shuffled = said(noise.sample(here, len(here)), elsewhere(noise.sample(there, len(there))))
     assert shuffled == at[0.9]
@@ -235,11 +213,13 @@ def test_an_answer_of_the_database_has_predictions(db: LatencyDB) -> None:
     choice = ask(db, "pi5", budget, cards=CARDS)
     assert choice.picked and (choice.picked.model, choice.picked.latency_provenance) == ("net_8", "predicted")
     assert choice.measure_next[0].model == "net_8" and choice.picked.size_mb == 4.0
-    alone = ask(db, "pi5", budget, cards=CARDS, how=How(predict=False))
+    alone = ask(db, "pi5", budget, cards=CARDS, prediction=PredictionOptions(False))
     assert alone.picked and alone.picked.model == "net_5" and not any(item.basis for item in alone.fitting)
     bound = choice.picked.latency_upper_ms
     for confidence, expected in ((0.9, "net_8"), (0.99, "net_7")):
-        surer = ask(db, "pi5", Budget(max_latency_ms=bound), cards=CARDS, how=How(confidence=confidence))
+        surer = ask(
+            db, "pi5", Budget(max_latency_ms=bound), cards=CARDS, prediction=PredictionOptions(confidence=confidence)
+        )
         assert surer.picked and surer.picked.model == expected, "what fits with 90% need not fit with 99%"
 
 
@@ -258,7 +238,7 @@ def test_a_jump_of_the_device_takes_older_rows_out(db: LatencyDB) -> None:
     db.add(row("net_0", 9, nonce="jump", started=late))
     found, former = db.history("pi5")
     assert len(found) == 7 and len(former) == 6
-    choice = ask(db, "pi5", Budget(), cards=CARDS, how=How(predict=False))
+    choice = ask(db, "pi5", Budget(), cards=CARDS, prediction=PredictionOptions(False))
     assert [item.model for item in choice.fitting] == ["net_0"]
     assert {item.kind for item in choice.rejected} == {"superseded"}
 
@@ -287,9 +267,9 @@ def test_of_features_alone_another_family_is_refused_until_there_are_several() -
     given = rows(names[:8])
     found = said(given, elsewhere(made_of=SIZES), cards=cards)
     assert found[names[8]].basis.level == "features"
-    assert found[names[9]].why.startswith(
-        "its family has no row of pi5, onnx fp32, 4 thread(s), and rows of 3 families"
-    )
+    refusal = found[names[9]].refusal
+    assert refusal == Reason("unseen_family", "pi5, onnx fp32, 4 thread(s)", value=8)
+    assert describe(refusal).startswith("its family has no row of pi5, onnx fp32, 4 thread(s), and rows of 3 families")
     several = [dataclasses.replace(item, family=f"family {number % 3}") for number, item in enumerate(given)]
     named = {item.model: item.family for item in several}
     cards = {name: dataclasses.replace(item, family=named.get(name, item.family)) for name, item in cards.items()}

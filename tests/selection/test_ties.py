@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from edgevit.records.choice import Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import IMAGENET
-from edgevit.selection import Known, Wanted, choose_among, joint
+from edgevit.selection import CandidateFilter, Evidence, choose_among, joint
 from edgevit.selection.accuracy import Ratings
-from edgevit.selection.constraints import held
+from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import ranked, tells_apart
-from selection.test_choose import DAYS, MS, row
-from selection.test_front import guess
+from support.candidates import DAYS, MS, guess, row, texts
 from support.measured import card, rated
 
 CARDS = {"a": card("a", 70.0), "b": card("b", 75.0), "c": card("c", 80.0)}
@@ -93,7 +92,7 @@ def test_what_is_picked_less_accurately_is_faster(items: list[Candidate]) -> Non
     picked = ranked(items, 0.0)[0]
     for item in items:
         if item.top1_percent is not None and item.top1_percent > (picked.top1_percent or 0.0):
-            assert (held(picked) or 0) <= (held(item) or 0)
+            assert (latency_for_budget(picked) or 0) <= (latency_for_budget(item) or 0)
 
 
 def evaluated(value: float, name: str, **changes: Any) -> Any:
@@ -107,8 +106,8 @@ def of_artifact(name: str, ms: float, **changes: Any) -> Measurement:
 
 def answer(rows: list[Measurement], known: list[Any], budget: Budget = Budget(), **more: Any) -> Choice:  # noqa: B008
     ratings = Ratings.of(known, more.pop("dataset", "birds"))
-    known_here = Known(ratings=ratings, predicted=more.pop("predicted", ()))
-    return choose_among(rows, "pi5", budget, cards=CARDS, known=known_here, **more)
+    known_here = Evidence(ratings=ratings, predicted=more.pop("predicted", ()))
+    return choose_among(rows, "pi5", budget, cards=CARDS, evidence=known_here, **more)
 
 
 def test_a_note_says_what_a_tie_gave_away() -> None:
@@ -116,23 +115,23 @@ def test_a_note_says_what_a_tie_gave_away() -> None:
     choice = answer(rows, known)
     assert choice.picked is not None and choice.picked.model == "b"
     says = "a onnx fp32 is 0.30 points more accurate, which is within the error of its evaluation (0.50): the faster"
-    assert choice.notes[0].startswith(says)
+    assert texts(choice)[0].startswith(says)
     assert [item.model for item in choice.front] == ["b", "a"], "the front goes by the numbers"
-    assert not any("more accurate" in note for note in answer(rows, [evaluated(90.0, "a")]).notes)
+    assert not any("more accurate" in note for note in texts(answer(rows, [evaluated(90.0, "a")])))
 
 
 def test_of_several_devices_ties_count_too() -> None:
     known = [evaluated(90.0, "a"), evaluated(89.7, "b")]
     found = joint([answer([of_artifact("a", 9), of_artifact("b", ms)], known) for ms in (3, 5)])
     assert [item.model for item in found.picked] == ["b", "b"]
-    assert not any("is picked" in note for note in found.notes)
+    assert not any("is picked" in note for note in texts(found))
 
 
 def test_a_pick_without_a_known_accuracy_says_so() -> None:
     note = "the accuracy of the pick is not known, nor that of anything else that fits"
     alone = choose_among([row("d", 5)], "pi5", Budget(), cards=CARDS)
-    assert alone.picked is not None and note in alone.notes
-    assert note not in choose_among([row("d", 5), row("a", 9)], "pi5", Budget(), cards=CARDS).notes
+    assert alone.picked is not None and note in texts(alone)
+    assert note not in texts(choose_among([row("d", 5), row("a", 9)], "pi5", Budget(), cards=CARDS))
 
 
 # Not evaluated
@@ -145,7 +144,7 @@ def test_what_was_not_evaluated_on_the_data_set_is_no_answer() -> None:
     assert (left.reason, left.kind, left.is_open) == ("not evaluated on 'birds'", "not_asked", True)
     alone = answer([of_artifact("b", 1)], [evaluated(90.0, "a")])
     assert alone.picked is None and alone.outcome == "unmeasured"
-    unrated = answer([of_artifact("b", 1)], [evaluated(90.0, "a")], wanted=Wanted(unrated=True))
+    unrated = answer([of_artifact("b", 1)], [evaluated(90.0, "a")], candidate_filter=CandidateFilter(unrated=True))
     assert unrated.picked is not None and unrated.picked.model == "b"
 
 

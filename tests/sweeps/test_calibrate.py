@@ -13,7 +13,7 @@ from edgevit.prediction import Prediction
 from edgevit.records.measurement import Device
 from edgevit.store import LatencyDB
 from edgevit.sweeps.calibrate import Calibrated, Column, Spread, calibrate, spread_of
-from selection.test_predicted_candidates import CARDS, SIZES, SLOW, costs, row, rows
+from support.predictable import CARDS, SIZES, SLOW, costs, row, rows
 
 PI5 = Device("pi5", "pi-0001", "raspberry-pi-5", "ssh")
 COLUMN = Column(PI5, "onnx", "fp32", 4)

@@ -48,7 +48,7 @@ function bases(entry) {
 
 /** The command that measures what is predicted; nothing where its name and numbers do not tell the size of its input. */
 function measuring(entry) {
-  if (entry.model.includes('.py:') || entry.flags.includes("not at the card's input size")) return '';
+  if (entry.model.includes('.py:') || entry.flags.includes('not_at_card_size')) return '';
   const words = ['edgevit sweep --models', entry.model, '--targets', entry.target, '--precision', entry.precision];
   if (entry.threads) words.push('--threads', entry.threads);
   return el('code', {}, [...words, '--device', 'DEVICE'].join(' '));
@@ -98,7 +98,7 @@ function drawDetail() {
       ['Peak memory', entry.peak_memory_mb === null ? '' : `${entry.peak_memory_mb.toFixed(0)} MB`],
       ['Date', age(entry)],
       ['Epoch of the device', entry.epoch === null ? '' : String(entry.epoch)],
-      ['Flags', entry.flags.join(', ')],
+      ['Flags', entry.remarks.join(', ')],
       ['Source', entry.source],
       ['Licence', entry.licence],
       [

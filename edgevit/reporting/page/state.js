@@ -102,7 +102,7 @@ function words(entry) {
     entry.top1_provenance,
     latency(entry, 90).basis?.level ?? '',
     entry.reason,
-    ...entry.flags,
+    ...entry.remarks,
   ];
   return told.join(' ').toLowerCase();
 }

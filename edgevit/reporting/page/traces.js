@@ -20,7 +20,7 @@ function hover(entry) {
     `${entry.grade ? `grade ${entry.grade}` : 'no grade'}${ran}`,
     `${entry.engine} ${entry.engine_version} ${entry.provider}`,
     `${age(entry)}${entry.epoch === null ? '' : `, epoch ${entry.epoch}`}`,
-    ...entry.flags,
+    ...entry.remarks,
     entry.source,
   ];
   return hoverOf(entry, lines);
@@ -34,7 +34,7 @@ function predictionLines(entry, told, bound) {
     `${told.basis.level}, from ${count(told.basis.anchors, 'row', 'rows')} of the device`,
     told.basis.nearest ? `nearest: ${told.basis.nearest}` : '',
     top1Line(entry),
-    ...entry.flags,
+    ...entry.remarks,
   ];
 }
 
