@@ -22,7 +22,7 @@ from edgevit.devices.registry import local_device
 from edgevit.exporting.pipeline import Order, export_subject
 from edgevit.measurement.compare import verdict
 from edgevit.measurement.crosscheck import AGREEMENT, cross_check
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.models.source import load_subject
 from edgevit.records.artifact import Artifact
 from edgevit_runtime.record import to_data
@@ -73,7 +73,7 @@ def by_hand(artifact: Artifact) -> dict[str, object]:
     command = [sys.executable, "-c", BY_HAND, str(artifact.folder / artifact.payload), shape]
 
     def ours() -> int:
-        row = profile(artifact, local_device(), threads=1, settings=Settings(processes=1, percentile=None))
+        row = profile(artifact, local_device(), threads=1, protocol=Protocol(processes=1, percentile=None))
         assert row.p50_ns, row.error
         return row.p50_ns
 

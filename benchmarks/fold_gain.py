@@ -14,7 +14,7 @@ from common import report
 
 from edgevit.devices.registry import local_device
 from edgevit.exporting.pipeline import Order, export_subject
-from edgevit.measurement.runner import Settings, profile_all
+from edgevit.measurement.runner import Protocol, profile_all
 from edgevit.models.source import load_subject
 
 MODELS = ("mobilevig_ti", "mobilevig_b", "vanillanet_5", "vanillanet_9")
@@ -27,8 +27,8 @@ def main(models: list[str]) -> None:
         for name in models:
             subject = load_subject(name)
             artifacts += [export_subject(subject, Order("onnx", Path(out), unfolded=form)) for form in (True, False)]
-        settings = Settings(percentile=None)
-        rows = list(profile_all(artifacts, local_device(), threads=1, settings=settings))
+        protocol = Protocol(percentile=None)
+        rows = list(profile_all(artifacts, local_device(), threads=1, protocol=protocol))
     forms = {artifact.sha256: "folded" if artifact.folded else "training" for artifact in artifacts}
     results: dict[str, dict[str, object]] = {name: {} for name in models}
     for row in rows:
@@ -38,7 +38,7 @@ def main(models: list[str]) -> None:
         results[row.model][f"{form}_grade"] = row.grade
     for values in results.values():
         values["speedup"] = round(values["training_p50_ms"] / values["folded_p50_ms"], 3)  # type: ignore[operator]
-    report("fold_gain", {"threads": 1, "engine": "onnxruntime", "protocol": vars(settings), "models": results})
+    report("fold_gain", {"threads": 1, "engine": "onnxruntime", "protocol": vars(protocol), "models": results})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from common import report
 from edgevit.devices.registry import local_device
 from edgevit.exporting.pipeline import Order, export_subject
 from edgevit.measurement.noise_floor import measure_peak
-from edgevit.measurement.roofline import against_peak, layer_times
-from edgevit.measurement.runner import Settings, profile_all
+from edgevit.measurement.roofline import layer_times, roofline_point
+from edgevit.measurement.runner import Protocol, profile_all
 from edgevit.models.source import load_subject
 from edgevit_runtime.record import to_data
 
@@ -40,9 +40,9 @@ def main(models: list[str]) -> None:
                 artifact = export_subject(subject, Order(target, Path(out)))
                 artifacts[artifact.sha256] = artifact
         peak = measure_peak(device, threads=1)
-        rows = list(profile_all(list(artifacts.values()), device, threads=1, settings=Settings(percentile=90)))
+        rows = list(profile_all(list(artifacts.values()), device, threads=1, protocol=Protocol(percentile=90)))
         peak_after = measure_peak(device, threads=1)
-        rows_against_peak = [against_peak(row, artifacts[row.artifact_sha256], peak) for row in rows]
+        rows_against_peak = [roofline_point(row, artifacts[row.artifact_sha256], peak) for row in rows]
         layers = []
         for name in models:
             telling = [row for row in rows if row.model == name and row.target in TELLING]

@@ -67,10 +67,10 @@ def engine_of(recipe: Recipe) -> str:
     return name if version or not recipe.engine_choices else ""
 
 
-def obstacle(target: str, to: Literal["build", "run"]) -> str:
+def why_unavailable(target: str, to: Literal["build", "run"]) -> str:
     """What this machine lacks to build or run the target, whatever is installed, by its recipe's word; or nothing."""
     module = load_recipe(target)
-    return module.obstacle(to) if isinstance(module, HostBound) else ""
+    return module.why_unavailable(to) if isinstance(module, HostBound) else ""
 
 
 def missing(recipe: Recipe) -> list[str]:

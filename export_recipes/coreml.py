@@ -112,12 +112,12 @@ print(logits.argmax(-1))
 
 def load(path: Path, *, threads: int) -> Session:
     """Open a package with Core ML on the CPU alone, whose numbers vary least. Raises UnsupportedError off macOS."""
-    if why := obstacle("run"):
+    if why := why_unavailable("run"):
         raise UnsupportedError(why)
     return CoreMLSession(path)
 
 
-def obstacle(to: Literal["build", "run"]) -> str:
+def why_unavailable(to: Literal["build", "run"]) -> str:
     """Core ML comes with macOS; coremltools writes its files anywhere."""
     return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
 

@@ -211,7 +211,7 @@ def load(path: Path, *, threads: int) -> Session:
     return TensorRtSession(trt, _sidecar(path).with_suffix(".engine"), built)
 
 
-def obstacle(to: Literal["build", "run"]) -> str:
+def why_unavailable(to: Literal["build", "run"]) -> str:
     """A GPU that the driver knows. TensorRT needs it to build, too; TensorRT-RTX, taken where it is alone, does not."""
     if to == "build" and importlib.util.find_spec("tensorrt") is None:
         return ""

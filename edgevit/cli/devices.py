@@ -12,7 +12,7 @@ from edgevit.cli.common import print_json, print_table, progress, say
 from edgevit.cli.options import DbOption, DeviceOption, OutputOptions, ThreadsOption, grouped
 
 if TYPE_CHECKING:
-    from edgevit.devices.enroll import Found
+    from edgevit.devices.enroll import DetectedDevice
 
 app = typer.Typer(
     help="List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions.",
@@ -82,7 +82,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
-def _targets(found: Found) -> str:
+def _targets(found: DetectedDevice) -> str:
     """Targets to begin with: those of the native programs that were given, else the one that runs nearly everywhere."""
     from edgevit.recipes import list_recipes
 
@@ -135,7 +135,7 @@ def noise(
     say(f"p50 of {len(floor.p50s_ns)} repeats of the workload {floor.workload!r}: {headlines} ms")
 
 
-def _print(found: Found, as_json: bool) -> None:
+def _print(found: DetectedDevice, as_json: bool) -> None:
     if as_json:
         print_json({"device": found.device, "host": found.host, "detected": found.detected, "emulated": found.emulated})
         return

@@ -15,7 +15,7 @@ from edgevit.cli.common import parse_duration, print_json, print_table, say, spl
 from edgevit.cli.options import DbOption, OutOption, OutputOptions, ProtocolOptions, QuickOption, ThreadsOption, grouped
 
 if TYPE_CHECKING:
-    from edgevit.measurement.runner import Settings
+    from edgevit.measurement.runner import Protocol
     from edgevit.records.artifact import Artifact
     from edgevit.records.model import OperatorCost
     from edgevit.sweeps.calibrate import Column
@@ -109,7 +109,7 @@ def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -
 class _Work:
     """What can be measured, what that costs, and the doing of it. ends: by time.monotonic()."""
 
-    def __init__(self, column: Column, how: Settings, db: str | None, quiet: bool, ends: float) -> None:
+    def __init__(self, column: Column, how: Protocol, db: str | None, quiet: bool, ends: float) -> None:
         self.place, self.target, self.precision = column.device, column.target, column.precision
         self.threads = column.threads
         self.how, self.db, self.quiet, self.ends = how, db, quiet, ends

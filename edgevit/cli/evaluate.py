@@ -15,7 +15,7 @@ from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOption
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
-    from edgevit.evaluation import Evaluation, Rate, Request
+    from edgevit.evaluation import Evaluation, EvaluationRequest, Proportion
     from edgevit.records.artifact import Artifact
 
 _SHOWN = 10  # unreadable files by name; --json names all
@@ -70,10 +70,10 @@ def run(
     """Measure top-1 and top-5 accuracy through exported artifacts, and keep it."""
     require_pillow()
     from edgevit.artifacts.folder import open_artifact
-    from edgevit.evaluation import Request
+    from edgevit.evaluation import EvaluationRequest
 
     opened = [open_artifact(folder) for folder in artifacts]
-    request = Request(
+    request = EvaluationRequest(
         data=data,
         limit=images.limit,
         threads=threads or os.cpu_count() or 1,
@@ -103,7 +103,9 @@ def run(
         raise typer.Exit(failed[0].exit_code)
 
 
-def _evaluate(artifact: Artifact, request: Request, db: str | None, *, trust: bool, quiet: bool) -> Evaluation:
+def _evaluate(
+    artifact: Artifact, request: EvaluationRequest, db: str | None, *, trust: bool, quiet: bool
+) -> Evaluation:
     """Measure one, and keep its rows at once: an interruption costs the ones to come."""
     from edgevit.evaluation import evaluate
     from edgevit.store import LatencyDB
@@ -131,7 +133,7 @@ def _data(item: Evaluation) -> dict[str, Any]:
     return {**told, "top1": _rate(item.top1), "top5": _rate(item.top5), "agreement": model}
 
 
-def _rate(rate: Rate | None) -> dict[str, Any] | None:
+def _rate(rate: Proportion | None) -> dict[str, Any] | None:
     if rate is None:
         return None
     low, high = rate.interval_percent

@@ -26,8 +26,8 @@ _LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
 if TYPE_CHECKING:
     from edgevit.measurement.crosscheck import CrossCheck
     from edgevit.measurement.noise_floor import Peak
-    from edgevit.measurement.roofline import AgainstPeak, LayerTable
-    from edgevit.measurement.runner import Progress, Settings
+    from edgevit.measurement.roofline import LayerTable, RooflinePoint
+    from edgevit.measurement.runner import Progress, Protocol
     from edgevit.records.artifact import Artifact
     from edgevit.records.measurement import Device, Epoch, Measurement
     from edgevit.records.model import Graph
@@ -88,21 +88,21 @@ def run(
         raise typer.Exit(1)
 
 
-def protocol(options: ProtocolOptions, batch: int = 1) -> Settings:
+def protocol(options: ProtocolOptions, batch: int = 1) -> Protocol:
     """Return the measuring protocol, or its quick form."""
-    from edgevit.measurement.runner import Settings
+    from edgevit.measurement.runner import Protocol
 
     chosen: dict[str, Any] = {"batch": batch, "rate_hz": options.rate}
     chosen |= {} if options.percentile is None else {"percentile": options.percentile}
     chosen |= {} if options.max_memory_gb is None else {"max_memory_bytes": round(options.max_memory_gb * 1e9)}
-    return Settings.quick(**chosen) if options.quick else Settings(**chosen)
+    return Protocol.quick(**chosen) if options.quick else Protocol(**chosen)
 
 
 def measure(
     artifacts: Sequence[Artifact],
     device: Device,
     threads: int,
-    how: Settings,
+    how: Protocol,
     db: str | None,
     quiet: bool,
     *,
@@ -120,11 +120,11 @@ def measure(
         task = bars.add_task("measuring", total=len(artifacts) * how.processes)
 
         def show(state: Progress) -> None:
-            bars.update(task, description=state.artifact.folder.name, completed=state.done, total=state.total)
+            bars.update(task, description=state.artifact.folder.name, completed=state.finished, total=state.total)
 
         asked = [f"{item.model} {item.target} {item.precision}" for item in artifacts]
         of = database.begin_sweep(device, threads, asked).sweep_id if sweep else None
-        for row in profile_all(artifacts, device, threads=threads, settings=how, on_progress=show, built_here=allowed):
+        for row in profile_all(artifacts, device, threads=threads, protocol=how, on_progress=show, built_here=allowed):
             database.add(row, sweep_id=of)
             rows.append(row)
         for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
@@ -163,13 +163,15 @@ def understand(
 ) -> dict[str, Any]:
     """Why the models are as fast as they are: against the machine's peak, and operator by operator."""
     from edgevit.measurement.noise_floor import measure_peak
-    from edgevit.measurement.roofline import against_peak, layer_times
+    from edgevit.measurement.roofline import layer_times, roofline_point
 
     by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
     peak = measure_peak(device, threads=threads) if roofline else None
     found: dict[str, Any] = {}
     if peak is not None:
-        held = [against_peak(by_artifact[item.sha256], item, peak) for item in artifacts if item.sha256 in by_artifact]
+        held = [
+            roofline_point(by_artifact[item.sha256], item, peak) for item in artifacts if item.sha256 in by_artifact
+        ]
         found |= {"peak": peak, "roofline": held}
         if show:
             print_roofline(peak, held)
@@ -215,7 +217,7 @@ def _middle(medians: Sequence[int]) -> str:
     return f"{ms(statistics.median(medians))} ({ms(min(medians))} .. {ms(max(medians))})" if medians else ""
 
 
-def print_roofline(peak: Peak, held: Sequence[AgainstPeak]) -> None:
+def print_roofline(peak: Peak, held: Sequence[RooflinePoint]) -> None:
     """Each model against the machine's peak, best share first."""
     say(
         f"peak of {peak.device}, {peak.threads} thread(s), measured with NumPy: {peak.gflops:.0f} GFLOP/s in float32, "

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgevit.errors import EdgevitError
-    from edgevit.measurement.runner import Settings
+    from edgevit.measurement.runner import Protocol
     from edgevit.records.artifact import Artifact
     from edgevit.records.measurement import Device, Measurement
     from edgevit.sweeps.estimate import Step
@@ -118,7 +118,7 @@ class _Work:
 
     place: Device
     counts: Sequence[int]
-    how: Settings
+    how: Protocol
     db: str | None
     again: bool
     engines: Mapping[str, str] | None

@@ -65,7 +65,7 @@ class Phone:
         return cls(device.name, serial, folder, paths)
 
     @property
-    def says(self) -> str:
+    def label(self) -> str:
         """`pixel, serial 1A2B`."""
         return f"{self.name}, serial {self.serial}" if self.serial else self.name
 
@@ -88,7 +88,7 @@ class Link:
         self._serial = _choose(phone)
 
     @property
-    def says(self) -> str:
+    def label(self) -> str:
         """`pixel, serial 1A2B`, whether it was asked for by that or not."""
         return f"{self.phone.name}, serial {self._serial}"
 
@@ -132,7 +132,7 @@ class Link:
     def _endless(self, printed: bytes) -> DeviceError:
         why = f"more than {_MOST_BYTES >> 20} MiB, which end with: {_plain(printed[-_TAIL:].decode(errors='replace'))}"
         fix = "run the program by hand, and see what it says"
-        return DeviceError("a program on the phone prints without end", where=self.says, why=why, fix=fix)
+        return DeviceError("a program on the phone prints without end", where=self.label, why=why, fix=fix)
 
     def _ended(self, text: str, mark: str, said: str, *, late: bool) -> tuple[int, str]:
         before, found, after = text.rpartition(mark)
@@ -140,8 +140,8 @@ class Link:
             return int(code), before
         if late:
             fix = f"try it by hand: {quoted(['adb', '-s', self._serial, 'shell', 'echo', 'hello'])}"
-            raise DeviceError("the phone does not answer", where=self.says, why="no answer in time", fix=fix)
-        raise explain(self.says, self._serial, said or text)
+            raise DeviceError("the phone does not answer", where=self.label, why="no answer in time", fix=fix)
+        raise explain(self.label, self._serial, said or text)
 
     def push(self, local: Path, remote: str) -> None:
         """Send a file. Raises DeviceError where the phone has no room for it, refuses it or is lost."""
@@ -152,7 +152,7 @@ class Link:
         said = done.stdout + done.stderr
         if any(words in said for words in (_NO_ROOM, "Permission denied", "Read-only file system")):
             raise self._refused(said)
-        raise explain(self.says, self._serial, said)
+        raise explain(self.label, self._serial, said)
 
     def forget(self, remote: str) -> None:
         """Remove a file there, if it is there and the phone is."""
@@ -161,10 +161,10 @@ class Link:
 
     def damaged(self, local: Path) -> DeviceError:
         """The error for a file that did not arrive as it was sent."""
-        return DeviceError("what arrived is not what was sent", where=self.says, why=str(local), fix=_AGAIN)
+        return DeviceError("what arrived is not what was sent", where=self.label, why=str(local), fix=_AGAIN)
 
     def _refused(self, said: str) -> DeviceError:
-        where = f"{self.says}: {self.phone.folder}"
+        where = f"{self.label}: {self.phone.folder}"
         if _NO_ROOM in said:
             fix = quoted(["adb", "-s", self._serial, "shell", "rm", "-rf", self.phone.folder])
             return DeviceError("the phone's disk is full", where=where, fix=f"make room there, or: {fix}")
@@ -186,7 +186,7 @@ def _choose(phone: Phone) -> str:
     if serial not in listed:
         why = f"it sees {', '.join(sorted(listed))}" if listed else "it sees none"
         fix = f"adb connect {serial}" if ":" in serial else _PLUG_IN
-        raise DeviceError("adb does not see the phone", where=phone.says, why=why, fix=fix)
+        raise DeviceError("adb does not see the phone", where=phone.label, why=why, fix=fix)
     if listed[serial] != "device":
         raise explain(f"{phone.name}, serial {serial}", serial, listed[serial])
     return serial
@@ -196,7 +196,7 @@ def attached(phone: Phone) -> dict[str, str]:
     """Serial number -> state, of all phones that adb sees."""
     done = _adb(["devices"], phone, ANSWER_S)
     if done.returncode != 0:
-        raise explain(phone.says, phone.serial, done.stderr or done.stdout)
+        raise explain(phone.label, phone.serial, done.stderr or done.stdout)
     lines = (line.split("\t", 1) for line in done.stdout.splitlines())
     return {line[0]: line[1].strip() for line in lines if len(line) == 2}
 
@@ -217,7 +217,7 @@ def _adb(arguments: Sequence[str], phone: Phone, timeout_s: float) -> subprocess
         raise _no_adb(phone) from error
     except subprocess.TimeoutExpired as error:
         fix = "adb kill-server, then the same command again"
-        raise DeviceError("the phone does not answer", where=phone.says, why="no answer in time", fix=fix) from error
+        raise DeviceError("the phone does not answer", where=phone.label, why="no answer in time", fix=fix) from error
 
 
 def _start(command: Sequence[str], phone: Phone, errors: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -231,7 +231,7 @@ def _start(command: Sequence[str], phone: Phone, errors: IO[bytes]) -> subproces
 
 def _no_adb(phone: Phone) -> DeviceError:
     fix = "install it: apt install adb, or Android's platform tools"
-    return DeviceError("there is no adb on this machine", where=phone.says, fix=fix)
+    return DeviceError("there is no adb on this machine", where=phone.label, fix=fix)
 
 
 def _environment() -> dict[str, str]:

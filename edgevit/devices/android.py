@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgevit_runtime.record import Detected, Host, Snapshot
+from edgevit_runtime.record import DeviceInventory, Host, Snapshot
 
 _CPU = "/sys/devices/system/cpu"
 _CACHE = tuple(f"{_CPU}/cpu0/cache/index*/{name}" for name in ("level", "size", "type"))
@@ -41,7 +41,7 @@ _LEAST_THROTTLED = 1
 
 
 @dataclass(frozen=True)
-class Told:
+class PhoneReport:
     """What EVERYTHING or SNAPSHOT printed: properties, lines of files by their path, and the rest as it stands."""
 
     properties: Mapping[str, str]
@@ -49,7 +49,7 @@ class Told:
     text: str
 
     @classmethod
-    def of(cls, text: str) -> Told:
+    def of(cls, text: str) -> PhoneReport:
         """Read what was printed; the phone's line ends may be those of a terminal."""
         text = text.replace("\r\n", "\n")
         files: dict[str, list[str]] = {}
@@ -71,17 +71,17 @@ class Told:
         return {path: lines[0].strip() for path, lines in self.files.items() if path.endswith(suffix)}
 
 
-def unit(told: Told) -> str:
+def unit(told: PhoneReport) -> str:
     """The unit's own number; empty where it tells none."""
     return told.first("ro.serialno", "ro.boot.serialno")
 
 
-def emulated(told: Told) -> str:
+def emulated(told: PhoneReport) -> str:
     """What stands in for the phone: `qemu`; empty for a real one."""
     return "qemu" if "1" in (told.first("ro.kernel.qemu"), told.first("ro.boot.qemu")) else ""
 
 
-def host(told: Told) -> Host:
+def host(told: PhoneReport) -> Host:
     """The phone, but for what changes. It has no Python; its processor is called by the chip that it is in."""
     machine, kernel, *_ = [*told.text.splitlines(), "", ""]
     chip = " ".join(filter(None, (told.first("ro.soc.manufacturer"), told.first("ro.soc.model"))))
@@ -98,12 +98,12 @@ def host(told: Told) -> Host:
     )
 
 
-def detected(told: Told, engines: Mapping[str, str]) -> Detected:
+def detected(told: PhoneReport, engines: Mapping[str, str]) -> DeviceInventory:
     """What it consists of. An accelerator is named as its driver for OpenGL or Vulkan is."""
     release, level = told.first("ro.build.version.release"), told.first("ro.build.version.sdk")
     board = " ".join(filter(None, (told.first("ro.product.manufacturer"), told.first("ro.product.model"))))
     driver = told.first("ro.hardware.vulkan", "ro.hardware.egl")
-    return Detected(
+    return DeviceInventory(
         os=f"Android {release}" + (f", API {level}" if level else "") if release else None,
         board=board or None,
         physical_cores=None,
@@ -113,7 +113,7 @@ def detected(told: Told, engines: Mapping[str, str]) -> Detected:
     )
 
 
-def snapshot(told: Told) -> Snapshot:
+def snapshot(told: PhoneReport) -> Snapshot:
     """The phone at this moment, of this machine's clock."""
     load = "".join(told.files.get("/proc/loadavg", ())).split()
     ticks = _ticks(told)
@@ -143,7 +143,7 @@ def _cores(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _caches(told: Told) -> Iterator[tuple[str, int]]:
+def _caches(told: PhoneReport) -> Iterator[tuple[str, int]]:
     for path, level in sorted(told.ending("/level").items()):
         folder = path.removesuffix("/level")
         size = _SIZE.fullmatch("".join(told.files.get(f"{folder}/size", ())))
@@ -152,12 +152,12 @@ def _caches(told: Told) -> Iterator[tuple[str, int]]:
             yield f"L{level}{kind}", int(size[1]) * _UNITS[size[2]]
 
 
-def _ticks(told: Told) -> list[int]:
+def _ticks(told: PhoneReport) -> list[int]:
     words = "".join(told.files.get("/proc/stat", ())).split()[1:]
     return [int(word) for word in words] if len(words) > _STEAL and all(word.isdigit() for word in words) else []
 
 
-def _temperature_mc(told: Told) -> int | None:
+def _temperature_mc(told: PhoneReport) -> int | None:
     """The hottest zone that is called after the processor, else what the system's thermal service says of it."""
     kinds = told.ending("/type")
     of_cpu = {path.removesuffix("type") + "temp" for path, kind in kinds.items() if "cpu" in kind.lower()}
@@ -168,12 +168,12 @@ def _temperature_mc(told: Told) -> int | None:
     return max(next(filter(None, plausible), []), default=None)
 
 
-def _power_source(told: Told) -> str | None:
+def _power_source(told: PhoneReport) -> str | None:
     """A phone on a cable is charged by it, and then it is mains."""
     powered = _POWERED.findall(told.text)
     return None if not powered else "mains" if "true" in powered else "battery"
 
 
-def _throttled(told: Told) -> bool | None:
+def _throttled(told: PhoneReport) -> bool | None:
     status = _STATUS.search(told.text)
     return int(status[1]) >= _LEAST_THROTTLED if status else None

@@ -19,7 +19,7 @@ from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.records.measurement import Device
-from edgevit_runtime.record import Detected, Host, Job, Reply, to_data
+from edgevit_runtime.record import DeviceInventory, Host, Job, Reply, to_data
 
 _TIMEOUT_S = 120.0  # to start Python once; a board of one slow core takes seconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a file, too
@@ -27,12 +27,12 @@ _SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedDevice:
     """A device and what it said of itself."""
 
     device: Device
     host: Host
-    detected: Detected
+    detected: DeviceInventory
     emulated: str
 
     def facts(self) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ class Found:
         return [(name, value) for name, value in told.items() if value]
 
 
-def detect(device: Device) -> Found:
+def detect(device: Device) -> DetectedDevice:
     """Ask a device what it is; its id and class are filled in. Raises DeviceError where it cannot be asked."""
     names = dict.fromkeys(name for recipe in list_recipes() for name in (recipe.engine, *recipe.engine_choices))
     job = Job("detect", "", "", "", "", 1, engines=tuple(names))
@@ -66,7 +66,7 @@ def detect(device: Device) -> Found:
     return _found(device, reply)
 
 
-def _found(device: Device, reply: Reply) -> Found:
+def _found(device: Device, reply: Reply) -> DetectedDevice:
     if reply.host is None or reply.detected is None:
         why = f"{reply.status}: {reply.error}"
         raise DeviceError("the device did not say what it is", where=device.name, why=why)
@@ -80,10 +80,10 @@ def _found(device: Device, reply: Reply) -> Found:
         description=describe(reply.host, reply.emulated),
         options=device.options,
     )
-    return Found(known, reply.host, reply.detected, reply.emulated)
+    return DetectedDevice(known, reply.host, reply.detected, reply.emulated)
 
 
-def add(name: str, transport: str, options: Mapping[str, str]) -> Found:
+def add(name: str, transport: str, options: Mapping[str, str]) -> DetectedDevice:
     """Look at a new device and keep it under this name. Nothing is kept if it cannot be reached.
 
     Raises UsageError for a name that is taken or no name, UnknownNameError for the transport, DeviceError.
@@ -100,7 +100,7 @@ def add(name: str, transport: str, options: Mapping[str, str]) -> Found:
     return found
 
 
-def show(name: str) -> Found:
+def show(name: str) -> DetectedDevice:
     """Ask a device what it is now. Raises UnknownNameError, DeviceError."""
     return detect(load_device(name))
 

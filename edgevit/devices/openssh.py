@@ -51,7 +51,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class SshTarget:
     """Where a device is and how it is reached: the checked options of a device's file."""
 
     name: str
@@ -62,7 +62,7 @@ class Place:
     python: str = "python3"
 
     @classmethod
-    def of(cls, device: Device) -> Place:
+    def of(cls, device: Device) -> SshTarget:
         """Read a device's options. Raises UsageError for one that is unknown, missing or makes no sense."""
         options = device.options
         if unknown := sorted(set(options) - set(OPTIONS)):
@@ -83,7 +83,7 @@ class Place:
         return cls(device.name, host, int(port) if port else None, **paths, python=python)
 
     @property
-    def says(self) -> str:
+    def label(self) -> str:
         """`pi5, pi@192.168.1.7 port 2222`."""
         return f"{self.name}, {self.host}" + (f" port {self.port}" if self.port else "")
 
@@ -122,7 +122,7 @@ class Connection:
     Leaving it ends ssh, and with its input the agent there, which kills what it started.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SshTarget) -> None:
         self._place, self._started, self._late = place, False, threading.Event()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
         try:
@@ -137,7 +137,7 @@ class Connection:
         except FileNotFoundError as error:
             self._stderr.close()
             fix = "install it: apt install openssh-client"
-            raise DeviceError("there is no ssh on this machine", where=place.says, fix=fix) from error
+            raise DeviceError("there is no ssh on this machine", where=place.label, fix=fix) from error
         assert self._process.stdin and self._process.stdout
         self._to: IO[bytes] = self._process.stdin
         self._from: IO[bytes] = self._process.stdout
@@ -170,7 +170,7 @@ class Connection:
         if version < MIN_PYTHON:
             raise DeviceError(
                 "the device's Python is too old",
-                where=self._place.says,
+                where=self._place.label,
                 why=f"{self._place.python} is {version[0]}.{version[1]}, {MIN_PYTHON[0]}.{MIN_PYTHON[1]} is the oldest",
                 fix="install a newer one there, and name it: edgevit devices add ... --python /path/to/python3",
             )
@@ -222,29 +222,29 @@ _NOT_FOUND = (126, 127)  # a shell's: no such program, or not one that runs
 _TAIL = 600  # characters of what ssh or the device said
 
 
-def explain(place: Place, code: int, said: str, *, started: bool, late: bool = False) -> DeviceError:
+def explain(place: SshTarget, code: int, said: str, *, started: bool, late: bool = False) -> DeviceError:
     """What a connection's end means, by ssh's exit code and what was said on its standard error."""
     tail = "".join(c if c.isprintable() or c == "\n" else " " for c in said).strip()[-_TAIL:]
     by_hand = shlex.join(["ssh", *place.ssh()])
     if late:
         why = f"no answer in time\n{tail}".strip()
-        return DeviceError("the device does not answer", where=place.says, why=why, fix=f"try it by hand: {by_hand}")
+        return DeviceError("the device does not answer", where=place.label, why=why, fix=f"try it by hand: {by_hand}")
     if started:
         fix = "once the device is back, the same command goes on where this one stopped"
         why = tail or f"ssh ended with exit code {code}"
-        return DeviceError("the connection to the device broke", where=place.says, why=why, fix=fix)
+        return DeviceError("the connection to the device broke", where=place.label, why=why, fix=fix)
     for words, what, fix in _FAILURES:
         if code == _SSH_FAILED and words.search(said):
-            return DeviceError(what, where=place.says, why=tail, fix=fix.format(**_names(place)))
+            return DeviceError(what, where=place.label, why=tail, fix=fix.format(**_names(place)))
     if code in _NOT_FOUND:
         what = f"the device has no Python called {place.python}"
         fix = "install it there (apt install python3), or name it: edgevit devices add ... --python /path/to/python3"
-        return DeviceError(what, where=place.says, why=tail, fix=fix)
+        return DeviceError(what, where=place.label, why=tail, fix=fix)
     why = tail or f"ssh ended with exit code {code}"
-    return DeviceError("Python did not start on the device", where=place.says, why=why, fix=f"try it: {by_hand}")
+    return DeviceError("Python did not start on the device", where=place.label, why=why, fix=f"try it: {by_hand}")
 
 
-def _names(place: Place) -> dict[str, str]:
+def _names(place: SshTarget) -> dict[str, str]:
     host = place.host.rpartition("@")[2]
     entry = f"[{host}]:{place.port}" if place.port else host
     file = ["-f", place.known_hosts] if place.known_hosts else []

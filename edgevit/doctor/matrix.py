@@ -11,7 +11,10 @@ from edgevit.doctor.records import Cell, TargetCells, first_obstacle, says
 from edgevit.recipes import MODELS_NEED, engine_of, load_recipe
 from edgevit_runtime.record import Recipe
 
-_ASK = "import json; from edgevit.recipes import obstacle as o; print(json.dumps([o({0!r}, 'build'), o({0!r}, 'run')]))"
+_ASK = (
+    "import json; from edgevit.recipes import why_unavailable as why; "
+    "print(json.dumps([why({0!r}, 'build'), why({0!r}, 'run')]))"
+)
 
 
 def needed(recipe: Recipe) -> list[str]:

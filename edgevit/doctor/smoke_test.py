@@ -13,11 +13,11 @@ from edgevit.doctor.records import Cell, TargetCells
 from edgevit.doctor.smoke_model import NAME, SIZE
 from edgevit.errors import EdgevitError, TargetUnavailableError
 from edgevit.exporting.child_process import Wanted, export_separately
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe, missing
 from edgevit.records.artifact import Artifact, Parity
 
-_FEW = Settings(processes=1, min_runs=10, min_ns=0, percentile=None)
+_FEW = Protocol(processes=1, min_runs=10, min_ns=0, percentile=None)
 _VERIFY = "verify"  # the stage of the pipeline in which a payload is there and is judged
 
 
@@ -130,7 +130,7 @@ def _ran(row: TargetCells, parity: Parity) -> Cell:
 def _timed(row: TargetCells, artifact: Artifact) -> Cell:
     fix = f"see it all: edgevit export MODEL --target {row.target}, then edgevit profile ARTIFACT --json"
     try:
-        measured = profile(artifact, local_device(), threads=1, settings=_FEW, built_here={artifact.sha256})
+        measured = profile(artifact, local_device(), threads=1, protocol=_FEW, built_here={artifact.sha256})
     except EdgevitError as error:
         return Cell("no", f"{error.what}: {error.why}", row.profile.versions, error.fix or fix)
     if measured.status != "ok" or measured.p50_ns is None:

@@ -17,9 +17,9 @@ from edgevit.errors import ArtifactError, UsageError
 from edgevit.evaluation.engine import classify
 from edgevit.evaluation.image_folder import ImageFolder, examples_sha256, read_folder
 from edgevit.evaluation.images import image_size
-from edgevit.evaluation.prefetch import Batch, Feed
-from edgevit.evaluation.proportion import Rate
-from edgevit.evaluation.reference_model import Reference
+from edgevit.evaluation.prefetch import Batch, ImageFeed
+from edgevit.evaluation.proportion import Proportion
+from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import PROVEN, Artifact
 from edgevit.records.identity import identify_accuracy
@@ -31,7 +31,7 @@ _DIMENSIONS = 2  # of a classifier's output: (N, classes)
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What is to be evaluated on, and how. workers: threads that decode images; None: as many as there are cores."""
 
     data: Path
@@ -54,7 +54,7 @@ class Agreement:
     those that only the artifact has right.
     """
 
-    top1: Rate
+    top1: Proportion
     changed: int
     lost: int
     gained: int
@@ -71,8 +71,8 @@ class Evaluation:
     dataset: str
     dataset_sha256: str
     images: str  # what they are: "360 images of 10 classes"
-    top1: Rate
-    top5: Rate | None
+    top1: Proportion
+    top5: Proportion | None
     agreement: Agreement | None
     engine: str  # with version and provider
     unreadable: tuple[str, ...]  # files that were left out, with the reason
@@ -83,7 +83,7 @@ class Evaluation:
 
 def evaluate(
     artifact: Artifact,
-    request: Request,
+    request: EvaluationRequest,
     *,
     built_here: Container[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -109,9 +109,9 @@ def evaluate(
         dataset=request.dataset,
         limit=request.limit,
     )
-    reference = Reference.of(artifact, request.weights, request.threads) if request.against_model else None
+    reference = ReferenceModel.of(artifact, request.weights, request.threads) if request.against_model else None
     workers = request.workers or os.cpu_count() or 1
-    feed = Feed(folder.examples, artifact.preprocessing, artifact.inputs[0], workers, request.skip_unreadable)
+    feed = ImageFeed(folder.examples, artifact.preprocessing, artifact.inputs[0], workers, request.skip_unreadable)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     total = len(folder.examples)
     batches = _counted(feed.batches(batch), batch, total, on_progress)
@@ -167,10 +167,10 @@ class _Found:
 
     artifact: Artifact
     folder: ImageFolder
-    feed: Feed
+    feed: ImageFeed
     reply: Reply
     by_reference: bool
-    reference: Reference | None
+    reference: ReferenceModel | None
     started: str
 
     @property
@@ -204,7 +204,7 @@ class _Found:
             precision=artifact.precision,
             dataset=folder.dataset,
             dataset_sha256=digest,
-            images=folder.says,
+            images=folder.describe(),
             top1=top1,
             top5=top5,
             agreement=agreement,
@@ -215,9 +215,9 @@ class _Found:
             accuracies=tuple(rows),
         )
 
-    def rate(self, top: int) -> Rate:
+    def rate(self, top: int) -> Proportion:
         """How many images have their class among the first `top`."""
-        return Rate(sum(label in classes[:top] for label, classes, _ in self.seen), len(self.seen))
+        return Proportion(sum(label in classes[:top] for label, classes, _ in self.seen), len(self.seen))
 
     def agreement(self) -> Agreement | None:
         """The model on the same pixels, where it was asked for."""
@@ -225,7 +225,7 @@ class _Found:
             return None
         pairs = [(label, classes[0] if classes else None, model) for label, classes, model in self.seen]
         return Agreement(
-            top1=Rate(sum(model == label for label, _, model in pairs), len(pairs)),
+            top1=Proportion(sum(model == label for label, _, model in pairs), len(pairs)),
             changed=sum(given != model for _, given, model in pairs),
             lost=sum(model == label != given for label, given, model in pairs),
             gained=sum(given == label != model for label, given, model in pairs),
@@ -247,7 +247,7 @@ class _Found:
         }
         return tuple(text for text, holds in told.items() if holds)
 
-    def accuracy(self, metric: str, rate: Rate, digest: str) -> Accuracy:
+    def accuracy(self, metric: str, rate: Proportion, digest: str) -> Accuracy:
         """The row of the artifact."""
         artifact, reply = self.artifact, self.reply
         return identify_accuracy(
@@ -261,7 +261,7 @@ class _Found:
                 value=rate.percent,
                 error=rate.error_percent,
                 examples=rate.total,
-                source=self.folder.says,
+                source=self.folder.describe(),
                 target=artifact.target,
                 precision=artifact.precision,
                 artifact_sha256=artifact.sha256,
@@ -276,7 +276,7 @@ class _Found:
             )
         )
 
-    def of_model(self, rate: Rate, digest: str) -> Accuracy:
+    def of_model(self, rate: Proportion, digest: str) -> Accuracy:
         """The row of the model that it was made from."""
         artifact = self.artifact
         return identify_accuracy(
@@ -290,7 +290,7 @@ class _Found:
                 value=rate.percent,
                 error=rate.error_percent,
                 examples=rate.total,
-                source=self.folder.says,
+                source=self.folder.describe(),
                 weights_sha256=artifact.source.state_sha256,
                 engine="torch",
                 engine_version=self.reference.version if self.reference else "",

@@ -51,8 +51,7 @@ class ImageFolder:
     empty: int
     passed_over: tuple[str, ...]
 
-    @property
-    def says(self) -> str:
+    def describe(self) -> str:
         """`360 images of 10 classes`, `500 of 50000 images of 1000 classes, drawn with seed 0`."""
         part, seed = (f"{len(self.examples)} of ", f", drawn with seed {_SEED}") if self.is_part else ("", "")
         return f"{part}{self.found} images of {self.classes - self.empty} classes{seed}"

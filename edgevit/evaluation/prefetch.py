@@ -36,7 +36,7 @@ class _Read:
 
 
 @dataclass
-class Feed:
+class ImageFeed:
     """The samples of a data set for one input, and what was found on the way; filled as batches are taken.
 
     digests: sha256 of each file, empty for one that could not be opened. unreadable: place among the examples -> why.

@@ -9,7 +9,7 @@ _Z95 = 1.959963984540054  # of the normal distribution: 95% lie within so many s
 
 
 @dataclass(frozen=True)
-class Rate:
+class Proportion:
     """So many of so many. The interval is Wilson's (1927), which holds near 0% and 100% too.
 
     It says what another draw of images from the same source would give; of one and the same images a deterministic

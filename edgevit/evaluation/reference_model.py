@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Reference:
+class ReferenceModel:
     """A model, and the class that it gives to each sample that passed by; -1 where its scores have a NaN."""
 
     model: nn.Module
@@ -25,7 +25,7 @@ class Reference:
     classes: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, artifact: Artifact, weights: Path | None, threads: int) -> Reference:
+    def of(cls, artifact: Artifact, weights: Path | None, threads: int) -> ReferenceModel:
         """The model as it was trained. Raises CheckpointError for other weights than the artifact was made from."""
         from edgevit.recipes import require_torch
 

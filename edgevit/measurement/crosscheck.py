@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevit.devices.transports.local import run_group, worker_environment
-from edgevit.devices.vendor_tools import Asked, Told, load_harness
+from edgevit.devices.vendor_tools import BenchmarkOptions, VendorSummary, load_harness
 from edgevit.errors import UsageError
 from edgevit.measurement.compare import Verdict, verdict
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.measurement.summary import PROTOCOL_MIN_NS, PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
@@ -79,19 +79,19 @@ def cross_check(
         return replace(nothing, note=f"{name} is not on this machine{fix}")
 
     def ours() -> int:
-        row = profile(artifact, device, threads=threads, settings=settings, built_here=built_here)
+        row = profile(artifact, device, threads=threads, protocol=protocol, built_here=built_here)
         if row.p50_ns is None:
             raise ValueError(f"our worker: {row.status}: {row.error}")
         return row.p50_ns
 
-    settings = Settings(processes=1, percentile=None, batch=batch)
+    protocol = Protocol(processes=1, percentile=None, batch=batch)
     try:
         asked = _asked(ours(), threads, batch)  # our worker comes first: it checks the artifact's digest
         there = replace(artifact, folder=artifact.folder.resolve())  # the program runs in a folder of its own
         arguments = [*command, *module.arguments(there, asked, str(module.model(there)))]
         found = _rounds(
             ours,
-            lambda: _median(run_harness(arguments, lambda text: module.parse(text, asked).told, threads)),
+            lambda: _median(run_harness(arguments, lambda text: module.parse(text, asked).summary, threads)),
             rounds,
             random.Random(seed),
         )
@@ -100,17 +100,17 @@ def cross_check(
     return _compared(replace(nothing, ours_ns=found[0], theirs_ns=found[1], note=module.DIFFERS))
 
 
-def _median(told: Told) -> int:
+def _median(told: VendorSummary) -> int:
     if told.median_ns is None:
         raise ValueError(f"it tells a mean ({told.mean_ns / 1e6:.3g} ms) and no median, which ours is")
     return told.median_ns
 
 
-def _asked(run_ns: int, threads: int, batch: int) -> Asked:
+def _asked(run_ns: int, threads: int, batch: int) -> BenchmarkOptions:
     """As much as the protocol asks of a process, for programs that count runs and for those that go by the clock."""
     runs = max(PROTOCOL_MIN_RUNS, math.ceil(PROTOCOL_MIN_NS / run_ns))
     warmup_runs = max(Job.warmup_min_runs, math.ceil(Job.warmup_min_ns / run_ns))
-    return Asked(threads, batch, runs, math.ceil(PROTOCOL_MIN_NS / 1e9), warmup_runs)
+    return BenchmarkOptions(threads, batch, runs, math.ceil(PROTOCOL_MIN_NS / 1e9), warmup_runs)
 
 
 def _rounds(
@@ -123,12 +123,12 @@ def _rounds(
     return tuple(found[ours]), tuple(found[theirs])
 
 
-def run_harness(command: list[str], parse: Callable[[str], Told], threads: int) -> Told:
+def run_harness(command: list[str], parse: Callable[[str], VendorSummary], threads: int) -> VendorSummary:
     """One process of the program, as free of the caller's environment as a worker is, and ended with its children.
 
     Raises ValueError with what it printed where it failed or printed no times.
     """
-    timeout_s = Settings().timeout_s
+    timeout_s = Protocol().timeout_s
     with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
         folder, path = Path(name), Path(name) / _OUTPUT
         with path.open("wb") as output:

@@ -16,7 +16,7 @@ from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError
 from edgevit.measurement import workloads
-from edgevit.measurement.runner import Settings, gated
+from edgevit.measurement.runner import Protocol, gated
 from edgevit.measurement.summary import PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
 from edgevit.records.measurement import Device, NoiseFloor
 from edgevit_runtime.digest import tree_sha256
@@ -75,7 +75,7 @@ def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10,
 
     Raises DeviceError with what the worker said, and where the processor is emulated.
     """
-    transport, timeout_s = load_transport(device.transport), Settings().timeout_s
+    transport, timeout_s = load_transport(device.transport), Protocol().timeout_s
     with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
         folder = Path(name) / _FOLDER
         folder.mkdir()
@@ -85,7 +85,7 @@ def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10,
             "time", "workloads", _FOLDER, _PAYLOAD, tree_sha256(folder), threads, min_runs=min_runs, min_ns=min_ns
         )
         files = {WORKER: worker, _FOLDER: folder}
-        reply, _ = gated(lambda: transport.run(device, files, job, timeout_s=timeout_s), Settings().cool_down_s)
+        reply, _ = gated(lambda: transport.run(device, files, job, timeout_s=timeout_s), Protocol().cool_down_s)
     if reply.timing is None:
         raise DeviceError(f"the workload {text!r} did not run", where=device.name, why=f"{reply.status}: {reply.error}")
     if reply.emulated:

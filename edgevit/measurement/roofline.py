@@ -16,7 +16,7 @@ from pathlib import Path
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
 from edgevit.measurement.noise_floor import Peak
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device, Measurement
@@ -28,7 +28,7 @@ _OF_THE_PEAK = "fp32"  # the precision that the peak is measured in
 
 
 @dataclass(frozen=True)
-class AgainstPeak:
+class RooflinePoint:
     """One model against the machine's limit at its intensity. FLOPs are two per multiply-accumulate."""
 
     model: str
@@ -70,7 +70,7 @@ class LayerTable:
     note: str
 
 
-def against_peak(row: Measurement, artifact: Artifact, peak: Peak) -> AgainstPeak:
+def roofline_point(row: Measurement, artifact: Artifact, peak: Peak) -> RooflinePoint:
     """Hold a row that ran against the machine's peak. Raises ValueError for one without a latency."""
     if not row.p50_ns:
         raise ValueError(f"{row.model} has no latency")
@@ -81,7 +81,7 @@ def against_peak(row: Measurement, artifact: Artifact, peak: Peak) -> AgainstPea
     notes = [f"computes in {row.precision}, the peak is in float32"] if row.precision != _OF_THE_PEAK else []
     if row.p50_ns < least_ns:
         notes.append("beats the limit: products better than NumPy's, or weights that stay in a cache")
-    return AgainstPeak(
+    return RooflinePoint(
         model=row.model,
         target=row.target,
         precision=row.precision,
@@ -121,7 +121,7 @@ def layer_times(
             min_runs=LAYER_RUNS,
         )
         transport = load_transport(device.transport)
-        reply = transport.run(device, files, job, timeout_s=Settings().timeout_s)
+        reply = transport.run(device, files, job, timeout_s=Protocol().timeout_s)
     names = (artifact.model, artifact.target, artifact.precision)
     if reply.status != "ok":
         return LayerTable(*names, (), {}, f"{reply.status}: {reply.error}")

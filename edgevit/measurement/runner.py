@@ -30,9 +30,9 @@ from edgevit.measurement.summary import (
     Summary,
     runs_needed,
     summarise,
-    summarise_told,
+    summarise_reported,
 )
-from edgevit.measurement.throttling import COOL_DOWN_S, MAX_RETRIES, STOLEN_SHARE, obstacle, stolen_share
+from edgevit.measurement.throttling import COOL_DOWN_S, MAX_RETRIES, STOLEN_SHARE, stolen_share, why_discarded
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
@@ -45,7 +45,7 @@ PERCENTILES = (90, 99)  # that can be asked for: the rows keep bounds of these
 
 
 @dataclass(frozen=True)
-class Settings:
+class Protocol:
     """How long and how often to measure. The defaults are the protocol; less of them is flagged and graded so."""
 
     processes: int = PROTOCOL_PROCESSES
@@ -59,7 +59,7 @@ class Settings:
     cool_down_s: float = COOL_DOWN_S
 
     @classmethod
-    def quick(cls, **others: Any) -> Settings:
+    def quick(cls, **others: Any) -> Protocol:
         """A first look: two processes, just enough runs to bound a p90; flagged as such and graded C at best."""
         return cls(**{"processes": 2, "min_runs": 1, "min_ns": 0, "percentile": 90, **others})
 
@@ -77,7 +77,7 @@ class Progress:
 
     artifact: Artifact
     status: str
-    done: int
+    finished: int
     total: int  # processes; falls when an artifact fails, because its other processes are not run
 
 
@@ -86,13 +86,13 @@ def profile(
     device: Device,
     *,
     threads: int,
-    settings: Settings | None = None,
+    protocol: Protocol | None = None,
     seed: int = 0,
     built_here: Container[str] = (),
 ) -> Measurement:
     """Measure one artifact. The row's status says if it could not run; raises as `profile_all` does."""
     [measurement] = profile_all(
-        [artifact], device, threads=threads, settings=settings, seed=seed, built_here=built_here
+        [artifact], device, threads=threads, protocol=protocol, seed=seed, built_here=built_here
     )
     return measurement
 
@@ -102,7 +102,7 @@ def profile_all(
     device: Device,
     *,
     threads: int,
-    settings: Settings | None = None,
+    protocol: Protocol | None = None,
     seed: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
     built_here: Container[str] = (),
@@ -110,26 +110,26 @@ def profile_all(
     """Measure artifacts in interleaved rounds; each row comes as soon as it is known, failures first.
 
     `seed` decides the order within the rounds; `built_here` are the digests of artifacts that may run their own code.
-    Raises UnknownNameError for a target or transport nobody has, UsageError for settings that measure nothing,
+    Raises UnknownNameError for a target or transport nobody has, UsageError for protocol that measure nothing,
     ArtifactError for code of unknown origin, DeviceError if the device itself is lost; the rows that came before stay
     good.
     """
-    settings = settings or Settings()
-    _check(settings, threads)
-    sweep = _Sweep(device, load_transport(device.transport), threads, settings, random.Random(seed))
+    protocol = protocol or Protocol()
+    _check(protocol, threads)
+    sweep = _Sweep(device, load_transport(device.transport), threads, protocol, random.Random(seed))
     rows = [_Row(artifact, load_recipe(artifact.target).RECIPE.target) for artifact in artifacts]
     for artifact in artifacts:
         require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     return sweep.rounds(rows, on_progress or (lambda _: None))
 
 
-def _check(settings: Settings, threads: int) -> None:
-    if min(settings.processes, settings.min_runs, settings.batch, threads) < 1 or settings.timeout_s <= 0:
-        raise UsageError("processes, runs, batch, threads and timeout must be positive", why=f"{settings}, {threads=}")
-    if settings.percentile not in (None, *PERCENTILES):
-        raise UsageError(f"percentile {settings.percentile} cannot be asked for", fix="ask for 90 or 99")
+def _check(protocol: Protocol, threads: int) -> None:
+    if min(protocol.processes, protocol.min_runs, protocol.batch, threads) < 1 or protocol.timeout_s <= 0:
+        raise UsageError("processes, runs, batch, threads and timeout must be positive", why=f"{protocol}, {threads=}")
+    if protocol.percentile not in (None, *PERCENTILES):
+        raise UsageError(f"percentile {protocol.percentile} cannot be asked for", fix="ask for 90 or 99")
     for name in ("rate_hz", "max_memory_bytes"):
-        limit = getattr(settings, name)
+        limit = getattr(protocol, name)
         if limit is not None and not 0 < limit < math.inf:
             raise UsageError(f"{name} is {limit}", why="it must be positive", fix="leave it out for none")
 
@@ -138,7 +138,7 @@ def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
     """The reply of a block that passes the gates, and how many did not; `throttled` after MAX_RETRIES retries."""
     for discarded in range(MAX_RETRIES + 1):
         reply = run()
-        why = obstacle(reply.timing) if reply.timing else ""
+        why = why_discarded(reply.timing) if reply.timing else ""
         if not why:
             return reply, discarded
         if discarded < MAX_RETRIES:
@@ -169,11 +169,11 @@ class _Sweep:
     device: Device
     transport: Transport
     threads: int
-    settings: Settings
+    protocol: Protocol
     order: random.Random
 
     def rounds(self, rows: list[_Row], on_progress: Callable[[Progress], None]) -> Iterator[Measurement]:
-        processes, done = self.settings.processes, 0
+        processes, done = self.protocol.processes, 0
         with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
             workers = {row.target: pack(row.target, Path(folder) / f"{row.target}.pyz") for row in rows}
             for turn in range(processes):
@@ -190,15 +190,15 @@ class _Sweep:
         """One process whose block of runs passes the gates, or the last one of those that did not."""
         row.started = row.started or datetime.now(UTC).isoformat(timespec="microseconds")
         files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
-        job, timeout_s = self.job(row, cold=cold), self.settings.timeout_s
+        job, timeout_s = self.job(row, cold=cold), self.protocol.timeout_s
         reply, discarded = gated(
-            lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.settings.cool_down_s
+            lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.protocol.cool_down_s
         )
         row.discarded += discarded
         row.replies.append(reply)
 
     def job(self, row: _Row, *, cold: bool) -> Job:
-        artifact, settings = row.artifact, self.settings
+        artifact, protocol = row.artifact, self.protocol
         return Job(
             task="time",
             target=row.target,
@@ -206,12 +206,12 @@ class _Sweep:
             payload=artifact.payload,
             sha256=artifact.sha256,
             threads=self.threads,
-            batch=settings.batch,
-            min_runs=settings.runs_per_process,
-            min_ns=settings.min_ns,
-            rate_hz=settings.rate_hz,
+            batch=protocol.batch,
+            min_runs=protocol.runs_per_process,
+            min_ns=protocol.min_ns,
+            rate_hz=protocol.rate_hz,
             cold=cold,
-            max_memory_bytes=settings.max_memory_bytes,
+            max_memory_bytes=protocol.max_memory_bytes,
         )
 
     def measurement(self, row: _Row) -> Measurement:
@@ -238,20 +238,20 @@ class _Sweep:
             device_class=device.device_class,
             compute_unit=device.compute_units[0],
             threads=self.threads,
-            batch=self.settings.batch,
-            inputs=tuple(spec.at_batch(self.settings.batch) for spec in artifact.inputs),
+            batch=self.protocol.batch,
+            inputs=tuple(spec.at_batch(self.protocol.batch) for spec in artifact.inputs),
             parity_status=artifact.parity.status if artifact.parity else UNVERIFIED,
             protocol_version=PROTOCOL_VERSION,
             started=row.started,
             host=last.host,
             snapshots=tuple(snapshot for timing in timings for snapshot in (timing.before, timing.after)),
-            samples_ns=tuple(timing.samples_ns for timing in timings if timing.told is None),
-            told=tuple(timing.told for timing in timings if timing.told is not None),
+            samples_ns=tuple(timing.samples_ns for timing in timings if timing.summary is None),
+            told=tuple(timing.summary for timing in timings if timing.summary is not None),
             nonce=secrets.token_hex(8),
-            rate_hz=self.settings.rate_hz,
+            rate_hz=self.protocol.rate_hz,
             discarded=row.discarded,
             graph_digest=artifact.graph_digest,
-            **(_summary(timings, self.settings.rate_hz) if last.status == "ok" else _no_summary(timings)),
+            **(_summary(timings, self.protocol.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
         more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}
         raised = tuple(name for name, is_raised in more.items() if is_raised)
@@ -263,9 +263,9 @@ _PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "pea
 
 def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]:
     """The fields of a row that its processes' timings decide."""
-    told = [timing.told for timing in timings if timing.told is not None]
+    told = [timing.summary for timing in timings if timing.summary is not None]
     samples, warm = [timing.samples_ns for timing in timings], [timing.warm for timing in timings]
-    summary = summarise_told(told) if told else summarise(samples, warm, paced=rate_hz is not None)
+    summary = summarise_reported(told) if told else summarise(samples, warm, paced=rate_hz is not None)
     stolen = any(stolen_share(timing.before, timing.after) > STOLEN_SHARE for timing in timings)
     usual = [timing for timing in timings if not timing.cold] or timings
     return dataclasses.asdict(summary) | {
@@ -283,7 +283,7 @@ def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]
 
 def _no_summary(timings: Sequence[Timing]) -> dict[str, Any]:
     names = [item.name for item in dataclasses.fields(Summary)] + list(_PARTS)
-    runs = sum((timing.told.runs or 0) if timing.told else len(timing.samples_ns) for timing in timings)
+    runs = sum((timing.summary.runs or 0) if timing.summary else len(timing.samples_ns) for timing in timings)
     return dict.fromkeys(names) | {"processes": len(timings), "runs": runs, "grade": "", "flags": ()}
 
 

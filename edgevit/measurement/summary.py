@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY
-from edgevit_runtime.record import Told
+from edgevit_runtime.record import VendorSummary
 
 Grade = Literal["A", "B", "C", "D"]
 CONFIDENCE = 0.99  # of an upper bound; MLPerf LoadGen's
@@ -102,7 +102,7 @@ def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool | None], 
     )
 
 
-def summarise_told(told: Sequence[Told]) -> Summary:
+def summarise_reported(told: Sequence[VendorSummary]) -> Summary:
     """Summary of what a vendor's program told of each process. What it does not tell is None, and so is what would need
     the samples: p90, p99, interquartile range.
 
@@ -136,7 +136,7 @@ def summarise_told(told: Sequence[Told]) -> Summary:
     )
 
 
-def told_upper(told: Sequence[Told], q: float) -> int | None:
+def told_upper(told: Sequence[VendorSummary], q: float) -> int | None:
     """A bound for percentile q, as `upper_bound` gives one, from each process' own 95th percentile.
 
     At most a twentieth of a process' runs, rounded up, lie above that, so the largest of them is an order statistic
@@ -151,7 +151,7 @@ def told_upper(told: Sequence[Told], q: float) -> int | None:
     return max(bounds) if allowed is not None and above <= allowed else None
 
 
-def _flags_of_told(told: Sequence[Told], centres: Sequence[int], *, known: bool) -> tuple[str, ...]:
+def _flags_of_told(told: Sequence[VendorSummary], centres: Sequence[int], *, known: bool) -> tuple[str, ...]:
     """Of what samples would show, two groups and a drift within a process cannot be seen."""
     least_ns = _LOOP_SHARE * PROTOCOL_MIN_NS
     raised = {

@@ -11,7 +11,7 @@ MAX_RETRIES = 3  # of a discarded block
 COOL_DOWN_S = 30.0  # before each retry: a board's heat sink takes half a minute to lose half of its excess
 
 
-def obstacle(timing: Timing) -> str:
+def why_discarded(timing: Timing) -> str:
     """Why a block of runs does not count; empty if it does. What the system does not tell speaks for the block."""
     before, after = timing.before, timing.after
     # The clock is read right after the last run: before the first one the processor may have been idle.

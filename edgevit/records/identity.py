@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from edgevit.errors import StoreError
 from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.records.model import Graph, OperatorCost
-from edgevit_runtime.record import Host, Snapshot, Told, to_data, to_json
+from edgevit_runtime.record import Host, Snapshot, VendorSummary, to_data, to_json
 
 
 def host_sha256(host: Host | None) -> str:
@@ -29,7 +29,7 @@ def samples_sha256(samples_ns: Sequence[Sequence[int]]) -> str:
 
 
 def evidence_sha256(
-    samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot], told: Sequence[Told] = ()
+    samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot], told: Sequence[VendorSummary] = ()
 ) -> str:
     """Digest of what a row rests on: its raw samples, or what was told in their place, and the snapshots around."""
     what = {"samples": samples_sha256(samples_ns), "snapshots": snapshots}
@@ -103,7 +103,7 @@ def measurement_key(
 
 
 def measurement_id(
-    key: str, started: str, nonce: str, samples_ns: Sequence[Sequence[int]], told: Sequence[Told] = ()
+    key: str, started: str, nonce: str, samples_ns: Sequence[Sequence[int]], told: Sequence[VendorSummary] = ()
 ) -> str:
     """Digest of one act of measuring `key`: when it started (ISO 8601), its nonce and its raw samples in ns.
 

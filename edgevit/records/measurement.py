@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgevit.records.model import Provenance
-from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec, Told
+from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec, VendorSummary
 
 EMULATED = "emulated"  # flag of a row whose processor is not a real one: it speaks for no device
 SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program told what it made of them
@@ -100,7 +100,9 @@ class Measurement:
     compile_ns: int | None = None
     cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
     energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
-    told: tuple[Told, ...] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
+    told: tuple[
+        VendorSummary, ...
+    ] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ class LatencyDB:
     def epochs(self, device: str | None = None) -> list[Epoch]:
         """Where devices began to behave otherwise: of a name, device_id or device_class, or of all.
 
-        Told from their rows; the epoch table, which is for SQL, is not believed.
+        VendorSummary from their rows; the epoch table, which is for SQL, is not believed.
         """
         with self._transaction() as connection:
             return epoch_table.compute(connection, self._units(connection, device))

@@ -20,7 +20,7 @@ from edgevit.records.measurement import Measurement
 from edgevit.store import partition_checksums
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told, from_json, to_json
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary, from_json, to_json
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
@@ -220,15 +220,15 @@ def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
 
 def _read_evidence(
     evidence: Iterable[Values],
-) -> tuple[tuple[tuple[int, ...], ...], tuple[Told, ...], tuple[Snapshot, ...]]:
+) -> tuple[tuple[tuple[int, ...], ...], tuple[VendorSummary, ...], tuple[Snapshot, ...]]:
     samples: list[tuple[int, ...]] = []
-    told: list[Told] = []
+    told: list[VendorSummary] = []
     snapshots: list[Snapshot] = []
     for part in evidence:
         if part["samples_zlib"] is not None:
             samples.append(unpack(part["samples_zlib"], part["runs"]))
         if part["told_json"] is not None:
-            told.append(from_json(Told, part["told_json"]))
+            told.append(from_json(VendorSummary, part["told_json"]))
         snapshots.extend(from_json(tuple[Snapshot, ...], part["snapshots_json"]))
     return tuple(samples), tuple(told), tuple(snapshots)
 

@@ -15,7 +15,7 @@ from edgevit.records.identity import validate_identity
 from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor
 from edgevit.records.model import Provenance
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
-from edgevit_runtime.record import Status, Told
+from edgevit_runtime.record import Status, VendorSummary
 
 _INT64, _INT32 = 2**63, 2**31
 _COUNTS = ("batch", "threads", "processes", "runs", "missed", "discarded", "protocol_version")
@@ -220,7 +220,7 @@ def _told(row: Measurement) -> Iterator[str]:
         yield from _told_headline(row)
 
 
-def _one_told(item: Told) -> Iterator[str]:
+def _one_told(item: VendorSummary) -> Iterator[str]:
     times = [value for value in (item.min_ns, item.median_ns, item.p95_ns, item.max_ns) if value is not None]
     ordered = times == sorted(times) and item.min_ns <= item.mean_ns <= item.max_ns
     if not ordered or item.min_ns < 1 or (item.runs or 0) < 1:

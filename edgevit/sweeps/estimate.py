@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edgevit.artifacts.folder import open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device, Measurement
 from edgevit.store import LatencyDB
@@ -38,7 +38,7 @@ def forecast(
     requests: Sequence[Request],
     counts: Sequence[int],
     device: Device,
-    how: Settings,
+    how: Protocol,
     db: str | None,
     *,
     again: bool = False,
@@ -86,7 +86,7 @@ def _export_seconds(request: Request) -> float | None:
     return sum(stage.seconds for stage in artifact.stages) or None
 
 
-def measure_step(says: str, request: Request, threads: int, how: Settings, rows: Sequence[Measurement]) -> Step:
+def measure_step(says: str, request: Request, threads: int, how: Protocol, rows: Sequence[Measurement]) -> Step:
     """Measuring one artifact, whose folder need not exist; `rows` are the device's that ran."""
     of_model = [row for row in rows if row.model == request.model]
     for source, found in (
@@ -121,7 +121,7 @@ def _macs(model: str) -> int | None:
     return None if card is None else card.folded_macs or card.macs
 
 
-def _protocol_seconds(how: Settings, run_s: float, start_s: float) -> float:
+def _protocol_seconds(how: Protocol, run_s: float, start_s: float) -> float:
     """All processes of one artifact, as runtime/edgevit_runtime/timing.py would make them."""
     step_s = max(run_s, math.ceil(run_s * how.rate_hz) / how.rate_hz) if how.rate_hz else run_s
     warm_up_s = max(Job.warmup_min_ns / 1e9, Job.warmup_min_runs * step_s)

@@ -15,7 +15,7 @@ from edgevit.artifacts.trust import require_built_here
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
 from edgevit.exporting.child_process import Wanted, export_separately
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.measurement.summary import FEW_PROCESSES as CUT_SHORT
 from edgevit.measurement.summary import PROTOCOL_PROCESSES
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
@@ -168,7 +168,7 @@ def still_to_measure(
     device: Device,
     threads: int,
     db: str | None,
-    how: Settings,
+    how: Protocol,
     *,
     engines: Mapping[str, str] | None = None,
 ) -> list[Artifact]:
@@ -184,7 +184,7 @@ def still_to_measure(
     return [item for item in artifacts if not any(_is_of(row, item, engines) for row in held)]
 
 
-def _stands_for(row: Measurement, how: Settings) -> bool:
+def _stands_for(row: Measurement, how: Protocol) -> bool:
     asked = (PROTOCOL_VERSION, how.batch, how.rate_hz)
     if (row.protocol_version, row.batch, row.rate_hz) != asked or row.status == "throttled":
         return False

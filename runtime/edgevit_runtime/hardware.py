@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgevit_runtime.environment import installed, text
-from edgevit_runtime.record import Detected
+from edgevit_runtime.record import DeviceInventory
 
 # What names one unit, best first: a board's serial number, then the installation.
 _UNIT_FILES = ("proc/device-tree/serial-number", "etc/machine-id", "var/lib/dbus/machine-id")
@@ -64,12 +64,12 @@ def emulated(root: Path = Path("/"), machine: str = platform.machine()) -> str:
     return "rosetta" if _is_translated() else ""
 
 
-def detect(engines: Sequence[str], root: Path = Path("/")) -> Detected:
+def detect(engines: Sequence[str], root: Path = Path("/")) -> DeviceInventory:
     """What this device consists of, and which of these distributions it has. Under emulation the system files are
     those of another machine, and are not read."""
     real = not emulated(root)
     found = {name: version for name in engines for _, version in [installed((name,))] if version}
-    return Detected(
+    return DeviceInventory(
         os=_os(root),
         board=next(filter(None, (text(root / name) for name in _BOARD_FILES)), None) if real else None,
         physical_cores=_physical_cores(root) if real else None,

@@ -185,7 +185,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Told:
+class VendorSummary:
     """What a vendor's program says of the runs of one process, where it keeps its samples to itself; nanoseconds.
 
     As fine as it prints them. None: it does not say. p95_ns is the program's own 95th percentile of these runs.
@@ -222,11 +222,11 @@ class Timing:
     cold: bool = False  # the artifact was not in the file cache when load() began
     missed: int | None = None
     energy_j: float | None = None
-    told: Told | None = None
+    summary: VendorSummary | None = None
 
 
 @dataclass(frozen=True)
-class Detected:
+class DeviceInventory:
     """What a device consists of and has installed. None or nothing: the system does not tell."""
 
     os: str | None  # "Debian GNU/Linux 12 (bookworm)"
@@ -255,7 +255,7 @@ class Reply:
     classes: tuple[tuple[int, ...], ...] = ()  # classify: per sample, best first; none where the output has a NaN
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
-    detected: Detected | None = None
+    detected: DeviceInventory | None = None
     as_verified: bool = True  # what ran is what parity is checked of: its weights, its arithmetic
 
 
@@ -326,7 +326,7 @@ class RecipeModule(Protocol):
 class HostBound(Protocol):
     """What a recipe module has besides where RECIPE.needs says that not every machine can run its payloads."""
 
-    def obstacle(self, to: Literal["build", "run"]) -> str:
+    def why_unavailable(self, to: Literal["build", "run"]) -> str:
         """What this machine lacks to build a payload, or to run one, whatever is installed; empty if nothing.
 
         Quick: no engine is imported.

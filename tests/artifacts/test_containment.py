@@ -13,7 +13,7 @@ import pytest
 
 from edgevit.artifacts.folder import open_artifact, seal
 from edgevit.errors import ArtifactError
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.records.artifact import Artifact
 from edgevit_runtime.containment import ContainmentError, check_contained, external_locations
 from support import toys
@@ -58,7 +58,7 @@ def test_weights_beside_the_file_are_welcome(artifact: Artifact) -> None:
     model = artifact.folder / artifact.payload
     assert set(external_locations(model)) == {WEIGHTS}
     assert open_artifact(artifact.folder) == artifact
-    assert profile(artifact, toys.LOCAL, threads=1, settings=Settings(1, 1, 0, None)).status == "ok"
+    assert profile(artifact, toys.LOCAL, threads=1, protocol=Protocol(1, 1, 0, None)).status == "ok"
     (artifact.folder / "sub").mkdir()
     (artifact.folder / WEIGHTS).rename(artifact.folder / "sub" / WEIGHTS)
     for location in ("sub/weights.bin", "./sub/weights.bin", "sub//weights.bin"):
@@ -94,7 +94,7 @@ def test_weights_elsewhere_are_refused_before_anything_opens_the_file(artifact: 
 def test_the_worker_refuses_too(artifact: Artifact, location: str) -> None:
     """A device has no edgevit, and nobody else between the artifact and the engine."""
     point(artifact.folder / artifact.payload, location)
-    row = profile(seal(artifact), toys.LOCAL, threads=1, settings=Settings(1, 1, 0, None))
+    row = profile(seal(artifact), toys.LOCAL, threads=1, protocol=Protocol(1, 1, 0, None))
     assert row.status == "failed"
     assert "not safe to open" in row.error
 
@@ -103,7 +103,7 @@ def test_another_name_hides_no_payload(artifact: Artifact) -> None:
     point(artifact.folder / artifact.payload, "/etc/passwd")
     (artifact.folder / artifact.payload).rename(artifact.folder / "model.pb")
     renamed = seal(dataclasses.replace(artifact, payload="model.pb"))
-    assert "not safe to open" in profile(renamed, toys.LOCAL, threads=1, settings=Settings(1, 1, 0, None)).error
+    assert "not safe to open" in profile(renamed, toys.LOCAL, threads=1, protocol=Protocol(1, 1, 0, None)).error
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from edgevit.devices.adb_client import Phone
 from edgevit.devices.transports import load_transport
 from edgevit.devices.transports.adb import _script
 from edgevit.errors import DeviceError, UsageError
-from edgevit.measurement.runner import Settings, profile, profile_all
+from edgevit.measurement.runner import Protocol, profile, profile_all
 from edgevit.measurement.summary import FEW_PROCESSES
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import MEAN_ONLY, NOT_AS_VERIFIED, SUMMARY_ONLY, Device
@@ -38,7 +38,7 @@ from support.command_line import edgevit
 from support.command_line import refused as refused_by_cli
 from support.processes import is_running
 
-QUICK = Settings(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60, cool_down_s=0)
+QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60, cool_down_s=0)
 # What a model's text says the program does, and where it leaves the numbers of its processes.
 BENCHMARK_MODEL = """\
 for word; do case $word in --graph=*) graph=${word#*=};; --num_runs=*) runs=${word#*=};; esac; done
@@ -140,8 +140,8 @@ def test_there_is_an_adb_and_androids_shell():
 
 
 def test_a_row_of_summaries(phone, tmp_path):
-    settings = dataclasses.replace(QUICK, processes=5, min_runs=120)
-    row = profile(artifact_of(tmp_path / "net"), phone, threads=2, settings=settings)
+    protocol = dataclasses.replace(QUICK, processes=5, min_runs=120)
+    row = profile(artifact_of(tmp_path / "net"), phone, threads=2, protocol=protocol)
     assert (row.status, row.error, row.engine, row.provider) == ("ok", "", "benchmark_model", "XNNPACK")
     assert row.engine_version.startswith("sha256:") and len(row.engine_version) == 7 + 16
     assert (row.p50_ns, row.p50_low_ns, row.p50_high_ns) == (8_000_000,) * 3
@@ -164,14 +164,14 @@ def test_what_the_program_is_told(run):
 
 
 def test_a_quick_look_bounds_a_p90_too(phone, tmp_path):
-    row = profile(artifact_of(tmp_path / "net"), phone, threads=1, settings=Settings.quick())
+    row = profile(artifact_of(tmp_path / "net"), phone, threads=1, protocol=Protocol.quick())
     assert (row.runs, row.p90_upper_ns, FEW_PROCESSES in row.flags) == (200, 8_400_000, True)
 
 
 def test_a_program_that_tells_a_mean_only(adbd, tmp_path):
     device = adbd.device(benchncnn=str(program(tmp_path / "programs", "benchncnn", BENCHNCNN)))
-    settings = dataclasses.replace(QUICK, min_ns=1_000_000_000)
-    row = profile(artifact_of(tmp_path / "net", target="ncnn"), device, threads=1, settings=settings)
+    protocol = dataclasses.replace(QUICK, min_ns=1_000_000_000)
+    row = profile(artifact_of(tmp_path / "net", target="ncnn"), device, threads=1, protocol=protocol)
     assert (row.status, row.error, row.p50_ns, row.p50_low_ns, row.p90_upper_ns) == ("ok", "", None, None, None)
     assert (row.mean_ns, row.min_ns, row.load_ns) == (8_050_000, 7_800_000, None)
     assert row.runs == 2 * 125, "a second of runs, as the few before told"
@@ -183,7 +183,7 @@ def test_a_program_that_tells_a_mean_only(adbd, tmp_path):
 
 def test_a_program_that_tells_every_run(adbd, tmp_path):
     device = adbd.device(executor_runner=str(program(tmp_path / "programs", "executor_runner", EXECUTOR_RUNNER)))
-    row = profile(artifact_of(tmp_path / "net", target="executorch"), device, threads=1, settings=QUICK)
+    row = profile(artifact_of(tmp_path / "net", target="executorch"), device, threads=1, protocol=QUICK)
     assert (row.status, row.error, row.told) == ("ok", "", ())
     assert [len(samples) for samples in row.samples_ns] == [100, 100] and set(row.samples_ns[0]) == {
         2_000_000,
@@ -250,7 +250,7 @@ def test_misbehaving_program_is_a_reply(run, text, status, message):
 
 def test_a_crash_is_one_row(phone, tmp_path):
     artifacts = [artifact_of(tmp_path / name, text, name=name) for name, text in (("a", "segv"), ("b", "work"))]
-    rows = list(profile_all(artifacts, phone, threads=1, settings=QUICK))
+    rows = list(profile_all(artifacts, phone, threads=1, protocol=QUICK))
     assert [(row.model, row.status) for row in rows] == [("a", "crashed"), ("b", "ok")]
 
 
@@ -305,7 +305,7 @@ def test_another_batch_is_refused(run):
 def test_an_artifact_that_was_changed_is_not_run(adbd, phone, tmp_path):
     artifact = artifact_of(tmp_path / "net")
     (artifact.folder / "payload.txt").write_text("works")
-    row = profile(artifact, phone, threads=1, settings=QUICK)
+    row = profile(artifact, phone, threads=1, protocol=QUICK)
     assert row.status == "failed" and "payload.txt was changed" in row.error
     assert not adbd.pushed
 
@@ -373,7 +373,7 @@ aarch64
 
 
 def test_what_a_phone_tells_is_read():
-    told = android.Told.of(TOLD.replace("\n", "\r\n"))
+    told = android.PhoneReport.of(TOLD.replace("\n", "\r\n"))
     host, now = android.host(told), android.snapshot(told)
     assert (host.machine, host.kernel, host.cores, host.memory_bytes) == ("aarch64", "5.15.1-android", 8, 7_884_800_000)
     assert host.cpu_model == "Qualcomm Technologies, Inc SM8250" and android.unit(told) == "B00T"
@@ -389,16 +389,16 @@ def test_what_a_phone_tells_is_read():
 
 
 def test_what_a_phone_does_not_tell_is_none():
-    now = android.snapshot(android.Told.of("sh: dumpsys: not found\n"))
+    now = android.snapshot(android.PhoneReport.of("sh: dumpsys: not found\n"))
     assert dataclasses.astuple(now)[1:] == ((), None, None, None, None, None, None, None, None, None, None)
-    hot = android.snapshot(android.Told.of(THERMAL.replace("Status: 0\nCached", "Status: 2\nCached")))
+    hot = android.snapshot(android.PhoneReport.of(THERMAL.replace("Status: 0\nCached", "Status: 2\nCached")))
     assert (hot.throttled, hot.temperature_mc) == (True, 41500)
-    assert android.snapshot(android.Told.of(BATTERY.replace("true", "false"))).power_source == "battery"
+    assert android.snapshot(android.PhoneReport.of(BATTERY.replace("true", "false"))).power_source == "battery"
 
 
 def test_a_phone_that_throttles_is_no_measurement(adbd, phone, tmp_path):
     adbd.tell_dumpsys(BATTERY, THERMAL.replace("Status: 0\nCached", "Status: 3\nCached"))
-    row = profile(artifact_of(tmp_path / "net"), phone, threads=1, settings=QUICK)
+    row = profile(artifact_of(tmp_path / "net"), phone, threads=1, protocol=QUICK)
     assert row.status == "throttled" and "throttles the processor" in row.error
 
 
@@ -542,17 +542,17 @@ def test_a_host_that_is_killed_leaves_no_process(adbd, phone, tmp_path):
 def test_rows_before_the_break_stay_and_the_rest_is_measured_later(adbd, server, phone, tmp_path):
     texts = {"a": "work", "b": f"hang {tmp_path}/pids"}
     artifacts = [artifact_of(tmp_path / name, text, name=name) for name, text in texts.items()]
-    settings = dataclasses.replace(QUICK, processes=1)
+    protocol = dataclasses.replace(QUICK, processes=1)
     thread = break_when((tmp_path / "pids").exists, adbd)
     database = str(tmp_path / "x.db")
     with LatencyDB.open(database) as kept, pytest.raises(DeviceError, match="broke"):
-        for row in profile_all(artifacts, phone, threads=1, settings=settings, seed=order_with("a", artifacts)):
+        for row in profile_all(artifacts, phone, threads=1, protocol=protocol, seed=order_with("a", artifacts)):
             kept.add(row)
     thread.join()
     server.adb("connect", adbd.serial)
     assert wait_until(lambda: f"{adbd.serial}\tdevice" in server.adb("devices"), 30)
     engines = detect(phone).detected.engines
-    how = dataclasses.replace(settings, percentile=99)  # which the program that measured `a` never tells
+    how = dataclasses.replace(protocol, percentile=99)  # which the program that measured `a` never tells
     left = still_to_measure(artifacts, phone, 1, database, how, engines=engines)
     assert [item.model for item in left] == ["b"]
 
@@ -585,7 +585,7 @@ def test_names_of_files_execute_nothing(adbd, tmp_path, monkeypatch, text):
     device = adbd.device(benchmark_model=str(program(tmp_path / name, name, BENCHMARK_MODEL)))
     made = artifact_of(tmp_path / f"{name}x")
     (made.folder / "payload.txt").rename(made.folder / name)
-    row = profile(seal(dataclasses.replace(made, payload=name)), device, threads=1, settings=QUICK)
+    row = profile(seal(dataclasses.replace(made, payload=name)), device, threads=1, protocol=QUICK)
     assert (row.status, row.error) == ("ok", "")
     assert not list(tmp_path.rglob(TRAP)) and not (Path.home() / TRAP).exists()
 

@@ -12,11 +12,11 @@ from edgevit.artifacts.folder import open_artifact, reseal
 from edgevit.devices import enroll
 from edgevit.devices.registry import local_device, unit_id, user_folder
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import Parity
 from edgevit.records.measurement import Device
 from edgevit_runtime.environment import host
-from edgevit_runtime.record import Detected, Reply
+from edgevit_runtime.record import DeviceInventory, Reply
 from support.command_line import STRANGER, edgevit, refused
 from support.sshd import Sshd
 
@@ -53,7 +53,7 @@ def answer(monkeypatch):
     return use
 
 
-DETECTED = Detected("Debian 12", "A board", 2, {"L1d": 32768}, ("GPU",), {"onnxruntime": "1.2"})
+DETECTED = DeviceInventory("Debian 12", "A board", 2, {"L1d": 32768}, ("GPU",), {"onnxruntime": "1.2"})
 
 
 def flags(sshd: Sshd) -> list[str]:
@@ -199,4 +199,4 @@ def test_a_sweep_goes_by_the_engine_that_the_device_has(tmp_path):
     with LatencyDB.open(f"{tmp_path}/x.db") as database:
         database.add(row)
     for engines, wanted in (({"onnxruntime": "1.23.2"}, []), ({"onnxruntime": "1.24"}, [artifact]), ({}, [artifact])):
-        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", Settings(), engines=engines) == wanted
+        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", Protocol(), engines=engines) == wanted

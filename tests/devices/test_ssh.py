@@ -19,20 +19,20 @@ from pathlib import Path
 import pytest
 
 from edgevit.devices import openssh
-from edgevit.devices.openssh import Place
+from edgevit.devices.openssh import SshTarget
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UsageError
 from edgevit.measurement.noise_floor import run_workload
 from edgevit.measurement.roofline import layer_times
-from edgevit.measurement.runner import Settings, profile, profile_all
+from edgevit.measurement.runner import Protocol, profile, profile_all
 from edgevit.records.measurement import Device
 from edgevit_runtime.record import Reply
 from support import toys
 from support.processes import is_running
 from support.sshd import SSHD, Sshd, free_port
 
-QUICK = Settings(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60)
+QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,11 @@ def fake(tmp_path):
     worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
     ssh = load_transport("ssh")
 
-    def run(device: Device, text: str = "work run", *, timeout_s: float = 60, **settings: object) -> Reply:
+    def run(device: Device, text: str = "work run", *, timeout_s: float = 60, **protocol: object) -> Reply:
         shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
         artifact = toys.fake_artifact(tmp_path / "artifact", text)
         files = {WORKER: worker, "artifact": artifact.folder}
-        return ssh.run(device, files, toys.job_for(artifact, **settings), timeout_s=timeout_s)
+        return ssh.run(device, files, toys.job_for(artifact, **protocol), timeout_s=timeout_s)
 
     return run
 
@@ -73,8 +73,8 @@ def test_there_is_an_sshd():
 @pytest.mark.onnx
 def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    there = profile(artifact, sshd.device(), threads=1, settings=QUICK)
-    here = profile(artifact, toys.LOCAL, threads=1, settings=QUICK)
+    there = profile(artifact, sshd.device(), threads=1, protocol=QUICK)
+    here = profile(artifact, toys.LOCAL, threads=1, protocol=QUICK)
     assert (there.status, there.error) == ("ok", "")
     assert {*there.flags} ^ {*here.flags} <= {"drifting"}, "one of two on a busy machine may drift"
     assert (there.engine_version, there.provider, there.host) == (here.engine_version, here.provider, here.host)
@@ -88,7 +88,7 @@ def test_what_explains_a_number_runs_there_too(sshd, tmp_path):
     device = sshd.device()
     assert min(run_workload(device, "mixed", threads=1, min_runs=3, min_ns=0).samples_ns) > 100_000
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    row = profile(artifact, device, threads=1, settings=dataclasses.replace(QUICK, rate_hz=200.0))
+    row = profile(artifact, device, threads=1, protocol=dataclasses.replace(QUICK, rate_hz=200.0))
     assert (row.status, row.rate_hz, row.missed is not None) == ("ok", 200.0, True), row.error
     assert row.snapshots[1].unix_ns - row.snapshots[0].unix_ns > 50 * 5_000_000, "it waited for its frames"
     assert 0 < row.import_ns < row.load_ns
@@ -365,17 +365,17 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_pat
     monkeypatch.setattr(room, "pack", lambda target, path: pack_recipe(recipe, path))
     monkeypatch.setattr(room, "load_recipe", lambda target: Module)
     artifacts = [toys.fake_artifact(tmp_path / name, "work run", name) for name in "abc"]
-    settings = dataclasses.replace(QUICK, processes=1, min_runs=5)
+    protocol = dataclasses.replace(QUICK, processes=1, min_runs=5)
     device = sshd.device(cache=str(tmp_path / "cache"))
     rows = []
     with pytest.raises(DeviceError, match="broke"):
-        for row in profile_all(artifacts, device, threads=1, settings=settings):
+        for row in profile_all(artifacts, device, threads=1, protocol=protocol):
             rows.append(row)
             if len(rows) == 2:  # in the middle of the third
                 break_when(lambda: list((tmp_path / "cache/runs").iterdir()), sshd)
     assert [(row.status, row.error) for row in rows] == [("ok", "")] * 2
     missing = [item for item in artifacts if item.model not in {row.model for row in rows}]
-    rows += profile_all(missing, device, threads=1, settings=settings)
+    rows += profile_all(missing, device, threads=1, protocol=protocol)
     assert sorted(row.model for row in rows) == ["a", "b", "c"]
     assert {row.status for row in rows} == {"ok"}
 
@@ -439,9 +439,9 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs():
     wrong = [{"host": "h", name: value} for name, values in bad.items() for value in values]
     for options in [*wrong, {}, {"host": ""}, {"host": "-h"}, {"host": "a b"}, {"host": "u@"}]:
         with pytest.raises(UsageError):
-            Place.of(Device("d", "", "", "ssh", options=options))
+            SshTarget.of(Device("d", "", "", "ssh", options=options))
     for host in ("pi", "pi@192.168.1.7", "u_1@a-b.c", "fe80::1%eth0", "::1", "_x"):
-        assert Place.of(Device("d", "", "", "ssh", options={"host": host})).command()[-2] == host
+        assert SshTarget.of(Device("d", "", "", "ssh", options={"host": host})).command()[-2] == host
 
 
 # Another Python

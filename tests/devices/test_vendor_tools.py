@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from edgevit.devices.vendor_tools import (
-    Asked,
-    Printed,
-    Told,
+    BenchmarkOptions,
+    ProgramOutput,
+    VendorSummary,
     benchmark_app,
     benchmark_model,
     benchncnn,
@@ -36,7 +36,7 @@ from support import toys
 from support.measured import failed, measured
 from support.subjects import tiny_file
 
-ASKED = Asked(threads=2, batch=4, runs=150, seconds=1, warmup_runs=20)
+ASKED = BenchmarkOptions(threads=2, batch=4, runs=150, seconds=1, warmup_runs=20)
 RECORDED = Path(__file__).parents[1] / "golden/harness"
 # In the form of its release 10, as https://github.com/NVIDIA/TensorRT/issues/4177 shows it; the numbers are ours.
 TRTEXEC = """\
@@ -59,15 +59,15 @@ TRTEXEC = """\
 @pytest.mark.parametrize(
     ("module", "text", "told"),
     [
-        (benchmark_app, "benchmark_app.txt", Told(17_380_000, 16_760_000, 22_580_000, 17_500_000, 171)),
-        (benchmark_app, "benchmark_app-us.txt", Told(16_980, 15_920, 5_444_110, 30_860, 27_683)),
-        (litert_benchmark, "litert_benchmark.txt", Told(16_250_000, 15_950_000, 17_140_000, 16_280_000, 100)),
-        (trtexec, TRTEXEC, Told(2_437_500, 2_250_000, 9_125_000, 2_562_500, 1234)),
+        (benchmark_app, "benchmark_app.txt", VendorSummary(17_380_000, 16_760_000, 22_580_000, 17_500_000, 171)),
+        (benchmark_app, "benchmark_app-us.txt", VendorSummary(16_980, 15_920, 5_444_110, 30_860, 27_683)),
+        (litert_benchmark, "litert_benchmark.txt", VendorSummary(16_250_000, 15_950_000, 17_140_000, 16_280_000, 100)),
+        (trtexec, TRTEXEC, VendorSummary(2_437_500, 2_250_000, 9_125_000, 2_562_500, 1234)),
     ],
 )
 def test_what_it_printed_is_read(module, text, told):
     printed = (RECORDED / text).read_text() if text.endswith(".txt") else text
-    assert module.parse(printed, ASKED) == Printed(told)
+    assert module.parse(printed, ASKED) == ProgramOutput(told)
     for lines in ([], printed.splitlines()[:4]):
         with pytest.raises(ValueError, match="nothing that was printed"):
             module.parse("\n".join(lines), ASKED)
@@ -97,17 +97,17 @@ SIX_DIGITS = (
     [
         (
             f"50 first=1249964 curr=1240143 min=1238588 max=1252566 avg=1.24027e+06 std=2565 {PERCENTILES}",
-            Told(1_239_807_000, 1_238_588_000, 1_252_566_000, 1_240_270_000, 50, 1_247_415_000),
+            VendorSummary(1_239_807_000, 1_238_588_000, 1_252_566_000, 1_240_270_000, 50, 1_247_415_000),
         ),
-        ("50 first=9 curr=8 min=7 max=9 avg=8.25 std=1", Told(None, 7000, 9000, 8250, 50)),
-        ("3 curr=12(all same) p5=12 median=12 p95=12", Told(12_000, 12_000, 12_000, 12_000, 3, 12_000)),
-        (SIX_DIGITS, Told(None, 1_240_267_000, 1_240_268_000, 1_240_268_000, 2)),
+        ("50 first=9 curr=8 min=7 max=9 avg=8.25 std=1", VendorSummary(None, 7000, 9000, 8250, 50)),
+        ("3 curr=12(all same) p5=12 median=12 p95=12", VendorSummary(12_000, 12_000, 12_000, 12_000, 3, 12_000)),
+        (SIX_DIGITS, VendorSummary(None, 1_240_267_000, 1_240_268_000, 1_240_268_000, 2)),
     ],
     ids=["median", "an older release", "all the same", "a mean of six digits"],
 )
 def test_benchmark_model_is_read(runs, told):
     text = benchmark_model_text("1 curr=1357602 p5=1357602 median=1357602 p95=1357602", runs)
-    assert benchmark_model.parse(text, ASKED) == Printed(told, 5_579_000, 1_357_602_000)
+    assert benchmark_model.parse(text, ASKED) == ProgramOutput(told, 5_579_000, 1_357_602_000)
     assert benchmark_model.provider(text) == "LiteRT's own kernels"
     assert benchmark_model.provider(f"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n{text}") == "XNNPACK"
 
@@ -138,8 +138,10 @@ def test_executor_runner_is_read():
     asked = dataclasses.replace(ASKED, runs=3, warmup_runs=2)
     text = executor_runner_text("9.000000", "5.000000", "4.000000", "3.000001", "3.000003", "3.000002")
     samples = (3_000_001, 3_000_003, 3_000_002)
-    told = Told(3_000_002, 3_000_001, 3_000_003, 3_000_002, 3)
-    assert executor_runner.parse(text, asked) == Printed(told, 12_500_000, 9_000_000, (5_000_000, 4_000_000), samples)
+    told = VendorSummary(3_000_002, 3_000_001, 3_000_003, 3_000_002, 3)
+    assert executor_runner.parse(text, asked) == ProgramOutput(
+        told, 12_500_000, 9_000_000, (5_000_000, 4_000_000), samples
+    )
     gap = text.replace("Iteration 4 of 6: 3.000001 ms", "")
     one_sum = "Model executed successfully 6 time(s) in 27.000006 ms."
     for wrong in ("", gap, one_sum, text.replace("3.000001", "0.000000"), executor_runner_text(*["1.0"] * 5)):
@@ -159,8 +161,12 @@ cooling_down = 0
 
 def test_benchncnn_is_read():
     recorded = (RECORDED / "benchncnn.txt").read_text()
-    assert benchncnn.parse(recorded, ASKED) == Printed(Told(None, 37_570_000, 92_150_000, 51_970_000, 100))
-    assert benchncnn.parse(BENCHNCNN, ASKED) == Printed(Told(None, 10_230_000, 12_500_000, 10_750_000, 150))
+    assert benchncnn.parse(recorded, ASKED) == ProgramOutput(
+        VendorSummary(None, 37_570_000, 92_150_000, 51_970_000, 100)
+    )
+    assert benchncnn.parse(BENCHNCNN, ASKED) == ProgramOutput(
+        VendorSummary(None, 10_230_000, 12_500_000, 10_750_000, 150)
+    )
     own_list = BENCHNCNN + "          squeezenet  min =   10.23  max =   12.50  avg =   10.75\n"
     too_fast = BENCHNCNN.replace("10.23", " 0.00")
     for wrong in ("", own_list, too_fast, BENCHNCNN.splitlines()[-1], "input 1 tensors while model has 2 inputs\n"):
@@ -274,7 +280,7 @@ def ours(monkeypatch):
 
     def of(*medians_ms):
         rows = iter([measured([[round(value * 1e6)] * 3]) for value in medians_ms])
-        monkeypatch.setattr(crosscheck, "profile", lambda *_, **how: (asked.append(how["settings"]), next(rows))[1])
+        monkeypatch.setattr(crosscheck, "profile", lambda *_, **how: (asked.append(how["protocol"]), next(rows))[1])
         return asked
 
     return of
@@ -344,7 +350,7 @@ def test_a_program_sees_what_a_worker_sees(monkeypatch):
 
 
 def test_a_program_that_hangs_is_ended(monkeypatch):
-    monkeypatch.setattr(crosscheck, "Settings", lambda: SimpleNamespace(timeout_s=0.5))
+    monkeypatch.setattr(crosscheck, "Protocol", lambda: SimpleNamespace(timeout_s=0.5))
     begin = time.monotonic()
     with pytest.raises(ValueError, match=r"no end after 0\.5 s: begun"):
         run_harness([sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"], str, 1)

@@ -226,7 +226,7 @@ def test_tensorrt_needs_a_gpu_to_build_and_tensorrt_rtx_only_to_run(
     module = load_recipe("tensorrt")
     assert isinstance(module, HostBound)
     for to, wanted in zip(("build", "run"), expected, strict=True):
-        lacks = module.obstacle(to)  # type: ignore[arg-type]
+        lacks = module.why_unavailable(to)  # type: ignore[arg-type]
         assert wanted in lacks and bool(lacks) == bool(wanted)
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
-from edgevit.evaluation import Rate, Request, accuracy, engine, evaluate
+from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
 from edgevit.evaluation.prefetch import in_order
 from edgevit.exporting.pipeline import Order, export_subject
 from edgevit.models.source import load_subject, with_preprocessing
@@ -48,14 +48,16 @@ from support.graders import STEP
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_the_interval_is_wilsons(right: int, total: int, low: float, high: float) -> None:
-    rate = Rate(right, total)
+    rate = Proportion(right, total)
     assert rate.interval_percent == pytest.approx((100 * low, 100 * high), abs=0.01)
-    assert Rate(total - right, total).interval_percent == pytest.approx((100 - 100 * high, 100 - 100 * low), abs=0.01)
+    assert Proportion(total - right, total).interval_percent == pytest.approx(
+        (100 - 100 * high, 100 - 100 * low), abs=0.01
+    )
 
 
 @given(st.integers(1, 60_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_share_is_in_its_interval(pair: tuple[int, int]) -> None:
-    rate = Rate(*pair)
+    rate = Proportion(*pair)
     low, high = rate.interval_percent
     assert 0 <= low <= rate.percent + 1e-9 and rate.percent - 1e-9 <= high <= 100 and 0 < rate.error_percent < 50
     assert rate.error_percent < 98 / math.sqrt(rate.total) + 1e-9, "at most 1.96 times half a standard deviation"
@@ -115,10 +117,10 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
     names = tmp_path / "names.txt"
     names.write_text("\n".join(map(str, range(8))))
     seen: list[tuple[int, int]] = []
-    request = Request(greys(tmp_path), batch=batch, names=names)
+    request = EvaluationRequest(greys(tmp_path), batch=batch, names=names)
     found = evaluate(artifact, request, on_progress=lambda done, total: seen.append((done, total)))
     # Of the two that are wrong, class 3 is the fourth nearest to a grey of 0, and class 1 the seventh to one of 5.
-    assert (found.top1, found.top5) == (Rate(10, 12), Rate(11, 12))
+    assert (found.top1, found.top5) == (Proportion(10, 12), Proportion(11, 12))
     assert found.notes == (
         "parity unverified: the artifact is not proven to compute the model",
         "4 of the model's classes have no image here",
@@ -133,14 +135,14 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
 
 
 def test_five_classes_have_no_top5(fake: None, tmp_path: Path) -> None:
-    found = evaluate(graders.artifact(tmp_path / "a", classes=4), Request(greys(tmp_path)))
+    found = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(greys(tmp_path)))
     assert found.top5 is None and [item.metric for item in found.accuracies] == ["top1_percent"]
-    assert found.top1 == Rate(10, 12)
+    assert found.top1 == Proportion(10, 12)
 
 
 def test_nan_counts_as_wrong_and_is_told(fake: None, tmp_path: Path) -> None:
-    found = evaluate(graders.artifact(tmp_path / "a", "nan", 0, classes=4), Request(greys(tmp_path)))
-    assert found.top1 == Rate(9, 12) and "1 images gave NaN and count as wrong" in found.notes
+    found = evaluate(graders.artifact(tmp_path / "a", "nan", 0, classes=4), EvaluationRequest(greys(tmp_path)))
+    assert found.top1 == Proportion(9, 12) and "1 images gave NaN and count as wrong" in found.notes
     assert "1 images gave NaN" in found.accuracies[0].note
 
 
@@ -152,40 +154,40 @@ def test_an_engine_that_fails_is_an_error(
     monkeypatch.setattr(engine, "STALL_S", 1.0)
     threads = threading.active_count()
     with pytest.raises(ArtifactError, match=r"the engine .* on the artifact") as caught:
-        evaluate(graders.artifact(tmp_path / "a", what, at, classes=4), Request(greys(tmp_path)))
+        evaluate(graders.artifact(tmp_path / "a", what, at, classes=4), EvaluationRequest(greys(tmp_path)))
     assert says in caught.value.why
     assert threading.active_count() == threads, "whoever fed the engine has ended too"
 
 
 def test_an_engine_that_is_not_here(fake: None, tmp_path: Path) -> None:
     with pytest.raises(TargetUnavailableError) as caught:
-        evaluate(graders.artifact(tmp_path / "a", "missing", classes=4), Request(greys(tmp_path)))
+        evaluate(graders.artifact(tmp_path / "a", "missing", classes=4), EvaluationRequest(greys(tmp_path)))
     assert "it needs another machine" in caught.value.why
 
 
 def test_random_weights_have_no_accuracy(fake: None, tmp_path: Path) -> None:
     artifact = graders.artifact(tmp_path / "a", source=Source("mobilevig_ti", "random", 0))
     with pytest.raises(UsageError, match="the weights are random") as caught:
-        evaluate(artifact, Request(tmp_path / "not even looked at"))
+        evaluate(artifact, EvaluationRequest(tmp_path / "not even looked at"))
     assert caught.value.fix == "edgevit export mobilevig_ti --weights CHECKPOINT --target grader"
 
 
 def test_what_is_no_classifier_or_has_another_batch_is_refused(fake: None, tmp_path: Path) -> None:
     boxes = graders.artifact(tmp_path / "a", outputs=(TensorSpec("boxes", (-1, 100, 4)),))
     with pytest.raises(ArtifactError, match="no classifier"):
-        evaluate(boxes, Request(tmp_path))
+        evaluate(boxes, EvaluationRequest(tmp_path))
     image = TensorSpec("image", (1, 8, 8, 3), "uint8")
     fixed = graders.artifact(tmp_path / "b", inputs=(image,), dynamic_batch=False, classes=4)
     with pytest.raises(UsageError, match="a fixed batch of 1"):
-        evaluate(fixed, Request(greys(tmp_path), batch=4))
-    assert evaluate(fixed, Request(tmp_path / "greys")).top1 == Rate(10, 12)
+        evaluate(fixed, EvaluationRequest(greys(tmp_path), batch=4))
+    assert evaluate(fixed, EvaluationRequest(tmp_path / "greys")).top1 == Proportion(10, 12)
 
 
 def test_a_damaged_artifact_is_refused(fake: None, tmp_path: Path) -> None:
     artifact = graders.artifact(tmp_path / "a", classes=4)
     (artifact.folder / "payload.txt").write_text("work 0 5")
     with pytest.raises(ArtifactError, match="the artifact is damaged"):
-        evaluate(artifact, Request(greys(tmp_path)))
+        evaluate(artifact, EvaluationRequest(greys(tmp_path)))
 
 
 def test_a_manifest_that_knows_no_interpolation_is_read(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_an_unreadable_image_is_named_and_stops_it(fake: None, tmp_path: Path) -
     folder = greys(tmp_path)
     (folder / "2" / "1.png").write_bytes(b"not an image")
     with pytest.raises(UsageError, match="an image cannot be read") as caught:
-        evaluate(graders.artifact(tmp_path / "a", classes=4), Request(folder))
+        evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder))
     assert caught.value.where == str(folder / "2" / "1.png") and "--skip-unreadable" in caught.value.fix
 
 
@@ -222,9 +224,9 @@ def test_unreadable_images_are_left_out_counted_and_named(fake: None, tmp_path: 
     (folder / "2" / "1.png").write_bytes(b"not an image")
     (folder / "3" / "1.png").unlink()
     (folder / "3" / "1.png").symlink_to(tmp_path / "nowhere")
-    request = Request(folder, batch=batch, skip_unreadable=True)
+    request = EvaluationRequest(folder, batch=batch, skip_unreadable=True)
     found = evaluate(graders.artifact(tmp_path / "a", classes=4), request)
-    assert found.top1 == Rate(9, 10), "one of those left out was right, the other was not"
+    assert found.top1 == Proportion(9, 10), "one of those left out was right, the other was not"
     assert [text.split(":")[0] for text in found.unreadable] == ["2/1.png", "3/1.png"]
     assert "2 files could not be read and were left out" in found.accuracies[0].note
     assert found.accuracies[0].examples == 10
@@ -236,7 +238,7 @@ def test_nothing_readable_is_an_error(fake: None, tmp_path: Path) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name / "1.png").write_bytes(b"")
     with pytest.raises(UsageError, match="no image of the data set can be read"):
-        evaluate(graders.artifact(tmp_path / "a", classes=4), Request(folder, skip_unreadable=True))
+        evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder, skip_unreadable=True))
 
 
 def test_orientations_are_told(fake: None, tmp_path: Path) -> None:
@@ -245,7 +247,7 @@ def test_orientations_are_told(fake: None, tmp_path: Path) -> None:
     exif[0x0112] = 3
     with Image.open(folder / "0" / "0.png") as image:
         image.save(folder / "0" / "0.png", exif=exif)
-    found = evaluate(graders.artifact(tmp_path / "a", classes=4), Request(folder))
+    found = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder))
     assert "1 images have an EXIF orientation, which is not applied" in found.notes
 
 
@@ -306,9 +308,9 @@ def test_the_artifact_is_as_right_as_the_model(
     scores = by_torch(trained_digits, data)
     labels = torch.tensor([int(file.parent.name) for file in sorted(data.glob("*/*.png"))])
     best = scores.topk(5).indices
-    found = evaluate(artifact_in(exported / form), Request(data, batch=batch))
-    assert found.top1 == Rate(int((best[:, 0] == labels).sum()), 360)
-    assert found.top5 == Rate(int((best == labels[:, None]).any(1).sum()), 360)
+    found = evaluate(artifact_in(exported / form), EvaluationRequest(data, batch=batch))
+    assert found.top1 == Proportion(int((best[:, 0] == labels).sum()), 360)
+    assert found.top5 == Proportion(int((best == labels[:, None]).any(1).sum()), 360)
     assert found.top1.percent > 85 and found.top5.percent > found.top1.percent
     # On the tensors that it was trained on, of which the files are a rounded form.
     assert abs(found.top1.percent - trained_digits.results[0].before) < 1.0
@@ -316,14 +318,14 @@ def test_the_artifact_is_as_right_as_the_model(
 
 
 def test_each_form_sees_the_same_data(data: Path, exported: Path) -> None:
-    found = [evaluate(artifact_in(exported / form), Request(data, limit=50)) for form in ("open", "raw")]
+    found = [evaluate(artifact_in(exported / form), EvaluationRequest(data, limit=50)) for form in ("open", "raw")]
     assert found[0].dataset_sha256 == found[1].dataset_sha256 and found[0].top1 == found[1].top1
     assert found[0].images == "50 of 360 images of 10 classes, drawn with seed 0"
 
 
 @pytest.mark.parametrize("form", ["fixed", "raw"])
 def test_no_image_changes_its_class(exported: Path, data: Path, form: str) -> None:
-    found = evaluate(artifact_in(exported / form), Request(data, against_model=True))
+    found = evaluate(artifact_in(exported / form), EvaluationRequest(data, against_model=True))
     assert found.agreement is not None and found.agreement.top1 == found.top1
     assert (found.agreement.changed, found.agreement.lost, found.agreement.gained) == (0, 0, 0)
     assert [(item.target, item.engine) for item in found.accuracies][-1] == ("", "torch")
@@ -344,7 +346,7 @@ def test_images_that_change_their_class_are_counted(
 
     real = source.reload_subject
     monkeypatch.setattr(source, "reload_subject", lambda *given: replace(real(*given), module=Damaged()))
-    found = evaluate(artifact, Request(data, against_model=True, batch=16))
+    found = evaluate(artifact, EvaluationRequest(data, against_model=True, batch=16))
     agreement = found.agreement
     assert agreement is not None and agreement.changed == 360
     assert agreement.lost == agreement.top1.right and agreement.gained == found.top1.right
@@ -354,7 +356,7 @@ def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exp
     changed = trained_digits.module("vanillanet").state_dict()
     changed = {name: value * 2 if name.endswith("weight") else value for name, value in changed.items()}
     torch.save(changed, tmp_path / "other.pth")
-    request = Request(data, against_model=True, weights=tmp_path / "other.pth")
+    request = EvaluationRequest(data, against_model=True, weights=tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="not the weights the artifact was made from"):
         evaluate(artifact_in(exported / "open"), request)
 
@@ -368,10 +370,10 @@ def test_a_reference_evaluator_stands_in_and_says_so(
     folder = exported.parent / "coreml"
     source = load_subject(next(exported.glob("*.py")).as_posix() + ":vanillanet")
     artifact = export_subject(source, Order("coreml", folder, precision="fp32"))
-    found = evaluate(artifact, Request(data, limit=20))
+    found = evaluate(artifact, EvaluationRequest(data, limit=20))
     if artifact.parity and artifact.parity.status == "evaluated":
         assert found.notes[0] == "computed by the reference evaluator, not by the target's engine"
-    assert found.top1 == evaluate(artifact_in(exported / "open"), Request(data, limit=20)).top1
+    assert found.top1 == evaluate(artifact_in(exported / "open"), EvaluationRequest(data, limit=20)).top1
 
 
 # The command

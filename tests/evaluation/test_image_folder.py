@@ -44,7 +44,7 @@ def test_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None
     }
     assert [example.name for example in folder.examples] == sorted(labels_of(folder))
     assert (folder.dataset, folder.found, folder.empty, folder.passed_over) == ("val", 5, 0, ())
-    assert folder.says == "5 images of 3 classes"
+    assert folder.describe() == "5 images of 3 classes"
 
 
 def test_names_are_those_of_the_labels_where_they_are(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_part_is_drawn_at_random_and_the_same_each_time(tmp_path: Path) -> Non
     assert (
         len(set(names)) == 80
         and names == sorted(names)
-        and part.says.startswith("80 of 200 images of 8 classes, drawn")
+        and part.describe().startswith("80 of 200 images of 8 classes, drawn")
     )
     counts = [sum(name.startswith(letter) for name in names) for letter in "abcdefgh"]
     assert min(counts) >= 3, "the first 80 would leave five classes out"

@@ -11,8 +11,8 @@ import pytest
 from edgevit.exporting.pipeline import Order, export_subject
 from edgevit.measurement import roofline
 from edgevit.measurement.noise_floor import Peak
-from edgevit.measurement.roofline import against_peak, layer_times
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.roofline import layer_times, roofline_point
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit_runtime import operator_cost
@@ -32,7 +32,7 @@ def model(tmp_path: Path, **changes: object) -> Artifact:
 
 def test_a_model_bound_by_compute(tmp_path):
     row = dataclasses.replace(measured(), p50_ns=40_000_000, batch=2)
-    found = against_peak(row, model(tmp_path, macs=500_000_000, size_bytes=4_000_000), PEAK)
+    found = roofline_point(row, model(tmp_path, macs=500_000_000, size_bytes=4_000_000), PEAK)
     assert found.gflops == pytest.approx(50.0), "2 x 2 x 0.5 G in 40 ms"
     assert (found.bound_by, found.limit_gflops, found.share) == ("compute", 100.0, pytest.approx(0.5))
     assert found.flop_per_byte == pytest.approx(2e9 / (4_000_000 + 2 * 4 * 4))
@@ -41,7 +41,7 @@ def test_a_model_bound_by_compute(tmp_path):
 
 def test_a_model_bound_by_memory(tmp_path):
     row = dataclasses.replace(measured(), p50_ns=20_000_000)
-    found = against_peak(row, model(tmp_path, macs=50_000_000, size_bytes=100_000_000 - 16), PEAK)
+    found = roofline_point(row, model(tmp_path, macs=50_000_000, size_bytes=100_000_000 - 16), PEAK)
     assert (found.bound_by, found.least_ns) == ("memory", pytest.approx(10_000_000))
     assert found.limit_gflops == pytest.approx(10.0), "one FLOP per byte at 10 GB/s"
     assert found.share == pytest.approx(0.5)
@@ -50,11 +50,11 @@ def test_a_model_bound_by_memory(tmp_path):
 def test_what_cannot_be_held_against_the_peak_is_said(tmp_path):
     row = dataclasses.replace(measured(), p50_ns=1_000_000, precision="bf16")
     artifact = model(tmp_path, macs=500_000_000, size_bytes=4_000_000)
-    found = against_peak(row, artifact, PEAK)
+    found = roofline_point(row, artifact, PEAK)
     assert found.share == pytest.approx(10.0)
     assert "computes in bf16, the peak is in float32" in found.note and "beats the limit" in found.note
     with pytest.raises(ValueError, match="no latency"):
-        against_peak(dataclasses.replace(row, p50_ns=None), artifact, PEAK)
+        roofline_point(dataclasses.replace(row, p50_ns=None), artifact, PEAK)
 
 
 def test_layers_are_sorted_and_shared_out():
@@ -119,8 +119,8 @@ def test_macs_and_bytes_of_a_product():
 )
 def test_the_parts_of_a_load(target, compiles, tmp_path):
     artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out", "fp32"))
-    settings = Settings(processes=2, min_runs=3, min_ns=0, percentile=None)
-    row = profile(artifact, toys.LOCAL, threads=1, settings=settings)
+    protocol = Protocol(processes=2, min_runs=3, min_ns=0, percentile=None)
+    row = profile(artifact, toys.LOCAL, threads=1, protocol=protocol)
     assert row.status == "ok", row.error
     assert 0 < row.import_ns < row.load_ns, "the import is the first part of load()"
     assert row.import_ns > 0.2 * row.load_ns, "of a small network it is the most of it: nothing was imported before"

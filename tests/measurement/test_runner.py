@@ -12,14 +12,14 @@ import pytest
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.measurement import runner as room
-from edgevit.measurement.runner import Settings, profile, profile_all
+from edgevit.measurement.runner import Protocol, profile, profile_all
 from edgevit.measurement.summary import runs_needed
 from edgevit.records.identity import validate_identity
 from edgevit.records.measurement import Measurement
 from edgevit_runtime.record import Recipe, Reply, Snapshot, TensorSpec, Timing, from_json, to_json
 from support import toys
 
-SHORT = Settings(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=30)
+SHORT = Protocol(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=30)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_never_imports_torch():
 @pytest.mark.onnx
 def test_row_of_a_real_model(tmp_path):
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    row = profile(artifact, toys.LOCAL, threads=2, settings=Settings.quick(batch=3))
+    row = profile(artifact, toys.LOCAL, threads=2, protocol=Protocol.quick(batch=3))
     assert (row.status, row.error, row.provenance) == ("ok", "", "measured")
     assert (row.engine, row.provider, row.threads, row.batch) == ("onnxruntime", "CPUExecutionProvider", 2, 3)
     assert row.engine_version
@@ -99,8 +99,8 @@ def test_misbehaving_artifacts_cost_their_own_rows(fakes):
     texts = {"segv run": "crashed", "exit load": "crashed", "hang run": "timeout", "raise run": "failed",
              "import load": "unsupported", "work run": "ok"}  # fmt: skip
     artifacts = [fakes(text, text.replace(" ", "-")) for text in texts]
-    settings = dataclasses.replace(SHORT, timeout_s=3)
-    rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, settings=settings)}
+    protocol = dataclasses.replace(SHORT, timeout_s=3)
+    rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, protocol=protocol)}
     assert {name.replace("-", " "): row.status for name, row in rows.items()} == texts
     for row in rows.values():
         validate_identity(row)
@@ -114,7 +114,7 @@ def test_rounds_are_interleaved_in_random_order(fakes, recorder):
     orders = []
     for seed in (0, 0, 1):
         asked = recorder().asked
-        transport_rows = list(room.profile_all(artifacts, toys.LOCAL, threads=1, settings=SHORT, seed=seed))
+        transport_rows = list(room.profile_all(artifacts, toys.LOCAL, threads=1, protocol=SHORT, seed=seed))
         assert len(transport_rows) == 6
         turns = [asked[i : i + 6] for i in (0, 6, 12)]
         assert [sorted(turn) for turn in turns] == [list("abcdef")] * 3
@@ -128,14 +128,14 @@ def test_failed_artifact_is_not_run_again(fakes, recorder):
     transport = recorder(replies={"b": [good, Reply("crashed", "boom")]})
     steps: list[room.Progress] = []
     artifacts = [fakes("work run", name) for name in "ab"]
-    rows = list(profile_all(artifacts, toys.LOCAL, threads=1, settings=SHORT, on_progress=steps.append))
+    rows = list(profile_all(artifacts, toys.LOCAL, threads=1, protocol=SHORT, on_progress=steps.append))
     assert sorted(transport.asked) == ["a"] * 3 + ["b"] * 2
     assert [row.model for row in rows] == ["b", "a"], "the failure is known first"
     assert (rows[0].status, rows[0].error, rows[0].p50_ns, rows[0].grade) == ("crashed", "boom", None, "")
     assert rows[0].engine == "fake-engine", "known even where no reply names it"
     assert (rows[0].processes, rows[0].runs) == (1, 133), "what the first process measured is kept"
     assert rows[0].samples_ns == (good.timing.samples_ns,)
-    assert [step.done for step in steps] == [1, 2, 3, 4, 5]
+    assert [step.finished for step in steps] == [1, 2, 3, 4, 5]
     assert [step.total for step in steps] == [6, 6, 6, 6, 5]
     assert sorted(step.status for step in steps) == ["crashed"] + ["ok"] * 4
 
@@ -189,7 +189,7 @@ def pauses(monkeypatch):
 def test_a_block_that_does_not_count_is_made_again(fakes, monkeypatch, pauses):
     hot = Hot(3)
     monkeypatch.setattr(room, "load_transport", lambda name: hot)
-    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=dataclasses.replace(SHORT, cool_down_s=7))
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=dataclasses.replace(SHORT, cool_down_s=7))
     assert (row.status, row.discarded, row.processes, len(hot.asked)) == ("ok", 3, 3, 6)
     assert pauses == [7, 7, 7]
     assert row.p50_low_ns == 10_000_004, "samples of a discarded block are not in the row"
@@ -198,7 +198,7 @@ def test_a_block_that_does_not_count_is_made_again(fakes, monkeypatch, pauses):
 
 def test_a_device_that_stays_hot_is_throttled(fakes, monkeypatch, pauses):
     monkeypatch.setattr(room, "load_transport", lambda name: Hot(99))
-    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=SHORT)
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=SHORT)
     assert (row.status, row.discarded, row.processes, row.p50_ns) == ("throttled", 4, 0, None)
     assert "4 blocks in a row do not count: the clock was at 50% of its nominal 1.80 GHz" in row.error
     assert len(pauses) == 3, "no pause after the last one"
@@ -209,11 +209,11 @@ def test_a_device_that_stays_hot_is_throttled(fakes, monkeypatch, pauses):
 
 def test_a_rate_is_asked_for_and_kept(fakes, recorder):
     transport = recorder()
-    settings = dataclasses.replace(SHORT, rate_hz=30.0, max_memory_bytes=10**9)
-    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=settings)
+    protocol = dataclasses.replace(SHORT, rate_hz=30.0, max_memory_bytes=10**9)
+    row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=protocol)
     assert {(job.rate_hz, job.max_memory_bytes) for job in transport.jobs} == {(30.0, 10**9)}
     assert row.rate_hz == 30.0
-    assert row.measurement_key != profile(fakes("work run", "b"), toys.LOCAL, threads=1, settings=SHORT).measurement_key
+    assert row.measurement_key != profile(fakes("work run", "b"), toys.LOCAL, threads=1, protocol=SHORT).measurement_key
 
 
 def test_frames_and_energy_are_summed_up():
@@ -232,19 +232,19 @@ def test_frames_and_energy_are_summed_up():
 
 def test_one_process_of_several_starts_cold(fakes, recorder):
     transport = recorder()
-    list(profile_all([fakes("work run", name) for name in "ab"], toys.LOCAL, threads=1, settings=SHORT))
+    list(profile_all([fakes("work run", name) for name in "ab"], toys.LOCAL, threads=1, protocol=SHORT))
     assert [job.cold for job in transport.jobs] == [True, True, False, False, False, False]
     transport = recorder()
-    profile(fakes("work run", "c"), toys.LOCAL, threads=1, settings=dataclasses.replace(SHORT, processes=1))
+    profile(fakes("work run", "c"), toys.LOCAL, threads=1, protocol=dataclasses.replace(SHORT, processes=1))
     assert [job.cold for job in transport.jobs] == [False], "a cold one is not the usual one"
 
 
 @pytest.mark.parametrize("percentile", [90, 99])
 @pytest.mark.parametrize("processes", [1, 5, 7])
 def test_runs_suffice_for_the_percentile(fakes, recorder, percentile, processes):
-    settings = Settings(processes=processes, min_runs=2, percentile=percentile)
+    protocol = Protocol(processes=processes, min_runs=2, percentile=percentile)
     transport = recorder()
-    profile(fakes("work run", "a"), toys.LOCAL, threads=1, settings=settings)
+    profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=protocol)
     needed = runs_needed(percentile / 100)
     assert needed <= sum(job.min_runs for job in transport.jobs) < needed + processes
 
@@ -252,7 +252,7 @@ def test_runs_suffice_for_the_percentile(fakes, recorder, percentile, processes)
 def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
     recorder()
     artifact = fakes("work run", "a")
-    first, second = (profile(artifact, toys.LOCAL, threads=1, settings=SHORT) for _ in range(2))
+    first, second = (profile(artifact, toys.LOCAL, threads=1, protocol=SHORT) for _ in range(2))
     assert first.measurement_key == second.measurement_key
     assert first.measurement_id != second.measurement_id
     assert first.nonce != second.nonce
@@ -268,7 +268,7 @@ def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
 def test_senseless_settings_are_refused_at_once(tmp_path, change):
     artifact = toys.fake_artifact(tmp_path / "a")
     with pytest.raises(UsageError):
-        profile_all([artifact], toys.LOCAL, threads=1, settings=dataclasses.replace(SHORT, **change))
+        profile_all([artifact], toys.LOCAL, threads=1, protocol=dataclasses.replace(SHORT, **change))
 
 
 def test_unknown_names_are_refused_at_once(tmp_path):
@@ -287,7 +287,7 @@ def test_lost_device_ends_the_sweep_and_keeps_earlier_rows(fakes, monkeypatch):
             return super().run(device, files, job, timeout_s=timeout_s)
 
     monkeypatch.setattr(room, "load_transport", lambda name: Lost({"a": [Reply("failed", "no")]}))
-    rows = profile_all([fakes("work run", name) for name in "abc"], toys.LOCAL, threads=1, settings=SHORT)
+    rows = profile_all([fakes("work run", name) for name in "abc"], toys.LOCAL, threads=1, protocol=SHORT)
     assert next(rows).status == "failed"
     with pytest.raises(DeviceError, match="gone"):
         list(rows)

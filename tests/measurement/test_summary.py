@@ -20,12 +20,12 @@ from edgevit.measurement.summary import (
     percentile,
     runs_needed,
     summarise,
-    summarise_told,
+    summarise_reported,
     told_upper,
     upper_bound,
 )
 from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY
-from edgevit_runtime.record import Told
+from edgevit_runtime.record import VendorSummary
 
 MS = 1_000_000
 process = st.lists(st.integers(1, 10**12), min_size=1, max_size=60)
@@ -231,32 +231,32 @@ def test_outliers_are_no_drift():
 # What programs tell that keep their samples
 
 
-def told(*medians: int | None, runs: int = 200, mean: int = 10 * MS, p95: int | None = None) -> list[Told]:
-    return [Told(value, 9 * MS, 20 * MS, mean, runs, p95) for value in medians]
+def told(*medians: int | None, runs: int = 200, mean: int = 10 * MS, p95: int | None = None) -> list[VendorSummary]:
+    return [VendorSummary(value, 9 * MS, 20 * MS, mean, runs, p95) for value in medians]
 
 
 def test_a_summary_of_summaries_invents_nothing():
-    found = summarise_told(told(*(value * MS for value in (10, 12, 11, 10, 10))))
+    found = summarise_reported(told(*(value * MS for value in (10, 12, 11, 10, 10))))
     assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns) == (10 * MS, 10 * MS, 12 * MS)
     assert (found.processes, found.runs, found.min_ns, found.mean_ns) == (5, 1000, 9 * MS, 10 * MS)
     unknown = (found.p90_ns, found.p90_upper_ns, found.p99_ns, found.p99_upper_ns, found.iqr_ns, found.mad_ns)
     assert unknown == (None,) * 6
     assert (found.grade, found.flags) == ("D", (SUMMARY_ONLY,))
     with pytest.raises(ValueError):
-        summarise_told([])
+        summarise_reported([])
     with pytest.raises(ValueError):
-        summarise_told([dataclasses.replace(told(MS)[0], runs=None)])
+        summarise_reported([dataclasses.replace(told(MS)[0], runs=None)])
 
 
 def test_a_mean_is_not_called_a_median():
     means = [
         dataclasses.replace(item, mean_ns=(10 + i) * MS) for i, item in enumerate(told(None, None, None, None, None))
     ]
-    found = summarise_told(means)
+    found = summarise_reported(means)
     assert (found.p50_ns, found.p50_low_ns, found.p50_high_ns, found.mean_ns) == (None, None, None, 12 * MS)
     assert found.flags == ("drifting", MEAN_ONLY, SUMMARY_ONLY)
     assert found.grade == "D", "means that differ by a third"
-    mixed = summarise_told([*told(10 * MS), *told(None)])
+    mixed = summarise_reported([*told(10 * MS), *told(None)])
     assert mixed.p50_ns is None and MEAN_ONLY in mixed.flags
 
 
@@ -272,7 +272,7 @@ def test_a_mean_is_not_called_a_median():
     ],
 )
 def test_grades_of_what_is_told_are_capped(medians, runs, grade, flags):
-    found = summarise_told(told(*medians, runs=runs))
+    found = summarise_reported(told(*medians, runs=runs))
     assert (found.grade, found.flags) == (grade, flags)
 
 

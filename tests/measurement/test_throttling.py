@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from edgevit.measurement.throttling import CLOCK_SHARE, STOLEN_LIMIT, obstacle, stolen_share
+from edgevit.measurement.throttling import CLOCK_SHARE, STOLEN_LIMIT, stolen_share, why_discarded
 from edgevit_runtime.record import Snapshot, Timing
 
 SILENT = Snapshot(1, (0,), None, None, None, None, None, None, None)
@@ -39,18 +39,18 @@ def after(**changes):
     ],
 )
 def test_each_gate(end, words):
-    why = obstacle(block(TALKING, end))
+    why = why_discarded(block(TALKING, end))
     assert words in why and bool(why) == bool(words)
 
 
 def test_the_clock_before_the_first_run_may_idle():
-    assert obstacle(block(dataclasses.replace(TALKING, frequency_khz=400_000), after())) == ""
+    assert why_discarded(block(dataclasses.replace(TALKING, frequency_khz=400_000), after())) == ""
 
 
 def test_throttling_that_began_before_counts():
-    assert "throttles" in obstacle(block(dataclasses.replace(TALKING, throttled=True), after()))
+    assert "throttles" in why_discarded(block(dataclasses.replace(TALKING, throttled=True), after()))
 
 
 def test_a_silent_system_discards_nothing():
-    assert obstacle(block(SILENT, SILENT)) == ""
+    assert why_discarded(block(SILENT, SILENT)) == ""
     assert stolen_share(SILENT, SILENT) == 0.0

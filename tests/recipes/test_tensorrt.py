@@ -25,7 +25,7 @@ from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
 from edgevit.exporting.convert import check_request, convert
 from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
 from edgevit.folding import fold
-from edgevit.measurement.runner import Settings, profile
+from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import engine_of, load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.store import LatencyDB
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.tensorrt
 onnx = pytest.importorskip("onnx")
 trt = pytest.importorskip("tensorrt_rtx")
 RECIPE = load_recipe("tensorrt")
-ONCE = Settings(processes=1, min_runs=1, min_ns=0, percentile=None)
+ONCE = Protocol(processes=1, min_runs=1, min_ns=0, percentile=None)
 KNOWN = ("7.5", "8.0", "8.6", "8.9", "12.0")
 
 
@@ -435,8 +435,8 @@ def test_an_engine_of_unknown_origin_is_opened_by_nobody(made: Artifact) -> None
     with pytest.raises(ArtifactError, match=r"(?s)not built here.*native code.*--trust"):
         verify_artifact(made)
     with pytest.raises(ArtifactError, match="not built here"):
-        profile(made, load_device("local"), threads=1, settings=ONCE)
-    row = profile(made, load_device("local"), threads=1, settings=ONCE, built_here={made.sha256})
+        profile(made, load_device("local"), threads=1, protocol=ONCE)
+    row = profile(made, load_device("local"), threads=1, protocol=ONCE, built_here={made.sha256})
     assert row.status == "unsupported"
     assert "needs an NVIDIA GPU" in row.error
     with pytest.raises(TargetUnavailableError, match="needs an NVIDIA GPU"):
@@ -478,7 +478,7 @@ def command(*arguments: str) -> int:
 
 
 def test_rows_from_elsewhere_make_no_engine_trusted(tmp_path: Path, made: Artifact) -> None:
-    row = profile(made, load_device("local"), threads=1, settings=ONCE, built_here={made.sha256})
+    row = profile(made, load_device("local"), threads=1, protocol=ONCE, built_here={made.sha256})
     with LatencyDB.open(str(tmp_path / "a.db"), shipped=False) as theirs:
         theirs.record_built(made)
         theirs.record_built(made)

@@ -30,7 +30,7 @@ from edgevit.folding.rewrites import REWRITES
 from edgevit.measurement import noise_floor, roofline, summary, throttling
 from edgevit.measurement.compare import LEAST_DIFFERENCE
 from edgevit.measurement.crosscheck import AGREEMENT
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.records.measurement import PROTOCOL_VERSION
 from edgevit.store import epochs, tables
 from edgevit.verification import compare
@@ -352,8 +352,8 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
         "PROTOCOL_MIN_RUNS": f"{summary.PROTOCOL_MIN_RUNS} per process",
         "PROTOCOL_MIN_NS": f"{summary.PROTOCOL_MIN_NS / 1e9:g} s per process",
         "CONFIDENCE": f"{summary.CONFIDENCE}",
-        "Settings.percentile": f"{Settings().percentile}",
-        "Settings.timeout_s": f"{Settings().timeout_s:g} s per process",
+        "Protocol.percentile": f"{Protocol().percentile}",
+        "Protocol.timeout_s": f"{Protocol().timeout_s:g} s per process",
         "DRIFT": f"{summary.DRIFT:.0%}",
         "WARM_TOLERANCE": f"{timing.WARM_TOLERANCE:.0%}",
         "CLOCK_SHARE": f"{throttling.CLOCK_SHARE:.0%}",

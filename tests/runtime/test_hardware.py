@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgevit_runtime import hardware
-from edgevit_runtime.record import Detected
+from edgevit_runtime.record import DeviceInventory
 
 X86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
 ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
@@ -80,7 +80,7 @@ def test_what_a_board_tells(tmp_path, system):
     system("dev/hailo0")
     system("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t NVIDIA T4\nIRQ: 1\n")
     system.link("sys/class/drm/renderD128/device/driver", "../../bus/v3d")
-    assert hardware.detect(["pytest", "no-such-engine"], tmp_path) == Detected(
+    assert hardware.detect(["pytest", "no-such-engine"], tmp_path) == DeviceInventory(
         os="Debian GNU/Linux 12 (bookworm)",
         board="Raspberry Pi 5 Model B Rev 1.0",
         physical_cores=2,
@@ -96,4 +96,4 @@ def test_what_a_board_tells(tmp_path, system):
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="not Linux")
 def test_what_nobody_tells_is_open(tmp_path):
-    assert hardware.detect([], Path(tmp_path)) == Detected(None, None, None, {}, (), {})
+    assert hardware.detect([], Path(tmp_path)) == DeviceInventory(None, None, None, {}, (), {})

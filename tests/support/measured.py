@@ -11,7 +11,7 @@ from typing import Any
 from edgevit.records.identity import identify, identify_accuracy, identify_graph
 from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph, ModelCard, OperatorCost
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, Told
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
 INPUT = TensorSpec("x", (1, 3, 224, 224))
@@ -96,7 +96,9 @@ def failed(status: str = "crashed", **changes: Any) -> Measurement:
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | {"status": status, "error": "SIGSEGV"} | changes)))
 
 
-TOLD = Told(median_ns=5_100_000, min_ns=5_000_000, max_ns=5_600_000, mean_ns=5_120_000, runs=100, p95_ns=5_300_000)
+TOLD = VendorSummary(
+    median_ns=5_100_000, min_ns=5_000_000, max_ns=5_600_000, mean_ns=5_120_000, runs=100, p95_ns=5_300_000
+)
 
 
 def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measurement:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import StageTime
 from edgevit.store import LatencyDB
 from edgevit.sweeps import estimate as room
@@ -19,7 +19,7 @@ from support import toys
 from support.measured import measured
 
 DB = "x.db"
-PROTOCOL = Settings()
+PROTOCOL = Protocol()
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_earlier_rows_tell(request_of):
     load_s, run_s = (90_000_000 + 20_000_000) / 1e9, measured().p50_ns / 1e9
     assert (step.does, step.source, step.is_guess) == ("measure", "an earlier row", False)
     assert step.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 0.5 + max(1.0, 133 * run_s)))
-    [paced] = steps(request, how=Settings(rate_hz=10.0))
+    [paced] = steps(request, how=Protocol(rate_hz=10.0))
     assert paced.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 1.0 + 13.3))
     two = steps(request, counts=(1, 2))
     assert [item.is_guess for item in two] == [False, True]
@@ -131,9 +131,9 @@ def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(reques
     request = request_of("a", 9.0)
     artifacts = [open_artifact(request.folder)]
     keep(row_of(request, flags=("few_processes",)), row_of(request, rate_hz=30.0))
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings.quick()) == []
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=30.0)) == []
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Settings(rate_hz=60.0)) == artifacts
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol.quick()) == []
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol(rate_hz=30.0)) == []
+    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol(rate_hz=60.0)) == artifacts
 
 
 @pytest.mark.parametrize(("version", "does"), [("1.31.1", "nothing"), ("1.32.0", "measure")])

@@ -16,7 +16,7 @@ import pytest
 
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.measurement import runner as room
-from edgevit.measurement.runner import Settings, profile_all
+from edgevit.measurement.runner import Protocol, profile_all
 from edgevit_runtime import memory_watchdog
 from edgevit_runtime.record import Recipe, to_json
 from support import toys
@@ -50,10 +50,10 @@ def fakes(tmp_path, monkeypatch):
 
 def inject(fakes, tmp_path, texts):
     """A sweep over engines that do these things; every fault must be a row, and the good one must go through."""
-    settings = Settings(processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=4, max_memory_bytes=LIMIT)
+    protocol = Protocol(processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=4, max_memory_bytes=LIMIT)
     artifacts = [fakes(f"{text} {tmp_path}/pids-{i}", f"a{i}") for i, text in enumerate(texts)]
     artifacts.append(fakes("work run", "good"))
-    rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, settings=settings)}
+    rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, protocol=protocol)}
     assert len(rows) == len(artifacts)
     good = rows.pop("good")
     assert (good.status, good.processes) == ("ok", 2)
@@ -136,7 +136,7 @@ sweep.artifact_for = lambda request, db=None: sweep.open_artifact(request.folder
 from edgevit.cli import sweep as verb
 import edgevit.devices.registry
 edgevit.devices.registry.load_device = lambda name: toys.LOCAL
-room.Settings.quick = classmethod(lambda kind, **_: kind(processes=2, min_runs=3, min_ns=0, percentile=None))
+room.Protocol.quick = classmethod(lambda kind, **_: kind(processes=2, min_runs=3, min_ns=0, percentile=None))
 from edgevit.cli import main
 sys.argv = ["edgevit", "sweep", "--models", sys.argv[2], "--targets", "fake", "-o", str(folder / "out"), "--db",
             str(folder / "x.db"), "--quick", "-q"]

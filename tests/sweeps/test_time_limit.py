@@ -14,7 +14,7 @@ from edgevit.cli import db_exchange, sweep
 from edgevit.cli.common import parse_duration
 from edgevit.devices.registry import local_device
 from edgevit.errors import ArtifactError, UsageError
-from edgevit.measurement.runner import Settings
+from edgevit.measurement.runner import Protocol
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import Request
 from support.command_line import edgevit, refused
@@ -67,7 +67,7 @@ class Bench:
 
     def run(self, seconds: float) -> sweep._Work:
         requests = [Request(model, target, "fp32", 0, None, Path("out")) for model in "ab" for target in ("x", "y")]
-        work = sweep._Work(local_device(), [1, 2], Settings(), None, False, None, True, self.now + seconds)
+        work = sweep._Work(local_device(), [1, 2], Protocol(), None, False, None, True, self.now + seconds)
         for group in sweep._by_model(requests):
             work.do(group)
         return work

@@ -19,7 +19,7 @@ from edgevit.devices import android
 from edgevit.devices.adb_client import GRACE_S, Link, Phone, quoted
 from edgevit.devices.registry import require_same_unit
 from edgevit.devices.transports import thread_variables
-from edgevit.devices.vendor_tools import Asked, NativeModule, Printed, load_native
+from edgevit.devices.vendor_tools import BenchmarkOptions, NativeModule, ProgramOutput, load_native
 from edgevit.errors import ArtifactError
 from edgevit.recipes import list_recipes
 from edgevit.records.artifact import Artifact
@@ -48,7 +48,7 @@ class AdbTransport:
         if job.task != "detect" and (why := _obstacle(phone, native, job)):
             return Reply("unsupported", why)
         link = Link(phone)
-        told = android.Told.of(link.shell(android.EVERYTHING))
+        told = android.PhoneReport.of(link.shell(android.EVERYTHING))
         start = Reply("ok", host=android.host(told), unit=android.unit(told), emulated=android.emulated(told))
         if job.task == "detect":
             engines = {name: _version(path) for name, path in phone.programs.items()}
@@ -140,13 +140,13 @@ class _Bench:
         """Snapshot, runs, snapshot."""
         seconds = math.ceil(self.job.min_ns / 1e9)
         runs = max(self.job.min_runs, LEAST_RUNS)
-        asked = Asked(self.job.threads, self.job.batch, runs, seconds, self.job.warmup_min_runs)
+        asked = BenchmarkOptions(self.job.threads, self.job.batch, runs, seconds, self.job.warmup_min_runs)
         try:
             if self.module.COUNTS_RUNS:
                 asked = self._as_long(asked)
-            before = android.snapshot(android.Told.of(self.link.shell(android.SNAPSHOT)))
+            before = android.snapshot(android.PhoneReport.of(self.link.shell(android.SNAPSHOT)))
             printed, text = self._run(asked)
-            after = android.snapshot(android.Told.of(self.link.shell(android.SNAPSHOT)))
+            after = android.snapshot(android.PhoneReport.of(self.link.shell(android.SNAPSHOT)))
         except _EndedError as error:
             return dataclasses.replace(start, status=error.status, error=str(error).strip())
         timing = Timing(
@@ -158,21 +158,21 @@ class _Bench:
             peak_rss_bytes=None,
             before=before,
             after=after,
-            told=None if printed.samples_ns else printed.told,
+            summary=None if printed.samples_ns else printed.summary,
         )
         return dataclasses.replace(start, provider=self.module.provider(text), timing=timing)
 
-    def _as_long(self, asked: Asked) -> Asked:
+    def _as_long(self, asked: BenchmarkOptions) -> BenchmarkOptions:
         """As many runs as a second has, by a few that are made before."""
         probe, _ = self._run(dataclasses.replace(asked, runs=_PROBE_RUNS, warmup_runs=1))
-        run_ns, job = probe.told.mean_ns, self.job
+        run_ns, job = probe.summary.mean_ns, self.job
         return dataclasses.replace(
             asked,
             runs=max(asked.runs, math.ceil(job.min_ns / run_ns)),
             warmup_runs=max(job.warmup_min_runs, math.ceil(job.warmup_min_ns / run_ns)),
         )
 
-    def _run(self, asked: Asked) -> tuple[Printed, str]:
+    def _run(self, asked: BenchmarkOptions) -> tuple[ProgramOutput, str]:
         try:
             words = [self.program, *self.module.arguments(self.artifact, asked, self.model)]
         except ValueError as error:

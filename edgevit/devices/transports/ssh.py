@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.artifacts.folder import MANIFEST
-from edgevit.devices.openssh import Connection, Place
+from edgevit.devices.openssh import Connection, SshTarget
 from edgevit.devices.registry import require_same_unit
 from edgevit.devices.transports import (
     INHERITED,
@@ -43,7 +43,7 @@ class SshTransport:
 
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
         """See Transport.run. What the device's cache holds already is not sent again."""
-        place = Place.of(device)
+        place = SshTarget.of(device)
         trees = {name: _Tree.of(path) for name, path in files.items()}
         with Connection(place) as connection:
             connection.start((importlib.resources.files("edgevit_runtime") / "agent.py").read_bytes())
@@ -107,27 +107,27 @@ def _request(device: Device, trees: Mapping[str, _Tree], job: Job, timeout_s: fl
     }
 
 
-def _answer(connection: Connection, place: Place) -> dict[str, Any]:
+def _answer(connection: Connection, place: SshTarget) -> dict[str, Any]:
     """The agent's next answer. Raises DeviceError where it is that the device itself failed."""
     answer: dict[str, Any] = json.loads(connection.receive())
     if "error" not in answer:
         return answer
     if answer["errno"] == errno.ENOSPC:
         raise _full(place, answer["where"])
-    where = f"{place.says}: {answer['where']}" if answer["where"] else place.says
+    where = f"{place.label}: {answer['where']}" if answer["where"] else place.label
     fix = "check free space and permissions there, or choose another folder with the device's option `cache`"
     raise DeviceError("the device cannot run a worker", where=where, why=answer["error"], fix=fix)
 
 
-def _require_room(reply: Reply, place: Place) -> None:
+def _require_room(reply: Reply, place: SshTarget) -> None:
     """A worker that met a full disk says nothing about its artifact."""
     if reply.status != "ok" and f"[Errno {errno.ENOSPC}]" in reply.error:
         raise _full(place, "")
 
 
-def _full(place: Place, where: str) -> DeviceError:
+def _full(place: SshTarget, where: str) -> DeviceError:
     fix = "make room there; what edgevit keeps there is in ~/.cache/edgevit and may be removed"
-    return DeviceError("the device's disk is full", where=f"{place.says}: {where}".rstrip(": "), fix=fix)
+    return DeviceError("the device's disk is full", where=f"{place.label}: {where}".rstrip(": "), fix=fix)
 
 
 TRANSPORT = SshTransport()

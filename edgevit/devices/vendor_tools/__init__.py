@@ -18,14 +18,14 @@ from typing import Protocol
 
 from edgevit.errors import UnknownNameError
 from edgevit.records.artifact import Artifact
-from edgevit_runtime.record import Told
+from edgevit_runtime.record import VendorSummary
 
-__all__ = ["Asked", "HarnessModule", "NativeModule", "Printed", "Told"]
+__all__ = ["BenchmarkOptions", "HarnessModule", "NativeModule", "ProgramOutput", "VendorSummary"]
 _UNITS_NS = {"ms": 1e6, "us": 1e3}
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkOptions:
     """How the program shall run: at least `runs` runs and `seconds` seconds, after warming up for `warmup_runs`."""
 
     threads: int
@@ -36,10 +36,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Printed:
+class ProgramOutput:
     """What the program printed of one process. None, or no samples: it does not print that. Nanoseconds."""
 
-    told: Told
+    summary: VendorSummary
     load_ns: int | None = None
     first_ns: int | None = None
     warmup_ns: tuple[int, ...] = ()
@@ -58,10 +58,10 @@ class HarnessModule(Protocol):
     def model(self, artifact: Artifact) -> Path:
         """The file of an artifact on this machine that it opens."""
 
-    def arguments(self, artifact: Artifact, asked: Asked, model: str) -> list[str]:
+    def arguments(self, artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
         """What it is told; `model` is the path of that file where it runs. Raises ValueError for what it cannot do."""
 
-    def parse(self, text: str, asked: Asked) -> Printed:
+    def parse(self, text: str, asked: BenchmarkOptions) -> ProgramOutput:
         """Read what it printed when it was told this. Raises ValueError where the times are not in it."""
 
 
@@ -103,14 +103,14 @@ def python_command(distribution: str, script: str, before: str = "pass") -> list
     return [sys.executable, "-I", "-c", starts[0]] if starts else None
 
 
-def read(text: str, *, median: str, least: str, most: str, mean: str, runs: str) -> Printed:
+def read(text: str, *, median: str, least: str, most: str, mean: str, runs: str) -> ProgramOutput:
     """What these patterns find, each in its one group: times like `1.25 ms`, and the number of runs if it is printed.
 
     Raises ValueError for a time that is not there, or too short for the digits that are printed.
     """
     count = re.search(runs, text)
     times = [_nanoseconds(text, pattern) for pattern in (median, least, most, mean)]
-    return Printed(Told(times[0], times[1], times[2], times[3], int(count[1]) if count else None))
+    return ProgramOutput(VendorSummary(times[0], times[1], times[2], times[3], int(count[1]) if count else None))
 
 
 def positive_ns(value: float, unit: str, what: str) -> int:

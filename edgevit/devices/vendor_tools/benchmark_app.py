@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, python_command, read
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, python_command, read
 from edgevit.records.artifact import Artifact
 
 DISTRIBUTION = "openvino"
@@ -24,7 +24,7 @@ def model(artifact: Artifact) -> Path:
     return next(iter(sorted((artifact.folder / artifact.payload).glob("*.xml"))))
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """One synchronous request, as our worker has; inputs of the model's own type, which are filled once.
 
     Without -ip what looks like an image is taken for uint8, and a conversion is put in front of the model.
@@ -40,7 +40,7 @@ def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     return ["-m", model, *(word for pair in how.items() for word in pair), *open_batch, "-inference_only"]
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """The lines of its last step."""
     median, least, most, mean = (rf"{name}: +([\d.]+ [mu]s)$" for name in ("Median", "Min", "Max", "Average"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Count: +(\d+) iterations")

@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, Told, positive_ns
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, VendorSummary, positive_ns
 from edgevit.records.artifact import Artifact
 
 DISTRIBUTION = ""
@@ -36,7 +36,7 @@ def model(artifact: Artifact) -> Path:
     return artifact.folder / artifact.payload
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """On the processor with XNNPACK, for a number of runs and for a time, whichever takes longer."""
     how: dict[str, object] = {"graph": model, "num_threads": asked.threads, "use_xnnpack": "true"}
     how |= {"num_runs": asked.runs, "min_secs": asked.seconds, "max_secs": _NO_LIMIT_S}
@@ -44,7 +44,7 @@ def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     return [f"--{name}={value}" for name, value in how.items()]
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """Its last line of statistics, of whole microseconds, and the line of its end.
 
     Older releases print no median: then it is a mean. The mean has six digits, so that it may be rounded to
@@ -60,9 +60,9 @@ def parse(text: str, asked: Asked) -> Printed:
     mean = min(max(found.get("avg", found["curr"]), least), most)
     centre = {name: positive_ns(found[name], "us", f"{name}=0") for name in ("median", "p95") if name in found}
     times = [positive_ns(value, "us", "a time of 0 us") for value in (least, most, mean)]
-    told = Told(centre.get("median"), times[0], times[1], times[2], int(lines[-1][0]), centre.get("p95"))
+    told = VendorSummary(centre.get("median"), times[0], times[1], times[2], int(lines[-1][0]), centre.get("p95"))
     load_ns, first_ns = (positive_ns(float(value), "us", "0 us") for value in ends.groups())
-    return Printed(told, load_ns, first_ns)
+    return ProgramOutput(told, load_ns, first_ns)
 
 
 def provider(text: str) -> str:

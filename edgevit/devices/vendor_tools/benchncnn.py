@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, Told, positive_ns
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, VendorSummary, positive_ns
 from edgevit.records.artifact import Artifact
 from edgevit_runtime.record import TensorSpec
 
@@ -36,7 +36,7 @@ def model(artifact: Artifact) -> Path:
     return artifact.folder / artifact.payload / _PARAM
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """A number of runs on all cores; shapes are told as width, height, channels. It warms up eight times by itself."""
     shapes = ",".join(_shape(spec.at_batch(asked.batch)) for spec in artifact.inputs)
     how = [str(asked.runs), str(asked.threads), _ALL_CORES, _NO_GPU, _NO_PAUSE]
@@ -51,13 +51,13 @@ def _shape(spec: TensorSpec) -> str:
     return f"[{','.join(map(str, reversed(planes)))}]"
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """Its one line of times. Several are of its own list of networks, which older releases run whatever is asked."""
     lines, runs = _LINE.findall(text), _RUNS.search(text)
     if runs is None or len(lines) != 1:
         raise ValueError(f"one line of times was expected, and {len(lines)} are there")
     least, most, mean = (positive_ns(float(value), "ms", "0.00 ms") for value in lines[0])
-    return Printed(Told(None, least, most, min(max(mean, least), most), int(runs[1])))
+    return ProgramOutput(VendorSummary(None, least, most, min(max(mean, least), most), int(runs[1])))
 
 
 def provider(text: str) -> str:

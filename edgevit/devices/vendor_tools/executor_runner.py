@@ -12,7 +12,7 @@ import shutil
 import statistics
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, Told, positive_ns
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, VendorSummary, positive_ns
 from edgevit.records.artifact import Artifact
 
 DISTRIBUTION = ""
@@ -33,14 +33,14 @@ def model(artifact: Artifact) -> Path:
     return artifact.folder / artifact.payload
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """It makes no difference between warming up and running, so both are asked for in one."""
     how: dict[str, object] = {"model_path": model, "num_executions": 1 + asked.warmup_runs + asked.runs}
     how |= {"cpu_threads": asked.threads, "print_output": "none"}
     return [f"--{name}={value}" for name, value in how.items()]
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """Its line of each run: the first one, those that warm up, and the samples."""
     lines = _RUN.findall(text)
     wanted = 1 + asked.warmup_runs + asked.runs
@@ -50,9 +50,9 @@ def parse(text: str, asked: Asked) -> Printed:
     times = tuple(positive_ns(float(value), "ms", f"iteration {number}: 0 ms") for number, _, value in lines)
     samples, loaded = times[1 + asked.warmup_runs :], _LOADED.search(text)
     median, mean = round(statistics.median(samples)), round(statistics.fmean(samples))
-    told = Told(median, min(samples), max(samples), mean, len(samples))
+    told = VendorSummary(median, min(samples), max(samples), mean, len(samples))
     load_ns = positive_ns(float(loaded[1]), "ms", "0 ms") if loaded else None
-    return Printed(told, load_ns, times[0], times[1 : 1 + asked.warmup_runs], samples)
+    return ProgramOutput(told, load_ns, times[0], times[1 : 1 + asked.warmup_runs], samples)
 
 
 def provider(text: str) -> str:

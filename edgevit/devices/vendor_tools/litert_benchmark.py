@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, python_command, read
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, python_command, read
 from edgevit.records.artifact import Artifact
 
 DISTRIBUTION = "ai-edge-litert"
@@ -21,14 +21,14 @@ def model(artifact: Artifact) -> Path:
     return artifact.folder / artifact.payload
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """On the processor, with a number of runs: it has no clock to go by."""
     how: dict[str, object] = {"model": model, "num_threads": asked.threads}
     how |= {"num_runs": asked.runs, "warmup_runs": asked.warmup_runs}
     return [f"--{name}={value}" for name, value in how.items()]
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """The lines of its table."""
     median, least, most, mean = (rf"Inference \({name}\): +([\d.]+ ms)" for name in ("median", "min", "max", "avg"))
     return read(text, median=median, least=least, most=most, mean=mean, runs=r"Inference \(avg\): .*\((\d+) runs\)")

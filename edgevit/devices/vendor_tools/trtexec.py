@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgevit.devices.vendor_tools import Asked, Printed, read
+from edgevit.devices.vendor_tools import BenchmarkOptions, ProgramOutput, read
 from edgevit.records.artifact import Artifact
 
 DISTRIBUTION = ""
@@ -25,7 +25,7 @@ def model(artifact: Artifact) -> Path:
     return engine
 
 
-def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
+def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
     """The engine alone: our worker's inputs are on the GPU before a run begins, too."""
     shapes = ",".join(f"{spec.name}:{'x'.join(map(str, spec.at_batch(asked.batch).shape))}" for spec in artifact.inputs)
     how: dict[str, object] = {
@@ -38,7 +38,7 @@ def arguments(artifact: Artifact, asked: Asked, model: str) -> list[str]:
     return [*(f"--{name}={value}" for name, value in how.items()), "--noDataTransfers", "--useSpinWait"]
 
 
-def parse(text: str, asked: Asked) -> Printed:
+def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
     """The line of the GPU's time in the summary of its releases 8 to 10."""
     line = r"GPU Compute Time: .*\b{} = ([\d.e+-]+ ms)"
     median, least, most, mean = map(line.format, ("median", "min", "max", "mean"))
