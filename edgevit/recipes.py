@@ -14,7 +14,7 @@ from typing import Literal
 
 from edgevit.errors import TargetUnavailableError, UnknownNameError
 from edgevit_runtime.environment import installed
-from edgevit_runtime.record import HostBound, Recipe, RecipeModule
+from edgevit_runtime.record import HostBound, ProcessorBound, Recipe, RecipeModule
 
 MODELS_NEED = ("torch", "safetensors")  # distributions without which no model can be built
 _PACKAGE = "edgevit.export_recipes"
@@ -71,6 +71,12 @@ def why_unavailable(target: str, to: Literal["build", "run"]) -> str:
     """What this machine lacks to build or run the target, whatever is installed, by its recipe's word; or nothing."""
     module = load_recipe(target)
     return module.why_unavailable(to) if isinstance(module, HostBound) else ""
+
+
+def missing_instructions(target: str, precision: str) -> str:
+    """Return the instruction set that the precision needs in this target and this processor lacks; empty if none."""
+    module = load_recipe(target)
+    return module.missing_instructions(precision) if isinstance(module, ProcessorBound) else ""
 
 
 def missing(recipe: Recipe) -> list[str]:

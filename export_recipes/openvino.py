@@ -19,11 +19,11 @@ from edgevit_runtime.record import (
     ITEM_BYTES,
     LayerTime,
     Operators,
+    ProcessorError,
     Recipe,
     Session,
     Stage,
     TensorSpec,
-    UnsupportedError,
     output_names,
 )
 from edgevit_runtime.silence_converters import quiet
@@ -37,6 +37,7 @@ RECIPE = Recipe(
     extra="openvino",
     aliases=("ov",),
     harness="benchmark_app",
+    processor_needs={"bf16": "bf16"},
 )
 
 _PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info
@@ -67,9 +68,9 @@ class OpenVinoSession:
         begin = time.perf_counter_ns()
         compiled = core.compile_model(model, "CPU", pinned | ({"PERF_COUNT": True} if count else {}))
         self.compile_ns = time.perf_counter_ns() - begin
-        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        used = _computes_in(compiled)
         if used != hint:
-            raise UnsupportedError(f"this processor computes in {used} where {hint} was asked for")
+            raise ProcessorError(hint, f"OpenVINO computes in {used} on this one")
         self.engine_version: str = ov.__version__
         self.provider = f"CPU {hint}"
         self.inputs = tuple(map(_spec, compiled.inputs))
@@ -128,6 +129,21 @@ compiled = core.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": comput
 logits = compiled({{{feeds}}})[0]
 print(logits.argmax(-1))
 """
+
+
+def _computes_in(compiled: Any) -> str:
+    """Return the type that a compiled model computes in: the hint, or what OpenVINO took in its place."""
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def missing_instructions(precision: str) -> str:
+    """Compile one operator in the precision and return the instruction set that the processor lacks for it, or ""."""
+    ov = _openvino()
+    hint = _HINTS[precision if precision in RECIPE.processor_needs else "fp32"]
+    parameter = ov.opset13.parameter([1], ov.Type.f32)
+    model = ov.Model([ov.opset13.relu(parameter)], [parameter])
+    used = _computes_in(ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}))
+    return "" if used == hint else hint
 
 
 def import_engine() -> None:

@@ -16,8 +16,8 @@ import pytest
 if TYPE_CHECKING:
     from support.digits import Digits
 
-# A skip is honest where the test cannot mean anything. A missing tool or package is none of these.
-HONEST_SKIPS = ("not Linux", "only Linux", "reference data absent")
+# A skip is honest where the test cannot mean anything on this machine. A missing tool or package is no such reason.
+HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent", "this processor lacks ")
 
 BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
 # The longest come first, so that no worker is left alone with one of them at the end.

@@ -208,6 +208,9 @@ def finishing_line(artifact: Artifact) -> str:
     return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {', '.join(facts)} -> {artifact.folder}"
 
 
+BUILT = ("built_not_run", "needs_processor")  # the statuses of Parity whose finished file nothing computed
+
+
 def _proof(artifact: Artifact) -> str:
     from edgevit.recipes import load_recipe
 
@@ -215,9 +218,13 @@ def _proof(artifact: Artifact) -> str:
     if parity is None:
         return "unverified"
     needs = load_recipe(artifact.target).RECIPE.needs or "an engine"
-    says = {"evaluated": f"evaluated (running it needs {needs})", "built_not_run": f"built, not run (it needs {needs})"}
+    says = {
+        "evaluated": f"evaluated (running it needs {needs})",
+        "built_not_run": f"built, not run (it needs {needs})",
+        "needs_processor": f"built, not run (it needs a processor with {parity.needs})",
+    }
     number = "nothing compared" if parity.max_rel is None else f"max_rel {parity.max_rel:.1e}"
-    where = f" up to stage {parity.checks[-1].stage}" if parity.status == "built_not_run" and parity.checks else ""
+    where = f" up to stage {parity.checks[-1].stage}" if parity.status in BUILT and parity.checks else ""
     return f"{says.get(parity.status, parity.status)}: {number}{where}, {parity.inputs}"
 
 

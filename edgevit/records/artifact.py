@@ -40,10 +40,11 @@ class Parity:
 
     passed: its own engine ran it. evaluated: a reference evaluator computed what the file says, its engine did not run.
     built_not_run: nothing here computes it; `how` says what it needs, and which earlier stage is proven.
+    needs_processor: its own engine is here, and this processor lacks the instruction set that `needs` names.
     The numbers are those of the comparison that `how` names, and None where none could be made at all.
     """
 
-    status: Literal["passed", "failed", "built_not_run", "evaluated"]
+    status: Literal["passed", "failed", "built_not_run", "needs_processor", "evaluated"]
     how: str  # "onnxruntime 1.31.1 CPUExecutionProvider, separate process"
     inputs: str  # "4 noise, 3 photographs"
     max_rel: float | None
@@ -52,6 +53,7 @@ class Parity:
     tolerance: str  # of that comparison; empty where there is none
     checks: tuple[ParityCheck, ...]
     failing_stage: str = ""
+    needs: str = ""  # needs_processor: the instruction set, "bf16"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from edgevit.verification.half_precision import HalfPrecision
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit_runtime.record import Reply, Stage
 
-Status = Literal["passed", "evaluated", "built_not_run"]
+Status = Literal["passed", "evaluated", "built_not_run", "needs_processor"]
 TRAINING_FORM, FOLDED_FORM = "training form", "folded form"
 ARTIFACT_STAGE = "artifact"  # the payload as it ships
 
@@ -148,16 +148,14 @@ def judge(run: VerificationRun, earlier: Sequence[ParityCheck], samples: Samples
     # An unfolded export of which nothing here computes any stage has no comparison.
     if not checks:
         computed_by = f"{run.computed_by}; no stage of it was computed here"
-        return Parity("built_not_run", computed_by, samples.description, None, None, None, "", ())
+        needs = run.reply.missing_instructions
+        return Parity(_status(run), computed_by, samples.description, None, None, None, "", (), needs=needs)
     last = next((check for check in checks if not check.passed), checks[-1])
     failing_stage = "" if last.passed else last.stage
-    status: Status = "evaluated" if run.by_reference else "passed" if run.checks else "built_not_run"
-    computed_by = last.how
-    if status == "built_not_run" and not failing_stage:
-        computed_by = f"{run.computed_by}; {last.stage}: {last.how}"
+    not_run = not run.checks and not failing_stage
     return Parity(
-        status="failed" if failing_stage else status,
-        how=computed_by,
+        status="failed" if failing_stage else _status(run),
+        how=f"{run.computed_by}; {last.stage}: {last.how}" if not_run else last.how,
         inputs=samples.description,
         max_rel=last.max_rel,
         snr_db=last.snr_db,
@@ -165,4 +163,12 @@ def judge(run: VerificationRun, earlier: Sequence[ParityCheck], samples: Samples
         tolerance=last.tolerance,
         checks=checks,
         failing_stage=failing_stage,
+        needs=run.reply.missing_instructions if not_run else "",
     )
+
+
+def _status(run: VerificationRun) -> Status:
+    """Return the status of a payload of which no comparison failed."""
+    if run.checks:
+        return "evaluated" if run.by_reference else "passed"
+    return "needs_processor" if run.reply.missing_instructions else "built_not_run"

@@ -28,6 +28,14 @@ class UnsupportedError(RuntimeError):
     """What load() raises where its engine is installed but cannot run here; the message says what it needs."""
 
 
+class ProcessorError(UnsupportedError):
+    """Raised by load() where the engine runs, and this processor lacks an instruction set that the payload needs."""
+
+    def __init__(self, missing_instructions: str, detail: str) -> None:
+        super().__init__(f"needs a processor with {missing_instructions}: {detail}")
+        self.missing_instructions = missing_instructions
+
+
 class RecordError(ValueError):
     """A JSON document is not the record it should be; the message names the place."""
 
@@ -77,6 +85,7 @@ class Recipe:
     harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
     native: str = ""  # the same of a native program, for devices without Python
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
+    processor_needs: dict[str, str] = field(default_factory=dict)  # precision -> instruction set that runs it: "bf16"
     options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
     known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
     engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
@@ -256,6 +265,7 @@ class Reply:
     unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
     emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
     detected: DeviceInventory | None = None
+    missing_instructions: str = ""  # unsupported: the instruction set that the payload needs and the processor lacks
     as_verified: bool = True  # what ran is what parity is checked of: its weights, its arithmetic
 
 
@@ -331,6 +341,14 @@ class HostBound(Protocol):
 
         Quick: no engine is imported.
         """
+
+
+@typing.runtime_checkable
+class ProcessorBound(Protocol):
+    """An addition to a recipe module with precisions that not every processor computes: RECIPE.processor_needs."""
+
+    def missing_instructions(self, precision: str) -> str:
+        """Return the instruction set that the precision needs and this processor lacks; empty if it lacks none."""
 
 
 RecordT = TypeVar("RecordT")

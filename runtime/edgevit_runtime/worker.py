@@ -28,6 +28,7 @@ from edgevit_runtime.record import (
     UNEXPLAINED,
     Job,
     LayerTime,
+    ProcessorError,
     RecipeModule,
     Reply,
     Session,
@@ -109,6 +110,9 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
             install = f"{sys.executable} -m pip install {recipe.RECIPE.engine}"
             why = f"{recipe.RECIPE.engine} cannot be imported: {error}; where the worker runs: {install}"
             return dataclasses.replace(start, status="unsupported", error=why)
+        except ProcessorError as error:
+            unsupported = dataclasses.replace(start, status="unsupported", error=str(error))
+            return dataclasses.replace(unsupported, missing_instructions=error.missing_instructions)
         except UnsupportedError as error:
             return dataclasses.replace(start, status="unsupported", error=str(error))
         load_ns = time.perf_counter_ns() - begin

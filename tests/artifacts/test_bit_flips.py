@@ -24,6 +24,7 @@ from edgevit.records.artifact import Artifact
 from edgevit.verification import parity as verify_room
 from edgevit_runtime.record import Job, Reply
 from edgevit_runtime.worker import perform
+from support.speed import seconds
 from support.subjects import tiny_subject
 from support.targets import targets
 
@@ -119,6 +120,6 @@ def test_a_worker_in_a_process_of_its_own_refuses_it(artifact: Artifact, tmp_pat
     for _ in range(IN_A_PROCESS):
         with flipped(draw.choice(files(artifact)[:-1]), draw):
             run = load_transport("local").run
-            reply = run(local_device(), given, job(artifact, "artifact"), timeout_s=60)
+            reply = run(local_device(), given, job(artifact, "artifact"), timeout_s=seconds(60))
         assert (reply.status, reply.provider) == ("failed", "")
         assert "the artifact is damaged" in reply.error

@@ -18,6 +18,7 @@ from edgevit.models import create_model
 from edgevit.records.measurement import NoiseFloor
 from edgevit.store import LatencyDB
 from support.command_line import STRANGER, edgevit, refused
+from support.speed import seconds
 
 VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
          "db")  # fmt: skip
@@ -355,7 +356,7 @@ def test_verbose_shows_where_an_error_came_from(here):
 @pytest.mark.parametrize("arguments", [["--help"], ["choose", "--max-latency", "10s", "--db", "x.db"], ["models"]])
 def test_quick_answers_import_no_torch(here, arguments):
     command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=seconds(60), check=False)
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "edgevit.cli" in imported and done.returncode == 0
     assert not imported & {"torch", "onnx", "onnxruntime", "alembic"}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.test_ssh import EVIL, TRAP, wait_until
+from devices.test_ssh import EVIL, TRAP
 from edgevit.artifacts.folder import seal
 from edgevit.devices import adb_client, android
 from edgevit.devices.adb_client import Phone
@@ -37,8 +37,9 @@ from support.adbd import ADB, BATTERY, MKSH, THERMAL, TMP, TOYBOX, Adbd, Server
 from support.command_line import edgevit
 from support.command_line import refused as refused_by_cli
 from support.processes import is_running
+from support.speed import seconds, wait_until
 
-QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60, cool_down_s=0)
+QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60), cool_down_s=0)
 # What a model's text says the program does, and where it leaves the numbers of its processes.
 BENCHMARK_MODEL = """\
 for word; do case $word in --graph=*) graph=${word#*=};; --num_runs=*) runs=${word#*=};; esac; done
@@ -122,7 +123,7 @@ def run(phone, tmp_path):
     """run(text, ...) of an artifact on the phone, whose text says what the program does."""
 
     def of(
-        text: str = "work", *, device: Device = phone, target: str = "litert", timeout_s: float = 60, **more
+        text: str = "work", *, device: Device = phone, target: str = "litert", timeout_s: float = seconds(60), **more
     ) -> Reply:
         shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
         artifact = artifact_of(tmp_path / "artifact", text, target)
@@ -255,8 +256,9 @@ def test_a_crash_is_one_row(phone, tmp_path):
 
 
 def test_hanging_program_is_stopped_with_its_children(adbd, run, tmp_path):
-    reply = run(f"hang {tmp_path}/pids", timeout_s=2)
-    assert (reply.status, reply.error) == ("timeout", "no end after 2 s")
+    limit_s = seconds(2)
+    reply = run(f"hang {tmp_path}/pids", timeout_s=limit_s)
+    assert (reply.status, reply.error) == ("timeout", f"no end after {limit_s:g} s")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
     assert not list((adbd.tmp / "edgevit/runs").iterdir())
@@ -265,7 +267,7 @@ def test_hanging_program_is_stopped_with_its_children(adbd, run, tmp_path):
 def test_a_child_that_outlives_its_program_is_ended(run, tmp_path):
     begin = time.monotonic()
     assert run(f"work {tmp_path}/pids").status == "ok"
-    assert time.monotonic() - begin < 30, "and nobody has waited for it"
+    assert time.monotonic() - begin < seconds(30), "and nobody has waited for it"
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert wait_until(lambda: not any(map(is_running, pids)), 2)
 
@@ -273,7 +275,7 @@ def test_a_child_that_outlives_its_program_is_ended(run, tmp_path):
 def test_a_program_that_prints_without_end(run, monkeypatch):
     monkeypatch.setattr(adb_client, "_MOST_BYTES", 1 << 20)
     with pytest.raises(DeviceError, match="prints without end"):
-        run("flood", timeout_s=30)
+        run("flood", timeout_s=seconds(30))
 
 
 def test_a_program_of_another_processor(adbd, run, tmp_path):
@@ -314,7 +316,7 @@ def test_an_artifact_that_was_changed_is_not_run(adbd, phone, tmp_path):
 
 
 def detect(device: Device) -> Reply:
-    return load_transport("adb").run(device, {}, Job("detect", "", "", "", "", 1), timeout_s=60)
+    return load_transport("adb").run(device, {}, Job("detect", "", "", "", "", 1), timeout_s=seconds(60))
 
 
 def test_detection(phone):
@@ -631,7 +633,7 @@ def test_the_phone_is_asked_within_its_time(adbd, monkeypatch):
     begin = time.monotonic()
     with pytest.raises(DeviceError, match="the phone does not answer"):
         link.shell("getprop", 1.0)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < seconds(10)
 
 
 # The command line

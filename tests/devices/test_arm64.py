@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from devices.test_ssh import wait_until
 from support.command_line import STRANGER, edgevit
+from support.speed import seconds, wait_until
 from support.sshd import free_port, listens
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def board(tmp_path_factory) -> Iterator[list[str]]:
                "--known-hosts", f"{keys}/known_hosts"]  # fmt: skip
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        process.wait(timeout=seconds(10))
         subprocess.run([SCRIPT, "stop", folder], check=True)
 
 

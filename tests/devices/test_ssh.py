@@ -30,9 +30,10 @@ from edgevit.records.measurement import Device
 from edgevit_runtime.record import Reply
 from support import toys
 from support.processes import is_running
+from support.speed import seconds, wait_until
 from support.sshd import SSHD, Sshd, free_port
 
-QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=60)
+QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60))
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +48,13 @@ def fake(tmp_path):
     worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
     ssh = load_transport("ssh")
 
-    def run(device: Device, text: str = "work run", *, timeout_s: float = 60, **protocol: object) -> Reply:
+    def run(device: Device, text: str = "work run", *, timeout_s: float = seconds(60), **protocol: object) -> Reply:
         shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
         artifact = toys.fake_artifact(tmp_path / "artifact", text)
         files = {WORKER: worker, "artifact": artifact.folder}
         return ssh.run(device, files, toys.job_for(artifact, **protocol), timeout_s=timeout_s)
 
     return run
-
-
-def wait_until(condition, seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not (reached := condition()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return reached
 
 
 def test_there_is_an_sshd():
@@ -118,14 +112,15 @@ def test_environment_there_is_clean(sshd, tmp_path):
     artifact = toys.fake_artifact(tmp_path / "artifact")
     files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
     job = toys.job_for(artifact, threads=3)
-    error = load_transport("ssh").run(sshd.device(), files, job, timeout_s=60).error
+    error = load_transport("ssh").run(sshd.device(), files, job, timeout_s=seconds(60)).error
     assert "'OMP_NUM_THREADS': '3'" in error
     assert "SSH_CONNECTION" not in error
 
 
 def test_hanging_engine_is_stopped_with_its_children(sshd, fake, tmp_path):
-    reply = fake(sshd.device(), f"hang run {tmp_path}/pids", timeout_s=2)
-    assert (reply.status, reply.error) == ("timeout", "no reply after 2 s")
+    limit_s = seconds(2)
+    reply = fake(sshd.device(), f"hang run {tmp_path}/pids", timeout_s=limit_s)
+    assert (reply.status, reply.error) == ("timeout", f"no reply after {limit_s:g} s")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 2)
 
@@ -190,7 +185,7 @@ def test_pushes_of_the_same_at_once(sshd, tmp_path):
     device = sshd.device(cache=str(sshd.folder / "at_once"))
 
     def run(_: int) -> Reply:
-        return load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=60)
+        return load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=seconds(60))
 
     with ThreadPoolExecutor(4) as pool:
         assert {reply.status for reply in pool.map(run, range(4))} == {"ok"}
@@ -279,7 +274,7 @@ def test_a_device_that_never_answers(fake, tmp_path, monkeypatch):
         device = Device("mute", "", "", "ssh", options={"host": "127.0.0.1", "port": str(mute.getsockname()[1])})
         begin = time.monotonic()
         assert refused(fake, device).what == "the device does not answer"
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < seconds(10)
 
 
 def test_no_ssh_here(sshd, fake, monkeypatch):
@@ -313,7 +308,7 @@ def test_full_disk(sshd, fake, small_disk, tmp_path):
     files = {WORKER: tmp_path / "fake.pyz", "artifact": tmp_path / "artifact", "large": tmp_path / "large"}
     artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "again"), folder=tmp_path / "artifact")
     with pytest.raises(DeviceError, match="the device's disk is full"):
-        load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=30)
+        load_transport("ssh").run(device, files, toys.job_for(artifact), timeout_s=seconds(30))
     assert not [path for path in (small_disk / "trees").iterdir() if path.name.startswith(".")], (
         "and it is not left full"
     )
@@ -327,7 +322,9 @@ def test_disk_that_fills_up_while_the_worker_runs(sshd, small_disk, tmp_path):
     artifact = toys.fake_artifact(tmp_path / "artifact")
     files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
     with pytest.raises(DeviceError, match="the device's disk is full"):
-        load_transport("ssh").run(sshd.device(cache=str(small_disk)), files, toys.job_for(artifact), timeout_s=30)
+        load_transport("ssh").run(
+            sshd.device(cache=str(small_disk)), files, toys.job_for(artifact), timeout_s=seconds(30)
+        )
 
 
 # A connection that breaks
@@ -421,7 +418,7 @@ def test_names_of_files_execute_nothing(sshd, no_trap, tmp_path, text):
     (folder / name).write_text("more")
     artifact = toys.seal(artifact)
     files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": folder}
-    reply = load_transport("ssh").run(sshd.device(), files, toys.job_for(artifact), timeout_s=60)
+    reply = load_transport("ssh").run(sshd.device(), files, toys.job_for(artifact), timeout_s=seconds(60))
     assert (reply.status, reply.error) == ("ok", "")
 
 

@@ -26,6 +26,7 @@ from edgevit.errors import DeviceError, UnknownNameError
 from edgevit_runtime.record import Job, Reply, to_json
 from support import toys
 from support.processes import is_running
+from support.speed import seconds, wait_until
 
 HOST = """
 import signal, sys
@@ -36,7 +37,7 @@ from edgevit.devices.transports import WORKER, load_transport
 folder = Path(sys.argv[1])
 artifact = toys.fake_artifact(folder / "artifact", sys.argv[2])
 files = {WORKER: folder / "fake.pyz", "artifact": folder / "artifact"}
-load_transport("local").run(toys.LOCAL, files, toys.job_for(artifact), timeout_s=30)
+load_transport("local").run(toys.LOCAL, files, toys.job_for(artifact), timeout_s=600)
 """
 
 
@@ -44,20 +45,13 @@ load_transport("local").run(toys.LOCAL, files, toys.job_for(artifact), timeout_s
 def fake(tmp_path):
     """run(text, ...) of the fake engine through the local transport."""
 
-    def run(text: str, *, timeout_s: float = 30, **settings: object) -> Reply:
+    def run(text: str, *, timeout_s: float = seconds(30), **settings: object) -> Reply:
         artifact = toys.fake_artifact(tmp_path / "artifact", text)
         files = {WORKER: worker, "artifact": artifact.folder}
         return load_transport("local").run(toys.LOCAL, files, toys.job_for(artifact, **settings), timeout_s=timeout_s)
 
     worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
     return run
-
-
-def wait_until(condition, seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while not (reached := condition()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return reached
 
 
 def test_discovery():
@@ -93,9 +87,10 @@ def test_crash_says_where(fake):
 @pytest.mark.parametrize("what", ["hang", "hang_in_c"])
 def test_hanging_engine_is_stopped(fake, tmp_path, what):
     begin = time.monotonic()
-    reply = fake(f"{what} run {tmp_path}/pids", timeout_s=1)
-    assert (reply.status, reply.error) == ("timeout", "no reply after 1 s")
-    assert time.monotonic() - begin < 3
+    limit_s = seconds(1)
+    reply = fake(f"{what} run {tmp_path}/pids", timeout_s=limit_s)
+    assert (reply.status, reply.error) == ("timeout", f"no reply after {limit_s:g} s")
+    assert time.monotonic() - begin < limit_s + seconds(2)
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert pids and wait_until(lambda: not any(map(is_running, pids)), 1), "a killed process is still there"
 
@@ -122,7 +117,7 @@ def test_worker_dies_with_its_host(tmp_path, number):
             assert is_running(worker)
         finally:
             host.send_signal(number)
-        stderr = host.communicate(timeout=10)[1]
+        stderr = host.communicate(timeout=seconds(10))[1]
     try:
         assert wait_until(lambda: not is_running(worker), 2)
         assert (b"KeyboardInterrupt" in stderr) == (number == signal.SIGINT)
@@ -140,7 +135,7 @@ def test_environment_is_clean_and_threads_are_pinned(tmp_path, monkeypatch):
     artifact = toys.fake_artifact(tmp_path / "artifact")
     files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
     job = toys.job_for(artifact, threads=3)
-    error = load_transport("local").run(toys.LOCAL, files, job, timeout_s=30).error
+    error = load_transport("local").run(toys.LOCAL, files, job, timeout_s=seconds(30)).error
     assert "'OMP_NUM_THREADS': '3'" in error
     assert "OMP_WAIT_POLICY" not in error
     assert set(thread_variables(3).values()) == {"3"}
@@ -227,7 +222,7 @@ def test_infer_with_onnx_runtime(tmp_path, ort_worker, dtype, external):
     (tmp_path / "x.bin").write_bytes(x.tobytes())
     files = {WORKER: ort_worker, "artifact": artifact.folder, "feeds.bin": tmp_path / "x.bin"}
     job = toys.job_for(artifact, task="infer", batch=2, feeds="feeds.bin", count=2)
-    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=60)
+    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=seconds(60))
     assert (reply.status, reply.error, reply.provider) == ("ok", "", "CPUExecutionProvider")
     assert reply.inputs == artifact.inputs
     found = [np.frombuffer(base64.b64decode(z), dtype).reshape(2, 3) for (z,) in reply.results]
@@ -240,16 +235,16 @@ def test_onnx_runtime_refusal_is_a_failed_reply(tmp_path, ort_worker):
     (artifact.folder / "model.onnx").write_bytes(b"not a model")
     job = toys.job_for(artifact)
     files = {WORKER: ort_worker, "artifact": artifact.folder}
-    assert "the artifact is damaged" in load_transport("local").run(toys.LOCAL, files, job, timeout_s=60).error
+    assert "the artifact is damaged" in load_transport("local").run(toys.LOCAL, files, job, timeout_s=seconds(60)).error
     from edgevit_runtime.digest import tree_sha256
 
     job = Job("time", "onnx", "artifact", "model.onnx", tree_sha256(artifact.folder), 1)
-    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=60)
+    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=seconds(60))
     assert reply.status == "failed"
     assert "not safe to open: model.onnx is no ONNX file" in reply.error, "nothing is opened that was not looked into"
     (artifact.folder / "model.onnx").write_bytes(b"")  # of which there is nothing to fear
     job = Job("time", "onnx", "artifact", "model.onnx", tree_sha256(artifact.folder), 1)
-    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=60)
+    reply = load_transport("local").run(toys.LOCAL, files, job, timeout_s=seconds(60))
     assert reply.status == "failed"
     assert "onnxruntime" in reply.error
     assert reply.engine_version

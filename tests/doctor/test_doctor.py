@@ -26,6 +26,7 @@ from edgevit.errors import EdgevitError, ExportError, ParityError, TargetUnavail
 from edgevit.recipes import list_recipes, load_recipe
 from edgevit_runtime import environment
 from edgevit_runtime.record import HostBound, Recipe
+from support.speed import seconds
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = [recipe.target for recipe in list_recipes()]
@@ -42,7 +43,7 @@ def marked(target: str, *marks: pytest.MarkDecorator) -> Any:
 def edgevit(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgevit.cli", "doctor", *arguments]
     environ = os.environ | variables
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=seconds(300), check=False)
 
 
 def states(row: TargetCells) -> list[str]:
@@ -362,7 +363,7 @@ def test_the_matrix_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None
 def test_it_fits_a_terminal_and_imports_no_torch() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", "doctor", "-t", "onnx"]
     terminal = os.environ | {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": "80"}
-    done = subprocess.run(command, capture_output=True, text=True, env=terminal, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=terminal, timeout=seconds(300), check=False)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert re.search(r"^ onnx +yes +yes +yes +yes +onnx 1", done.stdout, re.MULTILINE)

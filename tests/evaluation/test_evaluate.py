@@ -38,6 +38,7 @@ from support import graders
 from support.command_line import edgevit, refused
 from support.digits import Digits
 from support.graders import STEP
+from support.speed import seconds
 
 # Counting
 
@@ -437,7 +438,7 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
     pipe = _wait_for(lambda: next(temporary.glob("edgevit-evaluate-*/feeds.pipe"), None))
     _wait_for(lambda: [item for item in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(item, pipe)])
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=seconds(30))
     assert process.returncode != 0
     assert not [item for item in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(item, pipe)]
     assert not list(temporary.iterdir())
@@ -446,7 +447,7 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
 
 
 def _wait_for(look: Any) -> Any:
-    end = time.monotonic() + 30
+    end = time.monotonic() + seconds(30)
     while not (found := look()):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -26,8 +26,9 @@ from edgevit.verification import Samples, make_samples
 from edgevit.verification import parity as verify_room
 from edgevit.verification.compare import max_rel
 from edgevit_runtime.record import Recipe, TensorSpec
+from support.speed import seconds
 from support.subjects import SIZE, as_subject, tiny_subject
-from support.targets import STATUS, marks, targets
+from support.targets import expected_status, marks, targets
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "targets"
 SLOW_CONVERTERS = ("coreml", "executorch", "litert", "tensorrt")  # and TensorRT's is that of ONNX again
@@ -81,7 +82,7 @@ def test_every_family_in_every_target(
     monkeypatch.setattr(pipeline, "fold", lambda module, example: folded(name))
     artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
     assert artifact.parity is not None
-    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs], artifact.parity
+    assert artifact.parity.status == expected_status(target, precision), artifact.parity
     assert artifact.parity.failing_stage == "" and all(check.passed for check in artifact.parity.checks)
     check_golden(artifact, pytestconfig)
 
@@ -129,7 +130,7 @@ def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs
 def check_snippet(artifact: Artifact, subject: Subject) -> None:
     """It prints the class that the model finds in a black image; where it cannot run it must be Python at least."""
     text = snippet(artifact)
-    if STATUS[load_recipe(artifact.target).RECIPE.needs] != "passed":
+    if expected_status(artifact.target, artifact.precision) != "passed":
         compile(text, "snippet", "exec")
         return
     with torch.no_grad():
@@ -138,7 +139,9 @@ def check_snippet(artifact: Artifact, subject: Subject) -> None:
 
 
 def ran(text: str) -> str:
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=seconds(120), check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -177,7 +180,7 @@ def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypa
     artifact = export_subject(subject, Order(target, tmp_path / "out", dynamic_batch=True))
     assert set(tried) == {2}, "verified at a batch that is not the converter's example"
     assert artifact.parity is not None
-    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs]
+    assert artifact.parity.status == expected_status(target)
     assert (artifact.inputs[0].shape[0], artifact.outputs[0].shape[0]) == (-1, -1)
     by, payload = runnable(artifact)
     for batch in (1, 2, 3):
@@ -218,7 +221,7 @@ def test_raw_pixels_go_in(target: str, tmp_path: Path) -> None:
     subject = with_preprocessing(tiny_subject(tmp_path))
     artifact = export_subject(subject, Order(target, tmp_path / "out"))
     assert artifact.parity is not None
-    assert artifact.parity.status == STATUS[load_recipe(target).RECIPE.needs]
+    assert artifact.parity.status == expected_status(target)
     assert [(spec.shape, spec.dtype) for spec in artifact.inputs] == [((1, *SIZE, 3), "uint8")]
     assert "pixels 0 to 255" in snippet(artifact)
     check_snippet(artifact, subject)

@@ -18,8 +18,9 @@ from edgevit.records.identity import validate_identity
 from edgevit.records.measurement import Measurement
 from edgevit_runtime.record import Recipe, Reply, Snapshot, TensorSpec, Timing, from_json, to_json
 from support import toys
+from support.speed import seconds
 
-SHORT = Protocol(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=30)
+SHORT = Protocol(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=seconds(30))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def recorder(monkeypatch, fakes):
 
 def test_never_imports_torch():
     code = "import sys, edgevit.measurement.runner, edgevit.devices.transports.local; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=seconds(60))
 
 
 @pytest.mark.onnx
@@ -99,7 +100,7 @@ def test_misbehaving_artifacts_cost_their_own_rows(fakes):
     texts = {"segv run": "crashed", "exit load": "crashed", "hang run": "timeout", "raise run": "failed",
              "import load": "unsupported", "work run": "ok"}  # fmt: skip
     artifacts = [fakes(text, text.replace(" ", "-")) for text in texts]
-    protocol = dataclasses.replace(SHORT, timeout_s=3)
+    protocol = dataclasses.replace(SHORT, timeout_s=seconds(3))
     rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, protocol=protocol)}
     assert {name.replace("-", " "): row.status for name, row in rows.items()} == texts
     for row in rows.values():

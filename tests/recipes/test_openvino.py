@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,9 @@ import pytest
 
 from edgevit.exporting.pipeline import Order, export_subject
 from edgevit.recipes import load_recipe
+from support.speed import seconds
 from support.subjects import SIZE, tiny_file, tiny_subject
+from support.targets import require_instructions
 
 pytestmark = pytest.mark.openvino
 
@@ -25,7 +30,7 @@ def refuse(*arguments, **how):
 os.register_at_fork(before=refuse)
 socket.socket.connect = refuse
 
-from edgevit.separate import Wanted, export_here
+from edgevit.exporting.child_process import Wanted, export_here
 export_here(Wanted(sys.argv[1], "openvino", Path(sys.argv[2]), input_size={size}))
 assert not [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
 """
@@ -34,12 +39,13 @@ assert not [name for name, module in sys.modules.items() if name.startswith("ope
 def test_an_export_sends_nothing_anywhere(tmp_path: Path) -> None:
     model = f"{tiny_file(tmp_path)}:tiny"
     command = [sys.executable, "-c", EXPORT.format(size=SIZE), model, str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(300), check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("precision", "computes_in"), [("fp32", "f32"), ("fp16", "f32"), ("bf16", "bf16")])
 def test_it_computes_in_the_precision_that_was_asked_for(precision: str, computes_in: str, tmp_path: Path) -> None:
+    require_instructions("openvino", precision)
     artifact = export_subject(tiny_subject(tmp_path), Order("openvino", tmp_path / "out", precision))
     session = load_recipe("openvino").load(artifact.folder / artifact.payload, threads=1)
     assert session.provider == f"CPU {computes_in}"
@@ -53,3 +59,67 @@ def test_half_weights_take_half_the_room(tmp_path: Path) -> None:
         (weights,) = (artifact.folder / artifact.payload).glob("*.bin")
         sizes[precision] = weights.stat().st_size
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
+
+
+# ---- a processor without bfloat16 ------------------------------------------------------------------------------------
+
+AVX2_ONLY = {"OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # OpenVINO and its oneDNN each have a limit
+# A worker inherits no variable that could change a number; these two must reach it.
+ON_AVX2 = """
+import json, sys
+from pathlib import Path
+
+from edgevit.devices import transports
+from edgevit.devices.transports import local
+
+local.INHERITED = (*transports.INHERITED, "OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA")
+
+from edgevit.cli.export import finishing_line
+from edgevit.devices.registry import local_device
+from edgevit.errors import TargetUnavailableError
+from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.measurement.runner import Protocol, profile
+from edgevit.recipes import missing_instructions
+from edgevit_runtime.record import to_data
+from support.subjects import tiny_subject
+
+folder = Path(sys.argv[1])
+artifacts = {name: export_subject(tiny_subject(folder), Order("openvino", folder, name)) for name in ("fp32", "bf16")}
+artifact = artifacts["bf16"]
+row = profile(artifact, local_device(), threads=1, protocol=Protocol(1, 1, 0, None))
+try:
+    verified = verify_artifact(artifact).status
+except TargetUnavailableError as error:
+    verified = error.why
+print(json.dumps({
+    "lacking": {name: missing_instructions("openvino", name) for name in ("fp32", "fp16", "bf16")},
+    "fp32": artifacts["fp32"].parity.status,
+    "parity": to_data(artifact.parity),
+    "line": finishing_line(artifact),
+    "row": [row.status, row.parity_status, row.error],
+    "verified": verified,
+}))
+"""
+
+
+def test_a_processor_without_bfloat16_exports_what_it_cannot_run(tmp_path: Path) -> None:
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("only x86-64 processors are held to AVX2 by these variables")
+    environment = os.environ | AVX2_ONLY | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", ON_AVX2, str(tmp_path)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=seconds(300), check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    why = "needs a processor with bf16: OpenVINO computes in f32 on this one"
+    assert seen["lacking"] == {"fp32": "", "fp16": "", "bf16": "bf16"}
+    assert seen["fp32"] == "passed"
+    parity = seen["parity"]
+    assert (parity["status"], parity["needs"], parity["failing_stage"]) == ("needs_processor", "bf16", "")
+    assert parity["how"].startswith(f"not run here: {why}; convert: openvino ")
+    assert {check["stage"] for check in parity["checks"]} == {"fold", "convert"}, "what this processor computes"
+    assert "built, not run (it needs a processor with bf16): max_rel " in seen["line"]
+    assert " up to stage convert, " in seen["line"]
+    assert seen["row"] == ["unsupported", "needs_processor", why]
+    assert seen["verified"] == why

@@ -27,6 +27,10 @@ def test_of_another_system():
     pass
 
 
+def test_of_another_processor():
+    pytest.skip("this processor lacks bf16, which openvino bf16 is computed in")
+
+
 @pytest.mark.xfail(reason="known", strict=True)
 def test_known_failure():
     raise AssertionError
@@ -54,8 +58,8 @@ def run(folder: Path, ci: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize(("ci", "code", "says"), [("", 0, "3 passed, 2 skipped"), ("false", 0, "3 passed, 2 skipped"),
-                                                  ("true", 1, "1 failed, 3 passed, 1 skipped")])  # fmt: skip
+@pytest.mark.parametrize(("ci", "code", "says"), [("", 0, "3 passed, 3 skipped"), ("false", 0, "3 passed, 3 skipped"),
+                                                  ("true", 1, "1 failed, 3 passed, 2 skipped")])  # fmt: skip
 def test_under_ci_a_missing_package_is_a_failure(tmp_path, ci, code, says):
     (tmp_path / "test_suite.py").write_text(SUITE)
     found, output = run(tmp_path, ci)

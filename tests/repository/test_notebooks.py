@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from support.speed import seconds
+
 FOLDER = Path(__file__).parents[2] / "docs/notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -34,7 +36,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """The notebook with the outputs that its cells have now."""
     ran = copy.deepcopy(notebook)
-    NotebookClient(ran, timeout=CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        ran, timeout=round(seconds(CELL_S)), kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     for cell in ran.cells:
         cell.metadata.pop("execution", None)  # when it ran
     return ran

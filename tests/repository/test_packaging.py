@@ -15,6 +15,7 @@ import pytest
 
 from edgevit.store import LatencyDB
 from support.measured import measured
+from support.speed import seconds
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -46,7 +47,7 @@ def run(*command: str | Path, folder: Path, **variables: str) -> subprocess.Comp
         env=environment | variables,
         capture_output=True,
         text=True,
-        timeout=SLOW_NETWORK_S,
+        timeout=seconds(SLOW_NETWORK_S),
         check=False,
     )
 
@@ -233,7 +234,10 @@ def test_editable_install_reads_the_source_and_does_not_spill(editable, source, 
 
 
 def test_both_installs_pack_the_same_worker(bare, editable, tmp_path):
-    code = "import sys; from pathlib import Path; from edgevit.pack import pack; pack('onnx', Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from edgevit.devices.worker_archive import pack\n"
+        "pack('onnx', Path(sys.argv[1]))"
+    )
     for name, venv in (("bare", bare), ("editable", editable[0])):
         succeed(venv / "bin/python", "-c", code, name, folder=tmp_path)
     assert (tmp_path / "bare").read_bytes() == (tmp_path / "editable").read_bytes()

@@ -20,6 +20,7 @@ from edgevit.devices.worker_archive import pack, pack_recipe
 from edgevit_runtime import environment, power, timing
 from edgevit_runtime.record import ITEM_BYTES, Job, Reply, TensorSpec, from_json, to_json
 from support import toys
+from support.speed import seconds
 
 RUNTIME = Path(edgevit_runtime.__file__).parent
 
@@ -31,7 +32,7 @@ def run_worker(folder: Path, recipe: Path, job: Job, *options: str) -> tuple[sub
     pack_recipe(recipe, folder / "worker.pyz")
     (folder / "job.json").write_text(to_json(job))
     command = [sys.executable, "-I", *options, "worker.pyz", "job.json", "reply.json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds(30))
     path = folder / "reply.json"
     return done, from_json(Reply, path.read_bytes()) if path.exists() else None
 
@@ -134,6 +135,13 @@ def test_missing_engine_is_unsupported(tmp_path):
     assert reply.status == "unsupported"
     assert "an_engine_that_is_not_installed" in reply.error
     assert reply.host is not None
+
+
+def test_a_processor_that_lacks_an_instruction_set_is_named_as_data(tmp_path):
+    artifact = toys.fake_artifact(tmp_path / "artifact", "processor load")
+    _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
+    assert (reply.status, reply.missing_instructions) == ("unsupported", "bf16")
+    assert reply.error == "needs a processor with bf16: this engine computes in f32 on this one"
 
 
 def test_crash_leaves_a_reply_that_knows_where_it_happened(tmp_path):
@@ -514,6 +522,8 @@ def test_power_of_a_jetson_is_added_up(tmp_path, monkeypatch):
 def test_peak_memory_is_this_process_own():
     big = bytearray(b"x" * 200_000_000)
     code = "from edgevit_runtime.environment import peak_rss_bytes as p; print(p())"
-    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=30).stdout)
+    child = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=seconds(30)).stdout
+    )
     assert len(big) < environment.peak_rss_bytes()
     assert 1_000_000 < child < 100_000_000, "ru_maxrss would report the parent's peak"

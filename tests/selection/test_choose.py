@@ -190,6 +190,7 @@ def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked
         (row(protocol_version=0), {}, "measured by protocol 0, not 1: measure again", None),
         (row(parity_status="failed"), {}, f"parity failed: {NOT_PROVEN}", None),
         (row(parity_status="built_not_run"), {}, f"parity built_not_run: {NOT_PROVEN}", None),
+        (row(parity_status="needs_processor"), {}, f"parity needs_processor: {NOT_PROVEN}", None),
         (row(parity_status=""), {}, f"parity unknown: {NOT_PROVEN}", None),
         (row(status="crashed", error="SIGSEGV\nat 0x0"), {}, "cannot run here: crashed: SIGSEGV", None),
         (row(status="unsupported", error=""), {}, "cannot run here: unsupported", None),

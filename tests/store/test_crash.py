@@ -10,6 +10,7 @@ import pytest
 
 from edgevit.store import LatencyDB, exchange, jsonl
 from support.measured import measured
+from support.speed import seconds
 from support.writers import IMPORT, script, write_and_kill, write_at_once
 
 
@@ -54,7 +55,7 @@ def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: in
     jsonl.write_lines(tmp_path / "rows.jsonl", rows)
     LatencyDB.open(url, shipped=False).close()
     with script(IMPORT, url, tmp_path / "rows.jsonl") as importer:
-        time.sleep(random.Random(seed).uniform(0.5, 1.5))
+        time.sleep(seconds(random.Random(seed).uniform(0.5, 1.5)))
         importer.kill()
     with LatencyDB.open(url, shipped=False) as db:
         there = len(db.measurements())
@@ -66,6 +67,6 @@ def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: in
 def test_opening_costs_neither_torch_nor_alembic(empty_url: str) -> None:
     LatencyDB.open(empty_url, shipped=False).close()
     body = "db.measurements(); db.close(); print(*{name.split('.')[0] for name in sys.modules})"
-    out, error = script(body, empty_url).communicate(timeout=60)
+    out, error = script(body, empty_url).communicate(timeout=seconds(60))
     assert error == "" and "sqlalchemy" in out.split()
     assert not {"torch", "alembic", "onnxruntime", "numpy", "pyarrow"} & set(out.split())

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from edgevit.records.measurement import Device
+from support.speed import seconds
 from support.sshd import free_port
 
 ADB, MKSH, TOYBOX = shutil.which("adb"), shutil.which("mksh"), shutil.which("toybox")
@@ -367,7 +368,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=seconds(60),
             check=False,
         )
         return done.stdout + done.stderr

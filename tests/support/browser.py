@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from support.speed import seconds
+
 SCREENS = Path(__file__).parents[2] / "test-artefacts" / "report"  # screenshots; git ignores the folder
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 812}
 DRAWN = "html[data-drawn]"  # once the chart is there, too
@@ -34,7 +36,7 @@ class Browser:
     def open(self, file: Path, *, viewport: dict[str, int] = DESKTOP, dark: bool = False, touch: bool = False) -> Any:
         """A page with this file, its chart drawn."""
         page = self._chromium.new_page(viewport=viewport, color_scheme="dark" if dark else "light", has_touch=touch)
-        page.set_default_timeout(_TIMEOUT_MS)
+        page.set_default_timeout(seconds(_TIMEOUT_MS))
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.said.append(f"error: {error}"))

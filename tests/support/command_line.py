@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from support.speed import seconds
+
 STRANGER = """
 import torch
 from torch import nn
@@ -38,8 +40,8 @@ def edgevit(*arguments: object, folder: Path | None = None) -> subprocess.Comple
         files = [Path(streams, name) for name in ("stdout", "stderr")]
         process = PROCESSES.Process(target=run_main, args=(list(map(str, arguments)), folder, files, dict(os.environ)))
         process.start()
-        process.join(COMMAND_S)
-        assert process.exitcode is not None, f"no end after {COMMAND_S} s: {arguments}"
+        process.join(seconds(COMMAND_S))
+        assert process.exitcode is not None, f"no end after {seconds(COMMAND_S):g} s: {arguments}"
         return subprocess.CompletedProcess(
             list(map(str, arguments)), process.exitcode, *(file.read_text() for file in files)
         )

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from support.speed import seconds
+
 UNPRIVILEGED = ("postgres", "nobody")  # in whose name it runs where the tests run as root, which it refuses
 START_S = 60
 
@@ -78,16 +80,16 @@ class Server:
         """End it and remove what it left."""
         self.process.terminate()  # "smart": it waits for clients
         try:
-            self.process.wait(5)
+            self.process.wait(seconds(5))
         except subprocess.TimeoutExpired:
             self.process.send_signal(3)  # SIGQUIT: at once
-            self.process.wait(20)
+            self.process.wait(seconds(20))
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _await(self) -> None:
         import psycopg
 
-        end = time.monotonic() + START_S
+        end = time.monotonic() + seconds(START_S)
         while True:
             try:
                 return self.execute("SELECT 1")

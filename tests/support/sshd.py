@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from edgevit.records.measurement import Device
+from support.speed import seconds
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 USER = "root" if os.geteuid() == 0 else os.environ.get("USER", "")
@@ -53,7 +54,7 @@ class Sshd:
     def __enter__(self) -> Sshd:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=log)
-        end = time.monotonic() + 20
+        end = time.monotonic() + seconds(20)
         while not listens(self.port):
             assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
             time.sleep(0.05)
@@ -62,7 +63,7 @@ class Sshd:
     def __exit__(self, *_: object) -> None:
         self.break_connections()
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=seconds(10))
 
     def connections(self) -> list[int]:
         """The processes that serve connections, which are the listener's children and theirs, but no session's."""

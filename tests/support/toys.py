@@ -56,6 +56,9 @@ def act(text, when):
         ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock, as an engine may
     elif what == "import":
         import an_engine_that_is_not_installed
+    elif what == "processor":
+        from edgevit_runtime.record import ProcessorError
+        raise ProcessorError("bf16", "this engine computes in f32 on this one")
     elif what == "raise":
         raise RuntimeError("the engine says no: \\0 \\x1b[31m red")
 

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from support.speed import seconds
+
 HERE = Path(__file__).parents[1]  # where `support` is found
 WRITE_MANY = """
 import sys
@@ -41,7 +43,7 @@ def script(body: str, *arguments: object) -> subprocess.Popen[str]:
 def write_at_once(url: str, processes: int, rows: int) -> list[tuple[str, int]]:
     """What each of the writers said on standard error, and its exit code."""
     writers = [script(WRITE_MANY, url, name, rows) for name in range(processes)]
-    return [(writer.communicate(timeout=600)[1], writer.returncode) for writer in writers]
+    return [(writer.communicate(timeout=seconds(600))[1], writer.returncode) for writer in writers]
 
 
 def write_and_kill(url: str, kills: int, noise: random.Random) -> set[str]:

@@ -21,6 +21,7 @@ from edgevit_runtime import memory_watchdog
 from edgevit_runtime.record import Recipe, to_json
 from support import toys
 from support.processes import is_running
+from support.speed import seconds, wait_until
 
 if sys.platform != "linux":
     pytest.skip("only Linux tells what a process holds", allow_module_level=True)
@@ -50,7 +51,9 @@ def fakes(tmp_path, monkeypatch):
 
 def inject(fakes, tmp_path, texts):
     """A sweep over engines that do these things; every fault must be a row, and the good one must go through."""
-    protocol = Protocol(processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=4, max_memory_bytes=LIMIT)
+    protocol = Protocol(
+        processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=seconds(4), max_memory_bytes=LIMIT
+    )
     artifacts = [fakes(f"{text} {tmp_path}/pids-{i}", f"a{i}") for i, text in enumerate(texts)]
     artifacts.append(fakes("work run", "good"))
     rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, protocol=protocol)}
@@ -64,8 +67,7 @@ def inject(fakes, tmp_path, texts):
         assert rows[f"a{i}"].engine == "fake-engine", "known although it crashed"
     pids = [int(pid) for path in tmp_path.glob("pids-*") for pid in path.read_text().split()]
     assert len(pids) == 2 * len(texts)
-    time.sleep(0.5)
-    assert [pid for pid in pids if is_running(pid)] == []
+    assert wait_until(lambda: not any(map(is_running, pids)), 0.5)
 
 
 def test_each_fault_costs_one_row(fakes, tmp_path):
@@ -121,8 +123,9 @@ SWEEP = """
 import dataclasses, sys
 from pathlib import Path
 from support import toys
-from edgevit import profile as room, sweep
-from edgevit.pack import pack_recipe
+from edgevit.measurement import runner as room
+from edgevit.sweeps import plan as sweep
+from edgevit.devices.worker_archive import pack_recipe
 from edgevit_runtime.record import Recipe
 
 class Module:  # a distribution that is there, so that the version of the engine is known before it runs
@@ -181,7 +184,7 @@ def kill_at_random(folder: Path, kills: int) -> None:
             begin = time.monotonic()
             sweep = sweep_of_fakes(folder)
             try:
-                _, said = sweep.communicate(timeout=moments.uniform(0.5, longest) if done < kills else 120)
+                _, said = sweep.communicate(timeout=moments.uniform(0.5, longest) if done < kills else seconds(120))
                 finished = True
                 longest = max(1.0, time.monotonic() - begin)
                 assert sweep.returncode == 0, said.decode()
@@ -210,14 +213,9 @@ def test_nothing_of_a_killed_sweep_goes_on(tmp_path):
         path.rename(tmp_path / f"old-{path.name}")
         artifact.folder.rename(path)
     sweep = sweep_of_fakes(tmp_path)
-    end = time.monotonic() + 60
-    while not (tmp_path / "pids").exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    assert wait_until((tmp_path / "pids").exists, 60)
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert all(map(is_running, pids))
     sweep.send_signal(signal.SIGKILL)
     sweep.communicate()
-    end = time.monotonic() + 5
-    while any(map(is_running, pids)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(map(is_running, pids))
+    assert wait_until(lambda: not any(map(is_running, pids)), 5)

@@ -171,6 +171,10 @@ def test_the_status_says_what_computed_the_artifact() -> None:
     assert (ran.status, ran.failing_stage, ran.max_rel, ran.how) == ("passed", "", 3e-7, "an engine 2.0")
     reference = judge(VerificationRun(Reply("ok"), (last,), last.how, by_reference=True), [stage], samples)
     assert (reference.status, reference.max_rel) == ("evaluated", 3e-7)
+    lacking = VerificationRun(Reply("unsupported", missing_instructions="bf16"), (), "not run here: needs bf16")
+    processor = judge(lacking, [stage], samples)
+    assert (processor.status, processor.needs, processor.max_rel) == ("needs_processor", "bf16", stage.max_rel)
+    assert judge(lacking, [dataclasses.replace(stage, passed=False)], samples).status == "failed"
     nothing = judge(VerificationRun(Reply("unsupported"), (), "not run here: needs a GPU"), [stage], samples)
     assert (nothing.status, nothing.max_rel) == ("built_not_run", 2e-7)
     assert nothing.how == "not run here: needs a GPU; convert: onnxruntime 1.31"
