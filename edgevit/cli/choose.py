@@ -2,140 +2,219 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgevit.cli.common import print_json, say, split
-from edgevit.cli.options import DbOption, JsonOption, OutOption, QuickOption, QuietOption, VerboseOption
+from edgevit.cli.options import DbOption, OutOption, OutputOptions, QuickOption, grouped
 from edgevit.cli.report import PlotOption, draw
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact
-    from edgevit.records.choice import Choice, JointChoice
-    from edgevit.selection import Question
+    from edgevit.records.choice import Budget, Choice, JointChoice
+    from edgevit.selection import CandidateFilter, Question
 
 EXIT_CODES = {"chosen": 0, "infeasible": 3, "unsupported": 5, "unmeasured": 6}
 
 
-def run(
-    max_latency: Annotated[str | None, typer.Option(help="25ms, 0.025s, 25000us; 25 means ms")] = None,
-    device: Annotated[
-        str,
-        typer.Option("--device", "-d", help="a name, id or class; several, with commas between: fits on all of them"),
-    ] = "local",
-    percentile: Annotated[int, typer.Option(help="of the latency that the budget is for: 1 to 99")] = 90,
-    min_top1: Annotated[float | None, typer.Option(help="top-1 accuracy in percent")] = None,
-    max_size_mb: Annotated[float | None, typer.Option(help="of the artifact, 10^6 bytes")] = None,
-    max_memory_mb: Annotated[float | None, typer.Option(help="of the process at its largest, 10^6 bytes")] = None,
-    max_energy_mj: Annotated[float | None, typer.Option(help="per run, in millijoules")] = None,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="only these, with commas between")] = None,
-    precision: Annotated[str | None, typer.Option(help="only these, with commas between")] = None,
-    engine: Annotated[str | None, typer.Option(help="only these, with commas between")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="only this thread count")] = None,
-    licence: Annotated[str | None, typer.Option(help="of the model; only these, with commas between")] = None,
-    published: Annotated[bool, typer.Option("--published", help="rows that others published count, too")] = False,
+@dataclass(frozen=True)
+class BudgetOptions:
+    """The limits that a candidate must meet."""
+
+    max_latency: Annotated[str | None, typer.Option(help="Latency budget, as 25ms, 0.025s or 25000us; 25 means ms")] = (
+        None
+    )
+    percentile: Annotated[int, typer.Option(help="Latency percentile of the budget, 1-99")] = 90
+    min_top1: Annotated[float | None, typer.Option(help="Lowest top-1 accuracy in percent")] = None
+    max_size_mb: Annotated[float | None, typer.Option(help="Largest artifact, 10^6 bytes")] = None
+    max_memory_mb: Annotated[float | None, typer.Option(help="Highest memory of the process, 10^6 bytes")] = None
+    max_energy_mj: Annotated[float | None, typer.Option(help="Highest energy of a run in millijoules")] = None
+
+    def budget(self) -> Budget:
+        """Return the budget. Raises UsageError for a latency that makes no sense."""
+        from edgevit.records.choice import Budget
+        from edgevit.selection import parse_latency
+
+        latency_ms = None if self.max_latency is None else parse_latency(self.max_latency)
+        sizes = (self.max_size_mb, self.max_memory_mb, self.max_energy_mj)
+        return Budget(latency_ms, self.percentile, self.min_top1, *sizes)
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """The candidates in question."""
+
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Targets in question, with commas between; default: all")
+    ] = None
+    precision: Annotated[str | None, typer.Option(help="Precisions in question, with commas between; default: all")] = (
+        None
+    )
+    engine: Annotated[str | None, typer.Option(help="Engines in question, with commas between; default: all")] = None
+    threads: Annotated[int | None, typer.Option(min=1, help="Thread count in question; default: all")] = None
+    licence: Annotated[
+        str | None, typer.Option(help="Licences of models in question, with commas between; default: all")
+    ] = None
+    published: Annotated[bool, typer.Option("--published", help="Include rows that others published")] = False
     reconstructed: Annotated[
-        bool, typer.Option("--reconstructed", help="models count whose papers published no weights, too")
-    ] = False,
-    confidence: Annotated[float, typer.Option(help="with which what is predicted fits")] = 0.9,
-    measured_only: Annotated[
-        bool, typer.Option("--measured-only", help="predict nothing: only what somebody measured counts")
-    ] = False,
+        bool, typer.Option("--reconstructed", help="Include models rebuilt from papers that released no weights")
+    ] = False
+
+    def candidate_filter(self) -> CandidateFilter:
+        """Return the filter. Raises UsageError for an empty list, UnknownNameError for an unknown target."""
+        from edgevit.selection import CandidateFilter, targets_named
+
+        return CandidateFilter(
+            targets=targets_named(_names(self.target, "target")),
+            precisions=_names(self.precision, "precision"),
+            threads=self.threads,
+            published=self.published,
+            engines=_names(self.engine, "engine"),
+            licences=_names(self.licence, "licence"),
+            reconstructed=self.reconstructed,
+        )
+
+
+@dataclass(frozen=True)
+class EvidenceOptions:
+    """The numbers that an answer is made by."""
+
+    confidence: Annotated[float, typer.Option(help="Confidence of predicted upper bounds")] = 0.9
+    measured_only: Annotated[bool, typer.Option("--measured-only", help="No predictions, measured rows alone")] = False
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="by what `edgevit evaluate` measured on it; default: published, ImageNet"),
-    ] = None,
+        typer.Option(
+            metavar="NAME", help="Data set of accuracies from `edgevit evaluate`; default: published, ImageNet"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """The form in which an answer is shown."""
+
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="all that nothing else beats in accuracy and latency")
-    ] = False,
-    why: Annotated[bool, typer.Option("--why", help="every candidate, and what rejected it")] = False,
+        bool, typer.Option("--pareto", help="All candidates that no other beats in accuracy and latency")
+    ] = False
+    why: Annotated[bool, typer.Option("--why", help="Every candidate with the reasons against it")] = False
+    plot: PlotOption = None
+
+
+@dataclass(frozen=True)
+class ActionOptions:
+    """What is measured and exported on top of an answer."""
+
     measure: Annotated[
-        bool, typer.Option("--measure", help="measure what may change the answer, and choose again")
-    ] = False,
+        bool, typer.Option("--measure", help="Measure the suggestions that may change the answer, and choose again")
+    ] = False
     export: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="hand over the picked artifact, verified, in this folder")
-    ] = None,
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to hand over the picked artifact in, verified")
+    ] = None
     weights: Annotated[
-        Path | None, typer.Option(help="of --export: official checkpoint; without one the weights are random")
-    ] = None,
+        Path | None, typer.Option(help="Official checkpoint file for --export; default: random weights")
+    ] = None
     artifacts: Annotated[
-        str | None, typer.Option(help="folders of artifacts that may be measured or handed over, with commas between")
-    ] = None,
-    out: OutOption = Path("artifacts"),
-    quick: QuickOption = False,
-    plot: PlotOption = None,
+        str | None,
+        typer.Option(help="Artifact folders that may be measured or handed over, with commas between"),
+    ] = None
+    out: OutOption = Path("artifacts")
+    quick: QuickOption = False
+
+
+@grouped
+def run(
+    limits: BudgetOptions,
+    device: Annotated[
+        str,
+        typer.Option("--device", "-d", help="Device name, id or class; several with commas: fit on all of them"),
+    ] = "local",
+    *,
+    filters: FilterOptions,
+    evidence: EvidenceOptions,
+    view: ViewOptions,
+    actions: ActionOptions,
     db: DbOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = 0,
+    output: OutputOptions,
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does.
 
-    Exit code 5: nothing that was asked for runs there; 6: something may fit, and nobody measured it.
+    Exit code 5: no candidate in question runs there; 6: a candidate may fit that was not measured.
     """
-    from edgevit.records.choice import Budget
-    from edgevit.selection import CandidateFilter, PredictionOptions, Question, parse_latency, targets_named
-
-    candidate_filter = CandidateFilter(
-        targets=targets_named(None if target is None else split(target, "target")),
-        precisions=None if precision is None else split(precision, "precision"),
-        threads=threads,
-        published=published,
-        engines=None if engine is None else split(engine, "engine"),
-        licences=None if licence is None else split(licence, "licence"),
-        reconstructed=reconstructed,
-    )
-    limit = None if max_latency is None else parse_latency(max_latency)
-    asked = Question(
-        tuple(split(device, "device")),
-        Budget(limit, percentile, min_top1, max_size_mb, max_memory_mb, max_energy_mj),
-        candidate_filter,
-        PredictionOptions(not measured_only, confidence),
-        dataset,
-    )
-    held = _opened(artifacts)
-    choice = _answer(asked, db)
-    more: dict[str, Any] = {}
-    if measure:
-        from edgevit.cli.choose_actions import measure_suggested
-        from edgevit.cli.profile import print_rows, summary
-
-        rows = measure_suggested(choice, held, out, quick=quick, db=db, quiet=quiet or as_json)
-        more["measured"] = [summary(row) for row in rows]
-        if rows and not as_json:
-            print_rows(rows)
-        choice = _answer(asked, db) if rows else choice
-    if export is not None:
+    question = _question(device, limits, filters, evidence)
+    artifacts = _opened(actions.artifacts)
+    choice = _answer(question, db)
+    results: dict[str, Any] = {}
+    if actions.measure:
+        choice = _measure(choice, question, artifacts, actions, db, output, results)
+    if actions.export is not None:
         from edgevit.cli.choose_actions import hand_over
 
-        more["exported"] = hand_over(choice, held, export, weights, db)
-    if plot is not None:
-        draw(choice, plot)
-    if as_json:
-        print_json({**vars(choice), **more})
+        results["exported"] = hand_over(choice, artifacts, actions.export, actions.weights, db)
+    if view.plot is not None:
+        draw(choice, view.plot)
+    if output.as_json:
+        print_json({**vars(choice), **results})
     else:
-        from edgevit.cli.choose_output import print_choice
-
-        print_choice(choice, pareto=pareto, why=why, predicts=not measured_only)
-        for item in more.get("exported", []):
-            say(f"exported: {item['folder']} ({item['says']})")
+        _show(choice, view, results, predicts=question.prediction.enabled)
     if code := EXIT_CODES[choice.outcome]:
         raise typer.Exit(code)
 
 
+def _question(device: str, limits: BudgetOptions, filters: FilterOptions, evidence: EvidenceOptions) -> Question:
+    from edgevit.selection import PredictionOptions, Question
+
+    prediction = PredictionOptions(not evidence.measured_only, evidence.confidence)
+    devices = tuple(split(device, "device"))
+    return Question(devices, limits.budget(), filters.candidate_filter(), prediction, evidence.dataset)
+
+
+def _names(text: str | None, kind: str) -> list[str] | None:
+    return None if text is None else split(text, kind)
+
+
 def _opened(folders: str | None) -> list[Artifact]:
-    """The artifacts in these folders, every byte of them checked."""
+    """Open the artifacts in these folders, which checks every byte of them."""
     from edgevit.artifacts.folder import open_artifact
 
-    return [open_artifact(Path(item)) for item in split(folders, "folder")] if folders else []
+    return [open_artifact(Path(folder)) for folder in split(folders, "folder")] if folders else []
 
 
-def _answer(asked: Question, db: str | None) -> Choice | JointChoice:
+def _answer(question: Question, db: str | None) -> Choice | JointChoice:
     from edgevit.selection import answers, joint
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        found = answers(database, asked)
-    return found[0] if len(found) == 1 else joint(found)
+        choices = answers(database, question)
+    return choices[0] if len(choices) == 1 else joint(choices)
+
+
+def _measure(
+    choice: Choice | JointChoice,
+    question: Question,
+    artifacts: Sequence[Artifact],
+    actions: ActionOptions,
+    db: str | None,
+    output: OutputOptions,
+    results: dict[str, Any],
+) -> Choice | JointChoice:
+    """Measure the suggestions, add the rows to the results, and return the new answer."""
+    from edgevit.cli.choose_actions import measure_suggested
+    from edgevit.cli.profile import print_rows, summary
+
+    rows = measure_suggested(choice, artifacts, actions.out, quick=actions.quick, db=db, quiet=output.hides_progress)
+    results["measured"] = [summary(row) for row in rows]
+    if rows and not output.as_json:
+        print_rows(rows)
+    return _answer(question, db) if rows else choice
+
+
+def _show(choice: Choice | JointChoice, view: ViewOptions, results: dict[str, Any], *, predicts: bool) -> None:
+    from edgevit.cli.choose_output import print_choice
+
+    print_choice(choice, pareto=view.pareto, why=view.why, predicts=predicts)
+    for exported in results.get("exported", []):
+        say(f"exported: {exported['folder']} ({exported['says']})")

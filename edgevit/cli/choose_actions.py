@@ -1,4 +1,4 @@
-"""What `edgevit choose` does beside answering: measures what may change the answer, hands over what was picked."""
+"""Actions of `edgevit choose`: measuring what may change the answer, and handing over the picked artifact."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def measure_suggested(
     choice: Choice | JointChoice,
-    held: Sequence[Artifact],
+    artifacts: Sequence[Artifact],
     out: Path,
     *,
     quick: bool,
     db: str | None,
     quiet: bool,
 ) -> list[Measurement]:
-    """Export what the suggestions name, unless it is held or there, and measure it; the rows.
+    """Measure the suggestions and return their rows. Artifacts that are neither given nor in `out` are exported.
 
-    Raises UnknownNameError for a device that is only known by its rows, and what an export or a device raises.
+    Raises UnknownNameError for a device that is only known by its rows, and the errors of an export or a device.
     """
     from edgevit.cli.options import ProtocolOptions
     from edgevit.cli.profile import measure, protocol
@@ -34,16 +34,20 @@ def measure_suggested(
     from edgevit.sweeps.plan import artifact_for
 
     rows: list[Measurement] = []
-    how = protocol(ProtocolOptions(quick, 99 if choice.budget.percentile > 90 else None))
+    settings = protocol(ProtocolOptions(quick, 99 if choice.budget.percentile > 90 else None))
     for one in [choice] if isinstance(choice, Choice) else choice.choices:
-        suggested = [item for item in one.measure_next if item.does == "measure"]
-        place = load_device(one.device) if suggested else None
-        for threads in sorted({item.threads or 1 for item in suggested}):
-            asked = [item for item in suggested if (item.threads or 1) == threads]
-            requests = [_request(item.model, item.target, item.precision, item.input_size, out) for item in asked]
-            artifacts = [_held(request, held) or artifact_for(request, db) for request in requests]
-            assert place is not None  # there are suggestions
-            rows += measure(artifacts, place, threads, how, db, quiet, sweep=True)
+        suggestions = [suggestion for suggestion in one.measure_next if suggestion.does == "measure"]
+        if not suggestions:
+            continue
+        device = load_device(one.device)
+        for threads in sorted({suggestion.threads or 1 for suggestion in suggestions}):
+            requests = [
+                _request(suggestion.model, suggestion.target, suggestion.precision, suggestion.input_size, out)
+                for suggestion in suggestions
+                if (suggestion.threads or 1) == threads
+            ]
+            needed = [_given(request, artifacts) or artifact_for(request, db) for request in requests]
+            rows += measure(needed, device, threads, settings, db, quiet, sweep=True)
     return rows
 
 
@@ -53,47 +57,50 @@ def _request(model: str, target: str, precision: str, size: tuple[int, ...], out
     return Request(model, target, precision, 0, (size[0], size[1]) if size else None, out)
 
 
-def _held(request: Request, held: Sequence[Artifact]) -> Artifact | None:
-    """The artifact among those that are held that is what the request asks for."""
-    wanted = (request.model, request.target, request.precision)
-    return next((item for item in held if (item.model, item.target, item.precision) == wanted), None)
+def _given(request: Request, artifacts: Sequence[Artifact]) -> Artifact | None:
+    """Return the artifact of the request among the given ones."""
+    key = (request.model, request.target, request.precision)
+    return next((one for one in artifacts if (one.model, one.target, one.precision) == key), None)
 
 
 def hand_over(
-    choice: Choice | JointChoice, held: Sequence[Artifact], out: Path, weights: Path | None, db: str | None
+    choice: Choice | JointChoice, artifacts: Sequence[Artifact], out: Path, weights: Path | None, db: str | None
 ) -> list[dict[str, str]]:
-    """The picked artifact in a folder below `out`: a copy of the very one that was measured where it is held, else
-    exported and verified. Empty where nothing was picked. Raises what an export raises.
+    """Put the picked artifact into a folder below `out`, and describe it; do nothing where there is no pick.
+
+    It is a copy of the very one that was measured where that is among the given ones. Otherwise it is exported and
+    verified; raises the errors of an export.
     """
     from edgevit.records.choice import Choice
 
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
     if picked is None:
         return []
-    artifact = None if weights else _copied(picked, held, out)
-    says = "a copy of the artifact that the row is of"
+    artifact = None if weights else _copied(picked, artifacts, out)
+    description = "a copy of the artifact that the row is of"
     if artifact is None:
         artifact = _exported(picked, out, weights, db)
-        says = _compared(picked, artifact)
+        description = _describe(picked, artifact)
     parity = artifact.parity.status if artifact.parity else "unknown"
-    return [{"folder": str(artifact.folder), "sha256": artifact.sha256, "parity": parity, "says": says}]
+    return [{"folder": str(artifact.folder), "sha256": artifact.sha256, "parity": parity, "says": description}]
 
 
-def _copied(picked: Candidate, held: Sequence[Artifact], out: Path) -> Artifact | None:
+def _copied(picked: Candidate, artifacts: Sequence[Artifact], out: Path) -> Artifact | None:
     from edgevit.artifacts.folder import open_artifact
     from edgevit.errors import ArtifactError
 
-    same = (item for item in held if picked.artifact_sha256 and item.sha256 == picked.artifact_sha256)
-    found = next(same, None)
-    if found is None:
+    same = (one for one in artifacts if picked.artifact_sha256 and one.sha256 == picked.artifact_sha256)
+    measured = next(same, None)
+    if measured is None:
         return None
-    target = out / found.folder.resolve().name
+    target = out / measured.folder.resolve().name
     try:
-        shutil.copytree(found.folder, target)
+        shutil.copytree(measured.folder, target)
     except OSError as error:
         fix = "name another folder with --export"
         raise ArtifactError("the artifact cannot be copied", where=str(target), why=str(error), fix=fix) from error
-    return open_artifact(target)  # which checks every byte
+    # Opening it checks every byte of the copy.
+    return open_artifact(target)
 
 
 def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None) -> Artifact:
@@ -106,14 +113,15 @@ def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None
     if weights is None:
         return artifact_for(request, db)
     require_torch()
-    what = Wanted(request.model, request.target, out, request.precision, weights, input_size=request.input_size)
-    made = export_separately(what)
-    record_built(made, db)
-    return made
+    artifact = export_separately(
+        Wanted(request.model, request.target, out, request.precision, weights, input_size=request.input_size)
+    )
+    record_built(artifact, db)
+    return artifact
 
 
-def _compared(picked: Candidate, artifact: Artifact) -> str:
-    """What a reader should know of an artifact that was made for the answer."""
+def _describe(picked: Candidate, artifact: Artifact) -> str:
+    """Return how an artifact that was exported for the answer compares with the measured one."""
     parity = f"parity {artifact.parity.status}" if artifact.parity else "parity unknown"
     random = ", random weights: --weights FILE takes a checkpoint" if artifact.source.weights == "random" else ""
     if artifact.sha256 == picked.artifact_sha256:

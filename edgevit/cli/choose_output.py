@@ -1,7 +1,7 @@
-"""How `edgevit choose` shows an answer: the pick, the others with what is in their way, and what to do next.
+"""The text of `edgevit choose`: the pick, the other candidates with the reasons against them, and suggestions.
 
-A table fits a terminal of 100 columns, and has a dozen lines: what fits best, and what misses the budget by least. All
-candidates, each with the whole reason and with what a prediction rests on, are there with --why.
+A table fits a terminal of 100 columns, and has a dozen lines: the candidates that fit best, and those that miss the
+budget by least. --why shows all candidates, each with every reason and with the evidence of its prediction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgevit.records.choice import Basis, Candidate, Choice, JointChoice, Reason, Rejection, Suggestion
 
 _SHOWN, _MISSES = 10, 4  # lines of a table, and of these for what does not fit, unless all are asked for
-_NOTHING = {
+_NO_PICK = {
     "infeasible": "nothing on {} fits the budget",
     "unmeasured": "nothing on {} is known to fit the budget, and something may",
     "unsupported": "nothing that was asked for runs on {}",
@@ -25,7 +25,7 @@ _NOTHING = {
 
 
 class _Line(NamedTuple):
-    """A candidate, what is said of it in a word or two, and in full."""
+    """A candidate with its verdict in a word or two, and in full."""
 
     candidate: Candidate
     verdict: str
@@ -33,7 +33,7 @@ class _Line(NamedTuple):
 
 
 def print_choice(choice: Choice | JointChoice, *, pareto: bool, why: bool, predicts: bool) -> None:
-    """An answer for people."""
+    """Print an answer for people."""
     from edgevit.records.choice import Choice
 
     if isinstance(choice, Choice):
@@ -46,7 +46,7 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
     if pareto:
         say(f"{len(choice.front)} on the front of {choice.device}: nothing else is as accurate and as fast")
     elif choice.picked is None:
-        say(_NOTHING[choice.outcome].format(choice.device))
+        say(_NO_PICK[choice.outcome].format(choice.device))
     else:
         say(f"{_name(choice.picked)}, on {choice.device}")
         say_wrapped("  " + ", ".join(_facts(choice.picked, choice.budget.percentile)))
@@ -67,30 +67,28 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
 
 
 def _lines(choice: Choice, *, pareto: bool, why: bool) -> Iterator[_Line]:
-    said = ["picked" if item is choice.picked else "fits" for item in choice.fitting]
-    fits = [_Line(item, verdict, verdict) for item, verdict in zip(choice.fitting, said, strict=True)]
+    verdicts = ["picked" if candidate is choice.picked else "fits" for candidate in choice.fitting]
+    fits = [_Line(candidate, verdict, verdict) for candidate, verdict in zip(choice.fitting, verdicts, strict=True)]
     if pareto:
-        yield from (_Line(item, "", "") for item in choice.front)
+        yield from (_Line(candidate, "", "") for candidate in choice.front)
     elif why:
         yield from fits
-        yield from (_Line(item.candidate, "", item.reason) for item in choice.rejected)
+        yield from (_Line(rejection.candidate, "", rejection.reason) for rejection in choice.rejected)
     else:
         misses = _misses(choice.rejected)
         room = max(_SHOWN - len(fits), min(_MISSES, len(misses)))
         yield from fits[: _SHOWN - min(room, len(misses))]
-        yield from (_Line(item.candidate, _in_short(item), item.reason) for item in misses[:room])
+        yield from (_Line(miss.candidate, _in_short(miss), miss.reason) for miss in misses[:room])
 
 
 def _misses(rejected: Collection[Rejection]) -> list[Rejection]:
-    """What was asked for and does not fit, nearest to fitting first; then where a number is missing, then what can be
-    held against no budget.
-    """
+    """Return the misses in question: nearest to fitting first, then those with a missing number, then unusable ones."""
     from edgevit.selection.ranking import rank
 
-    def order(item: Rejection) -> tuple[object, ...]:
-        return (item.kind != "budget", math.inf if item.excess is None else item.excess, rank(item.candidate))
+    def order(miss: Rejection) -> tuple[object, ...]:
+        return (miss.kind != "budget", math.inf if miss.excess is None else miss.excess, rank(miss.candidate))
 
-    return sorted((item for item in rejected if item.kind in ("budget", "unusable")), key=order)
+    return sorted((miss for miss in rejected if miss.kind in ("budget", "unusable")), key=order)
 
 
 def _in_short(rejection: Rejection) -> str:
@@ -115,21 +113,21 @@ def _share(reason: Reason) -> str:
 
 def _print_hidden(choice: Choice, lines: Collection[_Line]) -> None:
     shown = {line.candidate.measurement_id for line in lines}
-    fit = sum(item.measurement_id not in shown for item in choice.fitting)
-    left = [item for item in choice.rejected if item.candidate.measurement_id not in shown]
-    unasked = sum(item.kind in ("not_asked", "superseded") for item in left)
-    counts = ((fit, "that fit"), (len(left) - unasked, "that do not"), (unasked, "not asked for or superseded"))
-    told = [f"{count} {what}" for count, what in counts if count]
-    if told:
-        say(f"not shown: {', '.join(told)}; --why shows all")
+    fit = sum(candidate.measurement_id not in shown for candidate in choice.fitting)
+    hidden = [rejection for rejection in choice.rejected if rejection.candidate.measurement_id not in shown]
+    excluded = sum(rejection.kind in ("not_asked", "superseded") for rejection in hidden)
+    counts = ((fit, "that fit"), (len(hidden) - excluded, "that do not"), (excluded, "not asked for or superseded"))
+    parts = [f"{count} {group}" for count, group in counts if count]
+    if parts:
+        say(f"not shown: {', '.join(parts)}; --why shows all")
 
 
 def _print_unmeasured(choice: Choice, *, predicts: bool) -> None:
-    candidates = [*choice.fitting, *(item.candidate for item in choice.rejected)]
-    known = {item.model for item in candidates if item.latency_ms is not None}
-    left = [name for name in choice.unmeasured if name not in known]
-    if left:
-        say_wrapped(f"not measured on {choice.device}{', nor predicted' if predicts else ''}: {', '.join(left)}")
+    candidates = [*choice.fitting, *(rejection.candidate for rejection in choice.rejected)]
+    with_latency = {candidate.model for candidate in candidates if candidate.latency_ms is not None}
+    unknown = [name for name in choice.unmeasured if name not in with_latency]
+    if unknown:
+        say_wrapped(f"not measured on {choice.device}{', nor predicted' if predicts else ''}: {', '.join(unknown)}")
         if predicts:
             say(f"  {shlex.join(('edgevit', 'devices', 'calibrate', choice.device, '--budget', '10min'))}")
 
@@ -138,7 +136,7 @@ def _print_unmeasured(choice: Choice, *, predicts: bool) -> None:
 
 
 def _print_lines(lines: Sequence[_Line], choice: Choice, *, pareto: bool, why: bool) -> None:
-    """A line for each, and where its latency is from unless all are measured; with `why` the whole reason below it."""
+    """Print a line for each candidate, with its provenance unless all are measured; with `why` every reason below."""
     verdicts, why = not (pareto or why), why and not pareto
     mixed = any(line.candidate.latency_provenance != "measured" for line in lines)
     columns = ["model", "target", "prec.", ">thr.", ">top-1 %", f">p{choice.budget.percentile} ms", ">at most"]
@@ -148,106 +146,112 @@ def _print_lines(lines: Sequence[_Line], choice: Choice, *, pareto: bool, why: b
     _print_legend([line.candidate for line in lines], choice, mixed, why)
 
 
-def _cells(item: Candidate, mixed: bool) -> tuple[object, ...]:
-    latencies = ("" if value is None else f"{value:.3g}" for value in (item.latency_ms, item.latency_upper_ms))
-    size = "" if item.size_mb is None else f"{item.size_mb:.1f}"
-    origin = [_origin(item)] if mixed else []
-    return item.model, item.target, item.precision, item.threads or "", _top1(item), *latencies, *origin, size
+def _cells(candidate: Candidate, mixed: bool) -> tuple[object, ...]:
+    numbers = (candidate.latency_ms, candidate.latency_upper_ms)
+    latencies = ("" if value is None else f"{value:.3g}" for value in numbers)
+    size = "" if candidate.size_mb is None else f"{candidate.size_mb:.1f}"
+    provenance = [_provenance(candidate)] if mixed else []
+    identity = (candidate.model, candidate.target, candidate.precision, candidate.threads or "")
+    return *identity, _top1(candidate), *latencies, *provenance, size
 
 
-def _origin(item: Candidate) -> str:
-    """Where a latency is from, in a word."""
-    return "unknown" if item.basis and item.basis.level == "refused" else item.latency_provenance
+def _provenance(candidate: Candidate) -> str:
+    """Return the provenance of a latency in a word."""
+    return "unknown" if candidate.basis and candidate.basis.level == "refused" else candidate.latency_provenance
 
 
 def _in_full(line: _Line) -> str:
-    """The whole reason, what a prediction rests on, and all else that is to be known of a candidate."""
+    """Return every reason, the evidence of a prediction, and all remarks on a candidate."""
     from edgevit.selection.wording import remarks
 
-    basis = line.candidate.basis
-    ends = basis and basis.lower_ms is not None and basis.upper_ms is not None
-    between = f"predicted between {basis.lower_ms:.3g} and {basis.upper_ms:.3g} ms {_rests_on(basis)}" if (
-        basis and ends) else ""  # fmt: skip
+    basis, between = line.candidate.basis, ""
+    if basis and basis.lower_ms is not None and basis.upper_ms is not None:
+        between = f"predicted between {basis.lower_ms:.3g} and {basis.upper_ms:.3g} ms {_evidence(basis)}"
     return "; ".join(filter(None, (line.reason, between, *remarks(line.candidate))))
 
 
-def _rests_on(basis: Basis) -> str:
-    near = f", nearest {basis.nearest}" if basis.nearest else ""
-    return f"by {basis.level} from {basis.anchors} row(s) of the device{near}"
+def _evidence(basis: Basis) -> str:
+    nearest = f", nearest {basis.nearest}" if basis.nearest else ""
+    return f"by {basis.level} from {basis.anchors} row(s) of the device{nearest}"
 
 
-def _print_legend(items: Sequence[Candidate], choice: Choice, mixed: bool, why: bool) -> None:
-    """What the columns are, and what the predictions among them rest on, once, where it is not told of each."""
-    bases = {item.basis for item in items if item.basis and item.basis.level != "refused"}
-    rated = any(item.top1_provenance == "measured" for item in items)
+def _print_legend(candidates: Sequence[Candidate], choice: Choice, mixed: bool, why: bool) -> None:
+    """Print the meaning of the columns, and the evidence of predictions, once, where it is not below each of them."""
+    bases = {one.basis for one in candidates if one.basis and one.basis.level != "refused"}
+    rated = any(one.top1_provenance == "measured" for one in candidates)
     top1 = f"with its error where it was measured of the artifact on {choice.dataset}, else published"
-    what = "size: measured" if mixed else "latency and size: measured"
-    say_wrapped(f"{what}; at most: {_bounds(items)}; top-1: {top1 if rated else 'published for the official weights'}")
+    columns = "size: measured" if mixed else "latency and size: measured"
+    source = top1 if rated else "published for the official weights"
+    say_wrapped(f"{columns}; at most: {_bounds(candidates)}; top-1: {source}")
     if bases and not why:
         say_wrapped(_predictions(bases))
 
 
-def _bounds(items: Sequence[Candidate]) -> str:
-    """How sure the upper bounds are, and where which of them is so."""
-    shares = {item.latency_provenance: item.basis.confidence if item.basis else 0.99 for item in items}
-    told = [(shares[name], name) for name in ("measured", "predicted") if name in shares]
-    if len(shares) == len(told) == 1:
-        return f"with {told[0][0]:.0%} confidence"
-    sure = ", ".join(f"{share:.0%} where {name}" for share, name in told)
-    said = [
-        *([f"confidence {sure}"] if sure else []),
-        *(["published ones have no bound"] if "published" in shares else []),
-    ]
-    return ", ".join(said)
+def _bounds(candidates: Sequence[Candidate]) -> str:
+    """Return the confidence of the upper bounds, for each provenance where they differ."""
+    shares = {one.latency_provenance: one.basis.confidence if one.basis else 0.99 for one in candidates}
+    bounded = [(shares[name], name) for name in ("measured", "predicted") if name in shares]
+    if len(shares) == len(bounded) == 1:
+        return f"with {bounded[0][0]:.0%} confidence"
+    confidences = ", ".join(f"{share:.0%} where {name}" for share, name in bounded)
+    parts = [f"confidence {confidences}"] if confidences else []
+    parts += ["published ones have no bound"] if "published" in shares else []
+    return ", ".join(parts)
 
 
 def _predictions(bases: Collection[Basis]) -> str:
-    """What they rest on: in full where that is the same for all of them."""
-    said = {_rests_on(basis) for basis in bases}
-    if len(said) == 1:
-        return f"predicted {said.pop()}"
+    """Return the evidence of predictions: in full where it is the same for all of them."""
+    evidence = {_evidence(basis) for basis in bases}
+    if len(evidence) == 1:
+        return f"predicted {evidence.pop()}"
     levels = " or ".join(sorted({basis.level for basis in bases}))
-    least, most = min(basis.anchors for basis in bases), max(basis.anchors for basis in bases)
-    rows = f"{most}" if least == most else f"{least} to {most}"
+    counts = sorted({basis.anchors for basis in bases})
+    rows = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"predicted by {levels} from {rows} rows of the device; --why tells of each"
 
 
 # The pick, and what to do next
 
 
-def _name(item: Candidate) -> str:
-    threads = f"{item.threads} thread(s)" if item.threads else "threads not told"
-    return f"{item.model}, {item.target} {item.precision}, {threads}"
+def _name(candidate: Candidate) -> str:
+    threads = f"{candidate.threads} thread(s)" if candidate.threads else "threads not told"
+    return f"{candidate.model}, {candidate.target} {candidate.precision}, {threads}"
 
 
 def _facts(picked: Candidate, percentile: int) -> list[str]:
-    """What is known of the pick, each number with its provenance; nothing is said of what is not known."""
+    """Return the facts of the pick, each number with its provenance; facts that are not known are left out."""
     from edgevit.selection.wording import remarks
 
-    upper, top1, size = picked.latency_upper_ms, picked.top1_percent, picked.size_mb
-    told, name = picked.latency_ms, f"p{percentile}"
-    facts = [] if told is None else [f"{name} {told:.3g} ms ({picked.latency_provenance}), no bound"]
-    facts = facts if upper is None else [f"{name} at most {upper:.3g} ms ({_origin(picked)})"]
+    facts = [*_latency_fact(picked, f"p{percentile}")]
     facts += [f"grade {picked.grade}"] if picked.grade else []
-    facts += ["top-1 unknown"] if top1 is None else [f"top-1 {_top1(picked)}% ({picked.top1_provenance})"]
-    facts += [] if size is None else [f"{size:.1f} MB"]
+    facts += [
+        f"top-1 {_top1(picked)}% ({picked.top1_provenance})" if picked.top1_percent is not None else "top-1 unknown"
+    ]
+    facts += [] if picked.size_mb is None else [f"{picked.size_mb:.1f} MB"]
     facts += [] if picked.memory_mb is None else [f"{picked.memory_mb:.0f} MB of memory"]
     facts += [] if picked.energy_mj is None else [f"{picked.energy_mj:.3g} mJ"]
     facts += [f"parity {picked.parity_status or 'unknown'}"]
     return [*facts, *remarks(picked)]
 
 
-def _top1(item: Candidate) -> str | float | None:
-    """As it is published, to two digits; what was measured with its error."""
-    if item.top1_percent is None or item.top1_error_percent is None:
-        return None if item.top1_percent is None else round(item.top1_percent, 2)
-    return f"{item.top1_percent:.2f} ± {item.top1_error_percent:.2f}"
+def _latency_fact(picked: Candidate, percentile: str) -> Iterator[str]:
+    if picked.latency_upper_ms is not None:
+        yield f"{percentile} at most {picked.latency_upper_ms:.3g} ms ({_provenance(picked)})"
+    elif picked.latency_ms is not None:
+        yield f"{percentile} {picked.latency_ms:.3g} ms ({picked.latency_provenance}), no bound"
 
 
-def _print_suggestions(suggestions: Iterable[Suggestion], where: str) -> None:
-    for item in suggestions:
-        say_wrapped(f"{where}{item.does} next: {item.model} {item.target} {item.precision}, {item.why}")
-        say(f"  {item.command}")
+def _top1(candidate: Candidate) -> str | float | None:
+    """Return a published accuracy to two digits, or a measured one with its error."""
+    if candidate.top1_percent is None or candidate.top1_error_percent is None:
+        return None if candidate.top1_percent is None else round(candidate.top1_percent, 2)
+    return f"{candidate.top1_percent:.2f} ± {candidate.top1_error_percent:.2f}"
+
+
+def _print_suggestions(suggestions: Iterable[Suggestion], prefix: str) -> None:
+    for one in suggestions:
+        say_wrapped(f"{prefix}{one.does} next: {one.model} {one.target} {one.precision}, {one.why}")
+        say(f"  {one.command}")
 
 
 # Several devices
@@ -258,12 +262,12 @@ def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
     if pareto:
         say(f"{len(choice.front)} on the front of {names}: nothing else is as accurate and as fast")
     elif not choice.picked:
-        say(_NOTHING[choice.outcome].format(names))
+        say(_NO_PICK[choice.outcome].format(names))
     else:
         first = choice.picked[0]
         say(f"{first.model}, {first.target} {first.precision}, on each of {names}")
-        for device, item in zip(choice.devices, choice.picked, strict=True):
-            say_wrapped(f"  {device}: {', '.join(_facts(item, percentile))}, {item.threads} thread(s)")
+        for device, candidate in zip(choice.devices, choice.picked, strict=True):
+            say_wrapped(f"  {device}: {', '.join(_facts(candidate, percentile))}, {candidate.threads} thread(s)")
     _print_fitting(choice, pareto=pareto, why=why)
     if not why and not pareto and choice.rejected:
         say(f"not shown: {len(choice.rejected)} artifacts do not fit on all; --why shows them")
@@ -277,21 +281,21 @@ def _print_fitting(choice: JointChoice, *, pareto: bool, why: bool) -> None:
     listed, why = choice.front if pareto else choice.fitting, why and not pareto
     columns = ["model", "target", "prec.", ">top-1 %", *(f">{device} at most" for device in choice.devices), "verdict"]
     shown = listed if why or pareto else listed[:_SHOWN]
-    rows = [(*_both(found), "picked" if found is choice.picked else "fits") for found in shown]
+    rows = [(*_joint_cells(one), "picked" if one is choice.picked else "fits") for one in shown]
     below = ["" for _ in rows]
     if why:
         empty = [""] * (1 + len(choice.devices))
-        rows += [(item.model, item.target, item.precision, *empty, "rejected") for item in choice.rejected]
-        below += [item.reason for item in choice.rejected]
+        rows += [(one.model, one.target, one.precision, *empty, "rejected") for one in choice.rejected]
+        below += [rejection.reason for rejection in choice.rejected]
     if rows:
         print_table(columns, rows, tight=True, below=below if why else None)
 
 
-def _both(found: Sequence[Candidate]) -> tuple[object, ...]:
-    first = found[0]
-    return first.model, first.target, first.precision, _top1(first), *(_held(item) for item in found)
+def _joint_cells(candidates: Sequence[Candidate]) -> tuple[object, ...]:
+    first = candidates[0]
+    return first.model, first.target, first.precision, _top1(first), *(_latency(one) for one in candidates)
 
 
-def _held(item: Candidate) -> str:
-    value = item.latency_ms if item.latency_upper_ms is None else item.latency_upper_ms
-    return "" if value is None else f"{value:.3g} ({item.latency_provenance})"
+def _latency(candidate: Candidate) -> str:
+    value = candidate.latency_ms if candidate.latency_upper_ms is None else candidate.latency_upper_ms
+    return "" if value is None else f"{value:.3g} ({candidate.latency_provenance})"

@@ -6,11 +6,10 @@ a Reason and the kinds of a Note; the English beside them is for people, and com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgevit.errors import UsageError
+from edgevit.records import choice_views
 from edgevit.records.model import IMAGENET, Provenance
 
 SCHEMA_VERSION = 2  # of Choice and JointChoice: since 2 notes are records, and flags are codes
@@ -263,7 +262,14 @@ class Choice:
 
         Raises UsageError with the command that installs pandas where it is missing.
         """
-        return _frame(_lines_of(self))
+        return choice_views.frame_of(choice_views.choice_lines(self))
+
+    def __repr__(self) -> str:
+        return choice_views.choice_repr(self)
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks: the pick, other candidates that fit, and the nearest misses."""
+        return choice_views.choice_html(self)
 
 
 @dataclass(frozen=True)
@@ -302,27 +308,12 @@ class JointChoice:
 
     def to_frame(self) -> Any:
         """Return a pandas.DataFrame of every device's candidates, with `device_asked`; raises as Choice.to_frame."""
-        lines = ({"device_asked": choice.device, **line} for choice in self.choices for line in _lines_of(choice))
-        return _frame(lines)
+        lines = ((choice.device, line) for choice in self.choices for line in choice_views.choice_lines(choice))
+        return choice_views.frame_of({"device_asked": device, **line} for device, line in lines)
 
+    def __repr__(self) -> str:
+        return choice_views.joint_repr(self)
 
-def _lines_of(choice: Choice) -> Iterator[dict[str, Any]]:
-    verdicts = [(one, "picked" if one is choice.picked else "fits", "") for one in choice.fitting]
-    verdicts += [(rejection.candidate, rejection.kind, rejection.reason) for rejection in choice.rejected]
-    for candidate, verdict, reason in verdicts:
-        basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(field.name for field in fields(Basis))
-        plain = {name: value for name, value in vars(candidate).items() if name != "basis"}
-        yield {
-            **plain,
-            **{f"basis_{name}": value for name, value in basis.items()},
-            "verdict": verdict,
-            "reason": reason,
-        }
-
-
-def _frame(lines: Iterable[dict[str, Any]]) -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise UsageError("a frame needs pandas", why=str(error), fix="pip install 'edgevit[pandas]'") from error
-    return pandas.DataFrame(list(lines))
+    def _repr_html_(self) -> str:
+        """Return tables for notebooks: the artifacts that fit on all devices, then each device alone."""
+        return choice_views.joint_html(self)

@@ -43,7 +43,10 @@ class Ratings(NamedTuple):
 
     @classmethod
     def of(cls, accuracies: Iterable[Accuracy], dataset: str | None) -> Ratings:
-        """Index these accuracies. Of one artifact, the one from most images counts, and of those the newest."""
+        """Return the index of these accuracies.
+
+        Of one artifact, the accuracy from most images counts, and of those the newest.
+        """
         top1 = [accuracy for accuracy in accuracies if accuracy.metric == TOP1]
         measured = sorted(
             filter(_is_measured, top1), key=lambda accuracy: (accuracy.examples or 0, *_newness(accuracy))

@@ -16,7 +16,7 @@ class Cell:
     """A model in a configuration of a device without a row: the run that a prediction is made for.
 
     cell_id: names the cell in one answer. The artifact is the known one of this model, target and precision; its
-    fields are empty where there is none.
+    fields are empty where it was never built.
     """
 
     cell_id: str

@@ -45,7 +45,7 @@ def joint(choices: Sequence[Choice]) -> JointChoice:
     keys = sorted({key for table in tables for key in table})
     on_all = {key: [table.get(key, _UNKNOWN) for table in tables] for key in keys}
     devices = tuple(choice.device for choice in choices)
-    fitting = [found for on_devices in on_all.values() if (found := _fitting(on_devices))]
+    fitting = [candidates for on_devices in on_all.values() if (candidates := _fitting(on_devices))]
     tiers = accuracy_tiers(sorted(fitting, key=_rank), _least_accurate)
     fitting = [candidates for tier in tiers for candidates in sorted(tier, key=_rank_by_speed)]
     rejected = tuple(_rejections(on_all, devices))
@@ -127,13 +127,13 @@ def _least_accurate(candidates: _Candidates) -> Candidate:
 
 def _accuracy(candidates: _Candidates) -> float | None:
     """Return the lowest accuracy; None where one is not known."""
-    known = [one.top1_percent for one in candidates if one.top1_percent is not None]
-    return min(known) if len(known) == len(candidates) else None
+    accuracies = [one.top1_percent for one in candidates if one.top1_percent is not None]
+    return min(accuracies) if len(accuracies) == len(candidates) else None
 
 
 def _slowest(candidates: _Candidates) -> float | None:
-    known = [latency for one in candidates if (latency := latency_for_budget(one)) is not None]
-    return max(known) if len(known) == len(candidates) else None
+    latencies = [latency for one in candidates if (latency := latency_for_budget(one)) is not None]
+    return max(latencies) if len(latencies) == len(candidates) else None
 
 
 def _outcome(fits: bool, rejected: Sequence[JointRejection], choices: Sequence[Choice]) -> Outcome:

@@ -40,11 +40,11 @@ def pick_steps(fitting: Iterable[Candidate], noise_share: float) -> list[PickSte
     fitting: the candidates that fit without a latency limit. noise_share: as of `ranked`. Between two steps the pick
     is the same; below the first step no candidate fits.
     """
-    known = [candidate for candidate in fitting if latency_for_budget(candidate) is not None]
-    known.sort(key=lambda candidate: latency_for_budget(candidate) or 0.0)
+    by_latency = [candidate for candidate in fitting if latency_for_budget(candidate) is not None]
+    by_latency.sort(key=lambda candidate: latency_for_budget(candidate) or 0.0)
     pool: list[Candidate] = []
     steps: list[PickStep] = []
-    for latency_ms, group in itertools.groupby(known, key=latency_for_budget):
+    for latency_ms, group in itertools.groupby(by_latency, key=latency_for_budget):
         pool += group
         pick = next(_best_first(pool, noise_share))
         if not steps or steps[-1].pick != pick:
@@ -122,12 +122,12 @@ def front_of(fitting: Iterable[_Entry], point: Callable[[_Entry], tuple[float | 
     latency of an entry; entries without one of them are on no front.
     """
     points = [(point(entry), entry) for entry in fitting]
-    known = [(latency, -top1, entry) for (top1, latency), entry in points if top1 is not None and latency is not None]
-    known.sort(key=lambda entry: entry[:2])
+    drawn = [(latency, -top1, entry) for (top1, latency), entry in points if top1 is not None and latency is not None]
+    drawn.sort(key=lambda entry: entry[:2])
     front: list[_Entry] = []
     # The highest accuracy so far, negated, and the latency that it was first reached at.
     best, best_latency = math.inf, math.inf
-    for latency, negated, entry in known:
+    for latency, negated, entry in drawn:
         if negated < best:
             best, best_latency = negated, latency
         if (negated, latency) == (best, best_latency):
