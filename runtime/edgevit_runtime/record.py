@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 Status = Literal["ok", "failed", "crashed", "timeout", "unsupported", "throttled"]
-UNEXPLAINED = "the worker ended without another word"  # a reply's error until somebody knows better
 ITEM_BYTES = {
     "float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "uint8": 1, "int8": 1, "int32": 4, "int64": 8, "bool": 1,
 }  # fmt: skip

@@ -25,7 +25,6 @@ from edgevit_runtime import environment, hardware, memory_watchdog, power, timin
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import (
-    UNEXPLAINED,
     Job,
     LayerTime,
     ProcessorError,
@@ -60,7 +59,6 @@ def main(arguments: Sequence[str]) -> int:
     engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
         status="crashed",
-        error=UNEXPLAINED,
         host=environment.host(),
         engine=engine,
         engine_version=version,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from edgevit.errors import UnknownNameError
 from edgevit.records.measurement import Device
-from edgevit_runtime.record import UNEXPLAINED, Job, RecordError, Reply, Status, from_json
+from edgevit_runtime.record import Job, RecordError, Reply, Status, from_json
 
 WORKER, JOB, REPLY = "worker.pyz", "job.json", "reply.json"  # names in the worker's directory
 # -I: neither the user's site-packages nor PYTHON* variables. faulthandler: where a crash happened, on stderr.
@@ -63,14 +63,15 @@ def read_end(reply: bytes | None, stderr: bytes, code: int | None, timeout_s: fl
     A reply that was finished stands even if the process then crashed or hung while it closed down: engines do.
     """
     try:
-        left = Reply("crashed", UNEXPLAINED) if reply is None else from_json(Reply, reply)
+        left = Reply("crashed") if reply is None else from_json(Reply, reply)
     except RecordError as error:
         return Reply("failed", f"the worker's reply cannot be read: {error}")
     if left.status != "crashed":  # the worker writes "crashed" at its start and the outcome at its end
         return dataclasses.replace(left, error=_plain(left.error))
     tail = stderr.decode("utf-8", errors="replace").strip()[-_TAIL_CHARACTERS:]
     status, why = _meaning(code, timeout_s, tail)
-    if left.error not in ("", UNEXPLAINED):  # whoever ended the worker left word
+    # The watchdog that ended a worker writes the reason; a worker that just ends leaves it empty.
+    if left.error:
         status, why = "crashed", left.error
     return dataclasses.replace(left, status=status, error=_plain(f"{why}\n{tail}").strip())
 
