@@ -19,12 +19,12 @@ from pathlib import Path
 from common import report
 
 from edgevit.devices.registry import local_device
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement.compare import verdict
 from edgevit.measurement.crosscheck import AGREEMENT, cross_check
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.models.source import load_subject
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime.record import to_data
 from edgevit_runtime.timing import sample, timed
 
@@ -60,8 +60,8 @@ def main(models: list[str]) -> None:
     with tempfile.TemporaryDirectory() as out:
         for name in models:
             subject = load_subject(name)
-            vino = export_subject(subject, Order("openvino", Path(out)))
-            onnx = export_subject(subject, Order("onnx", Path(out)))
+            vino = export_subject(subject, ExportRequest("openvino", Path(out)))
+            onnx = export_subject(subject, ExportRequest("onnx", Path(out)))
             theirs = cross_check(vino, local_device(), threads=1, rounds=ROUNDS)
             samples_by_program[name] = {"benchmark_app": to_data(theirs), "by_hand": by_hand(onnx)}
     report("agreement", {"agreement": AGREEMENT, "models": samples_by_program, "our_loop": our_loop()})

@@ -13,9 +13,10 @@ from pathlib import Path
 from common import report
 
 from edgevit.devices.registry import local_device
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement.runner import Protocol, profile_all
 from edgevit.models.source import load_subject
+from edgevit.records.artifact import ExportRequest
 
 MODELS = ("mobilevig_ti", "mobilevig_b", "vanillanet_5", "vanillanet_9")
 
@@ -26,7 +27,9 @@ def main(models: list[str]) -> None:
         artifacts = []
         for name in models:
             subject = load_subject(name)
-            artifacts += [export_subject(subject, Order("onnx", Path(out), unfolded=form)) for form in (True, False)]
+            artifacts += [
+                export_subject(subject, ExportRequest("onnx", Path(out), unfolded=form)) for form in (True, False)
+            ]
         protocol = Protocol(percentile=None)
         rows = list(profile_all(artifacts, local_device(), threads=1, protocol=protocol))
     forms = {artifact.sha256: "folded" if artifact.folded else "training" for artifact in artifacts}

@@ -19,11 +19,12 @@ from pathlib import Path
 from common import report
 
 from edgevit.devices.registry import local_device
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement.compare import compare, resolution
 from edgevit.measurement.noise_floor import measure_noise
 from edgevit.measurement.runner import profile_all
 from edgevit.models.source import load_subject
+from edgevit.records.artifact import ExportRequest
 from edgevit.records.measurement import Measurement
 from edgevit_runtime.record import to_data
 
@@ -37,7 +38,7 @@ def main(models: list[str]) -> None:
     noise = measure_noise(device)
     floor, source = resolution([noise])
     with tempfile.TemporaryDirectory() as out:
-        artifacts = [export_subject(load_subject(name), Order("onnx", Path(out))) for name in models]
+        artifacts = [export_subject(load_subject(name), ExportRequest("onnx", Path(out))) for name in models]
         sweeps = [
             {row.model: row for row in profile_all(artifacts, device, threads=1, seed=seed)} for seed in range(SWEEPS)
         ]

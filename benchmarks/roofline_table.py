@@ -16,11 +16,12 @@ from typing import Any
 from common import report
 
 from edgevit.devices.registry import local_device
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement.noise_floor import measure_peak
 from edgevit.measurement.roofline import layer_times, roofline_point
 from edgevit.measurement.runner import Protocol, profile_all
 from edgevit.models.source import load_subject
+from edgevit.records.artifact import ExportRequest
 from edgevit_runtime.record import to_data
 
 MODELS = ("affnet_et", "fmvit_t", "hiera_tiny", "mobilevig_ti", "turbovit", "vanillanet_5")
@@ -37,7 +38,7 @@ def main(models: list[str]) -> None:
         for name in models:
             subject = load_subject(name)
             for target in TARGETS:
-                artifact = export_subject(subject, Order(target, Path(out)))
+                artifact = export_subject(subject, ExportRequest(target, Path(out)))
                 artifacts[artifact.sha256] = artifact
         peak = measure_peak(device, threads=1)
         rows = list(profile_all(list(artifacts.values()), device, threads=1, protocol=Protocol(percentile=90)))

@@ -20,8 +20,9 @@ from common import report
 
 from edgevit.cards import load_cards
 from edgevit.errors import EdgevitError
-from edgevit.exporting.child_process import Wanted, export_separately
+from edgevit.exporting.child_process import export_separately
 from edgevit.recipes import list_recipes
+from edgevit.records.artifact import ExportRequest
 from edgevit.verification.parity import FOLDED_FORM
 
 Table = list[tuple[str, ...]]
@@ -37,7 +38,7 @@ def measure(name: str, target: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         try:
-            outcome = export_separately(Wanted(name, target, Path(out), precision))
+            outcome = export_separately(ExportRequest(target, Path(out), precision, name))
         except EdgevitError as error:
             return {"status": "failed", "error": " ".join(error.lines())}
         wall_s = time.perf_counter() - start

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgevit.records.artifact import Artifact
+    from edgevit.records.artifact import Artifact, ExportRequest
     from edgevit.records.choice import Candidate, Choice, JointChoice
     from edgevit.records.measurement import Measurement
-    from edgevit.sweeps.plan import Request
 
 
 def measure_suggested(
@@ -51,13 +51,14 @@ def measure_suggested(
     return rows
 
 
-def _request(model: str, target: str, precision: str, size: tuple[int, ...], out: Path) -> Request:
-    from edgevit.sweeps.plan import Request
+def _request(model: str, target: str, precision: str, size: tuple[int, ...], out: Path) -> ExportRequest:
+    from edgevit.records.artifact import ExportRequest
 
-    return Request(model, target, precision, 0, (size[0], size[1]) if size else None, out)
+    input_size = (size[0], size[1]) if size else None
+    return ExportRequest(target, out, precision, model, input_size=input_size)
 
 
-def _given(request: Request, artifacts: Sequence[Artifact]) -> Artifact | None:
+def _given(request: ExportRequest, artifacts: Sequence[Artifact]) -> Artifact | None:
     """Return the artifact of the request among the given ones."""
     key = (request.model, request.target, request.precision)
     return next((one for one in artifacts if (one.model, one.target, one.precision) == key), None)
@@ -104,7 +105,7 @@ def _copied(picked: Candidate, artifacts: Sequence[Artifact], out: Path) -> Arti
 
 
 def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None) -> Artifact:
-    from edgevit.exporting.child_process import Wanted, export_separately
+    from edgevit.exporting.child_process import export_separately
     from edgevit.recipes import require_torch
     from edgevit.selection.accuracy import image_size
     from edgevit.sweeps.plan import artifact_for, record_built
@@ -113,9 +114,7 @@ def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None
     if weights is None:
         return artifact_for(request, db)
     require_torch()
-    artifact = export_separately(
-        Wanted(request.model, request.target, out, request.precision, weights, input_size=request.input_size)
-    )
+    artifact = export_separately(dataclasses.replace(request, weights=weights))
     record_built(artifact, db)
     return artifact
 

@@ -16,10 +16,9 @@ from edgevit.cli.options import DbOption, OutOption, OutputOptions, ProtocolOpti
 
 if TYPE_CHECKING:
     from edgevit.measurement.runner import Protocol
-    from edgevit.records.artifact import Artifact
+    from edgevit.records.artifact import Artifact, ExportRequest
     from edgevit.records.model import OperatorCost
     from edgevit.sweeps.calibrate import Column
-    from edgevit.sweeps.plan import Request
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class _Work:
         self.place, self.target, self.precision = column.device, column.target, column.precision
         self.threads = column.threads
         self.how, self.db, self.quiet, self.ends = how, db, quiet, ends
-        self.requests: dict[str, Request] = {}
+        self.requests: dict[str, ExportRequest] = {}
         self.artifacts: dict[str, Artifact] = {}
         self.failures: list[str] = []
 
@@ -141,16 +140,17 @@ class _Work:
 
     def costs(self) -> dict[str, float]:
         """Seconds that each model takes: its export where it is not there, and its measurement."""
+        from edgevit.records.artifact import ExportRequest
         from edgevit.store import LatencyDB
         from edgevit.sweeps.estimate import export_step, measure_step
-        from edgevit.sweeps.plan import Request, held_artifact
+        from edgevit.sweeps.plan import held_artifact
 
         with LatencyDB.open(self.db) as database:
             rows = [row for row in database.measurements(device=self.place.device_id) if row.p50_ns or row.mean_ns]
         found = {}
         for name in sorted(self.requests.keys() | self.artifacts.keys()):
-            request = self.requests.get(name) or Request(name, self.target, self.precision, 0, None, Path())
-            seconds = measure_step(request.says, request, self.threads, self.how, rows).seconds
+            request = self.requests.get(name) or ExportRequest(self.target, Path(), self.precision, name)
+            seconds = measure_step(request.label, request, self.threads, self.how, rows).seconds
             if name not in self.artifacts and held_artifact(request) is None:
                 seconds += export_step(request, list(self.requests.values())).seconds
             found[name] = seconds

@@ -25,8 +25,7 @@ from edgevit.errors import EdgevitError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from edgevit.exporting.child_process import Wanted
-    from edgevit.records.artifact import Artifact
+    from edgevit.records.artifact import Artifact, ExportRequest
     from edgevit_runtime.record import Recipe
 
 ALL = "all"
@@ -73,9 +72,9 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.exporting.child_process import Wanted
     from edgevit.exporting.convert import check_request
     from edgevit.recipes import load_recipe
+    from edgevit.records.artifact import ExportRequest
     from edgevit.sweeps.plan import record_built
 
     dtypes = ["uint8"] if form.embed_preprocess else []
@@ -86,12 +85,12 @@ def run(
     options = read_options(form.option or [], recipes, form.compute_capability)
     for name, wished in pairs:
         check_request(load_recipe(name), wished, options=options[name])
-    wanted = [
-        Wanted(
-            model,
+    requests = [
+        ExportRequest(
             name,
             out,
             wished,
+            model,
             weights=source.weights,
             seed=source.seed,
             input_size=parse_input_size(source.input_size),
@@ -107,12 +106,12 @@ def run(
     made: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(output.hides_progress) as bars:
-        for item in wanted:
+        for item in requests:
             try:
-                made.append(_export(item, bars, alone=len(wanted) == 1))
+                made.append(_export(item, bars, alone=len(requests) == 1))
                 record_built(made[-1], db)
             except EdgevitError as error:
-                if len(wanted) == 1:
+                if len(requests) == 1:
                     raise
                 failed.append(error)
     show(made, failed, as_json=output.as_json, verbose=bool(output.verbose))
@@ -147,17 +146,17 @@ def plan(
     return pairs
 
 
-def _export(wanted: Wanted, bars: Progress, *, alone: bool) -> Artifact:
+def _export(request: ExportRequest, bars: Progress, *, alone: bool) -> Artifact:
     """With a progress row of its own. One alone needs no process of its own."""
     from edgevit.exporting.child_process import export_here, export_separately
 
-    says = f"{wanted.target} {wanted.precision}"
+    says = f"{request.target} {request.precision}"
     task = bars.add_task(says, total=_STAGES)
 
     def on_stage(stage: str) -> None:
         bars.update(task, description=f"{says}: {stage}", advance=1)
 
-    return (export_here if alone else export_separately)(wanted, on_stage)
+    return (export_here if alone else export_separately)(request, on_stage)
 
 
 def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:

@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 
     from edgevit.errors import EdgevitError
     from edgevit.measurement.runner import Protocol
-    from edgevit.records.artifact import Artifact
+    from edgevit.records.artifact import Artifact, ExportRequest
     from edgevit.records.measurement import Device, Measurement
     from edgevit.sweeps.estimate import Step
-    from edgevit.sweeps.plan import Request
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def run(
         raise typer.Exit(max([error.exit_code for _, error in work.failures], default=1))
 
 
-def _by_model(requests: Sequence[Request]) -> list[list[Request]]:
+def _by_model(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
     """Measured in one go, a sweep has no row before its last round; one that may be ended goes model by model."""
     return [list(group) for _, group in itertools.groupby(requests, key=lambda request: request.model)]
 
@@ -125,7 +124,7 @@ class _Work:
     quiet: bool
     ends: float
     rows: list[Measurement] = field(default_factory=list)
-    failures: list[tuple[Request, EdgevitError]] = field(default_factory=list)
+    failures: list[tuple[ExportRequest, EdgevitError]] = field(default_factory=list)
     held: int = 0
     left: list[str] = field(default_factory=list)
 
@@ -134,13 +133,13 @@ class _Work:
         """Whether the time is."""
         return time.monotonic() >= self.ends
 
-    def do(self, requests: Sequence[Request]) -> None:
+    def do(self, requests: Sequence[ExportRequest]) -> None:
         """Export what is not there, then measure, one thread count after the other; note what is left undone."""
         artifacts = self.export(requests)
         for count in self.counts:
             self.measure(artifacts, count)
 
-    def export(self, requests: Sequence[Request]) -> list[Artifact]:
+    def export(self, requests: Sequence[ExportRequest]) -> list[Artifact]:
         """The artifacts that are there, or could be made."""
         from edgevit.errors import EdgevitError
         from edgevit.sweeps.plan import artifact_for
@@ -150,9 +149,9 @@ class _Work:
             task = bars.add_task("", total=len(requests))
             for request in requests:
                 if self.is_over:
-                    self.left.append(request.says)
+                    self.left.append(request.label)
                     continue
-                advance(bars, task, request.says)
+                advance(bars, task, request.label)
                 try:
                     artifacts.append(artifact_for(request, self.db))
                 except EdgevitError as error:
@@ -206,7 +205,7 @@ def _thread_counts(text: str) -> list[int]:
 
 def _report(work: _Work, as_json: bool) -> None:
     if as_json:
-        failed = [{"request": request.says, "error": error.what, "why": error.why} for request, error in work.failures]
+        failed = [{"request": request.label, "error": error.what, "why": error.why} for request, error in work.failures]
         told = {"measurements": [summary(row) for row in work.rows], "held": work.held, "failures": failed}
         print_json({**told, "left": work.left})
         return
@@ -217,4 +216,4 @@ def _report(work: _Work, as_json: bool) -> None:
         more = f" and {len(work.left) - _LEFT_SHOWN} more" if len(work.left) > _LEFT_SHOWN else ""
         say(f"the time is over; left: {'; '.join(work.left[:_LEFT_SHOWN])}{more}. The same command goes on there")
     for request, error in work.failures:
-        print(f"failed: {request.says}: {error}", file=sys.stderr)
+        print(f"failed: {request.label}: {error}", file=sys.stderr)

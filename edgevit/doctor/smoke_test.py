@@ -12,10 +12,10 @@ from edgevit.devices.registry import local_device
 from edgevit.doctor.records import Cell, TargetCells
 from edgevit.doctor.smoke_model import NAME, SIZE
 from edgevit.errors import EdgevitError, TargetUnavailableError
-from edgevit.exporting.child_process import Wanted, export_separately
+from edgevit.exporting.child_process import export_separately
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe, missing
-from edgevit.records.artifact import Artifact, Parity
+from edgevit.records.artifact import Artifact, ExportRequest, Parity
 
 _FEW = Protocol(processes=1, min_runs=10, min_ns=0, percentile=None)
 _VERIFY = "verify"  # the stage of the pipeline in which a payload is there and is judged
@@ -66,7 +66,7 @@ def _export(target: str, folder: Path, on_progress: Callable[[str], None]) -> Tr
         on_progress(f"{target}: {stage}")
 
     try:
-        artifact = export_separately(Wanted(NAME, target, folder, precision, input_size=SIZE), on_stage)
+        artifact = export_separately(ExportRequest(target, folder, precision, NAME, input_size=SIZE), on_stage)
         return Trial(precision, artifact)
     except EdgevitError as error:
         return Trial(precision, None, error, stages[-1])

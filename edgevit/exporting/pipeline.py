@@ -11,9 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from edgevit.exporting.convert import SOURCE, check_request, convert
 from edgevit.folding import Folded, fold, graph_digest
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, Parity, ParityCheck, StageTime
+from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, StageTime
 from edgevit.records.measurement import Device
 from edgevit.verification import (
     ARTIFACT_STAGE,
@@ -52,60 +51,48 @@ _FIXES = {
 }
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be exported and how."""
-
-    target: str
-    out: Path
-    precision: str = "fp32"
-    batch: int = 1
-    dynamic_batch: bool = False
-    unfolded: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)  # of the target
-    on_stage: Callable[[str], None] = field(default=lambda name: None)  # called as each stage starts
-
-
-def export_subject(subject: Subject, order: Order) -> Artifact:
+def export_subject(
+    subject: Subject, request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None
+) -> Artifact:
     """Fold, export, verify and publish one artifact; returns it as it lies under its final name.
 
     Raises ParityError (exit 4) where a comparison fails, and the errors of each room; nothing is left under the final
     name then, and an older artifact of that name is untouched.
     """
-    recipe = load_recipe(order.target)
+    recipe = load_recipe(request.target)
     dtypes = [spec.dtype for spec in subject.inputs]
     versions = check_request(
-        recipe, order.precision, dynamic_batch=order.dynamic_batch, options=order.options, dtypes=dtypes
+        recipe, request.precision, dynamic_batch=request.dynamic_batch, options=request.options, dtypes=dtypes
     )
-    form = "unfolded-" if order.unfolded else ""
-    name = form + folder_name(subject.name, recipe.RECIPE.target, order.precision)
-    clock = _Clock(order.on_stage)
-    with _staging(order.out, name) as folder:
-        model = subject.module if order.unfolded else _fold(subject, order.batch, clock)
+    form = "unfolded-" if request.unfolded else ""
+    name = form + folder_name(subject.name, recipe.RECIPE.target, request.precision)
+    clock = _Clock(on_stage)
+    with _staging(request.out, name) as folder:
+        model = subject.module if request.unfolded else _fold(subject, request.batch, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
                 model,
                 recipe,
                 payload,
-                inputs=subject.example(order.batch),
-                precision=order.precision,
-                dynamic_batch=order.dynamic_batch,
-                allow_unfolded=order.unfolded,
-                options=order.options,
+                inputs=subject.example(request.batch),
+                precision=request.precision,
+                dynamic_batch=request.dynamic_batch,
+                allow_unfolded=request.unfolded,
+                options=request.options,
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
-            parity, reply = _verify(subject, model, recipe, stages, payload, order)
-        draft = _draft(subject, model, order, recipe, versions, folder, payload)
+            parity, reply = _verify(subject, model, recipe, stages, payload, request)
+        draft = _draft(subject, model, request, recipe, versions, folder, payload)
         if parity.status == "failed":
             _quarantine(
-                dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), order.out / QUARANTINE / name
+                dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), request.out / QUARANTINE / name
             )
         shutil.rmtree(folder / "stages")
         if (folder / SOURCE).exists():
             shutil.rmtree(folder / SOURCE)
-        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, order)
+        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, request)
         sealed = dataclasses.replace(
             draft,
             inputs=inputs,
@@ -114,7 +101,7 @@ def export_subject(subject: Subject, order: Order) -> Artifact:
             stages=tuple(clock.times),
             parity=parity,
         )
-        return publish(seal(sealed), order.out / name)
+        return publish(seal(sealed), request.out / name)
 
 
 def verify_artifact(
@@ -177,20 +164,25 @@ def _needs_half(recipe: Recipe, precision: str) -> bool:
 
 
 def _verify(
-    subject: Subject, model: nn.Module, recipe: RecipeModule, stages: Sequence[Stage], payload: Path, order: Order
+    subject: Subject,
+    model: nn.Module,
+    recipe: RecipeModule,
+    stages: Sequence[Stage],
+    payload: Path,
+    request: ExportRequest,
 ) -> tuple[Parity, Reply]:
     """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
-    folded = None if order.unfolded else model
-    half = _needs_half(recipe.RECIPE, order.precision)
-    references = _references(subject, folded, order.batch, order.dynamic_batch, half)
+    folded = None if request.unfolded else model
+    half = _needs_half(recipe.RECIPE, request.precision)
+    references = _references(subject, folded, request.batch, request.dynamic_batch, half)
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         return judge(VerificationRun(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
-    recipe.annotate(payload, metadata(subject, model, references, order, target, _found(checks, references.samples)))
+    recipe.annotate(payload, metadata(subject, model, references, request, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
-        run = verify_payload(target, shipped, references, order.precision)
+        run = verify_payload(target, shipped, references, request.precision)
     finally:
         shutil.rmtree(shipped.parent)
     # An engine that another machine or processor would run is no error; one that is broken here is.
@@ -214,14 +206,16 @@ def _not_here(target: str, run: VerificationRun, device: Device | None = None) -
     return TargetUnavailableError(what, why=run.reply.error, fix=fix)
 
 
-def _ends(subject: Subject, model: nn.Module, order: Order) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _ends(
+    subject: Subject, model: nn.Module, request: ExportRequest
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs as the model has them, where no engine here can say what the artifact has."""
-    batch = -1 if order.dynamic_batch else order.batch
-    given = subject.example(order.batch)
+    batch = -1 if request.dynamic_batch else request.batch
+    given = subject.example(request.batch)
     with torch.inference_mode():
         leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
     names = output_names(len(leaves))
-    shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == order.batch else tuple(leaf.shape) for leaf in leaves]
+    shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == request.batch else tuple(leaf.shape) for leaf in leaves]
     inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
     return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
 
@@ -237,7 +231,7 @@ def _alone(payload: Path) -> Path:
 
 
 def metadata(
-    subject: Subject, model: nn.Module, references: References, order: Order, target: str, parity: str
+    subject: Subject, model: nn.Module, references: References, request: ExportRequest, target: str, parity: str
 ) -> dict[str, str]:
     """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
 
@@ -255,20 +249,20 @@ def metadata(
         "stride": str(round(sides[-1] / side)) if side else "",
     }
     known = {
-        "description": f"{subject.name} for {target}, {order.precision}",
+        "description": f"{subject.name} for {target}, {request.precision}",
         "author": card.source if card else "unknown",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "license": card.licence if card else "unknown",
         "task": "classify" if card else "unknown",
-        "batch": "dynamic" if order.dynamic_batch else str(order.batch),
+        "batch": "dynamic" if request.dynamic_batch else str(request.batch),
         "imgsz": str(sides),
-        "edgevit.fold": "unfolded" if order.unfolded else "folded",
+        "edgevit.fold": "unfolded" if request.unfolded else "folded",
         "edgevit.source": to_json(subject.source),
         "edgevit.preprocessing": to_json(subject.preprocessing),
         "edgevit.preprocessing_inside": str(subject.preprocessing_inside).lower(),
-        "edgevit.precision": order.precision,
-        "edgevit.toolchain": json.dumps(check_request(load_recipe(target), order.precision)),
+        "edgevit.precision": request.precision,
+        "edgevit.toolchain": json.dumps(check_request(load_recipe(target), request.precision)),
         "edgevit.parity": parity,
     }
     return known | {key: value for key, value in told.items() if value}
@@ -277,39 +271,39 @@ def metadata(
 def _draft(
     subject: Subject,
     model: nn.Module,
-    order: Order,
+    request: ExportRequest,
     recipe: RecipeModule,
     versions: dict[str, str],
     folder: Path,
     payload: Path,
 ) -> Artifact:
-    counted = count(model, *subject.example(order.batch).values())  # a model may take no other batch
+    counted = count(model, *subject.example(request.batch).values())  # a model may take no other batch
     return Artifact(
         folder=folder,
         model=subject.name,
         family=subject.family,
         target=recipe.RECIPE.target,
-        precision=order.precision,
+        precision=request.precision,
         payload=payload.name,
         sha256="",
         size_bytes=0,
         inputs=subject.inputs,
         outputs=(),
-        dynamic_batch=order.dynamic_batch,
-        folded=not order.unfolded,
+        dynamic_batch=request.dynamic_batch,
+        folded=not request.unfolded,
         fold_summary=model.report.summary if isinstance(model, Folded) else "not folded",
         params=counted.params,
-        macs=counted.macs // order.batch,
+        macs=counted.macs // request.batch,
         source=subject.source,
         preprocessing=subject.preprocessing,
         toolchain={"edgevit": __version__, **versions},
         stages=(),
         operators=Operators({}),  # of a payload that may not be readable
-        options=dict(order.options),
+        options=dict(request.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
-        graph_digest=_graph_digest(model, subject, order.batch),
-        costs=merged(operator_costs(model, *subject.example(1).values())) if order.batch == 1 else (),
+        graph_digest=_graph_digest(model, subject, request.batch),
+        costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -17,6 +17,34 @@ PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the fi
 
 
 @dataclass(frozen=True)
+class ExportRequest:
+    """One export: which model, to which target, in which form. It goes from the command line to the child process.
+
+    `model` is a zoo name or FILE.py:FUNCTION, and empty where the module itself is handed over. `labels` is a text file
+    with a class name per line; `options` are the target's own.
+    """
+
+    target: str
+    out: Path
+    precision: str = "fp32"
+    model: str = ""
+    weights: Path | None = None
+    seed: int = 0
+    input_size: tuple[int, int] | None = None
+    batch: int = 1
+    dynamic_batch: bool = False
+    unfolded: bool = False
+    embed_preprocess: bool = False
+    labels: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The request in three words: `mobilevig_ti onnx fp32`."""
+        return f"{self.model} {self.target} {self.precision}"
+
+
+@dataclass(frozen=True)
 class ParityCheck:
     """One comparison: which form against which, over how many inputs, and how far apart.
 

@@ -11,10 +11,10 @@ from edgevit.artifacts.folder import open_artifact
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError
 from edgevit.measurement.runner import Protocol
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import Device, Measurement
 from edgevit.store import LatencyDB
-from edgevit.sweeps.plan import Request, held_artifact, still_to_measure
+from edgevit.sweeps.plan import artifact_folder, held_artifact, still_to_measure
 from edgevit_runtime.record import Job
 
 EXPORT_GUESS_S = 40.0  # what the zoo's smaller models take here, folding and verification included
@@ -35,7 +35,7 @@ class Step:
 
 
 def forecast(
-    requests: Sequence[Request],
+    requests: Sequence[ExportRequest],
     counts: Sequence[int],
     device: Device,
     how: Protocol,
@@ -49,15 +49,15 @@ def forecast(
     Nothing is exported, measured or imported from torch. An artifact of a person's own file counts as current: whether
     it is only the file itself can tell. `engines` as for still_to_measure. Raises StoreError.
     """
-    held = {request: held_artifact(request) for request in requests}
-    steps = [export_step(request, requests) for request in requests if held[request] is None]
+    held = [(request, held_artifact(request)) for request in requests]
+    steps = [export_step(request, requests) for request, artifact in held if artifact is None]
     with LatencyDB.open(db) as database:
         rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
-    artifacts = [artifact for artifact in held.values() if artifact is not None]
+    artifacts = [artifact for _, artifact in held if artifact is not None]
     for count in counts:
         todo = artifacts if again else still_to_measure(artifacts, device, count, db, how, engines=engines)
-        for request, artifact in held.items():
-            says = f"{request.says}, {count} thread(s)"
+        for request, artifact in held:
+            says = f"{request.label}, {count} thread(s)"
             if artifact is None or artifact in todo:
                 steps.append(measure_step(says, request, count, how, rows))
             else:
@@ -65,28 +65,28 @@ def forecast(
     return steps
 
 
-def export_step(request: Request, requests: Sequence[Request]) -> Step:
+def export_step(request: ExportRequest, requests: Sequence[ExportRequest]) -> Step:
     """Exporting one artifact; `requests` are all whose folders may tell what an export takes."""
     own = _export_seconds(request)
     if own is not None:
-        return Step(request.says, "export", own, "its last export")
+        return Step(request.label, "export", own, "its last export")
     same_target = (other for other in requests if other.target == request.target)
     others = [seconds for other in same_target if (seconds := _export_seconds(other)) is not None]
     if others:
-        return Step(request.says, "export", statistics.median(others), "exports of other models", is_guess=True)
-    return Step(request.says, "export", EXPORT_GUESS_S, "a guess", is_guess=True)
+        return Step(request.label, "export", statistics.median(others), "exports of other models", is_guess=True)
+    return Step(request.label, "export", EXPORT_GUESS_S, "a guess", is_guess=True)
 
 
-def _export_seconds(request: Request) -> float | None:
+def _export_seconds(request: ExportRequest) -> float | None:
     """What the stages of the artifact that is there took, be it current or not."""
     try:
-        artifact: Artifact = open_artifact(request.folder)
+        artifact: Artifact = open_artifact(artifact_folder(request))
     except ArtifactError:
         return None
     return sum(stage.seconds for stage in artifact.stages) or None
 
 
-def measure_step(says: str, request: Request, threads: int, how: Protocol, rows: Sequence[Measurement]) -> Step:
+def measure_step(says: str, request: ExportRequest, threads: int, how: Protocol, rows: Sequence[Measurement]) -> Step:
     """Measuring one artifact, whose folder need not exist; `rows` are the device's that ran."""
     of_model = [row for row in rows if row.model == request.model]
     for source, found in (
@@ -112,7 +112,7 @@ def _run_ns(row: Measurement) -> int:
     return row.p50_ns or row.mean_ns or 0
 
 
-def _is_like(row: Measurement, request: Request, threads: int) -> bool:
+def _is_like(row: Measurement, request: ExportRequest, threads: int) -> bool:
     return (row.target, row.precision, row.threads) == (request.target, request.precision, threads)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +12,12 @@ from edgevit.artifacts.folder import folder_name, open_artifact
 from edgevit.artifacts.trust import require_built_here
 from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError, UnknownNameError, UsageError
-from edgevit.exporting.child_process import Wanted, export_separately
+from edgevit.exporting.child_process import export_separately
 from edgevit.measurement.runner import Protocol
 from edgevit.measurement.summary import FEW_PROCESSES as CUT_SHORT
 from edgevit.measurement.summary import PROTOCOL_PROCESSES
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.store import LatencyDB
 
@@ -27,26 +25,9 @@ if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
 
-@dataclass(frozen=True)
-class Request:
-    """One artifact that a sweep needs."""
-
-    model: str
-    target: str
-    precision: str
-    seed: int
-    input_size: tuple[int, int] | None
-    out: Path
-
-    @property
-    def says(self) -> str:
-        """`mobilevig_ti onnx fp32`."""
-        return f"{self.model} {self.target} {self.precision}"
-
-    @property
-    def folder(self) -> Path:
-        """Where the artifact is, or will be."""
-        return self.out / folder_name(self.model, self.target, self.precision)
+def artifact_folder(request: ExportRequest) -> Path:
+    """Return where the artifact of a request is, or will be."""
+    return request.out / folder_name(request.model, request.target, request.precision)
 
 
 def plan(
@@ -56,7 +37,7 @@ def plan(
     seed: int,
     input_size: tuple[int, int] | None,
     out: Path,
-) -> list[Request]:
+) -> list[ExportRequest]:
     """Every model in every target in each of these precisions that the target has.
 
     Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left,
@@ -67,7 +48,7 @@ def plan(
     for recipe in recipes:
         toolchain(recipe)
     requests = [
-        Request(name, recipe.target, precision, seed, input_size, out)
+        ExportRequest(recipe.target, out, precision, name, seed=seed, input_size=input_size)
         for name in dict.fromkeys(names)
         for recipe in recipes
         for precision in precisions
@@ -89,13 +70,13 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
-def artifact_for(request: Request, db: str | None = None) -> Artifact:
+def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
     """The artifact, from its folder if it is just the one that would be made now, else exported anew.
 
     Raises what an export raises.
     """
     try:
-        artifact = open_artifact(request.folder)
+        artifact = open_artifact(artifact_folder(request))
         require_built_here(artifact, load_recipe(request.target).RECIPE, built_here([artifact], db))
     except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
@@ -122,17 +103,17 @@ def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: b
         return with_code & database.built()
 
 
-def held_artifact(request: Request) -> Artifact | None:
+def held_artifact(request: ExportRequest) -> Artifact | None:
     """The artifact in the request's folder if it need not be made again, as far as that can be told without torch."""
     try:
-        artifact = open_artifact(request.folder)
+        artifact = open_artifact(artifact_folder(request))
     except ArtifactError:
         return None
     own_file = request.model not in load_cards()
     return artifact if own_file or _is_current(artifact, request) else None
 
 
-def _is_current(artifact: Artifact, request: Request) -> bool:
+def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
     """Whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
     good = artifact.parity is not None and artifact.parity.status != "failed"
@@ -148,14 +129,13 @@ def _is_current(artifact: Artifact, request: Request) -> bool:
     return same_source and shape[0] == 1 and shape[-2:] == wanted
 
 
-def _export(request: Request) -> Artifact:
+def _export(request: ExportRequest) -> Artifact:
     """In a process of its own, so that a converter that crashes costs one row of the sweep."""
     require_torch()
-    wanted = Wanted(request.model, request.target, request.out, request.precision, seed=request.seed)
-    return export_separately(dataclasses.replace(wanted, input_size=request.input_size))
+    return export_separately(request)
 
 
-def _subject(request: Request) -> Subject:
+def _subject(request: ExportRequest) -> Subject:
     # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
     require_torch()
     from edgevit.models.source import load_subject

@@ -18,9 +18,9 @@ from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
 from edgevit.errors import ArtifactError
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.verification import parity as verify_room
 from edgevit_runtime.record import Job, Reply
 from edgevit_runtime.worker import perform
@@ -37,7 +37,7 @@ IN_A_PROCESS = 3  # per target, each in a worker of its own
 def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
-    return export_subject(tiny_subject(folder), Order(request.param, folder / "out"))
+    return export_subject(tiny_subject(folder), ExportRequest(request.param, folder / "out"))
 
 
 @contextmanager

@@ -26,11 +26,12 @@ from edgevit.devices.vendor_tools import (
     trtexec,
 )
 from edgevit.errors import UnknownNameError, UsageError
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement import crosscheck
 from edgevit.measurement.crosscheck import cross_check, run_harness
 from edgevit.models.source import load_subject
 from edgevit.recipes import list_recipes
+from edgevit.records.artifact import ExportRequest
 from edgevit.records.measurement import Device
 from edgevit_runtime.record import TensorSpec
 from support import toys
@@ -373,7 +374,7 @@ def test_a_program_that_hangs_is_ended(monkeypatch):
 )
 def test_the_program_itself(target, open_batch, tmp_path):
     """That they agree about real networks is seen on a quiet machine; here it is that they can be compared at all."""
-    order = Order(target, tmp_path / "out", "fp32", dynamic_batch=open_batch)
+    order = ExportRequest(target, tmp_path / "out", "fp32", dynamic_batch=open_batch)
     artifact = export_subject(load_subject(f"{tiny_file(tmp_path)}:tiny", input_size=(96, 96)), order)
     found = cross_check(artifact, toys.LOCAL, threads=1, batch=2 if open_batch else 1, rounds=1)
     assert found.verdict is not None, found.note

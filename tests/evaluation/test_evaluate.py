@@ -28,9 +28,9 @@ from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
 from edgevit.evaluation.prefetch import in_order
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
-from edgevit.records.artifact import Artifact, Source
+from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import Recipe, TensorSpec, to_json
 from edgevit_runtime.topk import ClassesError, top_classes
@@ -280,9 +280,9 @@ def exported(trained_digits: Digits, tmp_path_factory: pytest.TempPathFactory) -
     """The trained network as artifacts: an open batch, a fixed one in another engine, and one that takes raw pixels."""
     folder = tmp_path_factory.mktemp("exported")
     source = load_subject(trained_digits.subject(folder, "vanillanet"))
-    export_subject(source, Order("onnx", folder / "open", dynamic_batch=True))
-    export_subject(source, Order("openvino", folder / "fixed"))
-    export_subject(with_preprocessing(source), Order("onnx", folder / "raw"))
+    export_subject(source, ExportRequest("onnx", folder / "open", dynamic_batch=True))
+    export_subject(source, ExportRequest("openvino", folder / "fixed"))
+    export_subject(with_preprocessing(source), ExportRequest("onnx", folder / "raw"))
     return folder
 
 
@@ -370,7 +370,7 @@ def test_a_reference_evaluator_stands_in_and_says_so(
     """Core ML runs on Macs alone; what evaluates its files here is tried with a small artifact of its own."""
     folder = exported.parent / "coreml"
     source = load_subject(next(exported.glob("*.py")).as_posix() + ":vanillanet")
-    artifact = export_subject(source, Order("coreml", folder, precision="fp32"))
+    artifact = export_subject(source, ExportRequest("coreml", folder, precision="fp32"))
     found = evaluate(artifact, EvaluationRequest(data, limit=20))
     if artifact.parity and artifact.parity.status == "evaluated":
         assert found.notes[0] == "computed by the reference evaluator, not by the target's engine"

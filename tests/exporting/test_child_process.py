@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
 from edgevit.cli.export import plan
 from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
-from edgevit.exporting.child_process import Wanted, export_here, export_separately
+from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import list_recipes
+from edgevit.records.artifact import ExportRequest
 from support.subjects import SIZE, tiny_file
 
 CRASHES = """
@@ -36,24 +38,29 @@ def speak():
 """
 
 
-def wanted(folder: Path, function: str = "tiny", **how: object) -> Wanted:
-    given = {"model": f"{tiny_file(folder)}:{function}", "target": "onnx", "out": folder / "out", "input_size": SIZE}
-    return Wanted(**given | how)  # type: ignore[arg-type]
+def request_for(folder: Path, function: str = "tiny", **changes: Any) -> ExportRequest:
+    fields: dict[str, Any] = {
+        "model": f"{tiny_file(folder)}:{function}",
+        "target": "onnx",
+        "out": folder / "out",
+        "input_size": SIZE,
+    }
+    return ExportRequest(**fields | changes)
 
 
-def crashing(folder: Path, function: str) -> Wanted:
+def crashing(folder: Path, function: str) -> ExportRequest:
     file = folder / "crash.py"
     file.write_text(CRASHES.format(folder=str(tiny_file(folder).parent)))
-    return wanted(folder, model=f"{file}:{function}")
+    return request_for(folder, model=f"{file}:{function}")
 
 
 @pytest.mark.onnx
 def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path) -> None:
     stages: list[str] = []
-    made = export_separately(wanted(tmp_path), stages.append)
+    made = export_separately(request_for(tmp_path), stages.append)
     assert stages == ["fold", "export", "verify"]
     assert made.parity is not None and made.parity.status == "passed"
-    here = export_here(wanted(tmp_path, out=tmp_path / "here"))
+    here = export_here(request_for(tmp_path, out=tmp_path / "here"))
     assert (made.source, made.params, made.macs, made.inputs) == (here.source, here.params, here.macs, here.inputs)
 
 
@@ -77,9 +84,9 @@ def test_a_process_that_dies_is_an_error_with_its_last_words(
 
 def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean mobilevig_ti"):
-        export_separately(wanted(tmp_path, model="mobilevig_t", input_size=None))
+        export_separately(request_for(tmp_path, model="mobilevig_t", input_size=None))
     with pytest.raises(ModelError) as caught:
-        export_separately(wanted(tmp_path, "training"))
+        export_separately(request_for(tmp_path, "training"))
     assert caught.value.fix == "return model.eval()" and caught.value.where.endswith(":training")
 
 
@@ -121,7 +128,7 @@ def test_all_targets_in_the_precisions_they_have() -> None:
 def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("ant\nbee\n\n cow \ndog\neel\n")
-    made = export_separately(wanted(tmp_path, labels=file))
+    made = export_separately(request_for(tmp_path, labels=file))
     assert made.labels == ("ant", "bee", "cow", "dog", "eel")
     held = onnx.load(str(made.folder / made.payload)).metadata_props
     assert {item.key: item.value for item in held}["names"] == str(dict(enumerate(made.labels)))
@@ -133,7 +140,7 @@ def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | 
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=what):
-        export_here(wanted(tmp_path, labels=file))
+        export_here(request_for(tmp_path, labels=file))
     assert not (tmp_path / "out").exists()
 
 

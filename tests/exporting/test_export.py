@@ -23,12 +23,12 @@ from edgevit.artifacts.folder import MANIFEST, folder_name, open_artifact, publi
 from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavailableError, UnknownNameError, UsageError
 from edgevit.exporting import pipeline
 from edgevit.exporting.convert import check_request, convert
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import Folded, fold
 from edgevit.models import create_model, randomize
 from edgevit.models.source import load_subject, with_preprocessing
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
 from support.nets import Toy, image
@@ -117,7 +117,7 @@ def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None
     """uint8 (N, H, W, 3): what a camera gives, and what nobody can normalise wrongly."""
     plain = tiny_subject(tmp_path)
     subject = with_preprocessing(dataclasses.replace(plain, preprocessing=Preprocessing(mean=(0.5, 0.2, 0.1))))
-    artifact = export_subject(subject, Order("onnx", tmp_path / "out", precision))
+    artifact = export_subject(subject, ExportRequest("onnx", tmp_path / "out", precision))
     assert artifact.inputs == (TensorSpec("image", (1, *SIZE, 3), "uint8"),)
     assert artifact.preprocessing_inside and artifact.parity.status == "passed"
     raw = torch.randint(0, 256, (1, *SIZE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -229,8 +229,8 @@ def test_a_converter_that_refuses_is_quoted(tmp_path: Path, says: str) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, list[str]]:
     """One exported artifact, and the stages as they were announced. Tests that change it copy it."""
     folder = tmp_path_factory.mktemp("export")
-    said: list[str] = []
-    return export_subject(tiny_subject(folder), Order("ort", folder / "out", on_stage=said.append)), said
+    stages: list[str] = []
+    return export_subject(tiny_subject(folder), ExportRequest("ort", folder / "out"), stages.append), stages
 
 
 @pytest.fixture
@@ -241,8 +241,8 @@ def artifact(made: tuple[Artifact, list[str]], tmp_path: Path) -> Artifact:
 
 
 def test_an_artifact_is_a_payload_and_a_manifest(made: tuple[Artifact, list[str]]) -> None:
-    artifact, said = made
-    assert said == ["fold", "export", "verify"]
+    artifact, stages = made
+    assert stages == ["fold", "export", "verify"]
     assert [path.name for path in artifact.folder.parent.iterdir()] == ["tiny-tiny-onnx-fp32"]
     assert sorted(path.name for path in artifact.folder.iterdir()) == [MANIFEST, "tiny-tiny.onnx"]
     assert artifact.payload == "tiny-tiny.onnx"
@@ -430,7 +430,7 @@ def test_a_failed_export_leaves_nothing_behind(
     fails(place, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):
-            export_subject(subject, Order("onnx", out))
+            export_subject(subject, ExportRequest("onnx", out))
     assert not (tmp_path / "out" / "deeper").exists()
     assert [path.name for path in old.iterdir()] == [made[0].folder.name]
     assert open_artifact(old / made[0].folder.name).sha256 == made[0].sha256
@@ -440,7 +440,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path) -> Non
     """The tests may run as root, who may write everywhere; nobody can write below a file."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ArtifactError, match=r"(?s)cannot write to the output folder.*file.*-o FOLDER") as caught:
-        export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "file" / "out"))
+        export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "file" / "out"))
     assert caught.value.exit_code == 1
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -449,7 +449,7 @@ def test_a_missing_converter_is_found_before_anything_is_written(tmp_path: Path,
     recipe = dataclasses.replace(RECIPE.RECIPE, requires=("no-such-converter",))
     monkeypatch.setattr(RECIPE, "RECIPE", recipe)
     with pytest.raises(TargetUnavailableError, match="no-such-converter"):
-        export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out"))
+        export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -489,18 +489,20 @@ def test_a_file_that_gives_no_model_is_refused(tmp_path: Path, text: str, error:
 
 
 def test_a_model_that_fixes_its_batch_is_exported_at_that_batch(tmp_path: Path) -> None:
-    artifact = export_subject(tiny_subject(tmp_path, function="two_at_a_time"), Order("onnx", tmp_path, batch=2))
+    artifact = export_subject(
+        tiny_subject(tmp_path, function="two_at_a_time"), ExportRequest("onnx", tmp_path, batch=2)
+    )
     assert artifact.inputs[0].shape == (2, 3, *SIZE)
     assert artifact.outputs[0].shape == (10,)
     assert artifact.macs == SIZE[0] * SIZE[1] * (4 * 27 + 6 * 4) + 6 * 6 + 5 * 6  # of one image
     assert pipeline.verify_artifact(artifact).status == "passed"
     with pytest.raises(ModelError):
-        export_subject(tiny_subject(tmp_path, function="two_at_a_time"), Order("onnx", tmp_path / "one"))
+        export_subject(tiny_subject(tmp_path, function="two_at_a_time"), ExportRequest("onnx", tmp_path / "one"))
     assert not (tmp_path / "one").exists()
 
 
 def test_an_unfolded_half_precision_artifact_of_any_batch(tmp_path: Path) -> None:
-    order = Order("onnx", tmp_path / "out", "fp16", dynamic_batch=True, unfolded=True)
+    order = ExportRequest("onnx", tmp_path / "out", "fp16", dynamic_batch=True, unfolded=True)
     artifact = export_subject(tiny_subject(tmp_path), order)
     assert artifact.folder.name == "unfolded-tiny-tiny-onnx-fp16"
     assert artifact.inputs[0].shape == (-1, 3, *SIZE)

@@ -11,11 +11,11 @@ from torch import nn
 
 from edgevit.artifacts.folder import folder_name, open_artifact
 from edgevit.errors import ParityError
-from edgevit.exporting.pipeline import QUARANTINE, Order, export_subject
+from edgevit.exporting.pipeline import QUARANTINE, export_subject
 from edgevit.folding import fold
 from edgevit.models.source import Subject
 from edgevit.recipes import list_recipes, load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.verification.compare import INFINITE, NO_SIGNAL_DB
 from support import toys
 from support.nets import Toy
@@ -52,7 +52,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def blamed(
-    out: Path, order: Order, subject: Subject, stage: str, *, older: bool = True
+    out: Path, order: ExportRequest, subject: Subject, stage: str, *, older: bool = True
 ) -> tuple[Artifact, ParityError]:
     """Export what must fail; the artifact in quarantine and the error, both of which name this stage."""
     name = ("unfolded-" if order.unfolded else "") + folder_name(subject.name, order.target, order.precision)
@@ -112,7 +112,7 @@ def test_the_stage_that_changed_the_function_is_named(
         require_instructions(target, precision)
     breaker(monkeypatch)
     out = tmp_path / "out"
-    held, _ = blamed(out, Order(target, out, precision), as_subject(residual_net()), stage)
+    held, _ = blamed(out, ExportRequest(target, out, precision), as_subject(residual_net()), stage)
     stages = STAGES[target, precision]
     assert [item.name for item in held.stages] == ["fold", *stages, "verify"]
     assert passing(held) == [*before(target, precision), *stages[: stages.index(stage)]]
@@ -123,7 +123,7 @@ LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for ca
 
 @pytest.mark.parametrize(("target", "precision"), LESS)  # fp32: shown where only the artifact is damaged
 def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
-    artifact = export_subject(as_subject(residual_net()), Order(target, tmp_path / "out", precision))
+    artifact = export_subject(as_subject(residual_net()), ExportRequest(target, tmp_path / "out", precision))
     stages = STAGES[target, precision]
     assert [item.name for item in artifact.stages] == ["fold", *stages, "verify"]
     not_computed = {stage for name, stage in NOT_COMPUTED if name == target}
@@ -149,7 +149,7 @@ def test_every_stage_of_every_target_is_broken_once() -> None:
 def test_a_wrong_epsilon_in_the_fold_is_named(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_epsilon(monkeypatch)
     out = tmp_path / "out"
-    held, _ = blamed(out, Order(target, out), as_subject(residual_net()), "fold", older=False)
+    held, _ = blamed(out, ExportRequest(target, out), as_subject(residual_net()), "fold", older=False)
     assert passing(held) == []
 
 
@@ -162,12 +162,12 @@ def test_damage_after_the_last_stage_is_the_artifacts(
     (bias,) = (item for item in folded.parameters() if item.shape == (5,))
     damaged_afterwards(target, bias.detach().numpy().tobytes())(monkeypatch)
     if (target, "artifact") in NOT_COMPUTED:  # which is what its status says
-        artifact = export_subject(subject, Order(target, out))
+        artifact = export_subject(subject, ExportRequest(target, out))
         assert artifact.parity is not None
         assert artifact.parity.status == "built_not_run"
         assert passing(artifact) == ["fold", *(s for s in STAGES[target, "fp32"] if (target, s) not in NOT_COMPUTED)]
         return
-    held, _ = blamed(out, Order(target, out), subject, "artifact")
+    held, _ = blamed(out, ExportRequest(target, out), subject, "artifact")
     assert passing(held) == ["fold", *STAGES[target, "fp32"]]
 
 
@@ -198,7 +198,7 @@ def heavy() -> Subject:
 @pytest.mark.parametrize("target", HALVES)
 def test_an_overflow_on_the_way_is_named_where_half_precision_computes(target: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    order = Order(target, out, "fp16")
+    order = ExportRequest(target, out, "fp16")
     if target not in OVERFLOWS_AT:
         parity = export_subject(overflowing(), order).parity
         assert parity is not None and parity.status == "passed"
@@ -213,10 +213,10 @@ def test_an_overflow_on_the_way_is_named_where_half_precision_computes(target: s
 
 @pytest.mark.coreml
 def test_core_mls_evaluator_names_the_operation_that_overflows_first(tmp_path: Path) -> None:
-    single = export_subject(overflowing(), Order("coreml", tmp_path / "single"))
+    single = export_subject(overflowing(), ExportRequest("coreml", tmp_path / "single"))
     assert single.parity is not None and single.parity.status == "evaluated"
     out = tmp_path / "out"
-    held, error = blamed(out, Order("coreml", out, "fp16"), overflowing(), "precision")
+    held, error = blamed(out, ExportRequest("coreml", out, "fp16"), overflowing(), "precision")
     assert "mul 'square_cast_fp16' (operation 4) overflows: exact values reach 1." in error.why
     assert held.parity is not None
     assert "'square_cast_fp16' (operation 4) overflows" in held.parity.how
@@ -228,10 +228,10 @@ def test_a_weight_too_large_is_named(target: str, tmp_path: Path) -> None:
     assert set(HEAVY_AT) == {recipe.target for recipe in list_recipes()}
     out = tmp_path / "out"
     if not HEAVY_AT[target]:
-        parity = export_subject(heavy(), Order(target, out, "fp16")).parity
+        parity = export_subject(heavy(), ExportRequest(target, out, "fp16")).parity
         assert parity is not None and parity.status == "passed"
         return
-    _, error = blamed(out, Order(target, out, "fp16"), heavy(), HEAVY_AT[target])
+    _, error = blamed(out, ExportRequest(target, out, "fp16"), heavy(), HEAVY_AT[target])
     if (target, "fp16") in HALF:
         assert "the weight 'net." in error.why
 
@@ -240,7 +240,7 @@ def test_a_weight_too_large_is_named(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("subject", [overflowing, heavy])
 def test_bfloat16_holds_what_half_precision_cannot(subject: Any, tmp_path: Path) -> None:
     require_instructions("openvino", "bf16")
-    parity = export_subject(subject(), Order("openvino", tmp_path, "bf16")).parity
+    parity = export_subject(subject(), ExportRequest("openvino", tmp_path, "bf16")).parity
     assert parity is not None and parity.status == "passed"
 
 
@@ -251,7 +251,7 @@ def test_bfloat16_holds_what_half_precision_cannot(subject: Any, tmp_path: Path)
 def test_a_stage_that_leaves_what_no_engine_reads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe("onnx"), tmp_path / "out"
     monkeypatch.setattr(recipe, "_simplify_single", lambda path, source: path.write_bytes(b"not ONNX"))
-    held, _ = blamed(out, Order("onnx", out), as_subject(residual_net()), "simplify")
+    held, _ = blamed(out, ExportRequest("onnx", out), as_subject(residual_net()), "simplify")
     assert held.parity is not None
     assert held.parity.max_rel == INFINITE  # not 0, which would say "equal"
     assert held.parity.snr_db == NO_SIGNAL_DB
@@ -261,7 +261,7 @@ def test_a_stage_that_leaves_what_no_engine_reads_is_named(tmp_path: Path, monke
 def test_a_model_that_gives_nan_proves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     subject = as_subject(Toy(lambda net, x: net.c(x).mean((2, 3)).abs().neg().sqrt(), c=nn.Conv2d(3, 4, 1)))
-    blamed(out, Order("onnx", out), subject, "fold")
+    blamed(out, ExportRequest("onnx", out), subject, "fold")
 
 
 @onnx_only
@@ -272,7 +272,7 @@ def test_an_unfolded_export_blames_the_conversion(tmp_path: Path, monkeypatch: p
         right(path, nn.Sequential(model, nn.ReLU()).eval(), *given)
 
     monkeypatch.setattr(load_recipe("onnx"), "_convert", wrong)
-    held, _ = blamed(out, Order("onnx", out, unfolded=True), as_subject(residual_net()), "convert")
+    held, _ = blamed(out, ExportRequest("onnx", out, unfolded=True), as_subject(residual_net()), "convert")
     assert passing(held) == []
 
 
@@ -280,8 +280,8 @@ def test_an_unfolded_export_blames_the_conversion(tmp_path: Path, monkeypatch: p
 def test_what_failed_before_makes_room_in_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_epsilon(monkeypatch)
     out, subject = tmp_path / "out", as_subject(residual_net())
-    first, _ = blamed(out, Order("onnx", out), subject, "fold")
+    first, _ = blamed(out, ExportRequest("onnx", out), subject, "fold")
     with pytest.raises(ParityError):
-        export_subject(subject, Order("onnx", out))
+        export_subject(subject, ExportRequest("onnx", out))
     assert open_artifact(first.folder).created >= first.created
     assert len(list((out / QUARANTINE).iterdir())) == 1

@@ -17,11 +17,11 @@ from edgevit.cards import load_cards
 from edgevit.cli.export import plan, snippet
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.exporting import pipeline
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.folding import Folded, fold
 from edgevit.models.source import Subject, load_subject, with_preprocessing
 from edgevit.recipes import list_recipes, load_recipe, missing
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.verification import Samples, make_samples
 from edgevit.verification import parity as verify_room
 from edgevit.verification.compare import max_rel
@@ -80,7 +80,7 @@ def test_every_family_in_every_target(
     name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "fold", lambda module, example: folded(name))
-    artifact = export_subject(load_subject(name), Order(target, tmp_path, precision))
+    artifact = export_subject(load_subject(name), ExportRequest(target, tmp_path, precision))
     assert artifact.parity is not None
     assert artifact.parity.status == expected_status(target, precision), artifact.parity
     assert artifact.parity.failing_stage == "" and all(check.passed for check in artifact.parity.checks)
@@ -121,7 +121,7 @@ def test_no_target_that_people_rely_on_has_a_known_failure() -> None:
 def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs_it(
     target: str, tmp_path: Path
 ) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out"))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out"))
     assert artifact.payload == f"tiny-tiny{load_recipe(target).RECIPE.suffix}", "of tiny.py:tiny"
     assert (artifact.folder / artifact.payload).exists()
     check_snippet(artifact, tiny_subject(tmp_path))
@@ -177,7 +177,7 @@ def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(verify_room, "compute", compute)
     subject = tiny_subject(tmp_path)
-    artifact = export_subject(subject, Order(target, tmp_path / "out", dynamic_batch=True))
+    artifact = export_subject(subject, ExportRequest(target, tmp_path / "out", dynamic_batch=True))
     assert set(tried) == {2}, "verified at a batch that is not the converter's example"
     assert artifact.parity is not None
     assert artifact.parity.status == expected_status(target)
@@ -205,7 +205,7 @@ def runnable(artifact: Artifact) -> tuple[str, Path]:
 @pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_open_batch(recipe)))
 def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_path: Path, nothing_slow: None) -> None:
     why = load_recipe(target).RECIPE.fixed_batch
-    order = Order(target, tmp_path / "out", dynamic_batch=True)
+    order = ExportRequest(target, tmp_path / "out", dynamic_batch=True)
     with pytest.raises(UsageError, match=rf"(?s)takes no open batch.*{why}.*one export for each batch size"):
         export_subject(tiny_subject(tmp_path), order)
     with pytest.raises(UsageError, match="takes no open batch"):
@@ -219,7 +219,7 @@ def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_
 @pytest.mark.parametrize("target", targets(phones_slow=True))
 def test_raw_pixels_go_in(target: str, tmp_path: Path) -> None:
     subject = with_preprocessing(tiny_subject(tmp_path))
-    artifact = export_subject(subject, Order(target, tmp_path / "out"))
+    artifact = export_subject(subject, ExportRequest(target, tmp_path / "out"))
     assert artifact.parity is not None
     assert artifact.parity.status == expected_status(target)
     assert [(spec.shape, spec.dtype) for spec in artifact.inputs] == [((1, *SIZE, 3), "uint8")]
@@ -233,7 +233,7 @@ def test_inputs_of_types_that_a_target_does_not_take_are_refused_at_once(
 ) -> None:
     subject = as_subject(torch.nn.Linear(4, 3), TensorSpec("x", (-1, 4), "complex64"))
     with pytest.raises(UsageError, match=r"(?s)takes no input of complex64.*it takes float32"):
-        export_subject(subject, Order(target, tmp_path / "out"))
+        export_subject(subject, ExportRequest(target, tmp_path / "out"))
     with pytest.raises(UsageError, match="takes no input of complex64"):
         plan([target], ["fp32"], dtypes=["complex64"])
     assert not (tmp_path / "out").exists()

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement import roofline
 from edgevit.measurement.noise_floor import Peak
 from edgevit.measurement.roofline import layer_times, roofline_point
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime import operator_cost
 from edgevit_runtime.record import LayerTime, Reply
 from support import toys
@@ -118,7 +118,7 @@ def test_macs_and_bytes_of_a_product():
     ],
 )
 def test_the_parts_of_a_load(target, compiles, tmp_path):
-    artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out", "fp32"))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out", "fp32"))
     protocol = Protocol(processes=2, min_runs=3, min_ns=0, percentile=None)
     row = profile(artifact, toys.LOCAL, threads=1, protocol=protocol)
     assert row.status == "ok", row.error
@@ -145,7 +145,7 @@ def test_layers_of_onnx_runtime_count_what_it_computes(tmp_path):
     ],
 )
 def test_layers_of_an_exported_network(target, counts, tmp_path):
-    artifact = export_subject(tiny_subject(tmp_path), Order(target, tmp_path / "out", "fp32"))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out", "fp32"))
     table = layer_times(artifact, toys.LOCAL, threads=1, peak=PEAK)
     assert table.layers, table.note
     assert sum(layer.ns for layer in table.layers) > 0
@@ -157,7 +157,7 @@ def test_layers_of_an_exported_network(target, counts, tmp_path):
 
 @pytest.mark.openvino
 def test_a_product_quicker_than_the_clock_is_listed(tmp_path, monkeypatch):
-    artifact = export_subject(tiny_subject(tmp_path), Order("openvino", tmp_path / "out", "fp32"))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("openvino", tmp_path / "out", "fp32"))
     recipe = load_recipe("openvino")
     told = recipe.OpenVinoSession.counters
     monkeypatch.setattr(recipe.OpenVinoSession, "counters", lambda session: dict.fromkeys(told(session), 0))

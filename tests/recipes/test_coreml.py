@@ -13,9 +13,10 @@ from torch import nn
 
 from edgevit.errors import ExportError
 from edgevit.exporting.convert import convert
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import fold
 from edgevit.recipes import load_recipe
+from edgevit.records.artifact import ExportRequest
 from edgevit.verification.mil import read_program
 from edgevit_runtime.record import TensorSpec, UnsupportedError
 from support.nets import Toy, image
@@ -43,7 +44,7 @@ def described(package: Path) -> Any:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), Order("ios", tmp_path / "out", precision))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("ios", tmp_path / "out", precision))
     assert artifact.parity is not None
     assert (artifact.parity.status, artifact.target, artifact.precision) == ("evaluated", "coreml", precision)
     assert "reference evaluator, separate process" in artifact.parity.how
@@ -74,7 +75,7 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
 
 
 def test_the_batch_may_be_open(tmp_path: Path) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), Order("coreml", tmp_path / "out", dynamic_batch=True))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("coreml", tmp_path / "out", dynamic_batch=True))
     assert artifact.parity is not None
     assert artifact.parity.status == "evaluated"
     assert artifact.inputs == (TensorSpec("image", (-1, 3, 16, 12)),)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.exporting.convert import convert
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from support.nets import Toy, image
 from support.phones import Mixed, Wide, busy_threads
 from support.subjects import as_subject
@@ -92,7 +92,7 @@ def test_a_respelled_graph_is_the_same_function(compute: Any, shape: tuple[int, 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
 def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("executorch")
-    return export_subject(as_subject(Mixed(), name="mixed"), Order("et", folder, precision=request.param))
+    return export_subject(as_subject(Mixed(), name="mixed"), ExportRequest("et", folder, precision=request.param))
 
 
 def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:

@@ -12,9 +12,9 @@ from torch import nn
 
 from edgevit.errors import ExportError
 from edgevit.exporting.convert import convert
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from support.phones import Mixed, Wide, busy_threads
 from support.subjects import as_subject, tiny_subject
 
@@ -38,7 +38,7 @@ def metadata(path: Path) -> dict[str, str]:
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
 def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("litert")
-    return export_subject(as_subject(Mixed(), name="mixed"), Order("litert", folder, precision=request.param))
+    return export_subject(as_subject(Mixed(), name="mixed"), ExportRequest("litert", folder, precision=request.param))
 
 
 def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:
@@ -63,7 +63,7 @@ def test_what_xnnpack_does_not_take_is_told(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.relu(x).cumsum(-1) * 2
 
-    artifact = export_subject(as_subject(Sorted()), Order("litert", tmp_path / "out"))
+    artifact = export_subject(as_subject(Sorted()), ExportRequest("litert", tmp_path / "out"))
     assert artifact.operators.fallbacks == {"CUMSUM": 1}
 
 
@@ -71,19 +71,21 @@ def test_half_weights_are_half_the_size(tmp_path: Path) -> None:
     sizes = {}
     for precision in ("fp32", "fp16"):
         folder = tmp_path / precision
-        sizes[precision] = export_subject(as_subject(Wide()), Order("litert", folder, precision=precision)).size_bytes
+        sizes[precision] = export_subject(
+            as_subject(Wide()), ExportRequest("litert", folder, precision=precision)
+        ).size_bytes
     assert 0.5 < sizes["fp16"] / sizes["fp32"] < 0.6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the time of threads")
 def test_the_thread_count_is_honoured(tmp_path: Path) -> None:
-    artifact = export_subject(as_subject(Wide()), Order("litert", tmp_path / "out"))
+    artifact = export_subject(as_subject(Wide()), ExportRequest("litert", tmp_path / "out"))
     for threads in (1, 2):
         assert busy_threads(RECIPE.load(artifact.folder / artifact.payload, threads=threads)) == threads
 
 
 def test_several_rows_run(tmp_path: Path) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), Order("litert", tmp_path / "out", batch=3))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("litert", tmp_path / "out", batch=3))
     assert artifact.outputs[0].shape == (3, 5)
 
 

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from edgevit.artifacts.folder import MANIFEST
 from edgevit.errors import ExportError
 from edgevit.exporting.convert import convert
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.folding import fold
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime.record import Stage, TensorSpec
 from support.nets import Toy, image
 from support.subjects import SIZE, as_subject
@@ -98,7 +98,7 @@ def assert_computes(folder: Path, model: nn.Module, *inputs: Tensor) -> None:
 
 
 def exported(folder: Path, precision: str, batch: int = 1) -> Artifact:
-    return export_subject(as_subject(Mixed()), Order("ncnn", folder, precision, batch=batch))
+    return export_subject(as_subject(Mixed()), ExportRequest("ncnn", folder, precision, batch=batch))
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.exporting.pipeline import Order, export_subject
+from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
+from edgevit.records.artifact import ExportRequest
 from support.speed import seconds
 from support.subjects import SIZE, tiny_file, tiny_subject
 from support.targets import require_instructions
@@ -30,8 +31,9 @@ def refuse(*arguments, **how):
 os.register_at_fork(before=refuse)
 socket.socket.connect = refuse
 
-from edgevit.exporting.child_process import Wanted, export_here
-export_here(Wanted(sys.argv[1], "openvino", Path(sys.argv[2]), input_size={size}))
+from edgevit.exporting.child_process import export_here
+from edgevit.records.artifact import ExportRequest
+export_here(ExportRequest("openvino", Path(sys.argv[2]), model=sys.argv[1], input_size={size}))
 assert not [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
 """
 
@@ -46,7 +48,7 @@ def test_an_export_sends_nothing_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("precision", "computes_in"), [("fp32", "f32"), ("fp16", "f32"), ("bf16", "bf16")])
 def test_it_computes_in_the_precision_that_was_asked_for(precision: str, computes_in: str, tmp_path: Path) -> None:
     require_instructions("openvino", precision)
-    artifact = export_subject(tiny_subject(tmp_path), Order("openvino", tmp_path / "out", precision))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("openvino", tmp_path / "out", precision))
     session = load_recipe("openvino").load(artifact.folder / artifact.payload, threads=1)
     assert session.provider == f"CPU {computes_in}"
     assert artifact.parity is not None and artifact.parity.how.endswith(f"CPU {computes_in}, separate process")
@@ -55,7 +57,7 @@ def test_it_computes_in_the_precision_that_was_asked_for(precision: str, compute
 def test_half_weights_take_half_the_room(tmp_path: Path) -> None:
     sizes = {}
     for precision in ("fp32", "fp16"):
-        artifact = export_subject(tiny_subject(tmp_path), Order("openvino", tmp_path / "out", precision))
+        artifact = export_subject(tiny_subject(tmp_path), ExportRequest("openvino", tmp_path / "out", precision))
         (weights,) = (artifact.folder / artifact.payload).glob("*.bin")
         sizes[precision] = weights.stat().st_size
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
@@ -77,14 +79,16 @@ local.INHERITED = (*transports.INHERITED, "OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA"
 from edgevit.cli.export import finishing_line
 from edgevit.devices.registry import local_device
 from edgevit.errors import TargetUnavailableError
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
+from edgevit.records.artifact import ExportRequest
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import missing_instructions
 from edgevit_runtime.record import to_data
 from support.subjects import tiny_subject
 
 folder = Path(sys.argv[1])
-artifacts = {name: export_subject(tiny_subject(folder), Order("openvino", folder, name)) for name in ("fp32", "bf16")}
+requests = [ExportRequest("openvino", folder, name) for name in ("fp32", "bf16")]
+artifacts = {request.precision: export_subject(tiny_subject(folder), request) for request in requests}
 artifact = artifacts["bf16"]
 row = profile(artifact, local_device(), threads=1, protocol=Protocol(1, 1, 0, None))
 try:

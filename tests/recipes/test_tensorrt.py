@@ -23,11 +23,11 @@ from edgevit.cli import main
 from edgevit.devices.registry import load_device
 from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
 from edgevit.exporting.convert import check_request, convert
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import fold
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import engine_of, load_recipe
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import UnsupportedError
 from support.nets import image
@@ -191,7 +191,7 @@ def test_without_a_library_the_folder_holds_what_builds_the_engine(
     without_library(monkeypatch)
     assert engine_of(RECIPE.RECIPE) == ""
     assert not {name for name in check_request(RECIPE, "fp32") if name.startswith("tensorrt")}
-    artifact = export_subject(tiny_subject(tmp_path), Order("trt", tmp_path / "out"))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("trt", tmp_path / "out"))
     payload = artifact.folder / artifact.payload
     assert sorted(path.name for path in payload.iterdir()) == ["tiny-tiny.json", "tiny-tiny.onnx", "trtexec.txt"]
     assert artifact.parity is not None
@@ -383,7 +383,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("trt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        order = Order("trt", folder / "out", request.param, options={"compute_capability": "8.6,8.9"})
+        order = ExportRequest("trt", folder / "out", request.param, options={"compute_capability": "8.6,8.9"})
         return export_subject(tiny_subject(folder), order)
 
 
@@ -425,7 +425,7 @@ def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
         patch.setattr(source, "_stranger", too_late)
         for asked in ("3.0", "abc", "8.6,9.9"):
             with pytest.raises(UsageError, match=r"(?s)no compute capability '.*known: 7\.5, 8\.0"):
-                export_subject(given, Order("trt", tmp_path / "out", options={"compute_capability": asked}))
+                export_subject(given, ExportRequest("trt", tmp_path / "out", options={"compute_capability": asked}))
             model = [f"{tmp_path}/tiny.py:tiny", "--input-size", "16", "-o", str(tmp_path / "out")]
             assert command("export", *model, "-t", "trt", "--compute-capability", asked) == 2
     assert not (tmp_path / "out").exists()
@@ -496,7 +496,7 @@ def test_a_sweep_makes_an_engine_of_unknown_origin_again(
     from edgevit.sweeps import plan
 
     db, model = str(tmp_path / "x.db"), made.source.model
-    request = plan.Request(model, "tensorrt", made.precision, 0, SIZE, made.folder.parent)
+    request = ExportRequest("tensorrt", made.folder.parent, made.precision, model, input_size=SIZE)
     again = dataclasses.replace(made, sha256="0" * 64)
     monkeypatch.setattr(plan, "_is_current", lambda artifact, request: True)
     monkeypatch.setattr(plan, "_export", lambda request: again)
@@ -541,7 +541,7 @@ def test_a_small_transformer_goes_all_the_way(tmp_path: Path, precision: str, dy
             y = y + self.attention(y, y, y, need_weights=False)[0]
             return self.head(nn.functional.gelu(y).amax(1))
 
-    order = Order("trt", tmp_path / "out", precision, dynamic_batch=dynamic_batch)
+    order = ExportRequest("trt", tmp_path / "out", precision, dynamic_batch=dynamic_batch)
     artifact = export_subject(as_subject(Mixed()), order)
     assert artifact.parity is not None
     assert artifact.parity.status == "built_not_run"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from edgevit.measurement.runner import Protocol
-from edgevit.records.artifact import StageTime
+from edgevit.records.artifact import ExportRequest, StageTime
 from edgevit.store import LatencyDB
 from edgevit.sweeps import estimate as room
 from edgevit.sweeps.estimate import EXPORT_GUESS_S, MACS_PER_SECOND_GUESS, START_GUESS_S, forecast
-from edgevit.sweeps.plan import Request, still_to_measure
+from edgevit.sweeps.plan import artifact_folder, still_to_measure
 from support import toys
 from support.measured import measured
 
@@ -32,11 +32,11 @@ def request_of(tmp_path, monkeypatch):
         plan, "_engine_version", lambda artifact, engines: (engines or {"onnxruntime": "1.31.1"})["onnxruntime"]
     )
 
-    def make(name: str, seconds: float | None = None) -> Request:
-        request = Request(f"{name}.py:net", "onnx", "fp32", 0, None, tmp_path / "out")
+    def make(name: str, seconds: float | None = None) -> ExportRequest:
+        request = ExportRequest("onnx", tmp_path / "out", model=f"{name}.py:net")
         if seconds is not None:
-            request.folder.parent.mkdir(exist_ok=True)
-            made = toys.fake_artifact(request.folder, f"work{' ' * len(name)}run", request.model)
+            artifact_folder(request).parent.mkdir(exist_ok=True)
+            made = toys.fake_artifact(artifact_folder(request), f"work{' ' * len(name)}run", request.model)
             from edgevit.artifacts.folder import seal
 
             seal(dataclasses.replace(made, stages=(StageTime("fold", seconds - 1), StageTime("convert", 1.0))))
@@ -68,7 +68,7 @@ def row_of(request, **changes):
     from edgevit.artifacts.folder import open_artifact
     from edgevit.records.identity import identify
 
-    sha = open_artifact(request.folder).sha256
+    sha = open_artifact(artifact_folder(request)).sha256
     facts = {"model": request.model, "artifact_sha256": sha, "device_id": "unit", "device": "local", "threads": 1}
     return identify(dataclasses.replace(measured(), **(facts | changes)))
 
@@ -121,7 +121,7 @@ def test_which_rows_stand_for_a_measurement(name, request_of):
     changes, held = HELD[name]
     request = request_of("a", 9.0)
     keep(row_of(request, **changes))
-    todo = still_to_measure([open_artifact(request.folder)], toys.LOCAL, 1, DB, PROTOCOL)
+    todo = still_to_measure([open_artifact(artifact_folder(request))], toys.LOCAL, 1, DB, PROTOCOL)
     assert (todo == []) is held
 
 
@@ -129,7 +129,7 @@ def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(reques
     from edgevit.artifacts.folder import open_artifact
 
     request = request_of("a", 9.0)
-    artifacts = [open_artifact(request.folder)]
+    artifacts = [open_artifact(artifact_folder(request))]
     keep(row_of(request, flags=("few_processes",)), row_of(request, rate_hz=30.0))
     assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol.quick()) == []
     assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol(rate_hz=30.0)) == []

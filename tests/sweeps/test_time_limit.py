@@ -15,8 +15,8 @@ from edgevit.cli.common import parse_duration
 from edgevit.devices.registry import local_device
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.measurement.runner import Protocol
+from edgevit.records.artifact import ExportRequest
 from edgevit.store import LatencyDB
-from edgevit.sweeps.plan import Request
 from support.command_line import edgevit, refused
 from support.measured import failed, floor, measured, rated
 
@@ -39,34 +39,35 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...] = ()) -> None:
         self.now, self.steps, self.held, self.broken = 0.0, list[str](), set[tuple[str, int]](), broken
+        self.made: set[str] = set()
         monkeypatch.setattr(sweep.time, "monotonic", lambda: self.now)
         monkeypatch.setattr("edgevit.sweeps.plan.artifact_for", self.artifact_for)
         monkeypatch.setattr("edgevit.sweeps.plan.still_to_measure", self.still_to_measure)
         monkeypatch.setattr(sweep, "measure", self.measure)
 
-    def artifact_for(self, request: Request, db: str | None) -> Request:
+    def artifact_for(self, request: ExportRequest, db: str | None) -> ExportRequest:
         if request.model in self.broken:
             raise ArtifactError("it cannot be made")
-        if ("made", hash(request)) not in self.held:
-            self.held.add(("made", hash(request)))
-            self.steps.append(f"export {request.says}")
+        if request.label not in self.made:
+            self.made.add(request.label)
+            self.steps.append(f"export {request.label}")
             self.now += 10
         return request
 
     def still_to_measure(
-        self, artifacts: list[Request], place: Any, count: int, *rest: Any, **more: Any
-    ) -> list[Request]:
-        return [item for item in artifacts if (item.says, count) not in self.held]
+        self, artifacts: list[ExportRequest], place: Any, count: int, *rest: Any, **more: Any
+    ) -> list[ExportRequest]:
+        return [item for item in artifacts if (item.label, count) not in self.held]
 
-    def measure(self, artifacts: list[Request], place: Any, count: int, *rest: Any, sweep: bool) -> list[Any]:
+    def measure(self, artifacts: list[ExportRequest], place: Any, count: int, *rest: Any, sweep: bool) -> list[Any]:
         assert sweep
-        self.steps.append(f"measure {', '.join(item.says for item in artifacts)} at {count}")
+        self.steps.append(f"measure {', '.join(item.label for item in artifacts)} at {count}")
         self.now += 10 * len(artifacts)
-        self.held |= {(item.says, count) for item in artifacts}
+        self.held |= {(item.label, count) for item in artifacts}
         return [measured() for _ in artifacts]
 
     def run(self, seconds: float) -> sweep._Work:
-        requests = [Request(model, target, "fp32", 0, None, Path("out")) for model in "ab" for target in ("x", "y")]
+        requests = [ExportRequest(target, Path("out"), model=model) for model in "ab" for target in ("x", "y")]
         work = sweep._Work(local_device(), [1, 2], Protocol(), None, False, None, True, self.now + seconds)
         for group in sweep._by_model(requests):
             work.do(group)
@@ -96,7 +97,7 @@ def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.Monke
         if not work.left:
             break
     assert len(bench.steps) == len(set(bench.steps)), "nothing is done twice"
-    assert {(says, count) for says, count in bench.held if says != "made"} == {
+    assert {(says, count) for says, count in bench.held} == {
         (f"{model} {target} fp32", count) for model in "ab" for target in "xy" for count in (1, 2)
     }
     assert calls >= 120 / (seconds + 20)
@@ -112,7 +113,7 @@ def test_what_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Bench(monkeypatch, broken=("a",)).run(math.inf)
-    assert [request.says for request, _ in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
+    assert [request.label for request, _ in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
 
 
 def test_the_command_says_what_is_left(tmp_path: Path) -> None:

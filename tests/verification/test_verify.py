@@ -15,11 +15,11 @@ from torch import nn
 
 from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import CheckpointError, ParityError, TargetUnavailableError
-from edgevit.exporting.pipeline import Order, export_subject, verify_artifact
+from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import fold
 from edgevit.models import randomize
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, Parity, ParityCheck
+from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck
 from edgevit.records.model import Preprocessing
 from edgevit.verification import (
     FOLD_GATE,
@@ -263,7 +263,7 @@ def test_a_model_of_words_is_verified_by_valid_ones(tmp_path: Path) -> None:
     """An index that its table does not have would be the samples' fault."""
     model = Toy(lambda net, words: net.head(net.embed(words).mean(1)), embed=nn.Embedding(9, 4), head=nn.Linear(4, 3))
     subject = as_subject(model, TensorSpec("words", (-1, 7), "int64"))
-    parity = export_subject(subject, Order("onnx", tmp_path / "out")).parity
+    parity = export_subject(subject, ExportRequest("onnx", tmp_path / "out")).parity
     assert parity is not None
     assert parity.status == "passed"
     assert parity.inputs.startswith("3 noise (integers 0 and 1), no photographs")
@@ -336,7 +336,7 @@ def test_an_unfolded_export_that_nothing_here_computes_says_so(tmp_path: Path, m
 
     monkeypatch.setattr(LocalTransport, "run", lambda *a, **k: Reply("unsupported", "needs a GPU"))
     monkeypatch.setattr(RECIPE, "RECIPE", dataclasses.replace(RECIPE.RECIPE, needs="a GPU"))
-    artifact = export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out", unfolded=True))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "out", unfolded=True))
     assert artifact == open_artifact(artifact.folder)
     assert artifact.parity is not None
     assert (artifact.parity.status, artifact.parity.max_rel, artifact.parity.checks) == ("built_not_run", None, ())
@@ -355,7 +355,7 @@ def test_an_unfolded_export_that_nothing_here_computes_says_so(tmp_path: Path, m
 def good(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("verify")
-    return export_subject(tiny_subject(folder), Order("onnx", folder / "out"))
+    return export_subject(tiny_subject(folder), ExportRequest("onnx", folder / "out"))
 
 
 @onnx_only
@@ -374,7 +374,7 @@ def test_a_failed_export_leaves_the_good_artifact_alone(good: Artifact, monkeypa
     monkeypatch.setattr(RECIPE, "_simplify_single", lambda path, source: path.write_bytes(b"not ONNX"))
     folder = good.folder.parent.parent
     with pytest.raises(ParityError):
-        export_subject(tiny_subject(folder), Order("onnx", good.folder.parent))
+        export_subject(tiny_subject(folder), ExportRequest("onnx", good.folder.parent))
     assert open_artifact(good.folder) == good
 
 
@@ -413,7 +413,7 @@ def test_an_artifact_of_an_open_batch_is_tried_open(tmp_path: Path, monkeypatch:
         return right(target, payload, samples, **more)
 
     monkeypatch.setattr(verify_room, "compute", compute)
-    artifact = export_subject(tiny_subject(tmp_path), Order("onnx", tmp_path / "out", dynamic_batch=True))
+    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "out", dynamic_batch=True))
     assert verify_artifact(artifact).status == "passed"
     assert set(tried) == {(2, 3, *SIZE)}
 
