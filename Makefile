@@ -15,10 +15,13 @@ DEMO_MODELS := mobilevig_ti,mobilevig_s,vanillanet_5
 DEMO_DB := demo/latency.db
 DEMO_BUDGET := 25ms
 
-.PHONY: help venv demo test test-all lint bench findings
+.PHONY: help venv system demo test test-all lint bench findings
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+system: ## install what the tests need of the system, or name all that is missing
+	.ci/system-packages
 
 venv: $(READY) ## set up .venv with everything the tests need: every target's tools
 
@@ -48,10 +51,10 @@ lint: $(READY) ## check style and types
 # (tests/conftest.py).
 WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 
-test: lint ## check everything that takes seconds
+test: system lint ## check everything that takes seconds
 	$(BIN)/pytest -m 'not slow' $(WORKERS)
 
-test-all: lint ## check everything, the tests that take minutes too
+test-all: system lint ## check everything, the tests that take minutes too
 	EDGEVIT_EXAMPLES=50 $(BIN)/pytest $(WORKERS)
 
 bench: $(READY) ## run every benchmark; each prints one JSON object

@@ -94,7 +94,7 @@ def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
     from support import postgres
 
     if postgres.programs() is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
+        pytest.skip("no PostgreSQL on this machine: make system")
     return postgres.server().database(empty=empty)
 
 

@@ -33,11 +33,12 @@ from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import still_to_measure
 from edgevit_runtime.record import Job, Reply, TensorSpec
 from support import toys
-from support.adbd import ADB, BATTERY, MKSH, THERMAL, TMP, TOYBOX, Adbd, Server
+from support.adbd import ADB, BATTERY, MKSH, PROGRAMS, THERMAL, TMP, TOYBOX, Adbd, Server
 from support.command_line import edgevit
 from support.command_line import refused as refused_by_cli
 from support.processes import is_running
 from support.speed import seconds, wait_until
+from support.system import require_programs
 
 QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60), cool_down_s=0)
 # What a model's text says the program does, and where it leaves the numbers of its processes.
@@ -134,7 +135,8 @@ def run(phone, tmp_path):
 
 
 def test_there_is_an_adb_and_androids_shell():
-    assert ADB and MKSH and TOYBOX, "apt install adb mksh toybox, as .ci/run does"
+    require_programs(*PROGRAMS)
+    assert ADB and MKSH and TOYBOX
 
 
 # What it runs

@@ -31,7 +31,8 @@ from edgevit_runtime.record import Reply
 from support import toys
 from support.processes import is_running
 from support.speed import seconds, wait_until
-from support.sshd import SSHD, Sshd, free_port
+from support.sshd import PROGRAMS, SSHD, Sshd, free_port
+from support.system import require_programs
 
 QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60))
 
@@ -58,7 +59,8 @@ def fake(tmp_path):
 
 
 def test_there_is_an_sshd():
-    assert SSHD, "apt install openssh-server, as .ci/run does"
+    require_programs(*PROGRAMS)
+    assert SSHD
 
 
 # What it runs

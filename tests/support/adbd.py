@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -25,8 +24,10 @@ from typing import IO
 from edgevit.records.measurement import Device
 from support.speed import seconds
 from support.sshd import free_port
+from support.system import find_program, require_programs
 
-ADB, MKSH, TOYBOX = shutil.which("adb"), shutil.which("mksh"), shutil.which("toybox")
+PROGRAMS = ("adb", "mksh", "toybox")
+ADB, MKSH, TOYBOX = map(find_program, PROGRAMS)
 TOOLS = ("cat", "chmod", "find", "grep", "mkdir", "mv", "rm", "setsid", "sha256sum", "sleep", "sync", "touch", "uname")
 TMP = "/data/local/tmp"
 _HEADER = struct.Struct("<6I")
@@ -60,7 +61,7 @@ class Adbd:
     """`with Adbd(folder) as adbd`: adbd.serial is the phone, once an adb server has been told to connect to it."""
 
     def __init__(self, folder: Path, *, authorized: bool = True, **properties: str) -> None:
-        assert ADB and MKSH and TOYBOX, "apt install adb mksh toybox, as .ci/run does"
+        require_programs(*PROGRAMS)
         self.folder, self.tmp, self.authorized = folder, folder / "tmp", authorized
         self.pushed: list[str] = []  # paths that were sent
         self._connections: list[socket.socket] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.speed import seconds
+from support.system import describe_missing
 
 SCREENS = Path(__file__).parents[2] / "test-artefacts" / "report"  # screenshots; git ignores the folder
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 812}
@@ -20,8 +21,8 @@ _TIMEOUT_MS = 60_000
 
 def missing() -> str:
     """Why there is no browser, and what to do; empty: there is one."""
-    if shutil.which("chromium") is None:
-        return "no Chromium: apt-get install chromium"
+    if reason := describe_missing("chromium"):
+        return reason
     return "" if importlib.util.find_spec("playwright") else "no Playwright: pip install 'edgevit[test]'"
 
 

@@ -35,7 +35,7 @@ class Server:
     def __init__(self) -> None:
         folder = programs()
         if folder is None:
-            raise RuntimeError("no PostgreSQL: apt-get install postgresql")
+            raise RuntimeError("no PostgreSQL: make system")
         self.home = Path(tempfile.mkdtemp(prefix="edgevit-pg-"))
         self._as: dict[str, Any] = _unprivileged(self.home)
         data = self.home / "data"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +12,10 @@ from pathlib import Path
 
 from edgevit.records.measurement import Device
 from support.speed import seconds
+from support.system import find_program, require_programs
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+PROGRAMS = ("ssh", "ssh-keygen", "sshd")
+SSHD = find_program("sshd")
 USER = "root" if os.geteuid() == 0 else os.environ.get("USER", "")
 CONFIG = """
 ListenAddress 127.0.0.1
@@ -35,7 +36,7 @@ class Sshd:
     """`with Sshd(folder) as sshd`: sshd.device() is this machine behind ssh."""
 
     def __init__(self, folder: Path, *more: str) -> None:
-        assert SSHD, "there is no sshd: apt install openssh-server (.ci/run does)"
+        require_programs(*PROGRAMS)
         self.folder, self.port = folder, free_port()
         for name in ("host_key", "user_key", "other_key"):
             if not (folder / name).exists():
