@@ -10,12 +10,11 @@
     |-- ArtifactError               1  an artifact is damaged, incomplete or cannot be written
     |-- DeviceError                 1  a device cannot be reached or is not what it was
     |-- StoreError                  1  the latency database cannot be opened, read or written
-    |-- NothingFitsError            3  no candidate meets the budget
     |-- ParityError                 4  an artifact does not compute what the model computes
     `-- TargetUnavailableError      5  the target cannot be built or run on this machine
 
-`edgevit choose` also ends with 5 where nothing that was asked for runs, and with 6 where something may fit and nobody
-measured it: these are answers, and no errors.
+`edgevit choose` also ends with 3 where nothing fits, with 5 where no candidate in question runs, and with 6 where a
+candidate may fit that was not measured. These are answers, and no errors.
 
 A message says what went wrong, where, why, and the command that mends it.
 """
@@ -83,12 +82,6 @@ class DeviceError(EdgevitError):
 
 class StoreError(EdgevitError):
     """The latency database cannot be opened, read or written."""
-
-
-class NothingFitsError(EdgevitError):
-    """No candidate meets the budget."""
-
-    exit_code = 3
 
 
 class ParityError(EdgevitError):

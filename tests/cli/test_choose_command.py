@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import inspect
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import edgevit
+from edgevit.cli import choose as choose_command
 from edgevit.cli import main
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.records.choice import (
@@ -268,6 +270,51 @@ def test_every_keyword_is_in_the_signature_and_in_its_docstring() -> None:
     assert sorted(named) == sorted(parameters)
     for overload in typing.get_overloads(api.choose):
         assert list(inspect.signature(overload).parameters) == list(parameters)
+
+
+def test_the_keywords_are_the_options_of_the_command() -> None:
+    options = set(inspect.signature(choose_command.run).parameters)
+    shown_only = {"pareto", "why", "plot", "measure", "export", "weights", "artifacts", "out", "quick"}
+    common = options - shown_only - {"as_json", "quiet", "verbose", "measured_only"} | {"predict"}
+    assert common == set(inspect.signature(edgevit.choose).parameters)
+
+
+def test_an_answer_has_a_short_repr(database: str) -> None:
+    answer = edgevit.choose("pi5", max_latency="15ms", db=database)
+    assert answer.picked is not None
+    start = f"Choice(device='pi5', outcome='chosen', picked='{answer.picked.model} onnx fp32, p90 <= "
+    assert repr(answer).startswith(start) and len(repr(answer)) < 200
+    assert repr(answer).endswith(f"fitting={len(answer.fitting)}, rejected={len(answer.rejected)})")
+    nothing = edgevit.choose("pi5", max_latency="1us", db=database)
+    assert "picked=None" in repr(nothing) and "outcome='infeasible'" in repr(nothing)
+    both = repr(edgevit.choose(["pi5", "pi4"], max_latency="15ms", db=database))
+    assert both.startswith("JointChoice(devices=('pi5', 'pi4'), outcome='chosen'") and len(both) < 300
+
+
+def html_rows(text: str) -> list[list[str]]:
+    """Return the cells of the rows of an HTML table."""
+    return [re.findall("<td>(.*?)</td>", line) for line in re.findall("<tr>(.*?)</tr>", text) if "<td>" in line]
+
+
+def test_an_answer_is_a_table_in_a_notebook(database: str) -> None:
+    answer = edgevit.choose("pi5", max_latency="4ms", db=database)
+    lines = html_rows(answer._repr_html_())
+    assert answer.picked is not None and lines[0][0] == answer.picked.model and lines[0][-1] == "picked"
+    assert [line[-1] for line in lines[1:-3]] == ["fits"] * min(5, len(answer.fitting) - 1)
+    excesses = sorted(one.excess for one in answer.rejected if one.excess is not None)[:3]
+    shown = {one.reason: one.excess for one in answer.rejected}
+    assert [shown[html.unescape(line[-1])] for line in lines[-3:]] == excesses
+    both = edgevit.choose(["pi5", "pi4"], max_latency="15ms", db=database)._repr_html_()
+    assert both.count("<table>") == 3 and html_rows(both)[0][-1] == "picked"
+
+
+def test_names_are_escaped_in_a_notebook(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>&"
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(row(name, 5.0))
+        answer = edgevit.choose("pi5", db=db)
+    text = answer._repr_html_()
+    assert "<script>" not in text and html.escape(name) in text
 
 
 def test_local_is_this_very_unit() -> None:
