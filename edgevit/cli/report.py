@@ -44,39 +44,35 @@ def run(
 ) -> None:
     """Write one HTML file with accuracy against latency, the front, and every row; it needs no network."""
     from edgevit.cards import load_cards
-    from edgevit.reporting import collect, write
+    from edgevit.reporting import ReportOptions, collect, write
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        asked = None if device is None else [_known(name, database) for name in split(device, "device")]
+        devices = None if device is None else [_looked_up(name, database) for name in split(device, "device")]
+        options = ReportOptions(devices, dataset, published, not measured_only, confidence, artifacts)
         where = None if db is None else database.where
-        given: dict[str, object] = {
-            "--out": out,
-            "--device": device,
+        # Of these `edgevit choose` has the same options.
+        shared = {
             "--dataset": dataset,
-            "--artifacts": artifacts,
             "--db": where,
+            "--confidence": None if confidence == _CONFIDENCE else confidence,
         }
-        given["--confidence"] = None if confidence == _CONFIDENCE else confidence
-        flags = {"--published": published, "--measured-only": measured_only}
+        given = {"--out": out, "--device": device, "--artifacts": artifacts, **shared}
+        flags = [name for name, on in (("--published", published), ("--measured-only", measured_only)) if on]
         with progress(as_json) as bars:
             task = bars.add_task("", total=None)
 
-            def tell(label: str, devices: int) -> None:
+            def on_device(label: str, devices: int) -> None:
                 bars.update(task, total=devices)
                 advance(bars, task, label)
 
             report = collect(
                 database,
                 load_cards(),
-                devices=asked,
-                dataset=dataset,
-                published=published,
-                predict=not measured_only,
-                confidence=confidence,
-                artifacts=artifacts,
-                command=_command(given, flags),
-                tell=tell,
+                options,
+                command=shlex.join(["edgevit", "report", *_words(given), *flags]),
+                choose_options=_words(shared),
+                on_device=on_device,
             )
     size = write(report, out)
     predicted = sum(part.predicted for part in report.devices)
@@ -98,17 +94,16 @@ def draw(choice: Choice | JointChoice, path: Path) -> None:
     plot(choice, path)
 
 
-def _known(device: str, database: LatencyDB) -> str:
-    """What a device is looked up by. Raises UnknownNameError for one without rows."""
+def _looked_up(device: str, database: LatencyDB) -> str:
+    """Return what a device is looked up by. Raises UnknownNameError for one without rows."""
     from edgevit.selection import not_measured, unit_or_class
 
-    asked = unit_or_class(device)
-    if not any(asked in (unit.name, unit.device_id, unit.device_class) for unit in database.devices()):
+    name = unit_or_class(device)
+    if not any(name in (unit.name, unit.device_id, unit.device_class) for unit in database.devices()):
         raise not_measured(database, device)
-    return asked
+    return name
 
 
-def _command(given: Mapping[str, object], flags: Mapping[str, bool]) -> str:
-    """The command that makes this page again; a URL has lost its password."""
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return shlex.join(["edgevit", "report", *words, *(name for name, on in flags.items() if on)])
+def _words(options: Mapping[str, object]) -> list[str]:
+    """Return the options that have a value as words of a command line; a URL has lost its password."""
+    return [word for name, value in options.items() if value is not None for word in (name, str(value))]

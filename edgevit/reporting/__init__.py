@@ -7,8 +7,9 @@ a choice.
 from __future__ import annotations
 
 from edgevit.reporting.collect import collect
+from edgevit.reporting.options import ReportOptions
 from edgevit.reporting.page_records import Report
 from edgevit.reporting.picture import plot
 from edgevit.reporting.renderer import render, write
 
-__all__ = ["Report", "collect", "plot", "render", "write"]
+__all__ = ["Report", "ReportOptions", "collect", "plot", "render", "write"]

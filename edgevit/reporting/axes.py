@@ -1,4 +1,4 @@
-"""One device's part of the picture of a choice: its points with their bars, the front, the limits and the pick."""
+"""The axes of one device in the picture of a choice: points with bars, the front, the limits and the pick."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from edgevit.records.choice import Choice
 from edgevit.reporting.candidates import origin
-from edgevit.reporting.points import Panel, Point, Standing, front
+from edgevit.reporting.points import Panel, Point, Standing
 
 INK, MUTED, GRID = "#17202b", "#55606e", "#e6eaf0"
-_PICK, _BUDGET = "#c44e00", "#9a3b00"  # Okabe and Ito's hues, darkened
+# Okabe and Ito's hues, darkened.
+_PICK, _BUDGET = "#c44e00", "#9a3b00"
 _COLOURS: dict[Standing, str] = {
     "fits": "#0072b2",
     "fits on all": "#0072b2",
@@ -29,7 +30,7 @@ _NOTHING = "nothing to draw: no candidate has both an accuracy and a latency"
 
 
 def draw_panel(axes: Any, panel: Panel, most_ticks: int) -> None:
-    """All but the names, which are placed when all axes have found their places."""
+    """Draw all but the names, which are placed when all axes have their final size."""
     choice, drawn = panel.choice, panel.points
     _frame(axes, panel)
     if not drawn:
@@ -37,41 +38,49 @@ def draw_panel(axes: Any, panel: Panel, most_ticks: int) -> None:
         axes.tick_params(bottom=False, labelbottom=False, left=False, labelleft=False)
         return
     ends = [value for point in drawn for value in (point.x, point.low, point.high)]
-    left, right = _horizontal(axes, ends, choice, most_ticks)
-    line = front(drawn)
-    stairs = [*line, line[-1]._replace(x=right)]
-    axes.plot([point.x for point in stairs], [point.top1 for point in stairs], drawstyle="steps-post",
-              color=INK, linewidth=1.3, alpha=0.75, label="front: beaten by none", zorder=1)  # fmt: skip
-    for name in _MARKERS:
+    x_min, x_max = _horizontal(axes, ends, choice, most_ticks)
+    _front(axes, panel, x_max)
+    for provenance in _MARKERS:
         for standing in _COLOURS:
-            _points(axes, [p for p in drawn if (origin(p.item), p.standing) == (name, standing)], name, standing)
+            alike = [p for p in drawn if (origin(p.candidate), p.standing) == (provenance, standing)]
+            _points(axes, alike, provenance, standing)
     _limits(axes, choice)
-    axes.set_xlim(left, right)
+    axes.set_xlim(x_min, x_max)
 
 
 def draw_names(axes: Any, panel: Panel) -> None:
-    """A ring and a name for the pick, and names for the corners of the front that cover no name before them."""
+    """Draw a ring and a name for the pick, and a name for each corner of the front that covers no earlier name."""
     ring = {"fillstyle": "none", "color": _PICK, "markersize": 15, "markeredgewidth": 2, "linestyle": "none"}
-    picked = [point for point in panel.points if point.item == panel.picked]
+    picked = [point for point in panel.points if point.candidate == panel.picked]
     for point in picked:
         axes.plot(point.x, point.top1, "o", zorder=3, label="picked", **ring)
-    taken: list[Any] = []
-    for point in (*picked, *(point for point in front(panel.points) if point not in picked)):
+    boxes: list[Any] = []
+    for point in (*picked, *(point for point in panel.front if point not in picked)):
         style = {"color": _PICK, "fontweight": "bold"} if point in picked else {"color": INK}
         beside = {"xytext": (-8, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9}
-        name = axes.annotate(point.item.model, (point.x, point.top1), **beside, **style)
+        name = axes.annotate(point.candidate.model, (point.x, point.top1), **beside, **style)
         box = name.get_window_extent()
-        if any(box.overlaps(other) for other in taken):
+        if any(box.overlaps(other) for other in boxes):
             name.remove()
         else:
-            taken.append(box)
+            boxes.append(box)
+
+
+def _front(axes: Any, panel: Panel, x_max: float) -> None:
+    """Draw the chooser's front as steps, on to the budget, or to the edge where there is none."""
+    corners = panel.front
+    if corners:
+        limit = panel.choice.budget.max_latency_ms
+        stairs = [*corners, corners[-1]._replace(x=x_max if limit is None else limit)]
+        axes.plot([point.x for point in stairs], [point.top1 for point in stairs], drawstyle="steps-post",
+                  color=INK, linewidth=1.3, alpha=0.75, label="front of what fits", zorder=1)  # fmt: skip
 
 
 def _frame(axes: Any, panel: Panel) -> None:
     percentile = f"p{panel.choice.budget.percentile}"
-    published = any(point.item.latency_provenance == "published" for point in panel.points)
-    itself = f" (published: {percentile} itself)" if published else ""
-    axes.set_xlabel(f"latency, ms: what {percentile} is at most{itself}", color=MUTED)
+    published = any(point.candidate.latency_provenance == "published" for point in panel.points)
+    exception = f" (published: {percentile} itself)" if published else ""
+    axes.set_xlabel(f"latency, ms: upper bound of {percentile}{exception}", color=MUTED)
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
     axes.tick_params(colors=MUTED)
@@ -79,34 +88,36 @@ def _frame(axes: Any, panel: Panel) -> None:
 
 
 def _horizontal(axes: Any, values: Sequence[float], choice: Choice, most_ticks: int) -> tuple[float, float]:
-    """A logarithmic axis with plain numbers, from a little before the first value to a little beyond the last."""
+    """Scale an axis logarithmically with plain numbers as ticks; return its ends, a little beyond the values'."""
     limit = choice.budget.max_latency_ms
     values = [*values, *([] if limit is None else [limit])]
     room = max(1.3, (max(values) / min(values)) ** 0.12)
-    left, right = min(values) / room**1.4, max(values) * room
+    x_min, x_max = min(values) / room**1.4, max(values) * room
     axes.set_xscale("log")
-    series = (_ticks(digits, left, right) for digits in _TICKS)
-    ticks = [found for found in series if len(found) <= most_ticks][-1]  # the finest that leaves room; one has few
+    series = (_ticks(digits, x_min, x_max) for digits in _TICKS)
+    # The finest series that leaves room; the coarsest one always does.
+    ticks = [candidates for candidates in series if len(candidates) <= most_ticks][-1]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    return left, right
+    return x_min, x_max
 
 
-def _ticks(digits: Sequence[float], left: float, right: float) -> list[float]:
-    every = (float(f"{digit}e{power}") for power in range(-6, 9) for digit in digits)
-    return [tick for tick in every if left <= tick <= right]
+def _ticks(digits: Sequence[float], x_min: float, x_max: float) -> list[float]:
+    numbers = (float(f"{digit}e{power}") for power in range(-6, 9) for digit in digits)
+    return [tick for tick in numbers if x_min <= tick <= x_max]
 
 
-def _points(axes: Any, found: Sequence[Point], name: str, standing: Standing) -> None:
-    if not found:
+def _points(axes: Any, points: Sequence[Point], provenance: str, standing: Standing) -> None:
+    if not points:
         return
-    marker, filling = _MARKERS[name]
+    marker, filling = _MARKERS[provenance]
     colour = _COLOURS[standing]
-    xs, ys = [point.x for point in found], [point.top1 for point in found]
-    bars = [[point.x - point.low for point in found], [point.high - point.x for point in found]]
+    xs, ys = [point.x for point in points], [point.top1 for point in points]
+    bars = [[point.x - point.low for point in points], [point.high - point.x for point in points]]
     look = {"fmt": marker, "fillstyle": filling, "color": colour, "markersize": 7, "elinewidth": 1, "capsize": 2.5}
-    edge = "white" if filling == "full" else colour  # points that overlap stay two points
-    axes.errorbar(xs, ys, xerr=bars, markeredgecolor=edge, zorder=2, label=f"{name}, {standing}", **look)
+    # With an edge points that overlap stay two points.
+    edge = "white" if filling == "full" else colour
+    axes.errorbar(xs, ys, xerr=bars, markeredgecolor=edge, zorder=2, label=f"{provenance}, {standing}", **look)
 
 
 def _limits(axes: Any, choice: Choice) -> None:

@@ -1,4 +1,4 @@
-"""What the page and the picture both ask of a candidate: how far it is to be believed."""
+"""How far a candidate is to be believed, as the page and the picture show it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from edgevit.records.choice import Candidate
 from edgevit.records.model import Provenance
 
 
-def origin(item: Candidate) -> Provenance:
-    """The weakest provenance of what a point is made of: predicted, published, reconstructed, measured.
+def origin(candidate: Candidate) -> Provenance:
+    """Return the weaker provenance of a candidate's two numbers: predicted, published, reconstructed or measured.
 
-    The accuracy of published weights, which nearly all have, weakens nothing.
+    The accuracy of published weights, which nearly all candidates have, weakens nothing.
     """
-    if item.latency_provenance != "measured":
-        return item.latency_provenance
-    return "reconstructed" if item.top1_provenance == "reconstructed" else "measured"
+    if candidate.latency_provenance != "measured":
+        return candidate.latency_provenance
+    return "reconstructed" if candidate.top1_provenance == "reconstructed" else "measured"

@@ -1,4 +1,4 @@
-"""A database into what the page shows. Which rows count, and what is held against a budget, the chooser says.
+"""Collects a report from a database. The chooser decides which rows count, what is picked, and what is on the front.
 
 Each unit has its own part (units.py).
 """
@@ -6,76 +6,83 @@ Each unit has its own part (units.py).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Final
 
 from edgevit import __version__
+from edgevit.measurement.compare import resolution
 from edgevit.measurement.summary import CONFIDENCE
 from edgevit.records.choice import Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import IMAGENET, ModelCard
 from edgevit.reporting.candidates import origin
-from edgevit.reporting.chooser_answers import Asked, answers
-from edgevit.reporting.evidence import Found, find_artifacts, model_parts
+from edgevit.reporting.chooser_answers import ReportContext, answers
+from edgevit.reporting.evidence import ArtifactScan, find_artifacts, model_parts
+from edgevit.reporting.options import DEFAULTS, ReportOptions
+from edgevit.reporting.page_answers import CandidateKey, device_answers, key_of
 from edgevit.reporting.page_records import PERCENTILES, DevicePart, Entry, Latency, Report
 from edgevit.reporting.units import Unit, device_part, find_units
-from edgevit.selection import PredictionOptions
 from edgevit.selection.accuracy import TOP1, Ratings
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.limits import check_confidence
 from edgevit.selection.wording import remarks
 from edgevit.store import LatencyDB
 
-_SHOWN = "unusable"  # of the kinds of rejection: a row that cannot be chosen is knowledge, too
+# The kind of rejection that the page lists: that a row cannot be chosen is knowledge as well.
+_SHOWN: Final = "unusable"
 
 
 def collect(
     database: LatencyDB,
     cards: Mapping[str, ModelCard],
+    options: ReportOptions = DEFAULTS,
     *,
-    devices: Collection[str] | None = None,
-    dataset: str | None = None,
-    published: bool = False,
-    predict: bool = True,
-    confidence: float = 0.9,
-    artifacts: Path | None = None,
     command: str = "edgevit report",
+    choose_options: Sequence[str] = (),
     now: datetime | None = None,
-    tell: Callable[[str, int], None] | None = None,
+    on_device: Callable[[str, int], None] | None = None,
 ) -> Report:
-    """What a report of these devices says: names, ids or classes; None: of all that have rows.
+    """Collect what a report shows.
 
-    `dataset`, `published`, `predict` and `confidence` as for edgevit.choose. `artifacts`: a folder of artifacts, whose
-    manifests tell more of folding and parity than rows do. `now`: what ages are counted to, UTC; None: the clock.
-    `tell`: is told of each device, before it is asked about, with the number of devices: predicting takes its time.
+    command: what the page says made it. choose_options: see Report. now: the time to which ages are counted, UTC; None:
+    the clock's. on_device: called before each device is asked about, with its label and the number of devices, because
+    predicting takes its time.
+
     Raises StoreError for a database without rows, UsageError where all rows are published and were not asked for, and
-    for a confidence that is none.
+    for a confidence outside 0 to 1.
     """
-    check_confidence(confidence)
+    check_confidence(options.confidence)
     now = now or datetime.now(UTC)
-    units = find_units(database, devices, published)
-    ratings = Ratings.of(database.accuracies(metric=TOP1), dataset)
+    units = find_units(database, options.devices, options.published)
+    ratings = Ratings.of(database.accuracies(metric=TOP1), options.dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
-    asked = Asked(cards, ratings, published, PredictionOptions(predict, confidence))
-    for number, choices in enumerate(answers(database, units, asked, tell)):
-        entries += _entries(units[number], choices, number, cards, now)
-        parts.append(device_part(units[number], choices, published))
-    found = find_artifacts(artifacts) if artifacts is not None else Found((), ())
+    context = ReportContext(cards, ratings, options)
+    for number, unit_answers in enumerate(answers(database, units, context, on_device)):
+        unit, listed = units[number], unit_answers.listed
+        of_unit = _entries(unit, listed, number, cards, now)
+        places = {key: len(entries) + place for place, key in enumerate(of_unit)}
+        page_answers = device_answers(unit_answers, places, resolution(unit.floors)[0])
+        parts.append(device_part(unit, listed, page_answers, options.published))
+        entries += of_unit.values()
+    folder = options.artifacts
+    artifacts = find_artifacts(folder) if folder is not None else ArtifactScan((), ())
     return Report(
         command=command,
         made=now.isoformat(timespec="seconds"),
         edgevit=__version__,
         dataset=ratings.dataset or IMAGENET,
-        published=published,
+        evaluated=ratings.dataset is not None,
+        published=options.published,
         confidence=CONFIDENCE,
-        predicted_confidence=confidence if predict else None,
+        predicted_confidence=options.confidence if options.predict else None,
         devices=tuple(parts),
         entries=tuple(entries),
-        models=model_parts(entries, cards, found.artifacts),
-        artifacts_read=artifacts is not None,
-        problems=found.problems,
+        models=model_parts(entries, cards, artifacts.artifacts),
+        artifacts_read=folder is not None,
+        problems=artifacts.problems,
+        choose_options=tuple(choose_options),
     )
 
 
@@ -84,57 +91,59 @@ def collect(
 
 def _entries(
     unit: Unit, choices: Sequence[Choice], number: int, cards: Mapping[str, ModelCard], now: datetime
-) -> list[Entry]:
-    """What may be chosen, best first, then what may not; each with all percentiles that something is known of."""
-    of_percentile = [{_name(item): item for item in _shown(choice)} for choice in choices]
-    reasons = {_name(item.candidate): item.reason for item in choices[0].rejected if item.kind == _SHOWN}
+) -> dict[CandidateKey, Entry]:
+    """Make an entry of each candidate, with all percentiles of it that are known.
+
+    What may be chosen comes first, best first, then what may not.
+    """
+    by_percentile = [{key_of(candidate): candidate for candidate in _shown(choice)} for choice in choices]
+    reasons = {
+        key_of(rejection.candidate): rejection.reason for rejection in choices[0].rejected if rejection.kind == _SHOWN
+    }
     rows = {row.measurement_id: row for row in unit.rows}
-    found = []
-    for name in dict.fromkeys(name for known in of_percentile for name in known):
-        items = [known.get(name) for known in of_percentile]
-        item = next(filter(None, items))
-        row = rows.get(item.measurement_id)
-        latencies = [_latency(one, row if q == 50 else None) for one, q in zip(items, PERCENTILES, strict=True)]
-        known = row or cards.get(item.model)
-        found.append(_entry(unit, number, item, known.family if known else "", latencies, reasons.get(name), row, now))
-    return found
+    entries: dict[CandidateKey, Entry] = {}
+    for key in dict.fromkeys(key for candidates in by_percentile for key in candidates):
+        at_each = [candidates.get(key) for candidates in by_percentile]
+        candidate = next(filter(None, at_each))
+        row = rows.get(candidate.measurement_id)
+        latencies = [_latency(one, row if q == 50 else None) for one, q in zip(at_each, PERCENTILES, strict=True)]
+        source = row or cards.get(candidate.model)
+        family = source.family if source else ""
+        entries[key] = _entry(unit, number, candidate, family, latencies, reasons.get(key), row, now)
+    return entries
 
 
 def _shown(choice: Choice) -> list[Candidate]:
-    return [*choice.fitting, *(item.candidate for item in choice.rejected if item.kind == _SHOWN)]
-
-
-def _name(item: Candidate) -> tuple[object, ...]:
-    return (item.measurement_id, item.model, item.target, item.precision, item.threads)
+    return [*choice.fitting, *(rejection.candidate for rejection in choice.rejected if rejection.kind == _SHOWN)]
 
 
 def _entry(
     unit: Unit,
     number: int,
-    item: Candidate,
+    candidate: Candidate,
     family: str,
     latencies: Sequence[Latency],
     reason: str | None,
     row: Measurement | None,
     now: datetime,
 ) -> Entry:
-    dated = bool(item.measured) and not (row and "started" in row.untold)
+    dated = bool(candidate.measured) and not (row and "started" in row.untold)
     p50, p90, p99 = latencies
     return Entry(
-        **{name: getattr(item, name) for name in _SAME},
+        **{name: getattr(candidate, name) for name in _SAME},
         device=number,
         family=family,
-        provenance=origin(item),
+        provenance=origin(candidate),
         p50=p50,
         p90=p90,
         p99=p99,
-        remarks=remarks(item),
+        remarks=remarks(candidate),
         usable=reason is None,
         reason=reason or "",
         provider=row.provider if row else "",
-        measured=item.measured if dated else "",
-        age_days=(now - datetime.fromisoformat(item.measured)).days if dated else None,
-        epoch=_epoch(unit, item) if dated else None,
+        measured=candidate.measured if dated else "",
+        age_days=(now - datetime.fromisoformat(candidate.measured)).days if dated else None,
+        epoch=_epoch(unit, candidate) if dated else None,
         processes=row.processes if row else 0,
         runs=row.runs if row else 0,
         peak_memory_mb=row.peak_rss_bytes / 1e6 if row and row.peak_rss_bytes else None,
@@ -143,25 +152,27 @@ def _entry(
     )
 
 
-_DIFFERENT = {"measured", "device", "licence"}  # in both, and not the same thing
-# What an Entry has under the same name as a Candidate.
+# Fields of both records that do not hold the same thing.
+_DIFFERENT = {"measured", "device", "licence"}
+# Fields that an Entry takes from a Candidate.
 _SAME = tuple(
     {field.name for field in dataclasses.fields(Entry)}
     & {field.name for field in dataclasses.fields(Candidate)} - _DIFFERENT
 )
 
 
-def _latency(item: Candidate | None, median_of: Measurement | None) -> Latency:
-    if item is None:
+def _latency(candidate: Candidate | None, median_of: Measurement | None) -> Latency:
+    if candidate is None:
         return Latency(None, None, None, None, None)
     low_ns = median_of.p50_low_ns if median_of else None
-    low_ms, high_ms = item.latency_ms if low_ns is None else low_ns / 1e6, item.latency_upper_ms
-    if item.basis:
-        low_ms, high_ms = item.basis.lower_ms, item.basis.upper_ms
-    return Latency(item.latency_ms, low_ms, high_ms, item.latency_upper_ms, latency_for_budget(item), item.basis)
+    low_ms, high_ms = candidate.latency_ms if low_ns is None else low_ns / 1e6, candidate.latency_upper_ms
+    if candidate.basis:
+        low_ms, high_ms = candidate.basis.lower_ms, candidate.basis.upper_ms
+    held_ms = latency_for_budget(candidate)
+    return Latency(candidate.latency_ms, low_ms, high_ms, candidate.latency_upper_ms, held_ms, candidate.basis)
 
 
-def _epoch(unit: Unit, item: Candidate) -> int:
-    """How many epochs had been opened when a row was measured."""
-    when = datetime.fromisoformat(item.measured)
+def _epoch(unit: Unit, candidate: Candidate) -> int:
+    """Count the epochs that had been opened when a row was measured."""
+    when = datetime.fromisoformat(candidate.measured)
     return sum(datetime.fromisoformat(epoch.started) <= when for epoch in unit.epochs)

@@ -18,14 +18,14 @@ from edgevit.records.model import ModelCard
 from edgevit.reporting.page_records import ArtifactPart, Entry, ModelPart, Proof
 
 
-class Found(NamedTuple):
+class ArtifactScan(NamedTuple):
     """Artifacts of a folder, by path, and what could not be read, with the reason."""
 
     artifacts: tuple[Artifact, ...]
     problems: tuple[str, ...]
 
 
-def find_artifacts(folder: Path) -> Found:
+def find_artifacts(folder: Path) -> ArtifactScan:
     """Every artifact below a folder, those in quarantine too. Raises UsageError where there is no such folder."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", fix="name the one that `edgevit sweep --out` wrote")
@@ -36,7 +36,7 @@ def find_artifacts(folder: Path) -> Found:
             artifacts.append(open_artifact(manifest.parent))
         except ArtifactError as error:
             problems.append("; ".join(error.lines()[:3]))
-    return Found(tuple(artifacts), tuple(problems))
+    return ArtifactScan(tuple(artifacts), tuple(problems))
 
 
 def model_parts(

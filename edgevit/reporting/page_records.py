@@ -84,11 +84,42 @@ class Jump:
 
 
 @dataclass(frozen=True)
+class View:
+    """The chooser's answer to one setting of the page's filters on one device; candidates are places in Report.entries.
+
+    picks[i] is the pick of every latency budget from from_ms[i] on, up to the next; below the first nothing fits.
+    front: by the latency that a budget is held against; front_by_value: by the percentile itself. Fastest first.
+    """
+
+    from_ms: tuple[float, ...]
+    picks: tuple[int, ...]
+    front: tuple[int, ...]
+    front_by_value: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DeviceAnswers:
+    """The views of a device, as places in `distinct`. Both tables are in row-major order, the last axis the fastest.
+
+    predicted: percentile, reconstructed models (without, with); predictions are candidates, and published rows where
+    the report has them. measured: percentile, reconstructed (without, with), published (without, with), target (all,
+    then each of `targets` where there are several), precision, threads (the same way); predictions are no candidates.
+    """
+
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...]
+    threads: tuple[int, ...]
+    predicted: tuple[int, ...]
+    measured: tuple[int, ...]
+    distinct: tuple[View, ...]
+
+
+@dataclass(frozen=True)
 class DevicePart:
     """A unit with rows: what it is, how noisy, when it was measured, and what the page leaves out of its rows.
 
-    resolution_share: latencies of it that differ by less are alike to the chooser. usable and unusable count rows,
-    predicted the candidates that are predicted at one percentile at least, unpredicted the others, by the reason.
+    usable and unusable count rows, predicted the candidates that are predicted at one percentile at least, unpredicted
+    the others, by the reason.
     """
 
     device_id: str
@@ -102,7 +133,6 @@ class DevicePart:
     grades: dict[str, int]
     noise_share: float | None
     noise_measured: str
-    resolution_share: float
     epochs: tuple[Jump, ...]
     usable: int
     unusable: int
@@ -112,6 +142,7 @@ class DevicePart:
     not_asked: int
     published_left_out: int
     unmeasured: tuple[str, ...]  # models of the zoo
+    answers: DeviceAnswers
 
 
 @dataclass(frozen=True)
@@ -167,12 +198,15 @@ class Report:
     """All that one page holds. command: the one that makes it again. problems: what could not be read.
 
     confidence: of measured upper bounds; predicted_confidence: of what is predicted, None where nothing was to be.
+    evaluated: a data set was asked for, so that models without an accuracy on it are never picked. choose_options: the
+    options of `edgevit choose` that give answers of the same database in the same way.
     """
 
     command: str
     made: str  # ISO 8601, UTC
     edgevit: str
     dataset: str
+    evaluated: bool
     published: bool
     confidence: float
     predicted_confidence: float | None
@@ -181,4 +215,5 @@ class Report:
     models: tuple[ModelPart, ...]
     artifacts_read: bool
     problems: tuple[str, ...]
+    choose_options: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION

@@ -129,8 +129,8 @@ def _threads(picked: Candidate | None) -> str:
 
 def _there(panel: Panel) -> str:
     """The number of threads and the latency of what is picked for all, on this device."""
-    point = next((point for point in panel.points if point.item == panel.picked), None)
-    where = "" if point is None else f", {point.x:.3g} ms ({point.item.latency_provenance})"
+    point = next((point for point in panel.points if point.candidate == panel.picked), None)
+    where = "" if point is None else f", {point.x:.3g} ms ({point.candidate.latency_provenance})"
     return f"{_threads(panel.picked)}{where}"
 
 

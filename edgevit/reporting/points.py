@@ -1,4 +1,4 @@
-"""What can be drawn of a choice: its candidates as points, and the front of them."""
+"""The points that a picture of a choice draws, and those of them that the chooser put on its front."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Literal, NamedTuple
 
 from edgevit.records.choice import Candidate, Choice, JointChoice
 from edgevit.selection.constraints import latency_for_budget
-from edgevit.selection.ranking import front_of
 
 Standing = Literal["fits", "fits on all", "fits here only", "does not fit"]
 
 
 class Point(NamedTuple):
-    """A candidate that can be drawn: milliseconds that are held against the budget, and the ends of its bar."""
+    """A candidate that can be drawn: the milliseconds held against the budget, and the ends of its bar."""
 
-    item: Candidate
+    candidate: Candidate
     x: float
     low: float
     high: float
@@ -23,63 +22,67 @@ class Point(NamedTuple):
 
     @property
     def top1(self) -> float:
-        """In percent; a candidate without an accuracy is no point."""
-        assert self.item.top1_percent is not None
-        return self.item.top1_percent
+        """Return the accuracy in percent; a candidate without one is no point."""
+        assert self.candidate.top1_percent is not None
+        return self.candidate.top1_percent
 
 
 class Panel(NamedTuple):
-    """What one device's axes show."""
+    """What the axes of one device show."""
 
     choice: Choice
     points: list[Point]
     picked: Candidate | None
 
+    @property
+    def front(self) -> list[Point]:
+        """Return the points of the choice's own front, fastest first."""
+        by_candidate = {point.candidate: point for point in self.points}
+        return [by_candidate[candidate] for candidate in self.choice.front]
+
 
 def panels(choice: Choice | JointChoice) -> list[Panel]:
-    """One for each device; of several devices what is picked is what they have in common."""
+    """Return one panel per device. Of several devices the pick is the artifact that they have in common."""
     if isinstance(choice, Choice):
         return [Panel(choice, points(choice), choice.picked)]
-    everywhere = {_artifact(found[0]) for found in choice.fitting}
+    everywhere = {_artifact(candidates[0]) for candidates in choice.fitting}
     picked: Sequence[Candidate | None] = choice.picked or [None] * len(choice.devices)
-    return [Panel(one, points(one, everywhere), item) for one, item in zip(choice.choices, picked, strict=True)]
+    return [Panel(one, points(one, everywhere), pick) for one, pick in zip(choice.choices, picked, strict=True)]
 
 
 def points(choice: Choice, everywhere: Collection[Hashable] | None = None) -> list[Point]:
-    """What can be drawn of a choice: candidates that were held against the budget, with an accuracy and a latency.
+    """Return the candidates that were held against the budget and have an accuracy and a latency.
 
-    A point stands at what the budget is held against, the bound; of a published row at what its source tells. Its bar
-    goes back to the percentile itself, and is the interval of a prediction. everywhere: artifacts that fit on all of
+    A point stands at the bound, which the budget is held against; a published row stands at its source's number. The
+    bar goes back to the percentile itself; of a prediction it is the interval. everywhere: artifacts that fit on all of
     several devices.
     """
-    items: list[tuple[Candidate, Standing]] = [(item, _standing(item, everywhere)) for item in choice.fitting]
-    items += [(rejection.candidate, "does not fit") for rejection in choice.rejected if rejection.kind == "budget"]
-    found = []
-    for item, standing in items:
-        at = latency_for_budget(item)
-        if at is not None and item.top1_percent is not None:
-            found.append(Point(item, at, *_bar(item, at), standing))
-    return found
+    standings: list[tuple[Candidate, Standing]] = [
+        (candidate, _standing(candidate, everywhere)) for candidate in choice.fitting
+    ]
+    standings += [(rejection.candidate, "does not fit") for rejection in choice.rejected if rejection.kind == "budget"]
+    drawn: list[Point] = []
+    for candidate, standing in standings:
+        x = latency_for_budget(candidate)
+        if x is not None and candidate.top1_percent is not None:
+            drawn.append(Point(candidate, x, *_bar(candidate, x), standing))
+    return drawn
 
 
-def front(drawn: Sequence[Point]) -> list[Point]:
-    """Those that no other one beats, fastest first; equal ones all."""
-    return front_of(drawn, lambda point: (point.top1, point.x))
-
-
-def _standing(item: Candidate, everywhere: Collection[Hashable] | None) -> Standing:
+def _standing(candidate: Candidate, everywhere: Collection[Hashable] | None) -> Standing:
     if everywhere is None:
         return "fits"
-    return "fits on all" if _artifact(item) in everywhere else "fits here only"
+    return "fits on all" if _artifact(candidate) in everywhere else "fits here only"
 
 
-def _artifact(item: Candidate) -> Hashable:
-    """What is the same on all devices, as edgevit.selection.joint has it."""
-    return (item.model, item.target, item.precision, item.input_shape)
+def _artifact(candidate: Candidate) -> Hashable:
+    """Return what an artifact has in common on all devices, as edgevit.selection.joint has it."""
+    return (candidate.model, candidate.target, candidate.precision, candidate.input_shape)
 
 
-def _bar(item: Candidate, at: float) -> tuple[float, float]:
-    """From where to where its bar goes, in milliseconds."""
-    if item.basis and item.basis.lower_ms is not None and item.basis.upper_ms is not None:
-        return min(item.basis.lower_ms, at), max(item.basis.upper_ms, at)
-    return (at if item.latency_ms is None else item.latency_ms), at
+def _bar(candidate: Candidate, x: float) -> tuple[float, float]:
+    """Return the ends of a candidate's bar in milliseconds."""
+    basis = candidate.basis
+    if basis and basis.lower_ms is not None and basis.upper_ms is not None:
+        return min(basis.lower_ms, x), max(basis.upper_ms, x)
+    return (x if candidate.latency_ms is None else candidate.latency_ms), x

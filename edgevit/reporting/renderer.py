@@ -23,7 +23,7 @@ from edgevit.store.jsonl import appearing
 from edgevit_runtime.record import to_json
 
 # In this order they are one script; each declares what the next ones use.
-SCRIPTS = ("data.js", "dom.js", "front.js", "shapes.js", "state.js", "filters.js", "axes.js", "traces.js", "chart.js",
+SCRIPTS = ("data.js", "dom.js", "shapes.js", "state.js", "answers.js", "filters.js", "axes.js", "traces.js", "chart.js",
            "legend.js", "table.js", "detail.js", "sections.js", "main.js")  # fmt: skip
 _LEVEL = 9  # of gzip: half a second once, for a file that is sent and kept
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from edgevit.devices.registry import LOCAL, describe
 from edgevit.errors import StoreError, UsageError
-from edgevit.measurement.compare import resolution
 from edgevit.records.choice import Choice
 from edgevit.records.measurement import Epoch, Measurement, NoiseFloor
-from edgevit.reporting.page_records import DevicePart, Jump
+from edgevit.reporting.page_records import DeviceAnswers, DevicePart, Jump
 from edgevit.selection import noise_floors
 from edgevit.selection.wording import describe as describe_reason
 from edgevit.store import LatencyDB
@@ -70,8 +69,8 @@ def _labels(units: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
     return {unit: name if times[name] == 1 else f"{name} ({unit[:8]})" for unit, name in names.items()}
 
 
-def device_part(unit: Unit, choices: Sequence[Choice], published: bool) -> DevicePart:
-    """What the page says of a unit, of which these are the answers without limits, one for each percentile."""
+def device_part(unit: Unit, choices: Sequence[Choice], answers: DeviceAnswers, published: bool) -> DevicePart:
+    """Describe a unit for the page. choices: its answers without limits, one for each percentile."""
     choice, predicted = choices[0], _predicted(choices)
     usable = [item for item in choice.fitting if item.basis is None]
     kinds = Counter(rejection.kind for rejection in choice.rejected)
@@ -91,7 +90,6 @@ def device_part(unit: Unit, choices: Sequence[Choice], published: bool) -> Devic
         grades=dict(sorted(Counter(item.grade for item in usable if item.grade).items())),
         noise_share=noise.share if noise else None,
         noise_measured=noise.started if noise else "",
-        resolution_share=resolution(unit.floors)[0],
         epochs=tuple(Jump(epoch.number, epoch.started, epoch.ratio, epoch.reason) for epoch in unit.epochs),
         usable=len(usable),
         unusable=kinds["unusable"],
@@ -101,6 +99,7 @@ def device_part(unit: Unit, choices: Sequence[Choice], published: bool) -> Devic
         not_asked=kinds["not_asked"] - left_out,
         published_left_out=left_out,
         unmeasured=choice.unmeasured,
+        answers=answers,
     )
 
 

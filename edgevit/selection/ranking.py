@@ -40,16 +40,31 @@ def pick_steps(fitting: Iterable[Candidate], noise_share: float) -> list[PickSte
     fitting: the candidates that fit without a latency limit. noise_share: as of `ranked`. Between two steps the pick
     is the same; below the first step no candidate fits.
     """
-    by_latency = [candidate for candidate in fitting if latency_for_budget(candidate) is not None]
-    by_latency.sort(key=lambda candidate: latency_for_budget(candidate) or 0.0)
+    known = [(latency, candidate) for candidate in fitting if (latency := latency_for_budget(candidate)) is not None]
+    known.sort(key=lambda pair: pair[0])
     pool: list[Candidate] = []
     steps: list[PickStep] = []
-    for latency_ms, group in itertools.groupby(by_latency, key=latency_for_budget):
-        pool += group
-        pick = next(_best_first(pool, noise_share))
-        if not steps or steps[-1].pick != pick:
-            steps.append(PickStep(latency_ms or 0.0, pick))
+    leaders: tuple[Candidate, Candidate] | None = None
+    for latency_ms, group in itertools.groupby(known, key=lambda pair: pair[0]):
+        entering = [candidate for _, candidate in group]
+        pool += entering
+        if leaders is None or any(_may_change_pick(*leaders, candidate, noise_share) for candidate in entering):
+            tier = as_accurate(pool)
+            leaders = tier[0], min(tier, key=rank_by_speed)
+            pick = next(_fastest_first(tier, noise_share))
+            if not steps or steps[-1].pick != pick:
+                steps.append(PickStep(latency_ms, pick))
     return steps
+
+
+def _may_change_pick(best: Candidate, fastest: Candidate, entering: Candidate, noise_share: float) -> bool:
+    """Return whether a candidate that is no faster than all before it may change the pick.
+
+    best: the first of those by rank. fastest: the fastest of those that are as accurate as it.
+    """
+    if rank(entering) < rank(best):
+        return True
+    return not tells_apart(best, entering) and _as_fast(fastest, entering, noise_share)
 
 
 def _best_first(fitting: Iterable[Candidate], noise_share: float) -> Iterator[Candidate]:

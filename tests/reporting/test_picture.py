@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from conftest import new_file
@@ -17,8 +18,9 @@ from edgevit.cli import main
 from edgevit.errors import StoreError, TargetUnavailableError, UsageError
 from edgevit.records.choice import Basis, Budget, Choice, JointChoice
 from edgevit.reporting import plot
+from edgevit.reporting.axes import draw_panel
 from edgevit.reporting.candidates import origin
-from edgevit.reporting.points import front, panels, points
+from edgevit.reporting.points import panels, points
 from edgevit.selection import CandidateFilter, Cell, Evidence, PredictedCell, choose_among, joint
 from edgevit.store import LatencyDB
 from support.measured import card, failed, measured, published
@@ -56,7 +58,7 @@ def texts(path: Path) -> str:
 
 
 def test_points_stand_at_what_is_held_against_the_budget():
-    found = {(point.item.model, origin(point.item)): point for point in points(choice(max_latency_ms=12))}
+    found = {(point.candidate.model, origin(point.candidate)): point for point in points(choice(max_latency_ms=12))}
     assert set(found) == {("a", "measured"), ("b", "measured"), ("b", "published"), ("c", "measured"),
                           ("slow", "measured"), ("rebuilt", "reconstructed")}  # fmt: skip
     assert (found["b", "measured"].x, found["b", "measured"].low, found["b", "measured"].standing) == (
@@ -81,7 +83,7 @@ def predicted_choice() -> Choice:
 
 
 def test_a_prediction_stands_at_its_bound_inside_its_interval(tmp_path):
-    found = {point.item.model: point for point in points(predicted_choice())}
+    found = {point.candidate.model: point for point in points(predicted_choice())}
     assert (found["c"].low, found["c"].x, found["c"].high, found["c"].standing) == (6, 11, 13, "fits")
     assert (found["slow"].low, found["slow"].x, found["slow"].high) == (20, 40, 50)
     plot(predicted_choice(), tmp_path / "x.svg")
@@ -106,7 +108,7 @@ def test_of_several_devices_the_joint_pick_is_ringed_in_each_and_what_fits_here_
     [pi5, pi4] = panels(both)
     assert pi5.choice.picked.model == "b" and (pi5.picked, pi4.picked) == both.picked
     assert (pi5.picked.model, pi4.picked.model) == ("slow", "slow")
-    standing = [{point.item.model: point.standing for point in panel.points} for panel in (pi5, pi4)]
+    standing = [{point.candidate.model: point.standing for point in panel.points} for panel in (pi5, pi4)]
     assert standing[0] == {"a": "fits on all", "b": "fits here only", "slow": "fits on all", "c": "does not fit"}
     assert standing[1] == {"a": "fits on all", "slow": "fits on all", "c": "does not fit"}
 
@@ -127,22 +129,44 @@ def test_several_devices_of_which_nothing_fits_on_all_say_so(tmp_path):
     assert "pi5 and pi4: nothing fits on all" in said and "picked" not in said
 
 
-def test_the_front_is_what_the_chooser_picks_for_every_budget():
-    every = points(choice())
-    line = front(every)
-    picked = [choice(max_latency_ms=point.x).picked for point in sorted(every, key=lambda point: point.x)]
-    assert [point.item.model for point in line] == list(dict.fromkeys(item.model for item in picked))
-    assert [point.item.model for point in line] == ["a", "b", "rebuilt", "c"]
+def test_the_front_is_what_the_chooser_picks_for_every_budget() -> None:
+    [panel] = panels(choice())
+    limits = sorted(point.x for point in panel.points)
+    picked = [choice(max_latency_ms=limit).picked for limit in limits]
+    models = [point.candidate.model for point in panel.front]
+    assert models == list(dict.fromkeys(pick.model for pick in picked if pick)) == ["a", "b", "rebuilt", "c"]
 
 
-def test_an_svg_says_it_all_in_text(tmp_path):
+def test_the_front_drawn_is_that_of_the_choice_and_ends_at_the_budget() -> None:
+    """A limit on size rejects `c`, which nothing beats, and the budget rejects `rebuilt`: neither is on the front."""
+    rows = [row("a", 5), row("b", 10), row("c", 8, artifact_bytes=9 * MS), row("rebuilt", 20)]
+    with_rebuilt = CandidateFilter(reconstructed=True)
+    answer = choose_among(rows, "pi5", Budget(12, max_size_mb=5), cards=CARDS, candidate_filter=with_rebuilt)
+    [panel] = panels(answer)
+    assert [point.candidate for point in panel.front] == list(answer.front)
+    assert {point.candidate.model for point in panel.points} == {"a", "b", "c", "rebuilt"}
+    axes = Figure().subplots()
+    draw_panel(axes, panel, 10)
+    [line] = [line for line in axes.get_lines() if line.get_label() == "front of what fits"]
+    assert list(zip(*line.get_data(), strict=True)) == [(5.5, 70.0), (11.0, 75.0), (12.0, 75.0)]
+
+
+def test_of_equal_candidates_all_are_on_the_front() -> None:
+    twins = [row("a", 5), row("a", 5, target="ncnn")]
+    twins = [dataclasses.replace(twin, measurement_id=twin.target) for twin in twins]
+    [panel] = panels(choose_among(twins, "pi5", Budget(), cards=CARDS))
+    assert [point.candidate.target for point in panel.front] == ["ncnn", "onnx"]
+
+
+def test_an_svg_says_it_all_in_text(tmp_path: Path) -> None:
     plot(choice(max_latency_ms=12, min_top1_percent=60), tmp_path / "choice.svg")
     said = texts(tmp_path / "choice.svg")
     measured = ("measured, fits", "measured, does not fit", "published, does not fit", "reconstructed, does not fit")
-    limits = ("budget: p90 at most 12 ms", "at least 60%", "picked", "front: beaten by none")
+    limits = ("budget: p90 at most 12 ms", "at least 60%", "picked", "front of what fits")
     for part in ("pi5: b, onnx fp32, 4 threads", "imagenet-1k val", "latency, ms", *measured, *limits):
         assert part in said, part
-    assert {"a", "b", "rebuilt", "c"} <= set(said.splitlines()) and "slow" not in said.splitlines()
+    names = {"a", "b", "c", "d", "rebuilt", "slow"}
+    assert names & set(said.splitlines()) == {"a", "b"}, "the pick, and the corners of the front"
 
 
 @pytest.mark.parametrize("name", ["choice.png", "choice.svg"])

@@ -23,7 +23,7 @@ from edgevit.records.artifact import Parity, ParityCheck
 from edgevit.records.choice import Budget
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard
-from edgevit.reporting import Report, collect, render, write
+from edgevit.reporting import Report, ReportOptions, collect, render, write
 from edgevit.reporting.page_records import PERCENTILES, Entry
 from edgevit.reporting.renderer import SCRIPTS, as_block
 from edgevit.selection import PredictionOptions, ask
@@ -36,11 +36,17 @@ CARDS = {"net_s": card("net_s", 75.0, params=4_000_000, folded_params=3_000_000)
 HOSTILE = "</script><script>document.title='x'</script><!--"
 
 
-def report_of(folder: Path, *rows: Measurement, cards: dict[str, ModelCard] = CARDS, **options: Any) -> Report:
+def report_of(
+    folder: Path,
+    *rows: Measurement,
+    cards: dict[str, ModelCard] = CARDS,
+    command: str = "edgevit report",
+    **options: Any,
+) -> Report:
     with LatencyDB.open(new_file(folder / "rows.db"), shipped=False) as database:
         for row in rows:
             database.add(row)
-        return collect(database, cards, now=NOW, **options)
+        return collect(database, cards, ReportOptions(**options), command=command, now=NOW)
 
 
 def slower(factor: float) -> list[list[int]]:
@@ -116,7 +122,8 @@ def filled_with(path: Path, rows: Iterable[Measurement]) -> LatencyDB:
 def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
     with filled_with(tmp_path / "r.db", columns_of(("pi4", 3, 6), ("pi5", 1, 4))) as database:
         told: list[tuple[str, int]] = []
-        report = collect(database, ZOO, now=NOW, confidence=0.8, tell=lambda *what: told.append(what))
+        options = ReportOptions(confidence=0.8)
+        report = collect(database, ZOO, options, now=NOW, on_device=lambda *device: told.append(device))
         assert told == [("pi4", 2), ("pi5", 2)]
         [pi4, pi5], entries = report.devices, [entry for entry in report.entries if entry.device == 1]
         assert (pi4.label, pi4.predicted, pi5.usable, pi5.predicted, report.predicted_confidence) == (
@@ -139,11 +146,11 @@ def test_what_no_row_tells_is_predicted_as_the_chooser_predicts_it(tmp_path):
 
 def test_without_predictions_there_are_none_and_of_a_confidence_that_is_none_it_complains(tmp_path):
     with filled_with(tmp_path / "r.db", columns_of(("pi4", 3, 6), ("pi5", 1, 4))) as database:
-        report = collect(database, ZOO, now=NOW, predict=False)
+        report = collect(database, ZOO, ReportOptions(predict=False), now=NOW)
         assert {entry.provenance for entry in report.entries} == {"measured"} and report.predicted_confidence is None
         assert [(part.predicted, part.unpredicted) for part in report.devices] == [(0, ()), (0, ())]
         with pytest.raises(UsageError, match="the confidence is 1"):
-            collect(database, ZOO, confidence=1)
+            collect(database, ZOO, ReportOptions(confidence=1))
 
 
 def test_rows_from_before_the_device_changed_are_superseded_as_the_chooser_has_it(tmp_path):
@@ -181,7 +188,7 @@ def test_noise_epochs_and_measured_accuracies_are_those_of_the_database(tmp_path
         database.add_accuracy(rated(61.5, provenance="measured", dataset="mine", artifact_sha256="a" * 64, error=1.5,
                                     untold=(), started="2026-11-05T00:00:00+00:00", target="onnx", precision="fp32",
                                     examples=100, source="folder"))  # fmt: skip
-        report = collect(database, CARDS, dataset="mine", now=NOW)
+        report = collect(database, CARDS, ReportOptions(dataset="mine"), now=NOW)
         told = database.epochs("pi-0001")
     [entry], [device] = report.entries, report.devices
     assert told and [jump.number for jump in device.epochs] == [epoch.number for epoch in told]

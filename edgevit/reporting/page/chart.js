@@ -23,7 +23,7 @@ function drawChart() {
   const grouped = groups();
   const colours = [...new Set(drawn.map((entry) => colourOf(entry, grouped)))].sort();
   const view = viewOf(drawn);
-  const found = fronts(drawn);
+  const found = fronts();
   const leading = new Set(found.flatMap(([, line]) => line));
   const traces = found.map((one, number) => steps(one, number, found.length > 1, view));
   for (const colour of colours)
@@ -35,7 +35,7 @@ function drawChart() {
       ),
     );
   if (found.length === 1 && window.innerWidth > NARROW) traces.push(names(found[0][1], view));
-  const picked = answers().map(([, entry]) => entry);
+  const picked = picks().map(([, entry]) => entry);
   traces.push(rings('picked', picked.filter((entry) => entry && isDrawn(entry)), '--warn', 24));
   if (state.selected && drawn.includes(state.selected)) traces.push(rings('selected', [state.selected], '--ink', 22));
   plotly.react(CHART, traces, layout(view), CONFIG);

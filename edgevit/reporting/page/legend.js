@@ -22,7 +22,7 @@ function drawLegend() {
   const origins = present(ORIGINS, (entry) => entry.provenance).map((origin) =>
     el('li', {}, icon('circle', '--ink', origin), origin),
   );
-  const found = fronts(drawn);
+  const found = fronts();
   const lines = found.map(([device], number) =>
     el(
       'li',
@@ -86,24 +86,18 @@ function switchTo(key, value, on, text) {
   return el('button', { type: 'button', class: 'inline', onclick: () => turn(key, value, on) }, text);
 }
 
-function picks() {
+function drawPicks() {
   const box = byId('picks');
   if (state.budget === null) {
     box.replaceChildren();
     return;
   }
-  const told = answers().map(([device, found]) => {
-    const says = found ? [selector(found), pickFacts(found)] : ['nothing shown fits'];
-    return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, says);
+  const lines = picks().map(([device, entry]) => {
+    const answer = entry ? [selector(entry), pickFacts(entry)] : ['nothing shown fits'];
+    return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, answer);
   });
-  box.replaceChildren(
-    el(
-      'p',
-      { class: 'muted' },
-      `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by what it is at most${wherefrom()}:`,
-    ),
-    ...told,
-  );
+  const lead = `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by what it is at most${wherefrom()}:`;
+  box.replaceChildren(...(lines.length ? [el('p', { class: 'muted' }, lead), ...lines] : []), ...unanswered());
 }
 
 function pickFacts(found) {
@@ -120,4 +114,4 @@ function wherefrom() {
   return isOn('latency', 'predicted') ? ', measured or predicted' : ', without predictions';
 }
 
-listeners.push(drawLegend, chartNotes, picks);
+listeners.push(drawLegend, chartNotes, drawPicks);

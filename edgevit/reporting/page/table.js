@@ -2,6 +2,7 @@
 
 const HIGH_FIRST = new Set(['top1']);
 const GRADES = ['A', 'B', 'C', 'D', ''];
+const NO_FRONT = 'There is no front: no row shown has both an accuracy and a latency.';
 
 /** The columns: key, heading, what it sorts by, what its cell shows; number: right-aligned; wide: not on a phone. */
 function columns(entries) {
@@ -113,7 +114,7 @@ function isAlike(key) {
 
 /** A button that selects a row. */
 function selector(entry) {
-  return el('button', { type: 'button', class: 'pick', onclick: () => select(entry, true) }, breakable(entry.model));
+  return el('button', { type: 'button', class: 'pick', 'data-row': entry.place, onclick: () => select(entry, true) }, breakable(entry.model));
 }
 
 function modelCell(entry) {
@@ -210,7 +211,7 @@ function rowsCount(entries) {
 
 function drawFront() {
   const several = REPORT.devices.length > 1;
-  const found = fronts(shown()).flatMap(([, line]) => line);
+  const found = fronts().flatMap(([, line]) => line);
   byId('front-lead').replaceChildren(...frontLead(found));
   const digits = decimals(found.map(placed));
   const shares = mostDigits(found.map(accuracy));
@@ -249,11 +250,9 @@ function drawFront() {
     entry.grade,
     origin(entry),
   ]);
-  byId('front').replaceChildren(
-    rows.length
-      ? simpleTable(head, rows, 'The front, fastest first')
-      : el('p', { class: 'empty' }, 'There is no front: no row shown has both an accuracy and a latency.'),
-  );
+  const questions = unanswered();
+  if (rows.length) questions.push(simpleTable(head, rows, 'The front, fastest first'));
+  byId('front').replaceChildren(...(questions.length ? questions : [el('p', { class: 'empty' }, NO_FRONT)]));
 }
 
 /** What the front is one of: whether predictions are in it, and how it would be without them. */

@@ -1,0 +1,152 @@
+// The chooser's picks and fronts, which Python computed for this page. They are looked up here and never computed.
+
+const NO_ANSWER = { from_ms: [], picks: [], front: [], front_by_value: [] };
+// Facets of which the tables of answers have all values together and each one alone.
+const NARROWING = [
+  ['target', 'targets'],
+  ['precision', 'precisions'],
+  ['threads', 'threads'],
+];
+// Values that no option of `edgevit choose` leaves out. With a data set it never takes what was not evaluated on it.
+const OPTIONLESS = {
+  latency: (value) => value !== 'predicted' && value !== 'published',
+  accuracy: (value) => value !== REBUILT && !(value === UNRATED && REPORT.evaluated),
+};
+const DEVICE_VALUES = valuesOfDevices();
+
+/** Milliseconds at the percentile and bound that are drawn; null where they are not known. */
+function placed(entry) {
+  const times = latency(entry, state.percentile);
+  return state.at === 'bound' ? times.held_ms : times.ms;
+}
+
+function isDrawn(entry) {
+  return entry.usable && entry.top1_percent !== null && placed(entry) !== null;
+}
+
+/** For each device the values of each facet among its usable rows. */
+function valuesOfDevices() {
+  const devices = REPORT.devices.map(() => Object.fromEntries(FACETS.map(({ key }) => [key, new Set()])));
+  for (const entry of REPORT.entries) {
+    if (entry.usable) for (const facet of FACETS) devices[entry.device][facet.key].add(facet.of(entry));
+  }
+  return devices;
+}
+
+/** The places of the devices that have rows among those shown, in the order of the report. */
+function shownDevices() {
+  const devices = new Set(shown().map((entry) => entry.device));
+  return [...devices].sort((a, b) => a - b);
+}
+
+/** 0 where all of these values are on, n + 1 where the n-th is alone, null where several are, undefined where none is. */
+function narrowing(key, values) {
+  const on = values.filter((value) => isOn(key, value));
+  if (on.length === values.length) return 0;
+  if (on.length === 0) return undefined;
+  return on.length === 1 ? values.indexOf(on[0]) + 1 : null;
+}
+
+/** Whether a device has usable rows with this value, and a filter leaves them out. */
+function isLeftOut(device, key, value) {
+  return DEVICE_VALUES[device][key].has(value) && !isOn(key, value);
+}
+
+/** What the filters leave out of a device's rows, and `edgevit choose` has no option to leave out. */
+function filtersWithoutOption(device) {
+  const filters = FACETS.flatMap(({ key, title }) =>
+    [...DEVICE_VALUES[device][key]]
+      .filter((value) => OPTIONLESS[key]?.(value) && !isOn(key, value))
+      .map((value) => `leaving out “${title} ${value}”`),
+  );
+  return state.search.trim() ? ['a search', ...filters] : filters;
+}
+
+/** Whether predictions are candidates of the question that the filters ask of a device. */
+function hasPredictions(device) {
+  return DEVICE_VALUES[device].latency.has('predicted') && isOn('latency', 'predicted');
+}
+
+/**
+ * The chooser's answer for a device under the filters: a view, or null where Python was not asked that question. Two
+ * kinds are not asked: what the chooser has no option for, and narrowed questions that predictions take part in.
+ */
+function answerOf(device) {
+  const { answers } = REPORT.devices[device];
+  if (filtersWithoutOption(device).length) return null;
+  const narrowed = NARROWING.map(([key, name]) => narrowing(key, answers[name]));
+  if (narrowed.includes(undefined)) return NO_ANSWER;
+  const percentile = PERCENTILES.indexOf(state.percentile);
+  const rebuilt = Number(isOn('accuracy', REBUILT));
+  if (hasPredictions(device)) {
+    const isWhole = narrowed.every((number) => number === 0) && !isLeftOut(device, 'latency', 'published');
+    return isWhole ? answers.distinct[answers.predicted[2 * percentile + rebuilt]] : null;
+  }
+  if (narrowed.includes(null)) return null;
+  let at = (2 * percentile + rebuilt) * 2 + Number(isOn('latency', 'published'));
+  NARROWING.forEach(([, name], axis) => {
+    const values = answers[name].length;
+    at = at * (values > 1 ? values + 1 : 1) + narrowed[axis];
+  });
+  return answers.distinct[answers.measured[at]];
+}
+
+/** [device, its front] of every device shown whose front is known and has a corner; fastest first. */
+function fronts() {
+  const name = state.at === 'bound' ? 'front' : 'front_by_value';
+  const lines = shownDevices().map((device) => [device, (answerOf(device) ?? NO_ANSWER)[name].map(entryAt)]);
+  return lines.filter(([, line]) => line.length);
+}
+
+/** [device, its pick within the budget or undefined] of every device shown whose pick is known; empty without a budget. */
+function picks() {
+  if (state.budget === null) return [];
+  const views = shownDevices().map((device) => [device, answerOf(device)]);
+  return views.filter(([, view]) => view).map(([device, view]) => [device, pickOf(view)]);
+}
+
+function pickOf(view) {
+  const step = view.from_ms.findLastIndex((from) => from <= state.budget);
+  return step < 0 ? undefined : entryAt(view.picks[step]);
+}
+
+function entryAt(place) {
+  return REPORT.entries[place];
+}
+
+/** The devices shown of which the page has no answer, each with a sentence that says how to get one. */
+function unanswered() {
+  return shownDevices()
+    .filter((device) => !answerOf(device))
+    .map((device) => el('p', { class: 'unanswered' }, el('b', {}, REPORT.devices[device].label), ': ', howToAsk(device)));
+}
+
+function howToAsk(device) {
+  const without = filtersWithoutOption(device);
+  const threads = narrowing('threads', REPORT.devices[device].answers.threads);
+  if (threads === null) without.push('several of many thread counts');
+  if (threads > 0 && REPORT.devices[device].answers.threads[threads - 1] === 0) without.push('untold thread counts');
+  if (without.length) return `no pick and no front, because edgevit choose has no option for ${without.join(', ')}.`;
+  return ['these filters ask what this page has no answer to. Ask ', el('code', {}, commandOf(device))];
+}
+
+/** The command that answers what the filters ask of a device. */
+function commandOf(device) {
+  const { device_id: id, answers } = REPORT.devices[device];
+  const words = ['edgevit', 'choose', '--device', id];
+  if (state.budget !== null) words.push('--max-latency', `${state.budget}ms`);
+  words.push('--percentile', String(state.percentile));
+  for (const [key, name] of NARROWING) {
+    const on = answers[name].filter((value) => isOn(key, value));
+    if (on.length < answers[name].length) words.push(`--${key}`, on.join(','));
+  }
+  if (REPORT.published && isOn('latency', 'published')) words.push('--published');
+  if (isOn('accuracy', REBUILT)) words.push('--reconstructed');
+  if (REPORT.predicted_confidence === null || isLeftOut(device, 'latency', 'predicted')) words.push('--measured-only');
+  return [...words, ...REPORT.choose_options].map(quoted).join(' ');
+}
+
+/** A word as a POSIX shell reads it back. */
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}

@@ -1,0 +1,282 @@
+"""The page shows the picks and fronts of `edgevit choose`, on random databases and under random filters."""
+
+from __future__ import annotations
+
+import random
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from conftest import new_file
+from edgevit.cli import main
+from edgevit.records.choice import Budget, Choice
+from edgevit.records.measurement import Measurement
+from edgevit.records.model import ModelCard
+from edgevit.reporting import Report, ReportOptions, collect, write
+from edgevit.reporting.page_records import PERCENTILES
+from edgevit.selection import CandidateFilter, PredictionOptions, ask
+from edgevit.selection.constraints import latency_for_budget
+from edgevit.selection.ranking import front_of
+from edgevit.store import LatencyDB
+from support import browser
+from support.measured import card, floor, measured, published, rated
+from support.report_page import MS, drawn_fronts, paragraphs, press, row_places, timed
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "a browser is there")
+DEVICES = ("board", "phone")
+TARGETS, THREADS = ("litert", "ncnn", "onnx"), (1, 4)
+SETTINGS, BUDGETS = 9, 3
+
+
+class Setting(NamedTuple):
+    """The filters of the page, pressed at random; target and threads: the only one that is left, None: all."""
+
+    percentile: int
+    at: str
+    predicted: bool
+    published: bool
+    reconstructed: bool
+    target: str | None
+    threads: int | None
+
+    @classmethod
+    def drawn(cls, dice: random.Random) -> Setting:
+        """Draw one; most leave all targets and thread counts."""
+        return cls(
+            dice.choice(PERCENTILES),
+            dice.choice(("bound", "value")),
+            dice.random() < 0.6,
+            dice.random() < 0.6,
+            dice.random() < 0.5,
+            dice.choice((None, None, *TARGETS)),
+            dice.choice((None, None, *THREADS)),
+        )
+
+    @property
+    def is_narrow(self) -> bool:
+        """Return whether a target or a thread count is singled out."""
+        return self.target is not None or self.threads is not None
+
+    def candidate_filter(self, report: Report) -> CandidateFilter:
+        """Return the same as options of the chooser."""
+        return CandidateFilter(
+            targets=None if self.target is None else (self.target,),
+            threads=self.threads,
+            published=report.published and self.published,
+            reconstructed=self.reconstructed,
+        )
+
+
+class World(NamedTuple):
+    """A random database, and how its report was asked for."""
+
+    database: LatencyDB
+    cards: dict[str, ModelCard]
+    options: ReportOptions
+    report: Report
+
+    def entries(self, device: str) -> list[Any]:
+        """Return a device's rows that may be chosen."""
+        return [e for e in self.report.entries if self.report.devices[e.device].label == device and e.usable]
+
+    def asked(self, device: str, setting: Setting, limit: float | None) -> Choice:
+        """Return the chooser's answer, asked of the database."""
+        return ask(
+            self.database,
+            f"{device}-1",
+            Budget(limit, setting.percentile),
+            cards=self.cards,
+            candidate_filter=setting.candidate_filter(self.report),
+            prediction=PredictionOptions(self.options.predict and setting.predicted, self.options.confidence),
+            dataset=self.options.dataset,
+        )
+
+    def is_another_question(self, device: str, setting: Setting) -> bool:
+        """Return whether predictions take part, and depend on the filters."""
+        origins = {entry.latency_provenance for entry in self.entries(device)}
+        without_published = "published" in origins and not setting.published
+        return "predicted" in origins and setting.predicted and (setting.is_narrow or without_published)
+
+
+def random_rows(dice: random.Random, cards: dict[str, ModelCard]) -> Iterator[Measurement]:
+    """Yield rows of two devices, many of them as fast and as large as others; what is left out may be predicted."""
+    for number, (device, model, target, threads) in enumerate(
+        (d, m, t, n) for d in DEVICES for m in cards for t in TARGETS for n in THREADS
+    ):
+        if dice.random() < 0.4:
+            continue
+        facts = {"model": model, "family": "net", "target": target, "threads": threads, "device": device,
+                 "device_id": f"{device}-1", "artifact_bytes": MS * dice.randint(1, 2), "nonce": str(number),
+                 "artifact_sha256": f"{list(cards).index(model):032x}{TARGETS.index(target):032x}"}  # fmt: skip
+        if dice.random() < 0.1:
+            facts |= {"p99_upper_ns": None}
+        yield timed(dice.choice((5, 5, 5.05, 6, 8, 8.1, 12, 20)), dice.choice((0.1, 0.1, 0.4)), **facts)
+    for number in range(3):
+        yield published(model=dice.choice(list(cards)), p50_ns=6 * MS, p90_ns=dice.choice((7, 9, 13)) * MS,
+                        device="board", device_id="board-1", target="onnx", nonce=f"theirs {number}")  # fmt: skip
+
+
+def random_world(seed: int, folder: Path) -> World:
+    """Return a database of this seed with its page; odd seeds go by accuracies with errors."""
+    dice = random.Random(seed)
+    cards = {
+        f"net_{number}": card(f"net_{number}", dice.choice((70.0, 70.0, 70.3, 72.0, 75.0, None)),
+                              provenance="reconstructed" if number in (2, 5) else "published")
+        for number in range(8)
+    }  # fmt: skip
+    options = ReportOptions(dataset="mine" if seed % 2 else None, published=seed % 3 > 0, predict=seed % 4 < 3)
+    database = LatencyDB.open(new_file(folder / f"{seed}.db"), shipped=False)
+    for row in random_rows(dice, cards):
+        database.add(row)
+    of_mine = {"provenance": "measured", "dataset": "mine", "examples": 100, "source": "folder", "untold": ()}
+    for model in range(len(cards)):
+        for target in range(len(TARGETS)):
+            if dice.random() < 0.7:
+                database.add_accuracy(
+                    rated(dice.choice((70.0, 70.2, 70.5, 72.0, 74.0)), error=dice.choice((0.2, 0.5, 2.0)),
+                          model=f"net_{model}", artifact_sha256=f"{model:032x}{target:032x}", target=TARGETS[target],
+                          precision="fp32", started="2026-11-05T00:00:00+00:00", **of_mine)
+                )  # fmt: skip
+    for device in DEVICES:
+        share = dice.choice((0.001, 0.02, 0.1))
+        database.add_noise(floor(share, device_id=f"{device}-1", device=device))
+    report = collect(database, cards, options)
+    write(report, folder / f"{seed}.html")
+    return World(database, cards, options, report)
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[browser.Browser]:
+    with browser.launched() as chromium:
+        yield chromium
+
+
+def set_filters(page: Any, setting: Setting) -> None:
+    """Press what a setting says, as far as the page has it."""
+    page.click("#clear")
+    press(page, "percentile", str(setting.percentile))
+    press(page, "at", setting.at)
+    boxes = {("latency", "predicted"): setting.predicted, ("latency", "published"): setting.published,
+             ("accuracy", "reconstructed"): setting.reconstructed}  # fmt: skip
+    boxes |= {("target", name): setting.target in (None, name) for name in TARGETS}
+    boxes |= {("threads", str(count)): setting.threads in (None, count) for count in THREADS}
+    for (facet, value), on in boxes.items():
+        box = page.locator(f"#facet-{facet} input[value='{value}']")
+        if box.count():
+            box.set_checked(on)
+
+
+def check_fronts(page: Any, world: World, setting: Setting) -> int:
+    """Hold the fronts drawn and listed against the chooser's; return how many devices had one."""
+    entries, answered = world.report.entries, 0
+    listed = [entries[place] for place in row_places(page, "#front")]
+    for number, device in enumerate(DEVICES):
+        ids = [entry.measurement_id for entry in listed if entry.device == number]
+        if world.is_another_question(device, setting):
+            assert "edgevit choose" in paragraphs(page, "#front")[device] and not ids
+            continue
+        choice = world.asked(device, setting, None)
+        front = choice.front
+        if setting.at == "value":
+            front = tuple(front_of(choice.fitting, lambda candidate: (candidate.top1_percent, candidate.latency_ms)))
+        assert sorted(ids) == sorted(candidate.measurement_id for candidate in front), (device, setting)
+        corners = [(latency_for_budget(c) if setting.at == "bound" else c.latency_ms, c.top1_percent) for c in front]
+        assert drawn_fronts(page).get(device, []) == corners, (device, setting)
+        answered += bool(front)
+    return answered
+
+
+def check_picks(page: Any, world: World, setting: Setting, limit: float) -> int:
+    """Hold the picks within a budget against the chooser's; return how many devices had one."""
+    page.fill("input[name=budget]", repr(limit))
+    shown = paragraphs(page, "#picks")
+    picks = {world.report.entries[place].device: place for place in row_places(page, "#picks")}
+    for number, device in enumerate(DEVICES):
+        if world.is_another_question(device, setting):
+            assert "edgevit choose" in shown[device] and number not in picks
+            continue
+        picked = world.asked(device, setting, limit).picked
+        if picked is None:
+            assert number not in picks and shown.get(device, "nothing shown fits") == "nothing shown fits"
+        else:
+            assert world.report.entries[picks[number]].measurement_id == picked.measurement_id, (device, setting, limit)
+    return len(picks)
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_picks_and_fronts_are_the_choosers(tmp_path: Path, window: browser.Browser, seed: int) -> None:
+    """Budgets are drawn between latencies, and from the very latencies that are held against them."""
+    world = random_world(seed, tmp_path)
+    page = window.open(tmp_path / f"{seed}.html")
+    dice = random.Random(seed)
+    fronts = picks = 0
+    for _ in range(SETTINGS):
+        setting = Setting.drawn(dice)
+        set_filters(page, setting)
+        fronts += check_fronts(page, world, setting)
+        times = [getattr(e, f"p{setting.percentile}").held_ms for e in world.report.entries if e.usable]
+        exact = dice.choice([ms for ms in times if ms is not None])
+        for limit in (exact, *(dice.uniform(4, 25) for _ in range(BUDGETS - 1))):
+            picks += check_picks(page, world, setting, limit)
+    assert fronts > SETTINGS / 3 and picks > SETTINGS
+    page.close()
+    world.database.close()
+
+
+def evaluated(folder: Path, *rated_rows: tuple[Measurement, float, float | None]) -> Path:
+    """Write a page of rows whose artifacts were evaluated on `mine`: each with its accuracy and its error."""
+    with LatencyDB.open(new_file(folder / "rows.db"), shipped=False) as database:
+        for row, top1, error in rated_rows:
+            database.add(row)
+            database.add_accuracy(
+                rated(top1, error=error, model=row.model, artifact_sha256=row.artifact_sha256, provenance="measured",
+                      dataset="mine", examples=100, source="folder", untold=(), target="onnx", precision="fp32",
+                      started="2026-11-05T00:00:00+00:00")
+            )  # fmt: skip
+        options = ReportOptions(dataset="mine")
+        write(collect(database, {}, options, choose_options=["--dataset", "mine"]), folder / "report.html")
+    return folder / "report.html"
+
+
+def test_within_the_error_the_faster_model_is_picked(tmp_path: Path, window: browser.Browser) -> None:
+    slow = timed(18, 0.1, model="net_b", artifact_sha256="b" * 64)
+    fast = timed(9, 0.1, model="net_a", artifact_sha256="a" * 64)
+    page = window.open(evaluated(tmp_path, (fast, 75.0, 0.5), (slow, 75.2, 0.5)))
+    page.fill("input[name=budget]", "25")
+    assert paragraphs(page, "#picks")["pi5"].startswith("net_a, onnx fp32")
+    page.close()
+
+
+def test_equal_rows_are_all_on_the_front(tmp_path: Path, window: browser.Browser) -> None:
+    twins = [(measured(model=f"net_{sha}", artifact_sha256=sha * 64), 75.0, 0.5) for sha in "ab"]
+    page = window.open(evaluated(tmp_path, *twins))
+    assert page.locator("#front tbody tr").count() == 2 and len(drawn_fronts(page)["pi5"]) == 2
+    page.close()
+
+
+def test_what_the_page_has_no_answer_to_it_says_how_to_ask(
+    tmp_path: Path, window: browser.Browser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three targets two are another question, which the command printed asks; of a search there is no option."""
+    rows = [(timed(9, 0.1, model="net_a", target=t, artifact_sha256=s * 64), 75.0, 0.5)
+            for t, s in zip(TARGETS, "abc", strict=True)]  # fmt: skip
+    page = window.open(evaluated(tmp_path, *rows))
+    page.fill("input[name=budget]", "25")
+    page.uncheck("#facet-target input[value=onnx]")
+    assert drawn_fronts(page) == {} and row_places(page, "#picks") == []
+    command = page.locator("#picks code").inner_text()
+    assert shlex.split(command) == [
+        *("edgevit", "choose", "--device", "pi-0001", "--max-latency", "25ms", "--percentile", "90"),
+        *("--target", "litert,ncnn", "--dataset", "mine"),
+    ]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(command)[1:], "--db", "rows.db"])
+    assert not ended.value.code and "net_a" in capsys.readouterr().out
+    page.click("#clear")
+    page.fill("input[name=search]", "net_a")
+    assert "no option for a search" in paragraphs(page, "#front")["pi5"] and drawn_fronts(page) == {}
+    page.close()
