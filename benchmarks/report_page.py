@@ -10,6 +10,8 @@ of the page are its own clock's, from the start of the navigation.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import random
 import resource
 import shutil
@@ -18,15 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common import report
 from playwright.sync_api import Page, sync_playwright
 
+from edgevit.records.choice import Budget, Candidate, Choice
 from edgevit.reporting import Report, write
-from edgevit.reporting.page_records import DevicePart, Entry, Latency
+from edgevit.reporting.chooser_answers import Setting, UnitAnswers
+from edgevit.reporting.page_answers import device_answers, key_of
+from edgevit.reporting.page_records import PERCENTILES, DeviceAnswers, DevicePart, Entry, Latency
 from edgevit.store import LatencyDB
 
 DEVICES, TARGETS = 4, ("onnx", "openvino", "ncnn", "litert", "executorch")
@@ -98,12 +103,12 @@ def opening(playwright: Any, path: Path) -> dict[str, float]:
 
 
 def synthetic(count: int) -> Report:
-    """A report of so many rows."""
+    """Return a report of so many rows, with the answers of the chooser."""
     dice = random.Random(1)
     entries = tuple(entry(number, dice) for number in range(count))
-    devices = tuple(device(number, count // DEVICES) for number in range(DEVICES))
+    devices = tuple(device(number, entries) for number in range(DEVICES))
     head = ("edgevit report", "2026-11-21T00:00:00+00:00", "0", "imagenet-1k val")
-    return Report(*head, False, 0.99, None, devices, entries, (), False, ())
+    return Report(*head, False, False, 0.99, None, devices, entries, (), False, ())
 
 
 def entry(number: int, dice: random.Random) -> Entry:
@@ -115,20 +120,43 @@ def entry(number: int, dice: random.Random) -> Entry:
         target=TARGETS[number % len(TARGETS)], precision="fp32", threads=1 + number % 2,
         top1_percent=round(60 + 8 * dice.random() + 4 * p50**0.2, 2), top1_error_percent=None,
         top1_provenance="published", latency_provenance="measured", provenance="measured", p50=p50_, p90=p90, p99=p99,
-        size_mb=10.0, parity_status="passed", grade="A", flags=(), usable=True, reason="",
+        size_mb=10.0, parity_status="passed", grade="A", flags=(), remarks=(), usable=True, reason="",
         engine="engine", engine_version="1.0", provider="CPU",
         measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
         peak_memory_mb=100.0, source="", licence="", artifact_sha256=f"{number:064x}",
     )  # fmt: skip
 
 
-def device(number: int, usable: int) -> DevicePart:
-    """One of the devices."""
-    rows = {"usable": usable, "unusable": 0, "superseded": 0, "not_asked": 0, "published_left_out": 0, "predicted": 0}
+def device(number: int, entries: Sequence[Entry]) -> DevicePart:
+    """Return one of the devices."""
+    own = {place: row for place, row in enumerate(entries) if row.device == number}
+    counts = {"usable": len(own), **dict.fromkeys(("unusable", "superseded", "not_asked", "published_left_out"), 0)}
     return DevicePart(
-        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", 0.01, (), **rows,
-        unpredicted=(), unmeasured=(),
+        f"id-{number}", f"device {number}", "class", (), ("cpu",), (), "", "", {}, None, "", (), **counts,
+        predicted=0, unpredicted=(), unmeasured=(), answers=answers(own),
     )  # fmt: skip
+
+
+def answers(own: Mapping[int, Entry]) -> DeviceAnswers:
+    """Return what the page looks up for the rows of a device."""
+    places = {key_of(candidate(row, row.p50)): place for place, row in own.items()}
+    listed, by_setting = [], {}
+    for percentile in PERCENTILES:
+        fitting = tuple(candidate(row, getattr(row, f"p{percentile}")) for row in own.values())
+        choice = Choice("device", Budget(percentile=percentile), None, fitting, (), (), ())
+        listed.append(choice)
+        for predicted, reconstructed in itertools.product((False, True), repeat=2):
+            by_setting[Setting(percentile, predicted, False, reconstructed)] = choice
+    return device_answers(UnitAnswers(tuple(listed), by_setting), places, 0.01)
+
+
+def candidate(row: Entry, latency: Latency) -> Candidate:
+    """Return a row as the chooser has it at one percentile."""
+    shared = {field.name for field in dataclasses.fields(Entry)} & {
+        field.name for field in dataclasses.fields(Candidate)
+    }
+    facts = {name: getattr(row, name) for name in shared - {"device"}}
+    return Candidate(**facts, latency_ms=latency.ms, latency_upper_ms=latency.upper_ms)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""report: a latency database as one page that people look at, and a choice as a picture.
+"""Reporting: a latency database as one HTML page, and a choice as a picture.
 
-`collect` reads a database into a record, `render` puts that into one HTML file that needs no network, and `plot` draws
-a choice.
+`collect` reads a database into a record, `render` writes that as one HTML file that needs no network, and `plot` draws
+a choice. The page and the picture show the answers of `choose_among`, and pick nothing themselves.
 """
 
 from __future__ import annotations

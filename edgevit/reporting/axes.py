@@ -67,7 +67,7 @@ def draw_names(axes: Any, panel: Panel) -> None:
 
 
 def _front(axes: Any, panel: Panel, x_max: float) -> None:
-    """Draw the chooser's front as steps, on to the budget, or to the edge where there is none."""
+    """Draw the chooser's front as steps that end at the budget, or without a budget at the edge."""
     corners = panel.front
     if corners:
         limit = panel.choice.budget.max_latency_ms

@@ -62,15 +62,15 @@ def collect(
     for number, unit_answers in enumerate(answers(database, units, context, on_device)):
         unit, listed = units[number], unit_answers.listed
         of_unit = _entries(unit, listed, number, cards, now)
-        places = {key: len(entries) + place for place, key in enumerate(of_unit)}
-        page_answers = device_answers(unit_answers, places, resolution(unit.floors)[0])
+        entry_places = {key: len(entries) + number_in_unit for number_in_unit, key in enumerate(of_unit)}
+        page_answers = device_answers(unit_answers, entry_places, resolution(unit.floors)[0])
         parts.append(device_part(unit, listed, page_answers, options.published))
         entries += of_unit.values()
     folder = options.artifacts
     artifacts = find_artifacts(folder) if folder is not None else ArtifactScan((), ())
     return Report(
         command=command,
-        made=now.isoformat(timespec="seconds"),
+        created=now.isoformat(timespec="seconds"),
         edgevit=__version__,
         dataset=ratings.dataset or IMAGENET,
         evaluated=ratings.dataset is not None,

@@ -1,7 +1,7 @@
-"""What is known of fold and parity, per model: by the cards, by the rows, and by the manifests of artifacts.
+"""Folding and parity of each model, from the cards, the rows, and the manifests of artifacts.
 
-A row of the database keeps the status of its artifact's parity and no more. Errors, gates and stages are in the
-artifact's manifest, which stays where the artifact is.
+A row of the database keeps only the status of its artifact's parity. Errors, gates and stages are in the manifest,
+which stays beside the artifact.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from edgevit.reporting.page_records import ArtifactPart, Entry, ModelPart, Proof
 
 
 class ArtifactScan(NamedTuple):
-    """Artifacts of a folder, by path, and what could not be read, with the reason."""
+    """The artifacts of a folder, sorted by path, and the errors of those that could not be read."""
 
     artifacts: tuple[Artifact, ...]
     problems: tuple[str, ...]
 
 
 def find_artifacts(folder: Path) -> ArtifactScan:
-    """Every artifact below a folder, those in quarantine too. Raises UsageError where there is no such folder."""
+    """Read every artifact below a folder, quarantined ones included. Raises UsageError for a missing folder."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", fix="name the one that `edgevit sweep --out` wrote")
     artifacts: list[Artifact] = []
@@ -42,13 +42,13 @@ def find_artifacts(folder: Path) -> ArtifactScan:
 def model_parts(
     entries: Sequence[Entry], cards: Mapping[str, ModelCard], artifacts: Sequence[Artifact]
 ) -> tuple[ModelPart, ...]:
-    """The models of these rows and artifacts, by name."""
+    """Describe the models of these rows and artifacts, sorted by name."""
     of_model: dict[str, list[Entry]] = {artifact.model: [] for artifact in artifacts}
     for entry in entries:
         of_model.setdefault(entry.model, []).append(entry)
     measured = {entry.artifact_sha256 for entry in entries if entry.latency_provenance == "measured"} - {""}
     return tuple(
-        _model(name, rows, cards.get(name), [item for item in artifacts if item.model == name], measured)
+        _model(name, rows, cards.get(name), [artifact for artifact in artifacts if artifact.model == name], measured)
         for name, rows in sorted(of_model.items())
     )
 
@@ -56,7 +56,7 @@ def model_parts(
 def _model(
     name: str, rows: Sequence[Entry], card: ModelCard | None, artifacts: Sequence[Artifact], measured: Collection[str]
 ) -> ModelPart:
-    families = [card.family] if card else [row.family for row in rows] + [item.family for item in artifacts]
+    families = [card.family] if card else [row.family for row in rows] + [artifact.family for artifact in artifacts]
     return ModelPart(
         name=name,
         family=next(filter(None, families), ""),
@@ -71,32 +71,32 @@ def _model(
         folded_params=card.folded_params if card else None,
         folded_macs=card.folded_macs if card else None,
         proofs=_proofs(rows),
-        artifacts=tuple(_artifact(item, measured) for item in artifacts),
+        artifacts=tuple(_artifact(artifact, measured) for artifact in artifacts),
     )
 
 
 def _proofs(rows: Sequence[Entry]) -> tuple[Proof, ...]:
-    """Of measured rows: nothing is known of the parity of what others ran."""
+    """Count measured rows by parity status. The parity of what others ran is not known."""
     ours = [row for row in rows if row.latency_provenance == "measured"]
     counted = Counter((row.target, row.precision, row.parity_status) for row in ours)
-    return tuple(Proof(*what, count) for what, count in sorted(counted.items()))
+    return tuple(Proof(*key, count) for key, count in sorted(counted.items()))
 
 
-def _artifact(item: Artifact, measured: Collection[str]) -> ArtifactPart:
-    parity = item.parity
+def _artifact(artifact: Artifact, measured: Collection[str]) -> ArtifactPart:
+    parity = artifact.parity
     return ArtifactPart(
-        target=item.target,
-        precision=item.precision,
-        sha256=item.sha256,
-        created=item.created,
-        weights=_weights(item.source),
-        fold_summary=item.fold_summary if item.folded else "not folded",
+        target=artifact.target,
+        precision=artifact.precision,
+        sha256=artifact.sha256,
+        created=artifact.created,
+        weights=_weights(artifact.source),
+        fold_summary=artifact.fold_summary if artifact.folded else "not folded",
         status=parity.status if parity else "",
         how=parity.how if parity else "",
         inputs=parity.inputs if parity else "",
         failing_stage=parity.failing_stage if parity else "",
         checks=parity.checks if parity else (),
-        in_rows=item.sha256 in measured,
+        in_rows=artifact.sha256 in measured,
     )
 
 

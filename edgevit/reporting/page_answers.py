@@ -29,8 +29,8 @@ class _Single(NamedTuple):
 
     def keeps(self, candidate: Candidate) -> bool:
         """Return whether a candidate passes."""
-        own = (candidate.target, candidate.precision, candidate.threads)
-        return all(value is None or value == has for value, has in zip(self, own, strict=True))
+        configuration = (candidate.target, candidate.precision, candidate.threads)
+        return all(value is None or value == has for value, has in zip(self, configuration, strict=True))
 
 
 def key_of(candidate: Candidate) -> CandidateKey:
@@ -38,8 +38,8 @@ def key_of(candidate: Candidate) -> CandidateKey:
     return (candidate.measurement_id, candidate.model, candidate.target, candidate.precision, candidate.threads)
 
 
-def device_answers(answers: UnitAnswers, places: Mapping[CandidateKey, int], floor: float) -> DeviceAnswers:
-    """Return what the page looks up for a unit. places: of the candidates among the report's entries.
+def device_answers(answers: UnitAnswers, entry_places: Mapping[CandidateKey, int], floor: float) -> DeviceAnswers:
+    """Return what the page looks up for a unit. entry_places: of the candidates among the report's entries.
 
     floor: the share below which latencies of the unit count as equal.
     """
@@ -51,7 +51,7 @@ def device_answers(answers: UnitAnswers, places: Mapping[CandidateKey, int], flo
     distinct: dict[View, int] = {}
 
     def number_of(fitting: Sequence[Candidate]) -> int:
-        view = _view(fitting, places, floor)
+        view = _view(fitting, entry_places, floor)
         return distinct.setdefault(view, len(distinct))
 
     # Settings that take nothing away share their choice.
@@ -90,13 +90,13 @@ def _without_predictions(by_setting: Mapping[Setting, Choice]) -> Iterator[Choic
         yield by_setting[Setting(percentile, False, published and may_be_published, reconstructed)]
 
 
-def _view(fitting: Sequence[Candidate], places: Mapping[CandidateKey, int], floor: float) -> View:
+def _view(fitting: Sequence[Candidate], entry_places: Mapping[CandidateKey, int], floor: float) -> View:
     steps = pick_steps(fitting, floor)
     by_bound = front_of(fitting, lambda candidate: (candidate.top1_percent, latency_for_budget(candidate)))
     by_value = front_of(fitting, lambda candidate: (candidate.top1_percent, candidate.latency_ms))
     return View(
         from_ms=tuple(step.from_ms for step in steps),
-        picks=tuple(places[key_of(step.pick)] for step in steps),
-        front=tuple(places[key_of(candidate)] for candidate in by_bound),
-        front_by_value=tuple(places[key_of(candidate)] for candidate in by_value),
+        picks=tuple(entry_places[key_of(step.pick)] for step in steps),
+        front=tuple(entry_places[key_of(candidate)] for candidate in by_bound),
+        front_by_value=tuple(entry_places[key_of(candidate)] for candidate in by_value),
     )

@@ -1,4 +1,4 @@
-"""What the page shows, as records. Their JSON is the data block of the page: its scripts read these names."""
+"""The records of a report. Their JSON is the data block of the page, whose scripts read these names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PERCENTILES = (50, 90, 99)
 class Latency:
     """One percentile of one candidate, in milliseconds; None: not known.
 
-    upper_ms: what it is at most. held_ms: what `edgevit choose` holds against a budget: the upper bound, or of a
-    published row what its source tells. low_ms to high_ms is what is drawn as a bar: of a median the fastest to the
-    slowest process, of another percentile from itself to its upper bound, of a prediction its interval. basis: what a
-    prediction rests on.
+    upper_ms: its upper bound. held_ms: the number that `edgevit choose` compares with a budget, which is the upper
+    bound, or for a published row the source's number. low_ms to high_ms: the bar that is drawn. For a median it goes
+    from the fastest to the slowest process, for another percentile from itself to its upper bound, and for a prediction
+    along its interval. basis: the evidence of a prediction.
     """
 
     ms: float | None
@@ -31,19 +31,23 @@ class Latency:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the page: one candidate on one device, as the chooser sees it, and what its measurement tells.
+    """A row of the page: one candidate on one device, as the chooser sees it, with the facts of its measurement.
 
-    provenance: of the point as a whole, the weakest of its two numbers (candidates.origin). usable: it may be
-    chosen; else `reason` says why not. What is predicted has no measurement: no date, no grade, no runs.
+    provenance: that of the point as a whole, the weaker of its two numbers (candidates.origin). usable: it may be
+    chosen; otherwise `reason` says why not. A prediction has no measurement: no date, no grade, no runs. remarks: the
+    flags in words, and the source of the accuracy.
     """
 
-    measurement_id: str  # of a prediction a text that names it
-    device: int  # place in Report.devices
+    # For a prediction a text that names its cell.
+    measurement_id: str
+    # The place in Report.devices.
+    device: int
     model: str
     family: str
     target: str
     precision: str
-    threads: int  # 0: not told
+    # 0: not reported.
+    threads: int
     top1_percent: float | None
     top1_error_percent: float | None
     top1_provenance: Provenance
@@ -56,15 +60,18 @@ class Entry:
     parity_status: str
     grade: str
     flags: tuple[str, ...]
-    remarks: tuple[str, ...]  # the flags in words, and the source of the accuracy
+    remarks: tuple[str, ...]
     usable: bool
     reason: str
     engine: str
     engine_version: str
     provider: str
-    measured: str  # ISO 8601, UTC; empty: nobody says, or predicted
-    age_days: int | None  # at the time of the report
-    epoch: int | None  # of the device, when it was measured; None: not of this machine kind's record
+    # ISO 8601, UTC; empty: not reported, or predicted.
+    measured: str
+    # At the time of the report.
+    age_days: int | None
+    # The epoch of the device at the time of the measurement; None: the date is not known.
+    epoch: int | None
     processes: int
     runs: int
     peak_memory_mb: float | None
@@ -75,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Jump:
-    """Where a device began to behave otherwise."""
+    """An epoch of a device: from `started` on its latencies differ from the earlier ones by `ratio`."""
 
     number: int
     started: str
@@ -87,8 +94,8 @@ class Jump:
 class View:
     """The chooser's answer to one setting of the page's filters on one device; candidates are places in Report.entries.
 
-    picks[i] is the pick of every latency budget from from_ms[i] on, up to the next; below the first nothing fits.
-    front: by the latency that a budget is held against; front_by_value: by the percentile itself. Fastest first.
+    picks[i] is the pick of every latency budget from from_ms[i] on, up to the next; below the first no candidate fits.
+    front: by the latency that is compared with a budget; front_by_value: by the percentile itself. Fastest first.
     """
 
     from_ms: tuple[float, ...]
@@ -116,19 +123,20 @@ class DeviceAnswers:
 
 @dataclass(frozen=True)
 class DevicePart:
-    """A unit with rows: what it is, how noisy, when it was measured, and what the page leaves out of its rows.
+    """A unit with rows: its hardware, its noise, the dates of its rows, and how many rows the page leaves out.
 
-    usable and unusable count rows, predicted the candidates that are predicted at one percentile at least, unpredicted
-    the others, by the reason.
+    label: unique in this report. hosts: as devices.describe says it, newest first. first and last: ISO 8601; empty: not
+    reported. usable and unusable count rows. predicted counts the candidates that are predicted at one percentile at
+    least, unpredicted the others by reason, the most frequent first. unmeasured: models of the zoo.
     """
 
     device_id: str
-    label: str  # one of a kind in this report
+    label: str
     device_class: str
-    hosts: tuple[str, ...]  # as devices.describe says it, newest first
+    hosts: tuple[str, ...]
     compute_units: tuple[str, ...]
     engines: tuple[str, ...]
-    first: str  # ISO 8601; empty: nobody says
+    first: str
     last: str
     grades: dict[str, int]
     noise_share: float | None
@@ -137,17 +145,20 @@ class DevicePart:
     usable: int
     unusable: int
     predicted: int
-    unpredicted: tuple[tuple[str, int], ...]  # the most frequent reason first
+    unpredicted: tuple[tuple[str, int], ...]
     superseded: int
     not_asked: int
     published_left_out: int
-    unmeasured: tuple[str, ...]  # models of the zoo
+    unmeasured: tuple[str, ...]
     answers: DeviceAnswers
 
 
 @dataclass(frozen=True)
 class ArtifactPart:
-    """What an artifact's manifest tells of its fold and of the proof. It is on this machine, not in the database."""
+    """The fold and the proof of an artifact, from its manifest, which is on this machine and not in the database.
+
+    status: of its parity; empty: it was never verified. in_rows: rows of this report were measured of it.
+    """
 
     target: str
     precision: str
@@ -155,27 +166,27 @@ class ArtifactPart:
     created: str
     weights: str
     fold_summary: str
-    status: str  # of its parity; empty: it was never verified
+    status: str
     how: str
     inputs: str
     failing_stage: str
     checks: tuple[ParityCheck, ...]
-    in_rows: bool  # rows of this report were measured of it
+    in_rows: bool
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the rows of a model say of parity in one target and precision: a status and of how many rows."""
+    """A parity status of a model in one target and precision, and the number of its rows; empty: not reported."""
 
     target: str
     precision: str
-    status: str  # empty: the row does not tell
+    status: str
     rows: int
 
 
 @dataclass(frozen=True)
 class ModelPart:
-    """A model with rows: its card as far as it has one, what folding it leaves, and the proofs."""
+    """A model with rows: the facts of its card, if it has one, its cost after folding, and its proofs."""
 
     name: str
     family: str
@@ -195,15 +206,16 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Report:
-    """All that one page holds. command: the one that makes it again. problems: what could not be read.
+    """The content of one page.
 
-    confidence: of measured upper bounds; predicted_confidence: of what is predicted, None where nothing was to be.
-    evaluated: a data set was asked for, so that models without an accuracy on it are never picked. choose_options: the
-    options of `edgevit choose` that give answers of the same database in the same way.
+    command: the command that makes it again. created: ISO 8601, UTC. evaluated: a data set was asked for, so that
+    models without an accuracy on it are never picked. confidence: of measured upper bounds; predicted_confidence: of
+    predictions, None where the report has none. problems: artifacts that could not be read. choose_options: the options
+    of `edgevit choose` that give answers of the same database in the same way.
     """
 
     command: str
-    made: str  # ISO 8601, UTC
+    created: str
     edgevit: str
     dataset: str
     evaluated: bool

@@ -1,8 +1,7 @@
-"""A choice as a picture, PNG or SVG: what fits, what does not, the front, the budget and the pick, device by device.
+"""The picture of a choice, PNG or SVG: candidates, front, budget and pick, with one panel per device.
 
-Matplotlib draws it: it is a library alone, where Plotly's own images need a browser (kaleido drives Chrome), and it
-writes the same bytes for the same choice and version. The user's matplotlibrc is not read, and names are never taken
-for formulae.
+Matplotlib draws it, because Plotly's images need a browser (kaleido drives Chrome). Matplotlib writes the same bytes
+for the same choice and version. The user's matplotlibrc is not read, and names are never taken for formulae.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from edgevit.store.jsonl import appearing
 _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": "edgevit"}}
 _SIZE_INCHES, _DPI = (9.0, 5.4), 150
 _MOST_TICKS, _MOST_TICKS_BESIDE = 15, 10
-_BESIDE, _BESIDE_INCHES = 2, (6.2, 4.6)  # of several devices: so many panels in a row, each of this size
+# Of several devices so many panels stand in a row, each of this size.
+_BESIDE, _BESIDE_INCHES = 2, (6.2, 4.6)
 _LEGEND_INCHES = 0.9
 _SETTINGS = {
     "svg.hashsalt": "edgevit",
@@ -54,7 +54,7 @@ def plot(choice: Choice | JointChoice, path: Path) -> None:
 
 @contextmanager
 def _drawing() -> Iterator[Any]:
-    """A figure, while the settings are ours and nobody else's."""
+    """Yield a figure while the settings of this module are in force, without those of the user."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -80,38 +80,40 @@ def _draw_one(figure: Any, choice: Choice) -> None:
 
 
 def _draw_several(figure: Any, choice: JointChoice) -> None:
-    """Panels beside each other have one axis of accuracies; each has its own of latencies."""
-    every = panels(choice)
-    across = min(_BESIDE, len(every))
-    down = -(-len(every) // across)
+    """Draw a panel per device; panels in a row share the axis of accuracies and have latencies of their own."""
+    device_panels = panels(choice)
+    across = min(_BESIDE, len(device_panels))
+    down = -(-len(device_panels) // across)
     width, height = _BESIDE_INCHES
     figure.set_size_inches(width * across, height * down + _LEGEND_INCHES)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    places = list(grid.flat)
-    for spare in places[len(every) :]:
+    cells = list(grid.flat)
+    for spare in cells[len(device_panels) :]:
         spare.set_visible(False)
     picked = choice.picked[0] if choice.picked else None
     answer = _answer(picked) if picked else "nothing fits on all"
-    says = {"x": 0.01, "ha": "left", "color": INK, "fontsize": 13, "fontweight": "bold"}
-    figure.suptitle(f"{' and '.join(choice.devices)}: {answer}", **says)
-    for axes, panel in zip(places, every, strict=False):
-        _title(axes, f"{panel.choice.device}{_there(panel)}", fontweight="normal")
-    _draw_all(figure, places[: len(every)], every, _MOST_TICKS_BESIDE)
-    named: dict[str, Any] = {}
-    for axes in places[: len(every)]:
+    style = {"x": 0.01, "ha": "left", "color": INK, "fontsize": 13, "fontweight": "bold"}
+    figure.suptitle(f"{' and '.join(choice.devices)}: {answer}", **style)
+    for axes, panel in zip(cells, device_panels, strict=False):
+        _title(axes, f"{panel.choice.device}{_pick_on(panel)}", fontweight="normal")
+    _draw_all(figure, cells[: len(device_panels)], device_panels, _MOST_TICKS_BESIDE)
+    handle_by_label: dict[str, Any] = {}
+    for axes in cells[: len(device_panels)]:
         handles, labels = axes.get_legend_handles_labels()
-        named |= dict(zip(labels, handles, strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, **_legend())
+        handle_by_label |= dict(zip(labels, handles, strict=True))
+    labels = handle_by_label.keys()
+    figure.legend(handle_by_label.values(), labels, loc="outside lower center", ncols=4, **_legend())
 
 
-def _draw_all(figure: Any, places: Sequence[Any], every: Sequence[Panel], most_ticks: int) -> None:
-    for axes, panel in zip(places, every, strict=True):
+def _draw_all(figure: Any, cells: Sequence[Any], device_panels: Sequence[Panel], most_ticks: int) -> None:
+    for axes, panel in zip(cells, device_panels, strict=True):
         draw_panel(axes, panel, most_ticks)
         axes.margins(y=0.12)
         if axes.get_subplotspec().is_first_col():
             axes.set_ylabel(f"top-1 accuracy, % ({panel.choice.dataset})", color=MUTED)
-    figure.draw_without_rendering()  # names are placed where the axes have found theirs
-    for axes, panel in zip(places, every, strict=True):
+    # Names can be placed once the axes have their final size.
+    figure.draw_without_rendering()
+    for axes, panel in zip(cells, device_panels, strict=True):
         draw_names(axes, panel)
 
 
@@ -127,11 +129,11 @@ def _threads(picked: Candidate | None) -> str:
     return f", {picked.threads} thread{'s' * (picked.threads != 1)}" if picked and picked.threads else ""
 
 
-def _there(panel: Panel) -> str:
-    """The number of threads and the latency of what is picked for all, on this device."""
+def _pick_on(panel: Panel) -> str:
+    """Return the thread count and the latency of the joint pick on a device."""
     point = next((point for point in panel.points if point.candidate == panel.picked), None)
-    where = "" if point is None else f", {point.x:.3g} ms ({point.candidate.latency_provenance})"
-    return f"{_threads(panel.picked)}{where}"
+    latency = "" if point is None else f", {point.x:.3g} ms ({point.candidate.latency_provenance})"
+    return f"{_threads(panel.picked)}{latency}"
 
 
 def _legend() -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""A report as one HTML file: data, style, scripts and Plotly are in it, and it asks no host for anything.
+"""Renders a report as one HTML file with data, style, scripts and Plotly in it, which asks no host for anything.
 
-The page's policy (Content-Security-Policy) runs the two scripts whose digests it lists and loads nothing at all, so
-that a name with markup in it, from somebody's row, stays a name. Plotly needs inline styles, so these are allowed.
-Plotly's library of 4.8 MB is the one of the `plotly` distribution. It is kept compressed, which the browser undoes
-(DecompressionStream, in all browsers since 2023), and started after the table is there: a report has 2 MB.
+The page's policy (Content-Security-Policy) runs the two scripts whose digests it lists and loads nothing at all. A name
+with markup in it, which any row may bring, therefore stays a name. Plotly needs inline styles, so they are allowed.
+
+Plotly's library of 4.8 MB comes from the `plotly` distribution. The page holds it compressed, and the browser unpacks
+it (DecompressionStream, in all browsers since 2023) after the tables are drawn. A report has 2 MB.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from edgevit.reporting.page_records import Entry, Latency, Report
 from edgevit.store.jsonl import appearing
 from edgevit_runtime.record import to_json
 
-# In this order they are one script; each declares what the next ones use.
+# They become one script in this order; each declares what the next ones use.
 SCRIPTS = ("data.js", "dom.js", "shapes.js", "state.js", "answers.js", "filters.js", "axes.js", "traces.js", "chart.js",
            "legend.js", "table.js", "detail.js", "sections.js", "main.js")  # fmt: skip
-_LEVEL = 9  # of gzip: half a second once, for a file that is sent and kept
+# The level of gzip costs half a second once, for a file that is sent and kept.
+_LEVEL = 9
 
 
 def write(report: Report, path: Path) -> int:
-    """Write the page; its size in bytes. The file appears only when it is complete.
+    """Write the page and return its size in bytes. The file appears only when it is complete.
 
     Raises TargetUnavailableError without Plotly, StoreError where the file cannot be written.
     """
@@ -40,7 +42,7 @@ def write(report: Report, path: Path) -> int:
 
 
 def render(report: Report) -> str:
-    """The page's HTML. Raises TargetUnavailableError without Plotly."""
+    """Return the page's HTML. Raises TargetUnavailableError without Plotly."""
     library = _plotly()
     script = "(() => {\n'use strict';\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();"
     return string.Template(_asset("page.html")).substitute(
@@ -53,9 +55,9 @@ def render(report: Report) -> str:
 
 
 def as_block(report: Report) -> str:
-    """The report's JSON as it may stand in a script element: no character in it can end the element or open another.
+    """Return the report's JSON for a script element: no character in it can end the element or open another.
 
-    Entries are most of it, so that their names are written once: [names, [values of each]].
+    Entries are most of it, so that the names of their fields are written once: [names, [values of each]].
     """
     names = [field.name for field in dataclasses.fields(Entry)]
     rows = [[_packed(getattr(entry, name)) for name in names] for entry in report.entries]

@@ -1,4 +1,4 @@
-"""The devices of a report: each unit is one, by device_id, since a name may be that of several."""
+"""The devices of a report. Each unit is one, by its device_id, because several units may share a name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from edgevit.store import LatencyDB
 
 
 class Unit(NamedTuple):
-    """One device with its rows, oldest first, and what else the database has of it. former: ids of rows from before it
-    last changed.
+    """One device with its rows, oldest first, its noise floors and its epochs.
+
+    former: ids of the rows that were measured before the device last changed.
     """
 
     device_id: str
@@ -31,13 +32,13 @@ class Unit(NamedTuple):
 
 
 def find_units(database: LatencyDB, devices: Collection[str] | None, published: bool) -> list[Unit]:
-    """The units of these devices, by label; devices are names, ids or classes, and None is all.
+    """Return the units of these devices, sorted by label. devices: names, ids or classes; None: all.
 
     Raises StoreError for a database without rows, UsageError where all are published and were not asked for.
     """
-    asked: Iterable[str | None] = devices if devices is not None else [None]
-    histories = [database.history(name) for name in asked]
-    rows = {row.measurement_id: row for found, _ in histories for row in found}
+    names: Iterable[str | None] = devices if devices is not None else [None]
+    histories = [database.history(name) for name in names]
+    rows = {row.measurement_id: row for of_device, _ in histories for row in of_device}
     former = frozenset[str]().union(*(past for _, past in histories))
     if not rows:
         fix = "measure some with edgevit sweep, or bring rows in: edgevit db import FILE"
@@ -61,7 +62,10 @@ def _all_published(rows: Iterable[Measurement]) -> bool:
 
 
 def _labels(units: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
-    """device_id -> its newest name; `local`, which every machine is to itself, becomes its class; doubles get an id."""
+    """Return the newest name of each device_id.
+
+    `local`, which every machine is to itself, becomes the device class. Names of several units get a part of the id.
+    """
     names = {
         unit: rows[-1].device_class if rows[-1].device == LOCAL else rows[-1].device for unit, rows in units.items()
     }
@@ -72,7 +76,7 @@ def _labels(units: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
 def device_part(unit: Unit, choices: Sequence[Choice], answers: DeviceAnswers, published: bool) -> DevicePart:
     """Describe a unit for the page. choices: its answers without limits, one for each percentile."""
     choice, predicted = choices[0], _predicted(choices)
-    usable = [item for item in choice.fitting if item.basis is None]
+    usable = [candidate for candidate in choice.fitting if candidate.basis is None]
     kinds = Counter(rejection.kind for rejection in choice.rejected)
     left_out = 0 if published else sum(row.provenance == "published" for row in unit.rows)
     hosts = dict.fromkeys(describe(row.host) for row in reversed(unit.rows) if row.host is not None)
@@ -87,7 +91,7 @@ def device_part(unit: Unit, choices: Sequence[Choice], answers: DeviceAnswers, p
         engines=_distinct(f"{row.engine} {row.engine_version}" for row in unit.rows),
         first=min(dated, key=datetime.fromisoformat, default=""),
         last=max(dated, key=datetime.fromisoformat, default=""),
-        grades=dict(sorted(Counter(item.grade for item in usable if item.grade).items())),
+        grades=dict(sorted(Counter(candidate.grade for candidate in usable if candidate.grade).items())),
         noise_share=noise.share if noise else None,
         noise_measured=noise.started if noise else "",
         epochs=tuple(Jump(epoch.number, epoch.started, epoch.ratio, epoch.reason) for epoch in unit.epochs),
@@ -104,17 +108,20 @@ def device_part(unit: Unit, choices: Sequence[Choice], answers: DeviceAnswers, p
 
 
 def _predicted(choices: Iterable[Choice]) -> set[str]:
-    """The ids of what is predicted at one percentile at least."""
-    return {item.measurement_id for choice in choices for item in choice.fitting if item.basis}
+    """Return the ids of the candidates that are predicted at one percentile at least."""
+    return {candidate.measurement_id for choice in choices for candidate in choice.fitting if candidate.basis}
 
 
 def _unpredicted(choices: Sequence[Choice], predicted: Collection[str]) -> tuple[tuple[str, int], ...]:
-    """Why nothing is predicted of the others, and of how many. Where reasons differ p50's counts: most rows tell it."""
+    """Count the other candidates by the reason why they are not predicted.
+
+    Where the reasons of percentiles differ, that of p50 counts, because most rows report it.
+    """
     reasons: dict[str, str] = {}
     for choice in sorted(choices, key=lambda choice: -choice.budget.percentile):
-        refused = (item for item in choice.rejected if item.kind == "unmeasured")
-        reasons |= {item.candidate.measurement_id: describe_reason(item.reasons[0]) for item in refused}
-    counted = Counter(why for name, why in sorted(reasons.items()) if name not in predicted)
+        refused = [rejection for rejection in choice.rejected if rejection.kind == "unmeasured"]
+        reasons |= {refusal.candidate.measurement_id: describe_reason(refusal.reasons[0]) for refusal in refused}
+    counted = Counter(reason for name, reason in sorted(reasons.items()) if name not in predicted)
     return tuple(counted.most_common())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -40,17 +41,23 @@ def pick_steps(fitting: Iterable[Candidate], noise_share: float) -> list[PickSte
     fitting: the candidates that fit without a latency limit. noise_share: as of `ranked`. Between two steps the pick
     is the same; below the first step no candidate fits.
     """
-    known = [(latency, candidate) for candidate in fitting if (latency := latency_for_budget(candidate)) is not None]
-    known.sort(key=lambda pair: pair[0])
+    by_latency = [
+        (latency, candidate) for candidate in fitting if (latency := latency_for_budget(candidate)) is not None
+    ]
+    by_latency.sort(key=lambda pair: pair[0])
+    largest_error = max((candidate.top1_error_percent or 0.0 for _, candidate in by_latency), default=0.0)
     pool: list[Candidate] = []
     steps: list[PickStep] = []
     leaders: tuple[Candidate, Candidate] | None = None
-    for latency_ms, group in itertools.groupby(known, key=lambda pair: pair[0]):
+    for latency_ms, group in itertools.groupby(by_latency, key=lambda pair: pair[0]):
         entering = [candidate for _, candidate in group]
         pool += entering
         if leaders is None or any(_may_change_pick(*leaders, candidate, noise_share) for candidate in entering):
             tier = as_accurate(pool)
             leaders = tier[0], min(tier, key=rank_by_speed)
+            # No later best one is less accurate, so that the others will tie with none of them.
+            least_certain = dataclasses.replace(tier[0], top1_error_percent=largest_error)
+            pool = [candidate for candidate in pool if not tells_apart(least_certain, candidate)]
             pick = next(_fastest_first(tier, noise_share))
             if not steps or steps[-1].pick != pick:
                 steps.append(PickStep(latency_ms, pick))

@@ -240,7 +240,7 @@ function drawSections() {
   byId('reading-predicted').textContent = readingPredicted();
   byId('reading-dataset').textContent = REPORT.dataset;
   byId('made').textContent =
-    `${REPORT.made.replace('T', ' ').replace('+00:00', ' UTC')} with edgevit ${REPORT.edgevit}`;
+    `${REPORT.created.replace('T', ' ').replace('+00:00', ' UTC')} with edgevit ${REPORT.edgevit}`;
   byId('command').textContent = `$ ${REPORT.command}`;
   byId('device-parts').replaceChildren(...devices.map(devicePart));
   byId('models-lead').textContent = REPORT.artifacts_read
