@@ -23,7 +23,7 @@ from edgevit.selection.ranking import front_of
 from edgevit.store import LatencyDB
 from support import browser
 from support.measured import card, floor, measured, published, rated
-from support.report_page import MS, drawn_fronts, paragraphs, press, row_places, timed
+from support.report_page import MS, drawn_fronts, paragraphs, press, row_indices, timed
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "a browser is there")
 DEVICES = ("board", "phone")
@@ -155,7 +155,7 @@ def window() -> Iterator[browser.Browser]:
 
 
 def set_filters(page: Any, setting: Setting) -> None:
-    """Press what a setting says, as far as the page has it."""
+    """Set the filters of the page to a setting, as far as the page has them."""
     page.click("#clear")
     press(page, "percentile", str(setting.percentile))
     press(page, "at", setting.at)
@@ -172,7 +172,7 @@ def set_filters(page: Any, setting: Setting) -> None:
 def check_fronts(page: Any, world: World, setting: Setting) -> int:
     """Hold the fronts drawn and listed against the chooser's; return how many devices had one."""
     entries, answered = world.report.entries, 0
-    listed = [entries[place] for place in row_places(page, "#front")]
+    listed = [entries[index] for index in row_indices(page, "#front")]
     for number, device in enumerate(DEVICES):
         ids = [entry.measurement_id for entry in listed if entry.device == number]
         if world.is_another_question(device, setting):
@@ -193,7 +193,7 @@ def check_picks(page: Any, world: World, setting: Setting, limit: float) -> int:
     """Hold the picks within a budget against the chooser's; return how many devices had one."""
     page.fill("input[name=budget]", repr(limit))
     shown = paragraphs(page, "#picks")
-    picks = {world.report.entries[place].device: place for place in row_places(page, "#picks")}
+    picks = {world.report.entries[index].device: index for index in row_indices(page, "#picks")}
     for number, device in enumerate(DEVICES):
         if world.is_another_question(device, setting):
             assert "edgevit choose" in shown[device] and number not in picks
@@ -266,7 +266,7 @@ def test_what_the_page_has_no_answer_to_it_says_how_to_ask(
     page = window.open(evaluated(tmp_path, *rows))
     page.fill("input[name=budget]", "25")
     page.uncheck("#facet-target input[value=onnx]")
-    assert drawn_fronts(page) == {} and row_places(page, "#picks") == []
+    assert drawn_fronts(page) == {} and row_indices(page, "#picks") == []
     command = page.locator("#picks code").inner_text()
     assert shlex.split(command) == [
         *("edgevit", "choose", "--device", "pi-0001", "--max-latency", "25ms", "--percentile", "90"),

@@ -27,33 +27,21 @@ from edgevit.selection import (
     other_devices,
     predictions,
 )
+from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
 from support import browser
 from support.measured import card, failed, floor, measured, published
+from support.report_page import MS, drawn_fronts, points, press, timed, traces
 
-MS = 1_000_000
 PERCENTILES = (50, 90, 99)
 CARDS = {f"net_{i}": card(f"net_{i}", 60.0 + 2 * i) for i in range(9)} | {
     "rebuilt": card("rebuilt", 79.0, provenance="reconstructed"), "unrated": card("unrated", None)}  # fmt: skip
 DEVICES = ("pi5", "jetson")
 PUBLISHED = CandidateFilter(published=True)  # what the page holds, and what it looks at first
-READ = """gd => gd.data.map(({name, x, y, customdata, hovertext, marker, error_x: bars, line}) =>
-  ({name, x, y, rows: customdata, hovertext, symbols: marker && marker.symbol, up: bars && bars.array,
-    down: bars && bars.arrayminus, colour: line && line.color}))"""
-
-
-def timed(ms: float, spread: float, **changes: Any) -> Measurement:
-    """A row whose percentiles and bounds all differ: two processes, the second one slower, with a tail."""
-    samples = [
-        [round(ms * MS * (1 + spread * (process / 4 + (run / 20) ** 3))) for run in range(20)] for process in (0, 1)
-    ]
-    *_, tail, p90_upper, p99, p99_upper = sorted(samples[0] + samples[1])
-    assert tail < p90_upper < p99 < p99_upper
-    return measured(samples, **{"p90_upper_ns": p90_upper, "p99_ns": p99, "p99_upper_ns": p99_upper} | changes)
 
 
 def rows() -> Iterator[Measurement]:
-    """Of two devices; spreads differ, so that each percentile has a front of its own."""
+    """Yield rows of two devices; spreads differ, so that each percentile has a front of its own."""
     dice = random.Random(1)
     for number, (device, model, target) in enumerate(
         (d, m, t) for d in DEVICES for m in CARDS for t in ("onnx", "ncnn")
@@ -71,12 +59,12 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("report")
 
 
 @pytest.fixture(scope="module")
-def database(folder) -> Iterator[LatencyDB]:
+def database(folder: Path) -> Iterator[LatencyDB]:
     with LatencyDB.open(new_file(folder / "rows.db"), shipped=False) as database:
         for row in rows():
             database.add(row)
@@ -86,25 +74,25 @@ def database(folder) -> Iterator[LatencyDB]:
 
 
 @pytest.fixture(scope="module")
-def report(database) -> Report:
+def report(database: LatencyDB) -> Report:
     return collect(database, CARDS, ReportOptions(published=True), command="edgevit report --published")
 
 
 @pytest.fixture(scope="module")
 def window() -> Iterator[browser.Browser]:
-    with browser.launched() as found:
-        yield found
+    with browser.launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
-def opened(report, folder, window) -> Any:
+def opened(report: Report, folder: Path, window: browser.Browser) -> Any:
     write(report, folder / "report.html")
     return window.open(folder / "report.html")
 
 
 @pytest.fixture
-def page(opened) -> Any:
-    """The one page of most tests, as it was when it was opened."""
+def page(opened: Any) -> Any:
+    """Return the one page of most tests, as it was when it was opened."""
     opened.set_viewport_size(browser.DESKTOP)
     for name, value in (("percentile", "90"), ("at", "bound"), ("scale", "log")):
         press(opened, name, value)
@@ -115,44 +103,24 @@ def page(opened) -> Any:
 
 
 @pytest.fixture(scope="module")
-def crowd(report, folder, window) -> Any:
-    """A page with more than a thousand rows, and the rows."""
+def crowd(report: Report, folder: Path, window: browser.Browser) -> Any:
+    """Open a page with more than a thousand rows; return it with the rows."""
     entries = 15 * report.entries
     write(dataclasses.replace(report, entries=entries), folder / "crowd.html")
     return window.open(folder / "crowd.html"), entries
 
 
 @pytest.fixture(autouse=True)
-def in_silence(window) -> Iterator[None]:
-    """Whatever a test does, the page asks for its own file alone, and nothing lands on the console."""
+def in_silence(window: browser.Browser) -> Iterator[None]:
+    """Check after each test that the page asked for its own file alone, and wrote nothing on the console."""
     yield
     assert [url for url in window.asked if not url.startswith("file://")] == []
     assert window.said == []
     window.asked.clear()
 
 
-def press(page: Any, name: str, value: str) -> None:
-    page.locator(f"input[name={name}][value='{value}'] + span").click()
-
-
-def traces(page: Any) -> list[dict[str, Any]]:
-    return page.eval_on_selector("#chart", READ)
-
-
-def drawn_fronts(page: Any) -> dict[str, list[tuple[float, float]]]:
-    """Device -> the corners of its line, without the end at the edge of the chart."""
-    found = [trace for trace in traces(page) if trace["name"].startswith("front ")]
-    return {t["name"].removeprefix("front "): list(zip(t["x"], t["y"], strict=True))[:-1] for t in found}
-
-
-def points(page: Any) -> dict[int, tuple[float, float]]:
-    """Place of a row in the report -> where it is drawn."""
-    found = [trace for trace in traces(page) if trace["name"] == "rows"]
-    return {row: (x, y) for t in found for row, x, y in zip(t["rows"], t["x"], t["y"], strict=True)}
-
-
 def column(page: Any, key: str) -> list[str]:
-    """A column of the table, as it is read."""
+    """Return a column of the table, as it is read."""
     number = page.evaluate(
         f"""[...document.querySelectorAll('#table th')].findIndex(th => th.dataset.key === '{key}')"""
     )
@@ -160,61 +128,69 @@ def column(page: Any, key: str) -> list[str]:
 
 
 def named(page: Any, word: str) -> set[int]:
-    """The rows of the table that have this word for their origin."""
+    """Return the rows of the table that have this word for their origin."""
     origins = column(page, "origin")
-    return {place for place, origin in zip(table_rows(page), origins, strict=True) if origin == word}
+    return {index for index, origin in zip(table_rows(page), origins, strict=True) if origin == word}
 
 
 def front_rows(page: Any) -> list[int]:
-    """Places of the rows on the fronts that are drawn, by where they stand."""
-    at = {where: place for place, where in points(page).items()}
-    return [at[corner] for line in drawn_fronts(page).values() for corner in line]
+    """Return the indices of the rows on the fronts that are drawn."""
+    by_position = {position: index for index, position in points(page).items()}
+    return [by_position[corner] for line in drawn_fronts(page).values() for corner in line]
 
 
 def table_rows(page: Any) -> list[int]:
-    return page.evaluate("[...document.querySelectorAll('#table tbody tr')].map(row => Number(row.dataset.row))")
+    return list(page.evaluate("[...document.querySelectorAll('#table tbody tr')].map(row => Number(row.dataset.row))"))
 
 
 # What is drawn
 
 
 def looked_at(entry: Entry) -> bool:
-    """Whether a row passes the filters as they are at first."""
+    """Return whether a row passes the filters as they are at first."""
     return entry.usable and entry.top1_provenance != "reconstructed"
 
 
-def told_by(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
-    """The chooser with what it knows of a device, so that asking it again predicts nothing again."""
+def chooser_of(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
+    """Return the chooser with its evidence on a device, so that asking it again predicts nothing again."""
     rows, former = database.history(device)
     than = other_devices(database, device, CARDS)
     predicted = predictions(rows, CARDS, PUBLISHED, percentile, 0.9, than) if predict else []
-    known = Evidence(noise_floors(database, rows), former=former, predicted=predicted)
+    evidence = Evidence(noise_floors(database, rows), former=former, predicted=predicted)
 
-    def choice(limit: float | None = None, wanted: CandidateFilter = PUBLISHED) -> Choice:
+    def choice(limit: float | None = None, candidate_filter: CandidateFilter = PUBLISHED) -> Choice:
         return choose_among(
-            rows, device, Budget(limit, percentile), cards=CARDS, candidate_filter=wanted, evidence=known
+            rows, device, Budget(limit, percentile), cards=CARDS, candidate_filter=candidate_filter, evidence=evidence
         )
 
     return choice
 
 
-def held(item: Candidate) -> float:
-    return item.latency_upper_ms or item.latency_ms or 0
+def held(candidate: Candidate | None) -> float:
+    assert candidate is not None
+    return candidate.latency_upper_ms or candidate.latency_ms or 0
 
 
 def picks(
-    database: LatencyDB, device: str, percentile: int, *, predict: bool = True, wanted: CandidateFilter = PUBLISHED
+    database: LatencyDB,
+    device: str,
+    percentile: int,
+    *,
+    predict: bool = True,
+    candidate_filter: CandidateFilter = PUBLISHED,
 ) -> list[tuple[float, float]]:
-    """What the chooser picks as the budget grows: its bound, and its accuracy."""
-    choose = told_by(database, device, percentile, predict=predict)
-    limits = sorted(held(item) for item in choose(wanted=wanted).fitting)
-    found = [choose(limit, wanted).picked for limit in limits if limit]
-    return list(dict.fromkeys((held(item), item.top1_percent) for item in found if item and item.top1_percent))
+    """Return the bounds and accuracies that the chooser picks as the budget grows."""
+    choose = chooser_of(database, device, percentile, predict=predict)
+    limits = sorted(held(candidate) for candidate in choose(candidate_filter=candidate_filter).fitting)
+    picked = [choose(limit, candidate_filter).picked for limit in limits if limit]
+    return list(dict.fromkeys((held(pick), pick.top1_percent) for pick in picked if pick and pick.top1_percent))
 
 
 @pytest.mark.parametrize("predict", [True, False])
 @pytest.mark.parametrize("percentile", PERCENTILES)
-def test_the_front_is_what_the_chooser_picks_for_every_budget(page, database, percentile, predict):
+def test_the_front_is_what_the_chooser_picks_for_every_budget(
+    page: Any, database: LatencyDB, percentile: int, predict: bool
+) -> None:
     press(page, "percentile", str(percentile))
     page.set_checked("#facet-latency input[value=predicted]", predict)
     expected = {device: picks(database, device, percentile, predict=predict) for device in DEVICES}
@@ -222,9 +198,9 @@ def test_the_front_is_what_the_chooser_picks_for_every_budget(page, database, pe
     assert all(len(line) > 2 for line in expected.values())
 
 
-def test_predictions_change_the_front_and_the_page_says_whether_they_are_in_it(page, database):
+def test_predictions_change_the_front_and_the_page_says_whether_they_are_in_it(page: Any, database: LatencyDB) -> None:
     measured = {device: picks(database, device, 90, predict=False) for device in DEVICES}
-    predicted = sum(place in named(page, "predicted") for place in front_rows(page))
+    predicted = sum(index in named(page, "predicted") for index in front_rows(page))
     assert predicted and drawn_fronts(page) != measured
     assert f"{predicted} of these {len(front_rows(page))} " in page.locator("#front-lead").inner_text()
     page.click("#front-lead button")
@@ -234,9 +210,9 @@ def test_predictions_change_the_front_and_the_page_says_whether_they_are_in_it(p
     assert drawn_fronts(page) != measured
 
 
-def test_reconstructed_models_are_left_out_until_they_are_asked_for(page, database):
-    wanted = CandidateFilter(published=True, reconstructed=True)
-    with_them = {device: picks(database, device, 90, wanted=wanted) for device in DEVICES}
+def test_reconstructed_models_are_left_out_until_they_are_asked_for(page: Any, database: LatencyDB) -> None:
+    with_rebuilt = CandidateFilter(published=True, reconstructed=True)
+    with_them = {device: picks(database, device, 90, candidate_filter=with_rebuilt) for device in DEVICES}
     assert "rebuilt" not in column(page, "model") and drawn_fronts(page) != with_them
     note = page.locator("#chart-notes li", has_text="reconstructed from papers")
     page.uncheck("#facet-device input[value='0']")
@@ -248,51 +224,53 @@ def test_reconstructed_models_are_left_out_until_they_are_asked_for(page, databa
     assert not note.is_visible() and set(column(page, "origin")) > {"reconstructed", "predicted, reconstructed"}
 
 
-def test_each_percentile_has_its_own_front(database):
+def test_each_percentile_has_its_own_front(database: LatencyDB) -> None:
     assert len({str(picks(database, "pi5", percentile)) for percentile in PERCENTILES}) == 3
 
 
 @pytest.mark.parametrize("percentile", PERCENTILES)
-def test_points_stand_at_the_bound_or_the_percentile_and_bars_span_what_is_known(page, report, percentile):
+def test_points_stand_at_the_bound_or_the_percentile_and_bars_span_what_is_known(
+    page: Any, report: Report, percentile: int
+) -> None:
     press(page, "percentile", str(percentile))
-    known = {place: getattr(entry, f"p{percentile}") for place, entry in enumerate(report.entries)}
+    latencies = {index: getattr(entry, f"p{percentile}") for index, entry in enumerate(report.entries)}
     shown = [p for p, entry in enumerate(report.entries) if looked_at(entry) and entry.top1_percent is not None]
-    assert any(known[place].basis for place in shown)
+    assert any(latencies[index].basis for index in shown)
     bounds = points(page)
-    assert {place: x for place, (x, _) in bounds.items()} == {
-        place: known[place].held_ms for place in shown if known[place].held_ms is not None}  # fmt: skip
+    assert {index: x for index, (x, _) in bounds.items()} == {
+        index: latencies[index].held_ms for index in shown if latencies[index].held_ms is not None}  # fmt: skip
     for trace in (trace for trace in traces(page) if trace["name"] == "rows"):
-        for place, x, up, down in zip(trace["rows"], trace["x"], trace["up"], trace["down"], strict=True):
-            basis, high = known[place].basis, known[place].high_ms
-            low = basis.lower_ms if basis else known[place].low_ms
+        for index, x, up, down in zip(trace["rows"], trace["x"], trace["up"], trace["down"], strict=True):
+            basis, high = latencies[index].basis, latencies[index].high_ms
+            low = basis.lower_ms if basis else latencies[index].low_ms
             assert (x + up, x - down) == pytest.approx((basis.upper_ms if basis else high or x, low))
     press(page, "at", "value")
-    assert {place: x for place, (x, _) in points(page).items()} == {
-        place: known[place].ms for place in shown if known[place].ms is not None}  # fmt: skip
+    assert {index: x for index, (x, _) in points(page).items()} == {
+        index: latencies[index].ms for index in shown if latencies[index].ms is not None}  # fmt: skip
 
 
-def test_each_origin_has_a_filling_and_each_target_a_shape(crowd):
+def test_each_origin_has_a_filling_and_each_target_a_shape(crowd: Any) -> None:
     page, entries = crowd
     page.check("#facet-accuracy input[value=reconstructed]")
-    found: dict[tuple[str, str], set[str]] = {}
+    symbols_of: dict[tuple[str, str], set[str]] = {}
     for trace in (trace for trace in traces(page) if trace["name"] == "rows"):
-        for place, symbol in zip(trace["rows"], trace["symbols"], strict=True):
-            found.setdefault((entries[place].target, entries[place].provenance), set()).add(symbol)
-    assert all(len(symbols) == 1 for symbols in found.values())
-    said = {key: symbols.pop() for key, symbols in found.items()}
-    assert len(set(said.values())) == len(said)
-    fillings = {provenance: re.sub(r"^[a-z]+(-up|-down)?", "", symbol) for (_, provenance), symbol in said.items()}
+        for index, symbol in zip(trace["rows"], trace["symbols"], strict=True):
+            symbols_of.setdefault((entries[index].target, entries[index].provenance), set()).add(symbol)
+    assert all(len(symbols) == 1 for symbols in symbols_of.values())
+    symbol_of = {key: symbols.pop() for key, symbols in symbols_of.items()}
+    assert len(set(symbol_of.values())) == len(symbol_of)
+    fillings = {provenance: re.sub(r"^[a-z]+(-up|-down)?", "", symbol) for (_, provenance), symbol in symbol_of.items()}
     assert fillings == {"measured": "", "reconstructed": "-dot", "predicted": "-open-dot", "published": "-open"}
     legend = page.locator("#legend").inner_text()
     assert all(origin in legend for origin in fillings)
 
 
-def test_what_hovers_tells_where_the_numbers_come_from(page, report):
+def test_what_hovers_tells_where_the_numbers_come_from(page: Any, report: Report) -> None:
     [trace] = [t for t in traces(page) if t["name"] == "rows" and any("theirs" in text for text in t["hovertext"])]
     theirs = next(text for text in trace["hovertext"] if "theirs" in text)
     assert "p90 33 ms, no bound (published)" in theirs and "top-1 76% (published)" in theirs
     ours = next(text for text in trace["hovertext"] if "theirs" not in text and "(predicted)" not in text)
-    for said in (
+    for fact in (
         "at most",
         "(measured)",
         "grade ",
@@ -301,73 +279,81 @@ def test_what_hovers_tells_where_the_numbers_come_from(page, report):
         "2026-11-21",
         "epoch 0",
     ):
-        assert said in ours
+        assert fact in ours
 
 
-def test_a_prediction_tells_what_it_rests_on(page, report):
-    place, entry = next((p, e) for p, e in enumerate(report.entries) if e.p90.basis and looked_at(e) and e.top1_percent)
+def test_a_prediction_tells_what_it_rests_on(page: Any, report: Report) -> None:
+    index, entry = next((p, e) for p, e in enumerate(report.entries) if e.p90.basis and looked_at(e) and e.top1_percent)
     basis = entry.p90.basis
+    assert basis is not None
     [text] = [text for t in traces(page) if t["name"] == "rows"
-              for row, text in zip(t["rows"], t["hovertext"], strict=True) if row == place]  # fmt: skip
-    for said in ("(predicted)", "at most", f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", basis.level,
+              for row, text in zip(t["rows"], t["hovertext"], strict=True) if row == index]  # fmt: skip
+    for fact in ("(predicted)", "at most", f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", basis.level,
                  f"from {basis.anchors} rows of the device", f"nearest: {basis.nearest}"):  # fmt: skip
-        assert said in text
+        assert fact in text
     assert "grade" not in text and "runs" not in text
-    page.locator(f"#table tr[data-row='{place}'] .pick").click()
-    told = page.locator("#detail").inner_text()
-    for said in (f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", " on\n", "Would run as", "not exported yet",
+    page.locator(f"#table tr[data-row='{index}'] .pick").click()
+    detail = page.locator("#detail").inner_text()
+    for fact in (f"90%: {basis.lower_ms:.3g} to {basis.upper_ms:.3g} ms", " on\n", "Would run as", "not exported yet",
                  f"{basis.level}, {basis.anchors} rows of the device, nearest {basis.nearest}",
                  f"edgevit sweep --models {entry.model} --targets {entry.target} --precision"):  # fmt: skip
-        assert said in told
-    assert "edgevit db show" not in told and "Grade" not in told
+        assert fact in detail
+    assert "edgevit db show" not in detail and "Grade" not in detail
     page.click("#detail button")
 
 
-def test_each_device_says_how_many_candidates_are_predicted_and_why_others_are_not(page, database):
+def test_each_device_says_how_many_candidates_are_predicted_and_why_others_are_not(
+    page: Any, database: LatencyDB
+) -> None:
     for number, device in enumerate(sorted(DEVICES)):
-        choice = told_by(database, device, 90, predict=True)(wanted=CandidateFilter(published=True, reconstructed=True))
-        refused = [item.reason.removeprefix("not predicted: ") for item in choice.rejected if item.kind == "unmeasured"]
-        predicted = sum(item.basis is not None for item in choice.fitting)
-        told = page.locator("#device-parts details").nth(number).inner_text()
-        assert f"{predicted} candidates" in told and predicted > 10
-        for why in refused:
-            assert f"{refused.count(why)}: {why}" in told
-        assert bool(refused) == (device == "pi5") == ("Cannot be predicted" in told)
+        choice = chooser_of(database, device, 90, predict=True)(
+            candidate_filter=CandidateFilter(published=True, reconstructed=True)
+        )
+        refused = [describe(rejection.reasons[0]) for rejection in choice.rejected if rejection.kind == "unmeasured"]
+        predicted = sum(candidate.basis is not None for candidate in choice.fitting)
+        part = page.locator("#device-parts details").nth(number).inner_text()
+        assert f"{predicted} candidates" in part and predicted > 10
+        for reason in refused:
+            assert f"{refused.count(reason)}: {reason}" in part
+        assert bool(refused) == (device == "pi5") == ("Cannot be predicted" in part)
 
 
 @pytest.mark.parametrize("predict", [True, False])
 @pytest.mark.parametrize("at", ["bound", "value"])
-def test_a_budget_is_answered_as_the_chooser_answers(page, database, at, predict):
+def test_a_budget_is_answered_as_the_chooser_answers(page: Any, database: LatencyDB, at: str, predict: bool) -> None:
     press(page, "at", at)
     page.set_checked("#facet-latency input[value=predicted]", predict)
     for limit in (12, 25, 40, 60):
         page.fill("input[name=budget]", str(limit))
-        said = page.locator("#picks").inner_text()
+        text = page.locator("#picks").inner_text()
         for device in DEVICES:
             options = PredictionOptions(predict)
             picked = ask(
                 database, device, Budget(limit, 90), cards=CARDS, candidate_filter=PUBLISHED, prediction=options
             ).picked
-            assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in said
-            assert f"{held(picked):.3g} ms ({picked.latency_provenance}" in said
-        assert ("without predictions" in said) != predict
+            assert picked is not None
+            assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in text
+            assert f"{held(picked):.3g} ms ({picked.latency_provenance}" in text
+        assert ("without predictions" in text) != predict
     page.fill("input[name=budget]", "0.1")
     assert page.locator("#picks").inner_text().count("nothing shown fits") == 2
 
 
-def test_of_equally_accurate_rows_that_the_device_cannot_tell_apart_the_smallest_answers(folder, window):
+def test_of_equally_accurate_rows_that_the_device_cannot_tell_apart_the_smallest_answers(
+    folder: Path, window: browser.Browser
+) -> None:
     """As the chooser has it. The row of a model without an accuracy answers where nothing else fits."""
-    near = [timed(10 * factor, 0.1, model="net_1", target=target, artifact_bytes=size * MS, nonce=target)
+    alike = [timed(10 * factor, 0.1, model="net_1", target=target, artifact_bytes=size * MS, nonce=target)
             for target, factor, size in (("onnx", 1, 9), ("ncnn", 1.005, 5), ("litert", 1.05, 1))]  # fmt: skip
-    with LatencyDB.open(new_file(folder / "near.db"), shipped=False) as database:
-        for row in (*near, timed(2, 0.1, model="unrated")):
+    with LatencyDB.open(new_file(folder / "alike.db"), shipped=False) as database:
+        for row in (*alike, timed(2, 0.1, model="unrated")):
             database.add(row)
-        write(collect(database, CARDS), folder / "near.html")
-        page = window.open(folder / "near.html")
+        write(collect(database, CARDS), folder / "alike.html")
+        page = window.open(folder / "alike.html")
         for limit, expected in ((20, ("net_1", "ncnn")), (5, ("unrated", "onnx"))):
             page.fill("input[name=budget]", str(limit))
             picked = ask(database, "pi5", Budget(limit), cards=CARDS).picked
-            assert (picked.model, picked.target) == expected
+            assert picked is not None and (picked.model, picked.target) == expected
             assert f"pi5: {picked.model}, {picked.target} fp32" in page.locator("#picks").inner_text()
     assert "top-1 not known" in page.locator("#picks").inner_text()
     page.close()
@@ -380,14 +366,14 @@ def test_a_filter_narrows_chart_and_table_alike(page: Any, report: Report) -> No
     page.uncheck("#facet-target input[value=ncnn]")
     page.uncheck("#facet-device input[value='0']")
     passing = {
-        place
-        for place, entry in enumerate(report.entries)
+        index
+        for index, entry in enumerate(report.entries)
         if looked_at(entry) and entry.target != "ncnn" and report.devices[entry.device].label == "pi5"
     }
     total_looked_at = sum(map(looked_at, report.entries))
     assert set(table_rows(page)) == passing and 10 < len(passing) < total_looked_at / 2
-    assert set(points(page)) == {place for place in passing if report.entries[place].top1_percent is not None}
-    predicted = sum(report.entries[place].latency_provenance == "predicted" for place in passing)
+    assert set(points(page)) == {index for index in passing if report.entries[index].top1_percent is not None}
+    predicted = sum(report.entries[index].latency_provenance == "predicted" for index in passing)
     total = sum(entry.usable for entry in report.entries)
     count = page.locator("#rows-count").inner_text()
     assert count.startswith(f"{len(passing)} rows of {total}, {predicted} of them predicted")
@@ -395,7 +381,7 @@ def test_a_filter_narrows_chart_and_table_alike(page: Any, report: Report) -> No
     assert len(table_rows(page)) == total_looked_at
 
 
-def test_search_finds_words_wherever_they_are(page):
+def test_search_finds_words_wherever_they_are(page: Any) -> None:
     page.fill("input[name=search]", "JETSON net_5 measured")
     assert column(page, "model") == ["net_5", "net_5"] and column(page, "device") == ["jetson", "jetson"]
     page.fill("input[name=search]", "nobody's")
@@ -406,7 +392,7 @@ def test_search_finds_words_wherever_they_are(page):
 @pytest.mark.parametrize(
     ("key", "first"), [("model", "ascending"), ("bound", "ascending"), ("top1", "ascending"), ("size", "ascending")]
 )
-def test_a_heading_sorts_up_and_down_with_the_unknown_last(page, key, first):
+def test_a_heading_sorts_up_and_down_with_the_unknown_last(page: Any, key: str, first: str) -> None:
     heading = f"#table th[data-key={key}]"
     if page.get_attribute(heading, "aria-sort") != first:
         page.click(f"{heading} button")
@@ -417,27 +403,27 @@ def test_a_heading_sorts_up_and_down_with_the_unknown_last(page, key, first):
     down = column(page, key)
     value = str if key == "model" else lambda text: float(re.sub(r"[\u2007\u2008]", "", text))
     for texts, back in ((up, False), (down, True)):
-        known = [value(text) for text in texts if text]
-        assert known == sorted(known, reverse=back) and texts[: len(known)] == [text for text in texts if text]
+        values = [value(text) for text in texts if text]
+        assert values == sorted(values, reverse=back) and texts[: len(values)] == [text for text in texts if text]
     assert len(set(up)) > 5
     page.click("#table th[data-key=top1] button")
 
 
-def test_rows_that_cannot_be_chosen_are_there_when_asked_for_with_the_reason(page):
+def test_rows_that_cannot_be_chosen_are_there_when_asked_for_with_the_reason(page: Any) -> None:
     assert "crasher" not in column(page, "target")
     page.check("input[name=unusable]")
     page.fill("input[name=search]", "crasher")
     assert column(page, "reason") == ["cannot run here: crashed: SIGSEGV"]
 
 
-def test_by_keyboard_a_row_opens_and_a_heading_sorts(page, report):
+def test_by_keyboard_a_row_opens_and_a_heading_sorts(page: Any, report: Report) -> None:
     page.fill("input[name=search]", "theirs")
     page.focus("#table .pick")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "detail"
-    told = page.locator("#detail").inner_text()
-    for said in ("net_8", "33 ms, no bound", "arXiv:2206.04040", "CC-BY-4.0", "edgevit db show"):
-        assert said in told
+    detail = page.locator("#detail").inner_text()
+    for fact in ("net_8", "33 ms, no bound", "arXiv:2206.04040", "CC-BY-4.0", "edgevit db show"):
+        assert fact in detail
     assert any(trace["name"] == "selected" for trace in traces(page))
     page.focus("#table th[data-key=size] button")
     page.keyboard.press("Space")
@@ -454,7 +440,7 @@ def test_by_keyboard_a_row_opens_and_a_heading_sorts(page, report):
     page.click("#table th[data-key=top1] button")
 
 
-def test_every_control_has_a_name(page):
+def test_every_control_has_a_name(page: Any) -> None:
     unnamed = """[...document.querySelectorAll('input, select, button')].filter((e) => !e.closest('.modebar'))
       .filter((e) => !(e.ariaLabel || e.textContent.trim() || [...(e.labels ?? [])].some((l) => l.textContent.trim())))
       .map((e) => e.outerHTML)"""
@@ -472,7 +458,7 @@ def rgb(text: str) -> tuple[float, ...]:
 
 
 def luminance(text: str) -> float:
-    """Relative luminance of a colour (WCAG 2.2)."""
+    """Compute the relative luminance of a colour (WCAG 2.2)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb(text)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -483,20 +469,22 @@ def contrast(one: str, other: str) -> float:
 
 
 def colour(page: Any, name: str) -> str:
-    return page.evaluate(
-        """name => { const box = document.createElement('i'); box.style.color = `var(${name})`;
-      document.body.append(box); const found = getComputedStyle(box).color; box.remove(); return found; }""",
-        name,
+    return str(
+        page.evaluate(
+            """name => { const box = document.createElement('i'); box.style.color = `var(${name})`;
+      document.body.append(box); const colour = getComputedStyle(box).color; box.remove(); return colour; }""",
+            name,
+        )
     )
 
 
-def test_contrast_is_measured_right():
+def test_contrast_is_measured_right() -> None:
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_and_points_stand_out_in_both_themes(page, theme):
+def test_text_and_points_stand_out_in_both_themes(page: Any, theme: str) -> None:
     press(page, "theme", theme)
     for text in ("--ink", "--muted", "--accent", "--warn"):
         for ground in ("--card", "--page", "--hover", "--chosen"):
@@ -507,24 +495,24 @@ def test_text_and_points_stand_out_in_both_themes(page, theme):
     press(page, "theme", "auto")
 
 
-def test_the_theme_is_the_systems_until_one_is_chosen_and_the_chart_follows(page):
+def test_the_theme_is_the_systems_until_one_is_chosen_and_the_chart_follows(page: Any) -> None:
     """Of the target colouring lines are ink, so that the theme shows in them."""
     page.select_option("select[name=colour]", "target")
-    seen = {}
+    colours = {}
     for name, value in (("light", "auto"), ("dark", "dark"), ("light again", "light")):
         press(page, "theme", value)
-        seen[name] = (page.evaluate("getComputedStyle(document.body).backgroundColor"), traces(page)[0]["colour"])
-    assert luminance(seen["light"][0]) > 0.8 and luminance(seen["light"][1]) < 0.05
-    assert luminance(seen["dark"][0]) < 0.05 and luminance(seen["dark"][1]) > 0.7
-    assert seen["light again"] == seen["light"]
+        colours[name] = (page.evaluate("getComputedStyle(document.body).backgroundColor"), traces(page)[0]["colour"])
+    assert luminance(colours["light"][0]) > 0.8 and luminance(colours["light"][1]) < 0.05
+    assert luminance(colours["dark"][0]) < 0.05 and luminance(colours["dark"][1]) > 0.7
+    assert colours["light again"] == colours["light"]
     press(page, "theme", "auto")
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == seen["dark"][0]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == colours["dark"][0]
     page.wait_for_function("gd => gd.data[0].line.color.includes('232')", arg=page.query_selector("#chart"))
     page.emulate_media(color_scheme="light")
 
 
-def test_on_paper_there_are_no_controls_and_dark_is_light(page):
+def test_on_paper_there_are_no_controls_and_dark_is_light(page: Any) -> None:
     press(page, "theme", "dark")
     page.emulate_media(media="print")
     assert page.locator("#filters").is_hidden() and page.locator("#view").is_hidden()
@@ -534,7 +522,7 @@ def test_on_paper_there_are_no_controls_and_dark_is_light(page):
     press(page, "theme", "auto")
 
 
-def test_screens_wide_and_narrow_light_and_dark(folder, opened, window):
+def test_screens_wide_and_narrow_light_and_dark(folder: Path, opened: Any, window: browser.Browser) -> None:
     """Kept in test-artefacts/report; nothing is wider than the window, and dark is dark."""
     for dark in (False, True):
         theme = "dark" if dark else "light"
@@ -560,10 +548,10 @@ def test_screens_wide_and_narrow_light_and_dark(folder, opened, window):
 HOSTILE = "<img src=x onerror=alert(1)><a href='javascript:alert(2)'>%{x}</a></script><script>alert(3)</script>"
 
 
-def test_names_are_text_wherever_they_are_shown(folder, window):
+def test_names_are_text_wherever_they_are_shown(folder: Path, window: browser.Browser) -> None:
     with LatencyDB.open(new_file(folder / "hostile.db"), shipped=False) as database:
         for number in (1, 2):
-            named = dict.fromkeys(("model", "family", "engine"), HOSTILE)
+            named: dict[str, Any] = dict.fromkeys(("model", "family", "engine"), HOSTILE)
             named |= dict.fromkeys(("target", "device"), f"{HOSTILE}{number}")
             database.add(measured(**named, device_id=str(number), flags=(HOSTILE,), nonce=str(number)))
         write(
@@ -573,16 +561,18 @@ def test_names_are_text_wherever_they_are_shown(folder, window):
     page.click("#table .pick")
     page.evaluate("Plotly.Fx.hover('chart', [{curveNumber: 2, pointNumber: 0}])")
     page.wait_for_selector("#chart .hovertext")
-    told = page.locator("#chart .hovertext").first.text_content()
-    assert "<img src=x onerror=alert(1)><a href='javascript:alert(2)'>" in told
-    for place in ("#table", "#detail", "#legend", "#facet-device", "#models", "#devices", "#command", "#front"):
-        assert HOSTILE in page.locator(place).text_content(), place
+    text = page.locator("#chart .hovertext").first.text_content()
+    assert "<img src=x onerror=alert(1)><a href='javascript:alert(2)'>" in text
+    for index in ("#table", "#detail", "#legend", "#facet-device", "#models", "#devices", "#command", "#front"):
+        assert HOSTILE in page.locator(index).text_content(), index
     assert page.evaluate("document.querySelectorAll('body img, [href^=javascript], [onerror]').length") == 0
     assert page.evaluate("document.querySelectorAll('script').length") == 4  # three of the file, and Plotly
     page.close()
 
 
-def test_a_report_of_crashes_shows_them_and_says_that_nothing_can_be_drawn(folder, window):
+def test_a_report_of_crashes_shows_them_and_says_that_nothing_can_be_drawn(
+    folder: Path, window: browser.Browser
+) -> None:
     with LatencyDB.open(new_file(folder / "crashed.db"), shipped=False) as database:
         database.add(failed(model="net_1"))
         write(collect(database, CARDS), folder / "crashed.html")
@@ -593,7 +583,7 @@ def test_a_report_of_crashes_shows_them_and_says_that_nothing_can_be_drawn(folde
     page.close()
 
 
-def test_many_rows_are_drawn_at_once_and_listed_by_and_by(crowd):
+def test_many_rows_are_drawn_at_once_and_listed_by_and_by(crowd: Any) -> None:
     page, entries = crowd
     assert len(entries) > 1000 and len(points(page)) > 900 and len(table_rows(page)) == 100
     page.click("#more")

@@ -24,7 +24,7 @@ def timed(ms: float, spread: float, **changes: Any) -> Measurement:
 
 
 def press(page: Any, name: str, value: str) -> None:
-    """Press one of several buttons in a row."""
+    """Select one of several buttons in a row."""
     page.locator(f"input[name={name}][value='{value}'] + span").click()
 
 
@@ -40,14 +40,14 @@ def drawn_fronts(page: Any) -> dict[str, list[tuple[float, float]]]:
 
 
 def points(page: Any) -> dict[int, tuple[float, float]]:
-    """Return where each row of the report is drawn, by its place."""
+    """Return where each row of the report is drawn, by its index."""
     drawn = [trace for trace in traces(page) if trace["name"] == "rows"]
     return {row: (x, y) for t in drawn for row, x, y in zip(t["rows"], t["x"], t["y"], strict=True)}
 
 
-def row_places(page: Any, within: str) -> list[int]:
-    """Return the places of the rows whose names are buttons inside an element, in order."""
-    return [int(place) for place in page.eval_on_selector_all(f"{within} .pick", "all => all.map(e => e.dataset.row)")]
+def row_indices(page: Any, within: str) -> list[int]:
+    """Return the indices of the rows whose names are buttons inside an element, in order."""
+    return [int(index) for index in page.eval_on_selector_all(f"{within} .pick", "all => all.map(e => e.dataset.row)")]
 
 
 def paragraphs(page: Any, within: str) -> dict[str, str]:
