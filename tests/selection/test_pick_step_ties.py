@@ -1,4 +1,4 @@
-"""Steps of the pick where accuracies have errors and latencies tie, against `choose_among` at and between breakpoints."""
+"""Steps of the pick with ties and errors of accuracies, against `choose_among` at and between all breakpoints."""
 
 from __future__ import annotations
 
