@@ -5,13 +5,18 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from support import command_line, warm_python
 
 if TYPE_CHECKING:
     from support.digits import Digits
@@ -39,11 +44,40 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[name] = str(_HOME / name.lower())  # platformdirs reads them on Linux and macOS
     os.environ["EDGEVIT_DB"] = str(_HOME / "session.db")
     os.environ["NO_COLOR"] = "1"
+    if sys.platform == "linux" and command_line.WARM not in os.environ:  # else those of the run that this is part of
+        start_warm_python()
     # Workers that each take all cores wait for each other. torch reads this once, when it is imported.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     for pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[pool] = threads
+
+
+def start_warm_python() -> None:
+    """Write the programs that fork commands and workers from processes which have imported their engines."""
+    folder, root = _HOME / "warm", Path(__file__).parents[1]
+    files = [*(root / "export_recipes").iterdir(), *(root / "edgevit" / "verification").iterdir()]
+    targets = tuple(sorted({file.stem for file in files if not file.name.startswith("_")}))
+    warm_python.Run(str(folder), os.getpid(), sys.executable, targets).write_scripts()
+    os.environ[command_line.WARM] = str(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm_workers() -> Iterator[None]:
+    """Workers that compute are forked as well. What is timed and what loads a made-up engine is a new Python."""
+    from edgevit.devices.transports import local
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "sys", SimpleNamespace(executable=str(command_line.programs() / "python")))
+        yield
+
+
+@pytest.fixture
+def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what a worker finds when it starts from nothing."""
+    from edgevit.devices.transports import local
+
+    monkeypatch.setattr(local, "sys", sys)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -119,7 +119,7 @@ def test_no_target_that_people_rely_on_has_a_known_failure() -> None:
 
 @pytest.mark.parametrize("target", targets())
 def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs_it(
-    target: str, tmp_path: Path
+    target: str, tmp_path: Path, fresh_workers: None
 ) -> None:
     artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out"))
     assert artifact.payload == f"tiny-tiny{load_recipe(target).RECIPE.suffix}", "of tiny.py:tiny"

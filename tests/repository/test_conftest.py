@@ -52,7 +52,7 @@ MODULE_SKIP = 'import pytest\n\npytest.importorskip("a_package_that_is_not_insta
 
 def run(folder: Path, ci: str) -> tuple[int, str]:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
-    environment = {**os.environ, "CI": ci, "HOME": str(folder)}
+    environment = {**os.environ, "CI": ci, "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder)]
     done = subprocess.run([*command, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout

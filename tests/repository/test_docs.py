@@ -37,6 +37,7 @@ from edgevit.verification import compare
 from edgevit_runtime import memory_watchdog, power, timing
 from edgevit_runtime.record import Job
 from support.adbd import MKSH, Adbd, Server
+from support.command_line import programs
 from support.speed import seconds
 from support.sshd import USER, Sshd
 
@@ -205,7 +206,7 @@ def verb_of(command: str) -> str:
 
 
 def execute(command: list[str], folder: Path, exits: tuple[int, ...], where: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(programs()), str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
                           timeout=seconds(COMMAND_S), check=False)  # fmt: skip
     assert done.returncode in exits, (

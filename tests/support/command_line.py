@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from support.speed import seconds
@@ -28,34 +25,23 @@ def nothing():
     return 3
 """
 
-# Each command is a process of its own, forked from one that has imported torch: 2 s less for each.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "edgevit.cli.common"])
+WARM = "EDGEVIT_TESTS_WARM"  # the folder of the run's warm programs: see warm_python.py
 COMMAND_S = 300
 
 
+def programs() -> Path:
+    """Return the folder of `edgevit` and `python`: the warm ones where there are some."""
+    return Path(os.environ[WARM], "bin") if WARM in os.environ else Path(sys.executable).parent
+
+
 def edgevit(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in this folder; return its exit code, standard output and standard error."""
-    with tempfile.TemporaryDirectory() as streams:
-        files = [Path(streams, name) for name in ("stdout", "stderr")]
-        process = PROCESSES.Process(target=run_main, args=(list(map(str, arguments)), folder, files, dict(os.environ)))
-        process.start()
-        process.join(seconds(COMMAND_S))
-        assert process.exitcode is not None, f"no end after {seconds(COMMAND_S):g} s: {arguments}"
-        return subprocess.CompletedProcess(
-            list(map(str, arguments)), process.exitcode, *(file.read_text() for file in files)
-        )
+    """Run a command in this folder; return its exit code, standard output and standard error.
 
-
-def run_main(arguments: list[str], folder: Path | None, files: list[Path], environment: dict[str, str]) -> None:
-    """Do in the new process what `python -m edgevit.cli` does."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder or Path.cwd())
-    for number, path in enumerate(files, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-    sys.argv = ["edgevit", *arguments]
-    importlib.import_module("edgevit.cli").main()
+    It is a process of its own, forked from one that has imported torch: seconds less for each.
+    """
+    command = [str(programs() / "edgevit"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds(COMMAND_S), check=False,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
 
 
 def refused(code: int, *arguments: object, folder: Path | None = None) -> str:

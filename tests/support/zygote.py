@@ -1,0 +1,199 @@
+"""A process that has imported what takes long, and forks itself into each program that is asked of it.
+
+`python zygote.py SOCKET OWNER worker ARCHIVE TARGET` imports the engine of a target as its worker would, and
+`python zygote.py SOCKET OWNER command` torch and what exports need. Each connection to the socket is one program:
+a request in JSON with the file descriptors it is to have; the answers are its process number, then how it ended.
+A program whose client goes away is killed, and the server ends with the process OWNER. Linux only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+HEADER, NUMBER = struct.Struct("<I"), struct.Struct("<i")
+MOST_DESCRIPTORS = 64
+_FREE = 512  # descriptors from here on are not those of a program
+_PR_SET_PDEATHSIG = 1
+_OURS = ("edgevit_runtime", "edgevit_recipes")
+# What commands import beside edgevit's own modules, which read nothing of the environment when they are imported.
+_FOR_COMMANDS = ("torch.export", "torch._dynamo", "torch.onnx._internal.exporter._core", "onnx", "onnxscript",
+                 "onnxsim", "skimage.data", "skimage.transform", "rich.table", "rich.progress")  # fmt: skip
+
+
+def import_engine(archive: str, target: str) -> None:
+    """Import what the worker of a target imports, and forget the worker's own modules again."""
+    sys.path.insert(0, archive)
+    with contextlib.suppress(ImportError):  # then the worker says so
+        recipe = importlib.import_module(f"edgevit_recipes.{target}")
+        getattr(recipe, "import_engine", lambda: None)()
+    sys.path.remove(archive)
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+        del sys.modules[name]
+
+
+def import_for_commands() -> None:
+    """Import what most commands need, and all of edgevit that can be imported here."""
+    del sys.path[0]  # the folder of this file
+    package = importlib.import_module("edgevit")
+    modules = (module.name for module in pkgutil.walk_packages(package.__path__, "edgevit.", lambda name: None))
+    for name in [*_FOR_COMMANDS, *(name for name in modules if not name.endswith(".__main__"))]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if "torch" in sys.modules:
+        export_once()
+
+
+def export_once() -> None:
+    """Have torch set up its exporters, which takes longer than an export; on one thread, because forks lack others."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(model, (torch.zeros(2, 3, 8, 8),), dynamo=True, opset_version=20, verbose=False)
+    torch.set_num_threads(threads)
+
+
+def serve(path: Path, owner: int) -> None:
+    """Fork a program for each connection until the owner is gone."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{path}.new")
+    listener.listen(64)
+    Path(f"{path}.new").rename(path)  # found by clients only when it answers
+    gc.freeze()
+    owner_end = os.pidfd_open(owner)
+    while True:
+        ready, _, _ = select.select([listener, owner_end], [], [], 1)
+        if owner_end in ready:
+            return
+        if listener in ready:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                os.close(owner_end)
+                attend(connection)
+            connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def attend(connection: socket.socket) -> NoReturn:
+    """Start the program of a connection, and tell how it ends. Killed where the client goes away."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    request, descriptors = receive(connection)
+    program = os.fork()
+    if program == 0:
+        connection.close()
+        become(request, descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.sendall(NUMBER.pack(program))
+    end = os.pidfd_open(program)
+    ready, _, _ = select.select([end, connection], [], [])
+    if end not in ready:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program, signal.SIGKILL)
+    _, status = os.waitpid(program, 0)
+    with contextlib.suppress(OSError):
+        connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read a request and its descriptors."""
+    header, descriptors, _, _ = socket.recv_fds(connection, HEADER.size, MOST_DESCRIPTORS)
+    (size,) = HEADER.unpack(header)
+    text = b""
+    while len(text) < size:
+        text += connection.recv(size - len(text))
+    return json.loads(text), descriptors
+
+
+def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """Take over the descriptors, folder, environment and arguments of the program, run it, and end as it ends."""
+    os.setsid()
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FREE) for descriptor in descriptors]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for descriptor, number in zip(moved, request["numbers"], strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115 - as long as the program
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [request["program"], *request["arguments"]]
+    if request["executable"]:
+        sys.executable = request["executable"]
+    code = 1
+    try:
+        run(request)
+        code = 0
+    except SystemExit as end:
+        code = exit_code(end)
+    finally:
+        if (error := sys.exception()) and not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
+        leave(code, interrupted=isinstance(error, KeyboardInterrupt))
+
+
+def run(request: dict[str, Any]) -> None:
+    """Run an archive's or a module's `__main__`."""
+    if request["module"]:
+        sys.path.insert(0, request["folder"])
+        if not hasattr(sys.modules.get(request["module"]), "__path__"):  # a module is run, and not imported before
+            sys.modules.pop(request["module"], None)
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(request["program"], run_name="__main__")
+
+
+def exit_code(end: SystemExit) -> int:
+    """Return what the interpreter would exit with."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def leave(code: int, *, interrupted: bool) -> NoReturn:
+    """End as an interpreter does, but without taking apart what was imported."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    place, owner_number, kind, *details = sys.argv[1:]
+    if kind == "worker":
+        import_engine(*details)
+    else:
+        import_for_commands()
+    serve(Path(place), int(owner_number))
