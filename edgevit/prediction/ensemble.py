@@ -1,8 +1,8 @@
-"""Many settings, one prediction: each setting counts by how well it predicts what is known.
+"""A mixture of many settings: each setting counts by how well it predicts known rows.
 
-What is known: the other columns, each in turn taken for new and predicted from the same anchors; and the anchors
-themselves, each predicted without it. The first says what works in general, the second what works here. Nothing of the
-column to be predicted is used but its anchors.
+Those are the other columns, each in turn taken for new and predicted from the same anchors; and the anchors themselves,
+each predicted without it. The first say which settings work in general, the second which work here. Of the column to be
+predicted only the anchors are used.
 """
 
 from __future__ import annotations
@@ -57,49 +57,50 @@ class Mixture:
 
 
 def mix(problem: Problem, rehearsals: list[Rehearsal]) -> tuple[Mixture, list[Mixture]]:
-    """The mixture of the problem, and that of each rehearsal as if it was the problem: judged by all the others."""
+    """Return the mixture of the problem, and that of each rehearsal in its place, judged by all the others."""
     settings = all_settings()
-    here = _here(fit(_thinned(problem), settings, problem.anchors[:1]))
+    on_anchors = _here(fit(_thinned(problem), settings, problem.anchors[:1]))
     if not rehearsals:
-        return _kept(settings, here), []
-    fits = [fit(_thinned(item.problem), settings, item.at) for item in rehearsals]
-    heres = [_here(found) for found in fits]
-    general = [_GENERAL * _score(item.truth - found.mean) for item, found in zip(rehearsals, fits, strict=True)]
+        return _kept(settings, on_anchors), []
+    fits = [fit(_thinned(rehearsal.problem), settings, rehearsal.at) for rehearsal in rehearsals]
+    heres = [_here(posterior) for posterior in fits]
+    pairs = zip(rehearsals, fits, strict=True)
+    general = [_GENERAL * _score(rehearsal.truth - posterior.mean) for rehearsal, posterior in pairs]
     total = np.sum(general, axis=0)
-    rest = max(len(rehearsals) - 1, 1)
-    others = [_kept(settings, own + (total - score) / rest) for own, score in zip(heres, general, strict=True)]
-    return _kept(settings, here + total / len(rehearsals)), others
+    count = max(len(rehearsals) - 1, 1)
+    others = [_kept(settings, here + (total - score) / count) for here, score in zip(heres, general, strict=True)]
+    return _kept(settings, on_anchors + total / len(rehearsals)), others
 
 
-def _here(found: Fit) -> Array:
-    """(H,): what the anchors say, each predicted without it."""
-    return np.asarray(_HERE * min(found.held_out.shape[1], _MOST_HERE) * _score(found.held_out))
+def _here(posterior: Fit) -> Array:
+    """Return (H,): the score of each setting on the anchors, each predicted without it."""
+    return np.asarray(_HERE * min(posterior.held_out.shape[1], _MOST_HERE) * _score(posterior.held_out))
 
 
 def _kept(settings: Settings, score: Array) -> Mixture:
     weights = np.exp(score - score.max())
-    kept = np.argsort(-weights, kind="stable")[:_MOST_KEPT]
-    kept = kept[weights[kept] > _KEPT]
-    return Mixture(pick(settings, kept), weights[kept] / weights[kept].sum())
+    chosen = np.argsort(-weights, kind="stable")[:_MOST_KEPT]
+    chosen = chosen[weights[chosen] > _KEPT]
+    return Mixture(pick(settings, chosen), weights[chosen] / weights[chosen].sum())
 
 
 def estimate(problem: Problem, mixture: Mixture, at: Indices) -> Estimate:
-    """The mixture at these models."""
+    """Return the estimate of a mixture at these models."""
     settings, weights = mixture.settings, mixture.weights
     for _ in range(_ROBUST_STEPS):
         problem = _doubted(problem, settings, weights)
-    found = fit(problem, settings, at)
-    mean, variance = _mixture(found.mean, found.variance, weights)
-    error, doubt = _mixture(found.held_out, found.held_out_variance, weights)
+    posterior = fit(problem, settings, at)
+    mean, variance = _mixture(posterior.mean, posterior.variance, weights)
+    error, doubt = _mixture(posterior.held_out, posterior.held_out_variance, weights)
     held_out = error / np.sqrt(doubt)
     factor = _factor(held_out)
     return Estimate(mean, np.sqrt(variance) * factor, held_out / factor)
 
 
 def _doubted(problem: Problem, settings: Settings, weights: Array) -> Problem:
-    """The problem with more noise at anchors that the others contradict: Student's t instead of the normal."""
-    found = fit(problem, settings, problem.anchors[:1])
-    error, doubt = _mixture(found.held_out, found.held_out_variance, weights)
+    """Return the problem with more noise at anchors that the others contradict: Student's t instead of the normal."""
+    posterior = fit(problem, settings, problem.anchors[:1])
+    error, doubt = _mixture(posterior.held_out, posterior.held_out_variance, weights)
     far = error**2 / doubt
     far = far / max(float(np.median(far)), 1e-12) * 0.45  # the median of a squared normal
     return replace(problem, doubt=problem.doubt * (_FREEDOM + far) / (_FREEDOM + 1))
@@ -111,20 +112,20 @@ def _mixture(means: Array, variances: Array, weights: Array) -> tuple[Array, Arr
 
 
 def _factor(held_out: Array) -> float:
-    """How much larger errors are here than the process says. One anchor far off does not set it: errors are cut."""
+    """Return the ratio of the errors here to those of the process; errors are cut, so that no one anchor sets it."""
     cut = np.minimum(np.abs(held_out), 3 * np.median(np.abs(held_out)) + 1e-9)
     return float(np.sqrt((_TYPICAL_ANCHORS + (cut**2).sum()) / (_TYPICAL_ANCHORS + len(held_out))))
 
 
 def _score(errors: Array) -> Array:
-    """(H,): mean log of the errors, which neither a few large ones nor differences in the noise decide."""
+    """Return (H,): the mean log of the errors, which neither a few large ones nor differences in the noise decide."""
     return np.asarray(-np.log(_FLOOR + np.abs(errors)).mean(axis=1))
 
 
 def _thinned(problem: Problem) -> Problem:
-    """The same problem with evenly picked anchors, _TRIED at most."""
+    """Return the same problem with evenly picked anchors, _TRIED at most."""
     k = len(problem.anchors)
     if k <= _TRIED:
         return problem
-    kept = np.linspace(0, k - 1, _TRIED).astype(int)
-    return replace(problem, anchors=problem.anchors[kept], target=problem.target[kept], doubt=problem.doubt[kept])
+    chosen = np.linspace(0, k - 1, _TRIED).astype(int)
+    return replace(problem, anchors=problem.anchors[chosen], target=problem.target[chosen], doubt=problem.doubt[chosen])

@@ -47,7 +47,7 @@ class Problem:
     profiles: (models, columns), without gaps; smooth: what features say of them. Either may have no columns.
     sizes, makeup: (models, features); without columns where none are known. families: (models,), as numbers.
     anchors: (k,), places of models; target: (k,), their log latencies; doubt: (k,), the variance of their noise, in
-    units of a setting's. apart: anchors of one family are held out together.
+    units of a setting's. whole_families: anchors of one family are held out together.
     """
 
     profiles: Array
@@ -57,13 +57,13 @@ class Problem:
     families: Indices
     anchors: Indices
     target: Array
-    apart: bool
+    whole_families: bool
     doubt: Array
 
     @property
     def blocks(self) -> Indices:
         """(k,): anchors of one number are held out together."""
-        return self.families[self.anchors] if self.apart else np.arange(len(self.anchors))
+        return self.families[self.anchors] if self.whole_families else np.arange(len(self.anchors))
 
 
 @dataclass(frozen=True)
@@ -79,73 +79,73 @@ class Fit:
 
 
 def fit(problem: Problem, settings: Settings, at: Indices) -> Fit:
-    """The posterior of each setting at these models."""
-    grams, own = kernels(problem, at)
+    """Return the posterior of each setting at these models."""
+    grams, variances = kernels(problem, at)
     among, _ = kernels(problem, problem.anchors)
     means, held_means = _means(problem, settings.trust)
-    rest = problem.target[None, :] - means[:, problem.anchors]
-    scale: Array = np.maximum(rest.var(axis=1), _LEAST**2)
+    residual = problem.target[None, :] - means[:, problem.anchors]
+    scale: Array = np.maximum(residual.var(axis=1), _LEAST**2)
     eye = np.diag(problem.doubt)
     weighed = np.tensordot(settings.kernels, among, 1) + _OFFSET + settings.noise[:, None, None] * eye
     inverse = np.linalg.inv(weighed)
-    offset = rest.mean(axis=1)[:, None]
+    offset = residual.mean(axis=1)[:, None]
     cross = np.tensordot(settings.kernels, grams, 1) + _OFFSET  # (H, m, k)
     gain = cross @ inverse
-    mean = means[:, at] + offset + np.einsum("hmk,hk->hm", gain, rest - offset)
-    prior = settings.kernels @ own + _OFFSET + settings.noise[:, None]
+    mean = means[:, at] + offset + np.einsum("hmk,hk->hm", gain, residual - offset)
+    prior = settings.kernels @ variances + _OFFSET + settings.noise[:, None]
     variance = np.maximum(prior - np.einsum("hmk,hmk->hm", gain, cross), settings.noise[:, None])
     errors, doubts = _hold_out(problem, np.asarray(inverse, dtype=np.float64), held_means)
     return Fit(mean, variance * scale[:, None], errors, doubts * scale[:, None])
 
 
 def _hold_out(problem: Problem, inverse: Array, held_means: Array) -> tuple[Array, Array]:
-    """Errors at anchors that the fit does not see, block by block: the inverse of the block of the inverse.
+    """Return errors at anchors that the fit does not see, block by block: the inverse of the block of the inverse.
 
     held_means: (H, k, k), row i is the mean at all anchors once anchor i is not looked at.
     """
-    rest = problem.target - held_means
-    rest = rest - rest.mean(axis=2, keepdims=True)
+    residual = problem.target - held_means
+    residual = residual - residual.mean(axis=2, keepdims=True)
     blocks = problem.blocks
     if len(set(blocks.tolist())) == len(blocks):
         diagonal = np.einsum("hii->hi", inverse)
-        return np.einsum("hij,hij->hi", inverse, rest) / diagonal, 1 / diagonal
-    errors, doubts = np.zeros(rest.shape[:2]), np.zeros(rest.shape[:2])
+        return np.einsum("hij,hij->hi", inverse, residual) / diagonal, 1 / diagonal
+    errors, doubts = np.zeros(residual.shape[:2]), np.zeros(residual.shape[:2])
     for block in np.unique(blocks):
         inside = np.flatnonzero(blocks == block)
         part = np.linalg.inv(inverse[:, inside[:, None], inside])
-        seen = np.einsum("hij,hij->hi", inverse[:, inside], rest[:, inside])
-        errors[:, inside] = np.einsum("hij,hj->hi", part, seen)
+        weighted = np.einsum("hij,hij->hi", inverse[:, inside], residual[:, inside])
+        errors[:, inside] = np.einsum("hij,hj->hi", part, weighted)
         doubts[:, inside] = np.einsum("hii->hi", part)
     return errors, doubts
 
 
 def _means(problem: Problem, trust: Array) -> tuple[Array, Array]:
-    """(H, models): the mixture of columns; (H, k, k): at the anchors, row i without the evidence of i's block."""
+    """Return (H, models): the mixture of columns; (H, k, k): at the anchors, row i without the rows of i's block."""
     columns = np.concatenate([problem.profiles, problem.smooth], axis=1)
     k = len(problem.anchors)
     if not columns.shape[1]:
         return np.zeros((len(trust), len(columns))), np.zeros((len(trust), k, k))
     columns = columns - columns.mean(axis=0)
-    apart = problem.target[:, None] - columns[problem.anchors]
-    apart = np.abs(apart - np.median(apart, axis=0))
+    distance = problem.target[:, None] - columns[problem.anchors]
+    distance = np.abs(distance - np.median(distance, axis=0))
     say = 1 / problem.doubt[:, None]
-    without = (apart * say).sum(axis=0) - _by_block(apart * say, problem.blocks)
+    without = (distance * say).sum(axis=0) - _by_block(distance * say, problem.blocks)
     count = say.sum() - _by_block(say, problem.blocks)
-    shares = _shares((apart * say).sum(axis=0)[None, :] / say.sum(), trust, k)[:, 0]
-    held = _shares(without / np.maximum(count, 1e-9), trust, k - 1)
-    return shares @ columns.T, held @ columns[problem.anchors].T
+    shares = _shares((distance * say).sum(axis=0)[None, :] / say.sum(), trust, k)[:, 0]
+    shares_without = _shares(without / np.maximum(count, 1e-9), trust, k - 1)
+    return shares @ columns.T, shares_without @ columns[problem.anchors].T
 
 
 def _by_block(values: Array, blocks: Indices) -> Array:
-    """(k, D): the sum over the block of each anchor."""
-    _, place = np.unique(blocks, return_inverse=True)
-    sums = np.zeros((place.max() + 1, values.shape[1]))
-    np.add.at(sums, place, values)
-    return np.asarray(sums[place])
+    """Return (k, D): the sum over the block of each anchor."""
+    _, block_of = np.unique(blocks, return_inverse=True)
+    sums = np.zeros((block_of.max() + 1, values.shape[1]))
+    np.add.at(sums, block_of, values)
+    return np.asarray(sums[block_of])
 
 
 def _shares(spread: Array, trust: Array, k: int) -> Array:
-    """(H, i, D): the posterior that a column is the one, for residuals with a Laplace distribution of unknown scale.
+    """Return (H, i, D): the posterior that a column is the right one, for Laplace residuals of unknown scale.
 
     Trust below 1 is for columns that are merely alike; of one within _SAME there is no doubt.
     """
@@ -157,25 +157,25 @@ def _shares(spread: Array, trust: Array, k: int) -> Array:
 
 
 def kernels(problem: Problem, at: Indices) -> tuple[Array, Array]:
-    """(KERNELS, m, k): each kernel between models and anchors; (KERNELS, m): of each model with itself."""
-    grams, own = [], []
-    for parts, near in _embeddings(problem):
+    """Return (KERNELS, m, k): each kernel between models and anchors; (KERNELS, m): of each model with itself."""
+    grams, variances = [], []
+    for parts, by_distance in _embeddings(problem):
         here, there = parts[at], parts[problem.anchors]
-        if near:
+        if by_distance:
             squares = (here**2).sum(axis=1)[:, None] + (there**2).sum(axis=1) - 2 * here @ there.T
             grams.append(_matern(np.sqrt(np.maximum(squares, 0))))
-            own.append(np.ones(len(at)))
+            variances.append(np.ones(len(at)))
         else:
             grams.append(here @ there.T)
-            own.append((here**2).sum(axis=1))
+            variances.append((here**2).sum(axis=1))
     kin = float(len(set(problem.families.tolist())) < len(problem.families))  # else each model is its own family
     grams.append(kin * np.equal.outer(problem.families[at], problem.families[problem.anchors]))
-    own.append(np.full(len(at), kin))
-    return np.array(grams), np.array(own)
+    variances.append(np.full(len(at), kin))
+    return np.array(grams), np.array(variances)
 
 
 def _embeddings(problem: Problem) -> list[tuple[Array, bool]]:
-    """In the order of KERNELS: (models, ...) with a mean squared length of 1, and whether distance counts in it."""
+    """Return, in the order of KERNELS, (models, ...) with a mean squared length of 1, and whether it is by distance."""
     profiles = problem.profiles - problem.profiles.mean(axis=0)
     smooth = problem.smooth - problem.smooth.mean(axis=0)
     level = profiles.mean(axis=1, keepdims=True) if profiles.shape[1] else profiles
@@ -200,6 +200,6 @@ def _unit(parts: Array) -> Array:
 
 
 def _matern(distance: Array) -> Array:
-    """The Matern kernel of smoothness 3/2: once differentiable, as latencies over sizes are."""
+    """Return the Matern kernel of smoothness 3/2: once differentiable, as latencies over sizes are."""
     scaled = np.sqrt(3) * distance
     return np.asarray((1 + scaled) * np.exp(-scaled))

@@ -1,4 +1,4 @@
-"""Which settings are tried: a fixed, evenly spread set, so that every run tries the same ones."""
+"""The settings that are tried: a fixed, evenly spread set, so that every run tries the same ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRUST = (0.1, 0.3, 0.6)
 
 @cache
 def all_settings() -> Settings:
-    """The settings, in a fixed order."""
+    """Return the settings, in a fixed order."""
     points = _spread(_COUNT, len(KERNELS) + 2)
     shares = _LEAST_SHARE ** points[:, : len(KERNELS)]
     noise = _NOISE[0] * (_NOISE[1] / _NOISE[0]) ** points[:, -2]
@@ -26,12 +26,12 @@ def all_settings() -> Settings:
 
 
 def pick(settings: Settings, which: Indices | Mask) -> Settings:
-    """Those settings alone."""
+    """Return some of the settings."""
     return Settings(settings.kernels[which], settings.noise[which], settings.trust[which])
 
 
 def _spread(count: int, dimensions: int) -> Array:
-    """Points in the unit cube, (count, dimensions), by the additive recurrence of the generalised golden ratio.
+    """Return points in the unit cube, (count, dimensions), by the additive recurrence of the generalised golden ratio.
 
     M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018.
     """

@@ -1,4 +1,4 @@
-"""What source columns lack: a Gaussian over the columns, fitted by EM to the cells there are (Dempster et al. 1977).
+"""Imputation of missing cells: a Gaussian over the columns, fitted by EM to the known cells (Dempster et al. 1977).
 
 A model's log latencies on D columns are one draw of N(mu, Sigma). A prior on Sigma - one factor that all columns share,
 and a little of their own - keeps it proper where two columns have few models in common.
@@ -18,24 +18,24 @@ _OWN = 0.15  # standard deviation of what a column has to itself under the prior
 
 
 def fill(logs: Array) -> Array:
-    """(models, columns) with each NaN replaced by its expectation. Every model and every column needs a cell."""
-    seen = ~np.isnan(logs)
-    if seen.all():
+    """Return (models, columns) with each NaN replaced by its expectation. Every model and every column needs a cell."""
+    has_row = ~np.isnan(logs)
+    if has_row.all():
         return logs.copy()
     mean, common = _additive(logs)
     prior = common + _OWN**2 * np.eye(logs.shape[1])
     covariance, filled = prior, logs
-    patterns = _patterns(seen)
+    patterns = _patterns(has_row)
     for _ in range(_STEPS):
         filled, doubt = _expect(logs, patterns, mean, covariance)
         mean = filled.mean(axis=0)
-        apart = filled - mean
-        covariance = (apart.T @ apart + doubt + _PRIOR_ROWS * prior) / (len(logs) + _PRIOR_ROWS)
+        deviation = filled - mean
+        covariance = (deviation.T @ deviation + doubt + _PRIOR_ROWS * prior) / (len(logs) + _PRIOR_ROWS)
     return filled
 
 
 def _additive(logs: Array) -> tuple[Array, Array]:
-    """Means of the columns once models are taken out, and the covariance of a factor that all columns share."""
+    """Return means of the columns once models are taken out, and the covariance of a factor that all columns share."""
     mean = np.nanmean(logs, axis=0)
     for _ in range(3):
         size = np.nanmean(logs - mean, axis=1)
@@ -51,22 +51,23 @@ class _Pattern(NamedTuple):
     there: Indices  # those that they lack
 
 
-def _patterns(seen: Mask) -> list[_Pattern]:
-    """All that lack a column."""
+def _patterns(has_row: Mask) -> list[_Pattern]:
+    """Return the patterns of models that lack a column."""
     groups: dict[bytes, list[int]] = {}
-    for i, row in enumerate(seen):
+    for i, row in enumerate(has_row):
         groups.setdefault(row.tobytes(), []).append(i)
-    found = ((np.array(group), seen[group[0]]) for group in groups.values())
-    return [_Pattern(group, np.flatnonzero(known), np.flatnonzero(~known)) for group, known in found if not known.all()]
+    masks = ((np.array(group), has_row[group[0]]) for group in groups.values())
+    return [_Pattern(group, np.flatnonzero(mask), np.flatnonzero(~mask)) for group, mask in masks if not mask.all()]
 
 
 def _expect(logs: Array, patterns: list[_Pattern], mean: Array, covariance: Array) -> tuple[Array, Array]:
-    """The E step: cells at their conditional expectation, and the summed conditional covariance."""
+    """Return the E step: cells at their conditional expectation, and the summed conditional covariance."""
     filled, doubt = logs.copy(), np.zeros_like(covariance)
-    for models, here, there in patterns:  # of few columns, so that most of the time would go into np.ix_
-        known = covariance[here]
-        across = known[:, there]
-        gain = np.linalg.solve(known[:, here], across)
+    # Patterns have few columns, so that most of the time would go into np.ix_.
+    for models, here, there in patterns:
+        of_known = covariance[here]
+        across = of_known[:, there]
+        gain = np.linalg.solve(of_known[:, here], across)
         off = logs[models][:, here] - mean[here]
         filled[models[:, None], there] = mean[there] + off @ gain
         doubt[there[:, None], there] += len(models) * (covariance[there][:, there] - across.T @ gain)

@@ -1,4 +1,4 @@
-"""Predictor: rows in, predictions out, each with its interval and with what it rests on."""
+"""Predictor: rows in, predictions out, each with its interval and its evidence."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BEYOND = math.log(1.25)  # and this much more
 
 
 class Predictor:
-    """Predicts from rows: what was measured of some models on some columns.
+    """Predicts latencies from rows of some models on some columns.
 
-    features: of a model, by name (see `structural_features`). families: which models resemble each other; the interval
-    of a model whose family has no anchor comes from families that were held out whole. graphs: models of one graph take
-    the same time, whatever their weights. The order of all of them does not matter. Raises UsageError for latencies
-    that are not positive and features that are not finite.
+    features: of a model, by name (see `structural_features`). families: models of one family resemble each other; the
+    interval of a model whose family has no anchor comes from families that were held out whole. graphs: models of one
+    graph take the same time, with any weights. The order of all of them does not matter. Raises UsageError for
+    latencies that are not positive and features that are not finite.
     """
 
     def __init__(
@@ -43,27 +43,29 @@ class Predictor:
     ) -> None:
         features, families = features or {}, families or {}
         self._table = make_table(rows, also={name for name, values in features.items() if values})
-        self._places = {name: i for i, name in enumerate(self._table.models)}
+        self._numbers = {name: i for i, name in enumerate(self._table.models)}
         self._features, self._is_size = feature_matrix(self._table.models, features)
         self._graphs = dict(graphs or {})
         kin = [(name in families, families.get(name, name)) for name in self._table.models]
-        numbers = {item: i for i, item in enumerate(sorted(set(kin)))}
-        self._families = np.array([numbers[item] for item in kin], dtype=np.intp)
+        numbers = {family: i for i, family in enumerate(sorted(set(kin)))}
+        self._families = np.array([numbers[family] for family in kin], dtype=np.intp)
 
     def predict(
         self, column: str, models: Collection[str] | None = None, *, confidence: float = 0.9
     ) -> dict[str, Prediction]:
-        """Each model (default: all that are known) on this column, in the order of their names.
+        """Predict each model (default: all of `models`) on this column, in the order of their names.
 
         Raises UsageError for a confidence outside (0, 1).
         """
         if not 0 < confidence < 1:
             raise UsageError(f"the confidence is {confidence}", why="it is a share between 0 and 1", fix="ask for 0.9")
         names = sorted(self._table.models if models is None else set(models))
-        said = self._from_rows(column, names, confidence)
+        predictions = self._from_rows(column, names, confidence)
         for blind in (False, True):
-            said |= self._from_others(column, [name for name in names if name not in said], confidence, blind=blind)
-        return {name: said.get(name) or self._refusal(column, name, confidence) for name in names}
+            predictions |= self._from_others(
+                column, [name for name in names if name not in predictions], confidence, blind=blind
+            )
+        return {name: predictions.get(name) or self._refusal(column, name, confidence) for name in names}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -71,14 +73,14 @@ class Predictor:
         return self._table.models
 
     def logs(self, column: str) -> Array:
-        """(models,): natural logarithms of the nanoseconds on this column, NaN where there is no row."""
+        """Return (models,): natural logarithms of the nanoseconds on this column, NaN where there is no row."""
         return self._table.column(column)
 
     def sources(self, column: str, *, blind: bool = False, linked: bool = False) -> Sources:
-        """What is known but for this column; of many other columns those that explain its rows best.
+        """Return the evidence beside this column; of many other columns those that explain its rows best.
 
-        linked: only columns that have models in common with it, if over others. How fast the rest are beside it, no
-        row tells.
+        linked: only columns that have models in common with it, directly or over others. No row compares the speed of
+        the remaining columns with this one.
         """
         target = self._table.column(column)
         others = [j for j, name in enumerate(self._table.columns) if name != column]
@@ -93,58 +95,66 @@ class Predictor:
     # One method for each level
 
     def _from_rows(self, column: str, names: list[str], confidence: float) -> dict[str, Prediction]:
-        """Models with a row on this column, or with one of a model of the same graph."""
+        """Predict models with a row on this column, or with one of a model of the same graph."""
         logs = self._table.column(column)
-        known = {name: float(logs[i]) for name, i in self._places.items() if not math.isnan(logs[i])}
+        with_row = {name: float(logs[i]) for name, i in self._numbers.items() if not math.isnan(logs[i])}
         by_graph: dict[str, list[float]] = {}
-        for name, log in known.items():
+        for name, log in with_row.items():
             by_graph.setdefault(self._graphs.get(name, ""), []).append(log)
         by_graph.pop("", None)
-        said = {}
+        predictions = {}
         for name in names:
-            if name in known:
-                found = LogEstimate("measured", known[name], Margins(0, 0), 1)
+            if name in with_row:
+                log_estimate = LogEstimate("measured", with_row[name], Margins(0, 0), 1)
             elif twins := by_graph.get(self._graphs.get(name, "")):
-                found = LogEstimate("same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins))
+                log_estimate = LogEstimate(
+                    "same graph", float(np.median(twins)), _repeat(confidence, _SAME_GRAPH), len(twins)
+                )
             else:
                 continue
-            said[name] = predicted(name, column, confidence, found)
-        return said
+            predictions[name] = predicted(name, column, confidence, log_estimate)
+        return predictions
 
     def _from_others(self, column: str, names: list[str], confidence: float, *, blind: bool) -> dict[str, Prediction]:
-        """Models measured on other columns, or (blind) known by their features alone."""
+        """Predict models measured on other columns, or (blind) known by their features alone."""
         target, sources = self._table.column(column), self.sources(column, blind=blind, linked=not blind)
         anchors = _thinned(np.flatnonzero(sources.usable & ~np.isnan(target)), target)
-        at = [self._places[name] for name in names if name in self._places]
-        asked = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
-        if len(anchors) < LEAST_ANCHORS or not len(asked):
+        at = [self._numbers[name] for name in names if name in self._numbers]
+        requested = np.array([i for i in at if sources.usable[i]], dtype=np.intp)
+        if len(anchors) < LEAST_ANCHORS or not len(requested):
             return {}
         level: Level = "features" if blind else "transfer"
         nearest = "" if blind else self._nearest(column, target)
-        strange = ~np.isin(sources.families[asked], sources.families[anchors])
-        many = len(set(sources.families[anchors].tolist())) >= LEAST_ANCHORS  # else nothing is left to predict one from
-        said: dict[str, Prediction] = {}
-        groups = [(asked[~strange], False)]
-        if many or not blind:  # of features alone nobody knows how far another family is off, until there are several
-            groups.append((asked[strange], many))
-        for group, apart in groups:
+        strange = ~np.isin(sources.families[requested], sources.families[anchors])
+        # With fewer families no anchor is left to predict a held-out family from.
+        many = len(set(sources.families[anchors].tolist())) >= LEAST_ANCHORS
+        predictions: dict[str, Prediction] = {}
+        groups = [(requested[~strange], False)]
+        # Features alone do not say how far another family is off, until there are several.
+        if many or not blind:
+            groups.append((requested[strange], many))
+        for group, whole_families in groups:
             if len(group):
-                logs, margins = _solve(sources, anchors, target[anchors], group, confidence, apart=apart)
+                logs, margins = _solve(
+                    sources, anchors, target[anchors], group, confidence, whole_families=whole_families
+                )
                 for i, log, margin in zip(group.tolist(), logs.tolist(), margins, strict=True):
-                    found = LogEstimate(level, log, margin, len(anchors), nearest)
-                    said[self._table.models[i]] = predicted(self._table.models[i], column, confidence, found)
-        return said
+                    log_estimate = LogEstimate(level, log, margin, len(anchors), nearest)
+                    predictions[self._table.models[i]] = predicted(
+                        self._table.models[i], column, confidence, log_estimate
+                    )
+        return predictions
 
     def _refusal(self, column: str, name: str, confidence: float) -> Prediction:
-        """Why nothing can be said."""
+        """Return the refusal of a prediction, with its reason."""
         rows = int((~np.isnan(self._table.column(column))).sum())
-        place = self._places.get(name)
+        index = self._numbers.get(name)
         code: RefusalCode
-        if place is None:
+        if index is None:
             code = "measured_nowhere"
         elif rows < LEAST_ANCHORS:
             code = "few_rows"
-        elif not np.isnan(self._features[place]).all():
+        elif not np.isnan(self._features[index]).all():
             code = "unseen_family"
         else:
             code = "unlinked"
@@ -157,51 +167,51 @@ class Predictor:
 
 
 def _solve(
-    sources: Sources, anchors: Indices, target: Array, at: Indices, confidence: float, *, apart: bool
+    sources: Sources, anchors: Indices, target: Array, at: Indices, confidence: float, *, whole_families: bool
 ) -> tuple[Array, list[Margins]]:
-    """Log latencies of the models `at`, and their margins."""
-    problem = pose(sources, anchors, target, apart=apart)
-    rehearsals = rehearse(sources, anchors, at, apart=apart)
+    """Return log latencies of the models `at`, and their margins."""
+    problem = pose(sources, anchors, target, whole_families=whole_families)
+    rehearsals = rehearse(sources, anchors, at, whole_families=whole_families)
     mixture, mixtures = mix(problem, rehearsals)
-    found = estimate(problem, mixture, at)
-    others = [_scores(item, own) for item, own in zip(rehearsals, mixtures, strict=True)]
-    half = quantile(np.abs(found.held_out), [np.abs(scores) for scores in others], confidence)
-    at_most = quantile(found.held_out, others, confidence)
-    least = _repeat(confidence, _REPEAT)
-    margins = [Margins(least.half + half * d, least.at_most + at_most * d) for d in found.deviation.tolist()]
-    return _bounded(problem, found.mean, at), margins
+    estimated = estimate(problem, mixture, at)
+    others = [_scores(rehearsal, mixed) for rehearsal, mixed in zip(rehearsals, mixtures, strict=True)]
+    half = quantile(np.abs(estimated.held_out), [np.abs(scores) for scores in others], confidence)
+    at_most = quantile(estimated.held_out, others, confidence)
+    repeat = _repeat(confidence, _REPEAT)
+    margins = [Margins(repeat.half + half * d, repeat.at_most + at_most * d) for d in estimated.deviation.tolist()]
+    return _bounded(problem, estimated.mean, at), margins
 
 
 def _scores(rehearsal: Rehearsal, mixture: Mixture) -> Array:
-    """Errors over deviations of a column that was taken for new."""
-    found = estimate(rehearsal.problem, mixture, rehearsal.at)
-    return (rehearsal.truth - _bounded(rehearsal.problem, found.mean, rehearsal.at)) / found.deviation
+    """Return errors over deviations of a column that was taken for new."""
+    estimated = estimate(rehearsal.problem, mixture, rehearsal.at)
+    return (rehearsal.truth - _bounded(rehearsal.problem, estimated.mean, rehearsal.at)) / estimated.deviation
 
 
 def _bounded(problem: Problem, logs: Array, at: Indices) -> Array:
-    """No model is further off its profile than the anchors are, by half their range and a quarter more.
+    """Return logs that are no further off the profile than those of anchors, by half their range and a quarter more.
 
-    Its profile: the mean of the other columns, or the one that explains the anchors best, whichever allows more.
+    The profile: the mean of the other columns, or the one that explains the anchors best, whichever allows more.
     """
     profiles = problem.profiles if problem.profiles.shape[1] else np.zeros((len(problem.profiles), 1))
     best = int(np.argmin(_spreads(profiles[problem.anchors], problem.target)))
-    least, most = [], []
+    lowest, highest = [], []
     for profile in (profiles.mean(axis=1), profiles[:, best]):
         off = problem.target - profile[problem.anchors]
         margin = _RANGE * float(np.ptp(off)) + _BEYOND
-        least.append(profile[at] + off.min() - margin)
-        most.append(profile[at] + off.max() + margin)
-    return np.asarray(np.clip(logs, np.minimum(*least), np.maximum(*most)))
+        lowest.append(profile[at] + off.min() - margin)
+        highest.append(profile[at] + off.max() + margin)
+    return np.asarray(np.clip(logs, np.minimum(*lowest), np.maximum(*highest)))
 
 
 def _spreads(logs: Array, target: Array) -> Array:
-    """(columns,): how far it is from the target at another clock, in log units; far for few common rows."""
-    seen = ~np.isnan(logs) & ~np.isnan(target)[:, None]
-    found = np.full(logs.shape[1], math.inf)
-    for j in np.flatnonzero(seen.sum(axis=0) >= LEAST_ANCHORS):
-        apart = target[seen[:, j]] - logs[seen[:, j], j]
-        found[j] = np.abs(apart - np.median(apart)).mean() * (1 + 1 / len(apart))
-    return found
+    """Return (columns,): the distance to the target at another clock, in log units; more for few common rows."""
+    common = ~np.isnan(logs) & ~np.isnan(target)[:, None]
+    spreads = np.full(logs.shape[1], math.inf)
+    for j in np.flatnonzero(common.sum(axis=0) >= LEAST_ANCHORS):
+        offsets = target[common[:, j]] - logs[common[:, j], j]
+        spreads[j] = np.abs(offsets - np.median(offsets)).mean() * (1 + 1 / len(offsets))
+    return spreads
 
 
 def _thinned(anchors: Indices, target: Array) -> Indices:
@@ -210,6 +220,6 @@ def _thinned(anchors: Indices, target: Array) -> Indices:
 
 
 def _repeat(confidence: float, at_90: float) -> Margins:
-    """Of two runs of one graph: errors with an exponential tail on either side, nine in ten of them below at_90."""
+    """Return the margins of two runs of one graph: exponential tails, nine in ten errors below at_90."""
     half, at_most = (math.log(share) / math.log(0.1) * at_90 for share in (1 - confidence, 2 * (1 - confidence)))
     return Margins(half, max(at_most, 0.0))

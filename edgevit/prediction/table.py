@@ -1,4 +1,4 @@
-"""Rows as a table of log latencies: models down, columns across, NaN where nobody measured."""
+"""Rows as a table of log latencies: models down, columns across, NaN for cells without a row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 class Row(NamedTuple):
-    """One latency in nanoseconds. column: all that it was measured with - device, engine, precision, threads."""
+    """One latency in nanoseconds. column: names the device, engine, precision and thread count."""
 
     model: str
     column: str
@@ -35,26 +35,26 @@ class Table:
     logs: Array
 
     def column(self, name: str) -> Array:
-        """The log latencies of one column, (models,); all NaN for a column without rows."""
+        """Return the log latencies of one column, (models,); all NaN for a column without rows."""
         if name not in self.columns:
             return np.full(len(self.models), np.nan)
         return self.logs[:, self.columns.index(name)]
 
-    def linked(self, name: str, least: int) -> set[int]:
-        """Places of the columns with so many models in common with this one, or with another one that is linked."""
+    def linked(self, name: str, count: int) -> set[int]:
+        """Return the numbers of columns with so many models in common with this one, or with another linked one."""
         if name not in self.columns:
             return set()
-        seen = ~np.isnan(self.logs)
-        shares = seen.T.astype(np.intp) @ seen.astype(np.intp) >= least
-        found, new = set[int](), {self.columns.index(name)}
+        has_row = ~np.isnan(self.logs)
+        shares = has_row.T.astype(np.intp) @ has_row.astype(np.intp) >= count
+        reached, new = set[int](), {self.columns.index(name)}
         while new:
-            found |= new
-            new = {int(j) for i in new for j in np.flatnonzero(shares[i])} - found
-        return found
+            reached |= new
+            new = {int(j) for i in new for j in np.flatnonzero(shares[i])} - reached
+        return reached
 
 
 def make_table(rows: Iterable[Row], *, also: Iterable[str] = ()) -> Table:
-    """The table of these rows and of the models `also`, which may have none.
+    """Return the table of these rows and of the models `also`, which may have none.
 
     Of several rows for one cell the median of the logs counts. Raises UsageError for a latency that is not positive
     and finite.
@@ -68,9 +68,9 @@ def make_table(rows: Iterable[Row], *, also: Iterable[str] = ()) -> Table:
     models = tuple(sorted({model for model, _ in cells} | set(also)))
     columns = tuple(sorted({column for _, column in cells}))
     logs = np.full((len(models), len(columns)), np.nan)
-    places = {name: i for i, name in enumerate(models)}, {name: j for j, name in enumerate(columns)}
+    rows_of, columns_of = {name: i for i, name in enumerate(models)}, {name: j for j, name in enumerate(columns)}
     for (model, column), values in cells.items():
-        logs[places[0][model], places[1][column]] = statistics.median(values)
+        logs[rows_of[model], columns_of[column]] = statistics.median(values)
     return Table(models, columns, logs)
 
 
@@ -78,22 +78,22 @@ SIZE = "log "  # features of such a name are sizes; the others say what a model 
 
 
 def feature_matrix(models: Sequence[str], features: Mapping[str, Mapping[str, float]]) -> tuple[Array, Mask]:
-    """(models, features) in standard units, and which of them are sizes. Features that do not vary are left out.
+    """Return (models, features) in standard units, and which are sizes. Features that do not vary are left out.
 
-    A feature that a model lacks is 0 for it. A model without any has a row of NaN: nothing can be said of it. Raises
-    UsageError for what is not finite.
+    A feature that a model lacks is 0 for it. A model without any has a row of NaN, and cannot be predicted by features.
+    Raises UsageError for a feature that is not finite.
     """
-    known = [i for i, name in enumerate(models) if features.get(name)]
-    names = sorted({key for i in known for key in features[models[i]]})
-    raw = np.array([[features[models[i]].get(key, 0.0) for key in names] for i in known], dtype=np.float64)
+    described = [i for i, name in enumerate(models) if features.get(name)]
+    names = sorted({key for i in described for key in features[models[i]]})
+    raw = np.array([[features[models[i]].get(key, 0.0) for key in names] for i in described], dtype=np.float64)
     if not raw.size:
         return np.full((len(models), 0), np.nan), np.zeros(0, dtype=np.bool_)
     if not np.isfinite(raw).all():
-        place = np.argwhere(~np.isfinite(raw))[0]
-        what = f"the feature {names[place[1]]!r} of {models[known[place[0]]]} is not finite"
-        raise UsageError(what, fix="leave it out where it is not known")
+        row, column = np.argwhere(~np.isfinite(raw))[0]
+        problem = f"the feature {names[column]!r} of {models[described[row]]} is not finite"
+        raise UsageError(problem, fix="leave it out where it is not known")
     spread = raw.std(axis=0)
     varies = spread > 1e-9 * (1 + np.abs(raw).max(axis=0))
-    found = np.full((len(models), int(varies.sum())), np.nan)
-    found[known] = (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
-    return found, np.array([name.startswith(SIZE) for name in names], dtype=np.bool_)[varies]
+    matrix = np.full((len(models), int(varies.sum())), np.nan)
+    matrix[described] = (raw[:, varies] - raw[:, varies].mean(axis=0)) / spread[varies]
+    return matrix, np.array([name.startswith(SIZE) for name in names], dtype=np.bool_)[varies]

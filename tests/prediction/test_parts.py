@@ -83,10 +83,10 @@ def test_anchors_held_out_are_predicted_as_if_they_were_not_there() -> None:
     predictor = Predictor(known)
     sources, target = predictor.sources("board0"), predictor.logs("board0")
     anchors = np.flatnonzero(~np.isnan(target))
-    problem = pose(sources, anchors, target[anchors], apart=False)
+    problem = pose(sources, anchors, target[anchors], whole_families=False)
     options = all_settings()
     found = fit(problem, options, anchors)
-    without = pose(sources, anchors[1:], target[anchors[1:]], apart=False)
+    without = pose(sources, anchors[1:], target[anchors[1:]], whole_families=False)
     error = target[anchors[0]] - fit(without, options, anchors[:1]).mean[:, 0]
     assert found.held_out[:, 0] == pytest.approx(error, abs=0.02)
 
@@ -101,7 +101,7 @@ def test_a_rehearsal_does_not_know_its_column() -> None:
         predictor = Predictor(each)
         sources = predictor.sources("board0")
         anchors = np.flatnonzero(~np.isnan(predictor.logs("board0")))
-        problems.append(rehearse(sources, anchors, np.arange(len(MODELS)), apart=False)[0].problem)
+        problems.append(rehearse(sources, anchors, np.arange(len(MODELS)), whole_families=False)[0].problem)
     assert np.array_equal(problems[0].profiles, problems[1].profiles)
     assert not np.array_equal(problems[0].target, problems[1].target)
 
@@ -112,7 +112,7 @@ def test_blind_rehearsals_predict_models_as_if_they_had_no_rows() -> None:
     others = [Row(row.model, column, row.latency_ns * 7) for row in rows[:30] for column in ("y", "z")]
     predictor = Predictor([*rows[:6], *others], features=features)
     anchors = np.arange(6)
-    found = rehearse(predictor.sources("x", blind=True), anchors, np.arange(35, 40), apart=False)
+    found = rehearse(predictor.sources("x", blind=True), anchors, np.arange(35, 40), whole_families=False)
     assert len(found) == 2
     for item in found:
         assert len(item.at) == 24 and not np.intersect1d(item.at, anchors).size
