@@ -25,7 +25,7 @@ from edgevit.measurement.crosscheck import AGREEMENT, cross_check
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.models.source import load_subject
 from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 from edgevit_runtime.timing import sample, timed
 
 MODELS = ("vanillanet_5", "mobilevig_ti", "hiera_tiny")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.codec import to_data
 from edgevit_runtime.environment import host, snapshot
-from edgevit_runtime.record import to_data
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim")
 

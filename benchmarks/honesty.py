@@ -26,7 +26,7 @@ from edgevit.measurement.runner import profile_all
 from edgevit.models.source import load_subject
 from edgevit.records.artifact import ExportRequest
 from edgevit.records.measurement import Measurement
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 
 MODELS = ("mobilevig_ti", "mobilevig_s", "vanillanet_5", "affnet_et", "affnet_t", "fmvit_t", "turbovit", "hiera_tiny")
 SWEEPS = 3  # the first, and its two repeats

@@ -30,7 +30,7 @@ from edgevit.models.source import Subject, load_subject
 from edgevit.verification import FOLD_GATE, GATES, References, make_samples
 from edgevit.verification.compare import compare
 from edgevit.verification.parity import FOLDED_FORM
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 from edgevit_runtime.silence_converters import quiet
 
 aten = torch.ops.aten

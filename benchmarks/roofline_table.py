@@ -22,7 +22,7 @@ from edgevit.measurement.roofline import layer_times, roofline_point
 from edgevit.measurement.runner import Protocol, profile_all
 from edgevit.models.source import load_subject
 from edgevit.records.artifact import ExportRequest
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 
 MODELS = ("affnet_et", "fmvit_t", "hiera_tiny", "mobilevig_ti", "turbovit", "vanillanet_5")
 TARGETS = ("onnx", "openvino", "executorch", "litert", "ncnn")

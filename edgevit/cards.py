@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from edgevit.errors import StoreError
 from edgevit.records.model import ModelCard, ModelOperators, OperatorCost
-from edgevit_runtime.record import RecordError, from_json, to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 
 CARDS_FILE, OPERATORS_FILE = "models.jsonl", "operators.jsonl"
 _FIX = "edgevit models --refresh"

@@ -1,4 +1,4 @@
-"""Finds and loads recipes by name. The only importlib of targets in the package: nothing else knows one by name."""
+"""Registry of recipes by name. Only this module imports them; no other module contains the name of a target."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from edgevit.errors import TargetUnavailableError, UnknownNameError
 from edgevit_runtime.environment import installed
 from edgevit_runtime.record import HostBound, ProcessorBound, Recipe, RecipeModule
 
-MODELS_NEED = ("torch", "safetensors")  # distributions without which no model can be built
+MODELS_NEED = ("torch", "safetensors")  # distributions that every model needs
 _PACKAGE = "edgevit.export_recipes"
 
 
 @cache
 def _modules() -> dict[str, RecipeModule]:
     package = importlib.import_module(_PACKAGE)
-    found = (importlib.import_module(f"{_PACKAGE}.{item.name}") for item in pkgutil.iter_modules(package.__path__))
-    modules = [typing.cast(RecipeModule, module) for module in found]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    modules = [typing.cast(RecipeModule, importlib.import_module(f"{_PACKAGE}.{name}")) for name in names]
     return {module.RECIPE.target: module for module in sorted(modules, key=lambda module: module.RECIPE.target)}
 
 
 def list_recipes() -> list[Recipe]:
-    """Every recipe there is, by target name. Imports no converter and no engine."""
+    """Return all recipes, by target name. This imports no converter and no engine."""
     return [module.RECIPE for module in _modules().values()]
 
 
 def load_recipe(name: str) -> RecipeModule:
-    """The recipe module of a target, by its name or an alias people type (trt, ov, tflite...)."""
+    """Return the recipe module of a target, by its name or an alias (trt, ov, tflite...)."""
     modules = _modules()
     names = {alias: target for target, module in modules.items() for alias in (target, *module.RECIPE.aliases)}
     if name.lower() not in names:
@@ -43,7 +43,7 @@ def load_recipe(name: str) -> RecipeModule:
 
 
 def recipe_file(target: str) -> Path:
-    """The recipe's source file, which travels to the device."""
+    """Return the recipe's source file, which travels to the device."""
     return Path(str(importlib.resources.files(_PACKAGE))) / f"{target}.py"
 
 
@@ -53,7 +53,7 @@ def evaluator_source(recipe: Recipe) -> Path:
 
 
 def require_torch() -> None:
-    """Raise TargetUnavailableError with the command that mends it where models cannot be built for want of torch."""
+    """Raise TargetUnavailableError with the command that fixes it unless the distributions of models are installed."""
     for name in MODELS_NEED:
         if importlib.util.find_spec(name) is None:
             raise TargetUnavailableError(
@@ -62,13 +62,13 @@ def require_torch() -> None:
 
 
 def engine_of(recipe: Recipe) -> str:
-    """The distribution that runs the target here; empty where several could, and none of them is installed."""
+    """Return the distribution that runs the target; empty where several could, and none of them is installed."""
     name, version = installed((recipe.engine, *recipe.engine_choices))
     return name if version or not recipe.engine_choices else ""
 
 
 def why_unavailable(target: str, to: Literal["build", "run"]) -> str:
-    """What this machine lacks to build or run the target, whatever is installed, by its recipe's word; or nothing."""
+    """Return the hardware that this machine lacks to build or run the target; empty where the recipe names none."""
     module = load_recipe(target)
     return module.why_unavailable(to) if isinstance(module, HostBound) else ""
 
@@ -80,14 +80,14 @@ def missing_instructions(target: str, precision: str) -> str:
 
 
 def missing(recipe: Recipe) -> list[str]:
-    """The distributions that an export needs and that are not installed. An engine of several choices is none."""
+    """Return the missing distributions of an export. An engine with several choices does not count."""
     source = missing(load_recipe(recipe.source).RECIPE) if recipe.source else []
     engine = () if recipe.engine_choices else (recipe.engine,)
     return source + [name for name in dict.fromkeys((*recipe.requires, *engine)) if not installed((name,))[1]]
 
 
 def toolchain(recipe: Recipe) -> dict[str, str]:
-    """Versions of the distributions that a conversion uses. Raises TargetUnavailableError if one is missing."""
+    """Return the versions of a conversion's distributions. Raises TargetUnavailableError if one is missing."""
     versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}
     engine = engine_of(recipe)
     for name in dict.fromkeys((*recipe.requires, *filter(None, [engine]))):

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.input_layouts import of_planes
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, from_json, output_names, to_json
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, output_names
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(

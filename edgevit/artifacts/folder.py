@@ -13,9 +13,9 @@ from typing import Any
 
 from edgevit.errors import ArtifactError
 from edgevit.records.artifact import Artifact, Parity
+from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
-from edgevit_runtime.record import RecordError, from_data, to_data, to_json
 
 MANIFEST = "manifest.json"
 _FIX = "export it again: edgevit export MODEL --target T"

@@ -38,7 +38,7 @@ def error_fields(error: EdgevitError) -> dict[str, str]:
 
 def print_json(data: dict[str, Any]) -> None:
     """One JSON object with the schema's version; keys carry their units."""
-    from edgevit_runtime.record import to_data
+    from edgevit_runtime.codec import to_data
 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **to_data(data)}, indent=1, allow_nan=False)
     sys.stdout.write(text + "\n")

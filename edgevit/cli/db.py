@@ -26,7 +26,7 @@ DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, 
 @app.command()
 def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     """Where the database is and what it holds."""
-    from edgevit.devices.registry import known_as
+    from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -38,7 +38,7 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     print_table(("table", ">rows"), found.tables.items())
     print_table(("status", ">measurements"), found.status.items())
     columns = ("device", "class", ">measurements", "latest")
-    lines = [(known_as(d.name, d.device_id), d.device_class, d.measurements, d.latest) for d in devices]
+    lines = [(display_name(d.name, d.device_id), d.device_class, d.measurements, d.latest) for d in devices]
     print_table(columns, lines)
 
 
@@ -126,7 +126,7 @@ def _date(row: Measurement) -> str:
 def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
     from edgevit.cli.profile import summary
     from edgevit.errors import UnknownNameError, UsageError
-    from edgevit_runtime.record import to_data
+    from edgevit_runtime.codec import to_data
 
     ids = database.find(prefix)
     if len(ids) > 1:
@@ -154,7 +154,7 @@ def epochs(
     as_json: JsonOption = False,
 ) -> None:
     """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
-    from edgevit.devices.registry import known_as
+    from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
@@ -167,7 +167,7 @@ def epochs(
     columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
     lines = [
         (
-            known_as(e.device, e.device_id),
+            display_name(e.device, e.device_id),
             e.number,
             e.started,
             f"{e.ratio:.2f}",
@@ -213,7 +213,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Whether A is FASTER, SLOWER or the SAME as B, or AMBIGUOUS: when nobody can tell."""
-    from edgevit.devices.registry import known_as
+    from edgevit.devices.registry import display_name
     from edgevit.measurement.compare import compare as held_against
     from edgevit.store import LatencyDB
 
@@ -228,7 +228,7 @@ def compare(
     lines = [
         (
             *(letter, row.model, row.target, row.precision, row.threads),
-            *(known_as(row.device, row.device_id), ms(row.p50_ns)),
+            *(display_name(row.device, row.device_id), ms(row.p50_ns)),
             *(f"{ms(row.p50_low_ns)} .. {ms(row.p50_high_ns)}", row.grade, row.measurement_id[:12]),
         )
         for letter, row in zip("AB", rows, strict=True)

@@ -305,7 +305,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
 
 def summary(row: Measurement) -> dict[str, object]:
     """A row as JSON data without its raw samples, which `edgevit db export` gives."""
-    from edgevit_runtime.record import to_data
+    from edgevit_runtime.codec import to_data
 
     data: dict[str, object] = to_data(row)
     del data["samples_ns"], data["snapshots"], data["told"]

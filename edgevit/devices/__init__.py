@@ -1,1 +1,1 @@
-"""Devices: where artifacts run, how they are reached and enrolled."""
+"""Devices that run artifacts: their registry, their enrolment and the transports that reach them."""

@@ -1,7 +1,7 @@
-"""The system's `adb`: one phone behind it, its shell and its files, and its failures in words.
+"""Client of the system's `adb`: one phone, its shell and its files, and an explanation of each failure.
 
-The phone needs Android 7 or later: before, its shell told no exit codes. Nothing that anybody typed passes the phone's
-shell but the folder there, which has none but plain characters, and what `quoted` has put into quotes.
+The phone needs Android 7 or later, because older shells report no exit codes. Two kinds of user input reach the phone's
+shell: the folder there, which has plain characters only, and words that `quoted` has quoted.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from edgevit.errors import DeviceError, UsageError
 from edgevit.records.measurement import Device
 
-FOLDER = "/data/local/tmp/edgevit"  # where Android lets a shell keep programs, and start them
+FOLDER = "/data/local/tmp/edgevit"  # Android lets a shell store and start programs here
 _OPTIONS = ("serial", "folder")
 _FOLDER = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:@%\[\]-]*")  # of a cable, an emulator, an address with a port
-ANSWER_S = 60.0  # for a command of moments, on a phone that wakes up, with adb's server to be started first
-GRACE_S = 30.0  # beyond what a program may take there, for its end to be told
+ANSWER_S = 60.0  # limit of a short command on a phone that wakes up, with adb's server to be started first
+GRACE_S = 30.0  # beyond a program's own limit, for its end to be reported
 SLOWEST_LINK = 1_000_000  # bytes per second: USB 2 and a bad wireless network are faster
-_MOST_BYTES = 1 << 25  # of what a program prints: a hundred thousand runs, told one by one, are a third of that
+_MAX_OUTPUT_BYTES = 1 << 25  # of a program: the lines of a hundred thousand runs are a third of that
 _BLOCK_BYTES = 1 << 16
-_TAIL = 600  # characters of what adb or the phone said
+_TAIL = 600  # characters kept of the output of adb or the phone
 _NO_ROOM = "No space left on device"
 
 
 @dataclass(frozen=True)
 class Phone:
-    """Which phone, and what is run there: the checked options of a device's file."""
+    """A phone and the programs that run there: the checked options of a device's file."""
 
     name: str
     serial: str = ""  # empty: the only one there is
@@ -46,11 +46,11 @@ class Phone:
 
     @classmethod
     def of(cls, device: Device, programs: Collection[str]) -> Phone:
-        """Read a device's options; `programs` are the names that it may have. Raises UsageError for a bad one."""
+        """Read a device's options, with `programs` as names of further options. Raises UsageError for a bad one."""
         options = device.options
         if unknown := sorted(set(options) - {*_OPTIONS, *programs}):
-            known = ", ".join((*_OPTIONS, *sorted(programs)))
-            raise _bad(device, f"adb has no option {', '.join(map(repr, unknown))}", f"it has {known}")
+            valid = ", ".join((*_OPTIONS, *sorted(programs)))
+            raise _bad(device, f"adb has no option {', '.join(map(repr, unknown))}", f"it has {valid}")
         serial, folder = options.get("serial", ""), options.get("folder") or FOLDER
         if serial and not _SERIAL.fullmatch(serial):
             raise _bad(device, f"{serial!r} is no serial number", "it is one that `adb devices` lists")
@@ -70,18 +70,18 @@ class Phone:
         return f"{self.name}, serial {self.serial}" if self.serial else self.name
 
 
-def _bad(device: Device, what: str, why: str) -> UsageError:
+def _bad(device: Device, problem: str, why: str) -> UsageError:
     fix = f"edgevit devices remove {device.name}, then add it again"
-    return UsageError(what, where=f"device {device.name}", why=why, fix=fix)
+    return UsageError(problem, where=f"device {device.name}", why=why, fix=fix)
 
 
 def quoted(words: Sequence[str]) -> str:
-    """Words as the phone's shell takes them, each as it stands."""
+    """Quote words so that the phone's shell takes each of them literally."""
     return shlex.join(words)
 
 
 class Link:
-    """A phone that answers. Raises DeviceError from wherever it cannot be reached, or is lost."""
+    """A connection to a phone that answers. Its methods raise DeviceError where the phone is lost."""
 
     def __init__(self, phone: Phone) -> None:
         self.phone = phone
@@ -89,13 +89,13 @@ class Link:
 
     @property
     def label(self) -> str:
-        """`pixel, serial 1A2B`, whether it was asked for by that or not."""
+        """`pixel, serial 1A2B`, also where the device's file names no serial number."""
         return f"{self.phone.name}, serial {self._serial}"
 
     def shell(self, script: str, timeout_s: float = ANSWER_S) -> str:
-        """What a script prints in the phone's shell, its errors among it, where its last command ended well.
+        """Run a script in the phone's shell and return its output, standard error included.
 
-        Raises DeviceError with what it printed where that did not.
+        Raises DeviceError with that output where the script's last command failed.
         """
         code, text = self.run(script, timeout_s)
         if code != 0:
@@ -103,10 +103,10 @@ class Link:
         return text
 
     def run(self, script: str, timeout_s: float) -> tuple[int, str]:
-        """A script's exit code, and what it printed, in `_MOST_BYTES` bytes at most.
+        """Run a script, and return its exit code and its output, `_MAX_OUTPUT_BYTES` at most.
 
-        The script's standard input ends when this does, by whatever: so it learns that nobody is here any more.
-        Raises DeviceError where the phone is lost, does not answer in time, or prints without end.
+        The script's standard input ends when this process ends, for any reason. So the script notices that the host is
+        gone. Raises DeviceError where the phone is lost, does not answer in time, or prints without end.
         """
         mark = f"edgevit-{secrets.token_hex(8)}"
         command = ["adb", "-s", self._serial, "shell", "-T", f"exec 2>&1\n(\n{script}\n)\necho {mark} $?"]
@@ -124,56 +124,57 @@ class Link:
                 process.wait()
                 _close(process)
             errors.seek(0)
-            said = errors.read().decode("utf-8", errors="replace")
-        if len(printed) >= _MOST_BYTES:
+            stderr = errors.read().decode("utf-8", errors="replace")
+        if len(printed) >= _MAX_OUTPUT_BYTES:
             raise self._endless(printed)
-        return self._ended(printed.decode("utf-8", errors="replace"), mark, said, late=late.is_set())
+        return self._ended(printed.decode("utf-8", errors="replace"), mark, stderr, late=late.is_set())
 
     def _endless(self, printed: bytes) -> DeviceError:
-        why = f"more than {_MOST_BYTES >> 20} MiB, which end with: {_plain(printed[-_TAIL:].decode(errors='replace'))}"
-        fix = "run the program by hand, and see what it says"
+        end = _plain(printed[-_TAIL:].decode(errors="replace"))
+        why = f"more than {_MAX_OUTPUT_BYTES >> 20} MiB, which end with: {end}"
+        fix = "run the program by hand, and read its output"
         return DeviceError("a program on the phone prints without end", where=self.label, why=why, fix=fix)
 
-    def _ended(self, text: str, mark: str, said: str, *, late: bool) -> tuple[int, str]:
-        before, found, after = text.rpartition(mark)
-        if found and (code := after.strip()).isdigit():
-            return int(code), before
+    def _ended(self, text: str, mark: str, stderr: str, *, late: bool) -> tuple[int, str]:
+        output, end_mark, after = text.rpartition(mark)
+        if end_mark and (code := after.strip()).isdigit():
+            return int(code), output
         if late:
             fix = f"try it by hand: {quoted(['adb', '-s', self._serial, 'shell', 'echo', 'hello'])}"
             raise DeviceError("the phone does not answer", where=self.label, why="no answer in time", fix=fix)
-        raise explain(self.label, self._serial, said or text)
+        raise explain(self.label, self._serial, stderr or text)
 
     def push(self, local: Path, remote: str) -> None:
         """Send a file. Raises DeviceError where the phone has no room for it, refuses it or is lost."""
         limit_s = ANSWER_S + local.stat().st_size / SLOWEST_LINK
-        done = _adb(["-s", self._serial, "push", str(local.resolve()), remote], self.phone, limit_s)
-        if done.returncode == 0:
+        push = _adb(["-s", self._serial, "push", str(local.resolve()), remote], self.phone, limit_s)
+        if push.returncode == 0:
             return
-        said = done.stdout + done.stderr
-        if any(words in said for words in (_NO_ROOM, "Permission denied", "Read-only file system")):
-            raise self._refused(said)
-        raise explain(self.label, self._serial, said)
+        output = push.stdout + push.stderr
+        if any(words in output for words in (_NO_ROOM, "Permission denied", "Read-only file system")):
+            raise self._refused(output)
+        raise explain(self.label, self._serial, output)
 
     def forget(self, remote: str) -> None:
-        """Remove a file there, if it is there and the phone is."""
+        """Remove a file on the phone. A missing file and a lost phone are no errors."""
         with suppress(DeviceError):
             self.shell(f"rm -f {remote}")
 
     def damaged(self, local: Path) -> DeviceError:
-        """The error for a file that did not arrive as it was sent."""
+        """Return the error for a file that arrived damaged."""
         return DeviceError("what arrived is not what was sent", where=self.label, why=str(local), fix=_AGAIN)
 
-    def _refused(self, said: str) -> DeviceError:
-        where = f"{self.label}: {self.phone.folder}"
-        if _NO_ROOM in said:
+    def _refused(self, output: str) -> DeviceError:
+        folder = f"{self.label}: {self.phone.folder}"
+        if _NO_ROOM in output:
             fix = quoted(["adb", "-s", self._serial, "shell", "rm", "-rf", self.phone.folder])
-            return DeviceError("the phone's disk is full", where=where, fix=f"make room there, or: {fix}")
+            return DeviceError("the phone's disk is full", where=folder, fix=f"make room there, or: {fix}")
         fix = "name another folder with the device's option `folder`"
-        return DeviceError("the phone cannot run a program", where=where, why=_plain(said), fix=fix)
+        return DeviceError("the phone cannot run a program", where=folder, why=_plain(output), fix=fix)
 
 
 def _choose(phone: Phone) -> str:
-    """The serial number of the phone that is meant, once it is known that it answers."""
+    """Return the serial number of the selected phone, after checking that it is attached and ready."""
     listed = attached(phone)
     serial = phone.serial
     if not serial:
@@ -193,11 +194,11 @@ def _choose(phone: Phone) -> str:
 
 
 def attached(phone: Phone) -> dict[str, str]:
-    """Serial number -> state, of all phones that adb sees."""
-    done = _adb(["devices"], phone, ANSWER_S)
-    if done.returncode != 0:
-        raise explain(phone.label, phone.serial, done.stderr or done.stdout)
-    lines = (line.split("\t", 1) for line in done.stdout.splitlines())
+    """Return the state of each phone that adb sees, by serial number."""
+    listing = _adb(["devices"], phone, ANSWER_S)
+    if listing.returncode != 0:
+        raise explain(phone.label, phone.serial, listing.stderr or listing.stdout)
+    lines = (line.split("\t", 1) for line in listing.stdout.splitlines())
     return {line[0]: line[1].strip() for line in lines if len(line) == 2}
 
 
@@ -235,7 +236,7 @@ def _no_adb(phone: Phone) -> DeviceError:
 
 
 def _environment() -> dict[str, str]:
-    """What adb reads of the caller's, but for the phone that it would talk to and what it would print besides."""
+    """Return the caller's environment without the variables that select a phone or add output."""
     return {name: value for name, value in os.environ.items() if name not in ("ANDROID_SERIAL", "ADB_TRACE")}
 
 
@@ -245,10 +246,11 @@ def _give_up(process: subprocess.Popen[bytes], late: threading.Event) -> None:
 
 
 def _drain(process: subprocess.Popen[bytes]) -> bytes:
-    """All that is printed, or the beginning of what has no end."""
+    """Return the output of a process, or its beginning where it exceeds the limit."""
     assert process.stdout
     printed = bytearray()
-    while len(printed) < _MOST_BYTES and (block := process.stdout.read1(_BLOCK_BYTES)):  # type: ignore[attr-defined]
+    stdout: Any = process.stdout
+    while len(printed) < _MAX_OUTPUT_BYTES and (block := stdout.read1(_BLOCK_BYTES)):
         printed += block
     return bytes(printed)
 
@@ -263,8 +265,8 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 _PLUG_IN = "plug it in, switch USB debugging on in its developer options, and see: adb devices"
 _AGAIN = "see to its cable or network; then the same command goes on where this one stopped"
 _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(words), what, fix)
-    for words, what, fix in (
+    (re.compile(pattern), problem, fix)
+    for pattern, problem, fix in (
         (
             r"unauthorized|authorizing",
             "the phone does not let us in",
@@ -298,19 +300,19 @@ _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"target doesn't support PTY",
             "the phone's Android is too old",
-            "take a phone with Android 7 or later, whose shell tells how a program ended",
+            "use a phone with Android 7 or later, whose shell reports exit codes",
         ),
     )
 )
 
 
-def explain(where: str, serial: str, said: str) -> DeviceError:
-    """What adb's failure means, by its words or by the state that it lists."""
-    for words, what, fix in _FAILURES:
-        if words.search(said):
-            return DeviceError(what, where=where, why=_plain(said), fix=fix.format(serial=shlex.quote(serial)))
-    why = _plain(said) or "adb ended without a word"
-    return DeviceError("the connection to the phone broke", where=where, why=why, fix=_AGAIN)
+def explain(label: str, serial: str, output: str) -> DeviceError:
+    """Return the error that explains adb's failure, from its output or the phone's listed state."""
+    for pattern, problem, fix in _FAILURES:
+        if pattern.search(output):
+            return DeviceError(problem, where=label, why=_plain(output), fix=fix.format(serial=shlex.quote(serial)))
+    why = _plain(output) or "adb ended without a message"
+    return DeviceError("the connection to the phone broke", where=label, why=why, fix=_AGAIN)
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What an Android phone tells of itself: one script of its own tools, and how its answer is read.
+"""Hardware, system and state of an Android phone, read from the output of one script of its own tools.
 
-What it does not tell is None or left out. Its clock is read after a run has ended, when the governor may have lowered
-it already: it is kept, and no gate goes by it (`nominal_khz` stays None).
+Values that the phone does not report are None or absent. Its clock is read after a run, when the governor may have
+lowered it already. So the clock is stored, and the throttling check does not use it (`nominal_khz` stays None).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _POWERED = re.compile(r"^ *(?:AC|USB|Wireless|Dock) powered: (true|false)$", re.
 _STATUS = re.compile(r"^Thermal Status: (\d+)$", re.MULTILINE)
 _HAL_CPU = re.compile(r"Temperature\{mValue=([\d.]+), mType=0,")
 _PLAUSIBLE_MC = range(1_000, 150_000)  # thousandths of a degree; some kernels count whole degrees, or nothing at all
-# PowerManager.THERMAL_STATUS_LIGHT: from here on the system slows the processor down.
+# PowerManager.THERMAL_STATUS_LIGHT: from this level on the system slows the processor down.
 _LEAST_THROTTLED = 1
 
 
 @dataclass(frozen=True)
 class PhoneReport:
-    """What EVERYTHING or SNAPSHOT printed: properties, lines of files by their path, and the rest as it stands."""
+    """The parsed output of EVERYTHING or SNAPSHOT: properties, lines of files by their path, and the whole text."""
 
     properties: Mapping[str, str]
     files: Mapping[str, tuple[str, ...]]
@@ -50,7 +50,7 @@ class PhoneReport:
 
     @classmethod
     def of(cls, text: str) -> PhoneReport:
-        """Read what was printed; the phone's line ends may be those of a terminal."""
+        """Parse the output, whose line ends may be those of a terminal."""
         text = text.replace("\r\n", "\n")
         files: dict[str, list[str]] = {}
         for path, line in _LINE.findall(text):
@@ -58,122 +58,122 @@ class PhoneReport:
         return cls(dict(_PROPERTY.findall(text)), {path: tuple(lines) for path, lines in files.items()}, text)
 
     def first(self, *names: str) -> str:
-        """The first of these properties that is set."""
+        """Return the first of these properties that is set."""
         return next((self.properties[name] for name in names if self.properties.get(name)), "")
 
     def fields(self, path: str) -> dict[str, str]:
-        """`name: value` of a file's lines; the first of a name wins."""
+        """Return the `name: value` pairs of a file's lines. The first value of a name takes precedence."""
         pairs = (line.partition(":") for line in reversed(self.files.get(path, ())))
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     def ending(self, suffix: str) -> dict[str, str]:
-        """Path -> first line, of the files whose path ends so."""
+        """Return the first line of each file whose path has this suffix, by path."""
         return {path: lines[0].strip() for path, lines in self.files.items() if path.endswith(suffix)}
 
 
-def unit(told: PhoneReport) -> str:
-    """The unit's own number; empty where it tells none."""
-    return told.first("ro.serialno", "ro.boot.serialno")
+def unit(report: PhoneReport) -> str:
+    """Return the unit's own number; empty where the phone has none."""
+    return report.first("ro.serialno", "ro.boot.serialno")
 
 
-def emulated(told: PhoneReport) -> str:
-    """What stands in for the phone: `qemu`; empty for a real one."""
-    return "qemu" if "1" in (told.first("ro.kernel.qemu"), told.first("ro.boot.qemu")) else ""
+def emulated(report: PhoneReport) -> str:
+    """Return the emulator of the phone, `qemu`; empty for a real one."""
+    return "qemu" if "1" in (report.first("ro.kernel.qemu"), report.first("ro.boot.qemu")) else ""
 
 
-def host(told: PhoneReport) -> Host:
-    """The phone, but for what changes. It has no Python; its processor is called by the chip that it is in."""
-    machine, kernel, *_ = [*told.text.splitlines(), "", ""]
-    chip = " ".join(filter(None, (told.first("ro.soc.manufacturer"), told.first("ro.soc.model"))))
-    named = told.fields("/proc/cpuinfo").get("Hardware", "") or told.first("ro.board.platform", "ro.hardware")
-    memory = told.fields("/proc/meminfo").get("MemTotal", "").split()
+def host(report: PhoneReport) -> Host:
+    """Return the phone's constant properties. It has no Python; the processor bears the name of its chip."""
+    machine, kernel, *_ = [*report.text.splitlines(), "", ""]
+    chip = " ".join(filter(None, (report.first("ro.soc.manufacturer"), report.first("ro.soc.model"))))
+    named = report.fields("/proc/cpuinfo").get("Hardware", "") or report.first("ro.board.platform", "ro.hardware")
+    memory = report.fields("/proc/meminfo").get("MemTotal", "").split()
     return Host(
         machine=machine.strip(),
         system="Android",
         kernel=kernel.strip(),
         python="",
         cpu_model=chip or named,
-        cores=len(_cores("".join(told.files.get(f"{_CPU}/present", ())))) or 1,
+        cores=len(_cores("".join(report.files.get(f"{_CPU}/present", ())))) or 1,
         memory_bytes=int(memory[0]) * 1024 if memory and memory[0].isdigit() else None,
     )
 
 
-def detected(told: PhoneReport, engines: Mapping[str, str]) -> DeviceInventory:
-    """What it consists of. An accelerator is named as its driver for OpenGL or Vulkan is."""
-    release, level = told.first("ro.build.version.release"), told.first("ro.build.version.sdk")
-    board = " ".join(filter(None, (told.first("ro.product.manufacturer"), told.first("ro.product.model"))))
-    driver = told.first("ro.hardware.vulkan", "ro.hardware.egl")
+def detected(report: PhoneReport, engines: Mapping[str, str]) -> DeviceInventory:
+    """Return the phone's hardware and engines. An accelerator bears the name of its OpenGL or Vulkan driver."""
+    release, level = report.first("ro.build.version.release"), report.first("ro.build.version.sdk")
+    board = " ".join(filter(None, (report.first("ro.product.manufacturer"), report.first("ro.product.model"))))
+    driver = report.first("ro.hardware.vulkan", "ro.hardware.egl")
     return DeviceInventory(
         os=f"Android {release}" + (f", API {level}" if level else "") if release else None,
         board=board or None,
         physical_cores=None,
-        caches=dict(_caches(told)),
+        caches=dict(_caches(report)),
         accelerators=(f"GPU, driver {driver}",) if driver else (),
         engines=dict(engines),
     )
 
 
-def snapshot(told: PhoneReport) -> Snapshot:
-    """The phone at this moment, of this machine's clock."""
-    load = "".join(told.files.get("/proc/loadavg", ())).split()
-    ticks = _ticks(told)
-    governors = set(told.ending("/cpufreq/scaling_governor").values())
-    clocks = [int(value) for value in told.ending("/cpufreq/scaling_cur_freq").values() if value.isdigit()]
+def snapshot(report: PhoneReport) -> Snapshot:
+    """Return the phone's present state, with this machine's clock as time stamp."""
+    load = "".join(report.files.get("/proc/loadavg", ())).split()
+    ticks = _ticks(report)
+    governors = set(report.ending("/cpufreq/scaling_governor").values())
+    clocks = [int(value) for value in report.ending("/cpufreq/scaling_cur_freq").values() if value.isdigit()]
     return Snapshot(
         unix_ns=time.time_ns(),
-        affinity=_cores(told.fields("/proc/self/status").get("Cpus_allowed_list", "")),
+        affinity=_cores(report.fields("/proc/self/status").get("Cpus_allowed_list", "")),
         governor=",".join(sorted(governors)) or None,
         frequency_khz=max(clocks, default=None),
-        temperature_mc=_temperature_mc(told),
+        temperature_mc=_temperature_mc(report),
         load_1min=float(load[0]) if load and re.fullmatch(r"\d+\.\d+", load[0]) else None,
         steal_ticks=ticks[_STEAL] if ticks else None,
         total_ticks=sum(ticks[:_GUEST]) if ticks else None,
-        power_source=_power_source(told),
-        throttled=_throttled(told),
+        power_source=_power_source(report),
+        throttled=_throttled(report),
     )
 
 
 def _cores(text: str) -> tuple[int, ...]:
-    """`0-3,6` as numbers; none for what is no such list."""
-    found: list[int] = []
+    """Parse a list like `0-3,6` into numbers. Any other text gives none."""
+    cores: list[int] = []
     for part in text.strip().split(","):
         if not (ends := re.fullmatch(r"(\d+)(?:-(\d+))?", part)):
             return ()
-        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-    return tuple(found)
+        cores += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    return tuple(cores)
 
 
-def _caches(told: PhoneReport) -> Iterator[tuple[str, int]]:
-    for path, level in sorted(told.ending("/level").items()):
+def _caches(report: PhoneReport) -> Iterator[tuple[str, int]]:
+    for path, level in sorted(report.ending("/level").items()):
         folder = path.removesuffix("/level")
-        size = _SIZE.fullmatch("".join(told.files.get(f"{folder}/size", ())))
+        size = _SIZE.fullmatch("".join(report.files.get(f"{folder}/size", ())))
         if size:
-            kind = _CACHE_KINDS.get("".join(told.files.get(f"{folder}/type", ())), "")
+            kind = _CACHE_KINDS.get("".join(report.files.get(f"{folder}/type", ())), "")
             yield f"L{level}{kind}", int(size[1]) * _UNITS[size[2]]
 
 
-def _ticks(told: PhoneReport) -> list[int]:
-    words = "".join(told.files.get("/proc/stat", ())).split()[1:]
+def _ticks(report: PhoneReport) -> list[int]:
+    words = "".join(report.files.get("/proc/stat", ())).split()[1:]
     return [int(word) for word in words] if len(words) > _STEAL and all(word.isdigit() for word in words) else []
 
 
-def _temperature_mc(told: PhoneReport) -> int | None:
-    """The hottest zone that is called after the processor, else what the system's thermal service says of it."""
-    kinds = told.ending("/type")
+def _temperature_mc(report: PhoneReport) -> int | None:
+    """Return the temperature of the hottest processor zone, else that of the system's thermal service."""
+    kinds = report.ending("/type")
     of_cpu = {path.removesuffix("type") + "temp" for path, kind in kinds.items() if "cpu" in kind.lower()}
-    zones = [int(text) for path, text in told.ending("/temp").items() if path in of_cpu and text.isdigit()]
-    current = told.text.partition("Current temperatures")[2].partition("Current cooling")[0]
+    zones = [int(text) for path, text in report.ending("/temp").items() if path in of_cpu and text.isdigit()]
+    current = report.text.partition("Current temperatures")[2].partition("Current cooling")[0]
     service = [round(float(value) * 1000) for value in _HAL_CPU.findall(current)]
-    plausible = ([value for value in found if value in _PLAUSIBLE_MC] for found in (zones, service))
+    plausible = ([value for value in readings if value in _PLAUSIBLE_MC] for readings in (zones, service))
     return max(next(filter(None, plausible), []), default=None)
 
 
-def _power_source(told: PhoneReport) -> str | None:
-    """A phone on a cable is charged by it, and then it is mains."""
-    powered = _POWERED.findall(told.text)
+def _power_source(report: PhoneReport) -> str | None:
+    """Return mains or battery. A phone on a cable is charged by it, which counts as mains."""
+    powered = _POWERED.findall(report.text)
     return None if not powered else "mains" if "true" in powered else "battery"
 
 
-def _throttled(told: PhoneReport) -> bool | None:
-    status = _STATUS.search(told.text)
+def _throttled(report: PhoneReport) -> bool | None:
+    status = _STATUS.search(report.text)
     return int(status[1]) >= _LEAST_THROTTLED if status else None

@@ -1,4 +1,4 @@
-"""A person's own devices: looked at over their transport, then kept as a file; shown; forgotten."""
+"""Enrolment of a person's own devices: detect over the transport, store as a file, show, remove."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.records.measurement import Device
-from edgevit_runtime.record import DeviceInventory, Host, Job, Reply, to_data
+from edgevit_runtime.codec import to_data
+from edgevit_runtime.record import DeviceInventory, Host, Job, Reply
 
 _TIMEOUT_S = 120.0  # to start Python once; a board of one slow core takes seconds
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a file, too
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also the name of a file
 _SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
 class DetectedDevice:
-    """A device and what it said of itself."""
+    """A device with the host, hardware and software that its transport detected."""
 
     device: Device
     host: Host
@@ -36,42 +37,42 @@ class DetectedDevice:
     emulated: str
 
     def facts(self) -> list[tuple[str, str]]:
-        """(what, value) of all that the device told, in the order of a listing."""
-        host, more = self.host, self.detected
-        caches = ", ".join(f"{name} {_bytes(size)}" for name, size in more.caches.items())
-        cores = str(host.cores) + (f" ({more.physical_cores} physical)" if more.physical_cores else "")
-        told = {
+        """Return (property, value) of each detected property, in the order of a listing."""
+        host, inventory = self.host, self.detected
+        caches = ", ".join(f"{name} {_bytes(size)}" for name, size in inventory.caches.items())
+        cores = str(host.cores) + (f" ({inventory.physical_cores} physical)" if inventory.physical_cores else "")
+        properties = {
             "class": self.device.device_class,
             "unit": self.device.device_id[:12],
-            "board": more.board,
+            "board": inventory.board,
             "processor": f"{host.machine}, emulated by {self.emulated}" if self.emulated else host.cpu_model,
             "cores": cores,
             "caches": caches,
             "memory": _bytes(host.memory_bytes) if host.memory_bytes else None,
-            "system": ", ".join(filter(None, (more.os, f"{host.system} {host.kernel}", host.machine))),
-            "accelerators": ", ".join(more.accelerators),
+            "system": ", ".join(filter(None, (inventory.os, f"{host.system} {host.kernel}", host.machine))),
+            "accelerators": ", ".join(inventory.accelerators),
             "python": host.python,
-            "engines": ", ".join(f"{name} {version}" for name, version in more.engines.items()) or "none",
+            "engines": ", ".join(f"{name} {version}" for name, version in inventory.engines.items()) or "none",
         }
-        return [(name, value) for name, value in told.items() if value]
+        return [(name, value) for name, value in properties.items() if value]
 
 
 def detect(device: Device) -> DetectedDevice:
-    """Ask a device what it is; its id and class are filled in. Raises DeviceError where it cannot be asked."""
+    """Detect a device's hardware and engines, and fill in its id and class. Raises DeviceError without an answer."""
     names = dict.fromkeys(name for recipe in list_recipes() for name in (recipe.engine, *recipe.engine_choices))
     job = Job("detect", "", "", "", "", 1, engines=tuple(names))
     with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
         files = {WORKER: pack_recipe(None, Path(folder) / WORKER)}
         reply = load_transport(device.transport).run(device, files, job, timeout_s=_TIMEOUT_S)
-    return _found(device, reply)
+    return _detected_device(device, reply)
 
 
-def _found(device: Device, reply: Reply) -> DetectedDevice:
+def _detected_device(device: Device, reply: Reply) -> DetectedDevice:
     if reply.host is None or reply.detected is None:
         why = f"{reply.status}: {reply.error}"
-        raise DeviceError("the device did not say what it is", where=device.name, why=why)
+        raise DeviceError("the device was not detected", where=device.name, why=why)
     kind = device_class(reply.host, reply.emulated)
-    known = Device(
+    identified = Device(
         name=device.name,
         device_id=unit_id(reply.unit, kind),
         device_class=kind,
@@ -80,13 +81,13 @@ def _found(device: Device, reply: Reply) -> DetectedDevice:
         description=describe(reply.host, reply.emulated),
         options=device.options,
     )
-    return DetectedDevice(known, reply.host, reply.detected, reply.emulated)
+    return DetectedDevice(identified, reply.host, reply.detected, reply.emulated)
 
 
 def add(name: str, transport: str, options: Mapping[str, str]) -> DetectedDevice:
-    """Look at a new device and keep it under this name. Nothing is kept if it cannot be reached.
+    """Detect a new device and store it under this name. Nothing is stored if it cannot be reached.
 
-    Raises UsageError for a name that is taken or no name, UnknownNameError for the transport, DeviceError.
+    Raises UsageError for an invalid or existing name, UnknownNameError for an unknown transport, DeviceError.
     """
     load_transport(transport)
     if not _NAME.fullmatch(name) or name == LOCAL:
@@ -95,22 +96,22 @@ def add(name: str, transport: str, options: Mapping[str, str]) -> DetectedDevice
     path = user_folder() / f"{name}.toml"
     if path.exists():
         raise UsageError(f"there is a device {name}", where=str(path), fix=f"edgevit devices remove {name}")
-    found = detect(Device(name, "", "", transport, options=dict(options)))
-    _write(path, to_toml(found.device))
-    return found
+    enrolled = detect(Device(name, "", "", transport, options=dict(options)))
+    _write(path, to_toml(enrolled.device))
+    return enrolled
 
 
 def show(name: str) -> DetectedDevice:
-    """Ask a device what it is now. Raises UnknownNameError, DeviceError."""
+    """Detect a device again by its name. Raises UnknownNameError, DeviceError."""
     return detect(load_device(name))
 
 
 def remove(name: str) -> Path:
-    """Forget a device of the user; its rows stay. Raises UnknownNameError, DeviceError."""
+    """Remove a device of the user; its rows stay. Raises UnknownNameError, DeviceError."""
     path = user_folder() / f"{name}.toml"
-    known = [file.stem for file in user_folder().glob("[!.]*.toml")]
-    if name not in known:
-        raise UnknownNameError("device of yours", name, known or ["none yet"], listing="edgevit devices")
+    enrolled = [file.stem for file in user_folder().glob("[!.]*.toml")]
+    if name not in enrolled:
+        raise UnknownNameError("device of yours", name, enrolled or ["none yet"], listing="edgevit devices")
     try:
         path.unlink()
     except OSError as error:
@@ -119,7 +120,7 @@ def remove(name: str) -> Path:
 
 
 def to_toml(device: Device) -> str:
-    """A device's file: its fields but for the name, which is the file's own."""
+    """Return the content of a device's file: its fields except the name, which is the file's stem."""
     data = {name: value for name, value in to_data(device).items() if name != "name"}
     options = data.pop("options")
     lines = [f"{name} = {_value(value)}" for name, value in data.items()]
@@ -130,13 +131,14 @@ def to_toml(device: Device) -> str:
 
 
 def _value(value: str | Iterable[str]) -> str:
-    if isinstance(value, str):  # JSON's strings are TOML's, but for DEL, which TOML wants escaped
+    # JSON's strings are TOML's, except that TOML requires DEL to be escaped.
+    if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"[{', '.join(map(_value, value))}]"
 
 
 def _write(path: Path, text: str) -> None:
-    """Under another name, synced, renamed: who finds the file finds all of it."""
+    """Write under another name, sync and rename, so that a reader never sees part of a file."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

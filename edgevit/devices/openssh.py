@@ -1,4 +1,4 @@
-"""The system's `ssh`: one connection that starts Python on a device and talks to it, and its failures in words."""
+"""Client of the system's `ssh`: one connection that starts Python on a device, and an explanation of each failure."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from edgevit.records.measurement import Device
 OPTIONS = ("host", "port", "identity", "known_hosts", "python", "cache")
 MIN_PYTHON = (3, 10)  # JetPack 6 and Ubuntu 22.04 have it; the recipes and their engines need no older one
 _CONNECT_S = 15  # to a device in the same room; a board that wakes up takes seconds
-_START_S = 60.0  # until Python speaks: key exchange and start-up, on a board of one slow core too
-_LINES_BEFORE = 1 << 16  # bytes that a login script may print before Python speaks
+_START_S = 60.0  # until Python answers: key exchange and start-up, also on a board of one slow core
+_LINES_BEFORE = 1 << 16  # bytes that a login script may print before Python answers
 _LENGTH_BYTES = 8
 _MARK = re.compile(rb"edgevit-agent (\d+) (\d+)\n")
-# The one program that passes a shell there. Valid in Python 2 up to its mark, so that a wrong Python can be named.
+# The only program that passes a shell on the device. It is valid in Python 2 up to its mark, so that a wrong Python can
+# be reported.
 _BOOTSTRAP = (
     'import sys; sys.stdout.write("edgevit-agent %d %d\\n" % sys.version_info[:2]); sys.stdout.flush(); '
     'source = sys.stdin.buffer; exec(source.read(int.from_bytes(source.read(8), "big")))'
 )
-# A name or address as ssh takes it, less what a shell in somebody's ProxyCommand might take for more than a name.
+# A name or address as ssh takes it, without the characters that a shell in a user's ProxyCommand might interpret.
 _HOST = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_:][A-Za-z0-9._:-]*(%[A-Za-z0-9._-]+)?")
-_UNSAFE_IN_PATH = re.compile(r'["\\%$\x00-\x1f\x7f]')  # what ssh itself expands or cannot take in a file's name
+_UNSAFE_IN_PATH = re.compile(r'["\\%$\x00-\x1f\x7f]')  # characters of a file's name that ssh expands or refuses
 _SETTINGS = {
-    "BatchMode": "yes",  # ask nobody anything
+    "BatchMode": "yes",  # no questions to the user
     "StrictHostKeyChecking": "yes",
     "UpdateHostKeys": "no",
     "ConnectTimeout": str(_CONNECT_S),
-    "ServerAliveInterval": "15",  # a connection that broke without a word is noticed after three of these
-    "ControlMaster": "no",  # a shared connection would outlive the job, and end it not at all
+    "ServerAliveInterval": "15",  # a silently broken connection is noticed after three of these
+    "ControlMaster": "no",  # a shared connection would outlive the job
     "ControlPath": "none",
     "ForwardAgent": "no",
     "ForwardX11": "no",
@@ -52,7 +53,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class SshTarget:
-    """Where a device is and how it is reached: the checked options of a device's file."""
+    """The address of a device and the ssh options for it: the checked options of a device's file."""
 
     name: str
     host: str
@@ -63,7 +64,7 @@ class SshTarget:
 
     @classmethod
     def of(cls, device: Device) -> SshTarget:
-        """Read a device's options. Raises UsageError for one that is unknown, missing or makes no sense."""
+        """Read a device's options. Raises UsageError for an unknown, missing or invalid one."""
         options = device.options
         if unknown := sorted(set(options) - set(OPTIONS)):
             raise _bad(device, f"ssh has no option {', '.join(unknown)}", f"it has {', '.join(OPTIONS)}")
@@ -88,46 +89,46 @@ class SshTarget:
         return f"{self.name}, {self.host}" + (f" port {self.port}" if self.port else "")
 
     def ssh(self) -> list[str]:
-        """The options and the host as a person would type them, for messages."""
+        """Return the options and the host as a person would type them, for messages."""
         port = ["-p", str(self.port)] if self.port else []
         identity = ["-i", self.identity] if self.identity else []
         return [*port, *identity, self.host]
 
     def command(self) -> list[str]:
-        """The command that starts the agent there."""
+        """Return the command that starts the agent on the device."""
         settings = dict(_SETTINGS)
         if self.known_hosts:  # this file, and no other
             settings |= {"UserKnownHostsFile": f'"{self.known_hosts}"', "GlobalKnownHostsFile": "/dev/null"}
         if self.identity:
             settings["IdentitiesOnly"] = "yes"
-        options = [item for name, value in settings.items() for item in ("-o", f"{name}={value}")]
-        *where, host = self.ssh()
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        *address_options, host = self.ssh()
         start = f"exec {shlex.quote(self.python)} -I -c {shlex.quote(_BOOTSTRAP)}"
-        return ["ssh", "-T", *options, *where, "--", host, start]
+        return ["ssh", "-T", *options, *address_options, "--", host, start]
 
 
 def _expanded(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if path else ""
 
 
-def _bad(device: Device, what: str, why: str) -> UsageError:
+def _bad(device: Device, problem: str, why: str) -> UsageError:
     return UsageError(
-        what, where=f"device {device.name}", why=why, fix=f"edgevit devices remove {device.name}, then add it again"
+        problem, where=f"device {device.name}", why=why, fix=f"edgevit devices remove {device.name}, then add it again"
     )
 
 
 class Connection:
-    """Python on a device, started through ssh. Raises DeviceError from wherever the connection fails or breaks.
+    """A Python process on a device, started through ssh. Its methods raise DeviceError where the connection breaks.
 
-    Leaving it ends ssh, and with its input the agent there, which kills what it started.
+    Leaving the context ends ssh and closes the agent's input; the agent then kills the processes that it started.
     """
 
-    def __init__(self, place: SshTarget) -> None:
-        self._place, self._started, self._late = place, False, threading.Event()
+    def __init__(self, target: SshTarget) -> None:
+        self._target, self._started, self._late = target, False, threading.Event()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
         try:
             self._process = subprocess.Popen(
-                place.command(),
+                target.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -137,7 +138,7 @@ class Connection:
         except FileNotFoundError as error:
             self._stderr.close()
             fix = "install it: apt install openssh-client"
-            raise DeviceError("there is no ssh on this machine", where=place.label, fix=fix) from error
+            raise DeviceError("there is no ssh on this machine", where=target.label, fix=fix) from error
         assert self._process.stdin and self._process.stdout
         self._to: IO[bytes] = self._process.stdin
         self._from: IO[bytes] = self._process.stdout
@@ -158,7 +159,7 @@ class Connection:
         self._stderr.close()
 
     def start(self, source: bytes) -> None:
-        """Wait until Python speaks, check that it is new enough, and send it the agent."""
+        """Wait until Python answers, check its version, and send it the agent."""
         self.allow(_START_S)
         before = b""
         while not (mark := _MARK.search(before)):
@@ -168,17 +169,18 @@ class Connection:
                 raise self._failure()
         version = int(mark[1]), int(mark[2])
         if version < MIN_PYTHON:
+            oldest = ".".join(map(str, MIN_PYTHON))
             raise DeviceError(
                 "the device's Python is too old",
-                where=self._place.label,
-                why=f"{self._place.python} is {version[0]}.{version[1]}, {MIN_PYTHON[0]}.{MIN_PYTHON[1]} is the oldest",
+                where=self._target.label,
+                why=f"{self._target.python} is {mark[1].decode()}.{mark[2].decode()}, {oldest} is the oldest",
                 fix="install a newer one there, and name it: edgevit devices add ... --python /path/to/python3",
             )
         self._started = True
         self.send(source)
 
     def allow(self, seconds: float) -> None:
-        """What is done from now on may take this long; then ssh is ended, and the device is taken for lost."""
+        """Limit the time from now on. After that ssh is ended, and the device counts as lost."""
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(seconds, self._give_up)
@@ -191,17 +193,17 @@ class Connection:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def send(self, data: bytes) -> None:
-        """One frame."""
+        """Send one frame."""
         self.send_raw(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
 
     def send_raw(self, data: bytes) -> None:
-        """Bytes as they are. What cannot be written is left: the answer, or its absence, says why."""
+        """Send bytes without a frame. A failed write is ignored: the answer, or its absence, tells the reason."""
         with suppress(BrokenPipeError):
             self._to.write(data)
             self._to.flush()
 
     def receive(self) -> bytes:
-        """One frame."""
+        """Receive one frame."""
         return self._exactly(int.from_bytes(self._exactly(_LENGTH_BYTES), "big"))
 
     def _exactly(self, size: int) -> bytes:
@@ -211,53 +213,55 @@ class Connection:
         return data
 
     def _failure(self) -> DeviceError:
-        code = self._process.wait()  # its output has ended, so it has, too, or is about to
+        # The output of ssh has ended, so ssh has ended or is about to.
+        code = self._process.wait()
         self._stderr.seek(0)
-        said = self._stderr.read().decode("utf-8", errors="replace")
-        return explain(self._place, code, said, started=self._started, late=self._late.is_set())
+        stderr = self._stderr.read().decode("utf-8", errors="replace")
+        return explain(self._target, code, stderr, started=self._started, late=self._late.is_set())
 
 
 _SSH_FAILED = 255  # ssh's own exit code; any other is the device's
 _NOT_FOUND = (126, 127)  # a shell's: no such program, or not one that runs
-_TAIL = 600  # characters of what ssh or the device said
+_TAIL = 600  # characters kept of the standard error of ssh or the device
 
 
-def explain(place: SshTarget, code: int, said: str, *, started: bool, late: bool = False) -> DeviceError:
-    """What a connection's end means, by ssh's exit code and what was said on its standard error."""
-    tail = "".join(c if c.isprintable() or c == "\n" else " " for c in said).strip()[-_TAIL:]
-    by_hand = shlex.join(["ssh", *place.ssh()])
+def explain(target: SshTarget, code: int, stderr: str, *, started: bool, late: bool = False) -> DeviceError:
+    """Return the error that explains a connection's end, from ssh's exit code and its standard error."""
+    tail = "".join(c if c.isprintable() or c == "\n" else " " for c in stderr).strip()[-_TAIL:]
+    by_hand = shlex.join(["ssh", *target.ssh()])
     if late:
         why = f"no answer in time\n{tail}".strip()
-        return DeviceError("the device does not answer", where=place.label, why=why, fix=f"try it by hand: {by_hand}")
+        return DeviceError("the device does not answer", where=target.label, why=why, fix=f"try it by hand: {by_hand}")
     if started:
         fix = "once the device is back, the same command goes on where this one stopped"
         why = tail or f"ssh ended with exit code {code}"
-        return DeviceError("the connection to the device broke", where=place.label, why=why, fix=fix)
-    for words, what, fix in _FAILURES:
-        if code == _SSH_FAILED and words.search(said):
-            return DeviceError(what, where=place.label, why=tail, fix=fix.format(**_names(place)))
+        return DeviceError("the connection to the device broke", where=target.label, why=why, fix=fix)
+    for pattern, problem, fix in _FAILURES:
+        if code == _SSH_FAILED and pattern.search(stderr):
+            return DeviceError(problem, where=target.label, why=tail, fix=fix.format(**_commands(target)))
     if code in _NOT_FOUND:
-        what = f"the device has no Python called {place.python}"
+        problem = f"the device has no Python called {target.python}"
         fix = "install it there (apt install python3), or name it: edgevit devices add ... --python /path/to/python3"
-        return DeviceError(what, where=place.label, why=tail, fix=fix)
+        return DeviceError(problem, where=target.label, why=tail, fix=fix)
     why = tail or f"ssh ended with exit code {code}"
-    return DeviceError("Python did not start on the device", where=place.label, why=why, fix=f"try it: {by_hand}")
+    return DeviceError("Python did not start on the device", where=target.label, why=why, fix=f"try it: {by_hand}")
 
 
-def _names(place: SshTarget) -> dict[str, str]:
-    host = place.host.rpartition("@")[2]
-    entry = f"[{host}]:{place.port}" if place.port else host
-    file = ["-f", place.known_hosts] if place.known_hosts else []
+def _commands(target: SshTarget) -> dict[str, str]:
+    host = target.host.rpartition("@")[2]
+    entry = f"[{host}]:{target.port}" if target.port else host
+    file = ["-f", target.known_hosts] if target.known_hosts else []
+    known_hosts = ["-o", f"UserKnownHostsFile={target.known_hosts}"] if target.known_hosts else []
     return {
-        "ssh": shlex.join(["ssh", *(["-o", f"UserKnownHostsFile={place.known_hosts}"] if file else []), *place.ssh()]),
+        "ssh": shlex.join(["ssh", *known_hosts, *target.ssh()]),
         "forget": shlex.join(["ssh-keygen", "-R", entry, *file]),
-        "copy": shlex.join(["ssh-copy-id", *place.ssh()]),
+        "copy": shlex.join(["ssh-copy-id", *target.ssh()]),
     }
 
 
 _FAILURES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(words), what, fix)
-    for words, what, fix in (
+    (re.compile(pattern), problem, fix)
+    for pattern, problem, fix in (
         (
             r"REMOTE HOST IDENTIFICATION HAS CHANGED",
             "the host key is not the one that is known: this may be another machine",

@@ -1,6 +1,6 @@
-"""Devices by name: this machine, found by looking at it, and those that have a file.
+"""Registry of devices by name: this machine, which is detected, and devices described by a file.
 
-A person's own devices have theirs in the user's configuration folder, where `edgevit devices add` writes them.
+The files of a person's own devices are in the user's configuration folder, where `edgevit devices add` writes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import platformdirs
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.records.measurement import Device
 from edgevit_runtime import environment, hardware
-from edgevit_runtime.record import Host, RecordError, Reply, from_data
+from edgevit_runtime.codec import RecordError, from_data
+from edgevit_runtime.record import Host, Reply
 
 LOCAL = "local"
 _GIB = 2**30
@@ -29,9 +30,10 @@ _NOISE_WORDS = re.compile(r"\((r|tm|c)\)|@.*|\b(cpu|processor|with radeon.*|\d+-
 
 
 def local_device() -> Device:
-    """This machine. Its id is a salted digest: it names this unit to whoever measured on it, and tells others nothing.
+    """Return this machine as a device.
 
-    Raises DeviceError if the salt cannot be kept.
+    Its id is a salted digest: it identifies the unit to its own user and reveals nothing to others. Raises DeviceError
+    if the salt cannot be stored.
     """
     host, emulated = environment.host(), hardware.emulated()
     return Device(
@@ -43,41 +45,43 @@ def local_device() -> Device:
     )
 
 
-def known_as(name: str, unit: str) -> str:
-    """What a row's device is called here: `local` is this very unit, and rows travel with the names they were given."""
+def display_name(name: str, unit: str) -> str:
+    """Return the name of a row's device on this machine. Rows keep their names on other machines, also `local`."""
     return f"{LOCAL} elsewhere" if name == LOCAL and unit != local_device().device_id else name
 
 
 def describe(host: Host, emulated: str = "") -> str:
-    """A host in one line: `Cortex-A76, 4 cores, 8 GiB, Linux 6.6.1`."""
+    """Describe a host in one line: `Cortex-A76, 4 cores, 8 GiB, Linux 6.6.1`."""
     processor = f"{host.machine} emulated by {emulated}" if emulated else host.cpu_model or host.machine
     memory = f", {host.memory_bytes / _GIB:.0f} GiB" if host.memory_bytes else ""
     return f"{processor}, {host.cores} cores{memory}, {host.system} {host.kernel}"
 
 
 def device_class(host: Host, emulated: str = "") -> str:
-    """What all units like this one share, and public: `x86_64-linux-amd-epyc-2c`."""
+    """Return the public name that all units like this one share: `x86_64-linux-amd-epyc-2c`."""
     model = f"emulated by {emulated}" if emulated else _NOISE_WORDS.sub(" ", host.cpu_model) or "unknown"
     return re.sub(r"[^a-z0-9_]+", "-", f"{host.machine} {host.system} {model} {host.cores}c".lower()).strip("-")
 
 
 def device_id(unit: str, kind: str, salt: bytes) -> str:
-    """sha256 of a unit's own number and its class. The class is in it: a virtual machine that comes back on another
-    processor keeps its number and is another device.
+    """Return the sha256 of a unit's own number and its class.
+
+    The class is part of it, because a virtual machine keeps its number when it restarts on another processor.
     """
     return hashlib.sha256(salt + f"{unit}\0{kind}".encode()).hexdigest()
 
 
 def unit_id(unit: str, kind: str) -> str:
-    """The device_id by this user's salt, which stays here: a device sends its number, and gets no salt to hash it with.
+    """Return the device_id under this user's salt.
 
-    Raises DeviceError if the salt cannot be kept.
+    The salt stays on this machine: a device sends its number and never gets the salt. Raises DeviceError if the salt
+    cannot be stored.
     """
     return device_id(unit, kind, _salt(platformdirs.user_data_path("edgevit")))
 
 
 def require_same_unit(device: Device, reply: Reply) -> None:
-    """Raise DeviceError where another unit answered than the one that has the name. A reply without a host passes."""
+    """Raise DeviceError unless the named unit answered. A reply without a host passes."""
     if not device.device_id or reply.host is None:
         return
     kind = device_class(reply.host, reply.emulated)
@@ -91,12 +95,12 @@ def require_same_unit(device: Device, reply: Reply) -> None:
 
 
 def list_devices() -> list[Device]:
-    """This machine first, then those that have a file, by name. Raises DeviceError for a bad file."""
+    """Return this machine first, then the devices with a file, by name. Raises DeviceError for a bad file."""
     return [local_device(), *(_read(file) for _, file in sorted(_files().items()))]
 
 
 def load_device(name: str) -> Device:
-    """The device of this name. Raises UnknownNameError, or DeviceError if its file is bad."""
+    """Return the device of this name. Raises UnknownNameError, or DeviceError if its file is bad."""
     if name == LOCAL:
         return local_device()
     if name not in (files := _files()):
@@ -105,24 +109,24 @@ def load_device(name: str) -> Device:
 
 
 def _files() -> dict[str, Traversable]:
-    """Name -> file; a user's own device is the one meant by its name."""
+    """Return the file of each device by name. A user's own device takes precedence over a shipped one."""
     shipped = importlib.resources.files("edgevit.latency_db") / "devices"
     folders: list[Traversable] = [folder for folder in (shipped, user_folder()) if folder.is_dir()]
     return {
-        item.name.removesuffix(".toml"): item
+        file.name.removesuffix(".toml"): file
         for folder in folders
-        for item in folder.iterdir()
-        if item.name.endswith(".toml") and not item.name.startswith(".")
+        for file in folder.iterdir()
+        if file.name.endswith(".toml") and not file.name.startswith(".")
     }
 
 
 def user_folder() -> Path:
-    """Where this user's own devices have their files."""
+    """Return the folder with the files of this user's own devices."""
     return platformdirs.user_config_path("edgevit") / "devices"
 
 
 def _read(file: Traversable) -> Device:
-    """A device's file holds the fields of Device but for the name, which is the file's own."""
+    """Read a device's file, which contains the fields of Device except the name; the file's stem is the name."""
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
         return from_data(Device, {**data, "name": file.name.removesuffix(".toml")})
@@ -131,7 +135,7 @@ def _read(file: Traversable) -> Device:
 
 
 def _salt(folder: Path) -> bytes:
-    """The salt of this user's devices, made on first use. Two processes that make it at once agree on one."""
+    """Return the salt of this user's devices, created on first use. Concurrent processes agree on one salt."""
     path = folder / "device-salt"
     try:
         if not path.exists():
@@ -147,7 +151,7 @@ def _salt(folder: Path) -> bytes:
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, or not at all if another process was first."""
+    """Write a file that appears whole, or not at all if another process created it first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -157,6 +161,7 @@ def _create(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            path.hardlink_to(temporary)  # unlike a rename, this refuses to replace
+            # Unlike a rename, a hard link refuses to replace an existing file.
+            path.hardlink_to(temporary)
     finally:
         temporary.unlink()

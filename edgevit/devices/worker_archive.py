@@ -1,4 +1,4 @@
-"""Packs what runs on the device into one file: the worker and the recipe of one target.
+"""The worker archive: one zipapp with the worker and the recipe of one target, which runs on the device.
 
 worker.pyz
 |-- __main__.py           of edgevit_runtime, as it stands
@@ -18,7 +18,7 @@ from edgevit.recipes import recipe_file
 from edgevit_runtime.worker import RECIPES
 
 _RUNTIME = "edgevit_runtime"
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can tell; the true one would change the bytes
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first time stamp that a zip can hold; the true one would change the bytes
 _PLAIN_FILE = 0o100644 << 16
 _UNIX = 3
 
@@ -40,11 +40,11 @@ def pack_recipe(recipe: Path | None, path: Path) -> Path:
 
 
 def _members(recipe: Path | None) -> Iterator[tuple[str, bytes]]:
-    for item in importlib.resources.files(_RUNTIME).iterdir():
-        if item.name.endswith(".py"):
-            yield f"{_RUNTIME}/{item.name}", item.read_bytes()
-        if item.name == "__main__.py":
-            yield item.name, item.read_bytes()
+    for source in importlib.resources.files(_RUNTIME).iterdir():
+        if source.name.endswith(".py"):
+            yield f"{_RUNTIME}/{source.name}", source.read_bytes()
+        if source.name == "__main__.py":
+            yield source.name, source.read_bytes()
     yield f"{RECIPES}/__init__.py", b""
     if recipe is not None:
         for file in recipe.rglob("*.py") if recipe.is_dir() else [recipe]:
@@ -52,6 +52,7 @@ def _members(recipe: Path | None) -> Iterator[tuple[str, bytes]]:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _EARLIEST)  # stored, not deflated: zlib's output differs between its versions
+    # Entries are stored, not deflated, because zlib's output differs between its versions.
+    entry = zipfile.ZipInfo(name, _EARLIEST)
     entry.create_system, entry.external_attr = _UNIX, _PLAIN_FILE
     return entry

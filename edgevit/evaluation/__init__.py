@@ -1,4 +1,4 @@
-"""Accuracy: a data set of images through an exported artifact, as its engine computes it."""
+"""Evaluation: the accuracy of an exported artifact on a data set of images, computed by its own engine."""
 
 from edgevit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edgevit.evaluation.image_folder import ImageFolder, read_folder

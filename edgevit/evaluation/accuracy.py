@@ -1,4 +1,4 @@
-"""evaluate: an artifact and a data set -> its accuracy, with its error, as rows for the database."""
+"""Accuracy of an artifact on a data set, with its error, as rows for the database."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ _DIMENSIONS = 2  # of a classifier's output: (N, classes)
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be evaluated on, and how. workers: threads that decode images; None: as many as there are cores."""
+    """The data set and the options of an evaluation. workers: threads that decode images; None: one per core."""
 
     data: Path
     limit: int | None = None
     threads: int = 1
     batch: int | None = None  # None: the artifact's own, 1 where that is open
     names: Path | None = None  # file with the names of the class folders, in the order of the outputs
-    dataset: str = ""  # its name; default: what the folder is called
+    dataset: str = ""  # its name; default: the folder's name
     skip_unreadable: bool = False
     against_model: bool = False
-    weights: Path | None = None  # that the artifact was made from; for against_model
+    weights: Path | None = None  # of the artifact's model; for against_model
     workers: int | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The model that the artifact was made from, on the same pixels.
+    """The agreement of an artifact with its original model on the same pixels.
 
-    changed: images to which the artifact gives another class. lost: of these, those that the model had right; gained:
+    changed: images that the artifact classifies differently. lost: those of them that only the model has right. gained:
     those that only the artifact has right.
     """
 
@@ -62,7 +62,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of one artifact. top5 is None for five classes or fewer, agreement where it was not asked for."""
+    """The result of one artifact. top5 is `None` for five classes or fewer, agreement where it was not requested."""
 
     artifact: Path
     model: str
@@ -70,12 +70,12 @@ class Evaluation:
     precision: str
     dataset: str
     dataset_sha256: str
-    images: str  # what they are: "360 images of 10 classes"
+    images: str  # "360 images of 10 classes"
     top1: Proportion
     top5: Proportion | None
     agreement: Agreement | None
     engine: str  # with version and provider
-    unreadable: tuple[str, ...]  # files that were left out, with the reason
+    unreadable: tuple[str, ...]  # skipped files, with the reason
     seconds: float
     notes: tuple[str, ...]
     accuracies: tuple[Accuracy, ...] = field(repr=False)
@@ -86,21 +86,22 @@ def evaluate(
     request: EvaluationRequest,
     *,
     built_here: Container[str] = (),
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda finished, total: None,
 ) -> Evaluation:
-    """Run the images of a folder through an artifact and count how often it is right. Nothing is stored.
+    """Classify the images of a folder with an artifact, and count the right answers. Nothing is stored.
 
-    `built_here` are the digests of artifacts that may run their own code; `on_progress` is told how many images of how
-    many have been given to the engine, from another thread. Raises UsageError for random weights, for a data set that
-    does not fit the model and for an image that cannot be read, ArtifactError for an artifact that is damaged, of
-    unknown origin, no classifier, or fails, TargetUnavailableError where nothing here runs it.
+    `built_here` are the digests of artifacts that may run their own code. `on_progress` receives the number of images
+    passed to the engine and their total, from another thread. Raises UsageError for random weights, for a data set that
+    does not fit the model, and for an unreadable image. Raises ArtifactError for an artifact that is damaged, of
+    unknown origin, no classifier, or fails, and TargetUnavailableError where no engine here runs it.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     _require_trained(artifact)
     classes = class_count(artifact)
     batch = batch_size(artifact, request.batch)
-    image_size(artifact.inputs, artifact.preprocessing)  # refused before the folder is read
+    # This refuses a model without images before the folder is read.
+    image_size(artifact.inputs, artifact.preprocessing)
     folder = read_folder(
         request.data,
         classes,
@@ -116,12 +117,19 @@ def evaluate(
     total = len(folder.examples)
     batches = _counted(feed.batches(batch), batch, total, on_progress)
     if reference is not None:
-        batches = reference.beside(batches)
-    how = {"batch": batch, "threads": request.threads, "keep": min(_TOP5, classes)}
-    with closing(batches):  # with the threads that decode, where the engine did not want all of them
-        reply, by_reference = classify(artifact, batches, math.ceil(total / batch), **how)
-    found = _Found(artifact, folder, feed, reply, by_reference, reference, started)
-    return found.evaluation(time.perf_counter() - clock)
+        batches = reference.classify(batches)
+    # Closing the batches ends the decoding threads, also where the engine did not take all batches.
+    with closing(batches):
+        reply, by_reference = classify(
+            artifact,
+            batches,
+            math.ceil(total / batch),
+            batch=batch,
+            threads=request.threads,
+            keep=min(_TOP5, classes),
+        )
+    outcome = _Outcome(artifact, folder, feed, reply, by_reference, reference, started)
+    return outcome.evaluation(time.perf_counter() - clock)
 
 
 def _require_trained(artifact: Artifact) -> None:
@@ -135,35 +143,35 @@ def _require_trained(artifact: Artifact) -> None:
 
 
 def class_count(artifact: Artifact) -> int:
-    """How many classes a classifier has. Raises ArtifactError for an artifact that puts out something else."""
+    """Return the number of a classifier's classes. Raises ArtifactError for an artifact with another output."""
     if len(artifact.outputs) == 1 and len(artifact.outputs[0].shape) == _DIMENSIONS:
         return artifact.outputs[0].shape[1]
-    told = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in artifact.outputs)
-    raise ArtifactError("the artifact is no classifier", where=str(artifact.folder), why=f"it puts out {told}")
+    outputs = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in artifact.outputs)
+    raise ArtifactError("the artifact is no classifier", where=str(artifact.folder), why=f"it puts out {outputs}")
 
 
-def batch_size(artifact: Artifact, asked: int | None) -> int:
-    """The batch to run at. Raises UsageError for another one than a fixed batch."""
-    own = artifact.inputs[0].shape[0]
-    if own == -1:
-        return asked or 1
-    if asked not in (None, own):
-        fix = f"--batch-size {own}, or export it with --dynamic-batch"
-        raise UsageError(f"the artifact has a fixed batch of {own}", where=str(artifact.folder), fix=fix)
-    return own
+def batch_size(artifact: Artifact, requested: int | None) -> int:
+    """Return the batch to run at. Raises UsageError for a request that differs from a fixed batch."""
+    fixed = artifact.inputs[0].shape[0]
+    if fixed == -1:
+        return requested or 1
+    if requested not in (None, fixed):
+        fix = f"--batch-size {fixed}, or export it with --dynamic-batch"
+        raise UsageError(f"the artifact has a fixed batch of {fixed}", where=str(artifact.folder), fix=fix)
+    return fixed
 
 
 def _counted(
     batches: Iterator[Batch], batch: int, total: int, on_progress: Callable[[int, int], None]
 ) -> Generator[Batch]:
-    for number, item in enumerate(batches, start=1):
-        yield item
+    for number, samples in enumerate(batches, start=1):
+        yield samples
         on_progress(min(number * batch, total), total)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """All that is known once the engine has seen every image."""
+class _Outcome:
+    """The classes of all images, and the circumstances of their computation."""
 
     artifact: Artifact
     folder: ImageFolder
@@ -174,11 +182,11 @@ class _Found:
     started: str
 
     @property
-    def seen(self) -> list[tuple[int, tuple[int, ...], int | None]]:
-        """Of each image that could be read its class, those it was given, and the one that the model gave it."""
-        examples, given = self.folder.examples, self.reply.classes[: len(self.folder.examples)]
+    def classified(self) -> list[tuple[int, tuple[int, ...], int | None]]:
+        """For each readable image: its label, the artifact's classes, and the original model's class."""
+        examples, predictions = self.folder.examples, self.reply.classes[: len(self.folder.examples)]
         models: Sequence[int | None] = self.reference.classes if self.reference else [None] * len(examples)
-        rows = zip(examples, given, models, strict=False)
+        rows = zip(examples, predictions, models, strict=False)
         return [
             (example.label, classes, model)
             for number, (example, classes, model) in enumerate(rows)
@@ -186,17 +194,17 @@ class _Found:
         ]
 
     def evaluation(self, seconds: float) -> Evaluation:
-        """Count. Raises UsageError where no image could be read."""
-        if not self.seen:
+        """Count the right answers. Raises UsageError where no image could be read."""
+        if not self.classified:
             raise UsageError("no image of the data set can be read", where=str(self.folder.examples[0].path))
         artifact, folder = self.artifact, self.folder
         classes = class_count(artifact)
-        top1, agreement = self.rate(1), self.agreement()
-        top5 = self.rate(_TOP5) if classes > _TOP5 else None
+        top1, agreement = self.proportion(1), self.agreement()
+        top5 = self.proportion(_TOP5) if classes > _TOP5 else None
         digest = examples_sha256(folder.examples, self.feed.digests)
         rows = [self.accuracy("top1_percent", top1, digest)]
         rows += [self.accuracy("top5_percent", top5, digest)] if top5 else []
-        rows += [self.of_model(agreement.top1, digest)] if agreement else []
+        rows += [self.model_accuracy(agreement.top1, digest)] if agreement else []
         return Evaluation(
             artifact=artifact.folder,
             model=artifact.model,
@@ -215,27 +223,27 @@ class _Found:
             accuracies=tuple(rows),
         )
 
-    def rate(self, top: int) -> Proportion:
-        """How many images have their class among the first `top`."""
-        return Proportion(sum(label in classes[:top] for label, classes, _ in self.seen), len(self.seen))
+    def proportion(self, top: int) -> Proportion:
+        """Count the images with their label among the first `top` classes."""
+        return Proportion(sum(label in classes[:top] for label, classes, _ in self.classified), len(self.classified))
 
     def agreement(self) -> Agreement | None:
-        """The model on the same pixels, where it was asked for."""
+        """Compare with the original model on the same pixels, where that was requested."""
         if self.reference is None:
             return None
-        pairs = [(label, classes[0] if classes else None, model) for label, classes, model in self.seen]
+        pairs = [(label, classes[0] if classes else None, model) for label, classes, model in self.classified]
         return Agreement(
             top1=Proportion(sum(model == label for label, _, model in pairs), len(pairs)),
-            changed=sum(given != model for _, given, model in pairs),
-            lost=sum(model == label != given for label, given, model in pairs),
-            gained=sum(given == label != model for label, given, model in pairs),
+            changed=sum(artifact != model for _, artifact, model in pairs),
+            lost=sum(model == label != artifact for label, artifact, model in pairs),
+            gained=sum(artifact == label != model for label, artifact, model in pairs),
         )
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the number should know, in the order of weight."""
-        artifact, invalid = self.artifact, sum(not classes for _, classes, _ in self.seen)
+        """Return the caveats of the accuracy, most important first."""
+        artifact, invalid = self.artifact, sum(not classes for _, classes, _ in self.classified)
         proven = artifact.parity.status if artifact.parity else "unverified"
-        told = {
+        caveats = {
             "computed by the reference evaluator, not by the target's engine": self.by_reference,
             f"parity {proven}: the artifact is not proven to compute the model": proven not in PROVEN,
             f"{invalid} images gave NaN and count as wrong": invalid,
@@ -245,10 +253,10 @@ class _Found:
             f"{self.feed.turned} images have an EXIF orientation, which is not applied": self.feed.turned,
             "weights as the user's function made them": artifact.source.weights == "function",
         }
-        return tuple(text for text, holds in told.items() if holds)
+        return tuple(text for text, holds in caveats.items() if holds)
 
     def accuracy(self, metric: str, rate: Proportion, digest: str) -> Accuracy:
-        """The row of the artifact."""
+        """Return the row of the artifact."""
         artifact, reply = self.artifact, self.reply
         return identify_accuracy(
             Accuracy(
@@ -276,8 +284,8 @@ class _Found:
             )
         )
 
-    def of_model(self, rate: Proportion, digest: str) -> Accuracy:
-        """The row of the model that it was made from."""
+    def model_accuracy(self, rate: Proportion, digest: str) -> Accuracy:
+        """Return the row of the original model."""
         artifact = self.artifact
         return identify_accuracy(
             Accuracy(

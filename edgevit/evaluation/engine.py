@@ -1,4 +1,4 @@
-"""Batches into the artifact's own engine, in a process of its own, through a pipe: no pixel is written to a disk."""
+"""Classification by the artifact's own engine in a separate process. A pipe feeds it, so no pixel is stored on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.artifact import Artifact
 from edgevit_runtime.record import Job, Reply
 
-STALL_S = 300.0  # that one batch may take: the reference evaluators need seconds for an image
+STALL_S = 300.0  # limit of one batch: the reference evaluators need seconds for an image
 _LOADING_S = 600.0
 _POLL_S = 0.01
 _ARTIFACT, _FEEDS = "artifact", "feeds.pipe"
@@ -28,21 +28,22 @@ _ARTIFACT, _FEEDS = "artifact", "feeds.pipe"
 def classify(
     artifact: Artifact, batches: Iterator[Batch], count: int, *, batch: int, threads: int, keep: int
 ) -> tuple[Reply, bool]:
-    """The `keep` best classes of each sample of `count` batches, and whether a reference evaluator computed them.
+    """Return the `keep` best classes of each sample of `count` batches, and whether a reference evaluator ran.
 
-    That is so where the engine cannot run on this machine and the target has an evaluator. Raises what `batches`
-    raises, ArtifactError where the engine fails, crashes or hangs, TargetUnavailableError where nothing computes it.
+    A target's reference evaluator runs where its engine cannot run on this machine. Raises the errors of `batches`,
+    ArtifactError where the engine fails, crashes or hangs, and TargetUnavailableError where nothing computes it.
     """
     recipe, by_reference = load_recipe(artifact.target).RECIPE, False
-    how = {"batch": batch, "threads": threads, "keep": keep}
-    reply = _run(recipe_file(recipe.target), artifact, batches, count, **how)
-    if reply.status == "unsupported" and recipe.evaluator:  # then no batch has been taken
-        reply, by_reference = _run(evaluator_source(recipe), artifact, batches, count, **how), True
+    options = {"batch": batch, "threads": threads, "keep": keep}
+    reply = _run(recipe_file(recipe.target), artifact, batches, count, **options)
+    # An unsupported engine has taken no batch yet.
+    if reply.status == "unsupported" and recipe.evaluator:
+        reply, by_reference = _run(evaluator_source(recipe), artifact, batches, count, **options), True
     if reply.status == "unsupported":
         raise TargetUnavailableError(f"target {recipe.target} cannot run here", why=reply.error, fix="edgevit doctor")
     if reply.status != "ok":
-        where = str(artifact.folder / artifact.payload)
-        raise ArtifactError(f"the engine {reply.status} on the artifact", where=where, why=reply.error)
+        payload = str(artifact.folder / artifact.payload)
+        raise ArtifactError(f"the engine {reply.status} on the artifact", where=payload, why=reply.error)
     return reply, by_reference
 
 
@@ -67,42 +68,43 @@ def _run(
         pipe = Path(name) / _FEEDS
         os.mkfifo(pipe, 0o600)
         files = {WORKER: pack_recipe(recipe, Path(name) / WORKER), _ARTIFACT: artifact.folder, _FEEDS: pipe}
-        over = threading.Event()
-        fed = feeder.submit(_feed, pipe, batches, over)
+        worker_ended = threading.Event()
+        feeding = feeder.submit(_feed, pipe, batches, worker_ended)
         try:
             limit_s = _LOADING_S + STALL_S * count
             reply = load_transport(device.transport).run(device, files, job, timeout_s=limit_s)
-        finally:  # Ctrl-C too
-            over.set()
-        fed.result()  # what ended the feeding is why the worker failed
+        finally:  # also after Ctrl-C
+            worker_ended.set()
+        # An error that ended the feeding is the reason for the worker's failure, so it is raised first.
+        feeding.result()
     return reply
 
 
-def _feed(pipe: Path, batches: Iterator[Batch], over: threading.Event) -> None:
+def _feed(pipe: Path, batches: Iterator[Batch], worker_ended: threading.Event) -> None:
     """Write every batch into the pipe, until the worker is gone."""
-    descriptor = _opened(pipe, over)
+    descriptor = _open_pipe(pipe, worker_ended)
     if descriptor is None:
         return
     try:
         for batch in batches:
-            rest = memoryview(batch.tobytes())
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            pending = memoryview(batch.tobytes())
+            while pending:
+                pending = pending[os.write(descriptor, pending) :]
     except BrokenPipeError:
-        pass  # its reply says why
+        pass  # the worker's reply contains the reason
     finally:
         os.close(descriptor)
 
 
-def _opened(pipe: Path, over: threading.Event) -> int | None:
-    """The pipe once the worker has opened its end; None where it never does."""
-    while not over.is_set():
+def _open_pipe(pipe: Path, worker_ended: threading.Event) -> int | None:
+    """Open the pipe once the worker has opened its end; None where it never does."""
+    while not worker_ended.is_set():
         try:
             descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # nobody reads yet
+            if error.errno != errno.ENXIO:  # the pipe has no reader yet
                 raise
-            over.wait(_POLL_S)
+            worker_ended.wait(_POLL_S)
             continue
         os.set_blocking(descriptor, True)
         return descriptor

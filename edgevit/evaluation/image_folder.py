@@ -1,7 +1,7 @@
-"""A data set as a folder: one folder of images for each class, FOLDER/CLASS/image.*, as ImageNet's is kept.
+"""A data set as a folder: one folder of images for each class, FOLDER/CLASS/image.*, as for ImageNet.
 
-Which class a folder is follows from the order of the names, as torchvision's ImageFolder has it, unless a list of names
-says otherwise. A wrong order gives a wrong accuracy and no error, so whatever is doubtful is refused.
+The order of the names decides the class of a folder, as in torchvision's ImageFolder, unless there is a list of names.
+A wrong order gives a wrong accuracy and no error, so ambiguous orders are refused.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from edgevit.errors import UsageError
 from edgevit.records.model import IMAGENET
 
-# What torchvision's ImageFolder takes for an image, by name.
+# The suffixes of images in torchvision's ImageFolder.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
-_OF_IMAGENET = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
+_IMAGENET_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
 _SPLITS = ("val", "validation", "test")
 _SEED = 0  # of the draw of a part
 _SHOWN = 3  # names in a message
@@ -38,28 +38,28 @@ class Example:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images that are to be classified, by name, and what the folder holds besides.
+    """The images to classify, by name, and the other content of the folder.
 
-    found: images in the folder, of which `examples` may be a part. passed_over: files that are no images by their name.
-    empty: classes of the model without an image.
+    images: number of images in the folder, of which `examples` may be a part. passed_over: files whose names are not
+    those of images. empty: classes of the model without an image.
     """
 
     dataset: str
     examples: tuple[Example, ...]
-    found: int
+    images: int
     classes: int
     empty: int
     passed_over: tuple[str, ...]
 
     def describe(self) -> str:
-        """`360 images of 10 classes`, `500 of 50000 images of 1000 classes, drawn with seed 0`."""
+        """Return `360 images of 10 classes`, or `500 of 50000 images of 1000 classes, drawn with seed 0`."""
         part, seed = (f"{len(self.examples)} of ", f", drawn with seed {_SEED}") if self.is_part else ("", "")
-        return f"{part}{self.found} images of {self.classes - self.empty} classes{seed}"
+        return f"{part}{self.images} images of {self.classes - self.empty} classes{seed}"
 
     @property
     def is_part(self) -> bool:
-        """Whether only some of the images are to be classified."""
-        return len(self.examples) < self.found
+        """Whether only some of the images are classified."""
+        return len(self.examples) < self.images
 
 
 def read_folder(
@@ -71,32 +71,32 @@ def read_folder(
     dataset: str = "",
     limit: int | None = None,
 ) -> ImageFolder:
-    """The images below `root` for a model with this many classes.
+    """Return the images below `root` for a model with this many classes.
 
-    labels: the names of the classes in the order of the outputs, as the artifact has them. names: a file with the names
-    of the class folders in that order, one a line. limit: a part of so many images, drawn at random with a fixed seed.
-    Raises UsageError where there is no such folder or no image in it, and where the classes are not the model's.
+    labels: the artifact's names of the classes, in the order of the outputs. names: a file with the names of the class
+    folders in that order, one a line. limit: the size of a part of the images, drawn at random with a fixed seed.
+    Raises UsageError for a missing folder, for a folder without images, and for classes that are not the model's.
     """
     folders = _class_folders(root)
     order = _order(root, list(folders), classes, labels, names)
     files = {name: _files(path) for name, path in folders.items()}
-    found = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
-    every = [example for example in found if _is_image(example.path)]
-    if not every:
+    examples = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
+    images = [example for example in examples if _is_image(example.path)]
+    if not images:
         fix = f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
         raise UsageError("no images in the data set", where=str(root), fix=fix)
     return ImageFolder(
-        dataset=dataset or _name(root, every),
-        examples=_drawn(every, limit),
-        found=len(every),
+        dataset=dataset or _name(root, images),
+        examples=_drawn(images, limit),
+        images=len(images),
         classes=classes,
-        empty=classes - len({example.label for example in every}),
-        passed_over=tuple(example.name for example in found if not _is_image(example.path)),
+        empty=classes - len({example.label for example in images}),
+        passed_over=tuple(example.name for example in examples if not _is_image(example.path)),
     )
 
 
 def examples_sha256(examples: Iterable[Example], digests: Iterable[str]) -> str:
-    """Digest of a data set: of each file's name below the folder, its class and the sha256 of its content."""
+    """Return the digest of a data set: each file's name below the folder, its class and its content's sha256."""
     digest = hashlib.sha256()
     for example, content in zip(examples, digests, strict=True):
         digest.update(os.fsencode(f"{example.name}\0{example.label}\0{content}\n"))
@@ -104,37 +104,36 @@ def examples_sha256(examples: Iterable[Example], digests: Iterable[str]) -> str:
 
 
 def _class_folders(root: Path) -> dict[str, Path]:
-    """Name -> folder, by name. Names are compared in Unicode's composed form: file systems differ in it."""
+    """Return the class folders by name. Names are compared in Unicode's composed form, as file systems differ in it."""
     try:
         inside = [path for path in root.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise UsageError("the data set cannot be read", where=str(root), why=str(error.strerror)) from error
-    found = [path for path in inside if path.is_dir()]
-    if not found:
+    subfolders = [path for path in inside if path.is_dir()]
+    if not subfolders:
         count = sum(map(_is_image, inside))
-        why = f"{count} images lie in it directly, and nothing says of which class they are" if count else "it has none"
+        why = f"{count} images are in it directly, so their classes are unknown" if count else "it has none"
         fix = "put the images of each class into a folder of their own: FOLDER/CLASS/image.jpg"
         raise UsageError("no class folders in the data set", where=str(root), why=why, fix=fix)
-    folders = {composed(path.name): path for path in sorted(found, key=lambda path: composed(path.name))}
-    if len(folders) < len(found):
+    folders = {composed(path.name): path for path in sorted(subfolders, key=lambda path: composed(path.name))}
+    if len(folders) < len(subfolders):
         raise UsageError("two class folders have one name", where=str(root), why="their names differ in form only")
     return folders
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC)."""
+    """Return a name in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", name)
 
 
 def _order(
     root: Path, folders: Sequence[str], classes: int, labels: Sequence[str], names: Path | None
 ) -> dict[str, int]:
-    """Folder -> class."""
+    """Return the class of each folder."""
     if names is not None:
         return _by_list(root, folders, _read_names(names, classes, folders), str(names))
     labels = [composed(label) for label in labels]
-    known = set(folders) & set(labels)
-    if known and len(labels) == classes:
+    if set(folders) & set(labels) and len(labels) == classes:
         return _by_list(root, folders, labels, "the artifact's labels")
     if len(folders) != classes:
         raise _other_count(root, folders, classes)
@@ -147,23 +146,24 @@ def _order(
 
 
 def _as_numbers(folders: Sequence[str]) -> list[str]:
-    """In the order of the numbers that they are; as they are where one is none."""
+    """Sort folders named by numbers numerically. Other names keep their order."""
     if not all(name.isascii() and name.isdecimal() for name in folders):
         return list(folders)
     return sorted(folders, key=lambda name: (int(name), name))
 
 
-def _by_list(root: Path, folders: Sequence[str], listed: Sequence[str], where: str) -> dict[str, int]:
-    """The place of each folder in a list of names. Raises UsageError for one that is not there, or there twice."""
+def _by_list(root: Path, folders: Sequence[str], listed: Sequence[str], source: str) -> dict[str, int]:
+    """Return the position of each folder in a list of names. Raises UsageError for one that is missing or repeated."""
     count = Counter(listed)
-    for wrong, what in ((_not_in(folders, count), "not among"), ([n for n in folders if count[n] > 1], "twice among")):
+    twice = [name for name in folders if count[name] > 1]
+    for wrong, problem in ((_not_in(folders, count), "not among"), (twice, "twice among")):
         if wrong:
             shown = ", ".join(map(repr, wrong[:_SHOWN]))
             why = f"{len(wrong)} of {len(folders)}: {shown}{'...' if len(wrong) > _SHOWN else ''}"
             fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
-            raise UsageError(f"class folders of {root} are {what} the names", where=where, why=why, fix=fix)
-    place = {name: number for number, name in enumerate(listed)}
-    return {name: place[name] for name in folders}
+            raise UsageError(f"class folders of {root} are {problem} the names", where=source, why=why, fix=fix)
+    positions = {name: number for number, name in enumerate(listed)}
+    return {name: positions[name] for name in folders}
 
 
 def _not_in(folders: Sequence[str], count: Counter[str]) -> list[str]:
@@ -171,7 +171,7 @@ def _not_in(folders: Sequence[str], count: Counter[str]) -> list[str]:
 
 
 def _read_names(file: Path, classes: int, folders: Sequence[str]) -> list[str]:
-    """The lines of a file; only their first words, as in ImageNet's synset lists, where no whole line is a folder."""
+    """Return the lines of a file, or their first words where no whole line is a folder (ImageNet's synset lists)."""
     try:
         lines = [composed(line.strip()) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -195,7 +195,7 @@ def _other_count(root: Path, folders: Sequence[str], classes: int) -> UsageError
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Every file below a class folder that is not hidden, by its name in it. Links are followed, not in circles."""
+    """Return every visible file below a class folder, by its name in it. Links are followed, except in circles."""
     return sorted((composed(path.relative_to(folder).as_posix()), path) for path in _walk(folder, ()))
 
 
@@ -221,14 +221,14 @@ def _is_image(path: Path) -> bool:
 
 
 def _name(root: Path, examples: Sequence[Example]) -> str:
-    """ImageNet's validation images have names of their own; another data set is called like its folder."""
-    if all(_OF_IMAGENET.fullmatch(example.path.name) for example in examples):
+    """Return the data set's name: ImageNet for its validation images' names, else the folder's name."""
+    if all(_IMAGENET_FILE.fullmatch(example.path.name) for example in examples):
         return IMAGENET
     return composed(root.resolve().name)
 
 
-def _drawn(every: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
-    if limit is None or limit >= len(every):
-        return tuple(every)
-    chosen = sorted(random.Random(_SEED).sample(range(len(every)), limit))
-    return tuple(every[number] for number in chosen)
+def _drawn(examples: Sequence[Example], limit: int | None) -> tuple[Example, ...]:
+    if limit is None or limit >= len(examples):
+        return tuple(examples)
+    chosen = sorted(random.Random(_SEED).sample(range(len(examples)), limit))
+    return tuple(examples[number] for number in chosen)

@@ -1,6 +1,6 @@
-"""From files to batches: a small pool decodes ahead, in order, while the engine computes.
+"""Prefetch of batches from files: a small pool decodes ahead, in order, while the engine computes.
 
-Each file is read once: its digest and its pixels come of the same bytes.
+Each file is read once: its digest and its pixels come from the same bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AHEAD = 4  # images per thread that may wait for the engine: of 224 pixels a si
 
 @dataclass(frozen=True)
 class _Read:
-    """One file: its content's digest and its sample, or why there is none."""
+    """One file: its content's digest and its sample, or the reason why it has no sample."""
 
     sha256: str
     sample: Batch | None
@@ -37,13 +37,13 @@ class _Read:
 
 @dataclass
 class ImageFeed:
-    """The samples of a data set for one input, and what was found on the way; filled as batches are taken.
+    """The samples of a data set for one input, with statistics that are filled as batches are taken.
 
-    digests: sha256 of each file, empty for one that could not be opened. unreadable: place among the examples -> why.
+    digests: sha256 of each file, empty for one that could not be opened. unreadable: the reason by number of example.
     """
 
     examples: Sequence[Example]
-    how: Preprocessing
+    preprocessing: Preprocessing
     spec: TensorSpec
     workers: int
     skip_unreadable: bool = False
@@ -52,28 +52,28 @@ class ImageFeed:
     turned: int = 0
 
     def batches(self, batch: int) -> Iterator[Batch]:
-        """Arrays of `batch` samples; the last one is filled up with zeros, and so is the place of an unreadable file.
+        """Yield arrays of `batch` samples. Zeros replace unreadable files and fill up the last batch.
 
-        Raises UsageError, with the file, for one that is unreadable, unless those are to be skipped.
+        Raises UsageError with the path of an unreadable file, unless such files are skipped.
         """
-        nothing = np.zeros(self.spec.at_batch(1).shape[1:], self.spec.dtype)
-        samples = self._samples(nothing)
+        zeros = np.zeros(self.spec.at_batch(1).shape[1:], self.spec.dtype)
+        samples = self._samples(zeros)
         while group := list(islice(samples, batch)):
-            yield np.stack(group + [nothing] * (batch - len(group)))
+            yield np.stack(group + [zeros] * (batch - len(group)))
 
-    def _samples(self, nothing: Batch) -> Iterator[Batch]:
+    def _samples(self, zeros: Batch) -> Iterator[Batch]:
         for number, read in enumerate(in_order(self._read, self.examples, self.workers)):
             self.digests.append(read.sha256)
             self.turned += read.turned
             if read.sample is None:
-                self._refuse(number, read.why)
-            yield nothing if read.sample is None else read.sample
+                self._skip(number, read.why)
+            yield zeros if read.sample is None else read.sample
 
-    def _refuse(self, number: int, why: str) -> None:
+    def _skip(self, number: int, why: str) -> None:
         if not self.skip_unreadable:
-            fix = "replace or remove it, or leave out and count what cannot be read: --skip-unreadable"
-            where = str(self.examples[number].path)
-            raise UsageError("an image cannot be read", where=where, why=why, fix=fix)
+            fix = "replace or remove it, or skip and count unreadable files: --skip-unreadable"
+            path = str(self.examples[number].path)
+            raise UsageError("an image cannot be read", where=path, why=why, fix=fix)
         self.unreadable[number] = why
 
     def _read(self, example: Example) -> _Read:
@@ -83,14 +83,14 @@ class ImageFeed:
             return _Read("", None, why=str(error.strerror or error))
         digest = hashlib.sha256(data).hexdigest()
         try:
-            picture = read_picture(data, self.how, *image_size((self.spec,), self.how))
+            picture = read_picture(data, self.preprocessing, *image_size((self.spec,), self.preprocessing))
         except UnreadableError as error:
             return _Read(digest, None, why=str(error))
-        return _Read(digest, as_input(picture.pixels, self.how, self.spec), picture.turned)
+        return _Read(digest, as_input(picture.pixels, self.preprocessing, self.spec), picture.turned)
 
 
 def in_order(read: Callable[[Example], _Read], examples: Sequence[Example], workers: int) -> Iterator[_Read]:
-    """What `read` makes of each, in order, by so many threads, never far ahead of who takes it."""
+    """Yield the results of `read` in order, computed by `workers` threads, at most a few ahead of the consumer."""
     waiting: deque[Future[_Read]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="edgevit-decode") as pool:
         try:
@@ -100,6 +100,6 @@ def in_order(read: Callable[[Example], _Read], examples: Sequence[Example], work
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # whoever takes them may stop
+        finally:  # the consumer may stop early
             for future in waiting:
                 future.cancel()

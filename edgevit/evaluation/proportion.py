@@ -1,19 +1,19 @@
-"""A share of images that were classified rightly, and how far it is known."""
+"""Proportion of correctly classified images, with its confidence interval."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-_Z95 = 1.959963984540054  # of the normal distribution: 95% lie within so many standard deviations
+_Z95 = 1.959963984540054  # 95% of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many of so many. The interval is Wilson's (1927), which holds near 0% and 100% too.
+    """A number of right answers out of a total. The interval is Wilson's (1927), which holds near 0% and 100% too.
 
-    It says what another draw of images from the same source would give; of one and the same images a deterministic
-    engine gives the same again.
+    It covers another draw of images from the same source. For the same images a deterministic engine repeats its
+    answers.
     """
 
     right: int
@@ -21,7 +21,7 @@ class Proportion:
 
     @property
     def percent(self) -> float:
-        """The share, in percent."""
+        """The proportion, in percent."""
         return 100 * self.right / self.total
 
     @property

@@ -1,4 +1,4 @@
-"""The model that an artifact was made from, in torch, on the same batches: how many images change their class."""
+"""The original torch model of an artifact, evaluated on the same batches. It shows which images change their class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReferenceModel:
-    """A model, and the class that it gives to each sample that passed by; -1 where its scores have a NaN."""
+    """A model, and its class for each sample so far; -1 where its scores contain a NaN."""
 
     model: nn.Module
     version: str  # of torch
@@ -26,7 +26,7 @@ class ReferenceModel:
 
     @classmethod
     def of(cls, artifact: Artifact, weights: Path | None, threads: int) -> ReferenceModel:
-        """The model as it was trained. Raises CheckpointError for other weights than the artifact was made from."""
+        """Load the trained model. Raises CheckpointError for weights other than the artifact's."""
         from edgevit.recipes import require_torch
 
         require_torch()
@@ -37,8 +37,8 @@ class ReferenceModel:
         torch.set_num_threads(threads)
         return cls(reload_subject(artifact, weights).module, torch.__version__)
 
-    def beside(self, batches: Iterator[Batch]) -> Generator[Batch]:
-        """The batches, each after the model has seen it."""
+    def classify(self, batches: Iterator[Batch]) -> Generator[Batch]:
+        """Classify each batch, store the classes, and yield the batch."""
         import torch
 
         for batch in batches:

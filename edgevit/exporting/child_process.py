@@ -20,7 +20,7 @@ from typing import IO, Any
 from edgevit import errors
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit_runtime.record import from_data, from_json, to_data, to_json
+from edgevit_runtime.codec import from_data, from_json, to_data, to_json
 
 _TAIL = 2000  # characters of what a dead child printed
 

@@ -41,7 +41,8 @@ from edgevit.verification import (
     verify_payload,
     verify_stages,
 )
-from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names
 
 QUARANTINE = "quarantine"
 # Of stages that are no converter's.

@@ -1,8 +1,9 @@
-"""Whether one measurement is faster than another, when nobody can tell, and when they are the same.
+"""Comparison of two measurements: faster, slower, same or ambiguous.
 
-The headlines' ratio is known as a range, from the fastest process of one over the slowest of the other to the reverse.
-A difference counts if the whole range is on one side of 1 and the headlines differ by more than the device resolves;
-two rows are the same if the whole range is within what it resolves. All else is ambiguous: measure longer.
+The ratio of the headlines has a range: from the fastest process of one row over the slowest of the other, to the
+reverse. A difference counts if the whole range lies on one side of 1 and the headlines differ by more than the device
+resolves. Two rows are the same if the whole range lies within that resolution. Everything else is ambiguous, and a
+longer measurement decides it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from edgevit.errors import UsageError
 from edgevit.records.measurement import EMULATED, MEAN_ONLY, Measurement, NoiseFloor
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
-LEAST_DIFFERENCE = 0.01  # of a headline: nobody chooses by less, and few devices repeat themselves better
+# Share of a headline. A smaller difference decides no choice, and few devices repeat themselves better.
+LEAST_DIFFERENCE = 0.01
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is said of the first row against the second. ratio: of the headlines, first over second."""
+    """The verdict on the first row against the second. ratio: of the headlines, first over second."""
 
     verdict: Verdict
     ratio: float
@@ -33,31 +35,32 @@ class Comparison:
 
 
 def compare(first: Measurement, second: Measurement, floors: Collection[NoiseFloor] = ()) -> Comparison:
-    """Compare two rows that ran; of `floors` those of their devices count, the largest of them.
+    """Compare two rows that ran, with the largest of their devices' noise floors as the resolution.
 
-    Raises UsageError for rows that cannot be compared: one did not run, was published or is emulated, or they differ in
-    protocol or rate.
+    Raises UsageError for rows that cannot be compared. That holds where one did not run, was published or is emulated,
+    and where the two differ in protocol or rate.
     """
     _check(first, second)
     a, b = _times(first), _times(second)
     low, ratio, high = a[0] / b[2], a[1] / b[1], a[2] / b[0]
-    floor, source = resolution([item for item in floors if item.device_id in (first.device_id, second.device_id)])
-    said = verdict(low, ratio, high, floor)
-    return Comparison(said, ratio, low, high, floor, source, first.measurement_id, second.measurement_id)
+    device_ids = (first.device_id, second.device_id)
+    floor, source = resolution([noise_floor for noise_floor in floors if noise_floor.device_id in device_ids])
+    decided = verdict(low, ratio, high, floor)
+    return Comparison(decided, ratio, low, high, floor, source, first.measurement_id, second.measurement_id)
 
 
 def resolution(floors: Collection[NoiseFloor]) -> tuple[float, str]:
-    """The share of a latency below which a difference on these devices is none, and where it comes from."""
-    noisiest = max(floors, key=lambda item: item.share, default=None)
+    """Return the share of a latency that these devices resolve, and the source of that number."""
+    noisiest = max(floors, key=lambda floor: floor.share, default=None)
     if noisiest is None or noisiest.share <= LEAST_DIFFERENCE:
         return LEAST_DIFFERENCE, "the protocol's least"
     return noisiest.share, f"the noise floor of {noisiest.device}"
 
 
 def verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
-    """What a ratio and its range say where differences below `floor` do not count.
+    """Judge a ratio and its range, where differences below `floor` do not count.
 
-    Symmetric: 1 + floor and its inverse, so that exchanging the rows exchanges FASTER and SLOWER and no more.
+    The limits are 1 + floor and its inverse. So exchanging the rows only exchanges FASTER and SLOWER.
     """
     beyond = 1 + floor
     if high < 1 and ratio < 1 / beyond:
@@ -69,19 +72,19 @@ def verdict(low: float, ratio: float, high: float, floor: float) -> Verdict:
 
 def _times(row: Measurement) -> tuple[int, int, int]:
     if row.p50_ns is None:
-        why = "it tells a mean and no median" if MEAN_ONLY in row.flags else f"{row.status}: {row.error}"
+        why = "it has a mean and no median" if MEAN_ONLY in row.flags else f"{row.status}: {row.error}"
         raise UsageError(f"{row.model} {row.target} has no latency to compare", why=why)
     return row.p50_low_ns or row.p50_ns, row.p50_ns, row.p50_high_ns or row.p50_ns
 
 
 def _check(first: Measurement, second: Measurement) -> None:
-    for what, one, other in (
+    for quantity, one, other in (
         ("protocol", first.protocol_version, second.protocol_version),
         ("rate", first.rate_hz or "run after run", second.rate_hz or "run after run"),
     ):
         if one != other:
             raise UsageError(
-                f"the rows cannot be compared: another {what}", why=f"{one} and {other}", fix="measure both alike"
+                f"the rows cannot be compared: another {quantity}", why=f"{one} and {other}", fix="measure both alike"
             )
     for row in (first, second):
         if row.provenance != "measured":

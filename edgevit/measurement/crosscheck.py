@@ -1,7 +1,7 @@
-"""Our number against the vendor's own program, on the same artifact, process by process in turns.
+"""Cross-check of our latency against the vendor's own program, on the same artifact, process by process in turns.
 
-Both start a fresh process in each of PROTOCOL_PROCESSES rounds, in random order within a round, so that what the
-machine does meanwhile falls on both alike. What is compared are the medians of the processes.
+Both start a fresh process in each of PROTOCOL_PROCESSES rounds, in random order within a round. So drift and load of
+the machine fall on both alike. The check compares the medians of the processes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgevit.devices.transports.local import run_group, worker_environment
 from edgevit.devices.vendor_tools import BenchmarkOptions, VendorSummary, load_harness
@@ -25,17 +26,19 @@ from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device
 from edgevit_runtime.record import Job
 
-AGREEMENT = 0.03  # of the medians: two programs on one engine, each of which repeats itself within 2%
-_TAIL_CHARACTERS = 500  # of what a program that failed has printed
+AGREEMENT = 0.03  # share of the medians: two programs on one engine, each of which repeats itself within 2%
+_TAIL_CHARACTERS = 500  # kept of the output of a program that failed
 _OUTPUT = "output.txt"
+OutputT = TypeVar("OutputT")
 
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """The medians of both in ns, round by round, and what is said of ours against theirs.
+    """The medians of both programs in ns, round by round, and the verdict on ours against theirs.
 
-    ratio: of the medians of these, ours over theirs; low and high are the least and the most it may be. verdict: SAME
-    within AGREEMENT, FASTER or SLOWER, of ours, beyond it; None where nothing was compared, and `note` says why.
+    ratio: median of our medians over the median of theirs; ratio_low and ratio_high bound it. verdict: SAME within
+    AGREEMENT, else FASTER or SLOWER, which describes our program. It is `None` where nothing was compared; `note` then
+    gives the reason.
     """
 
     model: str
@@ -62,9 +65,9 @@ def cross_check(
     seed: int = 0,
     built_here: Container[str] = (),
 ) -> CrossCheck:
-    """Run our worker and the vendor's program in turns.
+    """Run our worker and the vendor's program in turns, and compare their medians.
 
-    Raises UsageError for another device than this machine, and what `profile` raises.
+    Raises UsageError for a device other than this machine, and the errors of `profile`.
     """
     if device.transport != "local":
         raise UsageError("vendors' programs are run on this machine alone", where=device.name, fix="--device local")
@@ -86,28 +89,30 @@ def cross_check(
 
     protocol = Protocol(processes=1, percentile=None, batch=batch)
     try:
-        asked = _asked(ours(), threads, batch)  # our worker comes first: it checks the artifact's digest
-        there = replace(artifact, folder=artifact.folder.resolve())  # the program runs in a folder of its own
-        arguments = [*command, *module.arguments(there, asked, str(module.model(there)))]
-        found = _rounds(
+        # Our worker comes first, because it checks the artifact's digest.
+        options = _benchmark_options(ours(), threads, batch)
+        # The program runs in a folder of its own, so it needs absolute paths.
+        resolved = replace(artifact, folder=artifact.folder.resolve())
+        arguments = [*command, *module.arguments(resolved, options, str(module.model(resolved)))]
+        medians = _rounds(
             ours,
-            lambda: _median(run_harness(arguments, lambda text: module.parse(text, asked).summary, threads)),
+            lambda: _median(run_harness(arguments, lambda text: module.parse(text, options).summary, threads)),
             rounds,
             random.Random(seed),
         )
     except ValueError as error:
         return replace(nothing, note=str(error))
-    return _compared(replace(nothing, ours_ns=found[0], theirs_ns=found[1], note=module.DIFFERS))
+    return _compared(replace(nothing, ours_ns=medians[0], theirs_ns=medians[1], note=module.DIFFERS))
 
 
-def _median(told: VendorSummary) -> int:
-    if told.median_ns is None:
-        raise ValueError(f"it tells a mean ({told.mean_ns / 1e6:.3g} ms) and no median, which ours is")
-    return told.median_ns
+def _median(summary: VendorSummary) -> int:
+    if summary.median_ns is None:
+        raise ValueError(f"it prints a mean ({summary.mean_ns / 1e6:.3g} ms) and no median, which ours is")
+    return summary.median_ns
 
 
-def _asked(run_ns: int, threads: int, batch: int) -> BenchmarkOptions:
-    """As much as the protocol asks of a process, for programs that count runs and for those that go by the clock."""
+def _benchmark_options(run_ns: int, threads: int, batch: int) -> BenchmarkOptions:
+    """Return the protocol's demands on a process, for programs that count runs and for those that go by the clock."""
     runs = max(PROTOCOL_MIN_RUNS, math.ceil(PROTOCOL_MIN_NS / run_ns))
     warmup_runs = max(Job.warmup_min_runs, math.ceil(Job.warmup_min_ns / run_ns))
     return BenchmarkOptions(threads, batch, runs, math.ceil(PROTOCOL_MIN_NS / 1e9), warmup_runs)
@@ -116,17 +121,17 @@ def _asked(run_ns: int, threads: int, batch: int) -> BenchmarkOptions:
 def _rounds(
     ours: Callable[[], int], theirs: Callable[[], int], rounds: int, order: random.Random
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    found: dict[Callable[[], int], list[int]] = {ours: [], theirs: []}
+    medians: dict[Callable[[], int], list[int]] = {ours: [], theirs: []}
     for _ in range(rounds):
         for run in order.sample((ours, theirs), 2):
-            found[run].append(run())
-    return tuple(found[ours]), tuple(found[theirs])
+            medians[run].append(run())
+    return tuple(medians[ours]), tuple(medians[theirs])
 
 
-def run_harness(command: list[str], parse: Callable[[str], VendorSummary], threads: int) -> VendorSummary:
-    """One process of the program, as free of the caller's environment as a worker is, and ended with its children.
+def run_harness(command: list[str], parse: Callable[[str], OutputT], threads: int) -> OutputT:
+    """Run one process of the program in a worker's environment, and end it with its children.
 
-    Raises ValueError with what it printed where it failed or printed no times.
+    Raises ValueError with the end of its output where it failed or printed no times.
     """
     timeout_s = Protocol().timeout_s
     with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
@@ -144,5 +149,5 @@ def _compared(check: CrossCheck) -> CrossCheck:
     ours, theirs = check.ours_ns, check.theirs_ns
     ratio = statistics.median(ours) / statistics.median(theirs)
     low, high = min(ours) / max(theirs), max(ours) / min(theirs)
-    said = verdict(low, ratio, high, AGREEMENT)
-    return replace(check, ratio=ratio, ratio_low=low, ratio_high=high, verdict=said)
+    decided = verdict(low, ratio, high, AGREEMENT)
+    return replace(check, ratio=ratio, ratio_low=low, ratio_high=high, verdict=decided)

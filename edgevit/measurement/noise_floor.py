@@ -1,6 +1,6 @@
-"""Runs fixed workloads on a device: its noise floor, and the peak that models are held against.
+"""Noise floor and peak performance of a device, measured with fixed workloads.
 
-They go the way of artifacts: a fresh worker process, the same threads and environment, gates and all.
+The workloads run as artifacts do: in a fresh worker process, with the same threads, environment and throttling checks.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError
 from edgevit.measurement import workloads
-from edgevit.measurement.runner import Protocol, gated
+from edgevit.measurement.runner import Protocol, run_unthrottled
 from edgevit.measurement.summary import PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
 from edgevit.records.measurement import Device, NoiseFloor
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Timing
 
-NOISE_REPEATS = 5  # of the whole protocol: the range of five held the true value in 96% of trials
+NOISE_REPEATS = 5  # of the whole protocol: the range of five contained the true value in 96% of trials
 NOISE_WORKLOAD = "mixed"  # needs no engine, so that any device has a floor
-PEAK_NS = 1_000_000_000  # of runs, of which the fastest counts
+PEAK_NS = 1_000_000_000  # duration of the runs, of which the fastest counts
 _FOLDER, _PAYLOAD = "artifact", "workload.txt"
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What a machine does at best with these threads: float32 products, and memory read and written in order."""
+    """Peak performance of a machine with these threads: float32 products, and memory read and written in order."""
 
     device: str
     threads: int
@@ -41,10 +41,10 @@ class Peak:
 def measure_noise(
     device: Device, *, threads: int = 1, repeats: int = NOISE_REPEATS, on_progress: Callable[[int], None] | None = None
 ) -> NoiseFloor:
-    """Measure the reference workload again and again, each time as the protocol measures a model.
+    """Measure the reference workload repeatedly, each time as the protocol measures a model.
 
-    The repeats follow each other: rows that are compared were not measured at the same time either. Raises DeviceError
-    where the device cannot run it or never cools down.
+    The repeats follow each other, because compared rows were not measured at the same time either. Raises DeviceError
+    where the device cannot run the workload or never cools down.
     """
     started, headlines = datetime.now(UTC).isoformat(timespec="microseconds"), list[int]()
     for _ in range(repeats):
@@ -60,7 +60,7 @@ def measure_noise(
 
 
 def measure_peak(device: Device, *, threads: int) -> Peak:
-    """The machine's peak, each from the fastest run. Raises DeviceError where NumPy is not there."""
+    """Measure the machine's peak, each number from the fastest run. Raises DeviceError where NumPy is missing."""
 
     def fastest(text: str) -> int:
         return min(run_workload(device, text, threads=threads).samples_ns)
@@ -71,9 +71,9 @@ def measure_peak(device: Device, *, threads: int) -> Peak:
 
 
 def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10, min_ns: int = PEAK_NS) -> Timing:
-    """One process of a workload of edgevit/measurement/workloads.py.
+    """Run one process of a workload of edgevit/measurement/workloads.py, and return its raw times.
 
-    Raises DeviceError with what the worker said, and where the processor is emulated.
+    Raises DeviceError with the worker's error where it failed, and for an emulated processor.
     """
     transport, timeout_s = load_transport(device.transport), Protocol().timeout_s
     with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
@@ -85,7 +85,9 @@ def run_workload(device: Device, text: str, *, threads: int, min_runs: int = 10,
             "time", "workloads", _FOLDER, _PAYLOAD, tree_sha256(folder), threads, min_runs=min_runs, min_ns=min_ns
         )
         files = {WORKER: worker, _FOLDER: folder}
-        reply, _ = gated(lambda: transport.run(device, files, job, timeout_s=timeout_s), Protocol().cool_down_s)
+        reply, _ = run_unthrottled(
+            lambda: transport.run(device, files, job, timeout_s=timeout_s), Protocol().cool_down_s
+        )
     if reply.timing is None:
         raise DeviceError(f"the workload {text!r} did not run", where=device.name, why=f"{reply.status}: {reply.error}")
     if reply.emulated:

@@ -1,8 +1,9 @@
-"""Why a model is as fast as it is: against what the machine does at best, and operator by operator.
+"""Roofline of a model on a machine, and its operators' times.
 
-A run cannot be faster than its products at the machine's peak, nor than its weights, inputs and outputs take through
-memory once. What layers pass to each other is not counted, as it may stay in a cache: the limit is one that nothing
-beats but a cache that holds the weights from run to run, or an engine with better products than NumPy's.
+A run takes at least as long as its products at the machine's peak. It also takes at least as long as its weights,
+inputs and outputs need to pass through memory once. Tensors between layers are not counted, as they may stay in a
+cache. So only two things beat the limit: a cache that keeps the weights from run to run, and products faster than
+NumPy's.
 (Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009.)
 """
 
@@ -22,14 +23,15 @@ from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device, Measurement
 from edgevit_runtime.record import Job, LayerTime
 
-LAYER_RUNS = 20  # whose median an operator's time is: engines count in microseconds, and one run is noise
+# An operator's time is the median of so many runs: engines count in microseconds, and one run is noise.
+LAYER_RUNS = 20
 _FOLDER = "artifact"
-_OF_THE_PEAK = "fp32"  # the precision that the peak is measured in
+_PEAK_PRECISION = "fp32"
 
 
 @dataclass(frozen=True)
 class RooflinePoint:
-    """One model against the machine's limit at its intensity. FLOPs are two per multiply-accumulate."""
+    """The position of one model below the machine's roofline. FLOPs are two per multiply-accumulate."""
 
     model: str
     target: str
@@ -41,13 +43,13 @@ class RooflinePoint:
     bound_by: str  # compute or memory
     limit_gflops: float
     share: float  # of the limit
-    least_ns: float  # what a run would take at the limit
+    least_ns: float  # duration of a run at the limit
     note: str
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator as the engine runs it. share: of all operators' time; limit_share: of its own limit."""
+    """The time of one operator as the engine runs it. share: of all operators' time; limit_share: of its own limit."""
 
     name: str
     operator: str
@@ -60,7 +62,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """The operators of one artifact, slowest first; none where the engine does not tell, and `note` says so."""
+    """The operators of one artifact, slowest first. It is empty where the engine has no times; `note` then says so."""
 
     model: str
     target: str
@@ -71,14 +73,14 @@ class LayerTable:
 
 
 def roofline_point(row: Measurement, artifact: Artifact, peak: Peak) -> RooflinePoint:
-    """Hold a row that ran against the machine's peak. Raises ValueError for one without a latency."""
+    """Compare a row that ran with the machine's peak. Raises ValueError for a row without a latency."""
     if not row.p50_ns:
         raise ValueError(f"{row.model} has no latency")
     flops = 2 * artifact.macs * row.batch
     ends = [spec.at_batch(row.batch).nbytes for spec in (*artifact.inputs, *artifact.outputs)]
     moved = artifact.size_bytes + sum(ends)
-    least_ns, bound_by = _least(flops, moved, peak)
-    notes = [f"computes in {row.precision}, the peak is in float32"] if row.precision != _OF_THE_PEAK else []
+    least_ns, bound_by = _limit_ns(flops, moved, peak)
+    notes = [f"computes in {row.precision}, the peak is in float32"] if row.precision != _PEAK_PRECISION else []
     if row.p50_ns < least_ns:
         notes.append("beats the limit: products better than NumPy's, or weights that stay in a cache")
     return RooflinePoint(
@@ -97,8 +99,8 @@ def roofline_point(row: Measurement, artifact: Artifact, peak: Peak) -> Roofline
     )
 
 
-def _least(flops: int, moved: int, peak: Peak) -> tuple[float, str]:
-    """Nanoseconds at least, and what they are spent on. min(peak, intensity x bandwidth), as a time."""
+def _limit_ns(flops: int, moved: int, peak: Peak) -> tuple[float, str]:
+    """Return the shortest duration in ns and its bound, compute or memory: min(peak, intensity x bandwidth) as time."""
     compute_ns, memory_ns = flops / peak.gflops, moved / peak.gb_per_s
     return max(compute_ns, memory_ns), "compute" if compute_ns >= memory_ns else "memory"
 
@@ -106,7 +108,7 @@ def _least(flops: int, moved: int, peak: Peak) -> tuple[float, str]:
 def layer_times(
     artifact: Artifact, device: Device, *, threads: int, batch: int = 1, peak: Peak | None = None
 ) -> LayerTable:
-    """What each operator takes, in a process of its own. With a peak, each is held against its own limit, too."""
+    """Measure each operator's time in a separate process. With a peak, each is compared with its own limit."""
     recipe = load_recipe(artifact.target).RECIPE
     with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
         files = {WORKER: pack(recipe.target, Path(folder) / WORKER), _FOLDER: artifact.folder}
@@ -128,21 +130,21 @@ def layer_times(
     return _table(names, reply.layers, peak)
 
 
-def _table(names: tuple[str, str, str], told: Sequence[LayerTime], peak: Peak | None) -> LayerTable:
-    total = sum(item.ns for item in told) or 1
+def _table(names: tuple[str, str, str], times: Sequence[LayerTime], peak: Peak | None) -> LayerTable:
+    total = sum(time.ns for time in times) or 1
     layers = [
-        Layer(item.name, item.operator, item.ns, item.ns / total, item.macs, item.bytes, _limit_share(item, peak))
-        for item in sorted(told, key=lambda item: -item.ns)
+        Layer(time.name, time.operator, time.ns, time.ns / total, time.macs, time.bytes, _limit_share(time, peak))
+        for time in sorted(times, key=lambda time: -time.ns)
     ]
     by_operator: dict[str, float] = {}
     for layer in layers:
         by_operator[layer.operator] = by_operator.get(layer.operator, 0.0) + layer.share
-    note = f"{len(told)} operators, {total / 1e6:.2f} ms together, medians of {LAYER_RUNS} runs that were traced"
+    note = f"{len(times)} operators, {total / 1e6:.2f} ms together, medians of {LAYER_RUNS} runs that were traced"
     return LayerTable(*names, tuple(layers), by_operator, note)
 
 
 def _limit_share(layer: LayerTime, peak: Peak | None) -> float | None:
-    """None where the engine does not tell what the operator computes and moves, or its clock is too coarse."""
+    """Return the share of the operator's own limit. None: its work or traffic is unknown, or the clock too coarse."""
     if peak is None or layer.macs is None or layer.bytes is None or layer.ns <= 0:
         return None
-    return _least(2 * layer.macs, layer.bytes, peak)[0] / layer.ns
+    return _limit_ns(2 * layer.macs, layer.bytes, peak)[0] / layer.ns

@@ -1,7 +1,7 @@
-"""Artifact + device -> Measurement: the protocol of docs/measure.md, one fresh process after another.
+"""Measurement of artifacts on a device by the protocol of docs/measure.md, one fresh process after another.
 
-In a sweep the processes of all artifacts are interleaved in random order, so that what drifts (heat, a neighbour's
-load) falls on all of them alike. What one artifact does, crash or hang, costs its own row and nothing else.
+In a sweep the processes of all artifacts are interleaved in random order. So drift (heat, a neighbour's load) falls on
+all of them alike. An artifact that crashes or hangs costs its own row only.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from edgevit.records.identity import identify
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
 from edgevit_runtime.record import Job, Reply, Timing
 
-UNVERIFIED = "unverified"  # parity_status of an artifact that nobody has checked
+UNVERIFIED = "unverified"  # parity_status of an artifact without a parity check
 _ARTIFACT = "artifact"  # the folder's name in the worker's directory
-PERCENTILES = (90, 99)  # that can be asked for: the rows keep bounds of these
+PERCENTILES = (90, 99)  # that a protocol may bound: the rows keep bounds of these
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How long and how often to measure. The defaults are the protocol; less of them is flagged and graded so."""
+    """The length and number of runs of a measurement. The defaults are the full protocol; shorter ones are flagged."""
 
     processes: int = PROTOCOL_PROCESSES
     min_runs: int = PROTOCOL_MIN_RUNS  # per process
     min_ns: int = PROTOCOL_MIN_NS  # per process
-    percentile: int | None = 99  # runs are added until its upper bound exists; None: do not add any
+    percentile: int | None = 99  # runs are added until its upper bound exists; None: no runs are added
     batch: int = 1
     timeout_s: float = 300.0  # per process
     rate_hz: float | None = None  # frames of a camera; None: one run after the other
@@ -60,12 +60,12 @@ class Protocol:
 
     @classmethod
     def quick(cls, **others: Any) -> Protocol:
-        """A first look: two processes, just enough runs to bound a p90; flagged as such and graded C at best."""
+        """Return a short protocol: two processes, just enough runs to bound a p90; flagged and graded C at best."""
         return cls(**{"processes": 2, "min_runs": 1, "min_ns": 0, "percentile": 90, **others})
 
     @property
     def runs_per_process(self) -> int:
-        """Runs that each process makes at least."""
+        """The least number of runs of each process."""
         if self.percentile is None:
             return self.min_runs
         return max(self.min_runs, math.ceil(runs_needed(self.percentile / 100) / self.processes))
@@ -73,12 +73,12 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Progress:
-    """A process that has just ended: which artifact's, how, and how far the sweep is."""
+    """The state of a sweep after a process ended: its artifact, its status, and the processes finished so far."""
 
     artifact: Artifact
     status: str
     finished: int
-    total: int  # processes; falls when an artifact fails, because its other processes are not run
+    total: int  # processes; it falls when an artifact fails, because its other processes are not run
 
 
 def profile(
@@ -90,7 +90,7 @@ def profile(
     seed: int = 0,
     built_here: Container[str] = (),
 ) -> Measurement:
-    """Measure one artifact. The row's status says if it could not run; raises as `profile_all` does."""
+    """Measure one artifact. The row's status tells whether it ran. Raises the errors of `profile_all`."""
     [measurement] = profile_all(
         [artifact], device, threads=threads, protocol=protocol, seed=seed, built_here=built_here
     )
@@ -107,12 +107,12 @@ def profile_all(
     on_progress: Callable[[Progress], None] | None = None,
     built_here: Container[str] = (),
 ) -> Iterator[Measurement]:
-    """Measure artifacts in interleaved rounds; each row comes as soon as it is known, failures first.
+    """Measure artifacts in interleaved rounds, and yield each row as soon as it is complete, failures first.
 
-    `seed` decides the order within the rounds; `built_here` are the digests of artifacts that may run their own code.
-    Raises UnknownNameError for a target or transport nobody has, UsageError for protocol that measure nothing,
-    ArtifactError for code of unknown origin, DeviceError if the device itself is lost; the rows that came before stay
-    good.
+    `seed` decides the order within the rounds. `built_here` are the digests of artifacts that may run their own code.
+    Raises UnknownNameError for an unknown target or transport, UsageError for a protocol that measures nothing,
+    ArtifactError for code of unknown origin, and DeviceError if the device itself is lost. Rows yielded before an error
+    stay valid.
     """
     protocol = protocol or Protocol()
     _check(protocol, threads)
@@ -127,15 +127,18 @@ def _check(protocol: Protocol, threads: int) -> None:
     if min(protocol.processes, protocol.min_runs, protocol.batch, threads) < 1 or protocol.timeout_s <= 0:
         raise UsageError("processes, runs, batch, threads and timeout must be positive", why=f"{protocol}, {threads=}")
     if protocol.percentile not in (None, *PERCENTILES):
-        raise UsageError(f"percentile {protocol.percentile} cannot be asked for", fix="ask for 90 or 99")
+        raise UsageError(f"percentile {protocol.percentile} cannot be bounded", fix="use 90 or 99")
     for name in ("rate_hz", "max_memory_bytes"):
         limit = getattr(protocol, name)
         if limit is not None and not 0 < limit < math.inf:
             raise UsageError(f"{name} is {limit}", why="it must be positive", fix="leave it out for none")
 
 
-def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
-    """The reply of a block that passes the gates, and how many did not; `throttled` after MAX_RETRIES retries."""
+def run_unthrottled(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
+    """Run until a block counts, and return its reply and the number of discarded blocks.
+
+    The status is `throttled` after MAX_RETRIES retries.
+    """
     for discarded in range(MAX_RETRIES + 1):
         reply = run()
         why = why_discarded(reply.timing) if reply.timing else ""
@@ -149,13 +152,13 @@ def gated(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply, int]:
 
 @dataclass
 class _Row:
-    """One artifact on its way through the rounds."""
+    """The replies of one artifact so far."""
 
     artifact: Artifact
     target: str
     started: str = ""
     replies: list[Reply] = field(default_factory=list)
-    discarded: int = 0  # blocks that a gate did not let pass
+    discarded: int = 0  # blocks that ran on a throttled processor
 
     @property
     def failed(self) -> bool:
@@ -164,7 +167,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """What all processes of a sweep have in common."""
+    """The settings that all processes of a sweep share."""
 
     device: Device
     transport: Transport
@@ -173,25 +176,25 @@ class _Sweep:
     order: random.Random
 
     def rounds(self, rows: list[_Row], on_progress: Callable[[Progress], None]) -> Iterator[Measurement]:
-        processes, done = self.protocol.processes, 0
+        processes, finished = self.protocol.processes, 0
         with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
             workers = {row.target: pack(row.target, Path(folder) / f"{row.target}.pyz") for row in rows}
             for turn in range(processes):
-                total = done + len(rows) * (processes - turn)
+                total = finished + len(rows) * (processes - turn)
                 for row in self.order.sample(rows, len(rows)):
                     self.run_once(row, workers[row.target], cold=turn == 0 and processes > 1)
-                    done += 1
-                    on_progress(Progress(row.artifact, row.replies[-1].status, done, total))
+                    finished += 1
+                    on_progress(Progress(row.artifact, row.replies[-1].status, finished, total))
                     if row.failed or turn == processes - 1:
                         yield self.measurement(row)
                 rows = [row for row in rows if not row.failed]
 
     def run_once(self, row: _Row, worker: Path, *, cold: bool) -> None:
-        """One process whose block of runs passes the gates, or the last one of those that did not."""
+        """Run one process until its block of runs counts, or the retries are used up."""
         row.started = row.started or datetime.now(UTC).isoformat(timespec="microseconds")
         files = {WORKER: worker, _ARTIFACT: row.artifact.folder}
         job, timeout_s = self.job(row, cold=cold), self.protocol.timeout_s
-        reply, discarded = gated(
+        reply, discarded = run_unthrottled(
             lambda: self.transport.run(self.device, files, job, timeout_s=timeout_s), self.protocol.cool_down_s
         )
         row.discarded += discarded
@@ -215,7 +218,7 @@ class _Sweep:
         )
 
     def measurement(self, row: _Row) -> Measurement:
-        """The row with its key and id. A failed one keeps the samples of the processes that finished before."""
+        """Return the row with its key and id. A failed one keeps the samples of the processes that finished before."""
         artifact, last, device = row.artifact, row.replies[-1], self.device
         timings = [reply.timing for reply in row.replies if reply.timing]
         measurement = Measurement(
@@ -262,10 +265,10 @@ _PARTS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns", "pea
 
 
 def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]:
-    """The fields of a row that its processes' timings decide."""
-    told = [timing.summary for timing in timings if timing.summary is not None]
+    """Return the fields of a row that its processes' timings decide."""
+    reported = [timing.summary for timing in timings if timing.summary is not None]
     samples, warm = [timing.samples_ns for timing in timings], [timing.warm for timing in timings]
-    summary = summarise_reported(told) if told else summarise(samples, warm, paced=rate_hz is not None)
+    summary = summarise_reported(reported) if reported else summarise(samples, warm, paced=rate_hz is not None)
     stolen = any(stolen_share(timing.before, timing.after) > STOLEN_SHARE for timing in timings)
     usual = [timing for timing in timings if not timing.cold] or timings
     return dataclasses.asdict(summary) | {
@@ -275,29 +278,29 @@ def _summary(timings: Sequence[Timing], rate_hz: float | None) -> dict[str, Any]
         "import_ns": _median([timing.import_ns for timing in usual]),
         "compile_ns": _median([timing.compile_ns for timing in usual]),
         "first_ns": _median([timing.first_ns for timing in timings]),
-        "peak_rss_bytes": max(_told([timing.peak_rss_bytes for timing in timings]), default=None),
-        "missed": sum(_told([timing.missed for timing in timings])) if rate_hz else None,
+        "peak_rss_bytes": max(_reported([timing.peak_rss_bytes for timing in timings]), default=None),
+        "missed": sum(_reported([timing.missed for timing in timings])) if rate_hz else None,
         "energy_j": _energy_j(timings),
     }
 
 
 def _no_summary(timings: Sequence[Timing]) -> dict[str, Any]:
-    names = [item.name for item in dataclasses.fields(Summary)] + list(_PARTS)
+    names = [summary_field.name for summary_field in dataclasses.fields(Summary)] + list(_PARTS)
     runs = sum((timing.summary.runs or 0) if timing.summary else len(timing.samples_ns) for timing in timings)
     return dict.fromkeys(names) | {"processes": len(timings), "runs": runs, "grade": "", "flags": ()}
 
 
-def _told(values: Sequence[int | None]) -> list[int]:
+def _reported(values: Sequence[int | None]) -> list[int]:
     return [value for value in values if value is not None]
 
 
 def _median(values: Sequence[int | None]) -> int | None:
-    """None where no process tells."""
-    told = _told(values)
-    return round(statistics.median(told)) if told else None
+    """Return the median of the reported values; None where no process reports one."""
+    reported = _reported(values)
+    return round(statistics.median(reported)) if reported else None
 
 
 def _energy_j(timings: Sequence[Timing]) -> float | None:
-    """Joules of a run. None unless every process tells: a mean over the lucky ones would pass for all."""
+    """Return the joules of a run. None unless every process reports them: a mean over some would pass for all."""
     joules = [timing.energy_j for timing in timings if timing.energy_j is not None]
     return sum(joules) / sum(len(timing.samples_ns) for timing in timings) if len(joules) == len(timings) else None

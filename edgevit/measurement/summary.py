@@ -1,9 +1,9 @@
-"""What is said of raw samples: percentiles, their upper bounds, spread, grade and flags. Pure functions, nanoseconds.
+"""Summary of raw samples: percentiles, their upper bounds, spread, grade and flags. Pure functions in nanoseconds.
 
-A percentile is the nearest rank: the smallest sample that at least that share of the samples does not exceed, so it is
-always a time that was really seen. Over several processes each process weighs the same, however many runs it fitted
-into its second; otherwise a fast process would outvote a slow one, and p90 could fall below the headline.
-A process' median alone is the usual one (mean of the middle two), because with two values the lower one would flatter.
+A percentile is the nearest rank: the smallest sample that at least that share of the samples does not exceed. So it is
+always a measured time. Over several processes each process has the same weight, however many runs it made in its
+second. Otherwise a fast process would outvote a slow one, and p90 could fall below the headline. Only a process' median
+is the usual one (mean of the middle two), because with two values the lower one would flatter.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ from edgevit_runtime.record import VendorSummary
 
 Grade = Literal["A", "B", "C", "D"]
 CONFIDENCE = 0.99  # of an upper bound; MLPerf LoadGen's
-# The protocol (docs/measure.md). The range of five process medians held the true median in 96% of trials, a single
+# The protocol (docs/measure.md). The range of five process medians contained the true median in 96% of trials, a single
 # process' own interval in 15 of 24.
 PROTOCOL_PROCESSES = 5
 PROTOCOL_MIN_RUNS = 100
 PROTOCOL_MIN_NS = 1_000_000_000
-_LOOP_SHARE = 0.9  # a process' samples may sum to this much of its second: the clock calls between them take the rest
-# Grades (docs/measure.md): range of the process medians over the headline, best first, and what an A also needs.
+# The samples of a process may sum to this share of its second: the clock calls between them take the rest.
+_LOOP_SHARE = 0.9
+# Grades (docs/measure.md): range of the process medians over the headline, best first. An A also needs a small IQR.
 _RANGES: tuple[tuple[Grade, float], ...] = (("A", 0.02), ("B", 0.05), ("C", 0.10))
 _IQR_OF_AN_A = 0.10
 _BEST_OF_A_SHORT_PROTOCOL: Grade = "C"  # few or short processes agree by luck: two of them do half the time
-BEST_OF_A_SUMMARY: Grade = "B"  # an A needs an interquartile range, which no summary tells
+BEST_OF_A_SUMMARY: Grade = "B"  # an A needs an interquartile range, which no summary contains
 BEST_OF_A_MEAN: Grade = "C"  # a few slow runs move a mean, and means agree where medians need not
-_TOLD_PERCENTILE = 0.95  # of a process' runs, that some programs print
+_REPORTED_PERCENTILE = 0.95  # of a process' runs; some programs print it
 # Bimodal: the best cut in two leaves means this many standard deviations apart. Cut the same way, a normal distribution
 # gives 2.6, an exponential 3.0, a uniform 3.5; two separate peaks give more.
 _MODES_APART = 4.0
 _MODE_SHARE = 0.10  # of the samples in the smaller mode; fewer are outliers
-_MODES_DIFFER = 0.05  # of the lower mode; below that nobody's choice depends on it
-DRIFT = 0.10  # between the medians of two halves in time: as much as would make a grade D
+_MODES_DIFFER = 0.05  # of the lower mode; a smaller distance decides no choice
+DRIFT = 0.10  # between the medians of two halves in time: as much as makes a grade D
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a measurement's samples say. Nanoseconds; an upper bound is None where there are too few runs for it.
+    """Statistics of a measurement's samples in nanoseconds. An upper bound is `None` where it has too few runs.
 
-    Of samples that were summarised elsewhere the median may be unknown, and the other percentiles and spreads are.
+    For samples summarised by a vendor's program, other percentiles and spreads are unknown, and the median may be.
     """
 
     processes: int
@@ -68,13 +69,12 @@ class Summary:
 
 
 def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool | None], *, paced: bool = False) -> Summary:
-    """Summary of the samples of each process; `warm` says of each whether its warm-up had settled, None if unknown.
+    """Summarise the samples of each process.
 
-    `paced`: the runs waited for a camera's frames, so that they need not add up to the time a process takes.
-
-    Upper bounds hold for the pooled samples and for the slowest process: the larger of the two is given, because
-    samples of one process are alike and a bound that counts them as independent is too low.
-    Raises ValueError without samples.
+    `warm` tells for each process whether its warm-up had settled, None if unknown. `paced` runs waited for a camera's
+    frames, so they need not add up to the time a process takes. An upper bound is the larger of two: that of the pooled
+    samples, and the slowest process' percentile. Samples of one process are alike, so a bound that counts them as
+    independent is too low. Raises ValueError without samples.
     """
     if not samples_ns or not all(samples_ns):
         raise ValueError("no samples: every process needs at least one")
@@ -102,81 +102,85 @@ def summarise(samples_ns: Sequence[Sequence[int]], warm: Sequence[bool | None], 
     )
 
 
-def summarise_reported(told: Sequence[VendorSummary]) -> Summary:
-    """Summary of what a vendor's program told of each process. What it does not tell is None, and so is what would need
-    the samples: p90, p99, interquartile range.
+def summarise_reported(processes: Sequence[VendorSummary]) -> Summary:
+    """Summarise the reports of a vendor's program, one for each process.
 
-    Grade and spread are those of the processes' medians, or of their means where it tells no median.
-    Raises ValueError for no process, or for one whose number of runs is not known.
+    Values that it does not report are None, and so are those that need samples: p90, p99, interquartile range. Grade
+    and spread are those of the processes' medians, or of their means where it reports no median. Raises ValueError for
+    no process, and for one without a number of runs.
     """
-    if not told or not all(item.runs for item in told):
+    if not processes or not all(process.runs for process in processes):
         raise ValueError("every process needs a number of runs")
-    medians = [item.median_ns for item in told if item.median_ns is not None]
-    known = len(medians) == len(told)
-    centres = medians if known else [item.mean_ns for item in told]
-    flags = _flags_of_told(told, centres, known=known)
+    medians = [process.median_ns for process in processes if process.median_ns is not None]
+    has_medians = len(medians) == len(processes)
+    centres = medians if has_medians else [process.mean_ns for process in processes]
+    flags = _reported_flags(processes, centres, has_medians=has_medians)
     range_share = (max(centres) - min(centres)) / statistics.median(centres)
     graded = grade(range_share, math.inf, full=not set(flags) & _SHORT_FLAGS)
     return Summary(
-        processes=len(told),
-        runs=sum(item.runs or 0 for item in told),
-        p50_ns=round(statistics.median(medians)) if known else None,
-        p50_low_ns=min(medians) if known else None,
-        p50_high_ns=max(medians) if known else None,
+        processes=len(processes),
+        runs=sum(process.runs or 0 for process in processes),
+        p50_ns=round(statistics.median(medians)) if has_medians else None,
+        p50_low_ns=min(medians) if has_medians else None,
+        p50_high_ns=max(medians) if has_medians else None,
         p90_ns=None,
-        p90_upper_ns=told_upper(told, 0.90),
+        p90_upper_ns=reported_upper_bound(processes, 0.90),
         p99_ns=None,
         p99_upper_ns=None,
-        min_ns=min(item.min_ns for item in told),
-        mean_ns=round(statistics.fmean(item.mean_ns for item in told)),
+        min_ns=min(process.min_ns for process in processes),
+        mean_ns=round(statistics.fmean(process.mean_ns for process in processes)),
         iqr_ns=None,
         mad_ns=None,
-        grade=max(graded, BEST_OF_A_SUMMARY if known else BEST_OF_A_MEAN),
+        grade=max(graded, BEST_OF_A_SUMMARY if has_medians else BEST_OF_A_MEAN),
         flags=flags,
     )
 
 
-def told_upper(told: Sequence[VendorSummary], q: float) -> int | None:
-    """A bound for percentile q, as `upper_bound` gives one, from each process' own 95th percentile.
+def reported_upper_bound(processes: Sequence[VendorSummary], q: float) -> int | None:
+    """Return a bound for percentile q, as `upper_bound` does, from each process' own 95th percentile.
 
-    At most a twentieth of a process' runs, rounded up, lie above that, so the largest of them is an order statistic
-    with a known number of runs above it. None where a process does not tell it, or that number is too large for q.
+    At most a twentieth of a process' runs, rounded up, lie above that percentile. So the largest of these percentiles
+    is an order statistic with a known number of runs above it. The bound is `None` where a process does not report its
+    percentile, and where that number is too large for q.
     """
-    bounds = [item.p95_ns for item in told if item.p95_ns is not None and item.runs is not None]
-    if not bounds or len(bounds) < len(told):
+    bounds = [process.p95_ns for process in processes if process.p95_ns is not None and process.runs is not None]
+    if not bounds or len(bounds) < len(processes):
         return None
-    runs = [item.runs or 0 for item in told]
-    above = sum(math.ceil((1 - _TOLD_PERCENTILE) * count - 1e-9) for count in runs)
+    runs = [process.runs or 0 for process in processes]
+    above = sum(math.ceil((1 - _REPORTED_PERCENTILE) * count - 1e-9) for count in runs)
     allowed = _samples_above(sum(runs), q, CONFIDENCE)
     return max(bounds) if allowed is not None and above <= allowed else None
 
 
-def _flags_of_told(told: Sequence[VendorSummary], centres: Sequence[int], *, known: bool) -> tuple[str, ...]:
-    """Of what samples would show, two groups and a drift within a process cannot be seen."""
+def _reported_flags(
+    processes: Sequence[VendorSummary], centres: Sequence[int], *, has_medians: bool
+) -> tuple[str, ...]:
+    """Return the flags of a row without samples. Two groups and a drift within a process cannot be detected."""
     least_ns = _LOOP_SHARE * PROTOCOL_MIN_NS
     raised = {
         "drifting": is_drifting([[centre] for centre in centres]),
-        FEW_PROCESSES: len(told) < PROTOCOL_PROCESSES,
-        MEAN_ONLY: not known,
+        FEW_PROCESSES: len(processes) < PROTOCOL_PROCESSES,
+        MEAN_ONLY: not has_medians,
         SUMMARY_ONLY: True,
         "too_short": any(
-            (item.runs or 0) < PROTOCOL_MIN_RUNS or (item.runs or 0) * item.mean_ns < least_ns for item in told
+            (process.runs or 0) < PROTOCOL_MIN_RUNS or (process.runs or 0) * process.mean_ns < least_ns
+            for process in processes
         ),
     }
     return tuple(name for name, is_raised in raised.items() if is_raised)
 
 
 def percentile(samples: Sequence[int], q: float) -> int:
-    """The nearest-rank percentile of one process' samples, q in (0, 1]."""
+    """Return the nearest-rank percentile of one process' samples, q in (0, 1]."""
     return sorted(samples)[max(0, math.ceil(q * len(samples) - 1e-9) - 1)]
 
 
 def upper_bound(samples: Sequence[int], q: float, confidence: float = CONFIDENCE) -> int | None:
-    """A sample that the true percentile q does not exceed, with this confidence; None if there are too few samples.
+    """Return a sample that the true percentile q does not exceed, with this confidence; None for too few samples.
 
-    An order statistic, free of any distribution: with t samples above it, it fails only if at most t of n samples lie
-    above the percentile, P(Binomial(n, 1 - q) <= t). As in MLPerf LoadGen's early stopping t is at least 1, so that no
-    bound rests on the largest sample: 64 samples for p90, 662 for p99.
+    The bound is an order statistic, free of any distribution. With t samples above it, it fails only if at most t of n
+    samples lie above the percentile, P(Binomial(n, 1 - q) <= t). As in MLPerf LoadGen's early stopping, t is at least
+    1. So no bound rests on the largest sample: p90 takes 64 samples, p99 takes 662.
     https://github.com/mlcommons/inference_policies/blob/master/inference_rules.adoc (early stopping)
     """
     above = _samples_above(len(samples), q, confidence)
@@ -184,7 +188,7 @@ def upper_bound(samples: Sequence[int], q: float, confidence: float = CONFIDENCE
 
 
 def tail(samples_ns: Sequence[Sequence[int]], q: float) -> tuple[int, int | None]:
-    """Percentile q of the samples of each process, and its upper bound, as `summarise` has them for p90 and p99.
+    """Return percentile q of the samples of all processes and its upper bound, as `summarise` does for p90 and p99.
 
     Raises ValueError without samples.
     """
@@ -195,7 +199,7 @@ def tail(samples_ns: Sequence[Sequence[int]], q: float) -> tuple[int, int | None
 
 
 def runs_needed(q: float, confidence: float = CONFIDENCE) -> int:
-    """The least number of samples from which `upper_bound` gives a bound for percentile q."""
+    """Return the least number of samples from which `upper_bound` gives a bound for percentile q."""
     runs = 2
     while q**runs + runs * (1 - q) * q ** (runs - 1) > 1 - confidence:
         runs += 1
@@ -203,9 +207,9 @@ def runs_needed(q: float, confidence: float = CONFIDENCE) -> int:
 
 
 def grade(range_share: float, iqr_share: float, *, full: bool) -> Grade:
-    """The grade of a range of process medians and an interquartile range, both as shares of the headline.
+    """Grade a range of process medians and an interquartile range, both as shares of the headline.
 
-    A: range <= 2% and IQR <= 10%; B: range <= 5%; C: <= 10%; D: beyond. Where the protocol was cut short: C at best.
+    A: range <= 2% and IQR <= 10%; B: range <= 5%; C: <= 10%; D: beyond. A shortened protocol gives C at best.
     """
     best: Grade = next((letter for letter, limit in _RANGES if range_share <= limit), "D")
     if best == "A" and iqr_share > _IQR_OF_AN_A:
@@ -214,10 +218,10 @@ def grade(range_share: float, iqr_share: float, *, full: bool) -> Grade:
 
 
 def is_bimodal(ordered: NDArray[np.int64]) -> bool:
-    """Whether sorted samples fall into two groups (a clock that jumps, two kinds of core).
+    """Return whether sorted samples fall into two groups (a clock that jumps, two kinds of core).
 
-    The cut that leaves the least variance in the two parts (Otsu's), tried where both keep a tenth of the samples;
-    then the means must be _MODES_APART standard deviations and _MODES_DIFFER apart.
+    Otsu's cut leaves the least variance in the two parts; each part has at least a tenth of the samples. The samples
+    are bimodal if the parts' means differ by _MODES_APART standard deviations and by _MODES_DIFFER.
     """
     n = len(ordered)
     edge = math.ceil(n * _MODE_SHARE)
@@ -231,20 +235,21 @@ def is_bimodal(ordered: NDArray[np.int64]) -> bool:
     high_variance = (squares[-1] - squares[cuts - 1]) / (n - cuts) - high**2
     best = int(np.argmin(low_variance * cuts + high_variance * (n - cuts)))
     deviation = math.sqrt(max(0.0, low_variance[best] + high_variance[best]) / 2)
-    apart = high[best] - low[best]
-    return bool(apart > _MODES_DIFFER * low[best] and apart > _MODES_APART * deviation)
+    distance = high[best] - low[best]
+    return bool(distance > _MODES_DIFFER * low[best] and distance > _MODES_APART * deviation)
 
 
 def is_drifting(samples_ns: Sequence[Sequence[int]]) -> bool:
-    """Whether the machine became slower or faster meanwhile: within a process, or from the first processes to the last.
+    """Return whether the machine became slower or faster, within a process or from the first processes to the last.
 
-    Within one the medians of the two halves in time differ by more than DRIFT; outliers, up to half of each, change
-    neither. Of the processes all of the first half and all of the second do: one that was slow is the grade's matter.
+    Within a process, the medians of the two halves in time differ by more than DRIFT. Outliers, up to half of each,
+    change neither. Between processes, every median of the first half differs so from every median of the second. A
+    single slow process only lowers the grade.
     """
     medians = [statistics.median(process) for process in samples_ns]
     half = len(medians) // 2
     first, last = medians[:half], medians[len(medians) - half :]
-    if half and (_apart(max(first), min(last)) or _apart(max(last), min(first))):
+    if half and (_exceeds(max(first), min(last)) or _exceeds(max(last), min(first))):
         return True
     return any(_halves_differ(process) for process in samples_ns)
 
@@ -254,14 +259,14 @@ def _halves_differ(values: Sequence[int]) -> bool:
     if not half:
         return False
     first, second = statistics.median(values[:half]), statistics.median(values[-half:])
-    return _apart(first, second) or _apart(second, first)
+    return _exceeds(first, second) or _exceeds(second, first)
 
 
-def _apart(faster: float, slower: float) -> bool:
+def _exceeds(faster: float, slower: float) -> bool:
     return slower > (1 + DRIFT) * faster
 
 
-FEW_PROCESSES = "few_processes"  # flag of a row that a quick look left: it does not stand in for the protocol
+FEW_PROCESSES = "few_processes"  # flag of a quick measurement, which does not replace the full protocol
 _SHORT_FLAGS = {FEW_PROCESSES, "too_short"}
 
 
@@ -281,7 +286,7 @@ def _flags(
 
 
 def _pool(samples_ns: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """All samples, sorted, with weights that give each process the same say and sum to one."""
+    """Return all samples, sorted, with weights that are equal for each process and sum to one."""
     values = np.concatenate([np.asarray(process, dtype=np.int64) for process in samples_ns])
     weights = np.concatenate([np.full(len(process), 1 / len(process)) for process in samples_ns])
     return _sorted(values, weights / len(samples_ns))
@@ -293,8 +298,9 @@ def _sorted(values: NDArray[np.int64], weights: NDArray[np.float64]) -> tuple[ND
 
 
 def _weighted(values: NDArray[np.int64], weights: NDArray[np.float64], q: float) -> int:
-    """The nearest-rank percentile of sorted values that weigh differently."""
-    reached = np.searchsorted(np.cumsum(weights), q - 1e-9)  # cumulated weights are off by rounding
+    """Return the nearest-rank percentile of sorted values with different weights."""
+    # Cumulated weights are off by rounding.
+    reached = np.searchsorted(np.cumsum(weights), q - 1e-9)
     return int(values[min(int(reached), len(values) - 1)])
 
 
@@ -306,9 +312,9 @@ def _upper(samples_ns: Sequence[Sequence[int]], ordered: NDArray[np.int64], q: f
 
 
 def _samples_above(n: int, q: float, confidence: float) -> int | None:
-    """The most samples that may lie above a bound for percentile q; None if not even one may.
+    """Return how many samples at most may lie above a bound for percentile q; None if not even one may.
 
-    The binomial distribution function, cumulated from ratios of its terms in logarithms: exact to rounding for any n.
+    The binomial distribution function is cumulated from ratios of its terms in logarithms, exact to rounding for any n.
     """
     if n < 2:
         return None

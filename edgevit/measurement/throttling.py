@@ -1,20 +1,22 @@
-"""Which blocks of runs do not count: those of a processor that was slowed down, or that somebody else had."""
+"""Discards timing blocks that ran while the CPU was throttled or its time was stolen by other guests."""
 
 from __future__ import annotations
 
 from edgevit_runtime.record import Snapshot, Timing
 
-CLOCK_SHARE = 0.75  # of the nominal clock: less is no longer the device that was asked about
-STOLEN_SHARE = 0.01  # of a block's ticks, taken by the hypervisor: as large as the differences we tell apart; a flag
-STOLEN_LIMIT = 0.05  # the same; a block beyond this is worth no more than grade B and is discarded
+CLOCK_SHARE = 0.75  # of the nominal clock: a slower processor does not represent the device
+# Share of a block's ticks taken by the hypervisor. It is as large as the differences we tell apart, so it is a flag.
+STOLEN_SHARE = 0.01
+# A block with a larger stolen share is worth no more than grade B and is discarded.
+STOLEN_LIMIT = 0.05
 MAX_RETRIES = 3  # of a discarded block
 COOL_DOWN_S = 30.0  # before each retry: a board's heat sink takes half a minute to lose half of its excess
 
 
 def why_discarded(timing: Timing) -> str:
-    """Why a block of runs does not count; empty if it does. What the system does not tell speaks for the block."""
+    """Return why a block of runs is discarded; empty if it counts. Missing sensor data never discards a block."""
     before, after = timing.before, timing.after
-    # The clock is read right after the last run: before the first one the processor may have been idle.
+    # The clock is read right after the last run, because the processor may have been idle before the first one.
     if after.frequency_khz and after.nominal_khz and after.frequency_khz < CLOCK_SHARE * after.nominal_khz:
         share = after.frequency_khz / after.nominal_khz
         return f"the clock was at {share:.0%} of its nominal {after.nominal_khz / 1e6:.2f} GHz"
@@ -28,10 +30,10 @@ def why_discarded(timing: Timing) -> str:
 
 
 def stolen_share(before: Snapshot, after: Snapshot) -> float:
-    """Share of the machine's ticks between two moments that went to other guests of its host; 0 where nobody tells."""
+    """Return the share of the machine's ticks between two moments that went to other guests; 0 where unknown."""
     return growth(before.steal_ticks, after.steal_ticks) / max(1, growth(before.total_ticks, after.total_ticks))
 
 
 def growth(before: int | None, after: int | None) -> int:
-    """How far a counter moved; 0 where it is not told."""
+    """Return how far a counter moved; 0 where it is unknown."""
     return 0 if before is None or after is None else after - before

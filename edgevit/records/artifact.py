@@ -1,6 +1,6 @@
 """Records about exported artifacts: the manifest of one, and its parity with the model.
 
-They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.codec).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Records of a choice: the budget, the candidates, the reasons against each, and the answer.
 
-They are frozen, and can be written to JSON and read back (see edgevit_runtime.record). Programs decide by the codes of
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.codec). Programs decide by the codes of
 a Reason and the kinds of a Note; the English beside them is for people, and comes from edgevit.selection.wording.
 """
 

@@ -1,6 +1,6 @@
-"""Records about devices and what was measured on them: the rows of the latency database.
+"""Records of devices and measurements: the rows of the latency database.
 
-They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+They are frozen, and edgevit_runtime.codec writes them to JSON and reads them back.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Literal
 from edgevit.records.model import Provenance
 from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec, VendorSummary
 
-EMULATED = "emulated"  # flag of a row whose processor is not a real one: it speaks for no device
-SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program told what it made of them
-MEAN_ONLY = "mean_only"  # flag of such a row, or of a published one, that has no median either
-NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed otherwise than what parity is checked of
-DIGEST = "sha256:"  # begins an engine's version where its program tells none: the digest of the program
+EMULATED = "emulated"  # flag of a row of an emulated processor: it represents no device
+SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program printed a summary only
+MEAN_ONLY = "mean_only"  # flag of a row with neither samples nor a median
+NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed differently from the parity check
+DIGEST = "sha256:"  # prefix of an engine's version that is the digest of its program, which prints no version
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
 @dataclass(frozen=True)
 class Device:
-    """A place where artifacts run. `device_id` names one unit, `device_class` all units like it; `name` is a label."""
+    """A machine that runs artifacts. `device_id` identifies one unit, `device_class` all units like it."""
 
     name: str
     device_id: str
@@ -34,10 +34,10 @@ class Device:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of the latency database: what ran, where, how, and how long it took (None: it did not run).
+    """One row of the latency database: a configuration and its latencies. They are None where it did not run.
 
     The headline is the median of the processes' medians; low and high are the smallest and largest of them. An upper
-    bound holds for its percentile with 99% confidence, and is None where too few runs were made to give one.
+    bound holds for its percentile with 99% confidence, and is `None` where there were too few runs.
     """
 
     measurement_id: str
@@ -84,22 +84,20 @@ class Measurement:
     flags: tuple[str, ...]
     host: Host | None
     snapshots: tuple[Snapshot, ...]  # before and after each process, in order
-    samples_ns: tuple[tuple[int, ...], ...]  # per process, in order; empty in listings, where nobody reads them
+    samples_ns: tuple[tuple[int, ...], ...]  # per process, in order; empty in listings, which do not need them
     source: str = ""  # of a published row
-    licence: str = ""  # under which the source gives it
-    untold: tuple[str, ...] = ()  # what the source of a published row does not say: names of fields, "samples", "host"
-    graph_digest: str = ""  # the artifact's: equal for two checkpoints of one architecture; empty: not told
-    affinity: tuple[
-        int, ...
-    ] = ()  # the cores it was held to, as the key has them; identify() reads them off a snapshot
-    nonce: str = ""  # random; tells two measurements of one key and one start apart
-    rate_hz: float | None = None  # frames of a camera, and samples from their arrival; None: run after run
-    missed: int | None = None  # frames that came while another was computed; of a rate only
-    discarded: int = 0  # blocks of runs that a gate did not let pass, and that were made again
-    import_ns: int | None = None  # of the engine, part of load_ns; of a compilation, the next; None: it cannot be told
-    compile_ns: int | None = None
-    cold_load_ns: int | None = None  # load_ns with the artifact out of the file cache, and not the engine
-    energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no meter to be read
+    licence: str = ""  # of the source
+    untold: tuple[str, ...] = ()  # unknown in the source of a published row: names of fields, "samples", "host"
+    graph_digest: str = ""  # the artifact's: equal for two checkpoints of one architecture; empty: unknown
+    affinity: tuple[int, ...] = ()  # cores that the process may run on; identify() takes them from a snapshot
+    nonce: str = ""  # random; distinguishes two measurements of one key and one start
+    rate_hz: float | None = None  # frames of a camera, with samples from their arrival; None: run after run
+    missed: int | None = None  # frames that came while another was computed; with a rate only
+    discarded: int = 0  # blocks of runs that were throttled, and were run again
+    import_ns: int | None = None  # time to import the engine, part of load_ns; None: unknown
+    compile_ns: int | None = None  # time to compile the model, part of load_ns; None: unknown
+    cold_load_ns: int | None = None  # load_ns with the artifact, but not the engine, out of the file cache
+    energy_j: float | None = None  # per run, of all that the machine's meter measures; None: no readable meter
     told: tuple[
         VendorSummary, ...
     ] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
@@ -107,11 +105,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How well a model does on a data set, and who says so.
+    """The accuracy of a model on a data set, with its source.
 
-    metric carries its unit: top1_percent, top5_percent. error is half the width of the 95% interval of `value`, in the
-    same unit; None where it is not told. Measured: of one artifact in its engine. Published: of a model, with the
-    official weights unless `note` says otherwise. accuracy_id is the digest of all the rest (identity.accuracy_id).
+    metric contains its unit: top1_percent, top5_percent. error is half the width of the 95% interval of `value`, in the
+    same unit; None where it is unknown. A measured accuracy belongs to one artifact in its engine. A published one
+    belongs to a model, with the official weights unless `note` says otherwise. accuracy_id is the digest of all other
+    fields (identity.accuracy_id).
     """
 
     accuracy_id: str
@@ -122,26 +121,26 @@ class Accuracy:
     metric: str
     value: float
     error: float | None
-    examples: int | None  # that it was computed from; None: not told
-    source: str  # of a published value: where it is; of a measured one: what the data was
+    examples: int | None  # number of examples; None: unknown
+    source: str  # the publication of a published value; the data of a measured one
     licence: str = ""
-    untold: tuple[str, ...] = ()  # what a published source does not say
-    target: str = ""  # empty: of the model, in its own framework
+    untold: tuple[str, ...] = ()  # fields that are unknown in a published source
+    target: str = ""  # empty: the model in its own framework
     precision: str = ""
     artifact_sha256: str = ""
     graph_digest: str = ""
-    weights_sha256: str = ""  # Source.state_sha256 of what was evaluated
+    weights_sha256: str = ""  # Source.state_sha256 of the evaluated model
     engine: str = ""
     engine_version: str = ""
     input_size: tuple[int, ...] = ()  # height, width in pixels
-    dataset_sha256: str = ""  # of the examples, where they were at hand
+    dataset_sha256: str = ""  # of the examples, where they were available
     started: str = ""  # ISO 8601, UTC
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A stretch of time in which a device behaves alike. It opens with a row that repeats an earlier one and differs.
+    """A period of constant behaviour of a device. It starts with a row that repeats an earlier one and differs.
 
     ratio: the row's headline over the earlier ones' median. limit: the share beyond which that is a jump.
     """
@@ -159,7 +158,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """What one run of `edgevit sweep` was asked for, kept where it ran. sweep_id is random."""
+    """The request of one run of `edgevit sweep`, stored where it ran. sweep_id is random."""
 
     sweep_id: str
     started: str  # ISO 8601, UTC
@@ -171,7 +170,7 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """How far repeated measurements of one workload differ on a device: what is nearer than that is no difference.
+    """The spread of repeated measurements of one workload on a device. Smaller differences do not count.
 
     share: range of the repeats' headlines over their median. p50s_ns: the headlines, in order.
     """

@@ -1,6 +1,6 @@
 """Records about models: cards, operators, and how an image becomes an input.
 
-They are frozen, and can be written to JSON and read back (see edgevit_runtime.record).
+They are frozen, and can be written to JSON and read back (see edgevit_runtime.codec).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from pathlib import Path
 from edgevit.errors import TargetUnavailableError
 from edgevit.reporting.page_records import Entry, Latency, Report
 from edgevit.store.jsonl import appearing
-from edgevit_runtime.record import to_json
+from edgevit_runtime.codec import to_json
 
 # They become one script in this order; each declares what the next ones use.
 SCRIPTS = ("data.js", "dom.js", "shapes.js", "state.js", "answers.js", "filters.js", "axes.js", "traces.js", "chart.js",

@@ -15,7 +15,7 @@ from edgevit.records.measurement import Accuracy
 from edgevit.records.model import Provenance
 from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
-from edgevit_runtime.record import RecordError, from_json, to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 
 _LISTS: dict[str, Any] = {"untold": tuple[str, ...], "input_size": tuple[int, ...]}
 _REALS = ("value", "error")

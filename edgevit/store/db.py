@@ -38,7 +38,8 @@ from edgevit.store.overview import DeviceRows, Stats
 from edgevit.store.quarantine import Quarantined
 from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate, validate_noise
-from edgevit_runtime.record import Status, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import Status
 
 _SHIPPED = "shipped_sha256"  # key of meta: digest of the shipped files that were loaded last
 _PARQUET = ".parquet"

@@ -32,7 +32,7 @@ from edgevit.store import (
 from edgevit.store.json_records import Imported, Item, Refusal, Travelling, digest_of
 from edgevit.store.row_checksums import as_seal
 from edgevit.store.validate import validate, validate_noise
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 
 BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
 BATCH_DEVICES = 20  # per transaction that writes their epochs, which reads all their rows

@@ -13,7 +13,7 @@ from edgevit.records.identity import graph_id
 from edgevit.records.model import Graph, OperatorCost
 from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
-from edgevit_runtime.record import RecordError, from_json, to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 
 _MOST_OPERATORS = 100_000  # kinds of cost; a network has some hundreds
 

@@ -11,7 +11,7 @@ from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import Values, head_values
-from edgevit_runtime.record import RecordError, from_data, to_json
+from edgevit_runtime.codec import RecordError, from_data, to_json
 
 Travelling = Measurement | Accuracy | NoiseFloor | Graph
 # A measurement is the line itself, with its digest beside its fields; the others say what they are.

@@ -21,7 +21,7 @@ from edgevit.store.json_records import Item, Travelling, from_fields, to_line
 from edgevit.store.jsonl import appearing
 from edgevit.store.partition_checksums import Part
 from edgevit.store.row_checksums import as_seal
-from edgevit_runtime.record import RecordError
+from edgevit_runtime.codec import RecordError
 
 _BATCH_ROWS = 200
 _SAMPLES = "samples_ns"

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgevit.records.identity import identify
 from edgevit.records.measurement import PROTOCOL_VERSION, Measurement
-from edgevit_runtime.record import TensorSpec, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import TensorSpec
 
 # What a row without them does not say; the last two no published row has.
 _MAY_BE_UNTOLD = (

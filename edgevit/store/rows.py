@@ -20,7 +20,8 @@ from edgevit.records.measurement import Measurement
 from edgevit.store import partition_checksums
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary, from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")

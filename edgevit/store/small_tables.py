@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Insert, Table, select, update
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import PROTOCOL_VERSION, NoiseFloor
 from edgevit.store import partition_checksums, tables
-from edgevit_runtime.record import from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
 
 
 def add_line(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:

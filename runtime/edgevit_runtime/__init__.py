@@ -1,1 +1,1 @@
-"""What runs on the device: records, clock, environment. Standard library only, so that it runs where Python runs."""
+"""The part of edgevit that runs on devices: worker, records, clock, environment. It needs the standard library only."""

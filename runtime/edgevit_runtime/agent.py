@@ -1,7 +1,7 @@
-"""What a remote transport starts on a device: takes files and one job, runs the worker, gives back what it left.
+"""Agent of the ssh transport on a device: it receives files and one job, runs the worker, and returns its output.
 
-It travels as source text through the device's standard input and stands alone: nothing is installed there. Both sides
-speak in frames, eight bytes of length (big-endian) and then that many bytes:
+It travels as source text through the device's standard input and needs no installation there. Both sides exchange
+frames, eight bytes of length (big-endian) and then that many bytes:
 
     host                                        device
     request: trees, files, job, limits    ->
@@ -34,14 +34,14 @@ from typing import Any, BinaryIO
 
 _LENGTH_BYTES = 8
 _BLOCK_BYTES = 1 << 20
-_STDERR_BYTES = 8192  # of its end: an engine that hangs in an error loop writes gigabytes
-_NO_ROOM = 1 << 16  # bytes free on a disk that is as good as full
-_LEFTOVER_S = 86_400  # no job lasts a day: what is older was left by a device that lost its power
-_UNUSED_S = 30 * 86_400  # a tree that no job asked for in so long gives its place on the disk back
+_STDERR_BYTES = 8192  # read from the end: an engine that hangs in an error loop writes gigabytes
+_NO_ROOM = 1 << 16  # free bytes below which a disk counts as full
+_LEFTOVER_S = 86_400  # no job lasts a day: older files remain from a device that lost its power
+_UNUSED_S = 30 * 86_400  # a tree that no job used for so long is removed
 
 
 def main(source: BinaryIO, sink: BinaryIO) -> None:
-    """One job, from its request to its answer."""
+    """Run one job, from its request to its answer."""
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda *_: sys.exit(1))
     request = json.loads(_receive(source))
@@ -54,15 +54,17 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
         with _folder(cache / "runs") as folder:
             _lay_out(folder, cache / "trees", request)
             code = run_group(folder, request)
-            if code and shutil.disk_usage(folder).free < _NO_ROOM:  # its traceback could not be written either
+            # On a full disk the worker's traceback could not be written either.
+            if code and shutil.disk_usage(folder).free < _NO_ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             reply = folder / request["reply"]
-            found = {"code": code, "replied": reply.exists()}
+            outcome = {"code": code, "replied": reply.exists()}
             bodies = reply.read_bytes() if reply.exists() else b"", _tail(folder / "stderr.txt")
-        _answer(sink, found, *bodies)  # once the folder is gone: with the answer the host hangs up
+        # The answer follows the removal of the folder, because the host closes the connection after it.
+        _answer(sink, outcome, *bodies)
     except OSError as error:
-        where = os.fsdecode(error.filename or "")
-        _answer(sink, {"error": error.strerror or str(error), "errno": error.errno, "where": where})
+        path = os.fsdecode(error.filename or "")
+        _answer(sink, {"error": error.strerror or str(error), "errno": error.errno, "where": path})
 
 
 def _receive(source: BinaryIO) -> bytes:
@@ -82,10 +84,10 @@ def _answer(sink: BinaryIO, data: dict[str, Any], *bodies: bytes) -> None:
     sink.flush()
 
 
-def _cache(wanted: str) -> Path:
-    """The cache's folder, with what nobody needs any more taken out of it."""
+def _cache(folder: str) -> Path:
+    """Return the cache's folder, after removing unused files from it."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118 - Path.expanduser() raises without a home
-    cache = Path(os.path.expanduser(wanted)) if wanted else Path(home, "edgevit")  # noqa: PTH111 - the same
+    cache = Path(os.path.expanduser(folder)) if folder else Path(home, "edgevit")  # noqa: PTH111 - the same
     for name, limit_s in (("trees", _UNUSED_S), ("runs", _LEFTOVER_S)):
         (cache / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (cache / name).iterdir():
@@ -97,7 +99,7 @@ def _cache(wanted: str) -> Path:
 
 
 def _holds(tree: Path, files: list[list[Any]]) -> bool:
-    """Whether the cache has all of a tree, to the byte; a damaged one is removed."""
+    """Return whether the cache contains a whole tree with the right digests. A damaged one is removed."""
     if not re.fullmatch("[0-9a-f]{64}", tree.name):
         sys.exit(1)
     if not tree.is_dir():
@@ -118,7 +120,7 @@ def _digest(path: Path) -> str:
 
 
 def _store(source: BinaryIO, tree: Path, files: list[list[Any]]) -> None:
-    """Write a tree under another name and rename it once every file of it has its digest."""
+    """Write a tree under a temporary name, and rename it once all its files have the right digests."""
     temporary = tree.with_name(f".{tree.name}.{os.getpid()}")
     try:
         for name, size, digest in files:
@@ -129,7 +131,8 @@ def _store(source: BinaryIO, tree: Path, files: list[list[Any]]) -> None:
         try:
             temporary.rename(tree)
         except OSError:
-            if not tree.is_dir():  # another run was first: what it wrote has the same digests
+            # Another run may have been first; its files have the same digests.
+            if not tree.is_dir():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -158,7 +161,7 @@ def _folder(runs: Path) -> Iterator[Path]:
 
 
 def _lay_out(folder: Path, trees: Path, request: dict[str, Any]) -> None:
-    """Links to the cache, as the local transport links to its files: an artifact may be large."""
+    """Link to the cache, as the local transport links to its files, because an artifact may be large."""
     for name, (key, inner) in request["files"].items():
         (folder / name).symlink_to(trees.resolve() / key / inner)
     with (folder / request["job_name"]).open("w", encoding="utf-8") as file:
@@ -166,9 +169,9 @@ def _lay_out(folder: Path, trees: Path, request: dict[str, Any]) -> None:
 
 
 def run_group(folder: Path, request: dict[str, Any]) -> int | None:
-    """Run the worker and leave nothing of its process group behind. None: its time was over."""
+    """Run the worker, end its whole process group, and return its exit code; None after the time limit."""
     inherited = {name: os.environ[name] for name in request["inherited"] if name in os.environ}
-    over = threading.Event()
+    timed_out = threading.Event()
     with (folder / "stderr.txt").open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, *request["command"]],
@@ -180,7 +183,7 @@ def run_group(folder: Path, request: dict[str, Any]) -> int | None:
             start_new_session=True,
         )
     lost = threading.Event()
-    timer = threading.Timer(request["timeout_s"], _end, (process.pid, over))
+    timer = threading.Timer(request["timeout_s"], _end, (process.pid, timed_out))
     timer.daemon = True
     timer.start()
     threading.Thread(target=_wait_for_host, args=(process.pid, lost), daemon=True).start()
@@ -192,24 +195,25 @@ def run_group(folder: Path, request: dict[str, Any]) -> int | None:
         process.wait()
     if lost.is_set():
         sys.exit(1)
-    return None if over.is_set() else code
+    return None if timed_out.is_set() else code
 
 
 def _wait_for_host(pid: int, lost: threading.Event) -> None:
-    """Blocks until the host closes its end, by will or because the connection broke; it sends nothing more."""
+    """Block until the host closes its end or the connection breaks; the host sends nothing more."""
     with suppress(OSError):
         while os.read(0, 1):
             pass
     _end(pid, lost)
 
 
-def _end(pid: int, why: threading.Event) -> None:
-    why.set()
+def _end(pid: int, reason: threading.Event) -> None:
+    reason.set()
     _kill_group(pid)
 
 
 def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only the dead are left
+    # macOS raises PermissionError for a group of dead processes.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 

@@ -1,8 +1,8 @@
-"""Where an ONNX file's weights may lie: in files of the artifact's own folder, and nowhere else.
+"""Check that an ONNX file's external weights are inside the artifact's own folder.
 
-An ONNX file may name other files that hold its weights, and a loader follows the name wherever it leads. The names are
-read here from the protobuf itself, with the standard library alone, so that the check runs before any loader and on
-devices too, which have no onnx package.
+An ONNX file may name other files with its weights, and a loader opens any such path. This module reads the names from
+the protobuf itself, with the standard library alone. So the check runs before any loader, and also on devices without
+the onnx package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 SUFFIX = ".onnx"
 
-# onnx.proto3: message -> the fields of it that lead to weights in other files, and the messages that they are.
+# onnx.proto3: for each message, the fields that lead to weights in other files, with the messages that they contain.
 _CHILDREN = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -34,34 +34,34 @@ class ContainmentError(ValueError):
 
 
 class UnreadableError(ContainmentError):
-    """It cannot be told where an ONNX file's weights are."""
+    """An ONNX file cannot be parsed, so the files with its weights are unknown."""
 
 
-def check_contained(place: Path, *, is_onnx: bool = False) -> None:
-    """Check every ONNX file of a folder, or one file, if it is one by its name or because `is_onnx` says so.
+def check_contained(root: Path, *, is_onnx: bool = False) -> None:
+    """Check every ONNX file of a folder, or one file. `is_onnx` marks a file as ONNX in spite of its name.
 
-    Raises ContainmentError for a name that is absolute, has `..` or a backslash in it, goes through a link, or is no
-    plain file in the folder with no other name elsewhere; UnreadableError for a file that is no protobuf.
+    Raises ContainmentError for a location that is absolute, contains `..` or a backslash, goes through a link, is no
+    plain file in the folder, or has a second hard link. Raises UnreadableError for a file that is no protobuf.
     """
-    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-        if path.is_file() and (path.suffix.lower() == SUFFIX or (is_onnx and path == place)):
+    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if path.is_file() and (path.suffix.lower() == SUFFIX or (is_onnx and path == root)):
             for location in external_locations(path):
                 _check(path, location)
 
 
 def external_locations(path: Path) -> list[str]:
-    """The files that an ONNX file says its weights are in. Raises UnreadableError."""
+    """Return the names of the files with an ONNX file's weights. Raises UnreadableError."""
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return [item.decode("utf-8") for item in _locations(data)]
+            return [location.decode("utf-8") for location in _locations(data)]
         except (ValueError, IndexError) as error:
             raise UnreadableError(f"{path.name} is no ONNX file: {error}") from error
 
 
 def _locations(data: mmap.mmap) -> Iterator[bytes]:
-    """Depth first, without recursion: how deep graphs are nested is the file's choice."""
+    """Yield the locations depth first, without recursion, because the file decides how deep its graphs are nested."""
     pending = [("model", 0, len(data))]
     while pending:
         message, start, end = pending.pop()
@@ -74,7 +74,7 @@ def _locations(data: mmap.mmap) -> Iterator[bytes]:
 
 
 def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field with a length; the others are passed over."""
+    """Yield number, start and end of each field with a length, and skip the others."""
     while position < end:
         tag, position = _varint(data, position)
         kind, start = tag & 7, position
@@ -105,14 +105,14 @@ def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
 
 
 def _check(model: Path, location: str) -> None:
-    why = _obstacle(model.parent, location)
+    why = _why_unsafe(model.parent, location)
     if why:
         raise ContainmentError(f"{model.name} wants weights from {location[:200]!r}: {why}")
 
 
-def _obstacle(folder: Path, location: str) -> str:
-    """Why weights must not be read from there; empty if they may."""
-    windows = PureWindowsPath(location)  # knows both separators, and drives
+def _why_unsafe(folder: Path, location: str) -> str:
+    """Return why weights must not be read from a location; empty if they may."""
+    windows = PureWindowsPath(location)  # parses both separators, and drives
     if not location or "\0" in location:
         return "that is no name"
     if windows.anchor or location.startswith("~"):
@@ -120,7 +120,7 @@ def _obstacle(folder: Path, location: str) -> str:
     if "\\" in location or ".." in windows.parts:
         return "it leads out of the artifact"
     path = folder / location
-    if any(item.is_symlink() for item in (path, *path.parents) if folder in item.parents):
+    if any(parent.is_symlink() for parent in (path, *path.parents) if folder in parent.parents):
         return "it goes through a link"
     if not path.is_file():
         return "there is no such file in the artifact"

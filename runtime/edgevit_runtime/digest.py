@@ -1,4 +1,4 @@
-"""The digest of an artifact: one sha256 over the names and contents of a whole folder."""
+"""Digest of an artifact: one sha256 over the names and contents of a folder's files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ _BLOCK_BYTES = 1 << 20
 
 
 class DigestError(ValueError):
-    """The folder holds something that an artifact may not hold."""
+    """The folder contains a file that is not allowed in an artifact."""
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of one file's content, in hex."""
+    """Return the sha256 of one file's content, in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:  # hashlib.file_digest() is not in Python 3.10, which boards have
+    # hashlib.file_digest() is missing in Python 3.10, which boards have.
+    with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
 def tree_files(folder: Path, leave_out: Iterable[str] = ()) -> list[Path]:
-    """Every file below the folder, sorted by its relative POSIX name.
+    """Return every file below the folder, sorted by its relative POSIX name.
 
-    Raises DigestError for links and special files: what they point to is not part of the artifact.
+    Raises DigestError for links and special files, whose content is not part of the artifact.
     """
     skipped, files = set(leave_out), []
     for path in folder.rglob("*"):
@@ -37,24 +38,24 @@ def tree_files(folder: Path, leave_out: Iterable[str] = ()) -> list[Path]:
 
 
 def file_digests(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> dict[str, str]:
-    """The sha256 of every file below the folder by its relative POSIX name, in the order of `tree_files`.
+    """Return the sha256 of every file below the folder by its relative POSIX name, in the order of `tree_files`.
 
-    The manifest is left out because it holds these digests; it is protected by its own.
+    The manifest is left out because it contains these digests; its own digest protects it.
     """
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in tree_files(folder, leave_out)}
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """sha256 over (name, NUL, content sha256, newline) of every file, in the order given."""
+    """Return the sha256 over (name, NUL, content sha256, newline) of every file, in the order of the mapping."""
     lines = (f"{name}\0{content}\n" for name, content in files.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def tree_sha256(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> str:
-    """One sha256 for the names and contents of all files below the folder."""
+    """Return one sha256 for the names and contents of all files below the folder."""
     return digest_of(file_digests(folder, leave_out))
 
 
 def tree_bytes(folder: Path, leave_out: Iterable[str] = ("manifest.json",)) -> int:
-    """Bytes of every file counted by `tree_sha256`."""
+    """Return the total size of the files that `tree_sha256` covers, in bytes."""
     return sum(path.stat().st_size for path in tree_files(folder, leave_out))

@@ -1,7 +1,7 @@
-"""What the system tells of itself: a Host once, a Snapshot before and after each block of runs.
+"""Environment of a measurement: a Host once, and a Snapshot before and after each block of runs.
 
-Every reader takes the root of the file system, so that a test can hand it a made-up one. What a system does not tell is
-None (or empty text, or no cores): a zero would be a measurement.
+Every reader takes the root of the file system, so that a test can pass a temporary one. Unknown values are None (or
+empty text, or no cores), because a zero would be a measurement.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from edgevit_runtime.record import Host, Snapshot
 
-_DROPS = 3  # times that a file is taken out of the cache before it is said to stay there
+_DROPS = 3  # attempts to take a file out of the cache
 # hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
 _CPU_CHIPS = {"coretemp", "k10temp", "zenpower", "cpu_thermal", "scpi_sensors"}
-# Of a Raspberry Pi, at this moment: too little voltage, clock capped, throttled, soft limit of temperature.
+# Flags of a Raspberry Pi's present state: low voltage, clock capped, throttled, soft limit of temperature.
 _PI_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _PI_NOW = 0b1111
 _STEAL, _GUEST = 7, 8  # columns of /proc/stat; guest time is already inside user time
 
 
 def host(root: Path = Path("/")) -> Host:
-    """The machine this process runs on."""
+    """Return the machine that this process runs on."""
     return Host(
         machine=platform.machine(),
         system=platform.system(),
@@ -39,7 +39,7 @@ def host(root: Path = Path("/")) -> Host:
 
 
 def snapshot(root: Path = Path("/")) -> Snapshot:
-    """The state of the machine at this moment: frequency in kHz, temperature in thousandths of a degree Celsius."""
+    """Return the present state of the machine: frequency in kHz, temperature in thousandths of a degree Celsius."""
     cores = affinity()
     steal, total = _cpu_ticks(root)
     return Snapshot(
@@ -59,12 +59,12 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
 
 
 def affinity() -> tuple[int, ...]:
-    """The cores this process may run on; empty where the system does not tell (macOS)."""
+    """Return the cores that this process may run on; empty where the system does not report them (macOS)."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def installed(distributions: Sequence[str]) -> tuple[str, str]:
-    """The first of these distributions that is installed, with its version; else the first, with an empty one."""
+    """Return the first installed distribution with its version, else the first one with an empty version."""
     for name in distributions:
         try:
             return name, importlib.metadata.version(name)
@@ -74,9 +74,9 @@ def installed(distributions: Sequence[str]) -> tuple[str, str]:
 
 
 def peak_rss_bytes(root: Path = Path("/")) -> int | None:
-    """The largest resident size this process ever had, in bytes.
+    """Return the largest resident size of this process so far, in bytes.
 
-    VmHWM first: Linux carries ru_maxrss over an exec, so a worker that a large process started would report its
+    VmHWM takes precedence: Linux keeps ru_maxrss over an exec, so a worker started by a large process would report its
     parent's peak.
     """
     for line in text(root / "proc/self/status").splitlines():
@@ -91,7 +91,7 @@ def peak_rss_bytes(root: Path = Path("/")) -> int | None:
 
 
 def text(path: Path) -> str:
-    """A file's text less the NUL and line end behind it; empty if it is not there or its driver refuses, as in /sys."""
+    """Return a file's text without its final NUL and line end; empty if it is missing or its driver refuses to read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
@@ -131,17 +131,17 @@ def _governor(root: Path, cores: tuple[int, ...]) -> str | None:
 
 
 def _frequency_khz(root: Path, cores: tuple[int, ...]) -> int | None:
-    """The fastest of our cores: a core that idles at this moment says nothing about the one that works.
+    """Return the clock of the fastest of our cores, because an idle core does not represent the working one.
 
-    "cpu MHz" of /proc/cpuinfo is no substitute: in a virtual machine it is the nominal clock, whatever really happens.
+    "cpu MHz" of /proc/cpuinfo is no substitute: in a virtual machine it is the nominal clock and not the real one.
     """
     return max(_integers(_cpufreq(root, cores, "scaling_cur_freq")), default=None)
 
 
 def _nominal_khz(root: Path, cores: tuple[int, ...]) -> int | None:
-    """The clock our cores are sold with; where only a highest one is told (ARM boards) that is it.
+    """Return the nominal clock of our cores, or the highest one where there is no other (ARM boards).
 
-    A boost that lasts as long as the cooling does is not nominal, so the highest clock is asked for last.
+    A boost that lasts as long as the cooling does is not nominal, so the highest clock is the last choice.
     """
     base = _integers(_cpufreq(root, cores, "base_frequency"))
     folder = root / "sys/devices/system/cpu"
@@ -150,7 +150,7 @@ def _nominal_khz(root: Path, cores: tuple[int, ...]) -> int | None:
 
 
 def _throttled(root: Path) -> bool | None:
-    """What a Raspberry Pi's firmware says of this moment."""
+    """Return whether a Raspberry Pi's firmware reports throttling now."""
     bits = text(root / _PI_FILE) or _vcgencmd(root).removeprefix("throttled=")
     try:
         return bool(int(bits, 16) & _PI_NOW)
@@ -159,51 +159,55 @@ def _throttled(root: Path) -> bool | None:
 
 
 def _vcgencmd(root: Path) -> str:
-    """`throttled=0x50005`, from the firmware's own tool where the kernel has no file for it."""
+    """Return `throttled=0x50005` from the firmware's own tool, for kernels without a file for it."""
     if "Raspberry Pi" not in text(root / "proc/device-tree/model"):
         return ""
     try:
-        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=False)
+        query = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return query.stdout.strip()
 
 
 def _throttle_events(root: Path) -> int | None:
-    """How often Intel's processors were slowed down for heat: the packages' events and the cores' own."""
+    """Return how often Intel's processors were throttled for heat: the events of packages and of cores."""
     counts = _integers((root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
     return sum(counts) if counts else None
 
 
 def drop_from_cache(path: Path) -> bool:
-    """Take a file, or all files of a folder, out of the system's file cache; whether they are out of it.
+    """Take a file, or all files of a folder, out of the system's file cache, and return whether that succeeded.
 
-    Not on file systems that live in memory, and not where the system cannot be asked.
+    It fails on file systems that live in memory, and on systems without the calls for it.
     """
     if not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
         return False
-    files = [item for item in sorted(path.rglob("*")) if item.is_file()] if path.is_dir() else [path]
-    return False not in [_drop(file) for file in files]  # all of them, whatever became of the first
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    # The list drops all files, also after a failure.
+    return False not in [_drop(file) for file in files]
 
 
 def _drop(file: Path) -> bool:
     with file.open("rb") as stream:
         number, size = stream.fileno(), os.fstat(stream.fileno()).st_size
-        os.fsync(number)  # pages that are not on disk yet would stay
-        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)  # whoever looks at a page has no others read with it
-        for _ in range(_DROPS):  # a page that somebody holds at that moment stays
+        # Pages that are not on disk yet would stay in the cache.
+        os.fsync(number)
+        # Without read-ahead, the check of a page does not load others.
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_RANDOM)
+        # A page in use stays in the cache, so the drop is repeated.
+        for _ in range(_DROPS):
             os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
             try:
-                if size == 0 or not any(_is_cached(number, place) for place in (0, size // 2, size - 1)):
+                if size == 0 or not any(_is_cached(number, offset) for offset in (0, size // 2, size - 1)):
                     return True
-            except OSError:  # a file system that cannot tell
+            except OSError:  # the file system does not support the check
                 return False
         return False
 
 
-def _is_cached(number: int, place: int) -> bool:
+def _is_cached(number: int, offset: int) -> bool:
     try:
-        return os.preadv(number, [bytearray(1)], place, os.RWF_NOWAIT) > 0
+        return os.preadv(number, [bytearray(1)], offset, os.RWF_NOWAIT) > 0
     except BlockingIOError:
         return False
 
@@ -212,7 +216,7 @@ def _temperature_mc(root: Path) -> int | None:
     zones = list((root / "sys/class/thermal").glob("thermal_zone*/temp"))
     chips = (root / "sys/class/hwmon").glob("hwmon*")
     sensors = [path for chip in chips if text(chip / "name") in _CPU_CHIPS for path in chip.glob("temp*_input")]
-    # A zone that is switched off reads 0 or far below.
+    # A zone that is switched off reads 0 or much less.
     return max((value for value in _integers(zones + sensors) if value > 0), default=None)
 
 
@@ -224,7 +228,7 @@ def _load_1min() -> float | None:
 
 
 def _cpu_ticks(root: Path) -> tuple[int | None, int | None]:
-    """Ticks that a hypervisor took from this machine, and all ticks, since it started."""
+    """Return the ticks that a hypervisor took from this machine, and all ticks, since it started."""
     first = text(root / "proc/stat").partition("\n")[0].split()
     if first[:1] != ["cpu"] or len(first) <= _STEAL + 1:
         return None, None
@@ -233,7 +237,7 @@ def _cpu_ticks(root: Path) -> tuple[int | None, int | None]:
 
 
 def _power_source(root: Path) -> str | None:
-    """mains or battery. A charger that is plugged in wins over a battery that is full."""
+    """Return mains or battery. A connected charger takes precedence over a full battery."""
     supplies = [
         (text(path / "type"), text(path / "online"), text(path / "status"))
         for path in (root / "sys/class/power_supply").glob("*")

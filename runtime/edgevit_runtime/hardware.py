@@ -1,7 +1,7 @@
-"""What a device is: its own number, whether its processor is a real one, and what it has beside it.
+"""Identity and hardware of a device: its unit number, an emulated processor, board, caches and accelerators.
 
-Every reader takes the root of the file system, so that a test can hand it a made-up one. What a system does not tell is
-None or left out; nothing is guessed.
+Every reader takes the root of the file system, so that a test can pass a temporary one. Unknown values are None or
+absent; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from pathlib import Path
 from edgevit_runtime.environment import installed, text
 from edgevit_runtime.record import DeviceInventory
 
-# What names one unit, best first: a board's serial number, then the installation.
+# Files that identify one unit, best first: a board's serial number, then the installation.
 _UNIT_FILES = ("proc/device-tree/serial-number", "etc/machine-id", "var/lib/dbus/machine-id")
-_RANDOM_NODE = 1 << 40  # uuid.getnode() sets this bit when it found no network card and made a number up
+_RANDOM_NODE = 1 << 40  # uuid.getnode() sets this bit of a random number, where there is no network card
 _BOARD_FILES = ("proc/device-tree/model", "sys/devices/virtual/dmi/id/product_name")
 _SIZE = re.compile(r"(\d+)([KMG]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _CACHE_KINDS = {"Data": "d", "Instruction": "i"}  # a unified cache has no letter
-_NODES = {  # device files that only an accelerator's driver makes
+_NODES = {  # device files that only an accelerator's driver creates
     "dev/nvhost-gpu": "NVIDIA integrated GPU",
     "dev/apex_0": "Coral Edge TPU",
     "dev/hailo0": "Hailo",
     "dev/accel/accel0": "accelerator of the kernel's accel subsystem",
 }
-# A foreign architecture's processor says so itself. arm: the fields of ARM kernels; x86: those of x86 kernels.
+# Fields of /proc/cpuinfo on x86 kernels and on ARM kernels; those of a foreign architecture reveal emulation.
 _X86_FIELDS, _ARM_FIELDS = ("vendor_id",), ("CPU implementer",)
-_QEMU_WHOLE = "QEMU TCG"  # the model name of a whole machine that QEMU computes without the hardware's help
+_QEMU_WHOLE = "QEMU TCG"  # the model name of a whole machine that QEMU emulates in software
 
 
 def unit(root: Path = Path("/")) -> str:
-    """This unit's own number; empty where it has none."""
+    """Return this unit's own number; empty where it has none."""
     for name in _UNIT_FILES:
-        if found := text(root / name):
-            return found
+        if number := text(root / name):
+            return number
     node = uuid.getnode()
     return "" if node & _RANDOM_NODE else f"{node:012x}"
 
 
 def emulated(root: Path = Path("/"), machine: str = platform.machine()) -> str:
-    """What stands in for this processor; empty where nothing says that it is not a real one.
+    """Return the emulator of this processor; empty where there is no sign of one.
 
-    qemu-user shows a program its own path as /proc/self/exe and, from release 8.1 on, a processor that fits in
-    /proc/cpuinfo; /proc/thread-self, another name of the same thing, it leaves as the kernel has it.
+    qemu-user shows a program its own path as /proc/self/exe and, from release 8.1 on, a fitting processor in
+    /proc/cpuinfo. It does not change /proc/thread-self, which contains the same link.
     """
     with suppress(OSError):
         name = (root / "proc/thread-self/exe").readlink().name
@@ -65,17 +65,19 @@ def emulated(root: Path = Path("/"), machine: str = platform.machine()) -> str:
 
 
 def detect(engines: Sequence[str], root: Path = Path("/")) -> DeviceInventory:
-    """What this device consists of, and which of these distributions it has. Under emulation the system files are
-    those of another machine, and are not read."""
+    """Return this device's hardware, and the installed ones of these distributions.
+
+    Under emulation the system files are those of another machine, and are not read.
+    """
     real = not emulated(root)
-    found = {name: version for name in engines for _, version in [installed((name,))] if version}
+    versions = {name: version for name in engines for _, version in [installed((name,))] if version}
     return DeviceInventory(
         os=_os(root),
         board=next(filter(None, (text(root / name) for name in _BOARD_FILES)), None) if real else None,
         physical_cores=_physical_cores(root) if real else None,
         caches=dict(_caches(root)) if real else {},
         accelerators=tuple(dict.fromkeys(_accelerators(root))) if real else (),
-        engines=found,
+        engines=versions,
     )
 
 
@@ -89,7 +91,7 @@ def _os(root: Path) -> str | None:
 
 
 def _physical_cores(root: Path) -> int | None:
-    """Groups of threads that share a core."""
+    """Count the groups of threads that share a core."""
     files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
     return len({text(path) for path in files} - {""}) or None
 
@@ -106,16 +108,17 @@ def _accelerators(root: Path) -> Iterator[str]:
     for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         if model := re.search(r"^Model:\s*(.+)$", text(path), re.MULTILINE):
             yield model[1].strip()
-    yield from (says for name, says in _NODES.items() if (root / name).exists())
+    yield from (accelerator for path, accelerator in _NODES.items() if (root / path).exists())
     for card in sorted((root / "sys/class/drm").glob("renderD*")):
         with suppress(OSError):
             yield f"GPU, driver {(card / 'device/driver').readlink().name}"
-    if platform.system() == "Darwin" and platform.machine() == "arm64":  # every such chip has both
+    # Every such chip has both.
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
         yield from ("Apple GPU", "Apple Neural Engine")
 
 
 def _is_translated() -> bool:
-    """Whether macOS translates this x86 program (Rosetta)."""
+    """Return whether macOS translates this x86 program (Rosetta)."""
     if platform.system() != "Darwin":
         return False
     import ctypes

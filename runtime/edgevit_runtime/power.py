@@ -1,8 +1,8 @@
-"""What the runs took in joules, where the machine has meters that this user may read. Otherwise nothing, never zero.
+"""Energy meters: the joules of the runs, where this user may read the machine's meters. Otherwise None, never zero.
 
-Intel and AMD processors count energy (RAPL, most often readable by root alone). A Jetson's board tells the power of its
-rails at a moment, which is added up over the time between readings. Both count all of the processor or board, idle
-parts and other programs included: what a run costs the battery, and not what its arithmetic costs.
+Intel and AMD processors count energy (RAPL, most often readable by root alone). A Jetson's board reports the present
+power of its rails, which is integrated over the time between readings. Both cover the whole processor or board, with
+idle parts and other programs. So they measure the cost of a run for the battery, and not the cost of its arithmetic.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Protocol
 from edgevit_runtime.environment import text
 
 READ_EVERY_NS = 100_000_000  # a rail is read over a slow bus, in about a millisecond; RAPL wraps after minutes
-_TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_TOTAL")  # of all else on a board, by its makers' names
+_TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_TOTAL")  # rails that supply a whole board, by vendor's name
 
 
 class Meter(Protocol):
-    """Energy between start() and stop(); tick() is called between runs."""
+    """A meter of the energy between start() and stop(); tick() is called between runs."""
 
     def start(self) -> None:
         """Begin to count."""
 
     def tick(self) -> None:
-        """Read what must be read often."""
+        """Take a reading if one is due."""
 
     def stop(self) -> float | None:
-        """Joules since start(); None if a reading failed meanwhile."""
+        """Return the joules since start(); None if a reading failed meanwhile."""
 
 
 def meter(root: Path = Path("/")) -> Meter | None:
-    """The best meter this process may read. None: there is none."""
+    """Return the best meter that this process may read; None without one."""
     packages = [path for path in sorted((root / "sys/class/powercap").glob("*-rapl:[0-9]*")) if _is_package(path)]
     if packages:
         return EnergyCounter(packages)
@@ -41,7 +41,7 @@ def meter(root: Path = Path("/")) -> Meter | None:
 
 
 class EnergyCounter:
-    """Counters of microjoules, one per processor package, that begin anew at their range's end."""
+    """Counters of microjoules, one per processor package, that wrap around at the end of their range."""
 
     def __init__(self, packages: Sequence[Path]) -> None:
         self._packages = packages
@@ -55,13 +55,13 @@ class EnergyCounter:
         self._due = time.perf_counter_ns() + READ_EVERY_NS
 
     def tick(self) -> None:
-        """Read again now and then, so that no counter goes round twice unseen."""
+        """Read the counters from time to time, so that none wraps around twice between readings."""
         if time.perf_counter_ns() >= self._due:
             self._add()
             self._due = time.perf_counter_ns() + READ_EVERY_NS
 
     def stop(self) -> float | None:
-        """Joules of all packages."""
+        """Return the joules of all packages."""
         self._add()
         return self._joules
 
@@ -80,7 +80,7 @@ class EnergyCounter:
 
 
 class PowerRail:
-    """Millivolts and milliamperes of a board's supply, added up over time: each reading holds until the next."""
+    """Millivolts and milliamperes of a board's supply, integrated over the time between readings."""
 
     def __init__(self, millivolts: Path, milliamperes: Path) -> None:
         self._files = millivolts, milliamperes
@@ -93,12 +93,12 @@ class PowerRail:
         self._watts, self._joules, self._at = self._read(), 0.0, time.perf_counter_ns()
 
     def tick(self) -> None:
-        """Read the rail, unless it was read a moment ago."""
+        """Read the rail if the last reading is old enough."""
         if time.perf_counter_ns() - self._at >= READ_EVERY_NS:
             self._add()
 
     def stop(self) -> float | None:
-        """Joules of the whole board."""
+        """Return the joules of the whole board."""
         self._add()
         return self._joules
 
@@ -116,15 +116,15 @@ class PowerRail:
 
 
 def _is_package(path: Path) -> bool:
-    """A whole processor package, by its name: its cores are in it already, and psys is the board.
+    """Return whether a counter covers a whole processor package and is readable.
 
-    A counter that says nothing to this user is none.
+    Its name tells: the cores are part of the package, and psys is the board.
     """
     return text(path / "name").startswith("package") and _integer(path / "energy_uj") is not None
 
 
 def _rails(root: Path) -> tuple[Path, Path] | None:
-    """Voltage and current of the rail that supplies all of a Jetson."""
+    """Return the files with voltage and current of the rail that supplies a whole Jetson."""
     for label in sorted((root / "sys/bus/i2c/drivers").glob("ina3221*/*/hwmon/hwmon*/in*_label")):
         number = label.name.removeprefix("in").removesuffix("_label")
         files = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
@@ -134,5 +134,5 @@ def _rails(root: Path) -> tuple[Path, Path] | None:
 
 
 def _integer(path: Path) -> int | None:
-    said = text(path)
-    return int(said) if said.isdigit() else None
+    digits = text(path)
+    return int(digits) if digits.isdigit() else None

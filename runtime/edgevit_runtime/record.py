@@ -1,21 +1,14 @@
-"""Records that travel between host and device: frozen dataclasses and a strict JSON codec for them.
-
-The codec refuses what it does not know (a missing key, an extra key, a wrong type, NaN), because a record that is read
-loosely on one side is a wrong number on the other.
-"""
+"""Records that travel between host and device, and the interfaces of recipes and their sessions."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import math
-import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 Status = Literal["ok", "failed", "crashed", "timeout", "unsupported", "throttled"]
 ITEM_BYTES = {
@@ -24,37 +17,33 @@ ITEM_BYTES = {
 
 
 class UnsupportedError(RuntimeError):
-    """What load() raises where its engine is installed but cannot run here; the message says what it needs."""
+    """An installed engine cannot run on this machine; load() raises it, and the message names the requirement."""
 
 
 class ProcessorError(UnsupportedError):
-    """Raised by load() where the engine runs, and this processor lacks an instruction set that the payload needs."""
+    """The engine runs, and this processor lacks an instruction set that the payload needs; load() raises it."""
 
     def __init__(self, missing_instructions: str, detail: str) -> None:
         super().__init__(f"needs a processor with {missing_instructions}: {detail}")
         self.missing_instructions = missing_instructions
 
 
-class RecordError(ValueError):
-    """A JSON document is not the record it should be; the message names the place."""
-
-
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one input or output. A dimension of -1 is the batch, open until the tensor is made."""
+    """Name, shape and dtype of one input or output. A dimension of -1 is the open batch."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
 
     def at_batch(self, batch: int) -> TensorSpec:
-        """The same tensor with its open dimension set to `batch`."""
+        """Return the same tensor with its open dimension set to `batch`."""
         if -1 not in self.shape:
             return self
         return dataclasses.replace(self, shape=tuple(batch if size == -1 else size for size in self.shape))
 
     def as_numpy(self) -> str:
-        """Python that makes such a tensor of zeros, of one sample where the batch is open: for snippets."""
+        """Return the Python code for such a tensor of zeros, with one sample where the batch is open."""
         return f'np.zeros({self.at_batch(1).shape}, "{self.dtype}")'
 
     @property
@@ -64,41 +53,41 @@ class TensorSpec:
 
 
 def output_names(count: int) -> list[str]:
-    """What a payload's outputs are called, in the model's order: `output`, or `output_0`, `output_1`..."""
+    """Return the names of a payload's outputs, in the model's order: `output`, or `output_0`, `output_1`..."""
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe module says of its target."""
+    """The static properties of a target, declared by its recipe module."""
 
     target: str
     suffix: str  # of the payload: ".onnx"
     engine: str  # the distribution that runs the artifact
     precisions: tuple[str, ...]
     requires: tuple[str, ...]  # distributions that the conversion imports
-    extra: str  # `pip install edgevit[EXTRA]` brings all of them
+    extra: str  # `pip install edgevit[EXTRA]` installs all of them
     aliases: tuple[str, ...] = ()
     source: str = ""  # the target whose payload export() starts from, in place of a module
-    evaluator: str = ""  # package of edgevit/verification that computes a payload where the engine cannot run
-    harness: str = ""  # file of edgevit/harness that knows the program which the engine's makers measure with
-    native: str = ""  # the same of a native program, for devices without Python
+    evaluator: str = ""  # package of edgevit/verification that evaluates a payload where the engine cannot run
+    harness: str = ""  # file of edgevit/devices/vendor_tools for the vendor's benchmark program
+    native: str = ""  # the same for a native program, for devices without Python
     needs: str = ""  # of the machine that runs it: "an NVIDIA GPU"
     processor_needs: dict[str, str] = field(default_factory=dict)  # precision -> instruction set that runs it: "bf16"
-    options: dict[str, str] = field(default_factory=dict)  # that export() takes: name -> what it is for
-    known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> why, with a link
-    engine_choices: tuple[str, ...] = ()  # may stand in for `engine`: the first installed counts, and none is no error
-    executes_code: bool = False  # opening a payload may run code that it holds
-    widens_half: bool = False  # the engine computes in single what an fp16 payload declares half: it hides an overflow
-    fixed_batch: str = ""  # why it takes no open batch; empty: it does
-    input_dtypes: tuple[str, ...] = ()  # that it takes; empty: all that its source takes, or any
+    options: dict[str, str] = field(default_factory=dict)  # of export(): name -> purpose
+    known_failures: dict[str, str] = field(default_factory=dict)  # "model" or "model:precision" -> reason, with a link
+    engine_choices: tuple[str, ...] = ()  # alternatives to `engine`: the first installed counts, and all may be missing
+    executes_code: bool = False  # opening a payload may run code in it
+    widens_half: bool = False  # the engine runs an fp16 payload in single precision, which hides an overflow
+    fixed_batch: str = ""  # reason why it takes no open batch; empty: it does
+    input_dtypes: tuple[str, ...] = ()  # accepted types; empty: those of its source, or any
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a conversion: its name, what it cost, and the file or folder it left, which load() can open.
+    """One stage of a conversion: its name, its duration, and the resulting file or folder, which load() can open.
 
-    target: whose load(); the recipe's own if empty. precision: what its result computes with.
+    target: the recipe whose load() opens it; the recipe's own if empty. precision: that of the result's arithmetic.
     """
 
     name: str
@@ -110,9 +99,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Operators:
-    """How often each operator occurs in a payload, and which of them its engine leaves to its slower kernels.
+    """The number of each operator in a payload, and the operators that run on the engine's slower kernels.
 
-    fallbacks: None where the engine does not tell, or has but one kind of kernel.
+    fallbacks: None where the engine does not report them, or has only one kind of kernel.
     """
 
     counts: dict[str, int]
@@ -121,7 +110,7 @@ class Operators:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """What one operator of the payload, as the engine runs it, costs per run. None: the engine does not tell.
+    """The cost per run of one operator of the payload, as the engine runs it. None: the engine does not report it.
 
     bytes: of its inputs, weights and outputs, each counted once.
     """
@@ -135,17 +124,17 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process is asked to do with one artifact. Paths are relative to its working directory."""
+    """The task of a worker process for one artifact. Paths are relative to its working directory."""
 
-    # detect: no artifact and no recipe, so target, folder... are empty
+    # detect: there is neither artifact nor recipe, so target, folder and the like are empty.
     task: Literal["time", "infer", "classify", "layers", "detect"]
     target: str
     folder: str
     payload: str  # inside the folder: what the recipe's load() opens
-    sha256: str  # of the folder's tree; the worker refuses another
+    sha256: str  # of the folder's tree; the worker refuses any other tree
     threads: int
     batch: int = 1
-    seed: int = 0  # of the noise that is timed
+    seed: int = 0  # of the noise that the timed runs take as input
     min_runs: int = 100
     min_ns: int = 1_000_000_000
     warmup_min_runs: int = 10
@@ -153,17 +142,17 @@ class Job:
     warmup_max_ns: int = 5_000_000_000
     rate_hz: float | None = None  # time: one run per frame of a camera, not one after the other
     cold: bool = False  # time: take the artifact out of the file cache before load()
-    max_memory_bytes: int | None = None  # of the worker and what it starts; None: the watchdog's share of all memory
+    max_memory_bytes: int | None = None  # of the worker and its children; None: the watchdog's share of all memory
     feeds: str = ""  # infer, classify: file or pipe with `count` sets of the inputs, raw, one after another
     count: int = 0
     keep: int = 1  # classify: classes of each sample, best first
-    stall_s: float | None = None  # classify: the longest that one set may take; None: no limit
+    stall_s: float | None = None  # classify: time limit of one set; None: no limit
     engines: tuple[str, ...] = ()  # detect: distributions to look for
 
 
 @dataclass(frozen=True)
 class Host:
-    """What does not change while a measurement runs. None: the system does not tell."""
+    """The constant environment of a measurement. None: the system does not report it."""
 
     machine: str
     system: str
@@ -176,7 +165,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What may change while a measurement runs. None: the system does not tell; never zero in its place."""
+    """The variable environment of a measurement. None, and never zero: the system does not report it."""
 
     unix_ns: int
     affinity: tuple[int, ...]
@@ -187,16 +176,16 @@ class Snapshot:
     steal_ticks: int | None
     total_ticks: int | None
     power_source: str | None
-    nominal_khz: int | None = None  # the clock that the processor is sold with, or its highest
-    throttled: bool | None = None  # the system slows the processor down, or lacks voltage, at this moment
-    throttle_events: int | None = None  # since it started; only growth means something
+    nominal_khz: int | None = None  # the processor's rated clock, or its highest one
+    throttled: bool | None = None  # the system throttles the processor, or lacks voltage, now
+    throttle_events: int | None = None  # since it started; only growth is meaningful
 
 
 @dataclass(frozen=True)
 class VendorSummary:
-    """What a vendor's program says of the runs of one process, where it keeps its samples to itself; nanoseconds.
+    """Statistics of the runs of one process, in ns, as printed by a vendor's program that does not print samples.
 
-    As fine as it prints them. None: it does not say. p95_ns is the program's own 95th percentile of these runs.
+    They have the resolution of the printed text. None: not printed. p95_ns is the program's own 95th percentile.
     """
 
     median_ns: int | None
@@ -213,15 +202,15 @@ class Timing:
 
     load_ns is all of load() with the engine's import; import_ns and compile_ns are parts of it. At a rate a sample is
     the time from a frame's arrival to its result, and `missed` counts the frames that came while another was computed.
-    energy_j is what all samples took together, pauses between them included. None: the system or engine does not tell.
-    Where a vendor's program was run in the worker's place and prints a summary only, `told` is it, with no samples.
+    energy_j is the energy of all samples together, with the pauses between them. None: the system or engine does not
+    report it. `summary` replaces the samples where a vendor's program ran as the worker and printed a summary only.
     """
 
     load_ns: int | None
     first_ns: int | None
     warmup_ns: tuple[int, ...]
     samples_ns: tuple[int, ...]
-    warm: bool | None  # the warm-up rule was met before its time was up; None: nobody can tell
+    warm: bool | None  # the warm-up rule was met before its time limit; None: unknown
     peak_rss_bytes: int | None
     before: Snapshot
     after: Snapshot
@@ -235,19 +224,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class DeviceInventory:
-    """What a device consists of and has installed. None or nothing: the system does not tell."""
+    """The hardware and the installed engines of a device. None or empty: the system does not report it."""
 
     os: str | None  # "Debian GNU/Linux 12 (bookworm)"
     board: str | None  # "Raspberry Pi 5 Model B Rev 1.0"
     physical_cores: int | None
     caches: dict[str, int]  # of the first core, bytes by level: {"L1d": 32768, "L2": 524288}
-    accelerators: tuple[str, ...]  # as the system names them; what they can run is not known by that
+    accelerators: tuple[str, ...]  # names from the system, which do not tell what they can run
     engines: dict[str, str]  # distribution -> version
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a job. `status` is ok only when the worker finished; `error` says why otherwise."""
+    """The result of a job. `status` is ok only when the worker finished; otherwise `error` has the reason."""
 
     status: Status
     error: str = ""
@@ -261,17 +250,17 @@ class Reply:
     layers: tuple[LayerTime, ...] = ()  # layers: in the order the engine runs them
     results: tuple[tuple[str, ...], ...] = ()  # infer: per set of inputs, each output's bytes in base64
     classes: tuple[tuple[int, ...], ...] = ()  # classify: per sample, best first; none where the output has a NaN
-    unit: str = ""  # the unit's own number; never kept: the host keeps a salted digest of it
-    emulated: str = ""  # what stands in for the processor: "qemu-aarch64"; empty on a real one
+    unit: str = ""  # the unit's own number; it is never stored, as the host stores a salted digest of it
+    emulated: str = ""  # the processor's emulator: "qemu-aarch64"; empty on a real processor
     detected: DeviceInventory | None = None
     missing_instructions: str = ""  # unsupported: the instruction set that the payload needs and the processor lacks
-    as_verified: bool = True  # what ran is what parity is checked of: its weights, its arithmetic
+    as_verified: bool = True  # the weights and the arithmetic are those of the parity check
 
 
 class Session(Protocol):
-    """A loaded artifact, ready to run. Tensors cross as raw little-endian bytes in C order: no NumPy needed here.
+    """A loaded artifact, ready to run. Tensors are raw little-endian bytes in C order, so NumPy is not needed.
 
-    One that can tell reading from compiling has `compile_ns: int` too.
+    A session that can time compilation separately has `compile_ns: int` too.
     """
 
     engine_version: str
@@ -286,17 +275,17 @@ class Session(Protocol):
         """Compute once; this call alone is timed."""
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The outputs of the last run, in the order of `outputs`."""
+        """Return the outputs of the last run, in the order of `outputs`."""
 
 
 class RecipeModule(Protocol):
     """A module of export_recipes. export() and annotate() need the converter, load() needs the engine only.
 
-    A module whose options can be wrong may have `check(options: Mapping[str, str]) -> None` too: it raises ValueError
-    for what export() would refuse, before anything is folded or converted. One whose engine times its operators has
-    `layers(path, *, threads, tensors, batch, runs) -> tuple[LayerTime, ...]`, which opens the payload as load() does,
-    feeds `tensors` and gives each operator's median over `runs` runs. One with `import_engine()` lets the worker time
-    that part of load() on its own.
+    A module may have optional functions. `check(options: Mapping[str, str]) -> None` raises ValueError for options that
+    export() would refuse, before any folding or conversion. `layers(path, *, threads, tensors, batch, runs) ->
+    tuple[LayerTime, ...]` is for engines that time their operators: it opens the payload as load() does, feeds
+    `tensors` and returns each operator's median over `runs` runs. `import_engine()` lets the worker time that part of
+    load() separately.
     """
 
     RECIPE: Recipe
@@ -311,21 +300,21 @@ class RecipeModule(Protocol):
         dynamic_batch: bool,
         options: Mapping[str, str],
     ) -> tuple[Stage, ...]:
-        """Write the payload at `path` for these example inputs by name, and say what each stage cost.
+        """Write the payload at `path` for these example inputs by name, and return the stages with their durations.
 
         `model` is a module in evaluation mode, or the path of the payload that RECIPE.source made of it.
-        Every stage leaves its result in `stages/` beside the payload, in a form that load() opens, so that a wrong
-        result can be traced to the stage that made it.
+        Every stage leaves its result in `stages/` beside the payload, in a form that load() opens. So a wrong result
+        can be traced to the failing stage.
         """
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write metadata into the payload, or do nothing where the format holds none."""
+        """Write metadata into the payload, or do nothing where the format has none."""
 
     def operators(self, path: Path) -> Operators:
-        """What the payload consists of, constants left out. Needs the converter's distributions."""
+        """Count the payload's operators, without constants. This needs the converter's distributions."""
 
     def snippet(self, path: str, inputs: Sequence[TensorSpec]) -> str:
-        """A few lines of Python that run the payload at `path` without edgevit, and print the class they find."""
+        """Return a few lines of Python that run the payload at `path` without edgevit, and print the top class."""
 
     def load(self, path: Path, *, threads: int) -> Session:
         """Open the payload with the engine. Raises UnsupportedError where that cannot run on this machine."""
@@ -333,12 +322,12 @@ class RecipeModule(Protocol):
 
 @typing.runtime_checkable
 class HostBound(Protocol):
-    """What a recipe module has besides where RECIPE.needs says that not every machine can run its payloads."""
+    """The extra interface of a recipe module whose RECIPE.needs names special hardware."""
 
     def why_unavailable(self, to: Literal["build", "run"]) -> str:
-        """What this machine lacks to build a payload, or to run one, whatever is installed; empty if nothing.
+        """Return the hardware that this machine lacks to build or run a payload; empty if it lacks nothing.
 
-        Quick: no engine is imported.
+        This is quick and imports no engine.
         """
 
 
@@ -348,214 +337,3 @@ class ProcessorBound(Protocol):
 
     def missing_instructions(self, precision: str) -> str:
         """Return the instruction set that the precision needs and this processor lacks; empty if it lacks none."""
-
-
-RecordT = TypeVar("RecordT")
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-
-
-def to_data(record: Any) -> Any:
-    """A record as JSON data: dataclasses as objects, tuples as arrays, paths as strings."""
-    kind = type(record)
-    if kind in _PLAIN:
-        return record
-    if (names := _names(typing.cast(Hashable, kind))) is not None:
-        return {name: to_data(getattr(record, name)) for name in names}
-    if isinstance(record, Mapping):
-        return {str(key): to_data(value) for key, value in record.items()}
-    if isinstance(record, (tuple, list)):
-        return [to_data(value) for value in record]
-    return str(record) if isinstance(record, Path) else record
-
-
-@functools.cache
-def _names(kind: Hashable) -> tuple[str, ...] | None:
-    """The fields of a dataclass; None for any other class."""
-    return tuple(item.name for item in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
-
-
-def to_json(record: Any, *, indent: int | None = None) -> str:
-    """Canonical JSON: sorted keys, no NaN; the same record is the same text, so it can be hashed."""
-    if indent is None:
-        return _CANONICAL.encode(record)
-    return json.dumps(record, sort_keys=True, allow_nan=False, indent=indent, default=_one_level)
-
-
-def _one_level(record: Any) -> Any:
-    """What JSON has no word for, as what it has one for; what is in there comes next."""
-    if (names := _names(typing.cast(Hashable, type(record)))) is not None:
-        return {name: getattr(record, name) for name in names}
-    if isinstance(record, Mapping):
-        return dict(record)
-    if isinstance(record, Path):
-        return str(record)
-    raise TypeError(f"{type(record).__name__} is nothing that JSON holds")
-
-
-# The encoder walks through tuples, lists and dicts itself, in C, in half the time of to_data. Records are frozen: there
-# is no circle to look for.
-_CANONICAL = json.JSONEncoder(
-    sort_keys=True, allow_nan=False, separators=(",", ":"), check_circular=False, default=_one_level
-)
-
-
-def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
-    """Read a record of this kind. Raises RecordError with the place of the first thing that is wrong."""
-    try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"not JSON: {error}") from error
-    return from_data(kind, data)
-
-
-def from_data(kind: type[RecordT], data: Any, where: str = "") -> RecordT:
-    """Build a record of this kind from JSON data. Raises RecordError with the place of the first thing wrong."""
-    try:
-        return typing.cast(RecordT, _reader(typing.cast(Hashable, kind))(data))
-    except _MismatchError as error:
-        raise RecordError(f"{where or kind.__name__}{error.place}: {error.problem}") from None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise RecordError(f"{name} is not a number that a record may hold")
-
-
-class _MismatchError(Exception):
-    """What is wrong with data, and at which place below where its reader stands."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem, self.place = problem, ""
-
-    def below(self, step: str) -> _MismatchError:
-        """The same, seen from one level higher."""
-        self.place = step + self.place
-        return self
-
-
-_Reader = Callable[[Any], Any]
-
-
-@functools.cache
-def _reader(kind: Any) -> _Reader:
-    """What reads data as this kind. Made once: to take a type apart is slower than to read what it describes."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return lambda data: data
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_reader(typing.cast(type, kind))
-    if origin in (typing.Union, types.UnionType):
-        return _union_reader(arguments)
-    if origin is Literal:
-        what = f"one of {', '.join(map(repr, arguments))}"
-        return lambda data: _expect(data in arguments, data, what)
-    if origin is tuple:
-        return _tuple_reader(arguments)
-    if origin is dict:
-        return _dict_reader(_reader(arguments[1]))
-    if kind is Path:
-        return lambda data: Path(_expect(isinstance(data, str), data, "a path"))
-    return _read_float if kind is float else _plain_reader(kind)
-
-
-def _plain_reader(kind: type) -> _Reader:
-    def read(data: Any) -> Any:
-        if type(data) is kind:
-            return data
-        return _expect(isinstance(data, kind) and not isinstance(data, bool), data, kind.__name__)
-
-    return read
-
-
-def _read_float(data: Any) -> float:
-    good = isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data)
-    return float(_expect(good, data, "a finite number"))
-
-
-def _dataclass_reader(kind: type) -> _Reader:
-    hints, known = typing.get_type_hints(kind), dataclasses.fields(kind)
-    readers = {item.name: _reader(hints[item.name]) for item in known}
-    as_it_is = {item.name: _taken_as_it_is(hints[item.name]) for item in known}
-    absent = (dataclasses.MISSING, dataclasses.MISSING)
-    needed = {item.name for item in known if (item.default, item.default_factory) == absent}
-
-    def read(data: Any) -> Any:
-        _expect(isinstance(data, dict), data, "an object")
-        if extra := data.keys() - readers.keys():
-            raise _MismatchError(f"unknown {', '.join(sorted(extra))}; a newer edgevit may have written it")
-        if missing := needed - data.keys():
-            raise _MismatchError(f"{', '.join(sorted(missing))} missing")
-        values = {}
-        for name, value in data.items():
-            if type(value) in as_it_is[name]:
-                values[name] = value
-                continue
-            try:
-                values[name] = readers[name](value)
-            except _MismatchError as error:
-                raise error.below(f".{name}") from None
-        return kind(**values)
-
-    return read
-
-
-def _taken_as_it_is(hint: Any) -> frozenset[type]:
-    """The classes of data that a field takes as it is, so that most fields need no reader."""
-    arguments = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return frozenset(item for item in arguments if item in (str, int, bool, type(None)))
-
-
-def _union_reader(arguments: tuple[Any, ...]) -> _Reader:
-    readers = [_reader(item) for item in arguments if item is not type(None)]
-    may_be_null = len(readers) < len(arguments)
-
-    def read(data: Any) -> Any:
-        if data is None and may_be_null:
-            return None
-        for reader in readers[:-1]:
-            try:
-                return reader(data)
-            except _MismatchError:
-                continue
-        return readers[-1](data)
-
-    return read
-
-
-def _tuple_reader(arguments: tuple[Any, ...]) -> _Reader:
-    any_length = arguments[-1] is Ellipsis
-    readers = [_reader(item) for item in arguments if item is not Ellipsis]
-
-    def read(data: Any) -> Any:
-        _expect(isinstance(data, list), data, "an array")
-        if not any_length:
-            _expect(len(data) == len(readers), data, f"{len(readers)} items")
-        values: list[Any] = []
-        try:
-            for reader, value in zip(readers * len(data) if any_length else readers, data, strict=True):
-                values.append(reader(value))
-        except _MismatchError as error:
-            raise error.below(f"[{len(values)}]") from None
-        return tuple(values)
-
-    return read
-
-
-def _dict_reader(reader: _Reader) -> _Reader:
-    def read(data: Any) -> Any:
-        _expect(isinstance(data, dict), data, "an object")
-        values = {}
-        for key, value in data.items():
-            try:
-                values[key] = reader(value)
-            except _MismatchError as error:
-                raise error.below(f".{key}") from None
-        return values
-
-    return read
-
-
-def _expect(good: bool, data: Any, what: str) -> Any:
-    if not good:
-        raise _MismatchError(f"expected {what}, found {str(data)[:60]!r}")
-    return data

@@ -1,6 +1,6 @@
-"""Keeps what converters and engines say to everybody, whatever the model, off people's screens. Errors come through.
+"""Filter for warnings and log messages that converters and engines print for every model. Errors are shown.
 
-Each is here with its reason, and is filtered by its words: another message of the same logger or class is shown.
+Each entry has its reason, and matches the text of its message: other messages of the same logger or class are shown.
 Converters import each other where they are installed, so one list serves all recipes.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
-    (r".*treespec, LeafSpec.*", FutureWarning),  # torch 2.13 of itself, when it copies its own tree specs
+    (r".*treespec, LeafSpec.*", FutureWarning),  # torch 2.13 warns of itself, when it copies its own tree specs
     (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning),  # the only format of torch that pnnx reads
     (r"# The axis name: batch will not be used", UserWarning),  # torch keeps one name for all inputs' first dimension
     (r"(read|open)_(text|binary) is deprecated", DeprecationWarning),  # ExecuTorch 1.5, reading its own tables
@@ -20,14 +20,14 @@ _WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"Implicitly cleaning up", ResourceWarning),  # coremltools 9.0 leaves its temporary folder to be collected
 )
 _LOGS: tuple[tuple[str, str], ...] = (
-    ("torch.onnx._internal.exporter._registration", "torchvision is not installed"),  # of operators nobody uses here
+    ("torch.onnx._internal.exporter._registration", "torchvision is not installed"),  # its operators are not used here
     ("torch.utils._pytree", "is now natively supported by torch.compile"),  # an enumeration registered in an old way
     ("torchao", "Failed to load"),  # its libraries for GPUs
     ("torchao.kernel.intmm", "Detected no triton"),  # the same
 )
 
 
-class _Unsaid(logging.Filter):
+class _HideMessage(logging.Filter):
     def __init__(self, words: str) -> None:
         super().__init__()
         self._words = words
@@ -38,11 +38,11 @@ class _Unsaid(logging.Filter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing that is listed above is shown inside; handlers that an import puts on the root logger are taken off."""
+    """Hide the listed messages inside the context, and remove handlers that an import adds to the root logger."""
     handlers = logging.root.handlers[:]
-    filters = [(logging.getLogger(name), _Unsaid(words)) for name, words in _LOGS]
-    for logger, unsaid in filters:
-        logger.addFilter(unsaid)
+    filters = [(logging.getLogger(name), _HideMessage(words)) for name, words in _LOGS]
+    for logger, hide in filters:
+        logger.addFilter(hide)
     try:
         with warnings.catch_warnings():
             for message, category in _WARNINGS:
@@ -50,5 +50,5 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.root.handlers[:] = handlers
-        for logger, unsaid in filters:
-            logger.removeFilter(unsaid)
+        for logger, hide in filters:
+            logger.removeFilter(hide)

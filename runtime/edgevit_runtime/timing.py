@@ -1,7 +1,8 @@
-"""Noise to feed, warm-up, and the loop that takes the samples.
+"""Timing of a session: noise as input, the warm-up, and the loop that takes the samples.
 
-The clock is time.perf_counter_ns: nanoseconds, monotonic, and on every platform the finest one (CLOCK_MONOTONIC on
-Linux, the same as monotonic_ns; on Windows monotonic_ns ticks every 15.6 ms before Python 3.13, this one does not).
+The clock is time.perf_counter_ns: nanoseconds, monotonic, and the finest one on every platform. On Linux it is
+CLOCK_MONOTONIC, the same as monotonic_ns. On Windows monotonic_ns ticks every 15.6 ms before Python 3.13, and this one
+does not.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from edgevit_runtime.power import Meter
 from edgevit_runtime.record import ITEM_BYTES, Job, TensorSpec
 
 WARM_TOLERANCE = 0.02  # of the first half's median
-_GROWTH = 1.25  # more runs between two looks at the warm-up: a look sorts all of it, so looking each time is quadratic
-_BLOCK_ITEMS = 4096  # made once and repeated: Python makes a million Gaussian numbers in half a second, a copy in none
+# Growth of the warm-up between two checks: a check sorts all times, so one check per run would be quadratic.
+_GROWTH = 1.25
+# A block of random numbers is repeated: Python generates a million Gaussian numbers in half a second, a copy is faster.
+_BLOCK_ITEMS = 4096
 _FLOATS = {"float16": "e", "float32": "f", "float64": "d"}
 # Zeros and ones for wide integers: valid as a size, a flag and an index into any table.
 _INTEGERS = {"uint8": ("B", 0, 255), "int8": ("b", -128, 127), "int32": ("i", 0, 1), "int64": ("q", 0, 1),
@@ -29,14 +32,14 @@ _INTEGERS = {"uint8": ("B", 0, 255), "int8": ("b", -128, 127), "int32": ("i", 0,
 
 @dataclass(frozen=True)
 class Warmup:
-    """Times of the runs before the first sample, and whether they had settled."""
+    """The times of the runs before the first sample. warm: whether they had settled."""
 
     times_ns: tuple[int, ...]
     warm: bool
 
 
 def noise(specs: Sequence[TensorSpec], batch: int, seed: int) -> tuple[bytes, ...]:
-    """One set of inputs, raw little-endian: standard Gaussian floats, uniform integers. Same seed, same bytes."""
+    """Return one set of raw little-endian inputs: standard Gaussian floats, uniform integers. Same seed, same bytes."""
     generator = random.Random(seed)
     return tuple(_tensor(spec.at_batch(batch), generator) for spec in specs)
 
@@ -58,7 +61,7 @@ def _block(dtype: str, generator: random.Random) -> bytes:
 
 
 def timed(run: Callable[[], object]) -> int:
-    """Nanoseconds of one call."""
+    """Return the nanoseconds of one call."""
     begin = time.perf_counter_ns()
     run()
     return time.perf_counter_ns() - begin
@@ -76,7 +79,7 @@ class Camera:
         self._due = time.perf_counter_ns() + self._period_ns
 
     def frame(self, run: Callable[[], object]) -> int:
-        """Nanoseconds from the next frame's arrival to its result: how late the sleep ended is part of them."""
+        """Return the ns from the next frame's arrival to its result, which include the delay of the sleep's end."""
         if (wait := self._due - time.perf_counter_ns()) > 0:
             time.sleep(wait / 1e9)
         run()
@@ -89,7 +92,7 @@ class Camera:
     def sample(
         self, run: Callable[[], object], min_runs: int, min_ns: int, meter: Meter | None = None
     ) -> tuple[int, ...]:
-        """As sample(), frame by frame; `missed` then counts those of the samples alone."""
+        """Take samples as sample() does, frame by frame; `missed` then counts those of the samples alone."""
         self.missed = 0
         with _resting_collector():
             return _collect(lambda: self.frame(run), min_runs, min_ns, meter)
@@ -98,8 +101,8 @@ class Camera:
 def warm_up(run: Callable[[], object], job: Job, measure: Callable[[Callable[[], object]], int] = timed) -> Warmup:
     """Run until the times settle.
 
-    At least warmup_min_runs and warmup_min_ns; then on until the second half's median is within 2% of the first half's
-    or warmup_max_ns are over. Where the least number of runs alone takes longer than that, they are still all made.
+    The warm-up takes at least warmup_min_runs and warmup_min_ns. It then continues until the second half's median is
+    within 2% of the first half's, or until warmup_max_ns are over. The least number of runs is made in any case.
     """
     clock = time.perf_counter_ns
     begin, times = clock(), list[int]()
@@ -113,7 +116,7 @@ def warm_up(run: Callable[[], object], job: Job, measure: Callable[[Callable[[],
 
 
 def settled(times_ns: Sequence[int]) -> bool:
-    """Whether the second half's median is within WARM_TOLERANCE of the first half's. Two runs are the least."""
+    """Return whether the second half's median is within WARM_TOLERANCE of the first half's, from two runs on."""
     half = len(times_ns) // 2
     if not half:
         return False
@@ -122,10 +125,10 @@ def settled(times_ns: Sequence[int]) -> bool:
 
 
 def sample(run: Callable[[], object], min_runs: int, min_ns: int, meter: Meter | None = None) -> tuple[int, ...]:
-    """Times of at least min_runs runs that last at least min_ns together, in the order they were taken.
+    """Return the times of at least min_runs runs that last at least min_ns together, in the order of the runs.
 
-    The garbage collector rests meanwhile: its pauses belong to this loop, not to the model. A meter is read between
-    the runs.
+    The garbage collector is disabled meanwhile, because its pauses belong to this loop and not to the model. A meter is
+    read between the runs.
     """
     with _resting_collector():
         return _collect(lambda: timed(run), min_runs, min_ns, meter)

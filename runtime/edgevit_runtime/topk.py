@@ -1,4 +1,4 @@
-"""The most likely classes of each sample, from a classifier's raw output."""
+"""Top-k classes of each sample from a classifier's raw output."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _DIMENSIONS = 2  # (N, classes)
 
 
 class ClassesError(ValueError):
-    """What a model puts out is no scores of classes; the message says why."""
+    """A model's output is not a tensor of class scores; the message gives the reason."""
 
 
 def top_classes(
     outputs: Sequence[TensorSpec], raw: Sequence[bytes], batch: int, keep: int
 ) -> Iterator[tuple[int, ...]]:
-    """The `keep` classes with the highest scores of each of `batch` samples, best first.
+    """Yield the `keep` classes with the highest scores of each of `batch` samples, best first.
 
-    Of equal scores the class with the lower number comes first. A sample with a NaN among its scores has no classes.
+    For equal scores the class with the lower number comes first. A sample with a NaN among its scores has no classes.
     Raises ClassesError where the outputs are not one tensor (N, classes) of numbers.
     """
     if len(outputs) != 1 or len(outputs[0].shape) != _DIMENSIONS:

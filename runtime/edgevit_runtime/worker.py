@@ -1,9 +1,9 @@
 """The worker: one job, one fresh process, one reply.
 
-It catches only what it can name. An engine raises classes that nobody can list, so anything else ends the process with
-a traceback, which the transport turns into a Reply; so does a crash, about which the process itself can say nothing.
-For that case a reply that says "crashed" is written before the engine sees the file, and replaced at the end: a row of
-a crash then still knows host, engine and version.
+It catches specific exceptions only. An engine may raise any class, so other exceptions end the process with a
+traceback, which the transport turns into a Reply. A crash of the process ends it without a traceback. So a reply with
+the status "crashed" is written before the engine opens the file, and replaced at the end. The row of a crash then still
+contains host, engine and version.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgevit_runtime import environment, hardware, memory_watchdog, power, timing
+from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.record import (
@@ -33,27 +34,25 @@ from edgevit_runtime.record import (
     Session,
     Timing,
     UnsupportedError,
-    from_json,
-    to_json,
 )
 from edgevit_runtime.topk import ClassesError, top_classes
 
-RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe on the path itself would hide an engine of its name
+RECIPES = "edgevit_recipes"  # package in the zipapp; a recipe directly on the path would hide an engine of its name
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
 
 class JobError(ValueError):
-    """The job cannot be done as asked; the message says why."""
+    """The job cannot be done; the message gives the reason."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the job in the file named first, write the reply under the name given second. 0: a reply is there."""
+    """Run the job in the file named first, and write the reply to the second name. 0: there is a reply."""
     job_path, reply_path = map(Path, arguments)
     _expect_death()
     job = from_json(Job, job_path.read_bytes())
     if job.task == "detect":
-        found = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=hardware.emulated())
-        write_reply(reply_path, dataclasses.replace(found, detected=hardware.detect(job.engines)))
+        reply = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=hardware.emulated())
+        write_reply(reply_path, dataclasses.replace(reply, detected=hardware.detect(job.engines)))
         return 0
     recipe = _recipe(job.target)
     engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _watch_memory(job: Job, reply_path: Path, start: Reply) -> int | None:
-    """Be killed above the job's limit, else above a share of all memory, with a reply that says so."""
+    """Start the watchdog with the job's memory limit, else a share of all memory. Its kill leaves a reply."""
     memory = start.host.memory_bytes if start.host else None
     limit = job.max_memory_bytes or (round(memory * memory_watchdog.MEMORY_SHARE) if memory else None)
     why = f"used more than {(limit or 0) / 1e9:.3g} GB of memory"
@@ -83,7 +82,7 @@ def _watch_memory(job: Job, reply_path: Path, start: Reply) -> int | None:
 
 
 def write_reply(path: Path, reply: Reply) -> None:
-    """Write under another name, sync, rename: who finds the reply finds all of it."""
+    """Write under a temporary name, sync and rename, so that a reader never sees part of a reply."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(to_json(reply))
@@ -93,7 +92,7 @@ def write_reply(path: Path, reply: Reply) -> None:
 
 
 def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
-    """Check the artifact, load it and do the task. Errors of the engine are not caught, but for a missing one."""
+    """Check the artifact, load it and run the task. Errors of the engine are not caught, except a missing engine."""
     try:
         payload = checked_payload(job, recipe.RECIPE.suffix)
         cold = job.cold and environment.drop_from_cache(payload)
@@ -135,31 +134,33 @@ def perform(job: Job, recipe: RecipeModule, start: Reply) -> Reply:
 
 
 def checked_payload(job: Job, suffix: str) -> Path:
-    """The payload's path, once the folder is the one that was sealed and its weights lie in it.
+    """Return the payload's path, after checking the folder's digest and the location of its weights.
 
-    `suffix` is that of the target's payloads. Raises JobError before any engine sees the folder.
+    `suffix` is that of the target's payloads. Raises JobError before any engine opens the folder.
     """
-    folder = Path(job.folder).resolve()  # the local transport links the folder instead of copying it
+    # The local transport links the folder instead of copying it.
+    folder = Path(job.folder).resolve()
     payload = (folder / job.payload).resolve()
     if folder not in payload.parents:
         raise JobError(f"the payload {job.payload!r} is not inside the artifact")
     if not folder.is_dir():
         raise JobError(f"there is no artifact at {folder}")
     try:
-        found = tree_sha256(folder)
+        digest = tree_sha256(folder)
     except (DigestError, OSError) as error:
         raise JobError(f"the artifact cannot be read: {error}") from error
-    if found != job.sha256:
-        raise JobError(f"the artifact is damaged: sha256 of its files is {found[:12]}, expected {job.sha256[:12]}")
+    if digest != job.sha256:
+        raise JobError(f"the artifact is damaged: sha256 of its files is {digest[:12]}, expected {job.sha256[:12]}")
     try:
-        check_contained(payload, is_onnx=suffix == SUFFIX)  # the rest of the folder nobody opens
+        # No engine opens the other files of the folder.
+        check_contained(payload, is_onnx=suffix == SUFFIX)
     except (ContainmentError, OSError) as error:
         raise JobError(f"the artifact is not safe to open: {error}") from error
     return payload
 
 
 def time_session(session: Session, job: Job, load_ns: int) -> Timing:
-    """Feed noise, warm up, take the samples. load_ns: load() with the engine's import, from a warm file cache."""
+    """Feed noise, warm up and take the samples. load_ns: load() with the engine's import, from a warm file cache."""
     before = environment.snapshot()
     session.feed(timing.noise(session.inputs, job.batch, job.seed), job.batch)
     first_ns = timing.timed(session.run)
@@ -188,26 +189,27 @@ def time_session(session: Session, job: Job, load_ns: int) -> Timing:
 
 
 def layers(recipe: RecipeModule, payload: Path, job: Job) -> tuple[LayerTime, ...]:
-    """Each operator's time, from an engine that tells; min_runs runs. Raises UnsupportedError where none does."""
-    offered = getattr(recipe, "layers", None)
-    if offered is None:
-        raise UnsupportedError(f"{recipe.RECIPE.engine} does not tell what its operators take, or nobody asks it here")
-    session = recipe.load(payload, threads=job.threads)  # for the names and shapes of its inputs
+    """Measure each operator's time over min_runs runs. Raises UnsupportedError for a recipe without these times."""
+    measure_layers = getattr(recipe, "layers", None)
+    if measure_layers is None:
+        raise UnsupportedError(f"{recipe.RECIPE.engine} or its recipe does not report the times of operators")
+    # The session has the names and shapes of the inputs.
+    session = recipe.load(payload, threads=job.threads)
     tensors = timing.noise(session.inputs, job.batch, job.seed)
     del session
-    return tuple(offered(payload, threads=job.threads, tensors=tensors, batch=job.batch, runs=job.min_runs))
+    return tuple(measure_layers(payload, threads=job.threads, tensors=tensors, batch=job.batch, runs=job.min_runs))
 
 
 def infer(session: Session, job: Job) -> tuple[tuple[str, ...], ...]:
-    """Run every set of inputs in job.feeds; each output in base64. Raises JobError if the file has another size."""
+    """Run every set of inputs in job.feeds, with outputs in base64. Raises JobError if the file has another size."""
     return tuple(_outputs(session, tensors, job.batch) for tensors in _feeds(session, job))
 
 
 def classify(session: Session, job: Job) -> Iterator[tuple[int, ...]]:
-    """The `keep` most likely classes of every sample in job.feeds, best first, as they come.
+    """Yield the `keep` most likely classes of every sample in job.feeds, best first.
 
-    Its one output holds the scores, (N, classes). Raises JobError for another output, and where the feeds end early.
-    A set that takes longer than `stall_s` ends the process with a traceback, even if the engine never comes back.
+    The model's only output contains the scores, (N, classes). Raises JobError for another output, and where the feeds
+    end early. A set that takes longer than `stall_s` ends the process with a traceback, even if the engine hangs.
     """
     try:
         for tensors in _feeds(session, job):
@@ -238,15 +240,15 @@ def _feeds(session: Session, job: Job) -> Iterator[tuple[bytes, ...]]:
             yield tuple(_exactly(file, size, f"{job.feeds} ended in set {number + 1} of {job.count}") for size in sizes)
 
 
-def _exactly(file: BinaryIO, size: int, otherwise: str) -> bytes:
+def _exactly(file: BinaryIO, size: int, problem: str) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise JobError(otherwise)
+        raise JobError(problem)
     return data
 
 
 def _check_batch(session: Session, job: Job) -> None:
-    """An artifact of fixed batch would run at its own and be reported under the job's."""
+    """Raise JobError for a fixed batch that differs from the job's, which would appear in the row."""
     batches = [spec.at_batch(job.batch).shape[:1] for spec in session.inputs]
     if job.batch != 1 and (job.batch,) not in batches:
         raise JobError(f"the artifact has a fixed batch, inputs {[spec.shape for spec in session.inputs]}, "
@@ -260,7 +262,7 @@ def _recipe(target: str) -> RecipeModule:
 
 
 def _expect_death() -> None:
-    """Linux: die with the process that started us, and be the first to go when memory runs out."""
+    """Ask Linux to kill this process with its parent, and before others when memory runs out."""
     if sys.platform != "linux":
         return
     import ctypes

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from devices.test_ssh import EVIL, TRAP
 from edgevit.artifacts.folder import seal
 from edgevit.devices import adb_client, android
 from edgevit.devices.adb_client import Phone
@@ -37,30 +37,12 @@ from support.adbd import ADB, BATTERY, MKSH, PROGRAMS, THERMAL, TMP, TOYBOX, Adb
 from support.command_line import edgevit
 from support.command_line import refused as refused_by_cli
 from support.processes import is_running
+from support.shell_names import EVIL, TRAP
 from support.speed import seconds, wait_until
 from support.system import require_programs
+from support.vendor_programs import BENCHMARK_MODEL
 
 QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60), cool_down_s=0)
-# What a model's text says the program does, and where it leaves the numbers of its processes.
-BENCHMARK_MODEL = """\
-for word; do case $word in --graph=*) graph=${word#*=};; --num_runs=*) runs=${word#*=};; esac; done
-read -r what where <$graph
-[ -z "$where" ] || { sleep 60 & echo $$ $! >$where.part; mv $where.part $where; }
-case $what in
-segv) kill -SEGV $$;;
-fail) echo "ERROR: Failed to open model"; exit 3;;
-garbage) echo "count=many"; exit 0;;
-hang) wait;;
-flood) while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done;;
-fill) cat /dev/zero >x; exit 0;;
-environment) echo "OMP_NUM_THREADS=$OMP_NUM_THREADS $*"; exit 1;;
-esac
-echo "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
-echo "count=20 first=9000 curr=8000 min=7900 max=9000 avg=8123.5 std=100 p5=7950 median=8000 p95=8800"
-echo
-echo "count=$runs first=8100 curr=8000 min=7800 max=9600 avg=8050.25 std=90 p5=7850 median=8000 p95=8400"
-echo "Inference timings in us: Init: 4321, First inference: 12345, Warmup (avg): 8123.5, Inference (avg): 8050.25"
-"""
 BENCHNCNN = """\
 echo "loop_count = $1" >&2
 echo "num_threads = $2" >&2
@@ -76,20 +58,20 @@ i=$((i + 1)); done
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("adb")) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def own_server(server, monkeypatch):
+def own_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in server.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("platformdirs.user_data_path", lambda name: Path(server.variables["HOME"]) / name)
 
 
 @pytest.fixture
-def adbd(tmp_path, server) -> Iterator[Adbd]:
+def adbd(tmp_path: Path, server: Server) -> Iterator[Adbd]:
     with Adbd(tmp_path / "phone") as running:
         assert "connected to" in server.adb("connect", running.serial)
         yield running
@@ -97,34 +79,39 @@ def adbd(tmp_path, server) -> Iterator[Adbd]:
 
 
 def program(folder: Path, name: str, text: str) -> Path:
-    """A script that stands in for a vendor's program."""
+    """Write a script that stands in for a vendor's program."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!{MKSH}\n{text}")
     return folder / name
 
 
 @pytest.fixture
-def phone(adbd, tmp_path) -> Device:
+def phone(adbd: Adbd, tmp_path: Path) -> Device:
     return adbd.device(benchmark_model=str(program(tmp_path / "programs", "benchmark_model", BENCHMARK_MODEL)))
 
 
 def artifact_of(folder: Path, text: str = "work", target: str = "litert", name: str = "net") -> Artifact:
-    """A sealed artifact of one image, whose payload says what the program does."""
-    made = toys.fake_artifact(folder, text, name)
+    """Return a sealed artifact of one image, whose payload selects the program's behaviour."""
+    artifact = toys.fake_artifact(folder, text, name)
     image = (TensorSpec("image", (1, 3, 8, 6)),)
     if target == "ncnn":
         (folder / "payload.txt").unlink()
         (folder / "payload.txt").mkdir()
         (folder / "payload.txt/model.ncnn.param").write_text(text)
-    return seal(dataclasses.replace(made, target=target, inputs=image, outputs=image, dynamic_batch=False))
+    return seal(dataclasses.replace(artifact, target=target, inputs=image, outputs=image, dynamic_batch=False))
 
 
 @pytest.fixture
-def run(phone, tmp_path):
+def run(phone: Device, tmp_path: Path) -> Callable[..., Reply]:
     """run(text, ...) of an artifact on the phone, whose text says what the program does."""
 
     def of(
-        text: str = "work", *, device: Device = phone, target: str = "litert", timeout_s: float = seconds(60), **more
+        text: str = "work",
+        *,
+        device: Device = phone,
+        target: str = "litert",
+        timeout_s: float = seconds(60),
+        **more: Any,
     ) -> Reply:
         shutil.rmtree(tmp_path / "artifact", ignore_errors=True)
         artifact = artifact_of(tmp_path / "artifact", text, target)
@@ -134,7 +121,7 @@ def run(phone, tmp_path):
     return of
 
 
-def test_there_is_an_adb_and_androids_shell():
+def test_there_is_an_adb_and_androids_shell() -> None:
     require_programs(*PROGRAMS)
     assert ADB and MKSH and TOYBOX
 
@@ -142,7 +129,7 @@ def test_there_is_an_adb_and_androids_shell():
 # What it runs
 
 
-def test_a_row_of_summaries(phone, tmp_path):
+def test_a_row_of_summaries(phone: Device, tmp_path: Path) -> None:
     protocol = dataclasses.replace(QUICK, processes=5, min_runs=120)
     row = profile(artifact_of(tmp_path / "net"), phone, threads=2, protocol=protocol)
     assert (row.status, row.error, row.engine, row.provider) == ("ok", "", "benchmark_model", "XNNPACK")
@@ -153,6 +140,7 @@ def test_a_row_of_summaries(phone, tmp_path):
     assert (row.p90_ns, row.p99_ns, row.p99_upper_ns, row.iqr_ns, row.mad_ns) == (None,) * 5
     assert row.p90_upper_ns == 8_400_000, "the largest 95th percentile: at most 30 of 600 runs lie above"
     assert row.flags == (SUMMARY_ONLY,) and row.grade == "B"
+    assert row.host is not None
     assert (row.host.system, row.host.cpu_model, row.host.python) == ("Android", "Nobody Chip 9", "")
     assert row.snapshots[0].power_source == "mains" and row.snapshots[1].throttled is False
     with LatencyDB.open(str(tmp_path / "x.db")) as database:
@@ -160,18 +148,18 @@ def test_a_row_of_summaries(phone, tmp_path):
         assert database.get(row.measurement_id) == row
 
 
-def test_what_the_program_is_told(run):
-    said = run("environment", threads=3, min_runs=170, min_ns=1_500_000_000).error
-    assert "OMP_NUM_THREADS=3" in said and "--num_threads=3" in said and "--use_xnnpack=true" in said
-    assert "--num_runs=170" in said and "--min_secs=2" in said and "--warmup_runs=2" in said
+def test_what_the_program_is_told(run: Callable[..., Reply]) -> None:
+    error = run("environment", threads=3, min_runs=170, min_ns=1_500_000_000).error
+    assert "OMP_NUM_THREADS=3" in error and "--num_threads=3" in error and "--use_xnnpack=true" in error
+    assert "--num_runs=170" in error and "--min_secs=2" in error and "--warmup_runs=2" in error
 
 
-def test_a_quick_look_bounds_a_p90_too(phone, tmp_path):
+def test_a_quick_look_bounds_a_p90_too(phone: Device, tmp_path: Path) -> None:
     row = profile(artifact_of(tmp_path / "net"), phone, threads=1, protocol=Protocol.quick())
     assert (row.runs, row.p90_upper_ns, FEW_PROCESSES in row.flags) == (200, 8_400_000, True)
 
 
-def test_a_program_that_tells_a_mean_only(adbd, tmp_path):
+def test_a_program_that_tells_a_mean_only(adbd: Adbd, tmp_path: Path) -> None:
     device = adbd.device(benchncnn=str(program(tmp_path / "programs", "benchncnn", BENCHNCNN)))
     protocol = dataclasses.replace(QUICK, min_ns=1_000_000_000)
     row = profile(artifact_of(tmp_path / "net", target="ncnn"), device, threads=1, protocol=protocol)
@@ -184,7 +172,7 @@ def test_a_program_that_tells_a_mean_only(adbd, tmp_path):
         assert database.get(row.measurement_id) == row
 
 
-def test_a_program_that_tells_every_run(adbd, tmp_path):
+def test_a_program_that_tells_every_run(adbd: Adbd, tmp_path: Path) -> None:
     device = adbd.device(executor_runner=str(program(tmp_path / "programs", "executor_runner", EXECUTOR_RUNNER)))
     row = profile(artifact_of(tmp_path / "net", target="executorch"), device, threads=1, protocol=QUICK)
     assert (row.status, row.error, row.told) == ("ok", "", ())
@@ -196,7 +184,7 @@ def test_a_program_that_tells_every_run(adbd, tmp_path):
     assert SUMMARY_ONLY not in row.flags and "not_warm" not in row.flags
 
 
-def test_second_push_is_skipped(adbd, run, phone):
+def test_second_push_is_skipped(adbd: Adbd, run: Callable[..., Reply], phone: Device) -> None:
     adbd.pushed.clear()
     volumes = []
     for text in ("work", "work", "work "):
@@ -207,7 +195,7 @@ def test_second_push_is_skipped(adbd, run, phone):
     assert all(path.startswith(f"{TMP}/edgevit/files/.") for path in adbd.pushed)
 
 
-def test_a_damaged_file_is_mended(adbd, run):
+def test_a_damaged_file_is_mended(adbd: Adbd, run: Callable[..., Reply]) -> None:
     assert run().status == "ok"
     [model] = [path for path in (adbd.tmp / "edgevit/files").iterdir() if path.stat().st_size < 10]
     model.write_text("segv")
@@ -215,7 +203,9 @@ def test_a_damaged_file_is_mended(adbd, run):
     assert model.read_text() == "work"
 
 
-def test_what_arrives_otherwise_is_not_run(adbd, run, monkeypatch):
+def test_what_arrives_otherwise_is_not_run(
+    adbd: Adbd, run: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
     push = adb_client.Link.push
     monkeypatch.setattr(
         adb_client.Link,
@@ -227,7 +217,7 @@ def test_what_arrives_otherwise_is_not_run(adbd, run, monkeypatch):
     assert not list((adbd.tmp / "edgevit/files").iterdir())
 
 
-def test_nothing_but_files_is_left(adbd, run):
+def test_nothing_but_files_is_left(adbd: Adbd, run: Callable[..., Reply]) -> None:
     for text in ("work", "segv"):
         run(text)
     assert not list((adbd.tmp / "edgevit/runs").iterdir())
@@ -245,19 +235,19 @@ def test_nothing_but_files_is_left(adbd, run):
         ("garbage", "failed", "what benchmark_model printed cannot be read"),
     ],
 )
-def test_misbehaving_program_is_a_reply(run, text, status, message):
+def test_misbehaving_program_is_a_reply(run: Callable[..., Reply], text: str, status: str, message: str) -> None:
     reply = run(text)
     assert (reply.status, reply.engine, reply.timing) == (status, "benchmark_model", None)
     assert message in reply.error and reply.host is not None
 
 
-def test_a_crash_is_one_row(phone, tmp_path):
+def test_a_crash_is_one_row(phone: Device, tmp_path: Path) -> None:
     artifacts = [artifact_of(tmp_path / name, text, name=name) for name, text in (("a", "segv"), ("b", "work"))]
     rows = list(profile_all(artifacts, phone, threads=1, protocol=QUICK))
     assert [(row.model, row.status) for row in rows] == [("a", "crashed"), ("b", "ok")]
 
 
-def test_hanging_program_is_stopped_with_its_children(adbd, run, tmp_path):
+def test_hanging_program_is_stopped_with_its_children(adbd: Adbd, run: Callable[..., Reply], tmp_path: Path) -> None:
     limit_s = seconds(2)
     reply = run(f"hang {tmp_path}/pids", timeout_s=limit_s)
     assert (reply.status, reply.error) == ("timeout", f"no end after {limit_s:g} s")
@@ -266,7 +256,7 @@ def test_hanging_program_is_stopped_with_its_children(adbd, run, tmp_path):
     assert not list((adbd.tmp / "edgevit/runs").iterdir())
 
 
-def test_a_child_that_outlives_its_program_is_ended(run, tmp_path):
+def test_a_child_that_outlives_its_program_is_ended(run: Callable[..., Reply], tmp_path: Path) -> None:
     begin = time.monotonic()
     assert run(f"work {tmp_path}/pids").status == "ok"
     assert time.monotonic() - begin < seconds(30), "and nobody has waited for it"
@@ -274,13 +264,13 @@ def test_a_child_that_outlives_its_program_is_ended(run, tmp_path):
     assert wait_until(lambda: not any(map(is_running, pids)), 2)
 
 
-def test_a_program_that_prints_without_end(run, monkeypatch):
+def test_a_program_that_prints_without_end(run: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adb_client, "_MOST_BYTES", 1 << 20)
     with pytest.raises(DeviceError, match="prints without end"):
         run("flood", timeout_s=seconds(30))
 
 
-def test_a_program_of_another_processor(adbd, run, tmp_path):
+def test_a_program_of_another_processor(adbd: Adbd, run: Callable[..., Reply], tmp_path: Path) -> None:
     (tmp_path / "elf").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(200))
     reply = run(device=adbd.device(benchmark_model=str(tmp_path / "elf")))
     assert reply.status == "unsupported" and "is it built for its processor?" in reply.error
@@ -297,16 +287,16 @@ def test_a_program_of_another_processor(adbd, run, tmp_path):
         ({"target": "ncnn"}, "--transport adb --option benchncnn=/path/to/benchncnn"),
     ],
 )
-def test_what_a_phone_cannot_do_is_said(run, changes, message):
+def test_what_a_phone_cannot_do_is_said(run: Callable[..., Reply], changes: dict[str, object], message: str) -> None:
     reply = run(**changes)
     assert (reply.status, reply.timing, reply.results) == ("unsupported", None, ()) and message in reply.error
 
 
-def test_another_batch_is_refused(run):
+def test_another_batch_is_refused(run: Callable[..., Reply]) -> None:
     assert "at its own batch" in run(batch=2).error
 
 
-def test_an_artifact_that_was_changed_is_not_run(adbd, phone, tmp_path):
+def test_an_artifact_that_was_changed_is_not_run(adbd: Adbd, phone: Device, tmp_path: Path) -> None:
     artifact = artifact_of(tmp_path / "net")
     (artifact.folder / "payload.txt").write_text("works")
     row = profile(artifact, phone, threads=1, protocol=QUICK)
@@ -321,8 +311,8 @@ def detect(device: Device) -> Reply:
     return load_transport("adb").run(device, {}, Job("detect", "", "", "", "", 1), timeout_s=seconds(60))
 
 
-def test_detection(phone):
-    reply = detect(phone)
+def test_detection(phone: Device) -> None:
+    reply: Any = detect(phone)
     assert (reply.status, reply.unit, reply.emulated) == ("ok", "8A1X00001", "")
     assert (reply.detected.os, reply.detected.board) == ("Android 14, API 34", "Nobody Stand-in 1")
     assert reply.detected.accelerators == ("GPU, driver adreno",)
@@ -331,21 +321,22 @@ def test_detection(phone):
     assert reply.host.machine == os.uname().machine and reply.host.kernel == os.uname().release
 
 
-def test_an_emulator_is_said_to_be_one(tmp_path, server):
-    with Adbd(tmp_path / "phone", **{"ro.kernel.qemu": "1"}) as emulator:
+def test_an_emulator_is_said_to_be_one(tmp_path: Path, server: Server) -> None:
+    properties: dict[str, Any] = {"ro.kernel.qemu": "1"}
+    with Adbd(tmp_path / "phone", **properties) as emulator:
         server.adb("connect", emulator.serial)
         assert detect(emulator.device()).emulated == "qemu"
         server.adb("disconnect", emulator.serial)
 
 
-def test_another_unit_behind_a_name_is_noticed(adbd, phone, run):
+def test_another_unit_behind_a_name_is_noticed(adbd: Adbd, phone: Device, run: Callable[..., Reply]) -> None:
     from edgevit.devices.enroll import detect as look
 
-    known = dataclasses.replace(look(phone).device, name="pixel")
-    assert run(device=known).status == "ok"
+    device = dataclasses.replace(look(phone).device, name="pixel")
+    assert run(device=device).status == "ok"
     adbd.tell("getprop", "[ro.serialno]: [another]\n[ro.soc.manufacturer]: [Nobody]\n[ro.soc.model]: [Chip 9]\n")
     with pytest.raises(DeviceError, match="pixel is not the device it was"):
-        run(device=known)
+        run(device=device)
 
 
 TOLD = f"""\
@@ -376,12 +367,12 @@ aarch64
 {BATTERY}{THERMAL}"""
 
 
-def test_what_a_phone_tells_is_read():
-    told = android.PhoneReport.of(TOLD.replace("\n", "\r\n"))
-    host, now = android.host(told), android.snapshot(told)
+def test_what_a_phone_tells_is_read() -> None:
+    report = android.PhoneReport.of(TOLD.replace("\n", "\r\n"))
+    host, now = android.host(report), android.snapshot(report)
     assert (host.machine, host.kernel, host.cores, host.memory_bytes) == ("aarch64", "5.15.1-android", 8, 7_884_800_000)
-    assert host.cpu_model == "Qualcomm Technologies, Inc SM8250" and android.unit(told) == "B00T"
-    assert android.detected(told, {}).caches == {"L1d": 65536}
+    assert host.cpu_model == "Qualcomm Technologies, Inc SM8250" and android.unit(report) == "B00T"
+    assert android.detected(report, {}).caches == {"L1d": 65536}
     assert (now.affinity, now.governor, now.frequency_khz, now.load_1min) == (
         (0, 1, 2, 3, 6),
         "schedutil",
@@ -392,7 +383,7 @@ def test_what_a_phone_tells_is_read():
     assert (now.steal_ticks, now.total_ticks, now.nominal_khz) == (80, 360, None)
 
 
-def test_what_a_phone_does_not_tell_is_none():
+def test_what_a_phone_does_not_tell_is_none() -> None:
     now = android.snapshot(android.PhoneReport.of("sh: dumpsys: not found\n"))
     assert dataclasses.astuple(now)[1:] == ((), None, None, None, None, None, None, None, None, None, None)
     hot = android.snapshot(android.PhoneReport.of(THERMAL.replace("Status: 0\nCached", "Status: 2\nCached")))
@@ -400,7 +391,7 @@ def test_what_a_phone_does_not_tell_is_none():
     assert android.snapshot(android.PhoneReport.of(BATTERY.replace("true", "false"))).power_source == "battery"
 
 
-def test_a_phone_that_throttles_is_no_measurement(adbd, phone, tmp_path):
+def test_a_phone_that_throttles_is_no_measurement(adbd: Adbd, phone: Device, tmp_path: Path) -> None:
     adbd.tell_dumpsys(BATTERY, THERMAL.replace("Status: 0\nCached", "Status: 3\nCached"))
     row = profile(artifact_of(tmp_path / "net"), phone, threads=1, protocol=QUICK)
     assert row.status == "throttled" and "throttles the processor" in row.error
@@ -409,7 +400,7 @@ def test_a_phone_that_throttles_is_no_measurement(adbd, phone, tmp_path):
 # Failures, each with what, where, why and how to mend it
 
 
-def refused(call, device: Device) -> DeviceError:
+def refused(call: Callable[[Device], object], device: Device) -> DeviceError:
     with pytest.raises(DeviceError) as caught:
         call(device)
     assert device.name in caught.value.where
@@ -417,12 +408,12 @@ def refused(call, device: Device) -> DeviceError:
     return caught.value
 
 
-def test_no_adb_here(phone, monkeypatch):
+def test_no_adb_here(phone: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert "apt install adb" in refused(detect, phone).fix
 
 
-def test_no_phone(server):
+def test_no_phone(server: Server) -> None:
     assert refused(detect, Device("phone", "", "", "adb")).what == "adb sees no phone"
     error = refused(detect, Device("phone", "", "", "adb", options={"serial": "127.0.0.1:1"}))
     assert (error.what, error.why, error.fix) == (
@@ -432,7 +423,9 @@ def test_no_phone(server):
     )
 
 
-def test_the_only_phone_needs_no_serial_and_of_two_one_must_be_named(adbd, tmp_path, server):
+def test_the_only_phone_needs_no_serial_and_of_two_one_must_be_named(
+    adbd: Adbd, tmp_path: Path, server: Server
+) -> None:
     anyone = dataclasses.replace(adbd.device(), options={})
     assert detect(anyone).status == "ok"
     with Adbd(tmp_path / "other") as other:
@@ -443,7 +436,7 @@ def test_the_only_phone_needs_no_serial_and_of_two_one_must_be_named(adbd, tmp_p
         server.adb("disconnect", other.serial)
 
 
-def test_a_phone_that_lets_nobody_in(tmp_path, server):
+def test_a_phone_that_lets_nobody_in(tmp_path: Path, server: Server) -> None:
     with Adbd(tmp_path / "phone", authorized=False) as locked:
         server.adb("connect", locked.serial)
         assert wait_until(lambda: "unauthorized" in server.adb("devices"))
@@ -453,7 +446,7 @@ def test_a_phone_that_lets_nobody_in(tmp_path, server):
 
 
 @pytest.mark.parametrize(
-    ("state", "what"),
+    ("state", "problem"),
     [
         ("offline", "the phone is offline"),
         ("no permissions (user in plugdev group; are your udev rules wrong?)", "this computer may not use"),
@@ -461,18 +454,18 @@ def test_a_phone_that_lets_nobody_in(tmp_path, server):
         ("authorizing", "does not let us in"),
     ],
 )
-def test_states_that_adb_lists(tmp_path, monkeypatch, state, what):
+def test_states_that_adb_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, problem: str) -> None:
     """adb is a script here: these states need a phone on a cable."""
     script = program(
         tmp_path, "adb", f"echo $* >>{tmp_path}/calls\necho 'List of devices attached'\nprint 'S1\\t{state}\\n'\n"
     )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert what in refused(detect, Device("phone", "", "", "adb")).what
+    assert problem in refused(detect, Device("phone", "", "", "adb")).what
     assert (tmp_path / "calls").read_text() == "devices\n", "and nothing else is tried"
 
 
-def test_full_disk(adbd, phone, run, tmp_path):
+def test_full_disk(adbd: Adbd, phone: Device, run: Callable[..., Reply], tmp_path: Path) -> None:
     if os.geteuid():
         pytest.fail("only root can mount a small disk")
     folder = adbd.tmp / "small"
@@ -490,7 +483,7 @@ def test_full_disk(adbd, phone, run, tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_folder_that_cannot_be_written(adbd, phone, run):
+def test_a_folder_that_cannot_be_written(adbd: Adbd, phone: Device, run: Callable[..., Reply]) -> None:
     (adbd.tmp / "file").write_text("")
     with pytest.raises(DeviceError, match="the phone cannot run a program") as caught:
         run(device=dataclasses.replace(phone, options={**phone.options, "folder": f"{TMP}/file/x"}))
@@ -500,7 +493,7 @@ def test_a_folder_that_cannot_be_written(adbd, phone, run):
 # A connection that breaks
 
 
-def break_when(condition, adbd: Adbd) -> threading.Thread:
+def break_when(condition: Callable[[], bool], adbd: Adbd) -> threading.Thread:
     def run() -> None:
         assert wait_until(condition, 30)
         adbd.break_connections()
@@ -510,7 +503,7 @@ def break_when(condition, adbd: Adbd) -> threading.Thread:
     return thread
 
 
-def test_connection_that_breaks_leaves_no_process(adbd, run, tmp_path):
+def test_connection_that_breaks_leaves_no_process(adbd: Adbd, run: Callable[..., Reply], tmp_path: Path) -> None:
     thread = break_when((tmp_path / "pids").exists, adbd)
     with pytest.raises(DeviceError, match="the connection to the phone broke") as caught:
         run(f"hang {tmp_path}/pids")
@@ -521,8 +514,8 @@ def test_connection_that_breaks_leaves_no_process(adbd, run, tmp_path):
     assert wait_until(lambda: not list((adbd.tmp / "edgevit/runs").iterdir()))
 
 
-def test_a_host_that_is_killed_leaves_no_process(adbd, phone, tmp_path):
-    """kill -9: nobody here is left to end what runs there."""
+def test_a_host_that_is_killed_leaves_no_process(adbd: Adbd, phone: Device, tmp_path: Path) -> None:
+    """After kill -9 no process here can end the program on the phone."""
     artifact = artifact_of(tmp_path / "net", f"hang {tmp_path}/pids")
     code = (
         "import sys, json\nfrom pathlib import Path\nfrom edgevit.devices.transports import load_transport\n"
@@ -543,26 +536,29 @@ def test_a_host_that_is_killed_leaves_no_process(adbd, phone, tmp_path):
     assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_rows_before_the_break_stay_and_the_rest_is_measured_later(adbd, server, phone, tmp_path):
+def test_rows_before_the_break_stay_and_the_rest_is_measured_later(
+    adbd: Adbd, server: Server, phone: Device, tmp_path: Path
+) -> None:
     texts = {"a": "work", "b": f"hang {tmp_path}/pids"}
     artifacts = [artifact_of(tmp_path / name, text, name=name) for name, text in texts.items()]
     protocol = dataclasses.replace(QUICK, processes=1)
     thread = break_when((tmp_path / "pids").exists, adbd)
     database = str(tmp_path / "x.db")
-    with LatencyDB.open(database) as kept, pytest.raises(DeviceError, match="broke"):
+    with LatencyDB.open(database) as database_rows, pytest.raises(DeviceError, match="broke"):
         for row in profile_all(artifacts, phone, threads=1, protocol=protocol, seed=order_with("a", artifacts)):
-            kept.add(row)
+            database_rows.add(row)
     thread.join()
     server.adb("connect", adbd.serial)
     assert wait_until(lambda: f"{adbd.serial}\tdevice" in server.adb("devices"), 30)
-    engines = detect(phone).detected.engines
-    how = dataclasses.replace(protocol, percentile=99)  # which the program that measured `a` never tells
-    left = still_to_measure(artifacts, phone, 1, database, how, engines=engines)
-    assert [item.model for item in left] == ["b"]
+    inventory = detect(phone).detected
+    assert inventory is not None
+    with_p99 = dataclasses.replace(protocol, percentile=99)  # which the program that measured `a` never tells
+    remaining = still_to_measure(artifacts, phone, 1, database, with_p99, engines=inventory.engines)
+    assert [artifact.model for artifact in remaining] == ["b"]
 
 
 def order_with(first: str, artifacts: list[Artifact]) -> int:
-    """A seed by which this one comes first in a round."""
+    """Return a seed that puts this artifact first in a round."""
     import random
 
     return next(seed for seed in range(100) if random.Random(seed).sample(artifacts, len(artifacts))[0].model == first)
@@ -573,7 +569,15 @@ def order_with(first: str, artifacts: list[Artifact]) -> int:
 
 @pytest.mark.parametrize("option", ["serial", "folder", "benchmark_model"])
 @pytest.mark.parametrize("text", EVIL)
-def test_options_execute_nothing(adbd, phone, run, tmp_path, monkeypatch, option, text):
+def test_options_execute_nothing(
+    adbd: Adbd,
+    phone: Device,
+    run: Callable[..., Reply],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    text: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     trap = tmp_path / "trap"
     with pytest.raises((DeviceError, UsageError)):
@@ -582,19 +586,19 @@ def test_options_execute_nothing(adbd, phone, run, tmp_path, monkeypatch, option
 
 
 @pytest.mark.parametrize("text", [text for text in EVIL if "/" not in text])
-def test_names_of_files_execute_nothing(adbd, tmp_path, monkeypatch, text):
+def test_names_of_files_execute_nothing(adbd: Adbd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """A program, an artifact's folder and its payload with such names: they run, and nothing else does."""
     monkeypatch.chdir(tmp_path)
     name = text.format(TRAP)
     device = adbd.device(benchmark_model=str(program(tmp_path / name, name, BENCHMARK_MODEL)))
-    made = artifact_of(tmp_path / f"{name}x")
-    (made.folder / "payload.txt").rename(made.folder / name)
-    row = profile(seal(dataclasses.replace(made, payload=name)), device, threads=1, protocol=QUICK)
+    artifact = artifact_of(tmp_path / f"{name}x")
+    (artifact.folder / "payload.txt").rename(artifact.folder / name)
+    row = profile(seal(dataclasses.replace(artifact, payload=name)), device, threads=1, protocol=QUICK)
     assert (row.status, row.error) == ("ok", "")
     assert not list(tmp_path.rglob(TRAP)) and not (Path.home() / TRAP).exists()
 
 
-def test_words_that_reach_the_shell_are_quoted(tmp_path):
+def test_words_that_reach_the_shell_are_quoted(tmp_path: Path) -> None:
     """What a harness might ever say to its program, in Android's own shell."""
     words = [text.format("trap") for text in EVIL]
     (tmp_path / "show").write_text(f'#!{MKSH}\nfor word; do printf "%s\\0" "$word"; done\n')
@@ -608,7 +612,7 @@ def test_words_that_reach_the_shell_are_quoted(tmp_path):
     assert shell.wait(10) == 0 and not (tmp_path / "trap").exists()
 
 
-def test_options_that_make_no_sense_are_refused(tmp_path):
+def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     bad = {"serial": ("-s", "a b", "a;b"), "folder": ("tmp", "/", "/a/../b", "/a b", "/a/"), "host": ("h",)}
     bad |= {"benchmark_model": ("relative", "/no/such/file", str(tmp_path)), "benchmark_app": (str(tmp_path / "file"),)}
@@ -624,11 +628,11 @@ def test_options_that_make_no_sense_are_refused(tmp_path):
         "[fe80::1%eth0]:5555",
     ):
         options = {"serial": serial, "folder": "/data/local/tmp/x.y", "benchmark_model": str(tmp_path / "file")}
-        found = Phone.of(Device("d", "", "", "adb", options=options), {"benchmark_model"})
-        assert (found.serial, found.programs) == (serial, {"benchmark_model": tmp_path / "file"})
+        phone = Phone.of(Device("d", "", "", "adb", options=options), {"benchmark_model"})
+        assert (phone.serial, phone.programs) == (serial, {"benchmark_model": tmp_path / "file"})
 
 
-def test_the_phone_is_asked_within_its_time(adbd, monkeypatch):
+def test_the_phone_is_asked_within_its_time(adbd: Adbd, monkeypatch: pytest.MonkeyPatch) -> None:
     (adbd.bin / "getprop").write_text(f"#!{MKSH}\nsleep 60\n")
     monkeypatch.setattr(adb_client, "ANSWER_S", 1.0)
     link = adb_client.Link(Phone("phone", adbd.serial))
@@ -641,7 +645,7 @@ def test_the_phone_is_asked_within_its_time(adbd, monkeypatch):
 # The command line
 
 
-def test_from_a_phone_to_a_name(adbd, phone, tmp_path, monkeypatch):
+def test_from_a_phone_to_a_name(adbd: Adbd, phone: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     program = phone.options["benchmark_model"]
     add = ("devices", "add", "pixel", "--transport", "adb", "--serial", adbd.serial)

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.onnx]
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory) -> Iterator[list[str]]:
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The options of `edgevit devices add`. EDGEVIT_ARM64 may name a folder where an earlier `make` is kept."""
     if sys.platform != "linux":
         pytest.skip("only Linux has qemu-user")
@@ -46,15 +46,15 @@ def board(tmp_path_factory) -> Iterator[list[str]]:
         subprocess.run([SCRIPT, "stop", folder], check=True)
 
 
-def test_arm64_is_detected_proven_flagged_and_never_chosen(board, tmp_path):
+def test_arm64_is_detected_proven_flagged_and_never_chosen(board: list[str], tmp_path: Path) -> None:
     added = edgevit("devices", "add", "arm64", *board, "--json")
     assert added.returncode == 0, added.stderr
     try:
-        found = json.loads(added.stdout)
-        assert (found["host"]["machine"], found["emulated"]) == ("aarch64", "qemu-aarch64")
-        assert found["device"]["device_class"].startswith("aarch64-linux-emulated-by-qemu-aarch64")
-        assert found["detected"]["engines"]["onnxruntime"]
-        assert found["detected"]["caches"] == {}, "those of the machine around it"
+        detected = json.loads(added.stdout)
+        assert (detected["host"]["machine"], detected["emulated"]) == ("aarch64", "qemu-aarch64")
+        assert detected["device"]["device_class"].startswith("aarch64-linux-emulated-by-qemu-aarch64")
+        assert detected["detected"]["engines"]["onnxruntime"]
+        assert detected["detected"]["caches"] == {}, "those of the machine around it"
         (tmp_path / "net.py").write_text(STRANGER)
         export = ("export", "net.py:tiny", "-t", "onnx", "--input-size", "32", "-o", "out")
         assert edgevit(*export, folder=tmp_path).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,23 @@ options = {host = "pi.local"}
 
 
 @pytest.fixture(autouse=True)
-def own_data_folder(tmp_path, monkeypatch):
+def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data" / name)
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
-    found: dict[str, Path] = {}
-    monkeypatch.setattr(registry, "_files", lambda: found)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    paths: dict[str, Path] = {}
+    monkeypatch.setattr(registry, "_files", lambda: paths)
 
     def write(name: str, text: str) -> None:
-        found[name] = tmp_path / f"{name}.toml"
-        found[name].write_text(text)
+        paths[name] = tmp_path / f"{name}.toml"
+        paths[name].write_text(text)
 
     return write
 
 
-def test_local_device_is_the_same_each_time(tmp_path):
+def test_local_device_is_the_same_each_time(tmp_path: Path) -> None:
     first = local_device()
     assert first == local_device() == load_device("local")
     assert first.transport in list_transports()
@@ -61,29 +62,29 @@ def test_local_device_is_the_same_each_time(tmp_path):
     assert local_device().device_id != first.device_id, "the id says nothing without the salt"
 
 
-def test_another_processor_is_another_device():
+def test_another_processor_is_another_device() -> None:
     ids = {device_id(unit, kind, salt) for unit in ("u", "v") for kind in ("k", "l") for salt in (b"s", b"t")}
     assert len(ids) == 8
 
 
-def test_salt_is_made_once(tmp_path):
-    ready, found = threading.Barrier(8), []
+def test_salt_is_made_once(tmp_path: Path) -> None:
+    ready, salts = threading.Barrier(8), []
 
     def make() -> None:
         ready.wait()
-        found.append(registry._salt(tmp_path / "new"))
+        salts.append(registry._salt(tmp_path / "new"))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
+    assert len(salts) == 8
+    assert len(set(salts)) == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["device-salt"]
 
 
-def test_salt_that_cannot_be_kept(tmp_path):
+def test_salt_that_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeviceError, match="XDG_DATA_HOME"):
         registry._salt(tmp_path / "file/folder")
@@ -99,19 +100,19 @@ def test_salt_that_cannot_be_kept(tmp_path):
         ("riscv64", "", "riscv64-linux-unknown-2c"),
     ],
 )
-def test_device_class(machine, model, expected):
-    found = dataclasses.replace(host(), machine=machine, system="Linux", cpu_model=model, cores=2)
-    assert device_class(found) == expected
+def test_device_class(machine: str, model: str, expected: str) -> None:
+    board = dataclasses.replace(host(), machine=machine, system="Linux", cpu_model=model, cores=2)
+    assert device_class(board) == expected
 
 
-def test_device_of_the_database(files):
+def test_device_of_the_database(files: Callable[[str, str], None]) -> None:
     files("pi5", BOARD)
-    found = load_device("pi5")
-    assert (found.name, found.transport, found.options) == ("pi5", "ssh", {"host": "pi.local"})
+    device = load_device("pi5")
+    assert (device.name, device.transport, device.options) == ("pi5", "ssh", {"host": "pi.local"})
     assert [device.name for device in list_devices()] == ["local", "pi5"]
 
 
-def test_a_users_own_device_is_the_one_meant(tmp_path, monkeypatch):
+def test_a_users_own_device_is_the_one_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_config_path", lambda name: tmp_path / "config" / name)
     assert [device.name for device in list_devices()] == ["local"]
     folder = tmp_path / "config/edgevit/devices"
@@ -122,34 +123,34 @@ def test_a_users_own_device_is_the_one_meant(tmp_path, monkeypatch):
     assert load_device("mine").options == {"host": "pi.local"}
 
 
-def test_emulation_is_a_class_of_its_own():
-    found = dataclasses.replace(host(), machine="aarch64", system="Linux", cpu_model="AMD EPYC", cores=2)
-    assert device_class(found, "qemu-aarch64") == "aarch64-linux-emulated-by-qemu-aarch64-2c"
+def test_emulation_is_a_class_of_its_own() -> None:
+    board = dataclasses.replace(host(), machine="aarch64", system="Linux", cpu_model="AMD EPYC", cores=2)
+    assert device_class(board, "qemu-aarch64") == "aarch64-linux-emulated-by-qemu-aarch64-2c"
 
 
-def test_another_unit_behind_a_name_is_noticed():
-    known = Device("pi5", unit_id("serial 1", device_class(host())), device_class(host()), "ssh", description="a Pi")
+def test_another_unit_behind_a_name_is_noticed() -> None:
+    device = Device("pi5", unit_id("serial 1", device_class(host())), device_class(host()), "ssh", description="a Pi")
     reply = Reply("ok", host=host(), unit="serial 1")
-    require_same_unit(known, reply)
-    require_same_unit(known, Reply("crashed"))
+    require_same_unit(device, reply)
+    require_same_unit(device, Reply("crashed"))
     for other in (dataclasses.replace(reply, unit="serial 2"), dataclasses.replace(reply, emulated="qemu")):
         with pytest.raises(DeviceError, match="pi5 is not the device it was"):
-            require_same_unit(known, other)
+            require_same_unit(device, other)
 
 
 @pytest.mark.parametrize("text", ["device_id = ", 'device_id = "3f"', BOARD + "speed = 3"])
-def test_bad_file_says_which(files, text):
+def test_bad_file_says_which(files: Callable[[str, str], None], text: str) -> None:
     files("pi5", text)
     with pytest.raises(DeviceError, match=r"pi5\.toml"):
         load_device("pi5")
     assert load_device("local")
 
 
-def test_unknown_device(files):
+def test_unknown_device(files: Callable[[str, str], None]) -> None:
     files("pi5", BOARD)
     with pytest.raises(UnknownNameError, match="did you mean local"):
         load_device("locla")
 
 
-def test_every_shipped_device_can_be_read():
+def test_every_shipped_device_can_be_read() -> None:
     assert {device.transport for device in list_devices()} <= set(list_transports())

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgevit.artifacts.folder import seal
 from edgevit.devices import openssh
 from edgevit.devices.openssh import SshTarget
 from edgevit.devices.transports import WORKER, load_transport
@@ -30,6 +32,7 @@ from edgevit.records.measurement import Device
 from edgevit_runtime.record import Reply
 from support import toys
 from support.processes import is_running
+from support.shell_names import EVIL, TRAP
 from support.speed import seconds, wait_until
 from support.sshd import PROGRAMS, SSHD, Sshd, free_port
 from support.system import require_programs
@@ -38,13 +41,13 @@ QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory) -> Iterator[Sshd]:
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     with Sshd(tmp_path_factory.mktemp("sshd")) as running:
         yield running
 
 
 @pytest.fixture
-def fake(tmp_path):
+def fake(tmp_path: Path) -> Callable[..., Reply]:
     """run(device, text, ...) of the fake engine over ssh."""
     worker = pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz")
     ssh = load_transport("ssh")
@@ -58,7 +61,7 @@ def fake(tmp_path):
     return run
 
 
-def test_there_is_an_sshd():
+def test_there_is_an_sshd() -> None:
     require_programs(*PROGRAMS)
     assert SSHD
 
@@ -67,10 +70,10 @@ def test_there_is_an_sshd():
 
 
 @pytest.mark.onnx
-def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
+def test_profile_over_ssh_equals_the_local_one(sshd: Sshd, tmp_path: Path) -> None:
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    there = profile(artifact, sshd.device(), threads=1, protocol=QUICK)
-    here = profile(artifact, toys.LOCAL, threads=1, protocol=QUICK)
+    there: Any = profile(artifact, sshd.device(), threads=1, protocol=QUICK)
+    here: Any = profile(artifact, toys.LOCAL, threads=1, protocol=QUICK)
     assert (there.status, there.error) == ("ok", "")
     assert {*there.flags} ^ {*here.flags} <= {"drifting"}, "one of two on a busy machine may drift"
     assert (there.engine_version, there.provider, there.host) == (here.engine_version, here.provider, here.host)
@@ -79,12 +82,12 @@ def test_profile_over_ssh_equals_the_local_one(sshd, tmp_path):
 
 
 @pytest.mark.onnx
-def test_what_explains_a_number_runs_there_too(sshd, tmp_path):
+def test_what_explains_a_number_runs_there_too(sshd: Sshd, tmp_path: Path) -> None:
     """Fixed workloads, a camera's rate, a cold start, and the operators of an engine that tells."""
     device = sshd.device()
     assert min(run_workload(device, "mixed", threads=1, min_runs=3, min_ns=0).samples_ns) > 100_000
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    row = profile(artifact, device, threads=1, protocol=dataclasses.replace(QUICK, rate_hz=200.0))
+    row: Any = profile(artifact, device, threads=1, protocol=dataclasses.replace(QUICK, rate_hz=200.0))
     assert (row.status, row.rate_hz, row.missed is not None) == ("ok", 200.0, True), row.error
     assert row.snapshots[1].unix_ns - row.snapshots[0].unix_ns > 50 * 5_000_000, "it waited for its frames"
     assert 0 < row.import_ns < row.load_ns
@@ -101,16 +104,18 @@ def test_what_explains_a_number_runs_there_too(sshd, tmp_path):
         ("import load", "unsupported", " -m pip install fake-engine"),
     ],
 )
-def test_misbehaving_engine_is_a_reply(sshd, fake, text, status, message):
+def test_misbehaving_engine_is_a_reply(
+    sshd: Sshd, fake: Callable[..., Reply], text: str, status: str, message: str
+) -> None:
     reply = fake(sshd.device(), text)
     assert (reply.status, reply.engine) == (status, "fake-engine")
     assert message in reply.error
 
 
-def test_environment_there_is_clean(sshd, tmp_path):
+def test_environment_there_is_clean(sshd: Sshd, tmp_path: Path) -> None:
     recipe = toys.fake_recipe(tmp_path)
-    asked = recipe.read_text().replace("text = path.read_text()", "raise RuntimeError(str(dict(os.environ)))")
-    recipe.write_text(asked)
+    source = recipe.read_text().replace("text = path.read_text()", "raise RuntimeError(str(dict(os.environ)))")
+    recipe.write_text(source)
     artifact = toys.fake_artifact(tmp_path / "artifact")
     files = {WORKER: pack_recipe(recipe, tmp_path / "fake.pyz"), "artifact": artifact.folder}
     job = toys.job_for(artifact, threads=3)
@@ -119,7 +124,7 @@ def test_environment_there_is_clean(sshd, tmp_path):
     assert "SSH_CONNECTION" not in error
 
 
-def test_hanging_engine_is_stopped_with_its_children(sshd, fake, tmp_path):
+def test_hanging_engine_is_stopped_with_its_children(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     limit_s = seconds(2)
     reply = fake(sshd.device(), f"hang run {tmp_path}/pids", timeout_s=limit_s)
     assert (reply.status, reply.error) == ("timeout", f"no reply after {limit_s:g} s")
@@ -129,7 +134,9 @@ def test_hanging_engine_is_stopped_with_its_children(sshd, fake, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
 @pytest.mark.parametrize("text", ["bomb run", "child_bomb load"])
-def test_engine_that_takes_too_much_memory_is_stopped_there(sshd, fake, tmp_path, text):
+def test_engine_that_takes_too_much_memory_is_stopped_there(
+    sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path, text: str
+) -> None:
     """By the watch beside the worker, which leaves word; then the agent ends what is left, the watch included."""
     cache = tmp_path / "cache"
     reply = fake(sshd.device(cache=str(cache)), f"{text} {tmp_path}/pids", max_memory_bytes=300_000_000)
@@ -141,8 +148,8 @@ def test_engine_that_takes_too_much_memory_is_stopped_there(sshd, fake, tmp_path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-def test_an_agent_that_is_killed_leaves_no_process(sshd, fake, tmp_path):
-    """As when memory runs out on the device: nobody but the watch is left to end what the engine started."""
+def test_an_agent_that_is_killed_leaves_no_process(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
+    """As when memory runs out on the device, only the watchdog is left to end the engine's processes."""
 
     def kill_the_agent() -> None:
         assert wait_until((tmp_path / "pids").exists, 30)
@@ -157,12 +164,15 @@ def test_an_agent_that_is_killed_leaves_no_process(sshd, fake, tmp_path):
     assert len(pids) == 2 and wait_until(lambda: not any(map(is_running, pids)), 5)
 
 
-def test_second_push_is_skipped(sshd, fake, monkeypatch):
-    sent = []
+def test_second_push_is_skipped(sshd: Sshd, fake: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
     send_raw = openssh.Connection.send_raw
-    monkeypatch.setattr(
-        openssh.Connection, "send_raw", lambda self, data: (sent.append(len(data)), send_raw(self, data))[1]
-    )
+
+    def count(connection: openssh.Connection, data: bytes) -> None:
+        sent.append(len(data))
+        send_raw(connection, data)
+
+    monkeypatch.setattr(openssh.Connection, "send_raw", count)
     device = sshd.device(cache=str(sshd.folder / "fresh"))
     volumes = []
     for text in ("work run", "work run", "work  run"):
@@ -172,7 +182,7 @@ def test_second_push_is_skipped(sshd, fake, monkeypatch):
     assert volumes == [4, 2, 3], "agent and request; then worker and artifact, nothing, the other artifact"
 
 
-def test_a_damaged_cache_is_mended(sshd, fake):
+def test_a_damaged_cache_is_mended(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     device = sshd.device(cache=str(sshd.folder / "damaged"))
     assert fake(device).status == "ok"
     [payload] = (sshd.folder / "damaged").glob("trees/*/payload.txt")
@@ -181,7 +191,7 @@ def test_a_damaged_cache_is_mended(sshd, fake):
     assert payload.read_text() == "work run"
 
 
-def test_pushes_of_the_same_at_once(sshd, tmp_path):
+def test_pushes_of_the_same_at_once(sshd: Sshd, tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
     files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": artifact.folder}
     device = sshd.device(cache=str(sshd.folder / "at_once"))
@@ -194,7 +204,7 @@ def test_pushes_of_the_same_at_once(sshd, tmp_path):
     assert len(list((sshd.folder / "at_once/trees").iterdir())) == 2
 
 
-def test_nothing_but_the_cache_is_left(sshd, fake):
+def test_nothing_but_the_cache_is_left(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     cache = sshd.folder / "left"
     for text in ("work run", "segv run"):
         fake(sshd.device(cache=str(cache)), text)
@@ -206,7 +216,7 @@ def test_nothing_but_the_cache_is_left(sshd, fake):
 # Failures, each with what, where, why and how to mend it
 
 
-def refused(fake, device: Device) -> DeviceError:
+def refused(fake: Callable[[Device], object], device: Device) -> DeviceError:
     with pytest.raises(DeviceError) as caught:
         fake(device)
     assert device.name in caught.value.where
@@ -214,41 +224,41 @@ def refused(fake, device: Device) -> DeviceError:
     return caught.value
 
 
-def test_wrong_host_key(sshd, fake, tmp_path):
+def test_wrong_host_key(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     (tmp_path / "known").write_text(sshd.entry("other_key"))
     error = refused(fake, sshd.device(known_hosts=str(tmp_path / "known")))
     assert "may be another machine" in error.what
     assert "ssh-keygen -R" in error.fix and f"[127.0.0.1]:{sshd.port}" in error.fix
 
 
-def test_unknown_host_key(sshd, fake, tmp_path):
+def test_unknown_host_key(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     (tmp_path / "known").write_text("")
     assert refused(fake, sshd.device(known_hosts=str(tmp_path / "known"))).what == "the host key is not known"
     assert (tmp_path / "known").read_text() == "", "and stays so: nobody has compared it"
 
 
-def test_key_that_is_not_let_in(sshd, fake):
+def test_key_that_is_not_let_in(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     error = refused(fake, sshd.device(identity=str(sshd.folder / "other_key")))
     assert "does not let us in" in error.what
     assert "publickey" in error.why and "ssh-copy-id" in error.fix
 
 
-def test_nothing_listens(sshd, fake):
+def test_nothing_listens(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     assert refused(fake, sshd.device(port=str(free_port()))).what == "nothing listens there"
 
 
-def test_unknown_host(sshd, fake):
+def test_unknown_host(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     assert refused(fake, sshd.device(host="no-such-host.invalid")).what == "no host has this name"
 
 
-def test_missing_python(sshd, fake):
+def test_missing_python(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     error = refused(fake, sshd.device(python="/no/such/python3"))
     assert error.what == "the device has no Python called /no/such/python3"
     assert "--python" in error.fix
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.9"])
-def test_old_python(sshd, fake, tmp_path, version):
+def test_old_python(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path, version: str) -> None:
     python = tmp_path / "python"
     major, minor = version.split(".")
     python.write_text(f"#!/bin/sh\necho edgevit-agent {major} {minor}\necho 'SyntaxError: invalid syntax' >&2\n")
@@ -258,19 +268,21 @@ def test_old_python(sshd, fake, tmp_path, version):
     assert f"is {version}, 3.10 is the oldest" in error.why
 
 
-def test_something_else_than_python(sshd, fake):
+def test_something_else_than_python(sshd: Sshd, fake: Callable[..., Reply]) -> None:
     error = refused(fake, sshd.device(python="/bin/false"))
     assert error.what == "Python did not start on the device"
 
 
-def test_words_of_a_login_script_are_passed_over(sshd, fake, tmp_path):
+def test_words_of_a_login_script_are_passed_over(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho Welcome!\necho\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     assert fake(sshd.device(python=str(python))).status == "ok"
 
 
-def test_a_device_that_never_answers(fake, tmp_path, monkeypatch):
+def test_a_device_that_never_answers(
+    fake: Callable[..., Reply], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openssh, "_START_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         device = Device("mute", "", "", "ssh", options={"host": "127.0.0.1", "port": str(mute.getsockname()[1])})
@@ -279,12 +291,12 @@ def test_a_device_that_never_answers(fake, tmp_path, monkeypatch):
         assert time.monotonic() - begin < seconds(10)
 
 
-def test_no_ssh_here(sshd, fake, monkeypatch):
+def test_no_ssh_here(sshd: Sshd, fake: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert refused(fake, sshd.device()).what == "there is no ssh on this machine"
 
 
-def test_cache_that_cannot_be_written(sshd, fake, tmp_path):
+def test_cache_that_cannot_be_written(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = refused(fake, sshd.device(cache=str(tmp_path / "file/cache")))
     assert error.what == "the device cannot run a worker"
@@ -292,7 +304,7 @@ def test_cache_that_cannot_be_written(sshd, fake, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid():
         pytest.skip("only root can mount a small disk")
     folder = tmp_path / "disk"
@@ -302,7 +314,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_full_disk(sshd, fake, small_disk, tmp_path):
+def test_full_disk(sshd: Sshd, fake: Callable[..., Reply], small_disk: Path, tmp_path: Path) -> None:
     device = sshd.device(cache=str(small_disk))
     assert fake(device).status == "ok"
     (tmp_path / "large").mkdir()
@@ -317,7 +329,7 @@ def test_full_disk(sshd, fake, small_disk, tmp_path):
     assert fake(device).status == "ok"
 
 
-def test_disk_that_fills_up_while_the_worker_runs(sshd, small_disk, tmp_path):
+def test_disk_that_fills_up_while_the_worker_runs(sshd: Sshd, small_disk: Path, tmp_path: Path) -> None:
     recipe = toys.fake_recipe(tmp_path)
     fill = "Path(os.environ['TMPDIR'], 'x').write_bytes(bytes(4_000_000))\n    text = path.read_text()"
     recipe.write_text(recipe.read_text().replace("text = path.read_text()", fill))
@@ -332,7 +344,7 @@ def test_disk_that_fills_up_while_the_worker_runs(sshd, small_disk, tmp_path):
 # A connection that breaks
 
 
-def break_when(condition, sshd: Sshd) -> threading.Thread:
+def break_when(condition: Callable[[], object], sshd: Sshd) -> threading.Thread:
     def run() -> None:
         assert wait_until(condition, 30)
         sshd.break_connections()
@@ -342,7 +354,7 @@ def break_when(condition, sshd: Sshd) -> threading.Thread:
     return thread
 
 
-def test_connection_that_breaks_leaves_no_process(sshd, fake, tmp_path):
+def test_connection_that_breaks_leaves_no_process(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
     thread = break_when((tmp_path / "pids").exists, sshd)
     error = refused(lambda device: fake(device, f"hang run {tmp_path}/pids"), sshd.device(cache=str(tmp_path / "c")))
     thread.join()
@@ -352,7 +364,9 @@ def test_connection_that_breaks_leaves_no_process(sshd, fake, tmp_path):
     assert wait_until(lambda: not list((tmp_path / "c/runs").iterdir())), "the agent has cleaned up"
 
 
-def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_path, monkeypatch):
+def test_rows_before_the_break_stay_and_the_rest_is_measured_later(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from edgevit.measurement import runner as room
     from edgevit_runtime.record import Recipe
 
@@ -373,7 +387,7 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_pat
             if len(rows) == 2:  # in the middle of the third
                 break_when(lambda: list((tmp_path / "cache/runs").iterdir()), sshd)
     assert [(row.status, row.error) for row in rows] == [("ok", "")] * 2
-    missing = [item for item in artifacts if item.model not in {row.model for row in rows}]
+    missing = [artifact for artifact in artifacts if artifact.model not in {row.model for row in rows}]
     rows += profile_all(missing, device, threads=1, protocol=protocol)
     assert sorted(row.model for row in rows) == ["a", "b", "c"]
     assert {row.status for row in rows} == {"ok"}
@@ -381,15 +395,11 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(sshd, tmp_pat
 
 # Names that a shell would read
 
-EVIL = ["; touch {0}", "$(touch {0})", "`touch {0}`", "a' ; touch {0} '", 'a" ; touch {0} "', "a\ntouch {0}",
-        "| touch {0}", "&& touch {0}", "> {0}", "-oProxyCommand=touch {0}", "-F{0}", "a b", "${{IFS}}touch {0}", "*",
-        "~root", "%h", "\\$(touch {0})", "é\t\u2028"]  # fmt: skip
 OPTIONS = openssh.OPTIONS
-TRAP = "edgevit-test-trap"  # what a shell would make, in the home folder where a session begins, or where we are
 
 
 @pytest.fixture
-def no_trap(tmp_path) -> Iterator[None]:
+def no_trap(tmp_path: Path) -> Iterator[None]:
     (Path.home() / TRAP).unlink(missing_ok=True)  # of a test that failed
     yield
     assert not [path for folder in (Path.home(), Path.cwd()) for path in folder.glob(TRAP)]
@@ -398,7 +408,15 @@ def no_trap(tmp_path) -> Iterator[None]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("text", EVIL)
-def test_options_execute_nothing(sshd, fake, no_trap, tmp_path, monkeypatch, option, text):
+def test_options_execute_nothing(
+    sshd: Sshd,
+    fake: Callable[..., Reply],
+    no_trap: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    text: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     trap = tmp_path / "trap"
     device = sshd.device(**{option: text.format(trap)})
@@ -413,18 +431,20 @@ def test_options_execute_nothing(sshd, fake, no_trap, tmp_path, monkeypatch, opt
 
 
 @pytest.mark.parametrize("text", [text for text in EVIL if "/" not in text])
-def test_names_of_files_execute_nothing(sshd, no_trap, tmp_path, text):
+def test_names_of_files_execute_nothing(sshd: Sshd, no_trap: None, tmp_path: Path, text: str) -> None:
     name = text.format(TRAP)
     folder = tmp_path / name
     artifact = toys.fake_artifact(folder)
     (folder / name).write_text("more")
-    artifact = toys.seal(artifact)
+    artifact = seal(artifact)
     files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": folder}
     reply = load_transport("ssh").run(sshd.device(), files, toys.job_for(artifact), timeout_s=seconds(60))
     assert (reply.status, reply.error) == ("ok", "")
 
 
-def test_python_in_a_folder_with_a_strange_name_runs(sshd, fake, no_trap, tmp_path):
+def test_python_in_a_folder_with_a_strange_name_runs(
+    sshd: Sshd, fake: Callable[..., Reply], no_trap: None, tmp_path: Path
+) -> None:
     folder = tmp_path / f"a 'b' $(touch {TRAP}); \"c\" `d`"
     folder.mkdir()
     (folder / "-python").symlink_to(sys.executable)
@@ -433,7 +453,7 @@ def test_python_in_a_folder_with_a_strange_name_runs(sshd, fake, no_trap, tmp_pa
     assert fake(sshd.device(python=str(folder / "run"))).status == "ok"
 
 
-def test_options_that_make_no_sense_are_refused_before_anything_runs():
+def test_options_that_make_no_sense_are_refused_before_anything_runs() -> None:
     bad = {"port": ("0", "70000", "x", "1 2"), "speed": ("1",), "identity": ("a$b", "%h"), "known_hosts": ('a"b',)}
     wrong = [{"host": "h", name: value} for name, values in bad.items() for value in values]
     for options in [*wrong, {}, {"host": ""}, {"host": "-h"}, {"host": "a b"}, {"host": "u@"}]:
@@ -456,28 +476,28 @@ DEVICE_SIDE = sorted(
 
 
 def pythons() -> dict[str, Path]:
-    """Version -> interpreter, of those on this machine that are new enough; this one is among them."""
-    kept = sorted((Path.home() / ".pyenv/versions").glob("3.*/bin/python"))
+    """Return the interpreters on this machine that are new enough, by version, this one included."""
+    installed = sorted((Path.home() / ".pyenv/versions").glob("3.*/bin/python"))
     named = [shutil.which(f"python3.{minor}") for minor in range(openssh.MIN_PYTHON[1], 20)]
-    found = {}
-    for path in [*kept, *map(Path, filter(None, named)), Path(sys.executable)]:
-        asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        version = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    interpreters = {}
+    for path in [*installed, *map(Path, filter(None, named)), Path(sys.executable)]:
+        command = [str(path), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        version = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         if version and tuple(map(int, version.split("."))) >= openssh.MIN_PYTHON:
-            found[version] = path
-    return found
+            interpreters[version] = path
+    return interpreters
 
 
 PYTHONS = pythons()
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_every_python_here_runs_the_worker(sshd, fake, version):
+def test_every_python_here_runs_the_worker(sshd: Sshd, fake: Callable[..., Reply], version: str) -> None:
     reply = fake(sshd.device(python=str(PYTHONS[version])))
     assert (reply.status, reply.error) == ("ok", "")
-    assert reply.host.python.startswith(version)
+    assert reply.host is not None and reply.host.python.startswith(version)
 
 
 @pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
-def test_what_runs_on_a_device_is_in_the_oldest_pythons_grammar(path):
+def test_what_runs_on_a_device_is_in_the_oldest_pythons_grammar(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=openssh.MIN_PYTHON)

@@ -32,7 +32,8 @@ from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
 from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.store import LatencyDB
-from edgevit_runtime.record import Recipe, TensorSpec, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import Recipe, TensorSpec
 from edgevit_runtime.topk import ClassesError, top_classes
 from support import graders
 from support.command_line import edgevit, refused
@@ -70,8 +71,8 @@ SCORES = st.lists(st.floats(width=32, allow_nan=False) | st.integers(-3, 3).map(
 @given(st.integers(1, 4), SCORES, st.integers(1, 5))
 def test_the_best_classes_are_numpys(batch: int, scores: list[float], keep: int) -> None:
     rows = np.array([np.roll(scores, number) for number in range(batch)], np.float32)
-    found = list(top_classes([TensorSpec("z", (-1, len(scores)))], [rows.tobytes()], batch, keep))
-    assert found == [tuple(np.argsort(-row, kind="stable")[:keep]) for row in rows]
+    evaluation = list(top_classes([TensorSpec("z", (-1, len(scores)))], [rows.tobytes()], batch, keep))
+    assert evaluation == [tuple(np.argsort(-row, kind="stable")[:keep]) for row in rows]
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("float16", "e"), ("float64", "d"), ("uint8", "B"), ("int64", "q")])
@@ -100,14 +101,14 @@ def test_what_is_no_scores_is_refused(outputs: tuple[TensorSpec, ...]) -> None:
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     file = graders.recipe(tmp_path)
     module = type("Module", (), {"RECIPE": Recipe("grader", ".txt", "grader", ("fp32",), (), "")})
-    for place in (engine, accuracy):
-        monkeypatch.setattr(place, "load_recipe", lambda target: module)
+    for room in (engine, accuracy):
+        monkeypatch.setattr(room, "load_recipe", lambda target: module)
     monkeypatch.setattr(engine, "recipe_file", lambda target: file)
     yield
 
 
 def greys(tmp_path: Path) -> Path:
-    """Four classes of three images; the engine is right on 10 of the 12."""
+    """Write four classes of three images; the engine is right on 10 of the 12."""
     right = {str(number): [STEP * number] * 3 for number in range(4)}
     return graders.grey_folder(tmp_path / "greys", right | {"1": [STEP, STEP, 5 * STEP], "3": [3 * STEP, 0, 3 * STEP]})
 
@@ -117,46 +118,48 @@ def test_every_image_counts_once(fake: None, tmp_path: Path, batch: int) -> None
     artifact = graders.artifact(tmp_path / "a", classes=8)
     names = tmp_path / "names.txt"
     names.write_text("\n".join(map(str, range(8))))
-    seen: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     request = EvaluationRequest(greys(tmp_path), batch=batch, names=names)
-    found = evaluate(artifact, request, on_progress=lambda done, total: seen.append((done, total)))
+    evaluation = evaluate(artifact, request, on_progress=lambda finished, total: progress.append((finished, total)))
     # Of the two that are wrong, class 3 is the fourth nearest to a grey of 0, and class 1 the seventh to one of 5.
-    assert (found.top1, found.top5) == (Proportion(10, 12), Proportion(11, 12))
-    assert found.notes == (
+    assert (evaluation.top1, evaluation.top5) == (Proportion(10, 12), Proportion(11, 12))
+    assert evaluation.notes == (
         "parity unverified: the artifact is not proven to compute the model",
         "4 of the model's classes have no image here",
         "weights as the user's function made them",
     )
-    assert seen[-1] == (12, 12) and len(seen) == math.ceil(12 / batch)
-    top1, top5 = found.accuracies
+    assert progress[-1] == (12, 12) and len(progress) == math.ceil(12 / batch)
+    top1, top5 = evaluation.accuracies
     assert (top1.metric, top1.value, top1.examples, top1.provenance) == ("top1_percent", 100 * 10 / 12, 12, "measured")
-    assert (top5.metric, top5.value, top1.error) == ("top5_percent", 100 * 11 / 12, found.top1.error_percent)
+    assert (top5.metric, top5.value, top1.error) == ("top5_percent", 100 * 11 / 12, evaluation.top1.error_percent)
     assert (top1.artifact_sha256, top1.target, top1.engine_version) == (artifact.sha256, "grader", "1.0")
     assert top1.dataset == "greys" and len(top1.dataset_sha256) == 64 and top1.input_size == (8, 8)
 
 
 def test_five_classes_have_no_top5(fake: None, tmp_path: Path) -> None:
-    found = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(greys(tmp_path)))
-    assert found.top5 is None and [item.metric for item in found.accuracies] == ["top1_percent"]
-    assert found.top1 == Proportion(10, 12)
+    evaluation = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(greys(tmp_path)))
+    assert evaluation.top5 is None and [accuracy.metric for accuracy in evaluation.accuracies] == ["top1_percent"]
+    assert evaluation.top1 == Proportion(10, 12)
 
 
 def test_nan_counts_as_wrong_and_is_told(fake: None, tmp_path: Path) -> None:
-    found = evaluate(graders.artifact(tmp_path / "a", "nan", 0, classes=4), EvaluationRequest(greys(tmp_path)))
-    assert found.top1 == Proportion(9, 12) and "1 images gave NaN and count as wrong" in found.notes
-    assert "1 images gave NaN" in found.accuracies[0].note
+    evaluation = evaluate(graders.artifact(tmp_path / "a", "nan", 0, classes=4), EvaluationRequest(greys(tmp_path)))
+    assert evaluation.top1 == Proportion(9, 12) and "1 images gave NaN and count as wrong" in evaluation.notes
+    assert "1 images gave NaN" in evaluation.accuracies[0].note
 
 
-@pytest.mark.parametrize(("what", "says"), [("segv", "SIGSEGV"), ("raise", "the engine says no"), ("hang", "Timeout")])
+@pytest.mark.parametrize(
+    ("behaviour", "message"), [("segv", "SIGSEGV"), ("raise", "the engine says no"), ("hang", "Timeout")]
+)
 @pytest.mark.parametrize("at", [0, 7])
 def test_an_engine_that_fails_is_an_error(
-    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, at: int, says: str
+    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str, at: int, message: str
 ) -> None:
     monkeypatch.setattr(engine, "STALL_S", 1.0)
     threads = threading.active_count()
     with pytest.raises(ArtifactError, match=r"the engine .* on the artifact") as caught:
-        evaluate(graders.artifact(tmp_path / "a", what, at, classes=4), EvaluationRequest(greys(tmp_path)))
-    assert says in caught.value.why
+        evaluate(graders.artifact(tmp_path / "a", behaviour, at, classes=4), EvaluationRequest(greys(tmp_path)))
+    assert message in caught.value.why
     assert threading.active_count() == threads, "whoever fed the engine has ended too"
 
 
@@ -192,18 +195,18 @@ def test_a_damaged_artifact_is_refused(fake: None, tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_knows_no_interpolation_is_read(tmp_path: Path) -> None:
-    """Earlier ones do not; and nobody can change one and leave its digest."""
+    """Earlier manifests have none, and their digest forbids adding one."""
     artifact = graders.artifact(tmp_path / "a")
     file = artifact.folder / "manifest.json"
-    told = json.loads(file.read_text())
-    del told["artifact"]["preprocessing"]["interpolation"]
-    file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    manifest = json.loads(file.read_text())
+    del manifest["artifact"]["preprocessing"]["interpolation"]
+    file.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     with pytest.raises(ArtifactError, match="changed after it was written"):
         open_artifact(artifact.folder)
-    told["manifest_sha256"] = hashlib.sha256(to_json(told["artifact"]).encode()).hexdigest()
-    file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    manifest["manifest_sha256"] = hashlib.sha256(to_json(manifest["artifact"]).encode()).hexdigest()
+    file.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     assert open_artifact(artifact.folder) == artifact
-    file.write_text(json.dumps(told, indent=1, sort_keys=True) + " \n")
+    file.write_text(json.dumps(manifest, indent=1, sort_keys=True) + " \n")
     with pytest.raises(ArtifactError, match="changed after it was written"):
         open_artifact(artifact.folder)
 
@@ -226,11 +229,11 @@ def test_unreadable_images_are_left_out_counted_and_named(fake: None, tmp_path: 
     (folder / "3" / "1.png").unlink()
     (folder / "3" / "1.png").symlink_to(tmp_path / "nowhere")
     request = EvaluationRequest(folder, batch=batch, skip_unreadable=True)
-    found = evaluate(graders.artifact(tmp_path / "a", classes=4), request)
-    assert found.top1 == Proportion(9, 10), "one of those left out was right, the other was not"
-    assert [text.split(":")[0] for text in found.unreadable] == ["2/1.png", "3/1.png"]
-    assert "2 files could not be read and were left out" in found.accuracies[0].note
-    assert found.accuracies[0].examples == 10
+    evaluation = evaluate(graders.artifact(tmp_path / "a", classes=4), request)
+    assert evaluation.top1 == Proportion(9, 10), "one of those left out was right, the other was not"
+    assert [text.split(":")[0] for text in evaluation.unreadable] == ["2/1.png", "3/1.png"]
+    assert "2 files could not be read and were left out" in evaluation.accuracies[0].note
+    assert evaluation.accuracies[0].examples == 10
 
 
 def test_nothing_readable_is_an_error(fake: None, tmp_path: Path) -> None:
@@ -248,8 +251,8 @@ def test_orientations_are_told(fake: None, tmp_path: Path) -> None:
     exif[0x0112] = 3
     with Image.open(folder / "0" / "0.png") as image:
         image.save(folder / "0" / "0.png", exif=exif)
-    found = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder))
-    assert "1 images have an EXIF orientation, which is not applied" in found.notes
+    evaluation = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder))
+    assert "1 images have an EXIF orientation, which is not applied" in evaluation.notes
 
 
 def test_images_are_decoded_in_order_and_not_far_ahead() -> None:
@@ -260,7 +263,7 @@ def test_images_are_decoded_in_order_and_not_far_ahead() -> None:
         time.sleep(0.002 * (number % 3))
         return number
 
-    taken = in_order(read, list(range(200)), 2)  # type: ignore[arg-type]
+    taken: Iterator[Any] = in_order(read, list(range(200)), 2)  # type: ignore[arg-type]
     assert [next(taken) for _ in range(5)] == [0, 1, 2, 3, 4]
     time.sleep(0.1)
     assert len(begun) <= 5 + 4 * 2 + 1
@@ -287,12 +290,12 @@ def exported(trained_digits: Digits, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def artifact_in(folder: Path) -> Artifact:
-    [found] = folder.iterdir()
-    return open_artifact(found)
+    [artifact_folder] = folder.iterdir()
+    return open_artifact(artifact_folder)
 
 
 def by_torch(digits: Digits, folder: Path) -> torch.Tensor:
-    """What the trained network scores on the files, prepared without any of our code: (360, 10), in their order."""
+    """Return the trained network's scores of the files, prepared without any of our code: (360, 10), in their order."""
     files = sorted(folder.glob("*/*.png"))
     arrays = [
         torch.from_numpy(np.array(Image.open(file).resize((32, 32), Image.Resampling.BILINEAR))) for file in files
@@ -309,27 +312,27 @@ def test_the_artifact_is_as_right_as_the_model(
     scores = by_torch(trained_digits, data)
     labels = torch.tensor([int(file.parent.name) for file in sorted(data.glob("*/*.png"))])
     best = scores.topk(5).indices
-    found = evaluate(artifact_in(exported / form), EvaluationRequest(data, batch=batch))
-    assert found.top1 == Proportion(int((best[:, 0] == labels).sum()), 360)
-    assert found.top5 == Proportion(int((best == labels[:, None]).any(1).sum()), 360)
-    assert found.top1.percent > 85 and found.top5.percent > found.top1.percent
+    evaluation = evaluate(artifact_in(exported / form), EvaluationRequest(data, batch=batch))
+    assert evaluation.top1 == Proportion(int((best[:, 0] == labels).sum()), 360)
+    assert evaluation.top5 == Proportion(int((best == labels[:, None]).any(1).sum()), 360)
+    assert evaluation.top1.percent > 85 and evaluation.top5.percent > evaluation.top1.percent
     # On the tensors that it was trained on, of which the files are a rounded form.
-    assert abs(found.top1.percent - trained_digits.results[0].before) < 1.0
-    assert found.dataset == "digits" and found.images == "360 images of 10 classes"
+    assert abs(evaluation.top1.percent - trained_digits.results[0].before) < 1.0
+    assert evaluation.dataset == "digits" and evaluation.images == "360 images of 10 classes"
 
 
 def test_each_form_sees_the_same_data(data: Path, exported: Path) -> None:
-    found = [evaluate(artifact_in(exported / form), EvaluationRequest(data, limit=50)) for form in ("open", "raw")]
-    assert found[0].dataset_sha256 == found[1].dataset_sha256 and found[0].top1 == found[1].top1
-    assert found[0].images == "50 of 360 images of 10 classes, drawn with seed 0"
+    evaluation = [evaluate(artifact_in(exported / form), EvaluationRequest(data, limit=50)) for form in ("open", "raw")]
+    assert evaluation[0].dataset_sha256 == evaluation[1].dataset_sha256 and evaluation[0].top1 == evaluation[1].top1
+    assert evaluation[0].images == "50 of 360 images of 10 classes, drawn with seed 0"
 
 
 @pytest.mark.parametrize("form", ["fixed", "raw"])
 def test_no_image_changes_its_class(exported: Path, data: Path, form: str) -> None:
-    found = evaluate(artifact_in(exported / form), EvaluationRequest(data, against_model=True))
-    assert found.agreement is not None and found.agreement.top1 == found.top1
-    assert (found.agreement.changed, found.agreement.lost, found.agreement.gained) == (0, 0, 0)
-    assert [(item.target, item.engine) for item in found.accuracies][-1] == ("", "torch")
+    evaluation = evaluate(artifact_in(exported / form), EvaluationRequest(data, against_model=True))
+    assert evaluation.agreement is not None and evaluation.agreement.top1 == evaluation.top1
+    assert (evaluation.agreement.changed, evaluation.agreement.lost, evaluation.agreement.gained) == (0, 0, 0)
+    assert [(accuracy.target, accuracy.engine) for accuracy in evaluation.accuracies][-1] == ("", "torch")
 
 
 def test_images_that_change_their_class_are_counted(
@@ -346,11 +349,11 @@ def test_images_that_change_their_class_are_counted(
     from edgevit.models import source
 
     real = source.reload_subject
-    monkeypatch.setattr(source, "reload_subject", lambda *given: replace(real(*given), module=Damaged()))
-    found = evaluate(artifact, EvaluationRequest(data, against_model=True, batch=16))
-    agreement = found.agreement
+    monkeypatch.setattr(source, "reload_subject", lambda *arguments: replace(real(*arguments), module=Damaged()))
+    evaluation = evaluate(artifact, EvaluationRequest(data, against_model=True, batch=16))
+    agreement = evaluation.agreement
     assert agreement is not None and agreement.changed == 360
-    assert agreement.lost == agreement.top1.right and agreement.gained == found.top1.right
+    assert agreement.lost == agreement.top1.right and agreement.gained == evaluation.top1.right
 
 
 def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exported: Path, tmp_path: Path) -> None:
@@ -371,10 +374,10 @@ def test_a_reference_evaluator_stands_in_and_says_so(
     folder = exported.parent / "coreml"
     source = load_subject(next(exported.glob("*.py")).as_posix() + ":vanillanet")
     artifact = export_subject(source, ExportRequest("coreml", folder, precision="fp32"))
-    found = evaluate(artifact, EvaluationRequest(data, limit=20))
+    evaluation = evaluate(artifact, EvaluationRequest(data, limit=20))
     if artifact.parity and artifact.parity.status == "evaluated":
-        assert found.notes[0] == "computed by the reference evaluator, not by the target's engine"
-    assert found.top1 == evaluate(artifact_in(exported / "open"), EvaluationRequest(data, limit=20)).top1
+        assert evaluation.notes[0] == "computed by the reference evaluator, not by the target's engine"
+    assert evaluation.top1 == evaluate(artifact_in(exported / "open"), EvaluationRequest(data, limit=20)).top1
 
 
 # The command
@@ -383,20 +386,20 @@ def test_a_reference_evaluator_stands_in_and_says_so(
 def test_the_command_measures_keeps_and_shows(exported: Path, data: Path, tmp_path: Path) -> None:
     artifacts = [artifact_in(exported / form).folder for form in ("open", "fixed")]
     database = tmp_path / "a.db"
-    done = edgevit("evaluate", *artifacts, "--data", data, "--against-model", "--db", database, "--threads", 1)
-    assert done.returncode == 0, done.stderr
-    assert "measured: digits, 360 images of 10 classes; onnxruntime" in done.stdout
-    assert "the artifact gives 0 of 360 images another class" in done.stdout
+    finished = edgevit("evaluate", *artifacts, "--data", data, "--against-model", "--db", database, "--threads", 1)
+    assert finished.returncode == 0, finished.stderr
+    assert "measured: digits, 360 images of 10 classes; onnxruntime" in finished.stdout
+    assert "the artifact gives 0 of 360 images another class" in finished.stdout
     with LatencyDB.open(str(database), shipped=False) as db:
-        kept = db.accuracies(dataset="digits", provenance="measured")
-    assert sorted({(item.target, item.metric) for item in kept}) == [
+        accuracies = db.accuracies(dataset="digits", provenance="measured")
+    assert sorted({(accuracy.target, accuracy.metric) for accuracy in accuracies}) == [
         ("", "top1_percent"), ("onnx", "top1_percent"), ("onnx", "top5_percent"),
         ("openvino", "top1_percent"), ("openvino", "top5_percent"),
     ]  # fmt: skip
-    told = json.loads(edgevit("evaluate", artifacts[0], "--data", data, "--json", "--db", database).stdout)
-    [item] = told["evaluations"]
-    assert item["top1"]["images"] == 360 and item["top1"]["low_percent"] < item["top1"]["percent"]
-    assert item["accuracies"][0]["value"] == item["top1"]["percent"] and item["agreement"] is None
+    manifest = json.loads(edgevit("evaluate", artifacts[0], "--data", data, "--json", "--db", database).stdout)
+    [accuracy] = manifest["evaluations"]
+    assert accuracy["top1"]["images"] == 360 and accuracy["top1"]["low_percent"] < accuracy["top1"]["percent"]
+    assert accuracy["accuracies"][0]["value"] == accuracy["top1"]["percent"] and accuracy["agreement"] is None
 
 
 def test_errors_of_the_command(exported: Path, data: Path, tmp_path: Path) -> None:
@@ -413,11 +416,11 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
     """Ctrl-C while the engine works: no row, no process, no folder, no traceback but Python's own."""
     artifact = artifact_in(exported / "open").folder
     many = tmp_path / "many"
-    for place in data.iterdir():
-        (many / place.name).mkdir(parents=True)
+    for module in data.iterdir():
+        (many / module.name).mkdir(parents=True)
         for number in range(100):
-            for file in place.iterdir():
-                os.link(file, many / place.name / f"{number}-{file.name}")
+            for file in module.iterdir():
+                os.link(file, many / module.name / f"{number}-{file.name}")
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     heard = (
@@ -436,11 +439,11 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
     process = subprocess.Popen([*command, "--db", str(tmp_path / "a.db"), "--threads", "1"], env=environment,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     pipe = _wait_for(lambda: next(temporary.glob("edgevit-evaluate-*/feeds.pipe"), None))
-    _wait_for(lambda: [item for item in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(item, pipe)])
+    _wait_for(lambda: [accuracy for accuracy in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(accuracy, pipe)])
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=seconds(30))
     assert process.returncode != 0
-    assert not [item for item in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(item, pipe)]
+    assert not [accuracy for accuracy in Path("/proc").glob("[0-9]*/fd/*") if _leads_to(accuracy, pipe)]
     assert not list(temporary.iterdir())
     with LatencyDB.open(str(tmp_path / "a.db"), shipped=False) as db:
         assert db.accuracies() == []
@@ -448,10 +451,10 @@ def test_an_interruption_leaves_nothing_behind(exported: Path, data: Path, tmp_p
 
 def _wait_for(look: Any) -> Any:
     end = time.monotonic() + seconds(30)
-    while not (found := look()):
+    while not (outcome := look()):
         assert time.monotonic() < end
         time.sleep(0.02)
-    return found
+    return outcome
 
 
 def _leads_to(link: Path, pipe: Path) -> bool:

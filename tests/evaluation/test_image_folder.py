@@ -43,7 +43,7 @@ def test_folders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None
         "n10/a.png": 2,
     }
     assert [example.name for example in folder.examples] == sorted(labels_of(folder))
-    assert (folder.dataset, folder.found, folder.empty, folder.passed_over) == ("val", 5, 0, ())
+    assert (folder.dataset, folder.images, folder.empty, folder.passed_over) == ("val", 5, 0, ())
     assert folder.describe() == "5 images of 3 classes"
 
 
@@ -70,18 +70,18 @@ def test_a_file_of_names_gives_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "says"),
+    ("lines", "message"),
     [
         (("n01", "n02"), "it has 2 lines, the model has 3 classes"),
         (("n01", "n04", "n05"), "1 of 2: 'n02'"),
         (("n01", "n02", "n02"), "twice among the names"),
     ],
 )
-def test_a_file_of_other_names_is_refused(tmp_path: Path, lines: tuple[str, ...], says: str) -> None:
+def test_a_file_of_other_names_is_refused(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     root = made(tmp_path / "part", "n02/1.png", "n01/1.png")
     with pytest.raises(UsageError) as caught:
         read_folder(root, 3, names=listed(tmp_path / "names.txt", *lines))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     with pytest.raises(UsageError, match="the names of the classes cannot be read"):
         read_folder(root, 3, names=tmp_path / "absent.txt")
 
@@ -103,7 +103,7 @@ def test_a_folder_above_says_which_one_is_meant(tmp_path: Path) -> None:
 
 
 def test_numbers_whose_order_can_be_two_are_refused(tmp_path: Path) -> None:
-    """torchvision's ImageFolder takes 10 for the third class of 0 to 10; whoever numbered them did not."""
+    """torchvision's ImageFolder takes 10 for the third class of 0 to 10, which is not the class 10."""
     root = made(tmp_path / "data", *(f"{number}/1.png" for number in range(11)))
     with pytest.raises(UsageError, match="their order can be two") as caught:
         read_folder(root, 11)
@@ -127,15 +127,15 @@ def test_names_in_other_forms_of_unicode_are_one(tmp_path: Path) -> None:
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
-    for root, says in (
+    for root, message in (
         (tmp_path / "absent", "cannot be read"),
-        (made(tmp_path / "flat", "1.jpg", "2.jpg"), "2 images lie in it directly"),
+        (made(tmp_path / "flat", "1.jpg", "2.jpg"), "2 images are in it directly"),
         (made(tmp_path / "hidden", ".git/1.png"), "no class folders"),
         (made(tmp_path / "texts", "a/1.txt"), "no images"),
     ):
         with pytest.raises(UsageError) as caught:
             read_folder(root, 1)
-        assert says in str(caught.value), root
+        assert message in str(caught.value), root
 
 
 def test_hidden_files_are_left_out_and_others_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Preprocessing of evaluation: the same pixels as other implementations give, whatever the file."""
+"""Preprocessing of evaluation: the same pixels as other implementations give, for every kind of file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
 
 
 def pixels_of(image: Image.Image, format: str = "PNG", **options: Any) -> NDArray[np.uint8]:
-    """As evaluation sees a file of it, 32 pixels a side and nothing cropped."""
+    """Return the pixels of an image's file in an evaluation, 32 pixels a side and nothing cropped."""
     return read_picture(encoded(image, format, **options), Preprocessing(crop_pct=1.0), 32, 32).pixels
 
 
@@ -44,7 +44,7 @@ def pixels_of(image: Image.Image, format: str = "PNG", **options: Any) -> NDArra
 
 
 def photograph(height: int, width: int) -> NDArray[np.uint8]:
-    """Coarse and fine structure, so that a shift by one pixel shows."""
+    """Return an image with coarse and fine structure, so that a shift by one pixel shows."""
     rng = np.random.default_rng(height * 1000 + width)
     coarse = F.interpolate(
         torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(1)), (height, width), mode="bicubic"
@@ -54,16 +54,17 @@ def photograph(height: int, width: int) -> NDArray[np.uint8]:
     )
 
 
-def by_torch(array: NDArray[np.uint8], how: Preprocessing, side: int) -> NDArray[np.float64]:
+def by_torch(array: NDArray[np.uint8], preprocessing: Preprocessing, side: int) -> NDArray[np.float64]:
     """Resize (short side), CenterCrop, ToTensor, Normalize as torchvision documents them, in torch and float64."""
     height, width = array.shape[:2]
-    short = math.floor(side / how.crop_pct)
+    short = math.floor(side / preprocessing.crop_pct)
     size = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
     planes = torch.from_numpy(array).permute(2, 0, 1)[None]
-    resized = F.interpolate(planes, size, mode=how.interpolation, antialias=True, align_corners=False)
-    top, left = (round((whole - side) / 2.0) for whole in size)
-    crop = resized[0, :, top : top + side, left : left + side].double() / 255
-    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (how.mean, how.std))
+    resized = F.interpolate(planes, size, mode=preprocessing.interpolation, antialias=True, align_corners=False)
+    top, x = (round((whole - side) / 2.0) for whole in size)
+    crop = resized[0, :, top : top + side, x : x + side].double() / 255
+    constants = (preprocessing.mean, preprocessing.std)
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in constants)
     return ((crop - mean) / std).numpy()
 
 
@@ -71,25 +72,26 @@ def by_torch(array: NDArray[np.uint8], how: Preprocessing, side: int) -> NDArray
 @pytest.mark.parametrize("crop_pct", [0.875, 0.9, 1.0])
 @pytest.mark.parametrize("size", [(375, 500), (333, 250), (97, 61), (24, 24), (25, 300), (40, 23), (13, 200)])
 def test_it_is_what_torchvision_documents(size: tuple[int, int], crop_pct: float, interpolation: str) -> None:
-    how = Preprocessing(crop_pct=crop_pct, interpolation=interpolation)
+    preprocessing = Preprocessing(crop_pct=crop_pct, interpolation=interpolation)
     array = photograph(*size)
-    picture = read_picture(encoded(Image.fromarray(array)), how, 24, 24)
-    found, expected = as_input(picture.pixels, how, INPUT), by_torch(array, how, 24)
-    assert found.shape == (3, 24, 24) and found.dtype == np.float32
+    picture = read_picture(encoded(Image.fromarray(array)), preprocessing, 24, 24)
+    pixels: NDArray[Any] = as_input(picture.pixels, preprocessing, INPUT)
+    expected = by_torch(array, preprocessing, 24)
+    assert pixels.shape == (3, 24, 24) and pixels.dtype == np.float32
     # Both round to whole levels after each direction, with coefficients of their own: one level apart, here and there.
-    level = 1 / 255 / np.array(how.std)[:, None, None]
-    apart = np.abs(found - expected) / level
-    assert apart.max() < 1.01 and (apart > 0.5).mean() < 0.05
-    shifted = np.abs(found[:, :, 1:] - expected[:, :, :-1]) / level
+    level = 1 / 255 / np.array(preprocessing.std)[:, None, None]
+    distance = np.abs(pixels - expected) / level
+    assert distance.max() < 1.01 and (distance > 0.5).mean() < 0.05
+    shifted = np.abs(pixels[:, :, 1:] - expected[:, :, :-1]) / level
     assert shifted.mean() > 3, "these pixels would not show a shift"
 
 
 def test_sides_are_rounded_as_torchvision_does() -> None:
-    how = Preprocessing(crop_pct=0.875)
-    assert resized_size((500, 375), how, 224, 224) == (341, 256)
-    assert resized_size((375, 500), how, 224, 224) == (256, 341)
+    preprocessing = Preprocessing(crop_pct=0.875)
+    assert resized_size((500, 375), preprocessing, 224, 224) == (341, 256)
+    assert resized_size((375, 500), preprocessing, 224, 224) == (256, 341)
     assert resized_size((500, 375), Preprocessing(crop_pct=0.9), 224, 224) == (330, 248)
-    assert resized_size((256, 256), how, 224, 224) == (256, 256)
+    assert resized_size((256, 256), preprocessing, 224, 224) == (256, 256)
 
 
 SIDES = st.integers(1, 3000)
@@ -105,11 +107,11 @@ def test_the_crop_always_fits_and_the_ratio_stays(w: int, h: int, height: int, w
 
 
 def test_an_input_that_is_no_square_is_covered_and_cropped() -> None:
-    how = Preprocessing(crop_pct=0.5)
-    picture = read_picture(encoded(Image.fromarray(photograph(90, 90))), how, 16, 12)
+    preprocessing = Preprocessing(crop_pct=0.5)
+    picture = read_picture(encoded(Image.fromarray(photograph(90, 90))), preprocessing, 16, 12)
     assert picture.pixels.shape == (16, 12, 3)
-    assert resized_size((90, 90), how, 16, 12) == (32, 32)
-    assert resized_size((30, 90), how, 16, 12) == (24, 72)
+    assert resized_size((90, 90), preprocessing, 16, 12) == (32, 32)
+    assert resized_size((30, 90), preprocessing, 16, 12) == (24, 72)
 
 
 # What an input is
@@ -118,8 +120,8 @@ def test_an_input_that_is_no_square_is_covered_and_cropped() -> None:
 def test_range_colour_order_and_raw_bytes() -> None:
     pixels = COLOURS[:24, :24]
     plain = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), range=(-1.0, 1.0))
-    found = as_input(pixels, plain, INPUT)
-    assert np.allclose(found, np.moveaxis(pixels, 2, 0) / 127.5 - 1, atol=1e-6)
+    sample = as_input(pixels, plain, INPUT)
+    assert np.allclose(sample, np.moveaxis(pixels, 2, 0) / 127.5 - 1, atol=1e-6)
     assert np.array_equal(
         as_input(pixels, Preprocessing(colour="BGR", mean=(0, 0, 0), std=(1, 1, 1)), INPUT)[0] * 255, pixels[..., 2]
     )
@@ -128,10 +130,10 @@ def test_range_colour_order_and_raw_bytes() -> None:
 
 
 def test_the_default_is_bit_for_bit_what_float32_tensors_give() -> None:
-    how, pixels = Preprocessing(), COLOURS[:24, :24]
+    preprocessing, pixels = Preprocessing(), COLOURS[:24, :24]
     tensor = torch.from_numpy(pixels).permute(2, 0, 1).float().div(255)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
-    assert np.array_equal(as_input(pixels, how, INPUT), tensor.sub(mean).div(std).numpy())
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    assert np.array_equal(as_input(pixels, preprocessing, INPUT), tensor.sub(mean).div(std).numpy())
 
 
 @pytest.mark.parametrize(
@@ -179,28 +181,27 @@ def test_black_and_white() -> None:
 def test_a_palette_is_looked_up(transparency: Any) -> None:
     palette = Image.fromarray(COLOURS).quantize(4, method=Image.Quantize.MEDIANCUT)
     options = {} if transparency is None else {"transparency": transparency}
-    found = pixels_of(palette, **options)
-    assert (
-        np.array_equal(found, np.asarray(palette.convert("RGB"))) and len(np.unique(found.reshape(-1, 3), axis=0)) == 4
-    )
+    pixels = pixels_of(palette, **options)
+    assert np.array_equal(pixels, np.asarray(palette.convert("RGB")))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 4
 
 
 def test_cmyk_is_converted_without_a_profile() -> None:
     cmyk = Image.fromarray(COLOURS).convert("CMYK")
-    found = pixels_of(cmyk, "JPEG", quality=100, subsampling=0)
-    assert np.abs(found.astype(int) - COLOURS).max() <= 6, "an inverted CMYK image would be the negative"
+    pixels = pixels_of(cmyk, "JPEG", quality=100, subsampling=0)
+    assert np.abs(pixels.astype(int) - COLOURS).max() <= 6, "an inverted CMYK image would be the negative"
 
 
 def png_16(channels: int) -> bytes:
-    """A PNG of 16 bits a channel, written by hand: Pillow writes none in colour."""
+    """Return a PNG of 16 bits a channel, encoded here because Pillow writes none in colour."""
     levels = (np.arange(32 * 32 * channels) * 21 % 65536).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in levels.reshape(32, -1))
     header = struct.pack(">IIBBBBB", 32, 32, 16, 2 if channels == 3 else 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    made = (
+    chunk_bytes = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk_bytes)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -212,7 +213,7 @@ def test_of_16_bits_the_upper_eight_are_kept(channels: int) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_without_a_range_are_refused(dtype: Any) -> None:
-    with pytest.raises(UnreadableError, match="whose black and white are not told"):
+    with pytest.raises(UnreadableError, match="whose black and white are undefined"):
         pixels_of(Image.fromarray(COLOURS[..., 0].astype(dtype)), "TIFF")
 
 
@@ -254,9 +255,9 @@ def test_what_is_no_image_is_refused(damage: str) -> None:
 
 
 @given(st.integers(0, 10**9), st.integers(0, 7))
-def test_a_flipped_bit_is_an_image_or_an_error_that_is_named(place: int, bit: int) -> None:
+def test_a_flipped_bit_is_an_image_or_an_error_that_is_named(position: int, bit: int) -> None:
     data = bytearray(JPEG)
-    data[place % len(data)] ^= 1 << bit
+    data[position % len(data)] ^= 1 << bit
     try:
         assert read_picture(bytes(data), Preprocessing(), 8, 8).pixels.shape == (8, 8, 3)
     except UnreadableError as error:

@@ -26,7 +26,7 @@ def one_thread() -> None:
 
 
 def drawn(number: int = 1500) -> tuple[Tensor, Tensor]:
-    """Ten patterns of 8x8 pixels under noise: what the example does can be tested without scikit-learn's digits."""
+    """Return ten patterns of 8x8 pixels under noise, which replace scikit-learn's digits in these tests."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 10, (number,), generator=generator)
     patterns = 16 * torch.rand(10, 8, 8, generator=generator)
@@ -37,10 +37,10 @@ def test_two_networks_learn_and_fold_without_a_change(
     example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = example.main(["--epochs", "3", "--out", str(tmp_path)], split=example.prepare(*drawn()))
-    assert [item.name for item in results] == ["vanillanet", "mobilevig"]
-    for item in results:
-        assert item.agree and item.before == item.after > 50.0  # chance is 10
-        assert item.params[1] < item.params[0]
+    assert [result.name for result in results] == ["vanillanet", "mobilevig"]
+    for result in results:
+        assert result.agree and result.before == result.after > 50.0  # chance is 10
+        assert result.params[1] < result.params[0]
     assert "slope is 0.5" in results[0].refused and not results[1].refused
     printed = capsys.readouterr().out
     assert printed.count("all equal") == 2 and "was refused" in printed
@@ -55,15 +55,15 @@ def test_the_slope_is_in_the_checkpoint(example: ModuleType, tmp_path: Path) -> 
 
 
 def test_the_slope_is_stepped_each_epoch(example: ModuleType) -> None:
-    seen: list[float] = []
+    slopes_seen: list[float] = []
     model, slopes = example.vanillanet(), SlopeSchedule(4)
 
     def step(epoch: int) -> None:
         slopes.apply(model, epoch)
-        seen.append(model.slope)
+        slopes_seen.append(model.slope)
 
     example.train(model, example.prepare(*drawn(500)), 6, step)
-    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    assert slopes_seen == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_too_few_epochs_for_a_schedule_are_refused(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,5 +93,5 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(example: ModuleType, mo
 
 
 def test_on_the_real_digits(trained_digits: Digits) -> None:
-    for item in trained_digits.results:
-        assert item.agree and item.before == item.after > 85.0
+    for result in trained_digits.results:
+        assert result.agree and result.before == result.after > 85.0

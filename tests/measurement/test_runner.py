@@ -1,4 +1,4 @@
-"""The profile room: rounds of fresh processes, and a row for whatever comes of them."""
+"""Measurement runner: rounds of fresh processes, and a row for each outcome."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import dataclasses
 import math
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +17,11 @@ from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.measurement import runner as room
 from edgevit.measurement.runner import Protocol, profile, profile_all
 from edgevit.measurement.summary import runs_needed
+from edgevit.records.artifact import Artifact
 from edgevit.records.identity import validate_identity
-from edgevit.records.measurement import Measurement
-from edgevit_runtime.record import Recipe, Reply, Snapshot, TensorSpec, Timing, from_json, to_json
+from edgevit.records.measurement import Device, Measurement
+from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.record import Job, Recipe, Reply, Snapshot, TensorSpec, Timing
 from support import toys
 from support.speed import seconds
 
@@ -24,7 +29,7 @@ SHORT = Protocol(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=s
 
 
 @pytest.fixture
-def fakes(tmp_path, monkeypatch):
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Artifact]:
     """make(text, name) -> an artifact of the fake engine, which edgevit does not know."""
 
     class Module:
@@ -39,18 +44,20 @@ def fakes(tmp_path, monkeypatch):
 class Recorder:
     """A transport that runs nothing: a reply for each artifact's name, and a list of who was asked."""
 
-    def __init__(self, replies=None, stolen=0, emulated=""):
-        self.asked, self.jobs, self.replies, self.stolen = [], [], replies or {}, stolen
+    def __init__(self, replies: dict[str, list[Reply]] | None = None, stolen: int = 0, emulated: str = "") -> None:
+        self.names: list[str] = []
+        self.jobs: list[Job] = []
+        self.replies, self.stolen = replies or {}, stolen
         self.emulated = emulated
 
-    def run(self, device, files, job, *, timeout_s):
+    def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
         name = files["artifact"].name
-        self.asked.append(name)
+        self.names.append(name)
         self.jobs.append(job)
         queue = self.replies.get(name, [])
-        return queue.pop(0) if queue else self.reply(len(self.asked))
+        return queue.pop(0) if queue else self.reply(len(self.names))
 
-    def reply(self, number):
+    def reply(self, number: int) -> Reply:
         moment = Snapshot(1, (0,), None, None, None, None, 0, 0, None)
         after = dataclasses.replace(moment, steal_ticks=self.stolen, total_ticks=100)
         samples = tuple(10_000_000 + number for _ in range(133))
@@ -59,24 +66,24 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder(monkeypatch, fakes):
-    def use(**options):
-        made = Recorder(**options)
-        monkeypatch.setattr(room, "load_transport", lambda name: made)
-        return made
+def recorder(monkeypatch: pytest.MonkeyPatch, fakes: Callable[[str, str], Artifact]) -> Callable[..., Recorder]:
+    def use(**options: Any) -> Recorder:
+        transport = Recorder(**options)
+        monkeypatch.setattr(room, "load_transport", lambda name: transport)
+        return transport
 
     return use
 
 
-def test_never_imports_torch():
+def test_never_imports_torch() -> None:
     code = "import sys, edgevit.measurement.runner, edgevit.devices.transports.local; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=seconds(60))
 
 
 @pytest.mark.onnx
-def test_row_of_a_real_model(tmp_path):
+def test_row_of_a_real_model(tmp_path: Path) -> None:
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    row = profile(artifact, toys.LOCAL, threads=2, protocol=Protocol.quick(batch=3))
+    row: Any = profile(artifact, toys.LOCAL, threads=2, protocol=Protocol.quick(batch=3))
     assert (row.status, row.error, row.provenance) == ("ok", "", "measured")
     assert (row.engine, row.provider, row.threads, row.batch) == ("onnxruntime", "CPUExecutionProvider", 2, 3)
     assert row.engine_version
@@ -96,7 +103,7 @@ def test_row_of_a_real_model(tmp_path):
     assert from_json(Measurement, to_json(row)) == row
 
 
-def test_misbehaving_artifacts_cost_their_own_rows(fakes):
+def test_misbehaving_artifacts_cost_their_own_rows(fakes: Callable[[str, str], Artifact]) -> None:
     texts = {"segv run": "crashed", "exit load": "crashed", "hang run": "timeout", "raise run": "failed",
              "import load": "unsupported", "work run": "ok"}  # fmt: skip
     artifacts = [fakes(text, text.replace(" ", "-")) for text in texts]
@@ -110,38 +117,42 @@ def test_misbehaving_artifacts_cost_their_own_rows(fakes):
     assert rows["work-run"].processes == 3
 
 
-def test_rounds_are_interleaved_in_random_order(fakes, recorder):
+def test_rounds_are_interleaved_in_random_order(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]
+) -> None:
     artifacts = [fakes("work run", name) for name in "abcdef"]
     orders = []
     for seed in (0, 0, 1):
-        asked = recorder().asked
+        transport = recorder()
         transport_rows = list(room.profile_all(artifacts, toys.LOCAL, threads=1, protocol=SHORT, seed=seed))
         assert len(transport_rows) == 6
-        turns = [asked[i : i + 6] for i in (0, 6, 12)]
+        turns = [transport.names[i : i + 6] for i in (0, 6, 12)]
         assert [sorted(turn) for turn in turns] == [list("abcdef")] * 3
         assert len({tuple(turn) for turn in turns}) > 1
-        orders.append(room.load_transport("local").asked)
+        orders.append(transport.names)
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_failed_artifact_is_not_run_again(fakes, recorder):
+def test_failed_artifact_is_not_run_again(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]
+) -> None:
     good = Recorder().reply(1)
     transport = recorder(replies={"b": [good, Reply("crashed", "boom")]})
     steps: list[room.Progress] = []
     artifacts = [fakes("work run", name) for name in "ab"]
     rows = list(profile_all(artifacts, toys.LOCAL, threads=1, protocol=SHORT, on_progress=steps.append))
-    assert sorted(transport.asked) == ["a"] * 3 + ["b"] * 2
+    assert sorted(transport.names) == ["a"] * 3 + ["b"] * 2
     assert [row.model for row in rows] == ["b", "a"], "the failure is known first"
     assert (rows[0].status, rows[0].error, rows[0].p50_ns, rows[0].grade) == ("crashed", "boom", None, "")
     assert rows[0].engine == "fake-engine", "known even where no reply names it"
     assert (rows[0].processes, rows[0].runs) == (1, 133), "what the first process measured is kept"
-    assert rows[0].samples_ns == (good.timing.samples_ns,)
+    assert good.timing is not None and rows[0].samples_ns == (good.timing.samples_ns,)
     assert [step.finished for step in steps] == [1, 2, 3, 4, 5]
     assert [step.total for step in steps] == [6, 6, 6, 6, 5]
     assert sorted(step.status for step in steps) == ["crashed"] + ["ok"] * 4
 
 
-def test_row_summarises_its_processes(fakes, recorder):
+def test_row_summarises_its_processes(fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]) -> None:
     recorder()
     row = profile(fakes("work run", "a"), toys.LOCAL, threads=1)
     assert (row.p50_ns, row.p50_low_ns, row.p50_high_ns) == (10_000_003, 10_000_001, 10_000_005)
@@ -151,12 +162,14 @@ def test_row_summarises_its_processes(fakes, recorder):
 
 
 @pytest.mark.parametrize(("ticks", "flags"), [(1, ()), (2, ("stolen",))])
-def test_stolen_time_is_flagged(fakes, recorder, ticks, flags):
+def test_stolen_time_is_flagged(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder], ticks: int, flags: tuple[str, ...]
+) -> None:
     recorder(stolen=ticks)
     assert profile(fakes("work run", "a"), toys.LOCAL, threads=1).flags == flags
 
 
-def test_emulation_is_flagged(fakes, recorder):
+def test_emulation_is_flagged(fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]) -> None:
     recorder(emulated="qemu-aarch64")
     row = profile(fakes("work run", "a"), toys.LOCAL, threads=1)
     assert row.flags == ("emulated",)
@@ -169,35 +182,40 @@ def test_emulation_is_flagged(fakes, recorder):
 class Hot(Recorder):
     """The first blocks are measured at half the clock."""
 
-    def __init__(self, bad):
+    def __init__(self, bad: int) -> None:
         super().__init__()
         self.bad = bad
 
-    def reply(self, number):
-        reply = super().reply(number)
+    def reply(self, number: int) -> Reply:
+        reply: Any = super().reply(number)
         clock = 900_000 if number <= self.bad else 1_800_000
         after = dataclasses.replace(reply.timing.after, frequency_khz=clock, nominal_khz=1_800_000)
-        return dataclasses.replace(reply, timing=dataclasses.replace(reply.timing, after=after))
+        slowed: Reply = dataclasses.replace(reply, timing=dataclasses.replace(reply.timing, after=after))
+        return slowed
 
 
 @pytest.fixture
-def pauses(monkeypatch):
-    found = []
-    monkeypatch.setattr(room.time, "sleep", found.append)
-    return found
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    durations: list[float] = []
+    monkeypatch.setattr("time.sleep", durations.append)
+    return durations
 
 
-def test_a_block_that_does_not_count_is_made_again(fakes, monkeypatch, pauses):
+def test_a_block_that_does_not_count_is_made_again(
+    fakes: Callable[[str, str], Artifact], monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
     hot = Hot(3)
     monkeypatch.setattr(room, "load_transport", lambda name: hot)
     row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=dataclasses.replace(SHORT, cool_down_s=7))
-    assert (row.status, row.discarded, row.processes, len(hot.asked)) == ("ok", 3, 3, 6)
+    assert (row.status, row.discarded, row.processes, len(hot.names)) == ("ok", 3, 3, 6)
     assert pauses == [7, 7, 7]
     assert row.p50_low_ns == 10_000_004, "samples of a discarded block are not in the row"
     validate_identity(row)
 
 
-def test_a_device_that_stays_hot_is_throttled(fakes, monkeypatch, pauses):
+def test_a_device_that_stays_hot_is_throttled(
+    fakes: Callable[[str, str], Artifact], monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
     monkeypatch.setattr(room, "load_transport", lambda name: Hot(99))
     row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=SHORT)
     assert (row.status, row.discarded, row.processes, row.p50_ns) == ("throttled", 4, 0, None)
@@ -208,7 +226,7 @@ def test_a_device_that_stays_hot_is_throttled(fakes, monkeypatch, pauses):
 # Rates, and the parts of a load
 
 
-def test_a_rate_is_asked_for_and_kept(fakes, recorder):
+def test_a_rate_is_asked_for_and_kept(fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]) -> None:
     transport = recorder()
     protocol = dataclasses.replace(SHORT, rate_hz=30.0, max_memory_bytes=10**9)
     row = profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=protocol)
@@ -217,21 +235,28 @@ def test_a_rate_is_asked_for_and_kept(fakes, recorder):
     assert row.measurement_key != profile(fakes("work run", "b"), toys.LOCAL, threads=1, protocol=SHORT).measurement_key
 
 
-def test_frames_and_energy_are_summed_up():
+def test_frames_and_energy_are_summed_up() -> None:
     moment = Snapshot(1, (0,), None, None, None, None, None, None, None)
     base = Timing(100, 9, (), (5_000_000,) * 10, True, None, moment, moment)
     cold = dataclasses.replace(base, load_ns=900, cold=True, missed=2, energy_j=4.0, import_ns=70)
     warm = dataclasses.replace(base, missed=3, energy_j=2.0, import_ns=60, compile_ns=20)
-    found = room._summary([cold, warm, dataclasses.replace(warm, load_ns=120, import_ns=40)], 30.0)
-    assert (found["load_ns"], found["cold_load_ns"], found["import_ns"], found["compile_ns"]) == (110, 900, 50, 20)
-    assert (found["missed"], found["energy_j"]) == (8, 8.0 / 30)
+    summary = room._summary([cold, warm, dataclasses.replace(warm, load_ns=120, import_ns=40)], 30.0)
+    assert (summary["load_ns"], summary["cold_load_ns"], summary["import_ns"], summary["compile_ns"]) == (
+        110,
+        900,
+        50,
+        20,
+    )
+    assert (summary["missed"], summary["energy_j"]) == (8, 8.0 / 30)
     unmetered = room._summary([cold, dataclasses.replace(warm, energy_j=None)], 30.0)
     assert unmetered["energy_j"] is None, "half of the processes do not speak for all"
     alone = room._summary([cold], None)
     assert (alone["load_ns"], alone["cold_load_ns"], alone["missed"]) == (900, 900, None)
 
 
-def test_one_process_of_several_starts_cold(fakes, recorder):
+def test_one_process_of_several_starts_cold(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]
+) -> None:
     transport = recorder()
     list(profile_all([fakes("work run", name) for name in "ab"], toys.LOCAL, threads=1, protocol=SHORT))
     assert [job.cold for job in transport.jobs] == [True, True, False, False, False, False]
@@ -242,7 +267,9 @@ def test_one_process_of_several_starts_cold(fakes, recorder):
 
 @pytest.mark.parametrize("percentile", [90, 99])
 @pytest.mark.parametrize("processes", [1, 5, 7])
-def test_runs_suffice_for_the_percentile(fakes, recorder, percentile, processes):
+def test_runs_suffice_for_the_percentile(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder], percentile: int, processes: int
+) -> None:
     protocol = Protocol(processes=processes, min_runs=2, percentile=percentile)
     transport = recorder()
     profile(fakes("work run", "a"), toys.LOCAL, threads=1, protocol=protocol)
@@ -250,7 +277,9 @@ def test_runs_suffice_for_the_percentile(fakes, recorder, percentile, processes)
     assert needed <= sum(job.min_runs for job in transport.jobs) < needed + processes
 
 
-def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
+def test_two_acts_of_measuring_share_a_key_and_no_id(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]
+) -> None:
     recorder()
     artifact = fakes("work run", "a")
     first, second = (profile(artifact, toys.LOCAL, threads=1, protocol=SHORT) for _ in range(2))
@@ -266,13 +295,13 @@ def test_two_acts_of_measuring_share_a_key_and_no_id(fakes, recorder):
         *({"percentile": 50}, {"rate_hz": 0.0}, {"rate_hz": math.nan}, {"max_memory_bytes": 0}),
     ],
 )
-def test_senseless_settings_are_refused_at_once(tmp_path, change):
+def test_senseless_settings_are_refused_at_once(tmp_path: Path, change: dict[str, Any]) -> None:
     artifact = toys.fake_artifact(tmp_path / "a")
     with pytest.raises(UsageError):
         profile_all([artifact], toys.LOCAL, threads=1, protocol=dataclasses.replace(SHORT, **change))
 
 
-def test_unknown_names_are_refused_at_once(tmp_path):
+def test_unknown_names_are_refused_at_once(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "a")
     with pytest.raises(UnknownNameError, match="target"):
         profile_all([artifact], toys.LOCAL, threads=1)
@@ -280,10 +309,12 @@ def test_unknown_names_are_refused_at_once(tmp_path):
         profile_all([artifact], dataclasses.replace(toys.LOCAL, transport="pigeon"), threads=1)
 
 
-def test_lost_device_ends_the_sweep_and_keeps_earlier_rows(fakes, monkeypatch):
+def test_lost_device_ends_the_sweep_and_keeps_earlier_rows(
+    fakes: Callable[[str, str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Lost(Recorder):
-        def run(self, device, files, job, *, timeout_s):
-            if len(self.asked) == 3:
+        def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
+            if len(self.names) == 3:
                 raise DeviceError("gone")
             return super().run(device, files, job, timeout_s=timeout_s)
 

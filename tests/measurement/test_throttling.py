@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ TALKING = dataclasses.replace(SILENT, frequency_khz=2_000_000, nominal_khz=2_000
                               throttled=False, throttle_events=7)  # fmt: skip
 
 
-def block(before, after):
+def block(before: Snapshot, after: Snapshot) -> Timing:
     return Timing(1, 1, (), (1,), True, None, before, after)
 
 
-def after(**changes):
+def after(**changes: Any) -> Snapshot:
     return dataclasses.replace(TALKING, total_ticks=2000, **changes)
 
 
@@ -38,19 +39,19 @@ def after(**changes):
         (after(steal_ticks=200), "the hypervisor took 10%"),
     ],
 )
-def test_each_gate(end, words):
+def test_each_gate(end: Snapshot, words: str) -> None:
     why = why_discarded(block(TALKING, end))
     assert words in why and bool(why) == bool(words)
 
 
-def test_the_clock_before_the_first_run_may_idle():
+def test_the_clock_before_the_first_run_may_idle() -> None:
     assert why_discarded(block(dataclasses.replace(TALKING, frequency_khz=400_000), after())) == ""
 
 
-def test_throttling_that_began_before_counts():
+def test_throttling_that_began_before_counts() -> None:
     assert "throttles" in why_discarded(block(dataclasses.replace(TALKING, throttled=True), after()))
 
 
-def test_a_silent_system_discards_nothing():
+def test_a_silent_system_discards_nothing() -> None:
     assert why_discarded(block(SILENT, SILENT)) == ""
     assert stolen_share(SILENT, SILENT) == 0.0

@@ -15,7 +15,7 @@ from edgevit.folding import Folded, fold, max_rel
 from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.models.fmvit import _SHAPES, CFB, GMLP, GROUPS, RLMHSA, FMViT, FrequencyMixing, LocalMixer, MultiGroupConv
 from edgevit.records.model import ModelCard
-from edgevit_runtime.record import from_json
+from edgevit_runtime.codec import from_json
 from support.nets import assert_same, calls, image, operators
 
 CARDS = Path(__file__).parents[2] / "latency_db" / "models.jsonl"

@@ -25,7 +25,7 @@ from edgevit.models.mobilevig import DropPath, MaxRelativeConv, MobileViG
 from edgevit.models.source import load_subject
 from edgevit.models.vanillanet import SlopeSchedule, VanillaNet
 from edgevit.records.model import ModelCard
-from edgevit_runtime.record import from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
 from support.parity_fill import fill, load_golden, noise_image
 
 # Parameters in millions and GMACs of the training form at 224x224, to the digits they are published with.

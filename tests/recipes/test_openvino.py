@@ -83,7 +83,7 @@ from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.records.artifact import ExportRequest
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import missing_instructions
-from edgevit_runtime.record import to_data
+from edgevit_runtime.codec import to_data
 from support.subjects import tiny_subject
 
 folder = Path(sys.argv[1])

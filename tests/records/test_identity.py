@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgevit_runtime.record import TensorSpec
 from support.measured import HOST, failed, measured, published, snapshot
 
 ROW = measured()
-WHAT = {
+WHAT: dict[str, Any] = {
     "artifact_sha256": "b" * 64,
     "engine": "openvino",
     "engine_version": "1.32.0",
@@ -30,8 +31,14 @@ WHAT = {
     "protocol_version": 2,
     "rate_hz": 30.0,
 }
-ACT = {"started": "2026-11-21T10:00:01+00:00", "nonce": "1", "samples_ns": ((5_000_000,),)}
-LABELS = {"model": "other", "device": "my pi", "grade": "C", "flags": ("bimodal",), "status": "throttled"}
+ACT: dict[str, Any] = {"started": "2026-11-21T10:00:01+00:00", "nonce": "1", "samples_ns": ((5_000_000,),)}
+LABELS: dict[str, Any] = {
+    "model": "other",
+    "device": "my pi",
+    "grade": "C",
+    "flags": ("bimodal",),
+    "status": "throttled",
+}
 
 
 @pytest.mark.parametrize("name", WHAT)

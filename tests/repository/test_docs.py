@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 import typer
 
-from devices.test_adb import BENCHMARK_MODEL
 from edgevit.cli import app
 from edgevit.devices.transports.adb import LEAST_RUNS
 from edgevit.folding.rewrites import REWRITES
@@ -40,6 +39,7 @@ from support.adbd import MKSH, Adbd, Server
 from support.command_line import programs
 from support.speed import seconds
 from support.sshd import USER, Sshd
+from support.vendor_programs import BENCHMARK_MODEL
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "export_recipes").glob("*.md")])

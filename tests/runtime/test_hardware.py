@@ -15,23 +15,27 @@ X86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
 ARM = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
 
 
+class System:
+    """The files of a temporary system: calling it writes one, and `link` makes a link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __call__(self, name: str, text: str = "") -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def link(self, name: str, target: str) -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).symlink_to(target)
+
+
 @pytest.fixture
-def system(tmp_path):
-    """write(path, text) a file of the made-up system; write.link(path, where) a link."""
-
-    def write(name: str, text: str = "") -> None:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    def link(name: str, where: str) -> None:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).symlink_to(where)
-
-    write.link = link
-    return write
+def system(tmp_path: Path) -> System:
+    return System(tmp_path)
 
 
-def test_unit_prefers_what_the_hardware_says(tmp_path, system, monkeypatch):
+def test_unit_prefers_what_the_hardware_says(tmp_path: Path, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB)
     assert hardware.unit(tmp_path) == "0223456789ab"
     monkeypatch.setattr("uuid.getnode", lambda: 0x0223456789AB | 1 << 40)
@@ -53,19 +57,19 @@ def test_unit_prefers_what_the_hardware_says(tmp_path, system, monkeypatch):
         ("x86_64", X86.replace("AMD EPYC", "QEMU TCG CPU version 2.5+"), "/usr/bin/python3.11", "qemu"),
     ],
 )
-def test_emulation_is_seen(tmp_path, system, machine, cpuinfo, exe, expected):
+def test_emulation_is_seen(tmp_path: Path, system: System, machine: str, cpuinfo: str, exe: str, expected: str) -> None:
     system("proc/cpuinfo", cpuinfo)
     system.link("proc/thread-self/exe", exe)
     assert hardware.emulated(tmp_path, machine) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not Linux")
-def test_this_machine_is_real():
+def test_this_machine_is_real() -> None:
     assert hardware.emulated() == ""
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="not Linux")
-def test_what_a_board_tells(tmp_path, system):
+def test_what_a_board_tells(tmp_path: Path, system: System) -> None:
     system("etc/os-release", 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
     system("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
     for core in range(4):
@@ -89,11 +93,13 @@ def test_what_a_board_tells(tmp_path, system):
         engines={"pytest": pytest.__version__},
     )
     system.link("proc/thread-self/exe", "/usr/bin/qemu-aarch64-static")
-    found = hardware.detect([], tmp_path)
-    assert (found.board, found.caches, found.accelerators) == (None, {}, ()), "that is the machine around it"
-    assert found.os == "Debian GNU/Linux 12 (bookworm)"
+    inventory = hardware.detect([], tmp_path)
+    assert (inventory.board, inventory.caches, inventory.accelerators) == (None, {}, ()), (
+        "that is the machine around it"
+    )
+    assert inventory.os == "Debian GNU/Linux 12 (bookworm)"
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="not Linux")
-def test_what_nobody_tells_is_open(tmp_path):
+def test_what_nobody_tells_is_open(tmp_path: Path) -> None:
     assert hardware.detect([], Path(tmp_path)) == DeviceInventory(None, None, None, {}, (), {})

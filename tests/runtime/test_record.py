@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgevit.records.measurement import Measurement
-from edgevit_runtime.record import RecordError, from_data, from_json, to_data, to_json
+from edgevit_runtime.codec import RecordError, from_data, from_json, to_data, to_json
 from store.test_store import SHAPES
 
 
@@ -49,13 +49,13 @@ GOOD: dict[str, Any] = {
 
 
 def test_what_is_right_is_read() -> None:
-    found = from_data(Outer, GOOD)
-    assert found == Outer(
+    record = from_data(Outer, GOOD)
+    assert record == Outer(
         "x", "a", Inner(1, 2.0), (Inner(1), Inner(2)), ("y", 3), {"k": Inner(4)}, False, Path("a/b"), "text",
         [1, {"z": None}], ((1, 2), ()),
     )  # fmt: skip
-    assert found.inner is not None and type(found.inner.share) is float
-    assert from_json(Outer, to_json(found)) == found and from_data(Outer, to_data(found)) == found
+    assert record.inner is not None and type(record.inner.share) is float
+    assert from_json(Outer, to_json(record)) == record and from_data(Outer, to_data(record)) == record
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -114,8 +114,8 @@ JSON = st.recursive(
 @given(st.sampled_from(list(GOOD)), JSON)
 def test_whatever_comes_is_read_or_refused(name: str, value: Any) -> None:
     try:
-        found = from_data(Outer, GOOD | {name: value})
+        record = from_data(Outer, GOOD | {name: value})
     except RecordError as error:
         assert str(error).startswith("Outer")
     else:
-        assert name == "anything" or from_data(Outer, to_data(found)) == found
+        assert name == "anything" or from_data(Outer, to_data(record)) == record

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ import pytest
 import edgevit_runtime
 from edgevit.devices.worker_archive import pack, pack_recipe
 from edgevit_runtime import environment, power, timing
-from edgevit_runtime.record import ITEM_BYTES, Job, Reply, TensorSpec, from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.record import ITEM_BYTES, Job, Reply, TensorSpec
 from support import toys
 from support.speed import seconds
 
@@ -28,16 +31,16 @@ RUNTIME = Path(edgevit_runtime.__file__).parent
 # --- the packed worker
 
 
-def run_worker(folder: Path, recipe: Path, job: Job, *options: str) -> tuple[subprocess.CompletedProcess, Reply | None]:
+def run_worker(folder: Path, recipe: Path, job: Job, *options: str) -> tuple[subprocess.CompletedProcess[str], Any]:
     pack_recipe(recipe, folder / "worker.pyz")
     (folder / "job.json").write_text(to_json(job))
     command = [sys.executable, "-I", *options, "worker.pyz", "job.json", "reply.json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds(30))
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds(30))
     path = folder / "reply.json"
-    return done, from_json(Reply, path.read_bytes()) if path.exists() else None
+    return process, from_json(Reply, path.read_bytes()) if path.exists() else None
 
 
-def test_pack_is_deterministic_and_holds_one_recipe(tmp_path, monkeypatch):
+def test_pack_is_deterministic_and_holds_one_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pack("onnx", tmp_path / "a.pyz").read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
     os.utime(RUNTIME / "record.py")
@@ -51,10 +54,10 @@ def test_pack_is_deterministic_and_holds_one_recipe(tmp_path, monkeypatch):
     assert {name.partition("/")[0] for name in names} == {"__main__.py", "edgevit_runtime", "edgevit_recipes"}
 
 
-def test_worker_runs_without_site_packages(tmp_path):
+def test_worker_runs_without_site_packages(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
-    done, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact), "-S")
-    assert (done.returncode, done.stderr) == (0, "")
+    process, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact), "-S")
+    assert (process.returncode, process.stderr) == (0, "")
     assert (reply.status, reply.error, reply.engine, reply.engine_version) == ("ok", "", "fake-engine", "1.0")
     assert len(reply.timing.samples_ns) == 5
     assert min(reply.timing.samples_ns) > 500_000  # the fake sleeps for half a millisecond
@@ -64,7 +67,7 @@ def test_worker_runs_without_site_packages(tmp_path):
     assert not list(tmp_path.glob("reply.json.*")), "a temporary file was left"
 
 
-def test_recipe_does_not_hide_the_distribution_of_its_name(tmp_path):
+def test_recipe_does_not_hide_the_distribution_of_its_name(tmp_path: Path) -> None:
     recipe = tmp_path / "onnx.py"
     recipe.write_text(
         toys.FAKE_RECIPE.replace("text = path", "import onnx; assert onnx.helper; text = path").replace(
@@ -72,11 +75,11 @@ def test_recipe_does_not_hide_the_distribution_of_its_name(tmp_path):
         )
     )
     artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "artifact"), target="onnx")
-    done, reply = run_worker(tmp_path, recipe, toys.job_for(artifact))
-    assert (done.stderr, reply.status) == ("", "ok")
+    process, reply = run_worker(tmp_path, recipe, toys.job_for(artifact))
+    assert (process.stderr, reply.status) == ("", "ok")
 
 
-def test_infer_returns_outputs_in_order(tmp_path):
+def test_infer_returns_outputs_in_order(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
     sets = [(bytes([i]) * 32, bytes([i + 10]) * 4) for i in range(3)]  # batch 2: 2x4 floats, 2x2 bytes
     (tmp_path / "feeds.bin").write_bytes(b"".join(itertools.chain(*sets)))
@@ -95,7 +98,7 @@ def test_infer_returns_outputs_in_order(tmp_path):
         ({"folder": "nowhere"}, "there is no artifact"),
     ],
 )
-def test_engine_never_sees_a_wrong_artifact(tmp_path, change, message):
+def test_engine_never_sees_a_wrong_artifact(tmp_path: Path, change: dict[str, object], message: str) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact", f"work load {tmp_path}/loaded")
     (tmp_path / "secret.txt").write_text(f"work load {tmp_path}/loaded")
     _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact, **change))
@@ -104,7 +107,7 @@ def test_engine_never_sees_a_wrong_artifact(tmp_path, change, message):
     assert not (tmp_path / "loaded").exists()
 
 
-def test_link_inside_an_artifact_is_refused(tmp_path):
+def test_link_inside_an_artifact_is_refused(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
     (artifact.folder / "more").symlink_to("/etc/hostname")
     _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
@@ -112,7 +115,7 @@ def test_link_inside_an_artifact_is_refused(tmp_path):
     assert "link" in reply.error
 
 
-def test_feeds_of_another_size_are_refused(tmp_path):
+def test_feeds_of_another_size_are_refused(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
     (tmp_path / "feeds.bin").write_bytes(bytes(35))
     job = toys.job_for(artifact, task="infer", batch=2, feeds="feeds.bin", count=1)
@@ -120,7 +123,7 @@ def test_feeds_of_another_size_are_refused(tmp_path):
     assert (reply.status, reply.error) == ("failed", "feeds.bin has 35 bytes, 1 x 36 expected")
 
 
-def test_fixed_batch_is_not_reported_as_another(tmp_path):
+def test_fixed_batch_is_not_reported_as_another(tmp_path: Path) -> None:
     recipe = toys.fake_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("(-1, ", "(1, "))
     artifact = toys.fake_artifact(tmp_path / "artifact")
@@ -129,7 +132,7 @@ def test_fixed_batch_is_not_reported_as_another(tmp_path):
     assert "fixed batch" in reply.error
 
 
-def test_missing_engine_is_unsupported(tmp_path):
+def test_missing_engine_is_unsupported(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact", "import load")
     _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
     assert reply.status == "unsupported"
@@ -137,44 +140,44 @@ def test_missing_engine_is_unsupported(tmp_path):
     assert reply.host is not None
 
 
-def test_a_processor_that_lacks_an_instruction_set_is_named_as_data(tmp_path):
+def test_a_processor_that_lacks_an_instruction_set_is_named_as_data(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact", "processor load")
     _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
     assert (reply.status, reply.missing_instructions) == ("unsupported", "bf16")
     assert reply.error == "needs a processor with bf16: this engine computes in f32 on this one"
 
 
-def test_crash_leaves_a_reply_that_knows_where_it_happened(tmp_path):
+def test_crash_leaves_a_reply_that_knows_where_it_happened(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact", "segv load")
-    done, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
-    assert done.returncode < 0
+    process, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
+    assert process.returncode < 0
     assert (reply.status, reply.engine) == ("crashed", "fake-engine")
     assert reply.host is not None
 
 
 @pytest.mark.parametrize("target", ["../evil", "os.path", ""])
-def test_target_must_be_a_name(tmp_path, target):
+def test_target_must_be_a_name(tmp_path: Path, target: str) -> None:
     artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "artifact"), target=target)
-    done, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
-    assert (done.returncode, reply) == (1, None)
-    assert "is not the name of a target" in done.stderr
+    process, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
+    assert (process.returncode, reply) == (1, None)
+    assert "is not the name of a target" in process.stderr
 
 
-def test_worker_volunteers_when_memory_runs_out(tmp_path):
+def test_worker_volunteers_when_memory_runs_out(tmp_path: Path) -> None:
     if not Path("/proc/self/oom_score_adj").exists():
         pytest.skip("not Linux")
     recipe = toys.fake_recipe(tmp_path)
     text = "raise RuntimeError(Path('/proc/self/oom_score_adj').read_text())"
     recipe.write_text(recipe.read_text().replace("text = path.read_text()", text))
-    done, _ = run_worker(tmp_path, recipe, toys.job_for(toys.fake_artifact(tmp_path / "artifact")))
-    assert "RuntimeError: 1000" in done.stderr
+    process, _ = run_worker(tmp_path, recipe, toys.job_for(toys.fake_artifact(tmp_path / "artifact")))
+    assert "RuntimeError: 1000" in process.stderr
 
 
 # --- noise
 
 
 @pytest.mark.parametrize("dtype", sorted(ITEM_BYTES))
-def test_noise_has_the_size_and_is_seeded(dtype):
+def test_noise_has_the_size_and_is_seeded(dtype: str) -> None:
     spec = TensorSpec("x", (-1, 3, 50, 50), dtype)
     (raw,) = timing.noise([spec], 2, seed=7)
     assert len(raw) == 2 * 3 * 50 * 50 * ITEM_BYTES[dtype]
@@ -183,7 +186,7 @@ def test_noise_has_the_size_and_is_seeded(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
-def test_float_noise_is_gaussian(dtype):
+def test_float_noise_is_gaussian(dtype: str) -> None:
     import ml_dtypes
 
     (raw,) = timing.noise([TensorSpec("x", (10_000,), dtype)], 1, seed=0)
@@ -193,7 +196,7 @@ def test_float_noise_is_gaussian(dtype):
     assert (values[:4096] == values[4096:8192]).all()
 
 
-def test_wide_integer_noise_is_a_valid_index_anywhere():
+def test_wide_integer_noise_is_a_valid_index_anywhere() -> None:
     (raw,) = timing.noise([TensorSpec("x", (999,), "int64")], 1, seed=0)
     assert set(np.frombuffer(raw, np.int64)) == {0, 1}
 
@@ -202,22 +205,22 @@ def test_wide_integer_noise_is_a_valid_index_anywhere():
 
 
 class Clock:
-    def __init__(self, costs):
+    def __init__(self, costs: Iterable[int]) -> None:
         self.now, self.costs = 0, iter(costs)
 
-    def perf_counter_ns(self):
+    def perf_counter_ns(self) -> int:
         return self.now
 
-    def run(self):
+    def run(self) -> None:
         self.now += next(self.costs)
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    def make(costs):
-        made = Clock(costs)
-        monkeypatch.setattr(timing, "time", made)
-        return made
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[int]], Clock]:
+    def make(costs: Iterable[int]) -> Clock:
+        fake_clock = Clock(costs)
+        monkeypatch.setattr(timing, "time", fake_clock)
+        return fake_clock
 
     return make
 
@@ -226,12 +229,12 @@ JOB = Job("time", "t", "f", "p", "", 1)
 MS = 1_000_000
 
 
-def test_warm_up_makes_ten_runs_and_half_a_second(clock):
+def test_warm_up_makes_ten_runs_and_half_a_second(clock: Callable[[Iterable[int]], Clock]) -> None:
     assert timing.warm_up(clock(itertools.repeat(100 * MS)).run, JOB) == timing.Warmup((100 * MS,) * 10, True)
     assert len(timing.warm_up(clock(itertools.repeat(10 * MS)).run, JOB).times_ns) == 50
 
 
-def test_warm_up_goes_on_until_the_times_settle(clock):
+def test_warm_up_goes_on_until_the_times_settle(clock: Callable[[Iterable[int]], Clock]) -> None:
     costs = itertools.chain(itertools.repeat(20 * MS, 15), itertools.repeat(10 * MS))
     result = timing.warm_up(clock(costs).run, JOB)
     assert result.warm
@@ -239,7 +242,7 @@ def test_warm_up_goes_on_until_the_times_settle(clock):
     assert sum(result.times_ns) < 5_000 * MS
 
 
-def test_warm_up_gives_up_after_five_seconds_and_says_so(clock):
+def test_warm_up_gives_up_after_five_seconds_and_says_so(clock: Callable[[Iterable[int]], Clock]) -> None:
     result = timing.warm_up(clock(int(MS * 1.05**i) for i in itertools.count()).run, JOB)
     assert not result.warm
     assert 5_000 * MS <= sum(result.times_ns) < 5_600 * MS
@@ -248,11 +251,11 @@ def test_warm_up_gives_up_after_five_seconds_and_says_so(clock):
 @pytest.mark.parametrize(
     ("times", "expected"), [([100, 102], True), ([100, 103], False), ([103, 100], False), ([5], False)]
 )
-def test_settled(times, expected):
+def test_settled(times: list[int], expected: bool) -> None:
     assert timing.settled(times) is expected
 
 
-def test_sample_meets_both_minima(clock):
+def test_sample_meets_both_minima(clock: Callable[[Iterable[int]], Clock]) -> None:
     assert len(timing.sample(clock(itertools.repeat(MS)).run, 100, 0)) == 100
     assert len(timing.sample(clock(itertools.repeat(MS)).run, 100, 1_000 * MS)) == 1000
     costs = [5, 3, 9, 4]
@@ -265,35 +268,37 @@ def test_sample_meets_both_minima(clock):
 class PacedClock(Clock):
     """Time passes in runs and in sleeps, and sleeps end late."""
 
-    def __init__(self, costs, late=0):
+    def __init__(self, costs: Iterable[int], late: int = 0) -> None:
         super().__init__(costs)
         self.late = late
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         self.now += round(seconds * 1e9) + self.late
 
 
-def camera_on(monkeypatch, rate_hz, costs, late=0):
-    made = PacedClock(costs, late)
-    monkeypatch.setattr(timing, "time", made)
-    return timing.Camera(rate_hz), made
+def camera_on(
+    monkeypatch: pytest.MonkeyPatch, rate_hz: float, costs: Iterable[int], late: int = 0
+) -> tuple[timing.Camera, PacedClock]:
+    clock = PacedClock(costs, late)
+    monkeypatch.setattr(timing, "time", clock)
+    return timing.Camera(rate_hz), clock
 
 
-def test_a_frame_is_taken_when_it_arrives(monkeypatch):
+def test_a_frame_is_taken_when_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     camera, clock = camera_on(monkeypatch, 100, itertools.repeat(3 * MS), late=MS // 2)
     assert camera.sample(clock.run, 4, 0) == (3 * MS + MS // 2,) * 4, "waking up late is part of it"
     assert clock.now == 43 * MS + MS // 2, "four frames, ten milliseconds apart"
     assert camera.missed == 0
 
 
-def test_frames_that_arrive_meanwhile_are_missed(monkeypatch):
+def test_frames_that_arrive_meanwhile_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     camera, clock = camera_on(monkeypatch, 100, [25 * MS, 3 * MS, 10 * MS, MS])
     assert camera.sample(clock.run, 4, 0) == (25 * MS, 3 * MS, 10 * MS, MS), "none is queued: latency does not add up"
     assert camera.missed == 3, "two during the first run, and the one that came just as the third ended"
     assert clock.now == 71 * MS
 
 
-def test_missed_frames_of_the_warm_up_do_not_count(monkeypatch):
+def test_missed_frames_of_the_warm_up_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     camera, clock = camera_on(monkeypatch, 100, itertools.chain([25 * MS] * 10, itertools.repeat(MS)))
     warm = timing.warm_up(clock.run, dataclasses.replace(JOB, warmup_min_ns=0), camera.frame)
     assert warm.times_ns[:10] == (25 * MS,) * 10
@@ -301,21 +306,24 @@ def test_missed_frames_of_the_warm_up_do_not_count(monkeypatch):
     assert camera.missed == 0
 
 
-def test_a_meter_is_read_between_runs(clock):
-    told = []
+def test_a_meter_is_read_between_runs(clock: Callable[[Iterable[int]], Clock]) -> None:
+    calls = []
 
     class Meter:
-        def start(self):
-            told.append("start")
+        def start(self) -> None:
+            calls.append("start")
 
-        def tick(self):
-            told.append("tick")
+        def tick(self) -> None:
+            calls.append("tick")
+
+        def stop(self) -> float | None:
+            return None
 
     timing.sample(clock(itertools.repeat(MS)).run, 3, 0, Meter())
-    assert told == ["start", "tick", "tick", "tick"]
+    assert calls == ["start", "tick", "tick", "tick"]
 
 
-def test_a_worker_paces_counts_and_loads_cold(tmp_path):
+def test_a_worker_paces_counts_and_loads_cold(tmp_path: Path) -> None:
     recipe = toys.fake_recipe(tmp_path)
     recipe.write_text(
         recipe.read_text().replace("time.sleep(0.0005)", "time.sleep(0.004)").replace(
@@ -324,25 +332,25 @@ def test_a_worker_paces_counts_and_loads_cold(tmp_path):
     )  # fmt: skip
     artifact = toys.fake_artifact(tmp_path / "artifact")
     _, reply = run_worker(tmp_path, recipe, toys.job_for(artifact, rate_hz=50.0, cold=True, min_runs=10))
-    found = reply.timing
-    assert (reply.status, found.compile_ns, len(found.samples_ns)) == ("ok", 7, 10)
-    assert 20_000_000 <= found.import_ns < found.load_ns
-    assert min(found.samples_ns) >= 4_000_000
-    assert found.after.unix_ns - found.before.unix_ns > 200_000_000, "ten frames at 50 Hz"
-    assert found.missed is not None
+    times = reply.timing
+    assert (reply.status, times.compile_ns, len(times.samples_ns)) == ("ok", 7, 10)
+    assert 20_000_000 <= times.import_ns < times.load_ns
+    assert min(times.samples_ns) >= 4_000_000
+    assert times.after.unix_ns - times.before.unix_ns > 200_000_000, "ten frames at 50 Hz"
+    assert times.missed is not None
 
 
-def test_a_file_is_taken_out_of_the_cache(tmp_path):
+def test_a_file_is_taken_out_of_the_cache(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(bytes(5_000_000))
-    found = environment.drop_from_cache(tmp_path)
+    dropped = environment.drop_from_cache(tmp_path)
     with path.open("rb") as file:  # page by page: pages that are looked at are read, and a kernel thread may hold one
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        held = [environment._is_cached(file.fileno(), place) for place in range(50_000, 5_000_000, 100_000)]
-    assert found is (sum(held) < 5), "what it says is how it is, on whatever this folder lies"
+        cached = [environment._is_cached(file.fileno(), offset) for offset in range(50_000, 5_000_000, 100_000)]
+    assert dropped is (sum(cached) < 5), "what it says is how it is, on whatever this folder lies"
 
 
-def test_a_cache_that_cannot_be_emptied_is_not_said_to_be(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_emptied_is_not_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights").write_bytes(bytes(100))
     monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: None)
     assert environment.drop_from_cache(tmp_path) is False
@@ -351,17 +359,17 @@ def test_a_cache_that_cannot_be_emptied_is_not_said_to_be(tmp_path, monkeypatch)
 # --- layers
 
 
-def test_an_engine_that_does_not_tell_is_said_not_to(tmp_path):
+def test_an_engine_that_does_not_tell_is_said_not_to(tmp_path: Path) -> None:
     artifact = toys.fake_artifact(tmp_path / "artifact")
     _, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact, task="layers"))
     assert (reply.status, reply.layers) == ("unsupported", ())
-    assert "fake-engine does not tell what its operators take" in reply.error
+    assert "fake-engine or its recipe does not report the times of operators" in reply.error
 
 
-def test_garbage_collector_rests_while_sampling():
-    seen = []
-    timing.sample(lambda: seen.append(gc.isenabled()), 3, 0)
-    assert seen == [False] * 3
+def test_garbage_collector_rests_while_sampling() -> None:
+    enabled = []
+    timing.sample(lambda: enabled.append(gc.isenabled()), 3, 0)
+    assert enabled == [False] * 3
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError):
         timing.sample(lambda: 1 / 0, 3, 0)
@@ -378,21 +386,27 @@ def system(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_what_a_system_does_not_tell_is_none(tmp_path):
-    found = environment.snapshot(tmp_path)
-    told = (found.governor, found.frequency_khz, found.temperature_mc, found.steal_ticks, found.total_ticks)
-    assert told == (None,) * 5
-    assert found.power_source is None
+def test_what_a_system_does_not_tell_is_none(tmp_path: Path) -> None:
+    snapshot = environment.snapshot(tmp_path)
+    readings = (
+        snapshot.governor,
+        snapshot.frequency_khz,
+        snapshot.temperature_mc,
+        snapshot.steal_ticks,
+        snapshot.total_ticks,
+    )
+    assert readings == (None,) * 5
+    assert snapshot.power_source is None
 
 
-def test_sensor_that_is_off_is_not_a_temperature(tmp_path):
+def test_sensor_that_is_off_is_not_a_temperature(tmp_path: Path) -> None:
     root = system(
         tmp_path, {"sys/class/thermal/thermal_zone0/temp": "-273000\n", "sys/class/thermal/cooling/temp": "9"}
     )
     assert environment.snapshot(root).temperature_mc is None
 
 
-def test_snapshot_reads_a_board(tmp_path, monkeypatch):
+def test_snapshot_reads_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "affinity", lambda: (2, 3))
     cpu, supply = "sys/devices/system/cpu/cpu", "sys/class/power_supply"
     root = system(
@@ -413,13 +427,13 @@ def test_snapshot_reads_a_board(tmp_path, monkeypatch):
             f"{supply}/BAT0/status": "Discharging\n",
         },
     )
-    found = environment.snapshot(root)
-    assert found.affinity == (2, 3)
-    assert found.governor == "performance,schedutil"
-    assert found.frequency_khz == 1_800_000
-    assert found.temperature_mc == 51_000
-    assert (found.steal_ticks, found.total_ticks) == (42, 470)
-    assert found.power_source == "battery"
+    snapshot = environment.snapshot(root)
+    assert snapshot.affinity == (2, 3)
+    assert snapshot.governor == "performance,schedutil"
+    assert snapshot.frequency_khz == 1_800_000
+    assert snapshot.temperature_mc == 51_000
+    assert (snapshot.steal_ticks, snapshot.total_ticks) == (42, 470)
+    assert snapshot.power_source == "battery"
     system(root, {f"{supply}/AC/type": "Mains\n", f"{supply}/AC/online": "1\n"})
     assert environment.snapshot(root).power_source == "mains"
 
@@ -435,11 +449,11 @@ def test_snapshot_reads_a_board(tmp_path, monkeypatch):
         ({"proc/cpuinfo": "CPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"}, "0x41 0xd0b"),
     ],
 )
-def test_cpu_model(tmp_path, files, expected):
+def test_cpu_model(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     assert environment.host(system(tmp_path, files)).cpu_model == expected
 
 
-def test_a_system_that_tells_of_throttling(tmp_path, monkeypatch):
+def test_a_system_that_tells_of_throttling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "affinity", lambda: (0, 1))
     assert (environment.snapshot(tmp_path).throttled, environment.snapshot(tmp_path).throttle_events) == (None, None)
     cpu = "sys/devices/system/cpu/cpu"
@@ -467,7 +481,9 @@ def test_a_system_that_tells_of_throttling(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_nominal_clock_is_no_boost(tmp_path, monkeypatch, files, expected):
+def test_nominal_clock_is_no_boost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int | None
+) -> None:
     monkeypatch.setattr(environment, "affinity", lambda: (1,))
     root = system(tmp_path, {f"sys/devices/system/cpu/cpu1/{name}": text for name, text in files.items()})
     assert environment.snapshot(root).nominal_khz == expected
@@ -478,7 +494,7 @@ def test_nominal_clock_is_no_boost(tmp_path, monkeypatch, files, expected):
 RAPL = "sys/class/powercap/intel-rapl"
 
 
-def test_no_meter_is_no_energy(tmp_path):
+def test_no_meter_is_no_energy(tmp_path: Path) -> None:
     assert power.meter(tmp_path) is None
     psys = {f"{RAPL}:1/name": "psys", f"{RAPL}:1/energy_uj": "5"}
     cores = {f"{RAPL}:0:0/name": "core", f"{RAPL}:0:0/energy_uj": "5"}
@@ -486,13 +502,13 @@ def test_no_meter_is_no_energy(tmp_path):
     assert power.meter(system(tmp_path, psys | cores | locked)) is None
 
 
-def test_energy_of_all_packages_across_the_end_of_a_counter(tmp_path):
+def test_energy_of_all_packages_across_the_end_of_a_counter(tmp_path: Path) -> None:
     root = system(tmp_path, {
         f"{RAPL}:0/name": "package-0\n", f"{RAPL}:0/energy_uj": "1000000\n", f"{RAPL}:0/max_energy_range_uj": "9000000",
         f"{RAPL}:1/name": "package-1\n", f"{RAPL}:1/energy_uj": "8500000\n", f"{RAPL}:1/max_energy_range_uj": "9000000",
         f"{RAPL}:0:0/name": "core\n", f"{RAPL}:0:0/energy_uj": "1\n",
     })  # fmt: skip
-    meter = power.meter(root)
+    meter: Any = power.meter(root)
     meter.start()
     system(tmp_path, {f"{RAPL}:0/energy_uj": "1500000\n", f"{RAPL}:1/energy_uj": "250000\n"})
     assert meter.stop() == pytest.approx(0.5 + 0.75)
@@ -500,7 +516,7 @@ def test_energy_of_all_packages_across_the_end_of_a_counter(tmp_path):
     assert meter.stop() is None, "half a machine is not a machine"
 
 
-def test_power_of_a_jetson_is_added_up(tmp_path, monkeypatch):
+def test_power_of_a_jetson_is_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
     root = system(tmp_path, {
         f"{chip}/in1_label": "VDD_IN\n", f"{chip}/in1_input": "5000\n", f"{chip}/curr1_input": "2000\n",
@@ -508,7 +524,7 @@ def test_power_of_a_jetson_is_added_up(tmp_path, monkeypatch):
     })  # fmt: skip
     moments = Clock(())
     monkeypatch.setattr(power, "time", moments)
-    meter = power.meter(root)
+    meter: Any = power.meter(root)
     meter.start()
     moments.now = 50 * MS
     meter.tick()  # too early to ask again
@@ -519,11 +535,12 @@ def test_power_of_a_jetson_is_added_up(tmp_path, monkeypatch):
     assert meter.stop() == pytest.approx((10 + 20) / 2 * 1 + 20 * 1)
 
 
-def test_peak_memory_is_this_process_own():
+def test_peak_memory_is_this_process_own() -> None:
     big = bytearray(b"x" * 200_000_000)
     code = "from edgevit_runtime.environment import peak_rss_bytes as p; print(p())"
     child = int(
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=seconds(30)).stdout
     )
-    assert len(big) < environment.peak_rss_bytes()
+    peak = environment.peak_rss_bytes()
+    assert peak is not None and len(big) < peak
     assert 1_000_000 < child < 100_000_000, "ru_maxrss would report the parent's peak"

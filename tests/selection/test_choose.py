@@ -23,7 +23,8 @@ from edgevit.selection import CandidateFilter, Evidence, PredictionOptions, ask,
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.wording import NOT_AT_CARD_SIZE, OLDER_ENGINE, TOP1_OF_FP32
 from edgevit.store import LatencyDB
-from edgevit_runtime.record import TensorSpec, from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.record import TensorSpec
 from support.candidates import BOUND, BUDGETS, CARDS, DAYS, MS, ROWS, answer, row, texts
 from support.measured import INPUT, card, failed, measured, published, rated
 

@@ -14,7 +14,7 @@ from edgevit.records.choice import Basis, Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.selection import CandidateFilter, Evidence, PredictedCell, choose_among, joint
 from edgevit.selection.constraints import latency_for_budget
-from edgevit_runtime.record import from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
 from support.candidates import BUDGETS, CARDS, GUESSES, LIMITS, MS, ROWS, answer, guess, row, texts
 from support.measured import card
 

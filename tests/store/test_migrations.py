@@ -15,7 +15,7 @@ from edgevit.records.measurement import Measurement
 from edgevit.store import LatencyDB, rows, schema, tables
 from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.sqlite_schema import expected_shape, shape_of
-from edgevit_runtime.record import to_json
+from edgevit_runtime.codec import to_json
 from store.test_store import SHAPES, change
 from support.measured import HOST, floor, measured, operators
 

@@ -25,7 +25,7 @@ from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.json_records import digest_of
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
-from edgevit_runtime.record import to_json
+from edgevit_runtime.codec import to_json
 from support.measured import HOST, SAMPLES, TOLD, failed, floor, measured, published, rated, snapshot, told_row
 
 SHAPES = {

@@ -1,4 +1,4 @@
-"""Whether a process that a test had started is still there."""
+"""State of processes that a test started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def is_running(pid: int) -> bool:
-    """A zombie is dead: its new parent has not looked yet."""
+    """Return whether a process runs. A zombie does not: its new parent has not reaped it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):  # gone before its file is opened, or read

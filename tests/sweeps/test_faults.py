@@ -18,7 +18,8 @@ from edgevit.devices.worker_archive import pack_recipe
 from edgevit.measurement import runner as room
 from edgevit.measurement.runner import Protocol, profile_all
 from edgevit_runtime import memory_watchdog
-from edgevit_runtime.record import Recipe, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import Recipe
 from support import toys
 from support.processes import is_running
 from support.speed import seconds, wait_until

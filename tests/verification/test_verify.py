@@ -34,7 +34,8 @@ from edgevit.verification import (
 )
 from edgevit.verification import parity as verify_room
 from edgevit.verification.compare import INFINITE, NO_SIGNAL_DB, compare, max_rel, snr_db
-from edgevit_runtime.record import Reply, TensorSpec, from_json, to_json
+from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.record import Reply, TensorSpec
 from support.nets import Toy
 from support.subjects import SIZE, as_subject, tiny_file, tiny_subject
 

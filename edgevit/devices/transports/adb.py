@@ -1,7 +1,7 @@
-"""An Android phone behind adb, which has no Python: the vendor's native program is sent and run in the worker's place.
+"""Transport to an Android phone without Python: adb sends the vendor's native program and runs it as the worker.
 
-So it measures, and neither gives results nor tells operators. What is said of a row that such a program measured is in
-docs/measure.md, what the program is told in edgevit/harness.
+So a phone measures, and gives neither results nor operators' times. docs/measure.md describes the rows of such a
+program; edgevit/devices/vendor_tools/ contains its arguments.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from edgevit_runtime.record import Job, Reply, Status, Timing
 from edgevit_runtime.timing import settled
 
 _DIGITS = 16  # of a program's digest in a version: two programs share them by a chance of one in 10^19
-LEAST_RUNS = 100  # of a process, however few are asked for: of two such the summaries bound a p90, of fewer runs none
-_PROBE_RUNS = 3  # of a program that only counts runs, to learn how many a second has
-_UNUSED_DAYS = 30  # a file that no job asked for in so long gives its place on the phone back
+# Least runs of a process, also in a shorter protocol: summaries of two such processes bound a p90, fewer runs do not.
+LEAST_RUNS = 100
+_PROBE_RUNS = 3  # of a program that only counts runs, to learn how many fit into a second
+_UNUSED_DAYS = 30  # a file on the phone that no job used for so long is removed
 _CANNOT_START = (126, 127)  # a shell's: no program, or none for this processor
 _SHELL_SIGNAL = 128
 _TAIL_CHARACTERS = 2000
@@ -41,30 +42,30 @@ class AdbTransport:
     """Runs the native program of an artifact's target."""
 
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
-        """See Transport.run. Of the files only the artifact's is looked at; what the phone holds is not sent again."""
+        """Run the native program as Transport.run does. Only the artifact is used; cached files are not sent again."""
         natives = {recipe.target: recipe.native for recipe in list_recipes() if recipe.native}
         phone = Phone.of(device, set(natives.values()))
         native = natives.get(job.target, "")
-        if job.task != "detect" and (why := _obstacle(phone, native, job)):
+        if job.task != "detect" and (why := _why_unsupported(phone, native, job)):
             return Reply("unsupported", why)
         link = Link(phone)
-        told = android.PhoneReport.of(link.shell(android.EVERYTHING))
-        start = Reply("ok", host=android.host(told), unit=android.unit(told), emulated=android.emulated(told))
+        report = android.PhoneReport.of(link.shell(android.EVERYTHING))
+        start = Reply("ok", host=android.host(report), unit=android.unit(report), emulated=android.emulated(report))
         if job.task == "detect":
             engines = {name: _version(path) for name, path in phone.programs.items()}
-            return dataclasses.replace(start, detected=android.detected(told, engines))
+            return dataclasses.replace(start, detected=android.detected(report, engines))
         require_same_unit(device, start)
         return _time(link, native, files[job.folder], job, start, timeout_s)
 
 
-def _obstacle(phone: Phone, native: str, job: Job) -> str:
-    """Why a job cannot be done on a phone, whichever that is; empty if it can."""
+def _why_unsupported(phone: Phone, native: str, job: Job) -> str:
+    """Return why a phone cannot run a job; empty if it can."""
     if job.task != "time":
         return f"a phone behind adb runs a vendor's program, which gives no {_NOT_GIVEN[job.task]}"
     if job.rate_hz is not None:
         return "a vendor's program runs without pause: at a camera's rate nothing can be measured over adb"
     if job.max_memory_bytes is not None:
-        return "over adb nobody can hold a program to a limit of memory; leave --max-memory-gb out"
+        return "over adb a program's memory cannot be limited; leave --max-memory-gb out"
     if not native:
         return f"no program is known that runs artifacts of {job.target} on a phone without Python"
     if native not in phone.programs:
@@ -83,18 +84,18 @@ def _time(link: Link, native: str, folder: Path, job: Job, start: Reply, timeout
     try:
         artifact = open_artifact(folder)
         if artifact.sha256 != job.sha256:
-            raise ArtifactError("the artifact is not the one that was asked for", where=str(folder))
+            raise ArtifactError("the artifact is not the one that the job names", where=str(folder))
         start = dataclasses.replace(start, inputs=artifact.inputs, outputs=artifact.outputs)
         _check_batch(artifact, job)
     except (ArtifactError, ValueError) as error:
         return dataclasses.replace(start, status="failed", error=str(error))
-    there = {path: _store(link, path) for path in (program, module.model(artifact))}
-    bench = _Bench(link, native, module, artifact, job, there[program], there[module.model(artifact)], timeout_s)
-    return bench.measure(start)
+    model = module.model(artifact)
+    remote = {path: _store(link, path) for path in (program, model)}
+    return _Bench(link, native, module, artifact, job, remote[program], remote[model], timeout_s).measure(start)
 
 
 def _version(program: Path) -> str:
-    """A program's digest: none of them tells a version, and rows of two builds must not pass for one engine's."""
+    """Return a program's digest as its version. Programs print none, and rows of two builds must not share one."""
     return DIGEST + file_sha256(program)[:_DIGITS]
 
 
@@ -105,12 +106,12 @@ def _check_batch(artifact: Artifact, job: Job) -> None:
 
 
 def _store(link: Link, path: Path) -> str:
-    """The path on the phone of a file's content, which is there once this returns, to the byte."""
+    """Store a file's content on the phone unless it is there, check it, and return its path there."""
     digest, folder = file_sha256(path), f"{link.phone.folder}/files"
     final, temporary = f"{folder}/{digest}", f"{folder}/.{digest}.{secrets.token_hex(4)}"
     old = f"find {folder} -type f -mtime +{_UNUSED_DAYS} -exec rm -f {{}} \\;"
-    held = link.shell(f"mkdir -p {folder} || exit 1\ntouch -c {final}; {old}\nsha256sum {final}; true")
-    if digest in held.split():
+    stored = link.shell(f"mkdir -p {folder} || exit 1\ntouch -c {final}; {old}\nsha256sum {final}; true")
+    if digest in stored.split():
         return final
     try:
         link.push(path, temporary)
@@ -118,14 +119,15 @@ def _store(link: Link, path: Path) -> str:
         if digest not in sent.split():
             raise link.damaged(path)
         link.shell(f"mv -f {temporary} {final}")
-    finally:  # it has its final name by now, or is half a file; Ctrl-C too
+    finally:
+        # The file has its final name by now, or is incomplete (also after Ctrl-C).
         link.forget(temporary)
     return final
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """One program and one artifact on a phone, both there."""
+    """One program and one artifact, both stored on a phone."""
 
     link: Link
     name: str
@@ -137,15 +139,15 @@ class _Bench:
     timeout_s: float
 
     def measure(self, start: Reply) -> Reply:
-        """Snapshot, runs, snapshot."""
+        """Measure the runs of one process, between two snapshots."""
         seconds = math.ceil(self.job.min_ns / 1e9)
         runs = max(self.job.min_runs, LEAST_RUNS)
-        asked = BenchmarkOptions(self.job.threads, self.job.batch, runs, seconds, self.job.warmup_min_runs)
+        options = BenchmarkOptions(self.job.threads, self.job.batch, runs, seconds, self.job.warmup_min_runs)
         try:
             if self.module.COUNTS_RUNS:
-                asked = self._as_long(asked)
+                options = self._fill_a_second(options)
             before = android.snapshot(android.PhoneReport.of(self.link.shell(android.SNAPSHOT)))
-            printed, text = self._run(asked)
+            printed, text = self._run(options)
             after = android.snapshot(android.PhoneReport.of(self.link.shell(android.SNAPSHOT)))
         except _EndedError as error:
             return dataclasses.replace(start, status=error.status, error=str(error).strip())
@@ -162,35 +164,35 @@ class _Bench:
         )
         return dataclasses.replace(start, provider=self.module.provider(text), timing=timing)
 
-    def _as_long(self, asked: BenchmarkOptions) -> BenchmarkOptions:
-        """As many runs as a second has, by a few that are made before."""
-        probe, _ = self._run(dataclasses.replace(asked, runs=_PROBE_RUNS, warmup_runs=1))
+    def _fill_a_second(self, options: BenchmarkOptions) -> BenchmarkOptions:
+        """Return options with as many runs as fit into the job's duration, estimated from a few probe runs."""
+        probe, _ = self._run(dataclasses.replace(options, runs=_PROBE_RUNS, warmup_runs=1))
         run_ns, job = probe.summary.mean_ns, self.job
         return dataclasses.replace(
-            asked,
-            runs=max(asked.runs, math.ceil(job.min_ns / run_ns)),
+            options,
+            runs=max(options.runs, math.ceil(job.min_ns / run_ns)),
             warmup_runs=max(job.warmup_min_runs, math.ceil(job.warmup_min_ns / run_ns)),
         )
 
-    def _run(self, asked: BenchmarkOptions) -> tuple[ProgramOutput, str]:
+    def _run(self, options: BenchmarkOptions) -> tuple[ProgramOutput, str]:
         try:
-            words = [self.program, *self.module.arguments(self.artifact, asked, self.model)]
+            words = [self.program, *self.module.arguments(self.artifact, options, self.model)]
         except ValueError as error:
             raise _EndedError("unsupported", f"{self.name}: {error}") from error
         folder = f"{self.link.phone.folder}/runs/{secrets.token_hex(8)}"
-        over = f"over-{secrets.token_hex(8)}"
-        script = _script(words, folder, over, thread_variables(asked.threads), self.timeout_s)
+        timeout_mark = f"over-{secrets.token_hex(8)}"
+        script = _script(words, folder, timeout_mark, thread_variables(options.threads), self.timeout_s)
         code, text = self.link.run(script, self.timeout_s + GRACE_S)
-        self._require_end(code, text, over)
+        self._require_success(code, text, timeout_mark)
         try:
-            return self.module.parse(text, asked), text
+            return self.module.parse(text, options), text
         except ValueError as error:
             why = f"what {self.name} printed cannot be read: {error}\n{_tail(text)}"
             raise _EndedError("failed", why) from error
 
-    def _require_end(self, code: int, text: str, over: str) -> None:
-        """Raise _EndedError with what a program's end means, unless it ended well."""
-        if over in text:
+    def _require_success(self, code: int, text: str, timeout_mark: str) -> None:
+        """Raise _EndedError with the status and reason unless the program ended well."""
+        if timeout_mark in text:
             raise _EndedError("timeout", f"no end after {self.timeout_s:g} s")
         number = code - _SHELL_SIGNAL
         if number in set(signal.Signals):
@@ -203,19 +205,19 @@ class _Bench:
 
 
 class _EndedError(Exception):
-    """A program that gave no times: with which status, and why."""
+    """A program ended without times; the error carries the status and the reason."""
 
     def __init__(self, status: Status, error: str) -> None:
         self.status: Status = status
         super().__init__(error)
 
 
-def _script(words: list[str], folder: str, over: str, variables: Mapping[str, str], timeout_s: float) -> str:
-    """Run a program in a process group and a folder of its own, and leave nothing of either behind.
+def _script(words: list[str], folder: str, timeout_mark: str, variables: Mapping[str, str], timeout_s: float) -> str:
+    """Return a script that runs a program in its own process group and folder, and removes both.
 
-    Beside it waits a shell for the end of our standard input, or of the time: then it kills the group. `read -t` is
-    that of mksh, Android's shell. The standard input ends when the host, its adb or the cable is gone; nobody reads
-    then what that shell prints, which must not end it.
+    A second shell waits for the end of the standard input or of the time limit, and then kills the group. `read -t` is
+    that of mksh, Android's shell. The standard input ends when the host, its adb or the cable is gone. The second
+    shell's output then has no reader, and the resulting signal must not end it.
     """
     return "\n".join(
         (
@@ -224,7 +226,8 @@ def _script(words: list[str], folder: str, over: str, variables: Mapping[str, st
             *(f"export {name}={value}" for name, value in variables.items()),
             f"setsid {quoted(words)} </dev/null 3<&- &",
             "p=$!",
-            f"( trap '' PIPE; read -t {timeout_s:g} -r x <&3; echo {over}; kill -9 -$p; cd /; rm -rf {folder} ) 2>&- &",
+            f"( trap '' PIPE; read -t {timeout_s:g} -r x <&3; echo {timeout_mark}; "
+            f"kill -9 -$p; cd /; rm -rf {folder} ) 2>&- &",
             "w=$!",
             "wait $p; c=$?",
             "kill -9 $w -$p 2>/dev/null",

@@ -1,4 +1,4 @@
-"""This machine: a fresh process per job, in a process group and a folder of its own."""
+"""Transport to this machine: each job runs in a fresh process, with its own process group and folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from edgevit.devices.transports import (
 )
 from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
-from edgevit_runtime.record import Job, Reply, to_json
+from edgevit_runtime.codec import to_json
+from edgevit_runtime.record import Job, Reply
 
 _STDERR = "stderr.txt"
-_STDERR_BYTES = 8192  # read from its end: an engine that hangs in an error loop writes gigabytes
+_STDERR_BYTES = 8192  # read from the end: an engine that hangs in an error loop writes gigabytes
 
 
 class LocalTransport:
     """Runs the worker with this Python."""
 
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
-        """See Transport.run. Nothing is copied: the worker's folder holds links to the files."""
+        """Run the worker as Transport.run does. Nothing is copied: the worker's folder contains links to the files."""
         try:
             with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
                 return _run(Path(name), files, job, timeout_s)
@@ -60,7 +61,7 @@ def _run(folder: Path, files: Mapping[str, Path], job: Job, timeout_s: float) ->
 
 
 def worker_environment(folder: Path, threads: int) -> dict[str, str]:
-    """What a process sees that is measured: the same wherever edgevit was called from."""
+    """Return the environment of a measured process. It does not depend on the caller's other variables."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | thread_variables(threads) | {"TMPDIR": str(folder)}
 
@@ -73,11 +74,12 @@ def run_group(
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
 ) -> int | None:
-    """Run a program and leave nothing of its process group behind, whatever happens. None: its time was over.
+    """Run a program, end its whole process group in any case, and return its exit code; None after the time limit.
 
-    A timer and a blocking wait, because Popen.wait(timeout=...) polls, which a worker on the same cores can feel.
+    A timer and a blocking wait enforce the limit, because Popen.wait(timeout=...) polls, which disturbs a worker on the
+    same cores.
     """
-    over = threading.Event()
+    timed_out = threading.Event()
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -87,20 +89,21 @@ def run_group(
         stderr=stderr,
         start_new_session=True,
     )
-    timer = threading.Timer(timeout_s, _time_is_over, (process.pid, over))
+    timer = threading.Timer(timeout_s, _time_out, (process.pid, timed_out))
     timer.daemon = True
     timer.start()
     try:
         code = process.wait()
-    finally:  # Ctrl-C too; and an engine may have started processes that outlive the worker
+    finally:
+        # This also runs after Ctrl-C. An engine may have started processes that outlive the worker.
         timer.cancel()
         _kill_group(process.pid)
         process.wait()
-    return None if over.is_set() else code
+    return None if timed_out.is_set() else code
 
 
-def _time_is_over(pid: int, over: threading.Event) -> None:
-    over.set()
+def _time_out(pid: int, timed_out: threading.Event) -> None:
+    timed_out.set()
     _kill_group(pid)
 
 

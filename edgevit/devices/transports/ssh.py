@@ -1,8 +1,8 @@
-"""A device behind ssh: one connection per job, over which a small agent on the device takes files and runs the worker.
+"""Transport over ssh: one connection per job, with a small agent on the device that receives files and runs the worker.
 
-The system's own `ssh` connects, with what the user has set up for it: keys, agents, jump hosts, known hosts. Of what
-anybody typed only the path of the device's Python passes its shell, quoted; all else travels as data
-(runtime/edgevit_runtime/agent.py). docs/decisions/0007-ssh-binary-and-agent.md says why.
+The system's own `ssh` connects with the user's configuration: keys, agents, jump hosts, known hosts. Only one user
+input passes the device's shell: the quoted path of its Python. Everything else travels as data
+(runtime/edgevit_runtime/agent.py). docs/decisions/0007-ssh-binary-and-agent.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from edgevit.devices.transports import (
 )
 from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
+from edgevit_runtime.codec import to_json
 from edgevit_runtime.digest import file_sha256, tree_files
-from edgevit_runtime.record import Job, Reply, to_json
+from edgevit_runtime.record import Job, Reply
 
-_GRACE_S = 60.0  # beyond a worker's own limit, for the device to hash what it has and to clean up
-_SLOWEST_LINK = 100_000  # bytes per second: a link slower than that is taken for a broken one
+_GRACE_S = 60.0  # beyond a worker's own limit, for the device to hash its files and to clean up
+_SLOWEST_LINK = 100_000  # bytes per second: a slower link counts as broken
 _BLOCK_BYTES = 1 << 20
 
 
@@ -42,30 +43,30 @@ class SshTransport:
     """Runs the worker with the device's Python."""
 
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
-        """See Transport.run. What the device's cache holds already is not sent again."""
-        place = SshTarget.of(device)
+        """Run the worker as Transport.run does. Files in the device's cache are not sent again."""
+        target = SshTarget.of(device)
         trees = {name: _Tree.of(path) for name, path in files.items()}
-        with Connection(place) as connection:
+        with Connection(target) as connection:
             connection.start((importlib.resources.files("edgevit_runtime") / "agent.py").read_bytes())
             connection.allow(_GRACE_S)
             connection.send(json.dumps(_request(device, trees, job, timeout_s)).encode())
-            missing = _answer(connection, place)["missing"]
+            missing = _answer(connection, target)["missing"]
             lacking = {tree.key: tree for tree in trees.values() if tree.key in missing}
             connection.allow(_GRACE_S + sum(tree.size for tree in lacking.values()) / _SLOWEST_LINK)
             for key in missing:
                 lacking[key].send(connection)
             connection.allow(timeout_s + 2 * _GRACE_S)
-            end = _answer(connection, place)
-            left, stderr = connection.receive(), connection.receive()
-        reply = read_end(left if end["replied"] else None, stderr, end["code"], timeout_s)
-        _require_room(reply, place)
+            end = _answer(connection, target)
+            written, stderr = connection.receive(), connection.receive()
+        reply = read_end(written if end["replied"] else None, stderr, end["code"], timeout_s)
+        _require_room(reply, target)
         require_same_unit(device, reply)
         return reply
 
 
 @dataclass(frozen=True)
 class _Tree:
-    """A file, or a folder with all that is in it: (name, bytes, sha256) of each, and a digest of that as its name."""
+    """A file or a folder: (name, bytes, sha256) of each file in it, and the digest of that list as its key."""
 
     files: tuple[tuple[str, int, str], ...]
     paths: tuple[Path, ...]
@@ -74,8 +75,9 @@ class _Tree:
 
     @classmethod
     def of(cls, path: Path) -> _Tree:
-        paths = tree_files(path, (MANIFEST,)) if path.is_dir() else [path]  # it changes, and the worker needs none
-        names = [item.relative_to(path if path.is_dir() else path.parent).as_posix() for item in paths]
+        # The manifest is left out: it changes, and the worker does not need it.
+        paths = tree_files(path, (MANIFEST,)) if path.is_dir() else [path]
+        names = [file.relative_to(path if path.is_dir() else path.parent).as_posix() for file in paths]
         files = tuple((n, p.stat().st_size, file_sha256(p)) for n, p in zip(names, paths, strict=True))
         key = hashlib.sha256(json.dumps(files).encode()).hexdigest()
         return cls(files, tuple(paths), key, "" if path.is_dir() else names[0])
@@ -107,27 +109,27 @@ def _request(device: Device, trees: Mapping[str, _Tree], job: Job, timeout_s: fl
     }
 
 
-def _answer(connection: Connection, place: SshTarget) -> dict[str, Any]:
-    """The agent's next answer. Raises DeviceError where it is that the device itself failed."""
+def _answer(connection: Connection, target: SshTarget) -> dict[str, Any]:
+    """Receive the agent's next answer. Raises DeviceError where it reports a failure of the device itself."""
     answer: dict[str, Any] = json.loads(connection.receive())
     if "error" not in answer:
         return answer
     if answer["errno"] == errno.ENOSPC:
-        raise _full(place, answer["where"])
-    where = f"{place.label}: {answer['where']}" if answer["where"] else place.label
+        raise _full(target, answer["where"])
+    path = f"{target.label}: {answer['where']}" if answer["where"] else target.label
     fix = "check free space and permissions there, or choose another folder with the device's option `cache`"
-    raise DeviceError("the device cannot run a worker", where=where, why=answer["error"], fix=fix)
+    raise DeviceError("the device cannot run a worker", where=path, why=answer["error"], fix=fix)
 
 
-def _require_room(reply: Reply, place: SshTarget) -> None:
-    """A worker that met a full disk says nothing about its artifact."""
+def _require_room(reply: Reply, target: SshTarget) -> None:
+    """Raise DeviceError for a full disk, which is no failure of the artifact."""
     if reply.status != "ok" and f"[Errno {errno.ENOSPC}]" in reply.error:
-        raise _full(place, "")
+        raise _full(target, "")
 
 
-def _full(place: SshTarget, where: str) -> DeviceError:
-    fix = "make room there; what edgevit keeps there is in ~/.cache/edgevit and may be removed"
-    return DeviceError("the device's disk is full", where=f"{place.label}: {where}".rstrip(": "), fix=fix)
+def _full(target: SshTarget, path: str) -> DeviceError:
+    fix = "make room there; edgevit's own files there are in ~/.cache/edgevit and may be removed"
+    return DeviceError("the device's disk is full", where=f"{target.label}: {path}".rstrip(": "), fix=fix)
 
 
 TRANSPORT = SshTransport()

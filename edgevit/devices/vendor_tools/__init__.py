@@ -1,7 +1,8 @@
-"""Vendors' own benchmark programs, for checking our numbers against theirs, and for measuring where no worker runs.
+"""Vendors' own benchmark programs. They check our numbers, and they measure where no worker runs.
 
-A harness is one module here; its name is the program's. Each knows how the program is told to do what our worker does,
-and reads what it prints. It serves this machine and a device alike: the file to open is given by the path it has there.
+Each harness is one module here, named after its program. It builds the program's arguments so that the program does
+what our worker does, and it parses the output. A harness serves this machine and a device alike, because the file to
+open is given by its path there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _UNITS_NS = {"ms": 1e6, "us": 1e3}
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How the program shall run: at least `runs` runs and `seconds` seconds, after warming up for `warmup_runs`."""
+    """The length of a benchmark: at least `runs` runs and `seconds` seconds, after `warmup_runs` runs of warm-up."""
 
     threads: int
     batch: int
@@ -37,7 +38,7 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class ProgramOutput:
-    """What the program printed of one process. None, or no samples: it does not print that. Nanoseconds."""
+    """The parsed output of one process of the program, in ns. None, or no samples: it does not print that."""
 
     summary: VendorSummary
     load_ns: int | None = None
@@ -47,82 +48,85 @@ class ProgramOutput:
 
 
 class HarnessModule(Protocol):
-    """What a module here has."""
+    """The interface of a module here."""
 
-    DISTRIBUTION: str  # that brings it; empty: none does
-    DIFFERS: str  # what it does differently from our worker; empty: nothing that is known
+    DISTRIBUTION: str  # with the program in it; empty: no distribution has it
+    DIFFERS: str  # differences from our worker; empty: none is known
 
     def command(self) -> list[str] | None:
-        """How it is called here; None: it is not here."""
+        """Return the program's command on this machine; None where it is missing."""
 
     def model(self, artifact: Artifact) -> Path:
-        """The file of an artifact on this machine that it opens."""
+        """Return the file of an artifact on this machine that the program opens."""
 
-    def arguments(self, artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
-        """What it is told; `model` is the path of that file where it runs. Raises ValueError for what it cannot do."""
+    def arguments(self, artifact: Artifact, options: BenchmarkOptions, model: str) -> list[str]:
+        """Return the program's arguments. Raises ValueError for an artifact that it cannot run.
 
-    def parse(self, text: str, asked: BenchmarkOptions) -> ProgramOutput:
-        """Read what it printed when it was told this. Raises ValueError where the times are not in it."""
+        `model` is the path of the artifact's file on the machine that runs the program.
+        """
+
+    def parse(self, text: str, options: BenchmarkOptions) -> ProgramOutput:
+        """Parse the output of a run with these options. Raises ValueError where it contains no times."""
 
 
 class NativeModule(HarnessModule, Protocol):
-    """What a module has besides whose program is native, and opens one file: it can be sent to a device."""
+    """The interface of a module whose program is native and opens one file, so that it can be sent to a device."""
 
-    AS_VERIFIED: bool  # it computes with the artifact's weights, and in the arithmetic that parity is checked of
-    COUNTS_RUNS: bool  # it makes as many runs as it is told, however long they take; no clock tells it to go on
+    AS_VERIFIED: bool  # it computes with the artifact's weights, in the arithmetic of the parity check
+    COUNTS_RUNS: bool  # its number of runs is fixed; it cannot run for a given time
 
     def provider(self, text: str) -> str:
-        """Which kernels ran, as far as what it printed says."""
+        """Return the kernels that ran, as far as the output names them."""
 
 
 def list_harnesses() -> list[str]:
-    """Names of all of them."""
-    return sorted(item.name for item in pkgutil.iter_modules(__path__))
+    """Return the names of all harnesses."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load_harness(name: str) -> HarnessModule:
-    """The harness of this name, which a recipe has as RECIPE.harness. Raises UnknownNameError."""
-    if name not in (known := list_harnesses()):
-        raise UnknownNameError("harness", name, known, listing="edgevit profile --help")
+    """Return the harness of this name, as in RECIPE.harness. Raises UnknownNameError."""
+    if name not in (names := list_harnesses()):
+        raise UnknownNameError("harness", name, names, listing="edgevit profile --help")
     return typing.cast(HarnessModule, importlib.import_module(f"{__name__}.{name}"))
 
 
 def load_native(name: str) -> NativeModule:
-    """The harness of this name, which a recipe has as RECIPE.native. Raises UnknownNameError."""
+    """Return the native harness of this name, as in RECIPE.native. Raises UnknownNameError."""
     return typing.cast(NativeModule, load_harness(name))
 
 
-def python_command(distribution: str, script: str, before: str = "pass") -> list[str] | None:
-    """A distribution's console script, run by this Python after `before`; None where it is not installed."""
+def python_command(distribution: str, name: str, before: str = "pass") -> list[str] | None:
+    """Return the command that runs a distribution's console script after `before`; None where it is not installed."""
     try:
-        offered = importlib.metadata.distribution(distribution).entry_points
+        entry_points = importlib.metadata.distribution(distribution).entry_points
     except importlib.metadata.PackageNotFoundError:
         return None
-    scripts = offered.select(group="console_scripts", name=script)
-    starts = [f"{before}; from {item.module} import {item.attr}; {item.attr}()" for item in scripts]
+    scripts = entry_points.select(group="console_scripts", name=name)
+    starts = [f"{before}; from {script.module} import {script.attr}; {script.attr}()" for script in scripts]
     return [sys.executable, "-I", "-c", starts[0]] if starts else None
 
 
-def read(text: str, *, median: str, least: str, most: str, mean: str, runs: str) -> ProgramOutput:
-    """What these patterns find, each in its one group: times like `1.25 ms`, and the number of runs if it is printed.
+def read(text: str, *, median: str, minimum: str, maximum: str, mean: str, runs: str) -> ProgramOutput:
+    """Parse an output with patterns of one group each: times like `1.25 ms`, and the number of runs if it is printed.
 
-    Raises ValueError for a time that is not there, or too short for the digits that are printed.
+    Raises ValueError for a missing time, and for one too short for the printed digits.
     """
     count = re.search(runs, text)
-    times = [_nanoseconds(text, pattern) for pattern in (median, least, most, mean)]
+    times = [_nanoseconds(text, pattern) for pattern in (median, minimum, maximum, mean)]
     return ProgramOutput(VendorSummary(times[0], times[1], times[2], times[3], int(count[1]) if count else None))
 
 
-def positive_ns(value: float, unit: str, what: str) -> int:
-    """A printed time in ns. Raises ValueError for one that is too short for the digits that are printed."""
+def positive_ns(value: float, unit: str, printed: str) -> int:
+    """Convert a printed time into ns. Raises ValueError for one that is too short for the printed digits."""
     if not value > 0:
-        raise ValueError(f"{what} was printed: too short for its digits")
+        raise ValueError(f"{printed} was printed: too short for its digits")
     return round(value * _UNITS_NS[unit])
 
 
 def _nanoseconds(text: str, pattern: str) -> int:
-    found = re.search(pattern, text, re.MULTILINE)
-    if found is None:
+    match = re.search(pattern, text, re.MULTILINE)
+    if match is None:
         raise ValueError(f"nothing that was printed matches {pattern!r}")
-    value, unit = found[1].split()
-    return positive_ns(float(value), unit, repr(found[0]))
+    value, unit = match[1].split()
+    return positive_ns(float(value), unit, repr(match[0]))

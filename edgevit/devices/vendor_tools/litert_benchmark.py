@@ -1,4 +1,4 @@
-"""LiteRT's benchmark_litert_model in Python, which comes with the `ai-edge-litert` wheel as `litert-benchmark`."""
+"""LiteRT's benchmark_litert_model in Python, which is in the `ai-edge-litert` wheel as `litert-benchmark`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ DIFFERS = "runs a CompiledModel, our worker an Interpreter; both compute with XN
 
 
 def command() -> list[str] | None:
-    """The script of the wheel."""
+    """Return the wheel's script as a command."""
     return python_command(DISTRIBUTION, "litert-benchmark")
 
 
 def model(artifact: Artifact) -> Path:
-    """The payload."""
+    """Return the payload."""
     return artifact.folder / artifact.payload
 
 
-def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
-    """On the processor, with a number of runs: it has no clock to go by."""
-    how: dict[str, object] = {"model": model, "num_threads": asked.threads}
-    how |= {"num_runs": asked.runs, "warmup_runs": asked.warmup_runs}
-    return [f"--{name}={value}" for name, value in how.items()]
+def arguments(artifact: Artifact, options: BenchmarkOptions, model: str) -> list[str]:
+    """Return arguments for the processor and a number of runs; the program has no limit of time."""
+    flags: dict[str, object] = {"model": model, "num_threads": options.threads}
+    flags |= {"num_runs": options.runs, "warmup_runs": options.warmup_runs}
+    return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
-    """The lines of its table."""
-    median, least, most, mean = (rf"Inference \({name}\): +([\d.]+ ms)" for name in ("median", "min", "max", "avg"))
-    return read(text, median=median, least=least, most=most, mean=mean, runs=r"Inference \(avg\): .*\((\d+) runs\)")
+def parse(text: str, options: BenchmarkOptions) -> ProgramOutput:
+    """Parse the lines of the program's table."""
+    median, low, high, mean = (rf"Inference \({name}\): +([\d.]+ ms)" for name in ("median", "min", "max", "avg"))
+    runs = r"Inference \(avg\): .*\((\d+) runs\)"
+    return read(text, median=median, minimum=low, maximum=high, mean=mean, runs=runs)

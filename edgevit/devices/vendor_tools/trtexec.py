@@ -1,4 +1,4 @@
-"""NVIDIA's trtexec, which comes with TensorRT's archives and Debian packages, not with its wheels."""
+"""NVIDIA's trtexec, which is in TensorRT's archives and Debian packages, and not in its wheels."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ _WARM_UP_MS = 500
 
 
 def command() -> list[str] | None:
-    """The program on the PATH."""
-    found = shutil.which("trtexec")
-    return [found] if found else None
+    """Return the program on the PATH."""
+    program = shutil.which("trtexec")
+    return [program] if program else None
 
 
 def model(artifact: Artifact) -> Path:
-    """The engine."""
+    """Return the engine's file."""
     [engine] = sorted((artifact.folder / artifact.payload).glob("*.engine"))
     return engine
 
 
-def arguments(artifact: Artifact, asked: BenchmarkOptions, model: str) -> list[str]:
-    """The engine alone: our worker's inputs are on the GPU before a run begins, too."""
-    shapes = ",".join(f"{spec.name}:{'x'.join(map(str, spec.at_batch(asked.batch).shape))}" for spec in artifact.inputs)
-    how: dict[str, object] = {
+def arguments(artifact: Artifact, options: BenchmarkOptions, model: str) -> list[str]:
+    """Return arguments that time the engine alone, because our worker's inputs are on the GPU before a run begins."""
+    specs = [spec.at_batch(options.batch) for spec in artifact.inputs]
+    shapes = ",".join(f"{spec.name}:{'x'.join(map(str, spec.shape))}" for spec in specs)
+    flags: dict[str, object] = {
         "loadEngine": model,
-        "iterations": asked.runs,
-        "duration": asked.seconds,
+        "iterations": options.runs,
+        "duration": options.seconds,
         "warmUp": _WARM_UP_MS,
     }
-    how |= {"shapes": shapes} if artifact.dynamic_batch else {}
-    return [*(f"--{name}={value}" for name, value in how.items()), "--noDataTransfers", "--useSpinWait"]
+    flags |= {"shapes": shapes} if artifact.dynamic_batch else {}
+    return [*(f"--{name}={value}" for name, value in flags.items()), "--noDataTransfers", "--useSpinWait"]
 
 
-def parse(text: str, asked: BenchmarkOptions) -> ProgramOutput:
-    """The line of the GPU's time in the summary of its releases 8 to 10."""
+def parse(text: str, options: BenchmarkOptions) -> ProgramOutput:
+    """Parse the line of the GPU's time in the summary of releases 8 to 10."""
     line = r"GPU Compute Time: .*\b{} = ([\d.e+-]+ ms)"
-    median, least, most, mean = map(line.format, ("median", "min", "max", "mean"))
-    return read(text, median=median, least=least, most=most, mean=mean, runs=r"Timing trace has (\d+) queries")
+    median, low, high, mean = map(line.format, ("median", "min", "max", "mean"))
+    return read(text, median=median, minimum=low, maximum=high, mean=mean, runs=r"Timing trace has (\d+) queries")

@@ -13,7 +13,7 @@ from edgevit.published.screening import Claim, ClaimError, Cost
 from edgevit.records.identity import identify_accuracy
 from edgevit.records.measurement import Accuracy
 from edgevit.records.model import ModelCard, PublishedLatency
-from edgevit_runtime.record import RecordError, from_json, to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 
 FORM = "model cards of edgevit (JSON lines); without a FILE those that come with it"
 LICENCE = ""  # no paper names one for its numbers

@@ -1,0 +1,21 @@
+"""Wilson's interval against SciPy's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from edgevit.evaluation.proportion import Proportion
+
+
+@given(st.integers(1, 100_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
+    right, total = counts
+    interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    proportion = Proportion(right, total)
+    expected = 100 * interval.low, 100 * interval.high
+    assert proportion.interval_percent == pytest.approx(expected, abs=1e-9)
+    # Wilson's interval is never cut off between 0% and 100%, so the error is half of its width.
+    assert proportion.error_percent == pytest.approx((expected[1] - expected[0]) / 2, abs=1e-9)
