@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -70,6 +72,22 @@ def warm_workers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "sys", SimpleNamespace(executable=str(command_line.programs() / "python")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_registry() -> None:
+    """Where some test has imported torch, its exporter to ONNX keeps what it would build for each export."""
+    if "torch" in sys.modules and find_spec("onnxscript"):
+        from support.exporters import share_registry
+
+        share_registry()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def collected_objects_stay() -> None:
+    """Garbage collections look at what tests make alone. Some converters collect for each conversion, as do some tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

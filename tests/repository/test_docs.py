@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -169,9 +170,17 @@ def stand_in_phone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 def run_document(document: Path, tmp_path: Path) -> None:
     for block in blocks(read(document)):
         if block.not_run is None and block.language == "python":
-            execute([sys.executable, "-c", block.text], tmp_path, (0,), f"{document.name}:{block.line}")
+            run_python(block, tmp_path, document.name)
         if block.not_run is None and block.language == "console":
             run_console(block, tmp_path, document.name)
+
+
+def run_python(block: Block, folder: Path, document: str) -> None:
+    """Run a block as a program of its own, whose file lies elsewhere."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        file = Path(elsewhere) / "block.py"
+        file.write_text(block.text, encoding="utf-8")
+        execute([str(programs() / "python"), str(file)], folder, (0,), f"{document}:{block.line}")
 
 
 def run_console(block: Block, folder: Path, document: str) -> None:

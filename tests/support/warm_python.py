@@ -1,8 +1,8 @@
 """A Python that starts edgevit's commands and workers by forking a process that has imported their engines already.
 
-`bin/python` of a run's folder takes the place of the real one: `-m edgevit.MODULE ...`, and the worker that computes or
-classifies, become programs of a zygote (zygote.py), seconds sooner. Anything else is handed to the real Python as it
-stands. `bin/edgevit` is the command line. This module is loaded for each such process, so it imports little.
+`bin/python` of a run's folder takes the place of the real one. `-m edgevit.MODULE ...`, `FILE.py`, and the worker that
+computes or classifies become programs of a zygote (zygote.py), which start seconds sooner. The real Python gets
+anything else as it stands. `bin/edgevit` is the command line. Each such process loads this module; it imports little.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Run:
         if rest[:1] == ["-m"] and "".join(rest[1:2]).startswith("edgevit."):
             request |= {"module": rest[1], "program": rest[1], "arguments": rest[2:]}
             return self.run(["command"], request)
+        if len(rest) == 1 and rest[0].endswith(".py"):
+            return self.run(["command"], request | {"module": "", "program": rest[0], "arguments": []})
         if rest[:3] == WORKER_OPTIONS and len(rest) == 6 and (target := self._warm_target(rest[4])):
             archive = os.path.abspath(rest[3])  # noqa: PTH100
             request = {"executable": "", "module": "", "program": rest[3], "arguments": rest[4:]}

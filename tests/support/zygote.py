@@ -51,13 +51,16 @@ def import_engine(archive: str, target: str) -> None:
 
 def import_for_commands() -> None:
     """Import what most commands need, and all of edgevit that can be imported here."""
-    del sys.path[0]  # the folder of this file
+    folder = sys.path.pop(0)  # of this file
     package = importlib.import_module("edgevit")
     modules = (module.name for module in pkgutil.walk_packages(package.__path__, "edgevit.", lambda name: None))
     for name in [*_FOR_COMMANDS, *(name for name in modules if not name.endswith(".__main__"))]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    if "torch" in sys.modules:
+    if "torch" in sys.modules and "onnxscript" in sys.modules:
+        sys.path.append(folder)
+        importlib.import_module("exporters").share_registry()
+        sys.path.remove(folder)
         export_once()
 
 
@@ -166,6 +169,8 @@ def run(request: dict[str, Any]) -> None:
             sys.modules.pop(request["module"], None)
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     else:
+        if request["program"].endswith(".py"):
+            sys.path.insert(0, str(Path(request["program"]).parent))
         runpy.run_path(request["program"], run_name="__main__")
 
 

@@ -1,0 +1,90 @@
+"""The Python of tests/support/warm_python.py behaves as the real one does: streams, folder, exit codes, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.command_line import edgevit, programs
+from support.processes import is_running
+from support.speed import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="not Linux")
+
+
+def start(code: str, folder: Path, **variables: str) -> subprocess.Popen[str]:
+    file = folder / "program.py"
+    file.write_text(code)
+    command, environment = [str(programs() / "python"), str(file)], os.environ | variables
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def ended(code: str, folder: Path, **variables: str) -> tuple[int, str, str]:
+    with start(code, folder, **variables) as process:
+        printed, complained = process.communicate("given\n")
+        return process.returncode, printed, complained
+
+
+def test_streams_folder_and_environment_are_its_own(tmp_path: Path) -> None:
+    code = "import os, sys; print(input(), os.getcwd(), os.environ['OURS'], sys.argv); print('oh', file=sys.stderr)"
+    expected = f"given {tmp_path} here ['{tmp_path}/program.py']\n"
+    assert ended(code, tmp_path, OURS="here") == (0, expected, "oh\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "last"),
+    [
+        ("import sys; sys.exit(3)", 3, ""),
+        ("import sys; sys.exit('why')", 1, "why"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        ("import os; os.kill(os.getpid(), 11)", -signal.SIGSEGV, ""),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt"),
+        ("import atexit; atexit.register(print, 'bye')", 0, ""),
+    ],
+)
+def test_it_ends_as_its_program_ends(code: str, number: int, last: str, tmp_path: Path) -> None:
+    returned, printed, complained = ended(code, tmp_path)
+    assert (returned, "".join(complained.splitlines()[-1:])) == (number, last)
+    assert printed == ("bye\n" if "bye" in code else "")
+
+
+WAITS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_the_program_with_it(number: signal.Signals, tmp_path: Path) -> None:
+    with start(WAITS, tmp_path) as process:
+        assert process.stdout is not None
+        program = int(process.stdout.readline())
+        assert program != process.pid and is_running(program)
+        process.send_signal(number)
+        assert process.wait() == -number
+        assert wait_until(lambda: not is_running(program))
+
+
+def test_descriptors_are_handed_on(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    file = tmp_path / "program.py"
+    file.write_text(f"import os; os.write({writing}, b'through')")
+    subprocess.run([str(programs() / "python"), str(file)], pass_fds=[writing], check=True)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        assert answers.read() == b"through"
+
+
+def test_anything_else_is_the_real_pythons() -> None:
+    command = [str(programs() / "python"), "-c", "import sys; print(sys.executable)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == sys.executable
+
+
+def test_commands_are_warm(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import sys\nraise RuntimeError('torch._dynamo' in sys.modules, sys.argv)\n")
+    done = edgevit("fold", "net.py:net", "--input-size", "32", "-v", folder=tmp_path)
+    assert done.returncode == 1
+    assert "(True, ['edgevit', 'fold', 'net.py:net'" in done.stderr
