@@ -85,7 +85,7 @@ def one_registry() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def collected_objects_stay() -> None:
-    """Garbage collections look at what tests make alone. Some converters collect for each conversion, as do some tests."""
+    """Collections of garbage, which some converters ask for, look only at what tests made."""
     gc.collect()
     gc.freeze()
 
