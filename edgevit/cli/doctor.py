@@ -68,7 +68,9 @@ def show(found: Diagnosis, *, really: bool) -> None:
 
     cells = ((row.target, *(cell.state for cell in row.cells.values()), _versions(row)) for row in found.targets)
     print_table(("target", *ABILITIES, "with"), cells)
-    print_table(("here", "works", "detail"), ((c.what, "yes" if c.works else "no", c.detail) for c in found.checks))
+    print_table(
+        ("here", "works", "detail"), ((c.component, "yes" if c.works else "no", c.detail) for c in found.checks)
+    )
     for row in found.targets if really else ():
         if row.build.state == "yes":
             done = (cell.detail for cell in (row.convert, row.build, row.profile) if cell.state == "yes")
@@ -89,7 +91,14 @@ def to_enable(found: Diagnosis) -> Iterator[tuple[str, str, str]]:
                 reasons.setdefault((cell.state, cell.detail, cell.fix), []).append(ability)
         for (state, detail, fix), abilities in reasons.items():
             yield f"{row.target} {', '.join(abilities)}", f"{state}, {detail}", fix
-    yield from ((check.what, check.detail, check.fix) for check in found.checks if not check.works)
+        for precision, instructions in row.missing_instructions.items():
+            enabled_by = f"a device with {instructions}: edgevit profile ARTIFACT --device NAME"
+            yield (
+                f"{row.target} {precision} run, profile",
+                f"elsewhere, this processor lacks {instructions}",
+                enabled_by,
+            )
+    yield from ((check.component, check.detail, check.fix) for check in found.checks if not check.works)
 
 
 def _versions(row: TargetCells) -> str:

@@ -1,7 +1,7 @@
-"""What works on this machine: each target's converter, engine and measurement, and what all of them need.
+"""Diagnosis of this machine: what each target can do here, and what all targets need.
 
-`examine` looks: it imports what is installed, each distribution in a process of its own, and asks the recipes what the
-machine lacks. `try_targets` does it: a small network is exported, verified and timed.
+`examine` imports the installed distributions, each in a process of its own, and asks the recipes what the machine
+lacks. `try_targets` exports, verifies and times a small network.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from edgevit_runtime import environment
 
 
 def examine(targets: Sequence[str] = (), db: str | None = None) -> Diagnosis:
-    """Look at these targets, or at all; nothing is changed but a database that did not exist yet.
+    """Diagnose these targets, or all of them. A database that does not exist yet is made; nothing else changes.
 
-    Raises UnknownNameError for a target nobody has.
+    Raises UnknownNameError for an unknown target.
     """
-    recipes = list(dict.fromkeys(load_recipe(name).RECIPE.target for name in targets))
-    known = [recipe for recipe in list_recipes() if not targets or recipe.target in recipes]
-    imports = try_imports([*MODELS_NEED, *(name for recipe in known for name in needed(recipe)), PHOTOGRAPHS])
+    names = {load_recipe(name).RECIPE.target for name in targets}
+    recipes = [recipe for recipe in list_recipes() if not targets or recipe.target in names]
+    distributions = (name for recipe in recipes for name in needed(recipe))
+    imports = try_imports([*MODELS_NEED, *distributions, PHOTOGRAPHS])
     worker = check_worker()
     started = Cell("yes") if worker.works else Cell("no", f"no worker: {worker.detail}", fix=worker.fix)
-    cells = tuple(target_cells(recipe, imports, started) for recipe in known)
+    cells = tuple(target_cells(recipe, imports, started) for recipe in recipes)
     checks = (check_python(), check_torch(imports), check_photographs(imports), worker, check_database(db))
     return Diagnosis(environment.host(), cells, checks)

@@ -1,7 +1,8 @@
-"""What every target needs: Python, torch, photographs, a worker process, the latency database."""
+"""Checks of what every target needs: Python, torch, photographs, a worker process, the latency database."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import shutil
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
-from edgevit.doctor.imports import Import, trouble
-from edgevit.doctor.records import Check, says
+from edgevit.doctor.imports import Import, why_not_importable
+from edgevit.doctor.records import Check, describe_versions
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.recipes import MODELS_NEED, list_recipes
 from edgevit.store import LatencyDB
@@ -26,32 +27,32 @@ _TIMEOUT_S = 60.0
 
 
 def check_python() -> Check:
-    """The Python that runs this."""
-    wanted = ".".join(map(str, _OLDEST))
-    found = f"{platform.python_version()} in {sys.prefix}"
-    return Check("python", sys.version_info >= _OLDEST, found, f"install Python {wanted} or later")
+    """Check the version of the Python that runs this."""
+    oldest = ".".join(map(str, _OLDEST))
+    detail = f"{platform.python_version()} in {sys.prefix}"
+    return Check("python", sys.version_info >= _OLDEST, detail, f"install Python {oldest} or later")
 
 
 def check_torch(imports: Mapping[str, Import]) -> Check:
-    """torch and what else models are made with; only listing, choosing and measuring do without."""
+    """Check torch and the other distributions that models are made with. Listing, choosing and measuring need none."""
     check = _importable("torch", MODELS_NEED, imports, "export")
-    threads = imports[MODELS_NEED[0]].said
-    return Check(check.what, True, f"{check.detail}, {threads} thread(s)") if check.works else check
+    threads = imports[MODELS_NEED[0]].output
+    return dataclasses.replace(check, detail=f"{check.detail}, {threads} thread(s)") if check.works else check
 
 
 def check_photographs(imports: Mapping[str, Import]) -> Check:
-    """Real images to verify on, besides noise."""
+    """Check for the real images that artifacts are verified on, besides noise."""
     return _importable("photographs", (PHOTOGRAPHS,), imports, "photos")
 
 
-def _importable(what: str, names: tuple[str, ...], imports: Mapping[str, Import], extra: str) -> Check:
-    if why := trouble(names, imports):
-        return Check(what, False, why, f"pip install 'edgevit[{extra}]'")
-    return Check(what, True, says({name: imports[name].version for name in names}))
+def _importable(component: str, names: tuple[str, ...], imports: Mapping[str, Import], extra: str) -> Check:
+    if reason := why_not_importable(names, imports):
+        return Check(component, False, reason, f"pip install 'edgevit[{extra}]'")
+    return Check(component, True, describe_versions({name: imports[name].version for name in names}))
 
 
 def check_worker() -> Check:
-    """A worker process, started as every measurement starts one, which must reply that there is no artifact."""
+    """Start a worker process as every measurement does, and check that it replies that there is no artifact."""
     start = time.perf_counter()
     target = list_recipes()[0].target
     job = Job("time", target, "absent", "absent", "", 1)
@@ -65,12 +66,12 @@ def check_worker() -> Check:
     if reply.status != "failed" or reply.host is None:
         fix = "pip install --force-reinstall --no-deps edgevit"
         return Check("worker", False, f"{reply.status}: {reply.error}", fix)
-    took = f"{time.perf_counter() - start:.1f} s"
-    return Check("worker", True, f"Python {reply.host.python} alone in a process, replied in {took}")
+    seconds = f"{time.perf_counter() - start:.1f} s"
+    return Check("worker", True, f"Python {reply.host.python} alone in a process, replied in {seconds}")
 
 
 def check_database(url: str | None) -> Check:
-    """The latency database opens, and where it is there is room."""
+    """Check that the latency database opens, and measure the free space beside it."""
     try:
         with LatencyDB.open(url) as database:
             stats = database.stats()

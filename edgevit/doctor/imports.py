@@ -1,4 +1,4 @@
-"""What can be imported, tried in processes of their own: an engine that crashes must not take the doctor with it."""
+"""Imports of distributions, each in a process of its own: an engine that crashes must not end the doctor."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from dataclasses import dataclass
 from edgevit.devices.transports import PYTHON_OPTIONS
 from edgevit_runtime.environment import installed
 
-_TIMEOUT_S = 120  # torch takes seconds from a cold disk, not minutes
-_AT_ONCE = 2  # more would only wait for the same disk
-_SAYS = {"torch": "print(torch.get_num_threads())"}  # asked of a module once it is there
+# torch takes seconds from a cold disk, not minutes.
+_TIMEOUT_S = 120
+# More processes would only wait for the same disk.
+_AT_ONCE = 2
+# Code that runs once a module is imported.
+_AFTER_IMPORT = {"torch": "print(torch.get_num_threads())"}
 
 
 @dataclass(frozen=True)
 class Import:
-    """What came of importing a distribution: `version` is empty if it is not installed, `error` if it worked."""
+    """The result of importing a distribution: `version` is empty if it is not installed, `error` if it worked."""
 
     version: str
     error: str = ""
-    said: str = ""  # the last line that the process printed
+    output: str = ""  # the last line that the process printed
     hidden: bool = False  # from a worker, which looks in fewer places
 
     @property
     def works(self) -> bool:
-        """Whether it was imported."""
+        """Whether the import succeeded."""
         return bool(self.version) and not self.error
 
 
@@ -39,16 +42,16 @@ def try_imports(distributions: Iterable[str]) -> dict[str, Import]:
     modules = {name: module for name, module in _modules(names).items() if installed((name,))[1]}
     hidden = _hidden(list(modules.values()))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        ended = dict(zip(modules, pool.map(_import, modules.values()), strict=True))
-    found = {name: Import("") for name in names}
+        results = dict(zip(modules, pool.map(_import, modules.values()), strict=True))
+    imports = {name: Import("") for name in names}
     for name, module in modules.items():
-        error, said = ended[name]
-        found[name] = Import(installed((name,))[1], error, said, hidden=module in hidden)
-    return found
+        error, output = results[name]
+        imports[name] = Import(installed((name,))[1], error, output, hidden=module in hidden)
+    return imports
 
 
-def trouble(names: Sequence[str], imports: Mapping[str, Import]) -> str:
-    """Why these cannot all be imported; empty if they can."""
+def why_not_importable(names: Sequence[str], imports: Mapping[str, Import]) -> str:
+    """Return why these distributions cannot all be imported; empty if they can."""
     if absent := [name for name in names if not imports[name].version]:
         return f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed"
     broken = (name for name in names if imports[name].error)
@@ -56,41 +59,42 @@ def trouble(names: Sequence[str], imports: Mapping[str, Import]) -> str:
 
 
 def ask(code: str, *options: str) -> tuple[str, str]:
-    """Run Python code in a fresh process: why it failed, empty if it did not, and the last line that it printed."""
-    command = [sys.executable, *(options or ("-P",)), "-c", code]  # -P: not what lies in the current folder
+    """Run Python code in a fresh process; return why it failed, empty if it did not, and the last line it printed."""
+    # -P: modules in the current folder are not found.
+    command = [sys.executable, *(options or ("-P",)), "-c", code]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True,
             errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no end after {_TIMEOUT_S} s", ""
-    return _meaning(done.returncode, _last(done.stderr)), _last(done.stdout)
+    return _explain(process.returncode, _last_line(process.stderr)), _last_line(process.stdout)
 
 
 def _import(module: str) -> tuple[str, str]:
-    return ask(f"import {module}; {_SAYS.get(module, '')}")
+    return ask(f"import {module}; {_AFTER_IMPORT.get(module, '')}")
 
 
-def _meaning(code: int, said: str) -> str:
-    if code < 0:
-        return f"the import ended with signal {-code} ({signal.strsignal(-code)}) {said}".strip()
-    return "" if code == 0 else said or f"the import ended with exit code {code}"
+def _explain(exit_code: int, last_line: str) -> str:
+    if exit_code < 0:
+        return f"the import ended with signal {-exit_code} ({signal.strsignal(-exit_code)}) {last_line}".strip()
+    return "" if exit_code == 0 else last_line or f"the import ended with exit code {exit_code}"
 
 
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _hidden(modules: Sequence[str]) -> set[str]:
-    """Those that a worker's Python does not find: it ignores the user's site-packages and PYTHONPATH."""
+    """Return the modules that a worker's Python does not find: it ignores the user's site-packages and PYTHONPATH."""
     code = f"import importlib.util as u; print(*(name for name in {modules!r} if u.find_spec(name) is None))"
-    error, said = ask(code, *PYTHON_OPTIONS)
-    return set(modules) if error else set(said.split())
+    error, output = ask(code, *PYTHON_OPTIONS)
+    return set(modules) if error else set(output.split())
 
 
 def _modules(distributions: Sequence[str]) -> dict[str, str]:
-    """The name each distribution is imported by, which its metadata knows."""
+    """Return the name that each distribution is imported by, as its metadata has it."""
     provided = importlib.metadata.packages_distributions()
     return {name: _module(name, provided) for name in distributions}
 

@@ -1,4 +1,4 @@
-"""The matrix of targets and what they can do here, from what can be imported and what the machine has."""
+"""The matrix of targets and their abilities here, derived from imports and from the machine's hardware."""
 
 from __future__ import annotations
 
@@ -6,41 +6,55 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from edgevit.doctor.imports import Import, ask, trouble
-from edgevit.doctor.records import Cell, TargetCells, first_obstacle, says
+from edgevit.doctor.imports import Import, ask, why_not_importable
+from edgevit.doctor.records import Cell, TargetCells, combine, describe_versions
 from edgevit.recipes import MODELS_NEED, engine_of, load_recipe
 from edgevit_runtime.record import Recipe
 
-_ASK = (
+_ASK_PROCESSOR = (
+    "import json; from edgevit.recipes import missing_instructions as m; "
+    "print(json.dumps({{name: m({0!r}, name) for name in {1!r}}}))"
+)
+_ASK_MACHINE = (
     "import json; from edgevit.recipes import why_unavailable as why; "
     "print(json.dumps([why({0!r}, 'build'), why({0!r}, 'run')]))"
 )
 
 
 def needed(recipe: Recipe) -> list[str]:
-    """Every distribution whose import says something of the target."""
+    """Return every distribution whose import decides what the target can do."""
     return [*_converters(recipe), *_engines(recipe)]
 
 
 def target_cells(recipe: Recipe, imports: Mapping[str, Import], worker: Cell) -> TargetCells:
-    """A target's row. What the machine lacks comes before what is not installed, because nothing mends it here."""
+    """Return a target's row. A lack of hardware is reported before one of software, as no command enables it here."""
     to_build, to_run = _machine(recipe)
     convert = _installed(recipe, _converters(recipe), imports)
     engine = _engine(recipe, imports)
-    run = first_obstacle(to_run, engine)
+    run = combine(to_run, engine)
     if run.state == "elsewhere" and recipe.evaluator and imports[MODELS_NEED[0]].works:
         run = dataclasses.replace(run, detail=f"evaluated by the reference evaluator; {run.detail}")
     return TargetCells(
         recipe.target,
         convert=convert,
-        build=first_obstacle(to_build, convert, engine, worker),
+        build=combine(to_build, convert, engine, worker),
         run=run,
-        profile=first_obstacle(to_run, engine, worker),
+        profile=combine(to_run, engine, worker),
+        missing_instructions=_missing_instructions(recipe) if engine.state == "yes" else {},
     )
 
 
+def _missing_instructions(recipe: Recipe) -> dict[str, str]:
+    """Return the instruction sets that this processor lacks, by precision. Ask in a fresh process: an engine loads."""
+    if not recipe.processor_needs:
+        return {}
+    error, output = ask(_ASK_PROCESSOR.format(recipe.target, list(recipe.processor_needs)))
+    missing: dict[str, str] = {} if error else json.loads(output)
+    return {precision: name for precision, name in missing.items() if name}
+
+
 def _converters(recipe: Recipe) -> list[str]:
-    """The distributions that make the intermediate form, those of the target it starts from among them."""
+    """Return the distributions that make the intermediate form, with those of the target it starts from."""
     source = needed(load_recipe(recipe.source).RECIPE) if recipe.source else []
     return list(dict.fromkeys((*MODELS_NEED, *source, *recipe.requires)))
 
@@ -52,24 +66,24 @@ def _engines(recipe: Recipe) -> list[str]:
 
 def _installed(recipe: Recipe, names: Sequence[str], imports: Mapping[str, Import]) -> Cell:
     versions = {name: imports[name].version for name in names}
-    if why := trouble(names, imports):
+    if reason := why_not_importable(names, imports):
         broken = [f"{name}=={version}" for name, version in versions.items() if imports[name].error]
         again = f"pip install --force-reinstall --no-deps {' '.join(broken)}"
-        return Cell("no", why, fix=again if all(versions.values()) else _install(recipe))
-    return Cell("yes", says(versions), versions)
+        return Cell("no", reason, fix=again if all(versions.values()) else _install(recipe))
+    return Cell("yes", describe_versions(versions), versions)
 
 
 def _engine(recipe: Recipe, imports: Mapping[str, Import]) -> Cell:
-    """The engine alone, as a worker finds it; every payload is verified in one before it gets its name."""
+    """Return the cell of the engine as a worker finds it: every payload is verified in a worker."""
     names = _engines(recipe)
     if not names:
-        known = " nor ".join((recipe.engine, *recipe.engine_choices))
-        why = f"neither {known} is installed; an export leaves what builds the payload elsewhere"
-        return Cell("no", why, fix=_install(recipe))
+        choices = " nor ".join((recipe.engine, *recipe.engine_choices))
+        reason = f"neither {choices} is installed; an export leaves what builds the payload elsewhere"
+        return Cell("no", reason, fix=_install(recipe))
     cell = _installed(recipe, names, imports)
     if cell.state == "yes" and imports[names[0]].hidden:
-        why = f"{cell.detail} is where a worker does not look: PYTHONPATH, or the user's site-packages"
-        return Cell("no", why, cell.versions, f"in a virtual environment: {_install(recipe)}")
+        reason = f"{cell.detail} is where a worker does not look: PYTHONPATH, or the user's site-packages"
+        return Cell("no", reason, cell.versions, f"in a virtual environment: {_install(recipe)}")
     return cell
 
 
@@ -78,14 +92,14 @@ def _install(recipe: Recipe) -> str:
 
 
 def _machine(recipe: Recipe) -> tuple[Cell, Cell]:
-    """Whether this machine can build and run the target. Asked in a fresh process, because it may open a driver."""
+    """Return whether this machine can build and run the target. Ask in a fresh process: a driver may be opened."""
     if not recipe.needs:
         return Cell("yes"), Cell("yes")
-    error, said = ask(_ASK.format(recipe.target))
+    error, output = ask(_ASK_MACHINE.format(recipe.target))
     if error:
-        unknown = Cell("no", f"looking for {recipe.needs} failed: {error}", fix=f"mend the driver of {recipe.needs}")
+        unknown = Cell("no", f"looking for {recipe.needs} failed: {error}", fix=f"repair the driver of {recipe.needs}")
         return unknown, unknown
-    build, run = json.loads(said)
+    build, run = json.loads(output)
     return (
         _cell(recipe, build, f"edgevit export MODEL --target {recipe.target}"),
         _cell(recipe, run, "edgevit profile ARTIFACT --device NAME"),

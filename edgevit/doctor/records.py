@@ -1,4 +1,4 @@
-"""What a doctor finds: a cell for each of the four things a target can do here, and checks of what all targets need."""
+"""Records of a diagnosis: a cell for each ability of a target, and checks of what all targets need."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ABILITIES: tuple[Ability, ...] = ("convert", "build", "run", "profile")
 
 @dataclass(frozen=True)
 class Cell:
-    """Whether a target can do one thing here, with what, and the command or machine that makes it so.
+    """Whether a target has one ability here, with which versions, and the command or machine that enables it.
 
-    elsewhere: it cannot be had on this machine, whatever is installed.
+    elsewhere: no installation enables it on this machine.
     """
 
     state: State
@@ -31,6 +31,7 @@ class TargetCells:
     """One target's row. convert: the intermediate form can be made. build: the payload can be written and verified.
 
     run: the engine loads and computes. profile: it can be timed, in a worker process of its own.
+    missing_instructions: instruction sets that this processor lacks, by the precision that needs them.
     """
 
     target: str
@@ -38,23 +39,24 @@ class TargetCells:
     build: Cell
     run: Cell
     profile: Cell
+    missing_instructions: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
     def cells(self) -> dict[Ability, Cell]:
-        """The four by name, in the order of the work."""
+        """The four cells by ability, in the order of the work."""
         return {"convert": self.convert, "build": self.build, "run": self.run, "profile": self.profile}
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing that this machine could have."""
+        """Whether the target can do all that is possible on this machine."""
         return all(cell.state != "no" for cell in self.cells.values())
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that every target needs, whether it works, and the command that mends it."""
+    """A component that every target needs, whether it works, and the command that repairs it."""
 
-    what: str
+    component: str
     works: bool
     detail: str
     fix: str = ""
@@ -62,22 +64,22 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found on one machine."""
+    """The cells and checks of one machine."""
 
     host: Host
     targets: tuple[TargetCells, ...]
     checks: tuple[Check, ...]
 
 
-def first_obstacle(*cells: Cell) -> Cell:
-    """Of things that are all needed: the first that is missing, else all of them together."""
+def combine(*cells: Cell) -> Cell:
+    """Combine cells that are all needed: return the first that is not a yes, else one with all versions."""
     for cell in cells:
         if cell.state != "yes":
             return cell
     versions = {name: version for cell in cells for name, version in cell.versions.items()}
-    return dataclasses.replace(cells[0], detail=says(versions), versions=versions)
+    return dataclasses.replace(cells[0], detail=describe_versions(versions), versions=versions)
 
 
-def says(versions: dict[str, str]) -> str:
-    """`onnx 1.23.2, onnxsim 0.8.1`."""
+def describe_versions(versions: dict[str, str]) -> str:
+    """Describe versions in one line: `onnx 1.23.2, onnxsim 0.8.1`."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,4 +1,4 @@
-"""The network that `edgevit doctor --try` exports: a small one with what every vision model has, and an odd size."""
+"""The small network that `edgevit doctor --try` exports: layers that every vision model has, and an odd size."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-NAME = f"{Path(__file__)}:net"  # as a person would name a model of their own
+# The name, in the form of a user's own model.
+NAME = f"{Path(__file__)}:net"
 SIZE = (16, 12)  # height, width
 
 
 def net() -> nn.Module:
-    """RGB image (N, 3, H, W) -> (N, 5), in training form: convolutions with norms, and a linear layer."""
+    """Make a network from an RGB image (N, 3, H, W) to (N, 5): convolutions with norms, and a linear layer."""
     import torch
     from torch import nn
 

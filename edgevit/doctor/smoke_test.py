@@ -1,4 +1,4 @@
-"""Trying targets: a small network exported, verified and timed, so that the cells are proof and not hope."""
+"""Trials of targets: a small network is exported, verified and timed, and the cells become proof."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from edgevit.recipes import load_recipe, missing
 from edgevit.records.artifact import Artifact, ExportRequest, Parity
 
 _FEW = Protocol(processes=1, min_runs=10, min_ns=0, percentile=None)
-_VERIFY = "verify"  # the stage of the pipeline in which a payload is there and is judged
+# The stage of the pipeline that judges a finished payload.
+_VERIFY = "verify"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of exporting the small network: an artifact, or the error and the stage it came from."""
+    """The result of exporting the small network: an artifact, or the error and the stage it came from."""
 
     precision: str
     artifact: Artifact | None
@@ -37,11 +38,11 @@ class Trial:
 
 
 def try_targets(
-    rows: Sequence[TargetCells], on_progress: Callable[[str], None] = lambda says: None
+    rows: Sequence[TargetCells], on_progress: Callable[[str], None] = lambda label: None
 ) -> tuple[TargetCells, ...]:
-    """Do what the cells promise, target by target; a promise that is broken becomes the error and how to see it all.
+    """Try each target and return its row. A cell whose ability fails becomes a no with the error.
 
-    What is missing stays as it was found. Nothing is kept, and no row enters the database.
+    Cells that are no or elsewhere stay as they are. No file is kept, and no row enters the database.
     """
     with tempfile.TemporaryDirectory(prefix="edgevit-doctor-") as folder:
         return tuple(_try(row, Path(folder), on_progress) for row in rows)
@@ -73,7 +74,7 @@ def _export(target: str, folder: Path, on_progress: Callable[[str], None]) -> Tr
 
 
 def _broken(row: TargetCells, trial: Trial, folder: Path, on_progress: Callable[[str], None]) -> TargetCells:
-    """Whatever the export did not reach is not there: all four, but for a conversion that came before the failure."""
+    """Return the row of a failed export. Only a conversion that came before the failure keeps its yes."""
     failed = _failure(row.target, trial)
     source = load_recipe(row.target).RECIPE.source
     converted = trial.converted or (bool(source) and _export(source, folder, on_progress).converted)
@@ -95,13 +96,13 @@ def _failure(target: str, trial: Trial) -> Cell:
     return Cell("no", ": ".join(filter(None, (error.what, error.why))), fix=fix)
 
 
-def _instead(cell: Cell, tried: Cell) -> Cell:
-    """A promise gives way to what happened; what was missing before stays the reason."""
-    return tried if cell.state == "yes" else cell
+def _instead(cell: Cell, trial: Cell) -> Cell:
+    """Return the trial's cell in place of a yes; another state keeps its own reason."""
+    return trial if cell.state == "yes" else cell
 
 
 def _kept(row: TargetCells, trial: Trial, artifact: Artifact) -> TargetCells:
-    """An artifact is there: each cell says what was found, and running is proof only where the engine itself ran."""
+    """Return the row of a finished artifact. Its `run` is proven only where the engine itself ran."""
     parity = artifact.parity
     assert parity is not None
     seconds = sum(stage.seconds for stage in artifact.stages)
@@ -117,12 +118,15 @@ def _kept(row: TargetCells, trial: Trial, artifact: Artifact) -> TargetCells:
 
 
 def _ran(row: TargetCells, parity: Parity) -> Cell:
-    how = f"{parity.how}: max_rel {parity.max_rel:.1e}"
+    proof = f"{parity.how}: max_rel {parity.max_rel:.1e}"
     if row.run.state != "yes":
-        evaluated = f"evaluated by {how}; {row.profile.detail}" if parity.status == "evaluated" else row.profile.detail
-        return dataclasses.replace(row.run, detail=evaluated)
+        evaluated = f"evaluated by {proof}; {row.profile.detail}"
+        return dataclasses.replace(row.run, detail=evaluated if parity.status == "evaluated" else row.profile.detail)
     if parity.status == "passed":
-        return dataclasses.replace(row.run, detail=how)
+        return dataclasses.replace(row.run, detail=proof)
+    if parity.status == "needs_processor":
+        where = f"a device with {parity.needs}: edgevit profile ARTIFACT --device NAME"
+        return Cell("elsewhere", parity.how, row.run.versions, where)
     fix = f"see it all: edgevit export MODEL --target {row.target} -v"
     return Cell("no", f"{parity.status}: {parity.how}", row.run.versions, fix)
 
@@ -136,5 +140,5 @@ def _timed(row: TargetCells, artifact: Artifact) -> Cell:
     if measured.status != "ok" or measured.p50_ns is None:
         last = measured.error.strip().splitlines()[-1:] or [""]
         return Cell("no", f"{measured.status}: {last[0]}", row.profile.versions, fix)
-    says = f"p50 {measured.p50_ns / 1e6:.3g} ms of {measured.runs} runs, 1 thread"
-    return dataclasses.replace(row.profile, detail=says)
+    detail = f"p50 {measured.p50_ns / 1e6:.3g} ms of {measured.runs} runs, 1 thread"
+    return dataclasses.replace(row.profile, detail=detail)

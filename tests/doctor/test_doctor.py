@@ -1,4 +1,4 @@
-"""The doctor: what it says of what is missing, broken, hidden or elsewhere, and that `--try` really does it."""
+"""The doctor: its cells for what is missing, broken, hidden or elsewhere, and the trials of `--try`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from edgevit.doctor.matrix import needed, target_cells
 from edgevit.doctor.smoke_test import Trial
 from edgevit.errors import EdgevitError, ExportError, ParityError, TargetUnavailableError
 from edgevit.recipes import list_recipes, load_recipe
+from edgevit.records.artifact import Parity
 from edgevit_runtime import environment
-from edgevit_runtime.record import HostBound, Recipe
+from edgevit_runtime.record import HostBound, ProcessorBound, Recipe
 from support.speed import seconds
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -69,9 +70,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def everything(recipe: Recipe, **broken: Import) -> dict[str, Import]:
-    """All that a recipe needs, there and working, but for what is broken."""
-    names = [*needed(recipe), *(item.replace("_", "-") for item in broken)]
-    return {name: Import("1.0") for name in names} | {name.replace("_", "-"): it for name, it in broken.items()}
+    """Return working imports of all that a recipe needs, except for the broken ones."""
+    failures = {name.replace("_", "-"): failure for name, failure in broken.items()}
+    return {name: Import("1.0") for name in (*needed(recipe), *failures)} | failures
 
 
 # What is missing
@@ -130,11 +131,11 @@ def test_without_a_worker_nothing_is_timed() -> None:
 def test_an_engine_that_crashes_takes_nothing_with_it(install: Any) -> None:
     install("fake-engine", "import os\nos.abort()\n")
     install("fake-converter", "")
-    found = try_imports(["fake-engine", "fake-converter"])
-    assert found["fake-converter"].works
-    assert (found["fake-engine"].version, found["fake-engine"].works) == ("1.5", False)
-    assert "signal 6 (Aborted)" in found["fake-engine"].error
-    row = target_cells(RECIPE, everything(RECIPE) | found, YES)
+    results = try_imports(["fake-engine", "fake-converter"])
+    assert results["fake-converter"].works
+    assert (results["fake-engine"].version, results["fake-engine"].works) == ("1.5", False)
+    assert "signal 6 (Aborted)" in results["fake-engine"].error
+    row = target_cells(RECIPE, everything(RECIPE) | results, YES)
     assert states(row) == ["yes", "no", "no", "no"]
     assert row.run.fix == "pip install --force-reinstall --no-deps fake-engine==1.5"
 
@@ -142,29 +143,29 @@ def test_an_engine_that_crashes_takes_nothing_with_it(install: Any) -> None:
 @pytest.mark.onnx
 def test_a_broken_target_is_told_as_json_and_fails_where_it_was_named(install: Any) -> None:
     folder = install("onnxruntime", "raise ImportError('libgone.so.1: cannot open shared object file')\n")
-    done = edgevit("--target", "ort", "--json", PYTHONPATH=str(folder))
-    assert done.returncode == TargetUnavailableError.exit_code == 5, done.stderr
-    found = json.loads(done.stdout)
-    assert list(found) == ["schema_version", "host", "targets", "checks"]
-    [row] = found["targets"]
-    assert list(row) == ["target", *ABILITIES] and row["target"] == "onnx"
+    process = edgevit("--target", "ort", "--json", PYTHONPATH=str(folder))
+    assert process.returncode == TargetUnavailableError.exit_code == 5, process.stderr
+    report = json.loads(process.stdout)
+    assert list(report) == ["schema_version", "host", "targets", "checks"]
+    [row] = report["targets"]
+    assert list(row) == ["target", *ABILITIES, "missing_instructions"] and row["target"] == "onnx"
     assert [row[ability]["state"] for ability in ABILITIES] == ["yes", "no", "no", "no"]
     for ability in ABILITIES:
         assert list(row[ability]) == ["state", "detail", "versions", "fix"]
     assert "libgone.so.1" in row["run"]["detail"] and "onnxruntime==1.5" in row["run"]["fix"]
     assert row["convert"]["versions"]["onnx"] in row["convert"]["detail"]
-    assert found["host"]["python"] == environment.host().python
-    checks = {check["what"]: check for check in found["checks"]}
+    assert report["host"]["python"] == environment.host().python
+    checks = {check["component"]: check for check in report["checks"]}
     assert list(checks) == ["python", "torch", "photographs", "worker", "latency database"]
-    assert all(list(check) == ["what", "works", "detail", "fix"] and check["works"] for check in checks.values())
+    assert all(list(check) == ["component", "works", "detail", "fix"] and check["works"] for check in checks.values())
     assert re.search(r"torch 2\S+, safetensors \S+, \d+ thread", checks["torch"]["detail"])
 
 
 def test_a_worker_does_not_see_what_only_pythonpath_leads_to(install: Any) -> None:
     install("fake-engine", "")
-    found = try_imports(["fake-engine"])
-    assert found["fake-engine"].works and found["fake-engine"].hidden
-    row = target_cells(RECIPE, everything(RECIPE) | found, YES)
+    results = try_imports(["fake-engine"])
+    assert results["fake-engine"].works and results["fake-engine"].hidden
+    row = target_cells(RECIPE, everything(RECIPE) | results, YES)
     assert states(row) == ["yes", "no", "no", "no"]
     assert "PYTHONPATH" in row.run.detail
     assert not try_imports(["pytest"])["pytest"].hidden
@@ -206,6 +207,35 @@ def test_what_cannot_be_had_here_is_elsewhere(target: str, there: bool, monkeypa
     assert row.complete == (row.build.state == "yes")
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_recipe_with_a_precision_that_needs_instructions_can_tell_whether_they_are_here(target: str) -> None:
+    module = load_recipe(target)
+    assert isinstance(module, ProcessorBound) == bool(module.RECIPE.processor_needs)
+
+
+@pytest.mark.openvino
+@pytest.mark.parametrize("lacking", ["", "bf16"])
+def test_precisions_of_other_processors_are_listed(lacking: str, install: Any) -> None:
+    recipe = load_recipe("openvino").RECIPE
+    assert recipe.processor_needs == {"bf16": "bf16"}
+    patch = f"import edgevit.recipes as r; r.missing_instructions = lambda target, precision: {lacking!r}"
+    install("sitecustomize", f"import sys\nif 'missing_instructions' in ' '.join(sys.orig_argv):\n    {patch}\n")
+    row = target_cells(recipe, everything(recipe), YES)
+    assert row.missing_instructions == ({"bf16": "bf16"} if lacking else {})
+    assert row.complete, "the other precisions run"
+    printed = list(cli.to_enable(Diagnosis(environment.host(), (row,), ())))
+    where = "a device with bf16: edgevit profile ARTIFACT --device NAME"
+    expected = ("openvino bf16 run, profile", "elsewhere, this processor lacks bf16", where)
+    assert printed == ([expected] if lacking else [])
+
+
+def test_a_trial_on_another_processor_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    parity = Parity("needs_processor", "not run here: needs bf16", "3 noise", 1e-7, 137.0, 1.0, "", (), needs="bf16")
+    cell = smoke_test._ran(full("openvino"), parity)
+    assert (cell.state, cell.detail) == ("elsewhere", "not run here: needs bf16")
+    assert cell.fix == "a device with bf16: edgevit profile ARTIFACT --device NAME"
+
+
 @pytest.mark.parametrize("target", [recipe.target for recipe in list_recipes() if recipe.needs])
 def test_a_search_that_crashes_is_no_answer(target: str, install: Any) -> None:
     recipe = load_recipe(target).RECIPE
@@ -226,9 +256,9 @@ def test_tensorrt_needs_a_gpu_to_build_and_tensorrt_rtx_only_to_run(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == library else None)
     module = load_recipe("tensorrt")
     assert isinstance(module, HostBound)
-    for to, wanted in zip(("build", "run"), expected, strict=True):
+    for to, component in zip(("build", "run"), expected, strict=True):
         lacks = module.why_unavailable(to)  # type: ignore[arg-type]
-        assert wanted in lacks and bool(lacks) == bool(wanted)
+        assert component in lacks and bool(lacks) == bool(component)
 
 
 # --try
@@ -238,11 +268,11 @@ def test_tensorrt_needs_a_gpu_to_build_and_tensorrt_rtx_only_to_run(
     "target", [marked(name, *([] if name in QUICK else [pytest.mark.slow])) for name in TARGETS if name != "fake"]
 )
 def test_trying_is_proof(target: str) -> None:
-    seen: list[str] = []
+    labels: list[str] = []
     [before] = examine([target]).targets
-    [row] = try_targets([before], seen.append)
+    [row] = try_targets([before], labels.append)
     assert row.complete and states(row) == states(before), row
-    assert seen == [f"{target}: {stage}" for stage in ("fold", "export", "verify", "profile")]
+    assert labels == [f"{target}: {stage}" for stage in ("fold", "export", "verify", "profile")]
     assert re.fullmatch(r"fp\d\d exported in \d+\.\d s", row.convert.detail)
     assert re.fullmatch(r"\d+ kB, (passed|evaluated|built_not_run), max_rel \d\.\de-\d\d", row.build.detail)
     if row.run.state == "yes":
@@ -273,7 +303,7 @@ def full(target: str) -> TargetCells:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, **failures: tuple[str, EdgevitError]) -> None:
-    """Exports that fail at a stage, by target."""
+    """Replace exports by failures at a stage, by target."""
     monkeypatch.setattr(smoke_test, "missing", lambda recipe: [])
     monkeypatch.setattr(
         smoke_test, "_export", lambda target, *_: Trial("fp32", None, failures[target][1], failures[target][0])
@@ -363,25 +393,27 @@ def test_the_matrix_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None
 def test_it_fits_a_terminal_and_imports_no_torch() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", "doctor", "-t", "onnx"]
     terminal = os.environ | {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": "80"}
-    done = subprocess.run(command, capture_output=True, text=True, env=terminal, timeout=seconds(300), check=False)
-    assert done.returncode == 0, done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert re.search(r"^ onnx +yes +yes +yes +yes +onnx 1", done.stdout, re.MULTILINE)
-    assert re.search(r"^ {40,}\S*.*onnxruntime 1", done.stdout, re.MULTILINE), "no room in the line above"
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    process = subprocess.run(command, capture_output=True, text=True, env=terminal, timeout=seconds(300), check=False)
+    assert process.returncode == 0, process.stderr
+    assert max(map(len, process.stdout.splitlines())) <= 80
+    assert re.search(r"^ onnx +yes +yes +yes +yes +onnx 1", process.stdout, re.MULTILINE)
+    assert re.search(r"^ {40,}\S*.*onnxruntime 1", process.stdout, re.MULTILINE), "no room in the line above"
+    imported = {
+        line.rsplit("|", 1)[-1].strip() for line in process.stderr.splitlines() if line.startswith("import time:")
+    }
     assert "edgevit.doctor.smoke_test" in imported and not imported & {"torch", "onnx", "onnxruntime"}
 
 
 def test_a_typo_is_refused() -> None:
-    done = edgevit("-t", "onx")
-    assert done.returncode == 2 and "did you mean onnx" in done.stderr
+    process = edgevit("-t", "onx")
+    assert process.returncode == 2 and "did you mean onnx" in process.stderr
 
 
 def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgevit.doctor.try_imports", lambda names: {name: Import("1.0", said="2") for name in names})
+    monkeypatch.setattr("edgevit.doctor.try_imports", lambda names: {name: Import("1.0", output="2") for name in names})
     (tmp_path / "text.db").write_text("not a database, but long enough to be read as one" * 40)
-    found = examine(["onnx"], str(tmp_path / "text.db"))
-    check = found.checks[-1]
-    assert (check.what, check.works) == ("latency database", False)
+    diagnosis = examine(["onnx"], str(tmp_path / "text.db"))
+    check = diagnosis.checks[-1]
+    assert (check.component, check.works) == ("latency database", False)
     assert "no SQLite database" in check.detail and "--db" in check.fix
-    assert [item.works for item in found.checks[:-1]] == [True] * 4
+    assert [other.works for other in diagnosis.checks[:-1]] == [True] * 4
