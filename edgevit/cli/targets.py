@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevit.cli.common import print_json, print_table
+from edgevit.cli.common import print_json, print_table, say
 from edgevit.cli.options import OutputOptions, grouped
 
 
@@ -20,3 +20,6 @@ def run(output: OutputOptions) -> None:
         for r in recipes
     ]
     print_table(("target", "also called", "precisions", "engine", "needs"), rows)
+    for recipe in recipes:
+        for precision, instructions in recipe.processor_needs.items():
+            say(f"{recipe.target} {precision} runs on processors with {instructions}; it is built on any")

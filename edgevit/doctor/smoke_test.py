@@ -125,8 +125,8 @@ def _ran(row: TargetCells, parity: Parity) -> Cell:
     if parity.status == "passed":
         return dataclasses.replace(row.run, detail=proof)
     if parity.status == "needs_processor":
-        where = f"a device with {parity.needs}: edgevit profile ARTIFACT --device NAME"
-        return Cell("elsewhere", parity.how, row.run.versions, where)
+        device = f"a device with {parity.needs}: edgevit profile ARTIFACT --device NAME"
+        return Cell("elsewhere", parity.how, row.run.versions, device)
     fix = f"see it all: edgevit export MODEL --target {row.target} -v"
     return Cell("no", f"{parity.status}: {parity.how}", row.run.versions, fix)
 

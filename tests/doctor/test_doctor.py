@@ -224,8 +224,8 @@ def test_precisions_of_other_processors_are_listed(lacking: str, install: Any) -
     assert row.missing_instructions == ({"bf16": "bf16"} if lacking else {})
     assert row.complete, "the other precisions run"
     printed = list(cli.to_enable(Diagnosis(environment.host(), (row,), ())))
-    where = "a device with bf16: edgevit profile ARTIFACT --device NAME"
-    expected = ("openvino bf16 run, profile", "elsewhere, this processor lacks bf16", where)
+    fix = "a device with bf16: edgevit profile ARTIFACT --device NAME"
+    expected = ("openvino bf16 run, profile", "elsewhere, this processor lacks bf16", fix)
     assert printed == ([expected] if lacking else [])
 
 
