@@ -52,7 +52,7 @@ def imported(form: str, path: Path) -> dict[str, Any]:
         screening = screened(form, [Publication(path)])
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
             start, cpu_start = time.perf_counter(), time.process_time()
-            came = db.import_items(screening.items())
+            came = db.import_records(screening.records())
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             stats = db.stats()
             epochs = [
@@ -62,15 +62,15 @@ def imported(form: str, path: Path) -> dict[str, Any]:
                     "ratio": round(entry.ratio, 2),
                     "why": entry.reason,
                 }
-                for entry in db.opened
+                for entry in db.opened_epochs
             ]
-        records = came.added + came.known + len(came.refused)
+        records = came.added + came.duplicates + len(came.refused)
         return {
             "records": records,
             "measurements": stats.tables["measurement"],
             "accuracies": stats.tables["accuracy"],
             "refused": len(came.refused),
-            "refused_because": dict(Counter(reason.partition(":")[0] for _, reason in came.refused).most_common()),
+            "refused_because": dict(Counter(refusal.code for refusal in came.refused).most_common()),
             "counts": dict(screening.counts),
             "seconds": round(seconds, 1),
             "records_per_s": round(records / seconds),

@@ -98,8 +98,8 @@ def poisoned(path: Path, spoil: Callable[[Line], Line], share: float, seed: int)
             writer.writerows(spoil(line) if number in bad else line for number, line in enumerate(lines))
         form = "mlperf" if path.name == MLPERF else "timm"
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
-            came = db.import_items(screened(form, [Publication(copy)]).items())
-    return bad, {int(line_name.rpartition(" ")[2]) - 2 for line_name, _ in came.refused}, len(lines)
+            came = db.import_records(screened(form, [Publication(copy)]).records())
+    return bad, {int(refusal.location.rpartition(" ")[2]) - 2 for refusal in came.refused}, len(lines)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def size_bytes(db: LatencyDB, database: str) -> int:
     """Of the file, or of the database on its server."""
     if Path(database).is_file():
         return Path(database).stat().st_size
-    return int(db.ask("SELECT pg_database_size(current_database())").lines[0][0])
+    return int(db.query("SELECT pg_database_size(current_database())").rows[0][0])
 
 
 SNAPSHOT = Snapshot(1, (0, 1, 2, 3), "performance", 2_400_000, None, 0.5, 3, 900, None)

@@ -1,4 +1,4 @@
-"""`edgevit db`: look into the latency database. What carries rows in and out is in exchange.py."""
+"""`edgevit db`: views of the latency database. Import, export and merge are in db_exchange.py."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The latency database: look, check, export, import, merge.", no_args_is_help=True)
 
 
-DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="name, id or class")]
+DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="Name, id or class of a device")]
 
 
 @app.command()
 def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
-    """Where the database is and what it holds."""
+    """Show where the database is, and the number of rows in its tables."""
     from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        found, devices = database.stats(), database.devices()
+        totals, devices = database.stats(), database.devices()
     if as_json:
-        print_json({**vars(found), "devices": devices})
+        counts = {"tables": totals.tables, "status": totals.status}
+        print_json({"where": totals.location, "revision": totals.revision, **counts, "devices": devices})
         return
-    say(f"{found.where}, revision {found.revision}")
-    print_table(("table", ">rows"), found.tables.items())
-    print_table(("status", ">measurements"), found.status.items())
+    say(f"{totals.location}, revision {totals.revision}")
+    print_table(("table", ">rows"), totals.tables.items())
+    print_table(("status", ">measurements"), totals.status.items())
     columns = ("device", "class", ">measurements", "latest")
     lines = [(display_name(d.name, d.device_id), d.device_class, d.measurements, d.latest) for d in devices]
     print_table(columns, lines)
@@ -44,17 +45,17 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    row: Annotated[str | None, typer.Argument(metavar="[ID]", help="of one row, or its beginning: all it says")] = None,
+    row: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of a row, or its beginning")] = None,
     device: DeviceFilter = None,
-    model: Annotated[str | None, typer.Option(help="only this model")] = None,
-    provenance: Annotated[str | None, typer.Option(help="only these: measured or published")] = None,
-    source: Annotated[str, typer.Option(metavar="TEXT", help="only published rows with this in their source")] = "",
-    current: Annotated[bool, typer.Option("--current-epoch", help="only rows since a device last changed")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="of lines in a table")] = 500,
+    model: Annotated[str | None, typer.Option(help="Name of a model")] = None,
+    provenance: Annotated[str | None, typer.Option(help="Provenance of rows: measured or published")] = None,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="Text in the source of published rows")] = "",
+    current: Annotated[bool, typer.Option("--current-epoch", help="Rows since a device last changed")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines of a table")] = 500,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The rows, without their raw samples; or everything about one of them."""
+    """Show rows without their raw samples, or all fields of one row."""
     from edgevit.cli.profile import summary
     from edgevit.selection import unit_or_class
     from edgevit.store import LatencyDB
@@ -64,8 +65,8 @@ def show(
         if row is not None:
             _show_one(database, row, as_json)
             return
-        place = None if device is None else unit_or_class(device)
-        rows = database.measurements(device=place, model=model, current_epoch=current)
+        unit = None if device is None else unit_or_class(device)
+        rows = database.measurements(device=unit, model=model, current_epoch=current)
     rows = [row for row in rows if provenance in (None, row.provenance) and source in row.source]
     if as_json:
         print_json({"measurements": [summary(row) for row in rows]})
@@ -77,25 +78,26 @@ def _require_provenance(name: str | None) -> None:
     from edgevit.errors import UnknownNameError
     from edgevit.records.model import Provenance
 
-    if name is not None and name not in (known := typing.get_args(Provenance)):
-        raise UnknownNameError("provenance", name, known, listing="edgevit db show --help")
+    if name is not None and name not in (names := typing.get_args(Provenance)):
+        raise UnknownNameError("provenance", name, names, listing="edgevit db show --help")
 
 
 def _print(rows: Sequence[Measurement], limit: int) -> None:
-    """Rows of ours and rows of others, each with what there is to say of them."""
+    """Print measured rows and published rows, each in a table of their own."""
     from edgevit.cli.profile import print_rows
 
-    published = sorted((row for row in rows if row.provenance == "published"), key=_place)
-    ours = [row for row in rows if row.provenance != "published"]
-    if ours or not published:
-        print_rows(ours[-limit:])  # the newest
+    published = sorted((row for row in rows if row.provenance == "published"), key=_sort_key)
+    others = [row for row in rows if row.provenance != "published"]
+    if others or not published:
+        # The newest rows stand last.
+        print_rows(others[-limit:])
     if published:
         _print_published(published[:limit])
-    if left := len(ours[:-limit]) + len(published[limit:]):
-        say(f"{left} more rows: --limit, or narrow it down with --model, --device, --provenance, --source")
+    if hidden := len(others[:-limit]) + len(published[limit:]):
+        say(f"{hidden} more rows: --limit, or narrow it down with --model, --device, --provenance, --source")
 
 
-def _place(row: Measurement) -> tuple[str, str, str, int]:
+def _sort_key(row: Measurement) -> tuple[str, str, str, int]:
     return row.model, row.device, row.target, row.p50_ns or row.mean_ns or 0
 
 
@@ -117,7 +119,7 @@ def _print_published(rows: Sequence[Measurement]) -> None:
 
 
 def _date(row: Measurement) -> str:
-    """The day it ran, else the day it was published if that is known."""
+    """Return the day of the run, else the day of publication if that is known."""
     from edgevit.store.published import UNDATED
 
     return "" if row.started == UNDATED else row.started[:10] + (" (published)" if "started" in row.untold else "")
@@ -130,7 +132,7 @@ def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
 
     ids = database.find(prefix)
     if len(ids) > 1:
-        raise UsageError(f"several measurements have ids that begin with {prefix}", fix="give more of it")
+        raise UsageError(f"several measurements have ids that begin with {prefix}", fix="give more of its beginning")
     if not ids:
         raise UnknownNameError("measurement", prefix, (), listing="edgevit db show --json")
     row = database.get(ids[0])
@@ -149,20 +151,20 @@ def _text(value: object) -> str:
 @app.command()
 def epochs(
     device: DeviceFilter = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="find them anew, and write them down")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Recompute and store all epochs")] = False,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Where devices began to behave otherwise: rows that repeat earlier ones jump by more than 3 noise floors."""
+    """Show where devices changed: rows that repeat earlier ones jump by more than 3 noise floors."""
     from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         if refresh:
             database.refresh_epochs()
-        found = database.epochs(device)
+        changes = database.epochs(device)
     if as_json:
-        print_json({"epochs": found})
+        print_json({"epochs": changes})
         return
     columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
     lines = [
@@ -176,53 +178,53 @@ def epochs(
             e.reference_id[:12],
             e.reason,
         )
-        for e in found
+        for e in changes
     ]
     print_table(columns, lines)
-    if not found:
+    if not changes:
         say("every device behaves as it did in its first row")
 
 
 @app.command()
 def sql(
-    statement: Annotated[str, typer.Argument(help="one SELECT")],
-    limit: Annotated[int, typer.Option(min=1, help="of lines")] = 100,
+    statement: Annotated[str, typer.Argument(help="SELECT statement")],
+    limit: Annotated[int, typer.Option(min=1, help="Most lines")] = 100,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the tables in SQL. It reads and cannot write; raw columns, not held against their digests."""
+    """Query the tables in SQL. It cannot write, and shows raw columns without checking their checksums."""
     from edgevit.store import LatencyDB
-    from edgevit.store.readonly_sql import as_lines
+    from edgevit.store.readonly_sql import as_dicts
 
     with LatencyDB.open(db) as database:
-        answer = database.ask(statement, limit)
+        result = database.query(statement, limit)
     if as_json:
-        print_json({"columns": answer.columns, "rows": list(as_lines(answer))})
+        print_json({"columns": result.columns, "rows": list(as_dicts(result))})
     else:
-        print_table(answer.columns, ([_text(cell) for cell in line.values()] for line in as_lines(answer)))
+        print_table(result.columns, ([_text(cell) for cell in row.values()] for row in as_dicts(result)))
 
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="id of a measurement, or MODEL[@TARGET[@PRECISION]]")],
-    second: Annotated[str, typer.Argument(metavar="B", help="the same of what A is compared with")],
-    device: Annotated[str, typer.Option("--device", "-d", help="where rows are looked for by name")] = "local",
-    threads: Annotated[int | None, typer.Option(min=1, help="of rows that are looked for by name")] = None,
+    first: Annotated[str, typer.Argument(metavar="A", help="Id of a measurement, or MODEL[@TARGET[@PRECISION]]")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Id or name of the measurement that A is compared with")],
+    device: Annotated[str, typer.Option("--device", "-d", help="Device of rows given by name")] = "local",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of rows given by name")] = None,
     rate: RateOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether A is FASTER, SLOWER or the SAME as B, or AMBIGUOUS: when nobody can tell."""
+    """Compare two measurements: A is FASTER, SLOWER or the SAME as B, or the result is AMBIGUOUS."""
     from edgevit.devices.registry import display_name
-    from edgevit.measurement.compare import compare as held_against
+    from edgevit.measurement.compare import compare as compare_rows
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         rows = [_row(database, name, device, threads, rate) for name in (first, second)]
         floors = [floor for row in rows if (floor := database.noise(row.device_id)) is not None]
-    found = held_against(rows[0], rows[1], floors)
+    comparison = compare_rows(rows[0], rows[1], floors)
     if as_json:
-        print_json(vars(found))
+        print_json(vars(comparison))
         return
     columns = ("", "model", "target", "prec.", ">thr.", "device", ">p50 ms", "of processes", "grade", "id")
     lines = [
@@ -234,18 +236,21 @@ def compare(
         for letter, row in zip("AB", rows, strict=True)
     ]
     print_table(columns, lines)
-    share, low, high = (f"{value - 1:+.1%}" for value in (found.ratio, found.ratio_low, found.ratio_high))
-    say(f"{found.verdict}: A takes {share} ({low} .. {high}) of B's time; {found.floor_from}: {found.floor:.1%}")
+    share, low, high = (
+        f"{value - 1:+.1%}" for value in (comparison.ratio, comparison.ratio_low, comparison.ratio_high)
+    )
+    times = f"A takes {share} ({low} .. {high}) of B's time"
+    say(f"{comparison.verdict}: {times}; {comparison.floor_from}: {comparison.floor:.1%}")
 
 
 def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
-    """A row by the beginning of its id, or the newest one that ran, by what was measured. Raises UnknownNameError."""
+    """Return a row by the beginning of its id, or the newest row that ran by its name. Raises UnknownNameError."""
     from edgevit.errors import UnknownNameError, UsageError
     from edgevit.selection import unit_or_class
 
     if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):
         if len(ids) > 1:
-            raise UsageError(f"several measurements have ids that begin with {name}", fix="give more of it")
+            raise UsageError(f"several measurements have ids that begin with {name}", fix="give more of its beginning")
         return database.get(ids[0])
     model, target, precision = [*name.split("@"), "", ""][:3]
     rows = [
@@ -253,13 +258,10 @@ def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate:
         for row in database.measurements(device=unit_or_class(device), threads=threads, status="ok")
         if row.rate_hz == rate and row.provenance == "measured"
     ]
-    wanted = (model, target or None, precision or None)
-    found = [
-        row
-        for row in rows
-        if all(asked in (None, is_) for asked, is_ in zip(wanted, (row.model, row.target, row.precision), strict=True))
+    matching = [
+        row for row in rows if row.model == model and target in ("", row.target) and precision in ("", row.precision)
     ]
-    if not found:
-        known = {f"{row.model}@{row.target}@{row.precision}" for row in rows} or {"none yet"}
-        raise UnknownNameError(f"measurement on {device}", name, known, listing="edgevit db show")
-    return found[-1]
+    if not matching:
+        names = {f"{row.model}@{row.target}@{row.precision}" for row in rows} or {"none yet"}
+        raise UnknownNameError(f"measurement on {device}", name, names, listing="edgevit db show")
+    return matching[-1]

@@ -1,4 +1,4 @@
-"""`edgevit db export`, `import`, `merge`, `quarantine`, `check`: rows that travel, and whether to believe them."""
+"""`edgevit db export`, `import`, `merge`, `quarantine`, `check`: exchange of records, and their verification."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from edgevit.cli.options import DbOption, JsonOption
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgevit.store import Imported, LatencyDB
-    from edgevit.store.json_records import Travelling
+    from edgevit.store import ImportResult, LatencyDB, QuarantinedRecord, Refusal, RefusalCode
+    from edgevit.store.json_records import PortableRecord
 
-app = typer.Typer()  # its commands are those of `edgevit db`
-_REASONS_SHOWN = 20
-_COUNTED = {  # what edgevit.screening counts of the rows that it takes
+# Its commands become those of `edgevit db`.
+app = typer.Typer()
+_MAX_REFUSALS_SHOWN = 20
+# What edgevit.published.screening counts among the rows that it takes.
+_COUNT_LABELS = {
     "copied": "are one run that the source gives to several devices",
-    "without_ceiling": "were not held against what their device can do: its peak, or the model's cost, is not known",
+    "without_ceiling": "were not compared with the limits of their device: its peak, or the model's cost, is unknown",
     "without_neighbours": "were not compared with other devices and models: there are too few of those",
 }
 _GRADES = "ABCD"
@@ -31,28 +33,28 @@ _GRADES = "ABCD"
 
 @app.command("export")
 def export_rows(
-    file: Annotated[Path, typer.Argument(help="JSON lines, one record each; a name that ends in .parquet: Parquet")],
+    file: Annotated[Path, typer.Argument(help="File of JSON lines; Parquet for a name in .parquet")],
     device: Annotated[
         str | None,
-        typer.Option("--device", "-d", help="its rows and noise floors alone: name, id or class"),
+        typer.Option("--device", "-d", help="Name, id or class of the only device to export"),
     ] = None,
-    grade: Annotated[str | None, typer.Option(help="of rows that ran, only this one or better: A, B, C")] = None,
+    grade: Annotated[str | None, typer.Option(help="Lowest grade of rows that ran: A, B, C or D")] = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write every row with its samples, and accuracies and noise floors, to a file."""
+    """Write every row with its samples, and accuracies, noise floors and graphs, to a file."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        count = database.export_file(file, _chosen(database, device, grade))
+        count = database.export_file(file, _selection(database, device, grade))
     if as_json:
         print_json({"file": str(file), "rows": count})
     else:
         say(f"{count} rows -> {file}")
 
 
-def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Callable[[Travelling], bool] | None:
-    """What of all records is to travel; None: everything."""
+def _selection(database: LatencyDB, device: str | None, grade: str | None) -> Callable[[PortableRecord], bool] | None:
+    """Return a test for the records to export; None: all of them."""
     from edgevit.errors import UsageError
     from edgevit.records.measurement import Measurement, NoiseFloor
     from edgevit.selection import not_measured, unit_or_class
@@ -61,20 +63,18 @@ def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Calla
         raise UsageError(f"{grade!r} is not a grade", fix="--grade A, B, C or D")
     if device is None and grade is None:
         return None
-    asked = None if device is None else unit_or_class(device)
-    known = [unit for unit in database.devices() if asked in (None, unit.name, unit.device_id, unit.device_class)]
-    if device is not None and not known:
+    name = None if device is None else unit_or_class(device)
+    matching = [unit for unit in database.devices() if name in (None, unit.name, unit.device_id, unit.device_class)]
+    if device is not None and not matching:
         raise not_measured(database, device)
-    units, good = (
-        {(unit.device_id, unit.device_class) for unit in known},
-        tuple(_GRADES[: _GRADES.index(grade or "D") + 1]),
-    )
+    units = {(unit.device_id, unit.device_class) for unit in matching}
+    grades = tuple(_GRADES[: _GRADES.index(grade or "D") + 1])
 
-    def keep(record: Travelling) -> bool:
+    def keep(record: PortableRecord) -> bool:
         match record:
             case Measurement():
                 of_device = device is None or (record.device_id, record.device_class) in units
-                return of_device and (record.status != "ok" or grade is None or record.grade in good)
+                return of_device and (record.status != "ok" or grade is None or record.grade in grades)
             case NoiseFloor():
                 return device is None or record.device_id in {unit for unit, _ in units}
         return device is None
@@ -85,23 +85,24 @@ def _chosen(database: LatencyDB, device: str | None, grade: str | None) -> Calla
 @app.command("import")
 def import_rows(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="what `edgevit db export` wrote, or of --from")
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Files of `edgevit db export` or of --from"),
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--from", help="published by others: aihub, mlperf, papers or timm")
+        str | None, typer.Option("--from", help="Form of published files: aihub, mlperf, papers or timm")
     ] = None,
-    source: Annotated[str, typer.Option(help="URL and release of published files, kept in their rows")] = "",
-    published: Annotated[str, typer.Option(metavar="DATE", help="when they were published, if they do not say")] = "",
+    source: Annotated[str, typer.Option(help="URL and release of published files, stored in their rows")] = "",
+    published: Annotated[str, typer.Option(metavar="DATE", help="Date of publication, for files without one")] = "",
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add the rows of files; each is validated, bad ones go into quarantine with the reason (exit code 1).
+    """Add the rows of files. Refused rows go into quarantine with the reason (exit code 1).
 
-    Published files that are named together are judged together.
+    Each row is validated. Published files that are named together are judged together.
     """
     from edgevit.errors import UsageError
     from edgevit.published.importers import is_published, require_form
-    from edgevit.store import Imported, LatencyDB
+    from edgevit.store import ImportResult, LatencyDB
 
     if form is not None:
         _import_published(files or [], form, source, published, db, as_json)
@@ -109,14 +110,15 @@ def import_rows(
     if not files:
         raise UsageError("no FILE was named", fix="edgevit db import FILE, or with --from FORM")
     if source or published:
-        raise UsageError("--source and --published are of published files", fix="say their form with --from")
+        raise UsageError("--source and --published are for published files", fix="name their form with --from")
     for file in files:
         if is_published(file):
             require_form(file)
     with LatencyDB.open(db) as database:
-        came = [database.import_file(file) for file in files]
-        added, known = sum(part.added for part in came), sum(part.known for part in came)
-        _report(database, Imported(added, known, tuple(chain(*(part.refused for part in came)))), as_json)
+        results = [database.import_file(file) for file in files]
+        added, duplicates = sum(result.added for result in results), sum(result.duplicates for result in results)
+        refused = tuple(chain(*(result.refused for result in results)))
+        _report(database, ImportResult(added, duplicates, refused), as_json)
 
 
 def _import_published(files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
@@ -126,79 +128,100 @@ def _import_published(files: list[Path], form: str, source: str, published: str,
     with files_of(form, files) as paths:
         screening = screened(form, [Publication(path, source, published) for path in paths])
         with LatencyDB.open(db) as database:
-            _report(database, database.import_items(screening.items()), as_json, screening.counts)
+            _report(database, database.import_records(screening.records()), as_json, screening.counts)
 
 
 @app.command()
 def merge(
-    source: Annotated[str, typer.Argument(metavar="OTHER", help="the other database: file or SQLAlchemy URL")],
+    source: Annotated[str, typer.Argument(metavar="OTHER", help="Other database: an SQLite file or an SQLAlchemy URL")],
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add what another database holds. It is only read, and believed row by row; bad rows go into quarantine."""
+    """Add the rows of another database, which is only read. Each is validated; refused rows go into quarantine."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         _report(database, database.merge(source), as_json)
 
 
-def _report(database: LatencyDB, came: Imported, as_json: bool, counts: Mapping[str, int] | None = None) -> None:
-    """What came in and what did not. `counts`: of published rows, beside what was refused by what."""
+def _report(database: LatencyDB, result: ImportResult, as_json: bool, counts: Mapping[str, int] | None = None) -> None:
+    """Print the result of an import, and exit with code 1 if records were refused.
+
+    `counts` are the screening's counts of published rows.
+    """
     from edgevit.cli.profile import says_epoch
 
-    kinds = Counter(item.reason.partition(":")[0] for item in came.refused)
+    by_code = Counter(refusal.code for refusal in result.refused)
     if as_json:
-        refused = [item._asdict() for item in came.refused]
-        told = {"added": came.added, "known": came.known, "refused": refused, "epochs": database.opened}
-        print_json(told if counts is None else {**told, "refused_because": dict(kinds), "counts": dict(counts)})
+        totals = {"added": result.added, "known": result.duplicates, "refused": list(map(_data, result.refused))}
+        published = {} if counts is None else {"refused_because": dict(by_code), "counts": dict(counts)}
+        print_json({**totals, "epochs": database.opened_epochs, **published})
     else:
-        say(f"{came.added} added, {came.known} known already, {len(came.refused)} refused")
+        say(f"{result.added} added, {result.duplicates} known already, {len(result.refused)} refused")
         for name, count in sorted((counts or {}).items()):
-            say(f"{count} rows {_COUNTED[name]}")
-        _say_refused(came, kinds)
-        for epoch in database.opened:
+            say(f"{count} rows {_COUNT_LABELS[name]}")
+        _say_refused(result, by_code)
+        for epoch in database.opened_epochs:
             say(says_epoch(epoch))
-    if came.refused:
+    if result.refused:
         raise typer.Exit(1)
 
 
-def _say_refused(came: Imported, kinds: Mapping[str, int]) -> None:
-    for place, reason in came.refused[:_REASONS_SHOWN]:
-        say(f"refused: {place}: {reason}")
-    if len(came.refused) > _REASONS_SHOWN:
-        every = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        say(f"... and {len(came.refused) - _REASONS_SHOWN} more: edgevit db quarantine; together: {every}")
+def _data(refusal: Refusal) -> dict[str, str]:
+    return {"place": refusal.location, "code": refusal.code, "reason": refusal.text}
+
+
+def _say_refused(result: ImportResult, by_code: Mapping[RefusalCode, int]) -> None:
+    from edgevit.store.refusals import LABELS
+
+    for refusal in result.refused[:_MAX_REFUSALS_SHOWN]:
+        say(f"refused: {refusal.location}: {refusal.text}")
+    if len(result.refused) > _MAX_REFUSALS_SHOWN:
+        totals = ", ".join(f"{count} {LABELS[code]}" for code, count in by_code.items())
+        hidden = len(result.refused) - _MAX_REFUSALS_SHOWN
+        say(f"... and {hidden} more: edgevit db quarantine; together: {totals}")
 
 
 @app.command()
 def quarantine(db: DbOption = None, as_json: JsonOption = False) -> None:
-    """What imports and merges did not take in, and why; --json has it as it came."""
+    """Show the records that imports and merges refused, with the reasons; --json has their contents."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        found = database.quarantine()
+        records = database.quarantine()
     if as_json:
-        items = [{**vars(item), "content": item.content.decode("utf-8", "backslashreplace")} for item in found]
-        print_json({"quarantine": items})
+        print_json({"quarantine": list(map(_quarantine_data, records))})
     else:
-        columns = ("noticed", "place", ">MB", "reason")
-        print_table(columns, [(item.noticed, item.place, size(item.size_bytes), item.reason) for item in found])
+        lines = [(record.noticed, record.location, size(record.size_bytes), record.reason) for record in records]
+        print_table(("noticed", "place", ">MB", "reason"), lines)
+
+
+def _quarantine_data(record: QuarantinedRecord) -> dict[str, object]:
+    return {
+        "quarantine_id": record.quarantine_id,
+        "noticed": record.noticed,
+        "place": record.location,
+        "reason": record.reason,
+        "size_bytes": record.size_bytes,
+        "content": record.content.decode("utf-8", "backslashreplace"),
+    }
 
 
 @app.command()
 def check(db: DbOption = None, as_json: JsonOption = False) -> None:
-    """Read everything and hold it against digests, ids, tallies and samples; exit code 1 where something is wrong."""
+    """Compare everything stored with its checksums, ids and samples; exit code 1 if something is wrong."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db, shipped=False) as database:
-        found = database.check()
+        report = database.check()
+    counts = {"rows": report.rows, "accuracies": report.accuracies, "quarantined": report.quarantined}
     if as_json:
-        print_json(vars(found))
+        print_json({"where": report.location, **counts, "problems": report.problems})
     else:
-        for problem in found.problems:
+        for problem in report.problems:
             say(f"wrong: {problem}")
-        verdict = f"{len(found.problems)} problems" if found.problems else "all as it was written"
-        said = f"{found.rows} rows with their samples, {found.accuracies} accuracies, {found.quarantined} in quarantine"
-        say(f"{verdict}: {said}")
-    if found.problems:
+        verdict = f"{len(report.problems)} problems" if report.problems else "all as it was written"
+        totals = f"{report.rows} rows with their samples, {report.accuracies} accuracies"
+        say(f"{verdict}: {totals}, {report.quarantined} in quarantine")
+    if report.problems:
         raise typer.Exit(1)

@@ -129,7 +129,7 @@ def measure(
             rows.append(row)
         for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
             database.add_graph(graph)
-        opened = database.opened
+        opened = database.opened_epochs
     for epoch in opened:
         print(says_epoch(epoch), file=sys.stderr)
     return rows

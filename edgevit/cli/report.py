@@ -50,7 +50,7 @@ def run(
     with LatencyDB.open(db) as database:
         devices = None if device is None else [_looked_up(name, database) for name in split(device, "device")]
         options = ReportOptions(devices, dataset, published, not measured_only, confidence, artifacts)
-        where = None if db is None else database.where
+        where = None if db is None else database.location
         # Of these `edgevit choose` has the same options.
         shared = {
             "--dataset": dataset,

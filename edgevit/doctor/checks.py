@@ -77,6 +77,6 @@ def check_database(url: str | None) -> Check:
             stats = database.stats()
     except StoreError as error:
         return Check("latency database", False, f"{error.what} {error.why}".strip(), error.fix)
-    folder = Path(stats.where).parent
-    room = f", {shutil.disk_usage(folder).free / 1e9:.0f} GB free" if Path(stats.where).exists() else ""
-    return Check("latency database", True, f"{stats.tables.get('measurement', 0)} rows in {stats.where}{room}")
+    folder = Path(stats.location).parent
+    room = f", {shutil.disk_usage(folder).free / 1e9:.0f} GB free" if Path(stats.location).exists() else ""
+    return Check("latency database", True, f"{stats.tables.get('measurement', 0)} rows in {stats.location}{room}")

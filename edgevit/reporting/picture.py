@@ -15,7 +15,7 @@ from edgevit.errors import TargetUnavailableError, UsageError
 from edgevit.records.choice import Candidate, Choice, JointChoice
 from edgevit.reporting.axes import GRID, INK, MUTED, draw_names, draw_panel
 from edgevit.reporting.points import Panel, panels
-from edgevit.store.jsonl import appearing
+from edgevit.store.jsonl import atomic_write
 
 _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": "edgevit"}}
 _SIZE_INCHES, _DPI = (9.0, 5.4), 150
@@ -48,7 +48,7 @@ def plot(choice: Choice | JointChoice, path: Path) -> None:
             _draw_one(figure, choice)
         else:
             _draw_several(figure, choice)
-        with appearing(path, "the picture") as part:
+        with atomic_write(path, "the picture") as part:
             figure.savefig(part, format=form, metadata=_METADATA[form])
 
 

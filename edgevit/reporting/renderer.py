@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgevit.errors import TargetUnavailableError
 from edgevit.reporting.page_records import Entry, Latency, Report
-from edgevit.store.jsonl import appearing
+from edgevit.store.jsonl import atomic_write
 from edgevit_runtime.codec import to_json
 
 # They become one script in this order; each declares what the next ones use.
@@ -36,7 +36,7 @@ def write(report: Report, path: Path) -> int:
     Raises TargetUnavailableError without Plotly, StoreError where the file cannot be written.
     """
     page = render(report).encode("utf-8")
-    with appearing(path, "the report") as part:
+    with atomic_write(path, "the report") as part:
         part.write_bytes(page)
     return len(page)
 

@@ -42,7 +42,7 @@ def find_units(database: LatencyDB, devices: Collection[str] | None, published: 
     former = frozenset[str]().union(*(past for _, past in histories))
     if not rows:
         fix = "measure some with edgevit sweep, or bring rows in: edgevit db import FILE"
-        raise StoreError("the database holds no measurement", where=database.where, fix=fix)
+        raise StoreError("the database holds no measurement", where=database.location, fix=fix)
     of_unit: dict[str, list[Measurement]] = {}
     for row in sorted(rows.values(), key=lambda row: datetime.fromisoformat(row.started)):
         of_unit.setdefault(row.device_id, []).append(row)

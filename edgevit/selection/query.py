@@ -82,7 +82,7 @@ def other_devices(
     """
 
     def rows(models: Collection[str]) -> list[Measurement]:
-        return db.others(device, models, MOST_OTHER_ROWS)
+        return db.rows_of_other_devices(device, models, MOST_OTHER_ROWS)
 
     def operators() -> dict[str, tuple[OperatorCost, ...]]:
         return {name: costs for name, costs in load_operators().items() if name in cards} | dict(more or {})

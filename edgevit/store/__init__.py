@@ -1,27 +1,31 @@
-"""store: keeps measurements, and refuses the ones that cannot be true."""
+"""store: the latency database. It keeps measurements and refuses those that cannot be true."""
 
 from __future__ import annotations
 
 from edgevit.store.accuracies import validate_accuracy
-from edgevit.store.check import Checked
+from edgevit.store.check import CheckReport
 from edgevit.store.db import LatencyDB
-from edgevit.store.json_records import Imported, Item, Refusal
-from edgevit.store.overview import DeviceRows, Stats
-from edgevit.store.published import published_row
-from edgevit.store.quarantine import Quarantined
-from edgevit.store.readonly_sql import Answer
+from edgevit.store.json_records import ImportResult, ParsedRecord, Refusal
+from edgevit.store.overview import DatabaseStats, DeviceSummary
+from edgevit.store.published import PublishedValues, published_row
+from edgevit.store.quarantine import QuarantinedRecord
+from edgevit.store.readonly_sql import QueryResult
+from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.validate import validate
 
 __all__ = [
-    "Answer",
-    "Checked",
-    "DeviceRows",
-    "Imported",
-    "Item",
+    "CheckReport",
+    "DatabaseStats",
+    "DeviceSummary",
+    "ImportResult",
     "LatencyDB",
-    "Quarantined",
+    "ParsedRecord",
+    "PublishedValues",
+    "QuarantinedRecord",
+    "QueryResult",
     "Refusal",
-    "Stats",
+    "RefusalCode",
+    "RefusalReason",
     "published_row",
     "validate",
     "validate_accuracy",

@@ -1,4 +1,4 @@
-"""Accuracies: what one must be to enter the database, and how it is kept."""
+"""Accuracies: their validation, and their rows of the `accuracy` table."""
 
 from __future__ import annotations
 
@@ -22,73 +22,75 @@ _REALS = ("value", "error")
 
 
 def validate_accuracy(accuracy: Accuracy) -> None:
-    """Check an accuracy before it enters the database. Raises StoreError with the first thing wrong."""
+    """Check an accuracy before it enters the database. Raises StoreError with the first problem."""
     if problem := next(_problems(accuracy), ""):
-        where = f"{accuracy.metric} of {accuracy.model} on {accuracy.dataset}"
-        raise StoreError("the accuracy is refused", where=where, why=problem, fix="correct it, or leave it out")
+        location = f"{accuracy.metric} of {accuracy.model} on {accuracy.dataset}"
+        raise StoreError("the accuracy is refused", where=location, why=problem, fix="correct it, or leave it out")
 
 
-def _problems(item: Accuracy) -> Iterator[str]:
-    yield from unstorable(item, "accuracy")
+def _problems(accuracy: Accuracy) -> Iterator[str]:
+    yield from unstorable(accuracy, "accuracy")
     for name in ("model", "dataset", "metric"):
-        if not getattr(item, name):
+        if not getattr(accuracy, name):
             yield f"{name} is empty"
-    if item.provenance not in get_args(Provenance):
-        yield f"the provenance is {item.provenance!r}"
-    yield from _numbers(item)
-    yield from _origin(item)
-    if item.accuracy_id != accuracy_id(item):
-        yield "the accuracy_id is not that of what it says: identity.identify_accuracy makes it"
+    if accuracy.provenance not in get_args(Provenance):
+        yield f"the provenance is {accuracy.provenance!r}"
+    yield from _number_problems(accuracy)
+    yield from _origin_problems(accuracy)
+    if accuracy.accuracy_id != accuracy_id(accuracy):
+        yield "the accuracy_id is not that of its contents: identity.identify_accuracy makes it"
 
 
-def _numbers(item: Accuracy) -> Iterator[str]:
-    if not 0 <= item.value < math.inf or (item.metric.endswith("_percent") and item.value > 100):
-        yield f"{item.metric} is {item.value}"
-    if item.error is not None and not 0 <= item.error < math.inf:
-        yield f"the error is {item.error}"
-    if item.examples is not None and item.examples < 1:
-        yield f"it was computed from {item.examples} examples"
+def _number_problems(accuracy: Accuracy) -> Iterator[str]:
+    if not 0 <= accuracy.value < math.inf or (accuracy.metric.endswith("_percent") and accuracy.value > 100):
+        yield f"{accuracy.metric} is {accuracy.value}"
+    if accuracy.error is not None and not 0 <= accuracy.error < math.inf:
+        yield f"the error is {accuracy.error}"
+    if accuracy.examples is not None and accuracy.examples < 1:
+        yield f"it was computed from {accuracy.examples} examples"
     for name in ("artifact_sha256", "graph_digest", "weights_sha256", "dataset_sha256"):
-        if len(getattr(item, name)) not in (0, 64):
-            yield f"{name} is {getattr(item, name)!r}, no digest"
+        if len(getattr(accuracy, name)) not in (0, 64):
+            yield f"{name} is {getattr(accuracy, name)!r}, which is no digest"
 
 
-def _origin(item: Accuracy) -> Iterator[str]:
-    if item.provenance == "published":
-        if not item.source:
+def _origin_problems(accuracy: Accuracy) -> Iterator[str]:
+    if accuracy.provenance == "published":
+        if not accuracy.source:
             yield "the provenance is published and no source is named"
-        if not item.licence and "licence" not in item.untold:
+        if not accuracy.licence and "licence" not in accuracy.untold:
             yield "the licence is empty, and `untold` does not say that the source names none"
-        if item.error is None and "error" not in item.untold:
+        if accuracy.error is None and "error" not in accuracy.untold:
             yield "the error is missing, and `untold` does not say so"
-    if item.provenance == "measured" and (item.examples is None or item.error is None or not item.started):
+    if accuracy.provenance == "measured" and (
+        accuracy.examples is None or accuracy.error is None or not accuracy.started
+    ):
         yield "the accuracy is measured, and examples, error or started is missing"
-    if item.started:
+    if accuracy.started:
         try:
-            if datetime.fromisoformat(item.started).utcoffset() != timedelta(0):
-                yield f"started is {item.started!r}, which does not say UTC"
+            if datetime.fromisoformat(accuracy.started).utcoffset() != timedelta(0):
+                yield f"started is {accuracy.started!r}, which is not in UTC"
         except ValueError:
-            yield f"started is {item.started!r}, not an ISO 8601 time"
+            yield f"started is {accuracy.started!r}, which is not an ISO 8601 time"
 
 
 def insert(connection: Connection, accuracy: Accuracy) -> bool:
-    """Add a validated accuracy; False if it is there already: its id is the digest of all it says."""
+    """Add a validated accuracy and return whether it is new. Its id is the digest of its contents."""
     values: dict[str, Any] = {name: value for name, value in vars(accuracy).items() if name not in _LISTS}
     for name in _REALS:
         values[name] = None if values[name] is None else float(values[name])
     values |= {f"{name}_json": to_json(getattr(accuracy, name)) for name in _LISTS}
-    return small_tables.add_line(connection, tables.accuracy, values)
+    return small_tables.add_row(connection, tables.accuracy, values)
 
 
 def read(connection: Connection) -> list[Accuracy]:
-    """Every accuracy, by id. Raises StoreError where one is not what was written, or is missing."""
-    return [_read(line) for line in partition_checksums.read_whole(connection, tables.accuracy)]
+    """Return every accuracy, by id. Raises StoreError where one was changed or is missing."""
+    return [_from_row(row) for row in partition_checksums.read_table(connection, tables.accuracy)]
 
 
-def _read(line: dict[str, Any]) -> Accuracy:
+def _from_row(row: dict[str, Any]) -> Accuracy:
     try:
         for name, kind in _LISTS.items():
-            line[name] = from_json(kind, line.pop(f"{name}_json"))
+            row[name] = from_json(kind, row.pop(f"{name}_json"))
     except RecordError as error:
-        raise partition_checksums.broken(f"accuracy {line['accuracy_id'][:12]}: {error}") from error
-    return Accuracy(**line)
+        raise partition_checksums.damage_error(f"accuracy {row['accuracy_id'][:12]}: {error}") from error
+    return Accuracy(**row)

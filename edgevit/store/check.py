@@ -1,4 +1,4 @@
-"""`edgevit db check`: whether everything that is stored is what was written, and can be true."""
+"""`edgevit db check`: compares everything stored with its checksums, and tests whether it can be true."""
 
 from __future__ import annotations
 
@@ -20,84 +20,88 @@ from edgevit.store import (
     schema,
     small_tables,
 )
-from edgevit.store.connect import describe, storing
-from edgevit.store.sqlite_schema import expected_shape, shape_of
+from edgevit.store.connect import describe, translate_errors
+from edgevit.store.sqlite_schema import expected_schema, schema_of
 from edgevit.store.validate import validate, validate_noise
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a check found: how many rows it read, with all their samples, and what is wrong where."""
+class CheckReport:
+    """Result of a check: how many rows were read with all their samples, and every problem with its location."""
 
-    where: str
+    location: str
     rows: int
     accuracies: int
     quarantined: int
     problems: tuple[str, ...]
 
 
-def check(engine: Engine) -> Checked:
-    """Read everything: the file's own structure, digests, ids from what they name, samples against summaries.
+def check(engine: Engine) -> CheckReport:
+    """Read everything: the structure of the file, checksums, ids against contents, samples against summaries.
 
-    Raises StoreError only where nothing can be read at all; what is wrong otherwise is in the answer.
+    Raises StoreError only where nothing can be read at all. Other problems are in the report.
     """
-    found = _Found()
-    steps: list[Callable[[Connection], Iterator[str]]] = [found.tallies, found.rows_of_devices, found.small_tables]
+    run = _CheckRun()
+    steps: list[Callable[[Connection], Iterator[str]]] = [run.partitions, run.rows_of_devices, run.small_tables]
     if engine.url.get_backend_name() == "sqlite":
-        steps = [_structure, *steps]
-    for step in (*steps, found.epochs):
-        found.run(engine, step)
-    found.every_row(engine)
-    return Checked(describe(engine.url), found.rows, found.accuracies, found.quarantined, tuple(found.problems))
+        steps = [_structure_problems, *steps]
+    for step in (*steps, run.epochs):
+        run.step(engine, step)
+    run.all_rows(engine)
+    return CheckReport(describe(engine.url), run.rows, run.accuracies, run.quarantined, tuple(run.problems))
 
 
-def _structure(connection: Connection) -> Iterator[str]:
-    """What SQLite itself can tell of the file: pages, indexes, constraints, and the text of the schema."""
-    said = connection.execute(text("PRAGMA integrity_check(20)")).scalars().all()
-    yield from (f"integrity_check: {line}" for line in said if line != "ok")
+def _structure_problems(connection: Connection) -> Iterator[str]:
+    """Yield problems that SQLite itself finds: in pages, indexes, constraints, and the text of the schema."""
+    messages = connection.execute(text("PRAGMA integrity_check(20)")).scalars().all()
+    yield from (f"integrity_check: {message}" for message in messages if message != "ok")
     for table, number, parent, _ in connection.execute(text("PRAGMA foreign_key_check")):
-        yield f"{table} {number} refers to a line of {parent} that is not there"
-    yield from (f"the schema: {part}" for part in sorted(shape_of(connection) ^ expected_shape(schema.HEAD)))
+        yield f"{table} {number} refers to a row of {parent} that is not there"
+    yield from (f"the schema: {part}" for part in sorted(schema_of(connection) ^ expected_schema(schema.HEAD)))
 
 
-class _Found:
+class _CheckRun:
+    """A check under way: its counts and the problems so far."""
+
     def __init__(self) -> None:
         self.rows = self.accuracies = self.quarantined = 0
         self.problems: list[str] = []
 
-    def run(self, engine: Engine, step: Callable[[Connection], Iterator[str]]) -> None:
-        """One step in a transaction of its own; an error ends the step, and not the check."""
+    def step(self, engine: Engine, step: Callable[[Connection], Iterator[str]]) -> None:
+        """Run one step in its own transaction. An error ends the step and not the check."""
         try:
-            with storing(engine.url), engine.begin() as connection:
+            with translate_errors(engine.url), engine.begin() as connection:
                 for problem in step(connection):
                     self.problems.append(problem)
         except StoreError as error:
             self.problems.append(f"{error.what}: {error.why}")
 
-    def tallies(self, connection: Connection) -> Iterator[str]:
-        """The tally itself, and that none of its parts is of a device that is not there."""
-        devices = {partition_checksums.rows_of(number) for number in queries.device_numbers(connection, None)}
-        known = devices | {table.name for table in partition_checksums.WHOLE}
+    def partitions(self, connection: Connection) -> Iterator[str]:
+        """Yield partitions that belong to no device and no table. Reading them checks their own checksums."""
+        devices = {partition_checksums.device_partition(number) for number in queries.device_rows(connection, None)}
+        expected = devices | {table.name for table in partition_checksums.WHOLE_TABLES}
         yield from (
-            f"the tally has a part {name!r}" for name in partition_checksums.read_parts(connection) if name not in known
+            f"a partition checksum is of {name!r}, which is not there"
+            for name in partition_checksums.read_partitions(connection)
+            if name not in expected
         )
 
     def rows_of_devices(self, connection: Connection) -> Iterator[str]:
-        """That no row is missing; and the columns of all, against their digests."""
-        exchange.present(connection)
-        numbers = queries.device_numbers(connection, None)
-        for _ in queries.of_devices(connection, numbers, every=True):
+        """Compare the columns of all rows with their checksums, and the number of rows with the partitions."""
+        exchange.count_measurements(connection)
+        numbers = queries.device_rows(connection, None)
+        for _ in queries.rows_of_devices(connection, numbers, all_devices=True):
             pass
         yield from ()
 
     def small_tables(self, connection: Connection) -> Iterator[str]:
-        """Every small table against its tally, and what it says against what can be true."""
-        for table in partition_checksums.WHOLE:
-            partition_checksums.read_whole(connection, table)
+        """Compare every small table with its partition checksum, and validate its records."""
+        for table in partition_checksums.WHOLE_TABLES:
+            partition_checksums.read_table(connection, table)
         self.quarantined = len(quarantine.read(connection))
-        for item in accuracies.read(connection):
+        for accuracy in accuracies.read(connection):
             self.accuracies += 1
-            accuracies.validate_accuracy(item)
+            accuracies.validate_accuracy(accuracy)
         for floor in small_tables.noise_floors(connection):
             validate_noise(floor)
         for graph in graphs.read(connection):
@@ -105,19 +109,19 @@ class _Found:
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:
-        """The epochs that are written down against those that follow from the rows, but for devices that are due."""
-        due = epoch_table.marked(connection)
-        units = {line["device_id"] for line in queries.device_numbers(connection, None).values()}
-        written = {epoch for epoch in epoch_table.read(connection) if epoch.device_id not in due}
-        if written != set(epoch_table.compute(connection, units - due)):
-            yield "the epochs are not those of the rows: edgevit db epochs --refresh writes them anew"
+        """Compare the epoch table with the epochs that follow from the rows, except for devices that are due."""
+        due = epoch_table.due_devices(connection)
+        units = {row["device_id"] for row in queries.device_rows(connection, None).values()}
+        stored = {epoch for epoch in epoch_table.read(connection) if epoch.device_id not in due}
+        if stored != set(epoch_table.compute(connection, units - due)):
+            yield "the epochs are not those of the rows: edgevit db epochs --refresh recomputes them"
 
-    def every_row(self, engine: Engine) -> None:
-        """Each row with its evidence: digests, key and id anew, samples against the summary."""
+    def all_rows(self, engine: Engine) -> None:
+        """Validate each row with its samples: checksums, key and id, samples against the summary."""
         last = ""
         while True:
             ids: list[str] = []
-            self.run(engine, partial(self._batch, last=last, ids=ids))
+            self.step(engine, partial(self._batch, last=last, ids=ids))
             if not ids:
                 return
             last = ids[-1]
@@ -126,7 +130,7 @@ class _Found:
         ids += queries.next_ids(connection, last, exchange.BATCH_ROWS)
         for row in queries.fetch_each(connection, ids).values():
             self.rows += 1
-            if isinstance(row, queries.Damaged):
+            if isinstance(row, queries.DamagedRow):
                 yield f"{row.error.what}: {row.error.why}"
                 continue
             try:

@@ -1,14 +1,16 @@
-"""Reaching the database: which one, how it is made safe, and what its errors mean to a user."""
+"""Connections: which database to open, how it is made safe, and what its errors mean to a user."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -16,63 +18,106 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgevit.errors import StoreError
 
-BUSY_SECONDS = 120  # SQLite lets those who wait try again in no order: of 16 writers one may wait for long
-WRITE = {"edgevit_write": True}  # execution option of a connection that is going to write
+_LOG = logging.getLogger(__name__)
+# SQLite lets waiting writers retry in no order: of 16 writers, one may wait for long.
+BUSY_SECONDS = 120
+# Execution option of a connection that is going to write.
+WRITE = {"edgevit_write": True}
 # Up to SQLite 3.51.2 a reset of the write-ahead log can corrupt the file, and Debian 12 has 3.40.
-_WAL_IS_SAFE = (3, 51, 3)
-# trusted_schema=OFF: a view or trigger in a file that somebody sent may not call functions with side effects.
+_SAFE_WAL_VERSION = (3, 51, 3)
+# trusted_schema=OFF: a view or trigger in a received file may not call functions with side effects.
 # cell_size_check=ON: a page whose entries overlap is refused when it is read, not when it has done harm.
 # cache_size: KiB. A large import touches the whole of three indexes, and reads pages again and again without.
 PRAGMAS = (
     "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "cache_size=-65536",
 )  # fmt: skip
 POSTGRES = "postgresql"
-_POSTGRES_LOCK = 0x656467657669  # of edgevit's writers among the advisory locks of a database: "edgevi"
+# Number of edgevit's writers among the advisory locks of a database: "edgevi" in ASCII.
+_POSTGRES_LOCK = 0x656467657669
 
 
 def journal_mode(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
-    """The journal that a version of SQLite keeps safely: a rollback journal, from 3.51.3 on the write-ahead log."""
-    return "WAL" if version >= _WAL_IS_SAFE else "DELETE"
+    """Return the journal that a version of SQLite keeps safely: the write-ahead log only from 3.51.3 on."""
+    return "WAL" if version >= _SAFE_WAL_VERSION else "DELETE"
+
+
+class _Cause(NamedTuple):
+    """A cause of a driver's error, and its remedy."""
+
+    why: str
+    fix: str
 
 
 _RESCUE = "save what is whole: edgevit db merge FILE --db NEW; what that cannot read: sqlite3 FILE .recover"
-# (what the driver says, why, what mends it)
-_MEANINGS = (
-    ("not a database", "the file is no SQLite database", "name another file with --db, or move this one away"),
-    ("malformed", "the database is damaged", _RESCUE),
-    ("decode", "the database is damaged", _RESCUE),
-    ("disk i/o error", "the disk did not read or write", "check the disk, then: sqlite3 FILE 'PRAGMA integrity_check'"),
-    ("unable to open", "the folder is missing or not writable", "make the folder, or name another file with --db"),
-    ("readonly", "the file or its folder is not writable", "chmod u+w it, or name another file with --db"),
-    ("read-only", "the file or its folder is not writable", "chmod u+w it, or name another file with --db"),
-    ("locked", f"another program held it for {BUSY_SECONDS} s", "end the other program, then try again"),
-    ("lock timeout", f"another program held it for {BUSY_SECONDS} s", "end the other program, then try again"),
-    ("deadlock", "other programs hold what this one needs", "try again"),
-    ("password", "the server wants another user or password", "write postgresql://USER:PASSWORD@HOST/DATABASE"),
-    ("role", "the server knows no such user", "write postgresql://USER@HOST/DATABASE"),
-    ('" does not exist', "the server has no such database", "createdb NAME, or name another one with --db"),
-    ("connection", "the server cannot be reached", "start it, or correct host and port of --db"),
-    ("permission denied", "the user may not do that", "grant it: GRANT ALL ON SCHEMA public TO USER"),
-    ("full", "the disk is full", "free some space, then try again"),
+_NOT_A_DATABASE = _Cause("the file is no SQLite database", "name another file with --db, or move this one away")
+_DAMAGED = _Cause("the database is damaged", _RESCUE)
+_DISK_ERROR = _Cause("the disk did not read or write", "check the disk, then: sqlite3 FILE 'PRAGMA integrity_check'")
+_NO_FOLDER = _Cause("the folder is missing or not writable", "make the folder, or name another file with --db")
+_READ_ONLY = _Cause("the file or its folder is not writable", "chmod u+w it, or name another file with --db")
+_LOCKED = _Cause(f"another program held it for {BUSY_SECONDS} s", "end the other program, then try again")
+_DEADLOCK = _Cause("other programs hold what this one needs", "try again")
+_LOGIN = _Cause("the server wants another user or password", "write postgresql://USER:PASSWORD@HOST/DATABASE")
+_NO_ROLE = _Cause("the server knows no such user", "write postgresql://USER@HOST/DATABASE")
+_NO_DATABASE = _Cause("the server has no such database", "createdb NAME, or name another one with --db")
+_UNREACHABLE = _Cause("the server cannot be reached", "start it, or correct host and port of --db")
+_NOT_PERMITTED = _Cause("the user may not do that", "grant it: GRANT ALL ON SCHEMA public TO USER")
+_DISK_FULL = _Cause("the disk is full", "free some space, then try again")
+_UNKNOWN_FIX = "name another database with --db"
+_BY_SQLITE_CODE = {
+    sqlite3.SQLITE_NOTADB: _NOT_A_DATABASE,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_IOERR: _DISK_ERROR,
+    sqlite3.SQLITE_CANTOPEN: _NO_FOLDER,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_FULL: _DISK_FULL,
+}
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_SQLSTATE = {
+    "25006": _READ_ONLY,
+    "28000": _NO_ROLE,
+    "28P01": _LOGIN,
+    "3D000": _NO_DATABASE,
+    "40P01": _DEADLOCK,
+    "42501": _NOT_PERMITTED,
+    "53100": _DISK_FULL,
+    "55P03": _LOCKED,
+}
+_BY_ERRNO = {
+    errno.EACCES: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.ENOENT: _NO_FOLDER,
+    errno.EROFS: _READ_ONLY,
+    errno.ENOSPC: _DISK_FULL,
+}
+# The drivers give no code for a login that failed, and for text that is not UTF-8.
+_BY_TEXT = (
+    ("decode", _DAMAGED),
+    ("password", _LOGIN),
+    ("role", _NO_ROLE),
+    ('" does not exist', _NO_DATABASE),
+    ("connection", _UNREACHABLE),
 )
 
 
 def database_url(url: str | None = None) -> URL:
-    """The database to open: the argument, else the environment's EDGEVIT_DB, else a file in the user's data folder.
+    """Return the database to open: the argument, else EDGEVIT_DB, else a file in the user's data folder.
 
     A text without "://" is the path of an SQLite file. Raises StoreError for a URL that cannot be read.
     """
     text = url or os.environ.get("EDGEVIT_DB")
     if not text:
         folder = platformdirs.user_data_path("edgevit", appauthor=False)
-        with _storing(str(folder)):
+        with _translate_errors(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
         return URL.create("sqlite", database=str(folder / "latency.db"))
     if "://" not in text:
         return URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
     try:
         address = make_url(text)
-    except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
+    # ValueError: a port that is no number
+    except (SQLAlchemyError, ValueError) as error:
         fix = "write sqlite:///path/to/file.db, the path alone, or postgresql://USER@HOST/DATABASE"
         raise StoreError(
             "not the URL of a database", where=re.sub("://.*@", "://***@", text), why=str(error), fix=fix
@@ -82,21 +127,21 @@ def database_url(url: str | None = None) -> URL:
 
 
 def create(url: URL) -> Engine:
-    """An engine for this database; nothing is opened yet. Raises StoreError where no driver is installed."""
+    """Create an engine for this database; nothing is opened yet. Raises StoreError where no driver is installed."""
     backend = url.get_backend_name()
     arguments: dict[str, Any] = {}
     if backend == "sqlite":
         # isolation_level=None stops the driver from sending BEGIN at moments of its own; _begin below sends it.
         arguments = {"timeout": BUSY_SECONDS, "isolation_level": None}
     try:
-        with storing(url):
+        with translate_errors(url):
             engine = create_engine(url, connect_args=arguments)
     except ImportError as error:
         package = error.name or url.get_driver_name()
         fix = "pip install 'edgevit[postgres]'" if package == "psycopg" else f"pip install {package}"
         raise StoreError("no driver for this kind of database", where=describe(url), why=str(error), fix=fix) from error
     if backend == "sqlite":
-        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin)
     else:
         event.listen(engine, "begin", _begin_on_server)
@@ -104,33 +149,52 @@ def create(url: URL) -> Engine:
 
 
 def describe(url: URL) -> str:
-    """The database as a message may show it: an SQLite file's path, or the URL without its password."""
+    """Return the database as a message may show it: the path of an SQLite file, or the URL without its password."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
     return url.render_as_string(hide_password=True)
 
 
 @contextmanager
-def storing(url: URL) -> Iterator[None]:
-    """Turn what the driver raises into a StoreError that says where, why and what to do."""
-    with _storing(describe(url)):
+def translate_errors(url: URL) -> Iterator[None]:
+    """Turn errors of the driver into a StoreError with the location, the cause and the remedy."""
+    with _translate_errors(describe(url)):
         yield
 
 
 @contextmanager
-def _storing(where: str) -> Iterator[None]:
+def _translate_errors(location: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:  # of a message that quotes a damaged schema
-        said = str(getattr(error, "orig", None) or error)
-        for sign, why, fix in _MEANINGS:
-            if sign in said.lower():
-                raise StoreError(f"the latency database: {said}", where=where, why=why, fix=fix) from error
-        fix = "name another database with --db"
-        raise StoreError("the latency database cannot be used", where=where, why=said, fix=fix) from error
+    # UnicodeDecodeError: of a message that quotes a damaged schema
+    except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:
+        message = str(getattr(error, "orig", None) or error)
+        cause = _cause_of(error, message)
+        _LOG.debug("%s: %s", location, message)
+        if cause is not None:
+            raise StoreError(
+                f"the latency database: {message}", where=location, why=cause.why, fix=cause.fix
+            ) from error
+        raise StoreError(
+            "the latency database cannot be used", where=location, why=message, fix=_UNKNOWN_FIX
+        ) from error
 
 
-def _set_up(connection: Any, _record: object) -> None:
+def _cause_of(error: Exception, message: str) -> _Cause | None:
+    """Return the cause that a driver's error code stands for, else the one its text names; None: unknown."""
+    driver_error = getattr(error, "orig", None) or error
+    # An extended result code of SQLite has its primary code in the lowest byte.
+    sqlite_code = getattr(driver_error, "sqlite_errorcode", None)
+    if sqlite_code is not None and sqlite_code & 0xFF in _BY_SQLITE_CODE:
+        return _BY_SQLITE_CODE[sqlite_code & 0xFF]
+    if (sqlstate := getattr(driver_error, "sqlstate", None)) in _BY_SQLSTATE:
+        return _BY_SQLSTATE[sqlstate]
+    if isinstance(driver_error, OSError) and driver_error.errno in _BY_ERRNO:
+        return _BY_ERRNO[driver_error.errno]
+    return next((cause for sign, cause in _BY_TEXT if sign in message.lower()), None)
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     try:
         for pragma in (f"journal_mode={journal_mode()}", *PRAGMAS):
@@ -147,10 +211,10 @@ def _begin(connection: Connection) -> None:
 
 
 def _begin_on_server(connection: Connection) -> None:
-    """One writer at a time, as on SQLite; a reader sees one moment of the whole database.
+    """Begin a transaction on PostgreSQL: one writer at a time, as on SQLite, and readers see one moment.
 
-    Two imports that add the same lines in another order would otherwise wait for each other, and one of them fail. A
-    reader that holds rows against their tally needs both as they were at one moment.
+    Two imports that add the same rows in another order would otherwise wait for each other, and one would fail. A
+    reader that compares rows with their partition checksum needs both as they were at one moment.
     """
     if connection.get_execution_options().get("edgevit_write", False):
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")

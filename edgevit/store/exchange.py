@@ -1,12 +1,13 @@
-"""Records into the database and out of it, many at a time: what import, merge and export have in common.
+"""Import, merge and export: records into the database and out of it, many at a time.
 
-A merge is a union of sets by content ids. Whatever the order and however often, the same records are there at the end;
-a record that contradicts one that is kept here stays out, in quarantine, and never takes its place.
+A merge is a union of sets by content ids. In any order and however often, it ends with the same records. A record that
+contradicts a stored one goes into quarantine and never takes its place.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -29,73 +30,88 @@ from edgevit.store import (
     small_tables,
     tables,
 )
-from edgevit.store.json_records import Imported, Item, Refusal, Travelling, digest_of
-from edgevit.store.row_checksums import as_seal
+from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord, Refusal, checksum_of
+from edgevit.store.queries import Conflict
+from edgevit.store.refusals import RefusalCode, RefusalReason
+from edgevit.store.row_checksums import shorten
 from edgevit.store.validate import validate, validate_noise
 from edgevit_runtime.codec import to_data
 
-BATCH_ROWS = 500  # per transaction: each costs a sync of the disk, and keeps other writers waiting
-BATCH_DEVICES = 20  # per transaction that writes their epochs, which reads all their rows
+_LOG = logging.getLogger(__name__)
+# Records per transaction: each costs a sync of the disk, and keeps other writers waiting.
+BATCH_ROWS = 500
+# Devices per transaction that stores their epochs, which reads all their rows.
+BATCH_DEVICES = 20
 
 
 class Transaction(Protocol):
-    """Opens a transaction of the database; `write` for one that writes, alone."""
+    """Opens a transaction of the database; with `write`, one that writes alone."""
 
     def __call__(self, *, write: bool = False) -> AbstractContextManager[Connection]:
-        """The connection that is in it."""
+        """Return a context manager that gives the connection."""
         ...
 
 
-def load(transaction: Transaction, items: Iterable[Item], on_epoch: Callable[[Epoch], None]) -> Imported:
-    """Add what is sound, a batch at a time, and put the rest into quarantine; then write the devices' epochs anew.
+def import_records(
+    transaction: Transaction, records: Iterable[ParsedRecord], on_epoch: Callable[[Epoch], None]
+) -> ImportResult:
+    """Add valid records in batches, put the others into quarantine, then recompute the devices' epochs.
 
-    Records are parsed and validated before the lock is taken.
+    Records are parsed and validated before the lock is taken. `on_epoch` is called with each epoch that is new.
     """
-    added = known = 0
-    refused: list[Refusal] = []
+    added = duplicates = 0
+    refusals: list[Refusal] = []
     touched: set[str] = set()
-    checked = map(_check, items)
+    checked = map(_check, records)
     while batch := list(islice(checked, BATCH_ROWS)):
         with transaction(write=True) as connection:
             outcomes = _insert(connection, batch)
-            bad = [item for item in outcomes if isinstance(item, Item)]
-            quarantine.put(connection, bad)
+            refused = [outcome for outcome in outcomes if isinstance(outcome, ParsedRecord)]
+            quarantine.put(connection, refused)
             new = _devices(batch, outcomes)
-            epoch_table.mark(connection, new)
+            epoch_table.mark_due(connection, new)
         added += outcomes.count(True)
-        known += outcomes.count(False)
-        refused += [Refusal(item.place, item.reason) for item in bad]
+        duplicates += outcomes.count(False)
+        refusals += [_refusal(record) for record in refused]
         touched |= new
+    # Devices may also be due from an import that was killed before it stored their epochs.
     with transaction() as connection:
-        touched |= epoch_table.marked(connection)  # by an import that was killed before it came to this
-    for opened in _finish_epochs(transaction, touched):
-        on_epoch(opened)
-    return Imported(added, known, tuple(refused))
+        touched |= epoch_table.due_devices(connection)
+    for epoch in _refresh_epochs(transaction, touched):
+        on_epoch(epoch)
+    _LOG.debug("imported: %d added, %d duplicates, %d refused", added, duplicates, len(refusals))
+    return ImportResult(added, duplicates, tuple(refusals))
 
 
-def _finish_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Iterator[Epoch]:
-    """Write the epochs of these devices anew, a few devices per transaction; those that were not there before."""
-    rest = iter(sorted(device_ids))
-    while some := list(islice(rest, BATCH_DEVICES)):
+def _refusal(record: ParsedRecord) -> Refusal:
+    assert record.refusal is not None  # as for every record that _check or _insert refused
+    _LOG.debug("refused: %s: %s", record.location, record.refusal.text)
+    return Refusal(record.location, record.refusal.code, record.refusal.text)
+
+
+def _refresh_epochs(transaction: Transaction, device_ids: Iterable[str]) -> Iterator[Epoch]:
+    """Recompute and store the epochs of these devices, a few per transaction; yield the new ones."""
+    remaining = iter(sorted(device_ids))
+    while batch := list(islice(remaining, BATCH_DEVICES)):
         with transaction(write=True) as connection:
-            opened = epoch_table.refresh(connection, some)
-        yield from opened
+            new = epoch_table.refresh(connection, batch)
+        yield from new
 
 
-def _devices(batch: list[Item], outcomes: list[bool | Item]) -> set[str]:
-    """The devices whose epochs what was added may change."""
+def _devices(batch: list[ParsedRecord], outcomes: list[bool | ParsedRecord]) -> set[str]:
+    """Return the devices whose epochs the added records may change."""
     pairs = zip(batch, outcomes, strict=True)
-    records = [item.record for item, outcome in pairs if outcome is True]
+    records = [parsed.record for parsed, outcome in pairs if outcome is True]
     return {record.device_id for record in records if isinstance(record, Measurement | NoiseFloor)}
 
 
-def _check(item: Item) -> Item:
-    """The item, with its columns; or without its record, and why that cannot be taken."""
-    record, columns = item.record, None
+def _check(parsed: ParsedRecord) -> ParsedRecord:
+    """Return the record with its columns, or without the record and with the reason why it is refused."""
+    record, columns = parsed.record, None
     try:
         match record:
             case None:
-                return item
+                return parsed
             case Measurement():
                 validate(record)
                 columns = rows.measurement_values(record)
@@ -106,61 +122,67 @@ def _check(item: Item) -> Item:
             case Graph():
                 graphs.validate_graph(record)
     except StoreError as error:
-        return _refused(item, error)
-    if item.digest is not None and item.digest != (columns["row_sha256"] if columns else digest_of(record)):
-        return _refused(item, StoreError("it is not what was written", why="its digest is another"))
-    return item._replace(columns=columns)
+        return _refuse(parsed, "impossible", error)
+    expected = columns["row_sha256"] if columns else checksum_of(record)
+    if parsed.checksum is not None and parsed.checksum != expected:
+        mismatch = StoreError("it is not what was written", why="its digest is another")
+        return _refuse(parsed, "checksum_mismatch", mismatch)
+    return parsed._replace(columns=columns)
 
 
-def _refused(item: Item, error: StoreError) -> Item:
-    """The item without its record, with the reason and with what it says: one of a database has no line of its own."""
-    content = item.content or json.dumps(to_data(item.record), sort_keys=True).encode()
-    return item._replace(record=None, reason=f"{error.what}: {error.why}", content=content)
+def _refuse(parsed: ParsedRecord, code: RefusalCode, error: StoreError) -> ParsedRecord:
+    """Return the record's location with the reason and the contents: a record of a database has no line of its own."""
+    content = parsed.content or json.dumps(to_data(parsed.record), sort_keys=True).encode()
+    refusal = RefusalReason(code, f"{error.what}: {error.why}")
+    return parsed._replace(record=None, refusal=refusal, content=content)
 
 
-def _insert(connection: Connection, batch: list[Item]) -> list[bool | Item]:
-    """Of each whether it is new, known, or the item with the reason why it is not taken."""
-    new = [(item.record, item.columns) for item in batch if isinstance(item.record, Measurement) and item.columns]
-    of_rows = iter(queries.insert(connection, new))
-    outcomes: list[bool | Item] = []
-    for item in batch:
-        outcome: bool | StoreError
-        match item.record:
+def _insert(connection: Connection, batch: list[ParsedRecord]) -> list[bool | ParsedRecord]:
+    """Add a batch; return for each record whether it is new, or the record with the reason why it is refused."""
+    new = [
+        (parsed.record, parsed.columns) for parsed in batch if isinstance(parsed.record, Measurement) and parsed.columns
+    ]
+    of_measurements = iter(queries.insert(connection, new))
+    outcomes: list[bool | ParsedRecord] = []
+    for parsed in batch:
+        outcome: bool | Conflict
+        match parsed.record:
             case None:
-                outcomes.append(item)
+                outcomes.append(parsed)
                 continue
             case Measurement():
-                outcome = next(of_rows)
+                outcome = next(of_measurements)
             case Accuracy():
-                outcome = accuracies.insert(connection, item.record)
+                outcome = accuracies.insert(connection, parsed.record)
             case NoiseFloor():
-                outcome = _insert_noise(connection, item.record)
+                outcome = _insert_noise(connection, parsed.record)
             case Graph():
-                outcome = graphs.insert(connection, item.record)
-        outcomes.append(_refused(item, outcome) if isinstance(outcome, StoreError) else outcome)
+                outcome = graphs.insert(connection, parsed.record)
+        outcomes.append(_refuse(parsed, outcome.code, outcome.error) if isinstance(outcome, Conflict) else outcome)
     return outcomes
 
 
-def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | StoreError:
+def _insert_noise(connection: Connection, floor: NoiseFloor) -> bool | Conflict:
     if small_tables.insert_noise(connection, floor):
         return True
-    kept = [item for item in small_tables.noise_floors(connection) if _moment(item) == _moment(floor)]
-    if kept and kept[0] != floor:
-        return StoreError("a noise floor of this device and moment is kept here", why="it says something else")
+    stored = [other for other in small_tables.noise_floors(connection) if _moment(other) == _moment(floor)]
+    if stored and stored[0] != floor:
+        error = StoreError("a noise floor of this device and moment is kept here", why="it has another value")
+        return Conflict("contradiction", error)
     return False
 
 
 _moment = attrgetter("device_id", "started")
 
 
-def every_record(transaction: Transaction) -> Iterator[Travelling]:
-    """All that travels: measurements by id, then accuracies, noise floors and graphs.
+def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
+    """Yield all portable records: measurements by id, then accuracies, noise floors and graphs.
 
-    Rows come a batch per transaction, because a reader that takes its time would keep writers out. Raises StoreError
-    where a record is damaged, or where fewer rows come than were there.
+    Each batch of rows has its own transaction, because a slow reader would keep writers out. Raises StoreError where a
+    record is damaged, or where rows are missing.
     """
     with transaction() as connection:
-        expected = present(connection)
+        expected = count_measurements(connection)
     count, last = 0, ""
     while True:
         with transaction() as connection:
@@ -171,26 +193,28 @@ def every_record(transaction: Transaction) -> Iterator[Travelling]:
         yield from batch
         count, last = count + len(batch), ids[-1]
     if count < expected:
-        raise partition_checksums.broken(f"{count} measurements found, {expected} written")
+        raise partition_checksums.damage_error(f"{count} measurements found, {expected} written")
     with transaction() as connection:
         yield from accuracies.read(connection)
         yield from small_tables.noise_floors(connection)
         yield from graphs.read(connection)
 
 
-def present(connection: Connection) -> int:
-    """How many measurements there are, by their digests alone. Raises StoreError where that is not what was written."""
-    found: dict[int, list[int]] = {number: [0, 0] for number in queries.device_numbers(connection, None)}
-    for number, digest in connection.execute(select(tables.measurement.c.device_no, tables.measurement.c.row_sha256)):
-        if number not in found:
-            raise partition_checksums.broken(f"measurements of device {number}, which is not there")
-        found[number][0] += 1
+def count_measurements(connection: Connection) -> int:
+    """Return the number of measurements, from their checksums alone. Raises StoreError where rows were changed."""
+    totals: dict[int, list[int]] = {number: [0, 0] for number in queries.device_rows(connection, None)}
+    columns = select(tables.measurement.c.device_no, tables.measurement.c.row_sha256)
+    for number, row_sha256 in connection.execute(columns):
+        if number not in totals:
+            raise partition_checksums.damage_error(f"measurements of device {number}, which is not there")
+        totals[number][0] += 1
         try:
-            found[number][1] ^= as_seal(digest)
+            totals[number][1] ^= shorten(row_sha256)
         except (TypeError, ValueError) as error:
-            raise partition_checksums.broken(f"a digest of a row of device {number} was changed") from error
-    parts = partition_checksums.read_parts(connection)
-    for number, (lines, digest) in found.items():
-        name = partition_checksums.rows_of(number)
-        partition_checksums.require(partition_checksums.Part(name, lines, digest), parts.get(name))
-    return sum(lines for lines, _ in found.values())
+            raise partition_checksums.damage_error(f"a digest of a row of device {number} was changed") from error
+    partitions = partition_checksums.read_partitions(connection)
+    for number, (count, checksum) in totals.items():
+        name = partition_checksums.device_partition(number)
+        actual = partition_checksums.PartitionChecksum(name, count, checksum)
+        partition_checksums.require_equal(actual, partitions.get(name))
+    return sum(count for count, _ in totals.values())

@@ -1,4 +1,4 @@
-"""Records as lines of text, each with the digest of all it says; and back, or why a line is none."""
+"""Portable records as JSON: one line of text per record, with the checksum of its contents, and back."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from edgevit.records.identity import accuracy_id, graph_id
 from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph
+from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import Values, head_values
 from edgevit_runtime.codec import RecordError, from_data, to_json
 
-Travelling = Measurement | Accuracy | NoiseFloor | Graph
-# A measurement is the line itself, with its digest beside its fields; the others say what they are.
-_DIGEST = "row_sha256"
+PortableRecord = Measurement | Accuracy | NoiseFloor | Graph
+# A measurement is the JSON object itself, with its checksum beside its fields. Other records stand below their kind.
+_CHECKSUM = "row_sha256"
 _KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph]] = {
     "accuracy": Accuracy,
     "noise_floor": NoiseFloor,
@@ -24,41 +25,46 @@ _KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph]] = {
 
 
 class Refusal(NamedTuple):
-    """A line that was not taken, and why."""
+    """A record that did not enter the database: its location, and the code and text of the reason."""
 
-    place: str  # "file.jsonl, line 3"
-    reason: str
+    location: str  # "file.jsonl, line 3"
+    code: RefusalCode
+    text: str
 
 
-class Imported(NamedTuple):
-    """What came of an import: rows added, rows the database had already, and those it refused, kept in quarantine."""
+class ImportResult(NamedTuple):
+    """Result of an import: rows added, rows that were there already, and refusals, which are in quarantine."""
 
     added: int
-    known: int
+    duplicates: int
     refused: tuple[Refusal, ...]
 
 
-class Item(NamedTuple):
-    """What was found at a place of a file or database: a record, or None and why there is none; and its bytes."""
+class ParsedRecord(NamedTuple):
+    """A record at its location in a file or database, or the reason why it is refused; and its bytes.
 
-    place: str
-    record: Travelling | None
-    reason: str
-    content: bytes  # empty: a database has no line for it
-    digest: object = None  # what it says is its digest, not held against the record yet; None: it says nothing
-    columns: Values | None = None  # of a measurement that was checked: rows.measurement_values
+    `content` is empty for a record of a database, which has no line of text. `checksum` is the one stated there, not
+    compared with the record yet; None: it is absent. `columns` are rows.measurement_values of a checked measurement.
+    """
+
+    location: str
+    record: PortableRecord | None
+    refusal: RefusalReason | None
+    content: bytes
+    checksum: object = None
+    columns: Values | None = None
 
 
-def to_line(record: Travelling) -> str:
-    """A record with its digest, as one line of JSON in ASCII without the line's end."""
+def to_line(record: PortableRecord) -> str:
+    """Return a record with its checksum as one line of ASCII JSON, without the end of the line."""
     if isinstance(record, Measurement):
-        return to_json({**vars(record), _DIGEST: digest_of(record)})
-    kind = next(name for name, known in _KINDS.items() if isinstance(record, known))
-    return to_json({kind: record, _DIGEST: digest_of(record)})
+        return to_json({**vars(record), _CHECKSUM: checksum_of(record)})
+    kind = next(name for name, record_type in _KINDS.items() if isinstance(record, record_type))
+    return to_json({kind: record, _CHECKSUM: checksum_of(record)})
 
 
-def digest_of(record: Travelling) -> str:
-    """The digest of all that a record says, of a measurement samples and snapshots included."""
+def checksum_of(record: PortableRecord) -> str:
+    """Return the digest of all contents of a record; samples and snapshots of a measurement are included."""
     if isinstance(record, Measurement):
         return row_sha256(head_values(record))
     if isinstance(record, Accuracy):
@@ -68,17 +74,17 @@ def digest_of(record: Travelling) -> str:
     return hashlib.sha256(to_json(record).encode("ascii")).hexdigest()
 
 
-def read_line(place: str, line: bytes) -> Item:
-    """What a line says, or why it says nothing that can be taken."""
+def read_line(location: str, line: bytes) -> ParsedRecord:
+    """Parse a line into its record, or into the reason why it has none."""
     try:
-        record, digest = _from_line(line)
+        record, checksum = _from_line(line)
     # ValueError: RecordError, and integers of thousands of digits; RecursionError: arrays thousands deep
     except (ValueError, RecursionError) as error:
-        return Item(place, None, str(error), line)
-    return Item(place, record, "", line, digest)
+        return ParsedRecord(location, None, RefusalReason("malformed", str(error)), line)
+    return ParsedRecord(location, record, None, line, checksum)
 
 
-def _from_line(line: bytes) -> tuple[Travelling, object]:
+def _from_line(line: bytes) -> tuple[PortableRecord, object]:
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -86,18 +92,19 @@ def _from_line(line: bytes) -> tuple[Travelling, object]:
     return from_fields(data)
 
 
-def from_fields(data: Any) -> tuple[Travelling, object]:
-    """A record from the JSON data of a line, and what the line says is its digest. Raises RecordError for no record.
+def from_fields(data: Any) -> tuple[PortableRecord, object]:
+    """Build a record from the JSON data of a line, and return the checksum that the line states.
 
-    A line without a digest is taken for what it says: people write such, and edgevit did before there were digests.
+    Raises RecordError for data that are no record. A line without a checksum is accepted: people write such lines,
+    and so did edgevit before there were checksums.
     """
-    told = data.pop(_DIGEST, None) if isinstance(data, dict) else None
+    stated = data.pop(_CHECKSUM, None) if isinstance(data, dict) else None
     kind = next((name for name in _KINDS if isinstance(data, dict) and name in data), None)
     if kind is None:
-        return from_data(Measurement, data), told
+        return from_data(Measurement, data), stated
     if len(data) > 1:
         raise RecordError(f"{kind}: unknown {', '.join(sorted(set(data) - {kind}))}")
-    return from_data(_KINDS[kind], data[kind]), told
+    return from_data(_KINDS[kind], data[kind]), stated
 
 
 def _refuse_constant(name: str) -> Any:

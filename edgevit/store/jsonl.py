@@ -1,4 +1,4 @@
-"""Files of JSON lines: how rows travel between databases and how edgevit ships some."""
+"""Files of JSON lines: portable records between databases, and the rows that ship with edgevit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from edgevit.errors import StoreError
-from edgevit.store.json_records import Item, Travelling, read_line, to_line
+from edgevit.store.json_records import ParsedRecord, PortableRecord, read_line, to_line
 
-# Longer lines are read in pieces, and each piece is refused: a file that is one line must not fill the memory.
+# Longer lines are read in pieces, and each piece is refused: a file of a single line must not fill the memory.
 MAX_LINE_BYTES = 64 * 2**20
 
 
-def parse_lines(file: Path | Traversable) -> Iterator[Item]:
-    """Each line's place, and its record or why it is none. Blank lines are passed over.
+def parse_lines(file: Path | Traversable) -> Iterator[ParsedRecord]:
+    """Parse each line into its location, and its record or the reason why it has none. Blank lines are skipped.
 
     Raises StoreError where the file cannot be read.
     """
@@ -35,13 +35,13 @@ def parse_lines(file: Path | Traversable) -> Iterator[Item]:
         raise StoreError("the rows cannot be read", where=str(file), why=str(error), fix=fix) from error
 
 
-def write_lines(path: Path, records: Iterable[Travelling]) -> int:
-    """Write records to a file that appears only when it is complete and on disk; returns how many.
+def write_lines(path: Path, records: Iterable[PortableRecord]) -> int:
+    """Write records to a file and return their number. The file appears only when it is complete and on disk.
 
-    Raises StoreError where the file cannot be written; then there is no new file, and an old one is as it was.
+    Raises StoreError where the file cannot be written. Then there is no new file, and an old one is unchanged.
     """
     count = 0
-    with appearing(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         for record in records:
             file.write(to_line(record).encode("ascii") + b"\n")
             count += 1
@@ -49,10 +49,10 @@ def write_lines(path: Path, records: Iterable[Travelling]) -> int:
 
 
 @contextmanager
-def appearing(path: Path, what: str = "the rows") -> Iterator[Path]:
-    """A hidden file beside `path` that takes its name when all went well and is on disk, and is gone otherwise.
+def atomic_write(path: Path, contents: str = "the rows") -> Iterator[Path]:
+    """Give a hidden file beside `path` that takes its name on success, once it is on disk, and is deleted otherwise.
 
-    Raises StoreError, which says that `what` cannot be written, where that is so.
+    Raises StoreError where the file cannot be written; `contents` names in the message what it holds.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -63,14 +63,14 @@ def appearing(path: Path, what: str = "the rows") -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         fix = "make the folder, free some space, or name another file"
-        raise StoreError(f"{what} cannot be written", where=str(path), why=str(error), fix=fix) from error
+        raise StoreError(f"{contents} cannot be written", where=str(path), why=str(error), fix=fix) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
 
 def shipped_files() -> list[Traversable]:
-    """The files of rows that come with edgevit, by name."""
+    """Return the files of rows that ship with edgevit, by name."""
     folder = importlib.resources.files("edgevit.latency_db") / "measurements"
     if not folder.is_dir():
         return []
@@ -78,7 +78,7 @@ def shipped_files() -> list[Traversable]:
 
 
 def digest_of(files: Iterable[Traversable]) -> str:
-    """sha256 over names and contents."""
+    """Compute the sha256 over names and contents of files."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -87,7 +87,7 @@ def digest_of(files: Iterable[Traversable]) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last; Windows cannot open a folder, and does without."""
+    """Sync a folder, so that a rename in it lasts. Windows cannot open a folder, and does without."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

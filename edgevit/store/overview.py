@@ -1,4 +1,4 @@
-"""What a database holds, in numbers."""
+"""Overview of a database: its devices, and the number of rows in its tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgevit_runtime.record import Status
 
 
 @dataclass(frozen=True)
-class DeviceRows:
-    """A device with rows: how many, and when it was last measured (ISO 8601, UTC)."""
+class DeviceSummary:
+    """A device with rows: their number, and when it was last measured (ISO 8601, UTC)."""
 
     name: str
     device_id: str
@@ -25,43 +25,50 @@ class DeviceRows:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """What the database holds: lines per table, measurements per status."""
+class DatabaseStats:
+    """Contents of a database: rows per table, and measurements per status."""
 
-    where: str
+    location: str
     revision: str
     tables: dict[str, int]
     status: dict[str, int]
 
 
-def devices(connection: Connection) -> list[DeviceRows]:
-    """Every device with rows, by name."""
-    lines, parts = queries.device_numbers(connection, None), partition_checksums.read_parts(connection)
-    found = []
-    for number, line in lines.items():
-        part = parts.get(partition_checksums.rows_of(number))
-        if part is not None and part.latest_unix_us is not None:
-            latest = rows.iso_time(part.latest_unix_us)
-            found.append(DeviceRows(line["name"], line["device_id"], line["device_class"], part.lines, latest))
-    return sorted(found, key=lambda item: (item.name, item.device_id, item.device_class))
+def devices(connection: Connection) -> list[DeviceSummary]:
+    """Return every device with rows, by name."""
+    device_rows = queries.device_rows(connection, None)
+    partitions = partition_checksums.read_partitions(connection)
+    summaries = []
+    for number, row in device_rows.items():
+        partition = partitions.get(partition_checksums.device_partition(number))
+        if partition is not None and partition.latest_unix_us is not None:
+            latest = rows.iso_time(partition.latest_unix_us)
+            names = (row["name"], row["device_id"], row["device_class"])
+            summaries.append(DeviceSummary(*names, partition.rows, latest))
+    return sorted(summaries, key=lambda device: (device.name, device.device_id, device.device_class))
 
 
-def stats(connection: Connection) -> Stats:
-    """What the database holds. Raises StoreError where its tables have not as many lines as were written."""
-    lines = {
+def stats(connection: Connection) -> DatabaseStats:
+    """Count the rows of each table. Raises StoreError where a table has another number than was written."""
+    counts = {
         name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for name, table in tables.METADATA.tables.items()
-        if table is not tables.tally
+        if table is not tables.partition_checksum
     }
     status = tables.measurement.c.status
-    found = connection.execute(select(status, func.count()).group_by(status)).all()
-    parts = partition_checksums.read_parts(connection)
-    of_rows = sum(part.lines for name, part in parts.items() if name.startswith(partition_checksums.rows_of("")))
-    written = {table.name: parts[table.name].lines for table in partition_checksums.WHOLE} | {"measurement": of_rows}
-    if wrong := [name for name, count in written.items() if lines[name] != count]:
-        raise partition_checksums.broken(f"{wrong[0]}: {lines[wrong[0]]} lines found, {written[wrong[0]]} written")
-    if strange := {str(name) for name, _ in found} - set(get_args(Status)):
-        raise partition_checksums.broken(f"rows have the status {', '.join(sorted(strange))}")
-    return Stats(
-        describe(connection.engine.url), HEAD, lines, dict(sorted((str(name), int(count)) for name, count in found))
-    )
+    by_status = connection.execute(select(status, func.count()).group_by(status)).all()
+    _require_counts(connection, counts)
+    if unknown := {str(name) for name, _ in by_status} - set(get_args(Status)):
+        raise partition_checksums.damage_error(f"rows have the status {', '.join(sorted(unknown))}")
+    sorted_status = dict(sorted((str(name), int(count)) for name, count in by_status))
+    return DatabaseStats(describe(connection.engine.url), HEAD, counts, sorted_status)
+
+
+def _require_counts(connection: Connection, counts: dict[str, int]) -> None:
+    partitions = partition_checksums.read_partitions(connection)
+    of_devices = partition_checksums.device_partition("")
+    measurements = sum(partition.rows for name, partition in partitions.items() if name.startswith(of_devices))
+    written = {table.name: partitions[table.name].rows for table in partition_checksums.WHOLE_TABLES}
+    for name, count in {**written, "measurement": measurements}.items():
+        if counts[name] != count:
+            raise partition_checksums.damage_error(f"{name}: {counts[name]} rows found, {count} written")

@@ -1,8 +1,8 @@
-"""Parquet files: the same records in columns, for those who analyse them elsewhere. Needs pyarrow.
+"""Parquet files: portable records in columns, for analysis with other programs. Needs pyarrow.
 
-A measurement has a column for each field, with its unit in its name, and samples as lists of lists of nanoseconds;
-what is nested otherwise is JSON in a column whose name ends in _json. Other records are lines with a `kind` and their
-own JSON. Each line carries its digest, as in JSON lines, and pages carry checksums.
+A measurement has a column for each field, with its unit in its name, and samples as lists of lists of nanoseconds.
+Other nested fields are JSON in columns whose names end in _json. Other records are rows with a `kind` and their own
+JSON. Each row carries its checksum, as in JSON lines, and pages carry checksums.
 """
 
 from __future__ import annotations
@@ -17,66 +17,81 @@ from typing import Any
 
 from edgevit.errors import StoreError
 from edgevit.records.measurement import Measurement
-from edgevit.store.json_records import Item, Travelling, from_fields, to_line
-from edgevit.store.jsonl import appearing
-from edgevit.store.partition_checksums import Part
-from edgevit.store.row_checksums import as_seal
+from edgevit.store.json_records import ParsedRecord, PortableRecord, from_fields, to_line
+from edgevit.store.jsonl import atomic_write
+from edgevit.store.partition_checksums import PartitionChecksum
+from edgevit.store.refusals import RefusalCode, RefusalReason
+from edgevit.store.row_checksums import shorten
 from edgevit_runtime.codec import RecordError
 
 _BATCH_ROWS = 200
 _SAMPLES = "samples_ns"
-_TALLY = "edgevit_tally"  # key of the file's metadata: how many lines, and the exclusive or of their digests
+# Key of the file's metadata with the number of rows, and the exclusive or of their checksums.
+_CHECKSUM_KEY = "edgevit_tally"
 _PLAIN = {str: "string", int: "int64", float: "double"}
 _FIX = "pip install 'edgevit[parquet]', or a name that ends in .jsonl"
 
 
-def write(path: Path, records: Iterable[Travelling]) -> int:
-    """Write records to a file that appears only when it is complete; returns how many.
+def write(path: Path, records: Iterable[PortableRecord]) -> int:
+    """Write records to a file and return their number. The file appears only when it is complete.
 
     Raises StoreError where it cannot be written, or pyarrow is missing.
     """
     arrow = _pyarrow(path)
-    schema, tally, rest = _schema(arrow), Part(_TALLY), iter(records)
-    with appearing(path) as part, arrow.parquet.ParquetWriter(
+    schema, partition, remaining = _schema(arrow), PartitionChecksum(_CHECKSUM_KEY), iter(records)
+    with atomic_write(path) as part, arrow.parquet.ParquetWriter(
         part, schema, compression="zstd", write_page_checksum=True
     ) as writer:  # fmt: skip
-        while batch := list(islice(rest, _BATCH_ROWS)):
-            lines = [_columns(record) for record in batch]
-            writer.write_table(arrow.Table.from_pylist(lines, schema=schema))
-            tally = tally.plus(as_seal(line["row_sha256"]) for line in lines)
-        writer.add_key_value_metadata({_TALLY: _says(tally)})
-    return tally.lines
+        while batch := list(islice(remaining, _BATCH_ROWS)):
+            rows = [_columns(record) for record in batch]
+            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+            partition = partition.plus(shorten(row["row_sha256"]) for row in rows)
+        writer.add_key_value_metadata({_CHECKSUM_KEY: _checksum_text(partition)})
+    return partition.rows
 
 
-def _says(tally: Part) -> str:
-    return f"{tally.lines} lines, {tally.digest}"
+def _checksum_text(partition: PartitionChecksum) -> str:
+    """Format the value under _CHECKSUM_KEY. Files have this text, so that it never changes."""
+    return f"{partition.rows} lines, {partition.checksum}"
 
 
-def parse(path: Path) -> Iterator[Item]:
-    """Each line's place, and its record or why it is none. Raises StoreError where the file cannot be read."""
+def parse(path: Path) -> Iterator[ParsedRecord]:
+    """Parse each row into its location, and its record or the reason why it has none.
+
+    Raises StoreError where the file cannot be read.
+    """
     arrow = _pyarrow(path)
     try:
         with arrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            wanted = _schema(arrow)
-            if not file.schema_arrow.equals(wanted):
-                strange = sorted({str(field) for field in file.schema_arrow} ^ {str(field) for field in wanted})
-                raise _unreadable(path, f"its columns are not ours: {', '.join(strange[:4]) or 'in another order'}")
-            tally = Part(_TALLY)
+            _require_columns(path, file.schema_arrow, _schema(arrow))
+            partition = PartitionChecksum(_CHECKSUM_KEY)
             for batch in file.iter_batches(_BATCH_ROWS):
-                for number, line in enumerate(batch.to_pylist(), start=tally.lines + 1):
-                    yield _item(f"{path.name}, line {number}", line)
-                    tally = tally.plus([_seal(line)])
-            told = (file.metadata.metadata or {}).get(_TALLY.encode(), b"no number of lines").decode(errors="replace")
-            if told != _says(tally):
-                # No checksum covers the footer, which says how many rows there are.
-                yield Item(path.name, None, f"lines are missing: it has {_says(tally)}, and says: {told}", b"")
+                for number, row in enumerate(batch.to_pylist(), start=partition.rows + 1):
+                    yield _parse_row(f"{path.name}, line {number}", row)
+                    partition = partition.plus([_checksum(row)])
+            metadata = file.metadata.metadata or {}
+            stated = metadata.get(_CHECKSUM_KEY.encode(), b"no number of lines").decode(errors="replace")
+            # No checksum covers the footer, which says how many rows there are.
+            if stated != _checksum_text(partition):
+                why = f"lines are missing: it has {_checksum_text(partition)}, and says: {stated}"
+                yield _refused(path.name, "missing_rows", why, b"")
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from error
 
 
-def _seal(line: dict[str, Any]) -> int:
+def _require_columns(path: Path, actual: Any, expected: Any) -> None:
+    if not actual.equals(expected):
+        different = sorted({str(field) for field in actual} ^ {str(field) for field in expected})
+        raise _unreadable(path, f"its columns are not ours: {', '.join(different[:4]) or 'in another order'}")
+
+
+def _refused(location: str, code: RefusalCode, why: str, content: bytes) -> ParsedRecord:
+    return ParsedRecord(location, None, RefusalReason(code, why), content)
+
+
+def _checksum(row: dict[str, Any]) -> int:
     try:
-        return as_seal(line["row_sha256"] or "")
+        return shorten(row["row_sha256"] or "")
     except ValueError:
         return 0
 
@@ -96,13 +111,13 @@ def _pyarrow(path: Path) -> Any:
 
 
 def _kinds() -> dict[str, str]:
-    """Field of a Measurement -> kind of its column; those that are not plain are JSON."""
+    """Return the kind of the column of each field of a Measurement; fields that are not plain are JSON."""
     hints = typing.get_type_hints(Measurement)
     return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(Measurement)}
 
 
 def _kind(hint: Any) -> str:
-    inner = [item for item in typing.get_args(hint) if item is not type(None)]
+    inner = [member for member in typing.get_args(hint) if member is not type(None)]
     if typing.get_origin(hint) is typing.Literal:
         return "string"
     if hint not in _PLAIN and len(inner) == 1:
@@ -122,7 +137,7 @@ def _schema(arrow: Any) -> Any:
     return arrow.schema([*fields, ("other_json", arrow.string()), ("row_sha256", arrow.string())])
 
 
-def _columns(record: Travelling) -> dict[str, Any]:
+def _columns(record: PortableRecord) -> dict[str, Any]:
     data = json.loads(to_line(record))
     if not isinstance(record, Measurement):
         digest = data.pop("row_sha256")
@@ -137,25 +152,26 @@ def _columns(record: Travelling) -> dict[str, Any]:
     return columns
 
 
-def _item(place: str, line: dict[str, Any]) -> Item:
-    content = json.dumps(line, sort_keys=True).encode()
+def _parse_row(location: str, row: dict[str, Any]) -> ParsedRecord:
+    content = json.dumps(row, sort_keys=True).encode()
     try:
-        record, digest = from_fields(_data(line))
-    except (ValueError, RecursionError) as error:  # RecordError, and JSON that is none
-        return Item(place, None, str(error), content)
-    return Item(place, record, "", content, digest)
+        record, checksum = from_fields(_data(row))
+    # ValueError: RecordError, and text that is not JSON
+    except (ValueError, RecursionError) as error:
+        return _refused(location, "malformed", str(error), content)
+    return ParsedRecord(location, record, None, content, checksum)
 
 
-def _data(line: dict[str, Any]) -> dict[str, Any]:
-    """The JSON data of a line (lines.from_fields). A file without digests was not written by us: none is taken."""
-    if not line["row_sha256"]:
+def _data(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON data of a row (json_records.from_fields). A row without a checksum was not written by edgevit."""
+    if not row["row_sha256"]:
         raise RecordError("it has no digest")
-    if line["kind"] != "measurement":
-        return {str(line["kind"]): json.loads(line["other_json"] or "null"), "row_sha256": line["row_sha256"]}
-    data: dict[str, Any] = {"row_sha256": line["row_sha256"], _SAMPLES: line[_SAMPLES]}
+    if row["kind"] != "measurement":
+        return {str(row["kind"]): json.loads(row["other_json"] or "null"), "row_sha256": row["row_sha256"]}
+    data: dict[str, Any] = {"row_sha256": row["row_sha256"], _SAMPLES: row[_SAMPLES]}
     for name, kind in _kinds().items():
         if kind != "json":
-            data[name] = line[name]
+            data[name] = row[name]
         elif name != _SAMPLES:
-            data[name] = json.loads(line[f"{name}_json"] or "null")
+            data[name] = json.loads(row[f"{name}_json"] or "null")
     return data

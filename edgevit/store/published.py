@@ -1,90 +1,102 @@
-"""Rows that somebody else published: what the source says, under which licence, and what it leaves out."""
+"""Published rows: what a source states, its licence, and what it leaves out."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Any
+from dataclasses import dataclass
 
 from edgevit.records.identity import identify
 from edgevit.records.measurement import PROTOCOL_VERSION, Measurement
 from edgevit_runtime.codec import to_json
-from edgevit_runtime.record import TensorSpec
+from edgevit_runtime.record import Status, TensorSpec
 
-# What a row without them does not say; the last two no published row has.
-_MAY_BE_UNTOLD = (
+# Fields that `untold` names where a row lacks them. No published row has the last two.
+_OPTIONAL_FIELDS = (
     "licence", "engine_version", "compute_unit", "threads", "inputs", "started", "artifact_sha256", "artifact_bytes",
     "p90_ns", "p99_ns", "min_ns", "mean_ns", "load_ns", "peak_rss_bytes",
 )  # fmt: skip
-_NEVER_TOLD = ("samples", "host")
-_TIMES = (
-    "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p90_upper_ns", "p99_ns", "p99_upper_ns", "min_ns", "mean_ns",
-    "iqr_ns", "mad_ns", "load_ns", "first_ns", "peak_rss_bytes",
-)  # fmt: skip
-UNDATED = "1970-01-01T00:00:00+00:00"  # of a source without a date
+_NEVER_PUBLISHED = ("samples", "host")
+UNDATED = "1970-01-01T00:00:00+00:00"  # start of a row whose source has no date
 
 
-def published_row(
-    *,
-    source: str,
-    licence: str,
-    model: str,
-    device: str,
-    target: str,
-    precision: str,
-    engine: str,
-    p50_ns: int | None,
-    family: str = "",
-    device_class: str = "",
-    device_id: str = "",
-    engine_version: str = "",
-    provider: str = "",
-    compute_unit: str = "",
-    threads: int = 0,
-    batch: int = 1,
-    inputs: tuple[TensorSpec, ...] = (),
-    started: str = "",
-    artifact_bytes: int = 0,
-    runs: int = 0,
-    **others: Any,
-) -> Measurement:
-    """A row as a source has it, identified: transcribing it twice gives one row, and two numbers of one thing give two.
+@dataclass(frozen=True, kw_only=True)
+class PublishedValues:
+    """Values that a source states for one row; those that it leaves out keep their defaults.
 
-    Times are nanoseconds. `others` are further fields of a Measurement that the source tells: p90_ns, status, error,
-    untold... What it does not tell is left out, and named in `untold`. `started`: ISO 8601, UTC, of the run or, where
-    that is not told, of the publication. LatencyDB.add validates it like any row.
+    Times are nanoseconds. `started` is ISO 8601 in UTC: of the run, or of the publication where the source has no
+    other. `untold` names fields whose values are placeholders, such as a batch of 1.
     """
-    told: dict[str, Any] = {
-        **dict.fromkeys(_TIMES),
-        **dict.fromkeys(("measurement_id", "measurement_key", "artifact_sha256"), ""),
-        **dict.fromkeys(("error", "parity_status", "grade"), ""),
-        **dict.fromkeys(("flags", "snapshots", "samples_ns"), ()),
-        **{"status": "ok", "provenance": "published", "processes": 0, "host": None},
-        **{"protocol_version": PROTOCOL_VERSION, "p50_ns": p50_ns, **others},
+
+    source: str
+    licence: str
+    model: str
+    device: str
+    target: str
+    precision: str
+    engine: str
+    p50_ns: int | None
+    family: str = ""
+    device_class: str = ""
+    device_id: str = ""
+    engine_version: str = ""
+    provider: str = ""
+    compute_unit: str = ""
+    threads: int = 0
+    batch: int = 1
+    inputs: tuple[TensorSpec, ...] = ()
+    started: str = ""
+    artifact_sha256: str = ""
+    artifact_bytes: int = 0
+    graph_digest: str = ""
+    runs: int = 0
+    min_ns: int | None = None
+    mean_ns: int | None = None
+    p90_ns: int | None = None
+    p99_ns: int | None = None
+    load_ns: int | None = None
+    peak_rss_bytes: int | None = None
+    status: Status = "ok"
+    error: str = ""
+    flags: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+
+
+def published_row(values: PublishedValues) -> Measurement:
+    """Build an identified row of provenance `published` from what its source states.
+
+    The same values give the same row each time, and other values another row. `untold` of the row names what the
+    source leaves out. LatencyDB.add validates it like any row.
+    """
+    fields = dict(vars(values))
+    fields |= {
+        "device_id": values.device_id or values.device,
+        "device_class": values.device_class or values.device,
+        "started": values.started or UNDATED,
     }
     row = Measurement(
-        source=source,
-        licence=licence,
-        model=model,
-        family=family,
-        target=target,
-        precision=precision,
-        artifact_bytes=artifact_bytes,
-        engine=engine,
-        engine_version=engine_version,
-        provider=provider,
-        device=device,
-        device_id=device_id or device,
-        device_class=device_class or device,
-        compute_unit=compute_unit,
-        threads=threads,
-        batch=batch,
-        inputs=inputs,
-        started=started or UNDATED,
-        runs=runs,
-        **told,
+        measurement_id="",
+        measurement_key="",
+        provenance="published",
+        parity_status="",
+        protocol_version=PROTOCOL_VERSION,
+        processes=0,
+        first_ns=None,
+        p50_low_ns=None,
+        p50_high_ns=None,
+        p90_upper_ns=None,
+        p99_upper_ns=None,
+        iqr_ns=None,
+        mad_ns=None,
+        grade="",
+        host=None,
+        snapshots=(),
+        samples_ns=(),
+        **fields,
     )
-    untold = {name for name in _MAY_BE_UNTOLD if not getattr(row, name)} | {*_NEVER_TOLD, *row.untold}
-    row = dataclasses.replace(row, untold=tuple(sorted(untold if started else {*untold, "started"})))
+    untold = {name for name in _OPTIONAL_FIELDS if not getattr(row, name)} | {*_NEVER_PUBLISHED, *values.untold}
+    if not values.started:
+        untold.add("started")
+    row = dataclasses.replace(row, untold=tuple(sorted(untold)))
     nonce = row.nonce or hashlib.sha256(to_json(row).encode()).hexdigest()[:32]
     return identify(dataclasses.replace(row, nonce=nonce))

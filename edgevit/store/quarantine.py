@@ -1,4 +1,4 @@
-"""What was not taken in, as it came, with the reason: doubtful rows are kept apart and never deleted."""
+"""Quarantine: refused records as they came, with the reason. They are kept apart and never deleted."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from edgevit.store import partition_checksums, small_tables, tables
-from edgevit.store.json_records import Item
+from edgevit.store.json_records import ParsedRecord
 
-MAX_CONTENT_BYTES = 2**20  # of one row that is kept: the largest measured so far take a tenth
+# Limit for what is kept of one record: the largest rows measured so far take a tenth.
+MAX_CONTENT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Quarantined:
-    """Something that was not taken: where it was, why, when that was noticed, and what it says."""
+class QuarantinedRecord:
+    """A refused record: its location, the reason, when it was noticed (ISO 8601, UTC), and its contents.
+
+    `size_bytes` is of the whole, `content` its first MAX_CONTENT_BYTES.
+    """
 
     quarantine_id: str
-    noticed: str  # ISO 8601, UTC
-    place: str
+    noticed: str
+    location: str
     reason: str
-    size_bytes: int  # of the whole
-    content: bytes  # its first MAX_CONTENT_BYTES
+    size_bytes: int
+    content: bytes
 
 
-def put(connection: Connection, refused: Sequence[Item]) -> None:
-    """Keep what was refused. The same content with the same reason is kept once."""
-    for item in refused:
-        content = item.content[:MAX_CONTENT_BYTES]
+def put(connection: Connection, refused: Sequence[ParsedRecord]) -> None:
+    """Keep refused records. The same content with the same reason is kept once."""
+    for record in refused:
+        content = record.content[:MAX_CONTENT_BYTES]
+        reason = "" if record.refusal is None else record.refusal.text
         values = {
-            "quarantine_id": _id(content, item.reason),
+            "quarantine_id": _id(content, reason),
             "noticed": datetime.now(UTC).isoformat(timespec="seconds"),
-            "place": _storable(item.place),
-            "reason": _storable(item.reason),
+            "place": _storable(record.location),
+            "reason": _storable(reason),
             "content": content,
-            "size_bytes": len(item.content),
+            "size_bytes": len(record.content),
         }
-        small_tables.add_line(connection, tables.quarantine, values)
+        small_tables.add_row(connection, tables.quarantine, values)
 
 
-def read(connection: Connection) -> list[Quarantined]:
-    """Everything in quarantine, by when it was noticed. Raises StoreError where it is not what was put there."""
-    found = [Quarantined(**line) for line in partition_checksums.read_whole(connection, tables.quarantine)]
-    for item in found:
-        if item.quarantine_id != _id(item.content, item.reason):
-            raise partition_checksums.broken(f"{item.place} in quarantine was changed")
-    return sorted(found, key=lambda item: (item.noticed, item.place, item.quarantine_id))
+def read(connection: Connection) -> list[QuarantinedRecord]:
+    """Return everything in quarantine, by when it was noticed. Raises StoreError where it was changed."""
+    rows = partition_checksums.read_table(connection, tables.quarantine)
+    records = [QuarantinedRecord(location=row.pop("place"), **row) for row in rows]
+    for record in records:
+        if record.quarantine_id != _id(record.content, record.reason):
+            raise partition_checksums.damage_error(f"{record.location} in quarantine was changed")
+    return sorted(records, key=lambda record: (record.noticed, record.location, record.quarantine_id))
 
 
 def _id(content: bytes, reason: str) -> str:
@@ -56,5 +62,5 @@ def _id(content: bytes, reason: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Text that every database holds: reasons quote what they refuse."""
+    """Replace characters that not every database holds: reasons quote what they refuse."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""A Measurement as rows of the tables, and back. Reading gives exactly what was written, or a StoreError."""
+"""Conversion of a Measurement to rows of the tables and back. It is exact, or ends with a StoreError."""
 
 from __future__ import annotations
 
@@ -25,29 +25,33 @@ from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
-# Columns that hold a field of the record under its own name.
+# Columns with a field of the record under its own name.
 _PLAIN = tuple(column.name for column in measurement.columns if column.name in Measurement.__dataclass_fields__)
-_LISTS = ("inputs", "affinity", "flags", "untold")  # fields that a column holds as JSON
+# Fields that a column holds as JSON.
+_LISTS = ("inputs", "affinity", "flags", "untold")
 _REALS = ("rate_hz", "energy_j")
 _JOINED = (
     "model", "family", "target", "artifact_sha256", "artifact_bytes", "graph_digest", "device", "device_id",
     "device_class",
 )  # fmt: skip
 _HOST_COLUMNS = tuple(f"host_{name}" for name in _HOST)
-_FIELDS = (*_PLAIN, *_JOINED)  # what `head` gives under the name of a field
+# Columns of `head_query` with the name of a field.
+_FIELDS = (*_PLAIN, *_JOINED)
 _fields_of = operator.itemgetter(*_FIELDS)
-_OWN = (*_PLAIN, *(f"{name}_json" for name in _LISTS), "started_unix_us", "evidence_sha256")  # not joined
-_AT_ONCE = 1000  # lines that are held of a result of any length
+# Columns of the measurement table itself.
+_OWN_COLUMNS = (*_PLAIN, *(f"{name}_json" for name in _LISTS), "started_unix_us", "evidence_sha256")
+# Rows in memory at once, of a result of any length.
+_BATCH_ROWS = 1000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class DamagedError(ValueError):
-    """A row is not what was written; the message says what gives it away."""
+    """A row was changed; the message names the evidence."""
 
 
 @functools.cache
-def head() -> Select[Any]:
-    """The query for rows without their evidence (samples and snapshots), oldest first."""
+def head_query() -> Select[Any]:
+    """Return the query for rows without their evidence (samples and snapshots), oldest first."""
     joined = measurement.join(artifact).join(model).join(device).outerjoin(environment)
     return (
         select(
@@ -73,67 +77,73 @@ def head() -> Select[Any]:
     )
 
 
-def fetched(result: Result[Any]) -> Iterator[Values]:
-    """What a query gives, line by line, by the names of columns."""
+def row_dicts(result: Result[Any]) -> Iterator[Values]:
+    """Yield the rows of a query as values by the names of columns."""
     names = tuple(result.keys())
-    for lines in result.partitions(_AT_ONCE):
-        for line in lines:
-            yield dict(zip(names, line, strict=True))
+    for batch in result.partitions(_BATCH_ROWS):
+        for values in batch:
+            yield dict(zip(names, values, strict=True))
 
 
-def require_sealed(values: Values) -> None:
-    """Raise DamagedError where the columns of a row of `head` are not those that were written."""
+def require_checksum(values: Values) -> None:
+    """Raise DamagedError where the columns of a row of `head_query` are not those that were written."""
     if row_sha256(values) != values["row_sha256"]:
         raise DamagedError("its columns are not those that were written")
 
 
-def read(values: Values, evidence: Iterable[Values] | None = None, *, sealed: bool = True) -> Measurement:
-    """One Measurement from the columns of `head` and its lines of the sample table, in the order of processes.
+def read(values: Values, evidence: Iterable[Values] | None = None, *, has_checksum: bool = True) -> Measurement:
+    """Build a Measurement from the columns of `head_query` and its rows of the sample table, in order of processes.
 
-    Without evidence the row comes without samples, told and snapshots; one that is not `sealed` has no digests yet.
-    The columns are believed (require_sealed), the evidence is not: raises StoreError where something cannot be decoded
-    or is not what was written, because the database is damaged.
+    Without evidence the row has no samples, vendor summaries and snapshots. Without `has_checksum` it has no digests
+    yet. The caller has checked the columns (require_checksum). Raises StoreError where the evidence was changed, or
+    where a value cannot be decoded: the database is damaged.
     """
     try:
-        samples, told, snapshots = ((), (), ()) if evidence is None else _read_evidence(evidence)
-        if sealed and evidence is not None and evidence_sha256(samples, snapshots, told) != values["evidence_sha256"]:
+        samples, summaries, snapshots = ((), (), ()) if evidence is None else _read_evidence(evidence)
+        if (
+            has_checksum
+            and evidence is not None
+            and evidence_sha256(samples, snapshots, summaries) != values["evidence_sha256"]
+        ):
             raise DamagedError("its samples or snapshots are not those that were written")
         fields = dict(zip(_FIELDS, _fields_of(values), strict=True))
         fields |= {
             "host": _host(*[values[name] for name in _HOST_COLUMNS]),
             "inputs": _inputs(values["inputs_json"]),
-            "affinity": _numbers(values["affinity_json"]),
+            "affinity": _integers(values["affinity_json"]),
             "flags": _texts(values["flags_json"]),
             "untold": _texts(values["untold_json"]),
             "samples_ns": samples,
-            "told": told,
+            "told": summaries,
             "snapshots": snapshots,
         }
-    except (ValueError, TypeError, OverflowError, zlib.error) as error:  # RecordError and DamagedError, too
-        raise damaged(values["measurement_id"], error) from error
+    # ValueError includes RecordError and DamagedError.
+    except (ValueError, TypeError, OverflowError, zlib.error) as error:
+        raise damage_error(values["measurement_id"], error) from error
     return _record(fields)
 
 
 def _record(fields: Values) -> Measurement:
-    """Measurement(**fields). A frozen dataclass sets one field after another, a third of the time of a reading."""
+    """Build Measurement(**fields). Its constructor sets one field after another: a third of the time of a read."""
     row = object.__new__(Measurement)
     object.__setattr__(row, "__dict__", fields)
     return row
 
 
-def damaged(measurement_id: object, why: Exception) -> StoreError:
-    """What is said of a row that is not what was written."""
+def damage_error(measurement_id: object, why: Exception) -> StoreError:
+    """Return the error for a row that was changed."""
     name = f"measurement {str(measurement_id)[:12]}..."
     return StoreError(f"{name} is damaged", why=str(why), fix=partition_checksums.FIX)
 
 
 def head_values(row: Measurement) -> Values:
-    """What `head` gives of a row, but for the numbers of this database: what its digest is made of."""
-    own, host = vars(row), row.host
-    values = {name: own[name] for name in _FIELDS}
-    for name in _REALS:  # 30 and 30.0 are one number, and two texts
+    """Return the columns of `head_query` for a row, without the numbers of this database: its digest covers them."""
+    fields, host = vars(row), row.host
+    values = {name: fields[name] for name in _FIELDS}
+    # 30 and 30.0 are one number, and two texts.
+    for name in _REALS:
         values[name] = None if values[name] is None else float(values[name])
-    values |= {f"{name}_json": to_json(own[name]) if own[name] else "[]" for name in _LISTS}
+    values |= {f"{name}_json": to_json(fields[name]) if fields[name] else "[]" for name in _LISTS}
     values |= {f"host_{name}": None if host is None else getattr(host, name) for name in _HOST}
     values["started_unix_us"] = unix_us(row.started)
     values["evidence_sha256"] = evidence_sha256(row.samples_ns, row.snapshots, row.told)
@@ -141,12 +151,12 @@ def head_values(row: Measurement) -> Values:
 
 
 def model_values(row: Measurement) -> Values:
-    """The row's line of the model table."""
+    """Return the row of the model table."""
     return {"name": row.model, "family": row.family}
 
 
 def artifact_values(row: Measurement, model_no: int) -> Values:
-    """The row's line of the artifact table."""
+    """Return the row of the artifact table."""
     return {
         "model_no": model_no,
         "target": row.target,
@@ -157,34 +167,36 @@ def artifact_values(row: Measurement, model_no: int) -> Values:
 
 
 def device_values(row: Measurement) -> Values:
-    """The row's line of the device table."""
+    """Return the row of the device table."""
     return {"device_id": row.device_id, "device_class": row.device_class, "name": row.device}
 
 
 def environment_values(host: Host) -> Values:
-    """The host's line of the environment table."""
+    """Return the row of the environment table."""
     return {"sha256": host_sha256(host), **asdict(host)}
 
 
 def measurement_values(row: Measurement) -> Values:
-    """The row's line of the measurement table, less the numbers of the lines it refers to."""
+    """Return the row of the measurement table, without the numbers of the rows it refers to."""
     whole = head_values(row)
-    return {name: whole[name] for name in _OWN} | {"row_sha256": row_sha256(whole)}
+    return {name: whole[name] for name in _OWN_COLUMNS} | {"row_sha256": row_sha256(whole)}
 
 
 def unix_us(started: str) -> int:
-    """Microseconds since 1970 of an ISO 8601 time with its zone. Raises ValueError or TypeError for another text."""
+    """Convert an ISO 8601 time with its zone to microseconds since 1970. Raises ValueError or TypeError otherwise."""
     return (datetime.fromisoformat(started) - _EPOCH) // timedelta(microseconds=1)
 
 
 def iso_time(unix_us: int) -> str:
-    """ISO 8601, UTC, of a time in microseconds since 1970."""
+    """Format a time in microseconds since 1970 as ISO 8601 in UTC."""
     return (_EPOCH + timedelta(microseconds=unix_us)).isoformat()
 
 
 def sample_values(row: Measurement) -> list[Values]:
-    """The row's lines of the sample table: per process its samples, or what was told in their place, and the snapshots
-    before and after it."""
+    """Return the rows of the sample table: one per process.
+
+    Each has the samples, or a vendor's summary in their place, and the snapshots before and after the process.
+    """
     pairs = [row.snapshots[i : i + 2] for i in range(0, len(row.snapshots), 2)]
     return [
         {
@@ -192,15 +204,15 @@ def sample_values(row: Measurement) -> list[Values]:
             "process": process,
             "runs": None if samples is None else len(samples),
             "samples_zlib": None if samples is None else pack(samples),
-            "told_json": None if told is None else to_json(told),
+            "told_json": None if summary is None else to_json(summary),
             "snapshots_json": to_json(pair or ()),
         }
-        for process, (samples, told, pair) in enumerate(zip_longest(row.samples_ns, row.told, pairs))
+        for process, (samples, summary, pair) in enumerate(zip_longest(row.samples_ns, row.told, pairs))
     ]
 
 
 def pack(samples_ns: tuple[int, ...]) -> bytes:
-    """Samples as zlib over little-endian int64, all lowest bytes first, then all next ones, and so on.
+    """Compress samples with zlib over little-endian int64: all lowest bytes first, then all next ones, and so on.
 
     The upper bytes are nearly constant, so that this takes 2.8 bytes per sample against 3.5 without the regrouping.
     """
@@ -209,7 +221,7 @@ def pack(samples_ns: tuple[int, ...]) -> bytes:
 
 
 def unpack(packed: bytes, runs: int) -> tuple[int, ...]:
-    """What `pack` was given. Never expands beyond `runs` samples; raises zlib.error where it has more or fewer."""
+    """Return the samples of `pack`. Never expands beyond `runs` of them; raises zlib.error for another number."""
     grouped = zlib.decompressobj().decompress(packed, 8 * runs + 1)
     if len(grouped) != 8 * runs:
         raise zlib.error(f"{runs} samples expected, {len(grouped)} bytes found")
@@ -223,21 +235,21 @@ def _read_evidence(
     evidence: Iterable[Values],
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[VendorSummary, ...], tuple[Snapshot, ...]]:
     samples: list[tuple[int, ...]] = []
-    told: list[VendorSummary] = []
+    summaries: list[VendorSummary] = []
     snapshots: list[Snapshot] = []
-    for part in evidence:
-        if part["samples_zlib"] is not None:
-            samples.append(unpack(part["samples_zlib"], part["runs"]))
-        if part["told_json"] is not None:
-            told.append(from_json(VendorSummary, part["told_json"]))
-        snapshots.extend(from_json(tuple[Snapshot, ...], part["snapshots_json"]))
-    return tuple(samples), tuple(told), tuple(snapshots)
+    for process in evidence:
+        if process["samples_zlib"] is not None:
+            samples.append(unpack(process["samples_zlib"], process["runs"]))
+        if process["told_json"] is not None:
+            summaries.append(from_json(VendorSummary, process["told_json"]))
+        snapshots.extend(from_json(tuple[Snapshot, ...], process["snapshots_json"]))
+    return tuple(samples), tuple(summaries), tuple(snapshots)
 
 
 # A listing of thousands of rows repeats a handful of hosts, inputs and flags.
 @functools.lru_cache(maxsize=512)
-def _host(machine: str | None, *rest: Any) -> Host | None:
-    return None if machine is None else Host(machine, *rest)
+def _host(machine: str | None, *values: Any) -> Host | None:
+    return None if machine is None else Host(machine, *values)
 
 
 @functools.lru_cache(maxsize=512)
@@ -246,7 +258,7 @@ def _inputs(text: str) -> tuple[TensorSpec, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def _numbers(text: str) -> tuple[int, ...]:
+def _integers(text: str) -> tuple[int, ...]:
     return from_json(tuple[int, ...], text)
 
 

@@ -1,24 +1,27 @@
-"""The revision of a database, and how an older one is brought up to date.
+"""Schema revisions: which one a database has, and the migration of an older one.
 
-Alembic takes 0.2 s to import, more than a whole choice may cost: the revision is read with plain SQL, and Alembic is
-imported only where there is something to migrate.
+Alembic takes 0.2 s to import, more than a whole choice may cost. The revision is read with plain SQL, and Alembic is
+imported only for a migration.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+import logging
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
 from edgevit.errors import StoreError
-from edgevit.store.checksum_backfill import seal_rows
+from edgevit.store.checksum_backfill import backfill_checksums
 from edgevit.store.connect import WRITE, describe
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"  # the newest file of latency_db/migrations/versions; a test compares the two
+_LOG = logging.getLogger(__name__)
+# The newest file of latency_db/migrations/versions; a test compares the two.
+HEAD = "0005"
 
 
 def ensure_schema(engine: Engine) -> None:
@@ -30,13 +33,14 @@ def ensure_schema(engine: Engine) -> None:
         if revision(connection) == HEAD:
             return
     with engine.execution_options(**WRITE).begin() as connection:
-        found = revision(connection)  # again: another process may have migrated while this one waited for the lock
-        if found != HEAD:
-            _migrate(connection, found)
+        # Read again: another process may have migrated while this one waited for the lock.
+        current = revision(connection)
+        if current != HEAD:
+            _migrate(connection, current)
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision that the database says it has; None: no tables of ours yet."""
+    """Return the revision of a database; None: it has no tables of ours yet."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     rows = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
@@ -44,7 +48,7 @@ def revision(connection: Connection) -> str | None:
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration for these migrations; there is no alembic.ini."""
+    """Return Alembic's configuration for these migrations; there is no alembic.ini."""
     from alembic.config import Config
 
     folder = importlib.resources.files("edgevit.latency_db") / "migrations"
@@ -54,31 +58,34 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _migrate(connection: Connection, found: str | None) -> None:
+def _migrate(connection: Connection, current: str | None) -> None:
     from alembic import command
 
     config = alembic_config(connection)
-    if found is None:
+    if current is None:
         _refuse_foreign(connection)
-    require_known(connection, found)
+    require_supported(connection, current)
+    _LOG.debug("migrating %s from revision %s to %s", describe(connection.engine.url), current or "none", HEAD)
     command.upgrade(config, "head")
-    seal_rows(connection)
+    backfill_checksums(connection)
 
 
-def require_known(connection: Connection, found: str | None) -> None:
-    """Raise StoreError for a revision that these migrations do not know: a newer edgevit wrote the database."""
+def require_supported(connection: Connection, current: str | None) -> None:
+    """Raise StoreError for a revision that no migration here has: a newer edgevit wrote the database."""
     from alembic.script import ScriptDirectory
 
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if found is not None and found not in known:
-        where = describe(connection.engine.url)
-        why = f"it has the revision {found}, this edgevit knows none later than {HEAD}: a newer edgevit wrote it"
-        raise StoreError("the latency database is too new", where=where, why=why, fix="pip install --upgrade edgevit")
+    revisions = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if current is not None and current not in revisions:
+        location = describe(connection.engine.url)
+        why = f"it has the revision {current}, this edgevit knows none later than {HEAD}: a newer edgevit wrote it"
+        raise StoreError(
+            "the latency database is too new", where=location, why=why, fix="pip install --upgrade edgevit"
+        )
 
 
 def _refuse_foreign(connection: Connection) -> None:
-    # A PostgreSQL database may be shared with others; an SQLite file with tables in it is somebody's.
+    # A PostgreSQL database may be shared with others; an SQLite file with tables in it belongs to another program.
     if connection.dialect.name == "sqlite" and (tables := inspect(connection).get_table_names()):
         why = f"the file holds the tables {', '.join(tables[:4])}, and no revision of edgevit"
-        where = describe(connection.engine.url)
-        raise StoreError("not a latency database", where=where, why=why, fix="name another file with --db")
+        location = describe(connection.engine.url)
+        raise StoreError("not a latency database", where=location, why=why, fix="name another file with --db")

@@ -1,4 +1,4 @@
-"""Small tables, that are read and sealed as a whole: noise floors, what was built here; and the notes in `meta`."""
+"""Small tables with one checksum each: noise floors, and artifacts built here; and the key-value table `meta`."""
 
 from __future__ import annotations
 
@@ -13,63 +13,62 @@ from edgevit.store import partition_checksums, tables
 from edgevit_runtime.codec import from_json, to_json
 
 
-def add_line(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Add a line to a small table and its tally; False if its key is there already, and then it stays as it is."""
-    # SQLAlchemy forgets how many lines an INSERT added, on PostgreSQL, unless it is told to keep the number.
-    statement = _insert_unless_there(connection, table, values).execution_options(preserve_rowcount=True)
+def add_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Add a row to a small table and its checksum; return False if its key is there, which leaves that row as it is."""
+    # On PostgreSQL, SQLAlchemy forgets how many rows an INSERT added, unless this option keeps the number.
+    statement = _insert_if_absent(connection, table, values).execution_options(preserve_rowcount=True)
     if connection.execute(statement).rowcount != 1:
         return False
-    count(connection, table, values)
+    count_row(connection, table, values)
     return True
 
 
-def count(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
-    """Count a line that was added to a small table."""
-    partition_checksums.add(
-        connection, [partition_checksums.Part(table.name).plus([partition_checksums.seal_of(table, values)])]
-    )
+def count_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Count a row that was added to a small table."""
+    checksum = partition_checksums.checksum_of(table, values)
+    partition_checksums.add(connection, [partition_checksums.PartitionChecksum(table.name).plus([checksum])])
 
 
 def insert_built(connection: Connection, artifact: Artifact) -> None:
     """Record that an artifact was built here."""
     values = {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
-    add_line(connection, tables.built, values)
+    add_row(connection, tables.built, values)
 
 
 def insert_noise(connection: Connection, floor: NoiseFloor) -> bool:
-    """Add a noise floor; one of this device and moment that is there already stays as it is."""
+    """Add a noise floor and return whether it is new. An old one of this device and moment stays as it is."""
     values = {name: value for name, value in vars(floor).items() if name != "p50s_ns"}
     values["p50s_ns_json"] = to_json(floor.p50s_ns)
-    return add_line(connection, tables.noise, values)
+    return add_row(connection, tables.noise, values)
 
 
 def noise_floors(connection: Connection) -> list[NoiseFloor]:
-    """Noise floors of every protocol, by device and time."""
+    """Return the noise floors of every protocol, by device and time."""
     floors = []
-    for line in partition_checksums.read_whole(connection, tables.noise):
-        floors.append(NoiseFloor(p50s_ns=from_json(tuple[int, ...], line.pop("p50s_ns_json")), **line))
+    for row in partition_checksums.read_table(connection, tables.noise):
+        floors.append(NoiseFloor(p50s_ns=from_json(tuple[int, ...], row.pop("p50s_ns_json")), **row))
     return floors
 
 
 def latest_noise(connection: Connection) -> dict[str, NoiseFloor]:
-    """The newest noise floor of each device by this protocol."""
-    floors = [item for item in noise_floors(connection) if item.protocol_version == PROTOCOL_VERSION]
-    return {item.device_id: item for item in sorted(floors, key=lambda item: item.started)}
+    """Return the newest noise floor of each device by this protocol."""
+    floors = [floor for floor in noise_floors(connection) if floor.protocol_version == PROTOCOL_VERSION]
+    return {floor.device_id: floor for floor in sorted(floors, key=lambda floor: floor.started)}
 
 
 def read_meta(connection: Connection, key: str) -> str | None:
-    """A value of the `meta` table; None if it was never set."""
+    """Return a value of the `meta` table; None if it was never set."""
     return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
 
 
 def write_meta(connection: Connection, key: str, value: str) -> None:
     """Set a value of the `meta` table."""
-    connection.execute(_insert_unless_there(connection, tables.meta, {"key": key, "value": value}))
+    connection.execute(_insert_if_absent(connection, tables.meta, {"key": key, "value": value}))
     connection.execute(update(tables.meta).where(tables.meta.c.key == key).values(value=value))
 
 
-def _insert_unless_there(connection: Connection, table: Table, values: Mapping[str, Any]) -> Insert:
-    """An insert that a line with the same key turns into nothing."""
+def _insert_if_absent(connection: Connection, table: Table, values: Mapping[str, Any]) -> Insert:
+    """Return an INSERT that does nothing where a row has the same key."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql
 

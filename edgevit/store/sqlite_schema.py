@@ -1,4 +1,4 @@
-"""What tables an SQLite file has, as its own schema says it, and what they should be."""
+"""The schema of an SQLite file as comparable texts, and the schema that the migrations give it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from sqlalchemy import Connection, create_engine, text
 
 from edgevit.store import schema
 
-_OURS = ("alembic_version",)  # of Alembic, whose text is its own
+# Tables of Alembic, which writes their text itself.
+_ALEMBIC_TABLES = ("alembic_version",)
 
 
-def shape_of(connection: Connection) -> frozenset[str]:
-    """One text for each column, constraint, table option and index, and for anything else that is there."""
-    found: set[str] = set()
+def schema_of(connection: Connection) -> frozenset[str]:
+    """Return one text for each column, constraint, table option and index, and for any other object of the schema."""
+    parts: set[str] = set()
     query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
     for kind, name, sql in connection.execute(text(query)):
-        if name in _OURS and kind == "table":
+        if name in _ALEMBIC_TABLES and kind == "table":
             continue
-        found |= {f"{kind} {name}: {part}" for part in _parts(str(sql))}
-    return frozenset(found)
+        parts |= {f"{kind} {name}: {part}" for part in _parts(str(sql))}
+    return frozenset(parts)
 
 
 @functools.cache
-def expected_shape(revision: str) -> frozenset[str]:
-    """The shape that the migrations give a new file at a revision."""
+def expected_schema(revision: str) -> frozenset[str]:
+    """Return the schema that the migrations give a new file at a revision."""
     from alembic import command
 
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         command.upgrade(schema.alembic_config(connection), revision)
-        found = shape_of(connection)
+        parts = schema_of(connection)
     engine.dispose()
-    return found
+    return parts
 
 
 def _parts(sql: str) -> list[str]:
-    """The parts of a CREATE statement: what is between its outermost commas, and what is around its parentheses.
+    """Split a CREATE statement at its outermost commas, with the text around its parentheses as one more part.
 
     A column that was added later stands behind the constraints, and is the same column.
     """

@@ -1,7 +1,7 @@
-"""The tables of the latency database: SQLAlchemy Core, the same on SQLite and PostgreSQL.
+"""Tables of the latency database in SQLAlchemy Core, the same on SQLite and PostgreSQL.
 
-A change here needs a migration in latency_db/migrations/versions; a test compares the two. What repeats from row to row
-(model, artifact, device, environment) is kept once, under a short number that means nothing outside its database.
+A change here needs a migration in latency_db/migrations/versions; a test compares the two. Values that repeat from row
+to row (model, artifact, device, environment) are stored once, under a number that has no meaning outside its database.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ METADATA = MetaData(
     }
 )
 # SQLite's INTEGER holds 64 bits and STRICT tables know no BIGINT; PostgreSQL's INTEGER holds 32.
-Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")  # the same with 64 bits and fractions
+# 64-bit floating point on both.
+Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 Wide = BigInteger().with_variant(Integer(), "sqlite")
 
 model = Table(
@@ -60,7 +61,7 @@ artifact = Table(
     Column("target", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("size_bytes", Wide, nullable=False),
-    Column("graph_digest", Text, nullable=False),  # empty: not told
+    Column("graph_digest", Text, nullable=False),  # empty: unknown
     UniqueConstraint("model_no", "target", "sha256", "size_bytes", "graph_digest"),
     CheckConstraint("size_bytes >= 0", "size"),
     CheckConstraint("length(sha256) IN (0, 64)", "sha256"),
@@ -99,8 +100,10 @@ TIMES_NS = (
     "p50_ns", "p50_low_ns", "p50_high_ns", "p90_ns", "p90_upper_ns", "p99_ns", "p99_upper_ns",
     "min_ns", "mean_ns", "load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns",
 )  # fmt: skip
-LOADING_NS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns")  # those of TIMES_NS with no samples
-SPREADS_NS = ("iqr_ns", "mad_ns")  # may be zero
+# Columns of TIMES_NS that have no samples.
+LOADING_NS = ("load_ns", "cold_load_ns", "import_ns", "compile_ns", "first_ns")
+# Columns that may be zero.
+SPREADS_NS = ("iqr_ns", "mad_ns")
 # A comparison with NULL is NULL, and a CHECK refuses only what is false: absent percentiles pass.
 ORDERED_NS = (
     ("min_ns", "p50_ns"), ("p50_low_ns", "p50_ns"), ("p50_ns", "p50_high_ns"), ("p50_ns", "p90_ns"),
@@ -141,7 +144,7 @@ measurement = Table(
     Column("inputs_json", Text, nullable=False),
     Column("parity_status", Text, nullable=False),
     Column("protocol_version", Integer, nullable=False),
-    Column("started", Text, nullable=False),  # ISO 8601, as the row has it: the id is made of this text
+    Column("started", Text, nullable=False),  # ISO 8601, unchanged: the id is made of this text
     Column("started_unix_us", Wide, nullable=False),  # the same instant, to sort by
     Column("nonce", Text, nullable=False),
     Column("processes", Integer, nullable=False),
@@ -155,10 +158,10 @@ measurement = Table(
     Column("grade", Text, nullable=False),
     Column("flags_json", Text, nullable=False),
     Column("licence", Text, nullable=False, server_default=text("''")),
-    Column(
-        "untold_json", Text, nullable=False, server_default=text("'[]'")
-    ),  # what the source of a published row leaves out
-    _digest("measurement", "evidence_sha256"),  # see row_checksums.py; empty only while a migration is under way
+    # Names of the fields that the source of a published row leaves out.
+    Column("untold_json", Text, nullable=False, server_default=text("'[]'")),
+    # See row_checksums.py; empty only while a migration is under way.
+    _digest("measurement", "evidence_sha256"),
     _digest("measurement", "row_sha256"),
     _one_of("status", Status),
     _one_of("provenance", Provenance),
@@ -173,7 +176,8 @@ measurement = Table(
     CheckConstraint("missed IS NULL OR rate_hz IS NOT NULL", "missed"),
     Index("ix_measurement_key", "measurement_key"),
     Index("ix_measurement_device", "device_no", "started_unix_us"),
-    Index("ix_measurement_artifact", "artifact_no", "device_no"),  # which devices have rows of a model
+    # The index alone answers which devices have rows of a model.
+    Index("ix_measurement_artifact", "artifact_no", "device_no"),
     sqlite_strict=True,
 )
 
@@ -184,14 +188,15 @@ sample = Table(
     Column("process", Integer, primary_key=True, autoincrement=False),
     Column("runs", Integer),  # NULL: no samples, snapshots only
     Column("samples_zlib", LargeBinary),  # see rows.pack
-    Column("told_json", Text),  # what a vendor's program told in place of samples
+    Column("told_json", Text),  # the summary that a vendor's program reports in place of samples
     Column("snapshots_json", Text, nullable=False),  # before and after
     CheckConstraint("(runs IS NULL) = (samples_zlib IS NULL)", "runs"),
     CheckConstraint("samples_zlib IS NULL OR told_json IS NULL", "told"),
     sqlite_strict=True,
 )
 
-built = Table(  # artifacts whose opening may run code that they hold, and that were built here
+# Artifacts built here whose loading may run code that they hold.
+built = Table(
     "built",
     METADATA,
     Column("sha256", Text, primary_key=True),
@@ -201,7 +206,8 @@ built = Table(  # artifacts whose opening may run code that they hold, and that 
     sqlite_strict=True,
 )
 
-noise = Table(  # how far repeats of one workload differ on a device; see edgevit/measurement/noise_floor.py
+# Differences between repeats of one workload on a device; see edgevit/measurement/noise_floor.py.
+noise = Table(
     "noise",
     METADATA,
     Column("device_id", Text, primary_key=True),
@@ -216,7 +222,8 @@ noise = Table(  # how far repeats of one workload differ on a device; see edgevi
     sqlite_strict=True,
 )
 
-accuracy = Table(  # see types.Accuracy; the id is the digest of all other columns
+# See records.measurement.Accuracy; the id is the digest of all other columns.
+accuracy = Table(
     "accuracy",
     METADATA,
     Column("accuracy_id", Text, primary_key=True),
@@ -251,7 +258,8 @@ accuracy = Table(  # see types.Accuracy; the id is the digest of all other colum
     sqlite_strict=True,
 )
 
-graph = Table(  # see types.Graph; the id is the digest of the other columns
+# See records.model.Graph; the id is the digest of the other columns.
+graph = Table(
     "graph",
     METADATA,
     Column("graph_id", Text, primary_key=True),
@@ -261,7 +269,8 @@ graph = Table(  # see types.Graph; the id is the digest of the other columns
     sqlite_strict=True,
 )
 
-epoch = Table(  # derived from rows and noise floors by epochs.py, kept for people and for SQL
+# Derived from rows and noise floors by epochs.py, and stored for people and for SQL.
+epoch = Table(
     "epoch",
     METADATA,
     Column("device_id", Text, primary_key=True),
@@ -277,7 +286,8 @@ epoch = Table(  # derived from rows and noise floors by epochs.py, kept for peop
     sqlite_strict=True,
 )
 
-sweep = Table(  # what was asked for on this machine; stays here when rows travel
+# Requests of sweeps on this machine; they are not exported.
+sweep = Table(
     "sweep",
     METADATA,
     Column("sweep_id", Text, primary_key=True),
@@ -290,7 +300,8 @@ sweep = Table(  # what was asked for on this machine; stays here when rows trave
     sqlite_strict=True,
 )
 
-sweep_row = Table(  # the rows that came of a sweep
+# The rows that a sweep added.
+sweep_row = Table(
     "sweep_row",
     METADATA,
     Column("sweep_id", ForeignKey("sweep.sweep_id"), primary_key=True),
@@ -298,28 +309,30 @@ sweep_row = Table(  # the rows that came of a sweep
     sqlite_strict=True,
 )
 
-quarantine = Table(  # what was not taken in, as it came, and why; never read for an answer
+# Refused records as they came, with the reason; never read for an answer.
+quarantine = Table(
     "quarantine",
     METADATA,
     Column("quarantine_id", Text, primary_key=True),  # sha256 of content and reason
     Column("noticed", Text, nullable=False),  # ISO 8601, UTC
     Column("place", Text, nullable=False),  # "rows.jsonl, line 3"
     Column("reason", Text, nullable=False),
-    Column("content", LargeBinary, nullable=False),  # the line, or what of the row could be read, as JSON
+    Column("content", LargeBinary, nullable=False),  # the line, or the readable columns as JSON
     Column("size_bytes", Wide, nullable=False),  # of the content before it was cut
     CheckConstraint("length(quarantine_id) = 64", "digest"),
     CheckConstraint("size_bytes >= 0", "size"),
     sqlite_strict=True,
 )
 
-tally = Table(  # how many lines a part of the database has, and the digest of them all; see partition_checksums.py
+# Row counts and checksums of partitions; see partition_checksums.py.
+partition_checksum = Table(
     "tally",
     METADATA,
     Column("part", Text, primary_key=True),
     Column("lines", Wide, nullable=False),
     Column("digest", Wide, nullable=False),
     Column("latest_unix_us", Wide),
-    Column("seal", Wide, nullable=False),  # digest of the line itself
+    Column("seal", Wide, nullable=False),  # checksum of the row itself
     CheckConstraint("lines >= 0", "lines"),
     sqlite_strict=True,
 )

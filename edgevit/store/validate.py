@@ -1,4 +1,4 @@
-"""What a row must be to enter the database. A row from elsewhere is a claim, and a wrong one poisons every answer."""
+"""Validation of a row before it enters the database. A foreign row is a claim, and a wrong one spoils answers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from edgevit_runtime.record import Status, VendorSummary
 _INT64, _INT32 = 2**63, 2**31
 _COUNTS = ("batch", "threads", "processes", "runs", "missed", "discarded", "protocol_version")
 PERCENTILES = ("p90_ns", "p99_ns")
-# A run reads its artifact at least once. The fastest memory of an accelerator gives 8 TB/s, so that this leaves room;
-# it finds nanoseconds that are none, and no more: what a device can really do is not known here.
+# A run reads its artifact at least once. The fastest memory of an accelerator gives 8 TB/s, and this leaves room. It
+# detects other units in place of nanoseconds, and no more: the limits of the device are not known here.
 FASTEST_BYTES_PER_NS = 20_000
 _FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
-_FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")  # no summary of a process gives these
+# No summary of a process gives these.
+_FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")
 
 
 def validate(measurement: Measurement) -> None:
     """Check one row, with its samples, before it enters the database.
 
-    Raises StoreError with the first thing wrong: values that no database holds (NaN, beyond 64 bits, half a surrogate),
-    times that are not positive or out of order, a headline that its samples contradict, a key or id of another row.
+    Raises StoreError with the first problem. Examples are values that no database holds (NaN, beyond 64 bits, half a
+    surrogate), times that are not positive or out of order, a headline that its samples contradict, and a key or id of
+    another row.
     """
     if problem := next(_problems(measurement), ""):
         fix = "measure again, or leave it out"
@@ -41,7 +43,7 @@ def validate(measurement: Measurement) -> None:
 
 
 def validate_noise(floor: NoiseFloor) -> None:
-    """Check a noise floor before it enters the database. Raises StoreError for one that is no share of anything."""
+    """Check a noise floor before it enters the database. Raises StoreError for one that is no share."""
     why = next(unstorable(floor, "floor"), "") if isinstance(floor.share, (int, float)) else "no number"
     if not why and (not 0 <= floor.share < math.inf or not floor.device_id):
         why = f"its share is {floor.share}"
@@ -54,24 +56,28 @@ def _name(row: Measurement) -> str:
 
 
 def _problems(row: Measurement) -> Iterator[str]:
-    yield from _types(row)
-    yield from unstorable({**vars(row), "samples_ns": ()}, "row")  # of samples see below
-    yield from _times(row)
-    yield from _labels(row)
-    yield from _counts(row)
-    yield from _origin(row)
-    yield from _samples(row)
-    yield from _told(row)
+    yield from _type_problems(row)
+    # _sample_problems checks the samples.
+    yield from unstorable({**vars(row), "samples_ns": ()}, "row")
+    yield from _time_problems(row)
+    yield from _label_problems(row)
+    yield from _count_problems(row)
+    yield from _origin_problems(row)
+    yield from _sample_problems(row)
+    yield from _summary_problems(row)
 
 
-def unstorable(record: Any, where: str) -> Iterator[str]:
-    """What of a record or its JSON data no database holds: NaN, beyond 64 bits, NUL, half a surrogate."""
-    if not _is_plain(record):
-        yield from (f"{where}{found}" for found in [_unstorable(record)] if found)
+def unstorable(record: Any, name: str) -> Iterator[str]:
+    """Yield the first value of a record or its JSON data that no database holds.
+
+    Such values are NaN, integers beyond 64 bits, NUL, and half a surrogate. `name` is that of the record.
+    """
+    if not _is_plain(record) and (problem := _unstorable(record)):
+        yield f"{name}{problem}"
 
 
 def _is_plain(record: Any) -> bool:
-    """Whether numbers are in range, and all text is ASCII without NUL: quick, and true of nearly every record."""
+    """Return whether numbers are in range, and text is ASCII without NUL: quick, and true of nearly every record."""
     todo, texts = [record], []
     while todo:
         value = todo.pop()
@@ -92,7 +98,7 @@ def _is_plain(record: Any) -> bool:
 
 
 def _unstorable(value: Any) -> str:
-    """The place and what is wrong there; empty for what can be stored."""
+    """Return the path of the first value that no database holds, with the problem; empty: all can be stored."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -103,21 +109,21 @@ def _unstorable(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isfinite(value) else f" is {value}"
     if isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            if found := _unstorable(item):
-                return f"[{index}]{found}"
+        for index, element in enumerate(value):
+            if problem := _unstorable(element):
+                return f"[{index}]{problem}"
         return ""
-    for key, item in (value if isinstance(value, dict) else getattr(value, "__dict__", {})).items():
-        if found := _unstorable(item):
-            return f".{key}{found}"
+    for key, field in (value if isinstance(value, dict) else getattr(value, "__dict__", {})).items():
+        if problem := _unstorable(field):
+            return f".{key}{problem}"
     return ""
 
 
 def _kinds_of(hint: Any) -> tuple[type, ...]:
-    """The classes that a value of this type may be of, looked at from outside: what is in a tuple is not told."""
+    """Return the classes that a value of this type may have. Elements of a tuple are not considered."""
     inner = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return tuple(kind for item in inner for kind in _kinds_of(item))
+        return tuple(kind for member in inner for kind in _kinds_of(member))
     if typing.get_origin(hint) is typing.Literal:
         return (str,)
     return (float, int) if hint is float else (typing.get_origin(hint) or hint,)
@@ -126,14 +132,14 @@ def _kinds_of(hint: Any) -> tuple[type, ...]:
 _KINDS = {name: _kinds_of(hint) for name, hint in typing.get_type_hints(Measurement).items()}
 
 
-def _types(row: Measurement) -> Iterator[str]:
-    """A row that code made may hold what no column does; it would come back as something else, and count as damaged."""
+def _type_problems(row: Measurement) -> Iterator[str]:
+    """Yield values of another type than their column: they would come back as something else, and count as damaged."""
     for name, value in vars(row).items():
         if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
-            yield f"{name} is {value!r}, which is not of its type"
+            yield f"{name} is {value!r}, which has another type"
 
 
-def _times(row: Measurement) -> Iterator[str]:
+def _time_problems(row: Measurement) -> Iterator[str]:
     for name in TIMES_NS + SPREADS_NS:
         value = getattr(row, name)
         if value is not None and value < (0 if name in SPREADS_NS else 1):
@@ -143,10 +149,10 @@ def _times(row: Measurement) -> Iterator[str]:
         if small is not None and large is not None and small > large:
             yield f"{low} ({small}) is above {high} ({large})"
     if row.p50_ns and row.artifact_bytes > FASTEST_BYTES_PER_NS * row.p50_ns:
-        yield f"{row.artifact_bytes} bytes in {row.p50_ns} ns: no memory is as fast, so this is another unit"
+        yield f"{row.artifact_bytes} bytes in {row.p50_ns} ns: no memory is as fast: another unit"
 
 
-def _labels(row: Measurement) -> Iterator[str]:
+def _label_problems(row: Measurement) -> Iterator[str]:
     if row.status not in get_args(Status):
         yield f"the status is {row.status!r}"
     if row.provenance not in get_args(Provenance):
@@ -163,21 +169,21 @@ def _labels(row: Measurement) -> Iterator[str]:
     try:
         offset = datetime.fromisoformat(row.started).utcoffset()
     except ValueError:
-        yield f"started is {row.started!r}, not an ISO 8601 time"
+        yield f"started is {row.started!r}, which is not an ISO 8601 time"
     else:
         if offset != timedelta(0):
-            yield f"started is {row.started!r}, which does not say UTC"
+            yield f"started is {row.started!r}, which is not in UTC"
 
 
-def _counts(row: Measurement) -> Iterator[str]:
+def _count_problems(row: Measurement) -> Iterator[str]:
     cores = row.host.cores if row.host else 0
     for name, value in (*((name, getattr(row, name) or 0) for name in _COUNTS), ("cores", cores)):
         if not value < _INT32:
             yield f"{name} is {value}, which does not fit into 32 bits"
 
 
-def _origin(row: Measurement) -> Iterator[str]:
-    """A published row says where it is from and what is not told there; nobody fills in what a source leaves out."""
+def _origin_problems(row: Measurement) -> Iterator[str]:
+    """Yield problems of a published row: it names its source and what the source leaves out, and fills nothing in."""
     if row.graph_digest and len(row.graph_digest) != 64:
         yield f"graph_digest is {row.graph_digest!r}"
     if row.provenance != "published":
@@ -192,7 +198,7 @@ def _origin(row: Measurement) -> Iterator[str]:
         yield f"{', '.join(missing)} missing, and `untold` does not say so"
 
 
-def _samples(row: Measurement) -> Iterator[str]:
+def _sample_problems(row: Measurement) -> Iterator[str]:
     for process in row.samples_ns:
         for value in process:
             if type(value) is not int or not 0 < value < _INT64:
@@ -203,62 +209,63 @@ def _samples(row: Measurement) -> Iterator[str]:
     if row.p50_ns is None and (row.mean_ns is None or not (row.told or MEAN_ONLY in row.flags)):
         yield "the status is ok and p50_ns is missing"
     if row.provenance == "measured" and not row.told:
-        yield from _headline(row)
+        yield from _headline_problems(row)
 
 
-def _told(row: Measurement) -> Iterator[str]:
-    """A row without samples must say so, and hold what its processes told and no more."""
+def _summary_problems(row: Measurement) -> Iterator[str]:
+    """Yield problems of vendors' summaries: a row without samples is flagged, and agrees with its summaries."""
     if row.status == "ok" and (SUMMARY_ONLY in row.flags) != bool(row.told):
-        yield f"the flag {SUMMARY_ONLY} is that of a row with what a program told, and of no other"
+        yield f"the flag {SUMMARY_ONLY} is of rows with summaries of a vendor's program, and of no others"
     if not row.told:
         return
     if row.samples_ns:
-        yield "a row has samples, or what a program told of them, never both"
-    for item in row.told:
-        yield from _one_told(item)
+        yield "a row has samples, or a vendor's summaries of them, never both"
+    for summary in row.told:
+        yield from _one_summary_problems(summary)
     if row.status == "ok":
-        yield from _told_headline(row)
+        yield from _summary_headline_problems(row)
 
 
-def _one_told(item: VendorSummary) -> Iterator[str]:
-    times = [value for value in (item.min_ns, item.median_ns, item.p95_ns, item.max_ns) if value is not None]
-    ordered = times == sorted(times) and item.min_ns <= item.mean_ns <= item.max_ns
-    if not ordered or item.min_ns < 1 or (item.runs or 0) < 1:
-        yield f"what a program told cannot be true: {item}"
+def _one_summary_problems(summary: VendorSummary) -> Iterator[str]:
+    stated = (summary.min_ns, summary.median_ns, summary.p95_ns, summary.max_ns)
+    times = [value for value in stated if value is not None]
+    ordered = times == sorted(times) and summary.min_ns <= summary.mean_ns <= summary.max_ns
+    if not ordered or summary.min_ns < 1 or (summary.runs or 0) < 1:
+        yield f"the summary of a program cannot be true: {summary}"
 
 
-def _told_headline(row: Measurement) -> Iterator[str]:
-    medians = [item.median_ns for item in row.told if item.median_ns is not None]
-    told_median = len(medians) == len(row.told)
-    if (MEAN_ONLY in row.flags) == told_median or (row.p50_ns is not None) != told_median:
-        yield f"p50_ns and the flag {MEAN_ONLY} do not follow from what was told"
-    if len(row.told) != row.processes or sum(item.runs or 0 for item in row.told) != row.runs:
-        yield f"{row.processes} processes and {row.runs} runs are not those that were told"
+def _summary_headline_problems(row: Measurement) -> Iterator[str]:
+    medians = [summary.median_ns for summary in row.told if summary.median_ns is not None]
+    has_median = len(medians) == len(row.told)
+    if (MEAN_ONLY in row.flags) == has_median or (row.p50_ns is not None) != has_median:
+        yield f"p50_ns and the flag {MEAN_ONLY} do not follow from the summaries"
+    if len(row.told) != row.processes or sum(summary.runs or 0 for summary in row.told) != row.runs:
+        yield f"{row.processes} processes and {row.runs} runs are not those of the summaries"
     if invented := [name for name in _FROM_SAMPLES_ALONE if getattr(row, name) is not None]:
         yield f"{', '.join(invented)} cannot be known without samples"
-    low, high = min(item.min_ns for item in row.told), max(item.max_ns for item in row.told)
+    low, high = min(summary.min_ns for summary in row.told), max(summary.max_ns for summary in row.told)
     for name in _FROM_SAMPLES:
         value = getattr(row, name)
         if value is not None and not low - 1 <= value <= high + 1:
-            yield f"{name} is {value}, outside what was told ({low} to {high} ns): another unit, or another row's"
-    if row.p90_upper_ns is not None and row.p90_upper_ns != max(item.p95_ns or 0 for item in row.told):
-        yield "p90_upper_ns is not the largest 95th percentile that was told"
+            yield f"{name} is {value}, outside its summaries ({low} to {high} ns): another unit, or another row's"
+    if row.p90_upper_ns is not None and row.p90_upper_ns != max(summary.p95_ns or 0 for summary in row.told):
+        yield "p90_upper_ns is not the largest 95th percentile of the summaries"
 
 
-def _headline(row: Measurement) -> Iterator[str]:
-    """A measured row's summary must follow from its samples; a wrong unit does not."""
+def _headline_problems(row: Measurement) -> Iterator[str]:
+    """Yield columns of a measured row that do not follow from its samples: those of a wrong unit do not."""
     if missing := [name for name in _HEADLINE if getattr(row, name) is None]:
         yield f"the row is measured and {', '.join(missing)} missing"
     if len(row.samples_ns) != row.processes or sum(map(len, row.samples_ns)) != row.runs:
         yield f"{row.processes} processes and {row.runs} runs are not those of the samples"
-    every = [value for process in row.samples_ns for value in process]
-    if not every:
+    samples = [value for process in row.samples_ns for value in process]
+    if not samples:
         yield "the row is measured and has no samples"
         return
-    low, high = min(every), max(every)
+    low, high = min(samples), max(samples)
     for name in _FROM_SAMPLES:
         value = getattr(row, name)
-        # one nanosecond of room: a summary is rounded
+        # A summary is rounded: one nanosecond of room.
         if value is not None and not low - 1 <= value <= high + 1:
             yield f"{name} is {value}, outside its samples ({low} to {high} ns): another unit, or another row's"
     medians = [statistics.median(process) for process in row.samples_ns if process]

@@ -1,4 +1,4 @@
-"""`edgevit db`: what people type. On SQLite and PostgreSQL where the answer could differ."""
+"""Tests of `edgevit db`, on SQLite and PostgreSQL where the answer could differ."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from edgevit.cli import main
 from edgevit.devices.registry import local_device
 from edgevit.errors import UsageError
 from edgevit.store import LatencyDB
-from store.test_epochs import run
-from store.test_store import change
 from support.measured import TOLD, failed, measured, published, rated, told_row
+from support.stored_rows import execute, row_of_day
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and error of `edgevit db ...`."""
+    """Run `edgevit db ...`; return its exit code, standard output and standard error."""
     code: Any = 0
     try:
         main(["db", *map(str, words)])
@@ -42,6 +41,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    """Run `edgevit db ... --json`; return its output."""
     code, out, error = call(capsys, *words, "--json")
     assert code == 0, error
     return json.loads(out)
@@ -52,11 +52,11 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
 
 def test_a_question_is_answered(db: LatencyDB) -> None:
     db.add(measured())
-    columns, lines = db.ask("-- how many\n SELECT status, count(*) AS n FROM measurement GROUP BY status")
+    columns, lines = db.query("-- how many\n SELECT status, count(*) AS n FROM measurement GROUP BY status")
     assert (columns, lines) == (("status", "n"), [("ok", 1)])
-    assert db.ask("WITH a AS (SELECT 1 AS x) SELECT x FROM a").lines == [(1,)]
-    assert len(db.ask("VALUES (1), (2), (3)", limit=2).lines) == 2
-    assert db.ask("SELECT '%s %d 100%' AS x").lines == [("%s %d 100%",)]
+    assert db.query("WITH a AS (SELECT 1 AS x) SELECT x FROM a").rows == [(1,)]
+    assert len(db.query("VALUES (1), (2), (3)", limit=2).rows) == 2
+    assert db.query("SELECT '%s %d 100%' AS x").rows == [("%s %d 100%",)]
 
 
 WRITES = [
@@ -106,28 +106,31 @@ def test_a_question_cannot_write(db: LatencyDB, url: str, tmp_path: Path, statem
     db.add(measured())
     before = state(url)
     with pytest.raises(UsageError):
-        db.ask(statement.format(path=tmp_path / "mine.db"))
+        db.query(statement.format(path=tmp_path / "mine.db"))
     assert state(url) == before and not (tmp_path / "mine.db").exists()
-    assert db.add(measured(nonce="after"))  # the connections are as they were
+    # The connections still write.
+    assert db.add(measured(nonce="after"))
 
 
 def test_what_a_server_lets_a_question_write_is_taken_back(url: str) -> None:
-    """PostgreSQL up to 15 lets large objects be made in a transaction that may only read."""
+    """Create a large object: PostgreSQL up to 15 allows it in a transaction that may only read."""
     if url.startswith("postgresql"):
         with LatencyDB.open(url, shipped=False) as db, contextlib.suppress(UsageError):
-            db.ask("SELECT lo_from_bytea(0, 'x')")
-        assert change(url, "SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
+            db.query("SELECT lo_from_bytea(0, 'x')")
+        assert execute(url, "SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
 
 
 def state(url: str) -> list[Any]:
-    return [change(url, f"SELECT * FROM {table}") for table in ("sample", "meta", "measurement")]
+    """Return the rows of three tables."""
+    return [execute(url, f"SELECT * FROM {table}") for table in ("sample", "meta", "measurement")]
 
 
 def test_sql_on_the_command_line(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     db.add(measured())
     query = "SELECT samples_zlib, runs FROM sample ORDER BY process LIMIT 1"
-    found = answer(capsys, "sql", query, "--db", url)
-    assert found["columns"] == ["samples_zlib", "runs"] and bytes.fromhex(found["rows"][0]["samples_zlib"])[:1] == b"x"
+    result = answer(capsys, "sql", query, "--db", url)
+    assert result["columns"] == ["samples_zlib", "runs"]
+    assert bytes.fromhex(result["rows"][0]["samples_zlib"])[:1] == b"x"
     assert "3" in call(capsys, "sql", query, "--db", url)[1]
     code, _, error = call(capsys, "sql", "DELETE FROM sample", "--db", url)
     assert code == 2 and "only statements that read" in error
@@ -142,7 +145,7 @@ def test_check_says_what_is_wrong(db: LatencyDB, url: str, capsys: pytest.Captur
     db.add_accuracy(rated())
     code, out, _ = call(capsys, "check", "--db", url)
     assert code == 0 and "all as it was written: 3 rows with their samples, 1 accuracies, 0 in quarantine" in out
-    change(url, "UPDATE measurement SET grade = 'B' WHERE status = 'ok'")
+    execute(url, "UPDATE measurement SET grade = 'B' WHERE status = 'ok'")
     code, out, _ = call(capsys, "check", "--db", url)
     assert code == 1 and "its columns are not those that were written" in out
     code, out, _ = call(capsys, "check", "--db", url, "--json")
@@ -157,7 +160,7 @@ def test_what_is_whole_of_a_damaged_database_is_saved(
     with LatencyDB.open(url, shipped=False) as db:
         for row in (measured(), failed(), published()):
             db.add(row)
-    change(url, f"UPDATE measurement SET grade = 'B' WHERE measurement_id = '{measured().measurement_id}'")
+    execute(url, f"UPDATE measurement SET grade = 'B' WHERE measurement_id = '{measured().measurement_id}'")
     code, out, _ = call(capsys, "merge", url, "--db", tmp_path / "saved.db")
     assert code == 1 and "2 added, 0 known already" in out and "is damaged" in out
     assert call(capsys, "check", "--db", tmp_path / "saved.db")[0] == 0
@@ -181,7 +184,7 @@ def test_export_merge_import_and_quarantine(db: LatencyDB, url: str, tmp_path: P
 
 def test_epochs_are_listed(db: LatencyDB, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "every device behaves" in call(capsys, "epochs", "--db", url)[1]
-    for row in (run(1, 5_000_000), run(2, 20_000_000)):
+    for row in (row_of_day(1, 5_000_000), row_of_day(2, 20_000_000)):
         db.add(row)
     assert answer(capsys, "epochs", "--device", "pi5", "--db", url)["epochs"][0]["number"] == 1
     assert "2026-11-02" in call(capsys, "epochs", "--refresh", "--db", url)[1]
@@ -194,14 +197,13 @@ def test_epochs_are_listed(db: LatencyDB, url: str, tmp_path: Path, capsys: pyte
 def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     row = measured(graph_digest="d" * 64)
     db.add(row)
-    told = answer(capsys, "show", row.measurement_id[:10], "--db", url)["measurement"]
-    assert (
-        told["graph_digest"] == "d" * 64 and told["samples"] == [3, 3] and told["measurement_id"] == row.measurement_id
-    )
-    assert told["told"] == [] and "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
+    fields = answer(capsys, "show", row.measurement_id[:10], "--db", url)["measurement"]
+    assert fields["graph_digest"] == "d" * 64 and fields["samples"] == [3, 3]
+    assert fields["measurement_id"] == row.measurement_id
+    assert fields["told"] == [] and "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
     db.add(told_row())
-    told = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
-    assert told["samples"] == [] and [item["median_ns"] for item in told["told"]] == [TOLD.median_ns] * 2
+    fields = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
+    assert fields["samples"] == [] and [summary["median_ns"] for summary in fields["told"]] == [TOLD.median_ns] * 2
     assert call(capsys, "show", "abcdef", "--db", url)[0] == 2
 
 
@@ -212,6 +214,6 @@ def test_the_local_of_another_machine_is_not_ours(db: LatencyDB, url: str, capsy
     ours, theirs = local_device(), ("local", "a" * 64, "pi5")
     for name, unit, kind in ((ours.name, ours.device_id, ours.device_class), theirs):
         db.add(measured(device=name, device_id=unit, device_class=kind))
-    said = [line.split() for line in call(capsys, "stats", "--db", url)[1].splitlines()]
-    assert [line[:2] for line in said if ours.device_class in line] == [["local", ours.device_class]]
-    assert [line[:3] for line in said if "pi5" in line] == [["local", "elsewhere", "pi5"]]
+    table = [line.split() for line in call(capsys, "stats", "--db", url)[1].splitlines()]
+    assert [line[:2] for line in table if ours.device_class in line] == [["local", ours.device_class]]
+    assert [line[:3] for line in table if "pi5" in line] == [["local", "elsewhere", "pi5"]]

@@ -1,4 +1,4 @@
-"""The real tables, where they are: numbers that would change if an importer, the screening or epochs did."""
+"""Tests on the real published tables, where present: their numbers change with an importer, the screening or epochs."""
 
 from __future__ import annotations
 
@@ -7,48 +7,54 @@ from pathlib import Path
 import pytest
 
 from edgevit.published.importers import Publication, screened
-from edgevit.records.measurement import Measurement
+from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[3] / "shared/data"
 
 
 def data(name: str) -> Path:
+    """Return the path of a table, or skip the test without it."""
     if not (DATA / name).is_file():
         pytest.skip("reference data absent")
     return DATA / name
 
 
-def test_mlperf():
-    items = list(screened("mlperf", [Publication(data("mlperf_edge_krai.csv"))]).items())
-    refused = [item for item in items if item.record is None]
-    assert sum(isinstance(item.record, Measurement) for item in items) + len(refused) == 2758
+def test_mlperf() -> None:
+    records = list(screened("mlperf", [Publication(data("mlperf_edge_krai.csv"))]).records())
+    refused = [parsed for parsed in records if parsed.record is None]
+    assert sum(isinstance(parsed.record, Measurement) for parsed in records) + len(refused) == 2758
     assert len(refused) < 0.02 * 2758, "few of them can be wrong"
 
 
-def test_two_tables_of_timm_agree_on_what_is_one_model():
-    rows, known = (
-        {item.record.model for item in screened("timm", [Publication(data(name))]).items() if item.record is not None}
-        for name in ("benchmark-infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo.csv", "results-imagenet.csv")
-    )
-    assert "hiera_tiny" in rows & known
-    assert len(rows & known) > 0.5 * len(rows)
+def models(name: str) -> set[str]:
+    """Return the names of the models in a table of timm."""
+    records = (parsed.record for parsed in screened("timm", [Publication(data(name))]).records())
+    return {record.model for record in records if isinstance(record, Measurement | Accuracy)}
 
 
-def test_aihub_copies_share_a_job():
-    found = screened("aihub", [Publication(data("aihub_v0.47.0_perf.csv"))])
-    copied = {item.record.device for item in found.items() if item.record and "copied" in item.record.flags}
+def test_two_tables_of_timm_agree_on_the_names_of_models() -> None:
+    measured = models("benchmark-infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo.csv")
+    both = measured & models("results-imagenet.csv")
+    assert "hiera_tiny" in both
+    assert len(both) > 0.5 * len(measured)
+
+
+def test_aihub_copies_share_a_job() -> None:
+    screening = screened("aihub", [Publication(data("aihub_v0.47.0_perf.csv"))])
+    rows = (parsed.record for parsed in screening.records() if isinstance(parsed.record, Measurement))
+    copied = {row.device for row in rows if "copied" in row.flags}
     assert copied == {"QCS8275 (Proxy)", "SA7255P ADP"}
 
 
 @pytest.mark.slow
-def test_a_board_was_swapped_behind_one_name():
+def test_a_board_was_swapped_behind_one_name() -> None:
     pytest.importorskip("pyarrow")
-    found = screened("aihub", [Publication(data("aihub_history.parquet"))])
+    screening = screened("aihub", [Publication(data("aihub_history.parquet"))])
     with LatencyDB.open(shipped=False) as db:
-        came = db.import_items(found.items())
+        came = db.import_records(screening.records())
         epochs = db.epochs()
     assert came.added + len(came.refused) == 139_160
-    swapped = [item for item in epochs if item.device == "QCS9075 (Proxy)"]
-    assert [item.started[:7] for item in swapped] == ["2025-10"]
+    swapped = [epoch for epoch in epochs if epoch.device == "QCS9075 (Proxy)"]
+    assert [epoch.started[:7] for epoch in swapped] == ["2025-10"]
     assert 3.5 < swapped[0].ratio < 4.8

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgevit.records.measurement import Measurement
 from edgevit_runtime.codec import RecordError, from_data, from_json, to_data, to_json
-from store.test_store import SHAPES
+from support.stored_rows import SHAPES
 
 
 @dataclass(frozen=True)

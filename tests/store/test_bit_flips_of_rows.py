@@ -1,4 +1,4 @@
-"""A bit that flips in a database or an export: whoever reads it says so, or gets what was written."""
+"""Tests of single flipped bits in a database or an export: each is detected, or changes no answer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ import pytest
 from conftest import new_database
 from edgevit.errors import StoreError
 from edgevit.store import LatencyDB
-from store.test_exchange import RECORDS, add
-from store.test_store import change
+from support.stored_rows import RECORDS, add_record, execute
 
 FLIPS = 1000
 SOME = 20
 
 
 def answers(path: Path) -> Iterator[object]:
-    """All that can be asked of a database, in the order of what a user does."""
+    """Yield every kind of answer of a database, in the order in which a user asks for them."""
     with LatencyDB.open(str(path), shipped=False) as db:
         yield db.measurements(device="pi5")
         yield db.measurements(device="raspberry-pi-5", model="net_s", current_epoch=True)
         yield db.measurements(status="ok", threads=4)
         yield db.measurements()
         yield db.devices()
-        yield {**vars(db.stats()), "where": ""}
+        yield {**vars(db.stats()), "location": ""}
         yield db.accuracies(), db.noise("pi-0001"), db.epochs(), db.built(), len(db.quarantine())
         yield [db.get(row.measurement_id) for row in db.measurements()]
         db.export_jsonl(path.with_suffix(".jsonl"))
@@ -40,7 +39,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("good") / "x.db"
     with LatencyDB.open(str(path), shipped=False) as db:
         for record in RECORDS:
-            add(db, record)
+            add_record(db, record)
         (path.parent / "bad.jsonl").write_text('{"model": "net_s"}\n')
         db.import_jsonl(path.parent / "bad.jsonl")
         db.export_file(path.parent / "all.jsonl")
@@ -48,26 +47,26 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flip(content: bytes, noise: random.Random) -> bytes:
-    bad, place = bytearray(content), noise.randrange(len(content))
-    bad[place] ^= 1 << noise.randrange(8)
+    bad, position = bytearray(content), noise.randrange(len(content))
+    bad[position] ^= 1 << noise.randrange(8)
     return bytes(bad)
 
 
 def flips_of_a_database(good: Path, folder: Path, count: int) -> Counter[str]:
-    """How many flips were detected, by the reader or by `db check` alone, and how many changed nothing."""
+    """Count flips that were detected, by the reader or by `db check` alone, and flips that changed nothing."""
     expected, content, noise = list(answers(good)), good.read_bytes(), random.Random(count)
     ends: Counter[str] = Counter()
     for number in range(count):
         path = folder / "flipped.db"
         path.write_bytes(flip(content, noise))
-        told = []
+        equal = []
         try:
-            for answer, wanted in zip(answers(path), expected, strict=True):
-                told.append(answer == wanted)
+            for answer, expected_answer in zip(answers(path), expected, strict=True):
+                equal.append(answer == expected_answer)
             end = "harmless"
         except StoreError:
             end = "detected"
-        assert all(told), f"flip {number}: answer {told.index(False)} is silently another"
+        assert all(equal), f"flip {number}: answer {equal.index(False)} is silently another"
         ends[end if end == "detected" or not problems(path) else "detected by check alone"] += 1
         if end == "detected":
             assert problems(path), f"flip {number}: read with an error, and db check finds nothing"
@@ -143,17 +142,17 @@ CHANGES = {
     "a noise floor is gone": "DELETE FROM noise",
     "an accuracy is gone": "DELETE FROM accuracy",
     "a row is gone": "DELETE FROM sample; DELETE FROM epoch; DELETE FROM measurement WHERE p50_ns = 5110000",
-    "a tally": "UPDATE tally SET lines = lines + 1",
-    "a tally is gone": "DELETE FROM tally WHERE part = 'accuracy'",
-    "what is in quarantine": "UPDATE quarantine SET reason = 'none'",
-    "what is built here": "DELETE FROM built",
+    "a partition checksum": "UPDATE tally SET lines = lines + 1",
+    "a partition checksum is gone": "DELETE FROM tally WHERE part = 'accuracy'",
+    "a refused record": "UPDATE quarantine SET reason = 'none'",
+    "an artifact built here": "DELETE FROM built",
     "evidence": "UPDATE sample SET snapshots_json = '[]'",
-    "what was told": "UPDATE sample SET told_json = replace(told_json, '5600000', '5600001')",
+    "a summary of a vendor": "UPDATE sample SET told_json = replace(told_json, '5600000', '5600001')",
 }
 
 
 class Built(NamedTuple):
-    """What record_built asks of an artifact."""
+    """The fields of an artifact that record_built reads."""
 
     sha256: str
     target: str = "onnx"
@@ -164,11 +163,11 @@ class Built(NamedTuple):
 def test_changes_by_hand_are_noticed(url: str, tmp_path: Path, name: str) -> None:
     with LatencyDB.open(url, shipped=False) as db:
         for record in RECORDS:
-            add(db, record)
+            add_record(db, record)
         (tmp_path / "bad.jsonl").write_text('{"model": "net_s"}\n')
         db.import_jsonl(tmp_path / "bad.jsonl")
         db.record_built(Built("b" * 64))  # type: ignore[arg-type]
         assert db.check().problems == ()
-    change(url, *CHANGES[name].split(";"))
+    execute(url, *CHANGES[name].split(";"))
     with LatencyDB.open(url, shipped=False) as db:
         assert db.check().problems

@@ -1,4 +1,4 @@
-"""store under many writers and under kill -9: nothing that was acknowledged is lost, and nothing is half there."""
+"""Tests of the store under many writers and under kill -9: acknowledged rows stay, and no row is half there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from support.writers import IMPORT, script, write_and_kill, write_at_once
 
 
 def test_writers_at_once(empty_url: str) -> None:
-    assert write_at_once(empty_url, 4, 10) == [("", 0)] * 4  # they race for the creation of the tables, too
+    # They race for the creation of the tables as well.
+    assert write_at_once(empty_url, 4, 10) == [("", 0)] * 4
     require_rows(empty_url, 4 * 10, models=10)
 
 
@@ -43,10 +44,11 @@ def test_two_hundred_kills_lose_nothing_that_was_acknowledged(empty_url: str) ->
 
 def require_whole(url: str, acknowledged: set[str], at_least: int) -> None:
     with LatencyDB.open(url, shipped=False) as db:
-        kept = {row.measurement_id for row in db.measurements()}
-        assert len(acknowledged) >= at_least and acknowledged <= kept
-        found = db.check()  # every row with its samples: its id is the digest of them, and no table has lines too many
-        assert found.problems == () and found.rows == len(kept)
+        stored = {row.measurement_id for row in db.measurements()}
+        assert len(acknowledged) >= at_least and acknowledged <= stored
+        # The check reads every row with its samples: its id is their digest, and no table has rows too many.
+        report = db.check()
+        assert report.problems == () and report.rows == len(stored)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -1,4 +1,4 @@
-"""Epochs: a device that behaves otherwise than before is noticed, one that is only restless is not."""
+"""Tests of epochs: a device that changed for good opens one, a device with noisy times does not."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from conftest import new_file
 from edgevit.errors import StoreError
 from edgevit.records.measurement import EMULATED, Measurement
 from edgevit.store import LatencyDB, epochs, jsonl
-from edgevit.store.epochs import JUMP, UNKNOWN_FLOOR, Seen
-from store.test_store import change, transcribed
-from support.measured import failed, floor, measured
+from edgevit.store.epochs import JUMP, UNKNOWN_FLOOR, TimedRow
+from support.measured import failed, floor
+from support.stored_rows import execute, row_of_day, transcribed
 
 
 @pytest.fixture
@@ -26,34 +26,28 @@ def db(url: str) -> Iterator[LatencyDB]:
         yield database
 
 
-def run(day: int, p50_ns: int, spread: float = 0.005, **changes: Any) -> Measurement:
-    """A row of five processes whose medians lie this far apart, of a day in November."""
-    medians = [round(p50_ns * (1 + spread * turn)) for turn in (-1, -0.5, 0, 0.5, 1)]
-    started = f"2026-11-{day:02}T10:00:00+00:00"
-    return measured([[ns - 9, ns, ns + 9] for ns in medians], started=started, nonce=f"{day} {p50_ns}", **changes)
-
-
 def test_a_swapped_board_opens_an_epoch_and_says_so(db: LatencyDB) -> None:
-    for row in (run(1, 5_000_000), run(2, 5_020_000)):
+    for row in (row_of_day(1, 5_000_000), row_of_day(2, 5_020_000)):
         db.add(row)
-    assert db.opened == [] and db.epochs() == []
-    swapped = run(3, 20_000_000)
+    assert db.opened_epochs == [] and db.epochs() == []
+    swapped = row_of_day(3, 20_000_000)
     db.add(swapped)
     [epoch] = db.epochs()
-    assert db.opened == [epoch]
+    assert db.opened_epochs == [epoch]
     assert (epoch.number, epoch.measurement_id, epoch.started) == (1, swapped.measurement_id, swapped.started)
-    assert epoch.reference_id == run(2, 5_020_000).measurement_id
+    assert epoch.reference_id == row_of_day(2, 5_020_000).measurement_id
     assert epoch.ratio == pytest.approx(20_000_000 / 5_010_000) and epoch.limit == JUMP * UNKNOWN_FLOOR
-    db.add(run(4, 20_100_000))
-    assert len(db.epochs()) == 1 and len(db.opened) == 1
-    db.add(run(5, 5_000_000))  # and back
-    assert [item.number for item in db.epochs()] == [1, 2]
+    db.add(row_of_day(4, 20_100_000))
+    assert len(db.epochs()) == 1 and len(db.opened_epochs) == 1
+    # The first board comes back.
+    db.add(row_of_day(5, 5_000_000))
+    assert [epoch.number for epoch in db.epochs()] == [1, 2]
 
 
 def test_rows_of_the_current_epoch(db: LatencyDB) -> None:
-    old, new = run(1, 5_000_000), run(3, 20_000_000)
-    alone = run(2, 7_000_000, model="net_m", artifact_sha256="c" * 64)
-    elsewhere = run(1, 5_000_000, device="pi6", device_id="pi-0002")
+    old, new = row_of_day(1, 5_000_000), row_of_day(3, 20_000_000)
+    alone = row_of_day(2, 7_000_000, model="net_m", artifact_sha256="c" * 64)
+    elsewhere = row_of_day(1, 5_000_000, device="pi6", device_id="pi-0002")
     for row in (old, alone, new, elsewhere):
         db.add(row)
     names = {row.measurement_id for row in db.measurements(current_epoch=True)}
@@ -65,8 +59,9 @@ def test_rows_of_the_current_epoch(db: LatencyDB) -> None:
 
 def test_the_noise_floor_decides_what_is_a_jump(db: LatencyDB) -> None:
     for day, p50_ns in enumerate((5_000_000, 5_600_000), start=1):
-        db.add(run(day, p50_ns))
-    assert db.epochs() == []  # 12%, and nobody knows how restless this device is
+        db.add(row_of_day(day, p50_ns))
+    # The rows differ by 12%, and the noise floor of the device is unknown.
+    assert db.epochs() == []
     db.add_noise(floor(0.02))
     assert len(db.epochs()) == 1
     db.add_noise(floor(0.05, started="2026-12-01T00:00:00+00:00"))
@@ -83,52 +78,57 @@ def test_the_noise_floor_decides_what_is_a_jump(db: LatencyDB) -> None:
     ids=str,
 )  # fmt: skip
 def test_what_is_no_repeat_opens_nothing(db: LatencyDB, other: dict[str, Any]) -> None:
-    db.add(run(1, 5_000_000))
-    db.add(run(2, 50_000_000, **other))
+    db.add(row_of_day(1, 5_000_000))
+    db.add(row_of_day(2, 50_000_000, **other))
     assert db.epochs() == []
 
 
 def test_rows_that_say_nothing_of_speed_open_nothing(db: LatencyDB) -> None:
-    db.add(run(1, 5_000_000))
-    db.add(run(2, 50_000_000, flags=(EMULATED,)))
+    db.add(row_of_day(1, 5_000_000))
+    db.add(row_of_day(2, 50_000_000, flags=(EMULATED,)))
     db.add(failed(started="2026-11-03T10:00:00+00:00"))
-    db.add(run(4, 50_000_000, status="throttled"))
+    db.add(row_of_day(4, 50_000_000, status="throttled"))
     assert db.epochs() == []
 
 
 def test_checkpoints_of_one_graph_repeat_each_other(db: LatencyDB) -> None:
-    db.add(run(1, 5_000_000, graph_digest="d" * 64))
-    db.add(run(2, 20_000_000, graph_digest="d" * 64, artifact_sha256="b" * 64, model="tuned"))
+    db.add(row_of_day(1, 5_000_000, graph_digest="d" * 64))
+    db.add(row_of_day(2, 20_000_000, graph_digest="d" * 64, artifact_sha256="b" * 64, model="tuned"))
     assert len(db.epochs()) == 1
 
 
 def test_processes_that_overlap_are_no_jump(db: LatencyDB) -> None:
-    db.add(run(1, 5_000_000))
-    db.add(run(2, 10_000_000, spread=0.6))  # its fastest process was as fast
+    db.add(row_of_day(1, 5_000_000))
+    # Its fastest process was as fast.
+    db.add(row_of_day(2, 10_000_000, spread=0.6))
     assert db.epochs() == []
 
 
 def test_the_order_in_which_rows_come_does_not_matter(db: LatencyDB, tmp_path: Path) -> None:
-    rows = [run(day, ns) for day, ns in enumerate((5_000_000, 5_050_000, 9_000_000, 9_100_000, 5_000_000), start=1)]
+    rows = [
+        row_of_day(day, ns) for day, ns in enumerate((5_000_000, 5_050_000, 9_000_000, 9_100_000, 5_000_000), start=1)
+    ]
     for row in random.Random(0).sample(rows, len(rows)):
         db.add(row)
     jsonl.write_lines(tmp_path / "rows.jsonl", rows[::-1])
     with LatencyDB.open(new_file(tmp_path / "other.db"), shipped=False) as other:
         other.import_jsonl(tmp_path / "rows.jsonl")
-        assert other.epochs() == db.epochs() and len(other.opened) == 2
+        assert other.epochs() == db.epochs() and len(other.opened_epochs) == 2
         assert other.check().problems == db.check().problems == ()
 
 
 def job(month: int, model: str, ms: float) -> Measurement:
-    when = f"2025-{month:02}-01T00:0{ord(model) % 8}:00+00:00"  # each job at its own time of the day
-    facts = {"device": "QCS (Proxy)", "started": when, "engine_version": f"0.{month}"}
-    return transcribed(model=model, p50_ns=round(ms * 1e6), **facts)
+    # Each job has its own time of the day.
+    started = f"2025-{month:02}-01T00:0{ord(model) % 8}:00+00:00"
+    fields: dict[str, Any] = {"device": "QCS (Proxy)", "started": started, "engine_version": f"0.{month}"}
+    return transcribed(model=model, p50_ns=round(ms * 1e6), **fields)
 
 
 def test_published_rows_must_agree(db: LatencyDB) -> None:
     for month, factor in enumerate((1.0, 1.02, 0.99, 4.0, 4.1), start=1):
         for model, ms in {"a": 2.0, "b": 5.0, "c": 9.0, "d": 30.0, "e": 4.0}.items():
-            odd = 6.0 if (month, model) == (2, "a") else 1.0  # one job of another's size
+            # One job has the time of a larger model.
+            odd = 6.0 if (month, model) == (2, "a") else 1.0
             db.add(job(month, model, ms * factor * odd))
     [epoch] = db.epochs("QCS (Proxy)")
     assert epoch.started.startswith("2025-04") and epoch.ratio == pytest.approx(4.0, rel=0.1)
@@ -136,7 +136,7 @@ def test_published_rows_must_agree(db: LatencyDB) -> None:
 
 
 def test_what_is_judged_together_is_judged_anew(db: LatencyDB) -> None:
-    """A row that comes after the one that opened an epoch, of the same day, and repeats rows of the epoch before."""
+    """Add a row after the one that opened an epoch, of the same day, that repeats rows of the previous epoch."""
     for month, factor in ((1, 1.0), (2, 4.0)):
         for model in "abcdefg":
             db.add(job(month, model, 5.0 * factor))
@@ -145,47 +145,51 @@ def test_what_is_judged_together_is_judged_anew(db: LatencyDB) -> None:
 
 
 def test_of_rows_of_one_moment_any_may_be_the_first(db: LatencyDB) -> None:
-    db.add(run(1, 5_000_000))
-    for p50_ns in range(20_000_000, 20_600_000, 100_000):  # the first of them by its id is told of
-        db.add(run(2, p50_ns))
+    db.add(row_of_day(1, 5_000_000))
+    # The first of them by its id is the one reported.
+    for p50_ns in range(20_000_000, 20_600_000, 100_000):
+        db.add(row_of_day(2, p50_ns))
         assert len(db.epochs()) == 1 and db.check().problems == ()
 
 
 def test_a_row_is_held_against_those_before_its_moment(db: LatencyDB) -> None:
-    for row in (run(1, 5_000_000), run(2, 6_300_000), run(2, 8_000_000)):  # the last is far from the first alone
+    # The last is far from the first alone.
+    for row in (row_of_day(1, 5_000_000), row_of_day(2, 6_300_000), row_of_day(2, 8_000_000)):
         db.add(row)
-    assert len(db.opened) == len(db.epochs()) == 1 and db.check().problems == ()
+    assert len(db.opened_epochs) == len(db.epochs()) == 1 and db.check().problems == ()
 
 
 def test_what_changes_nothing_is_not_read_again(db: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    db.add(run(1, 5_000_000))
+    db.add(row_of_day(1, 5_000_000))
     with monkeypatch.context() as patch:
-        patch.setattr("edgevit.store.epoch_table.refresh", None)  # not called
-        db.add(run(2, 5_010_000))
-        db.add(run(2, 9_000_000, model="net_m", artifact_sha256="b" * 64))
-        db.add(run(2, 60_000_000, model="net_m", artifact_sha256="b" * 64))  # of one moment: which came first?
+        # It is not called.
+        patch.setattr("edgevit.store.epoch_table.refresh", None)
+        db.add(row_of_day(2, 5_010_000))
+        db.add(row_of_day(2, 9_000_000, model="net_m", artifact_sha256="b" * 64))
+        # Two rows of one moment have no order.
+        db.add(row_of_day(2, 60_000_000, model="net_m", artifact_sha256="b" * 64))
     with pytest.raises(TypeError):
         monkeypatch.setattr("edgevit.store.epoch_table.refresh", None)
-        db.add(run(3, 20_000_000))
+        db.add(row_of_day(3, 20_000_000))
 
 
 def test_what_is_alike_but_no_repeat_does_not_hide_a_jump(db: LatencyDB) -> None:
-    """Batches of 8 take longer: between the two sizes there is room for any jump."""
-    for row in (run(1, 5_000_000), run(2, 80_000_000, batch=8), run(3, 20_000_000)):
+    """Add a batch of 8 between two rows: it takes longer, and leaves room for any jump."""
+    for row in (row_of_day(1, 5_000_000), row_of_day(2, 80_000_000, batch=8), row_of_day(3, 20_000_000)):
         db.add(row)
-    assert len(db.opened) == 1 and db.opened == db.epochs() and db.check().problems == ()
+    assert len(db.opened_epochs) == 1 and db.opened_epochs == db.epochs() and db.check().problems == ()
 
 
 def test_a_row_that_comes_late_is_judged_where_it_belongs(db: LatencyDB) -> None:
-    for row in (run(1, 5_000_000), run(5, 20_000_000), run(2, 20_100_000)):
+    for row in (row_of_day(1, 5_000_000), row_of_day(5, 20_000_000), row_of_day(2, 20_100_000)):
         db.add(row)
     [epoch] = db.epochs()
-    assert epoch.measurement_id == run(2, 20_100_000).measurement_id and db.opened[-1] == epoch
+    assert epoch.measurement_id == row_of_day(2, 20_100_000).measurement_id and db.opened_epochs[-1] == epoch
     assert db.check().problems == ()
 
 
 def test_a_device_keeps_its_epochs_under_another_name(db: LatencyDB) -> None:
-    for row in (run(1, 5_000_000), run(2, 20_000_000, device="pi5-new")):
+    for row in (row_of_day(1, 5_000_000), row_of_day(2, 20_000_000, device="pi5-new")):
         db.add(row)
     assert db.measurements(device="pi5", current_epoch=True) == []
     assert len(db.measurements(device="pi5-new", current_epoch=True)) == 1
@@ -194,16 +198,16 @@ def test_a_device_keeps_its_epochs_under_another_name(db: LatencyDB) -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3), st.integers(900, 1100)), max_size=30))
 def test_noise_within_the_limit_opens_nothing(rows: list[tuple[int, int, int]]) -> None:
-    told = [Seen(str(i), "pi", day, (key,), ns, ns - 5, ns + 5) for i, (day, key, ns) in enumerate(rows)]
-    assert epochs.find("pi-1", told, 0.08) == []
+    timed = [TimedRow(str(i), "pi", day, (key,), ns, ns - 5, ns + 5) for i, (day, key, ns) in enumerate(rows)]
+    assert epochs.find_epochs("pi-1", timed, 0.08) == []
 
 
 @settings(deadline=None)
 @given(st.permutations(range(8)), st.integers(2, 9))
 def test_one_jump_is_one_epoch_in_any_order(order: list[int], factor: int) -> None:
-    told = [Seen(str(i), "pi", i, ("net",), 1000 * (factor if i > 4 else 1), None, None) for i in range(8)]
-    told = [row._replace(low_ns=row.p50_ns, high_ns=row.p50_ns) for row in told]
-    [epoch] = epochs.find("pi-1", [told[i] for i in order], 0.01)
+    timed = [TimedRow(str(i), "pi", i, ("net",), 1000 * (factor if i > 4 else 1), None, None) for i in range(8)]
+    timed = [row._replace(low_ns=row.p50_ns, high_ns=row.p50_ns) for row in timed]
+    [epoch] = epochs.find_epochs("pi-1", [timed[i] for i in order], 0.01)
     assert (epoch.number, epoch.measurement_id, epoch.ratio) == (1, "5", factor)
 
 
@@ -211,7 +215,7 @@ def test_one_jump_is_one_epoch_in_any_order(order: list[int], factor: int) -> No
 def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(
     db: LatencyDB, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adds: bool
 ) -> None:
-    jsonl.write_lines(tmp_path / "rows.jsonl", [run(1, 5_000_000), run(2, 20_000_000)])
+    jsonl.write_lines(tmp_path / "rows.jsonl", [row_of_day(1, 5_000_000), row_of_day(2, 20_000_000)])
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -220,22 +224,23 @@ def test_an_import_that_was_killed_leaves_the_epochs_to_the_next(
         patch.setattr("edgevit.store.epoch_table.refresh", killed)
         with pytest.raises(KeyboardInterrupt):
             db.import_jsonl(tmp_path / "rows.jsonl")
-        with LatencyDB.open(url, shipped=False) as reader:  # that may not be allowed to write
+        # A reader may not be allowed to write.
+        with LatencyDB.open(url, shipped=False) as reader:
             assert len(reader.measurements(current_epoch=True)) == 1 and reader.check().problems == ()
     with LatencyDB.open(url, shipped=False) as again:
-        assert again.opened == [] and len(again.epochs()) == 1
+        assert again.opened_epochs == [] and len(again.epochs()) == 1
         if adds:
-            again.add(run(3, 20_000_000))
+            again.add(row_of_day(3, 20_000_000))
         else:
-            assert again.import_jsonl(tmp_path / "rows.jsonl").known == 2
-        assert again.opened == again.epochs() and len(again.opened) == 1 and again.check().problems == ()
+            assert again.import_jsonl(tmp_path / "rows.jsonl").duplicates == 2
+        assert again.opened_epochs == again.epochs() and len(again.opened_epochs) == 1 and again.check().problems == ()
 
 
 @pytest.mark.parametrize("damaged", ["[", "5"])
 def test_a_damaged_list_of_what_is_due_is_told(db: LatencyDB, url: str, tmp_path: Path, damaged: str) -> None:
-    jsonl.write_lines(tmp_path / "rows.jsonl", [run(1, 5_000_000)])
+    jsonl.write_lines(tmp_path / "rows.jsonl", [row_of_day(1, 5_000_000)])
     db.import_jsonl(tmp_path / "rows.jsonl")
-    change(url, f"UPDATE meta SET value = '{damaged}' WHERE key = 'epochs_due'")
+    execute(url, f"UPDATE meta SET value = '{damaged}' WHERE key = 'epochs_due'")
     assert len(db.measurements()) == 1 and "due" in db.check().problems[0]
     with pytest.raises(StoreError, match="not as it was written"):
-        db.add(run(2, 5_000_000))
+        db.add(row_of_day(2, 5_000_000))

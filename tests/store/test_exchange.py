@@ -1,4 +1,4 @@
-"""Rows that travel: unions of sets in whatever order, other people's databases, JSON lines and Parquet."""
+"""Tests of import, export and merge: unions of sets in any order, foreign databases, JSON lines and Parquet."""
 
 from __future__ import annotations
 
@@ -14,22 +14,11 @@ import pytest
 
 from conftest import DATABASES, new_database, new_file
 from edgevit.errors import StoreError
-from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
-from edgevit.records.model import Graph
 from edgevit.store import LatencyDB, jsonl
-from edgevit.store.json_records import Travelling
-from store.test_store import SHAPES, change, variants
-from support.measured import failed, floor, measured, operators, published, rated
-
-RECORDS: list[Travelling] = [
-    *SHAPES.values(), *variants(9), rated(), rated(92.4, metric="top5_percent"), rated(model="net_m"), floor(),
-    floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64),
-]  # fmt: skip
-# Repeats of one thing on one device, the last of them far from the others: an epoch opens, whoever adds them.
-RECORDS += [
-    measured([[ns, ns + 9, ns + 20]] * 5, nonce=f"jump {ns}", device_id="swapped", started=f"2026-11-2{day}T00:00:00Z")
-    for day, ns in enumerate((4_000_000, 4_010_000, 9_000_000), start=1)
-]
+from edgevit.store.json_records import PortableRecord
+from support.measured import failed, floor, measured, published, rated
+from support.old_databases import old_database
+from support.stored_rows import RECORDS, SHAPES, add_record, execute
 
 
 @pytest.fixture
@@ -38,27 +27,15 @@ def db(url: str) -> Iterator[LatencyDB]:
         yield database
 
 
-def add(db: LatencyDB, record: Travelling) -> None:
-    match record:
-        case Measurement():
-            db.add(record)
-        case Accuracy():
-            db.add_accuracy(record)
-        case NoiseFloor():
-            db.add_noise(record)
-        case Graph():
-            db.add_graph(record)
-
-
 def everything(db: LatencyDB, folder: Path) -> tuple[bytes, list[object]]:
-    """All that a database says, as an export and as its epochs."""
+    """Return the contents of a database, as an export and as its epochs."""
     db.export_jsonl(folder / "everything.jsonl")
     return (folder / "everything.jsonl").read_bytes(), list(db.epochs())
 
 
 def test_all_that_travels_comes_out_as_it_went_in(db: LatencyDB, tmp_path: Path) -> None:
     for record in RECORDS:
-        add(db, record)
+        add_record(db, record)
     assert db.export_jsonl(tmp_path / "a.jsonl") == len(RECORDS)
     assert [epoch.number for epoch in db.epochs()] == [1]
     with LatencyDB.open(new_file(tmp_path / "b.db"), shipped=False) as other:
@@ -68,9 +45,9 @@ def test_all_that_travels_comes_out_as_it_went_in(db: LatencyDB, tmp_path: Path)
         assert other.check().problems == ()
 
 
-def split(noise: random.Random) -> list[list[Travelling]]:
-    """The records on two to five sites, each on one or more of them, in any order."""
-    sites: list[list[Travelling]] = [[] for _ in range(noise.randint(2, 5))]
+def split(noise: random.Random) -> list[list[PortableRecord]]:
+    """Distribute the records over two to five sites, each on one or more of them, in any order."""
+    sites: list[list[PortableRecord]] = [[] for _ in range(noise.randint(2, 5))]
     for record in noise.sample(RECORDS, len(RECORDS)):
         for site in noise.sample(sites, noise.choice([1, 1, 1, 2])):
             site.append(record)
@@ -87,7 +64,7 @@ def test_a_thousand_splits_and_orders_give_one_database(tmp_path: Path) -> None:
 
 
 def splits_give_one_database(tmp_path: Path, splits: int) -> None:
-    """Of sites that never saw each other, merged in any order and tree: A into B and that into C, or all into one."""
+    """Merge separate sites in any order and tree: A into B and that into C, or all into one."""
     noise = random.Random(4)
     with LatencyDB.open(new_file(tmp_path / "whole.db"), shipped=False) as whole:
         jsonl.write_lines(tmp_path / "whole.jsonl", RECORDS)
@@ -96,7 +73,8 @@ def splits_give_one_database(tmp_path: Path, splits: int) -> None:
     for _ in range(splits):
         sites = split(noise)
         with LatencyDB.open(new_file(tmp_path / "merged.db"), shipped=False) as merged:
-            order = noise.sample(sites, len(sites)) + noise.choices(sites, k=1)  # one of them twice
+            # One of them comes twice.
+            order = noise.sample(sites, len(sites)) + noise.choices(sites, k=1)
             for site in order:
                 jsonl.write_lines(tmp_path / "site.jsonl", site)
                 merged.import_jsonl(tmp_path / "site.jsonl")
@@ -106,23 +84,24 @@ def splits_give_one_database(tmp_path: Path, splits: int) -> None:
 @pytest.mark.parametrize("kind", DATABASES)
 def test_merging_is_associative(tmp_path: Path, kind: str) -> None:
     noise = random.Random(5)
-    found = []
+    contents = []
     for turn in range(2):
-        databases = []
+        databases: list[str] = []
         for site in split(noise):
             databases.append(new_database(kind if len(databases) % 2 else "sqlite", tmp_path, empty=False))
             with LatencyDB.open(databases[-1], shipped=False) as db:
                 for record in site:
-                    add(db, record)
-        while len(databases) > 1:  # any two become one
+                    add_record(db, record)
+        # Any two become one.
+        while len(databases) > 1:
             one, other = noise.sample(databases, 2)
             with LatencyDB.open(one, shipped=False) as db:
                 assert db.merge(other).refused == (), turn
             databases.remove(other)
         with LatencyDB.open(databases[0], shipped=False) as db:
             assert db.check().problems == ()
-            found.append(everything(db, tmp_path))
-    assert found[0] == found[1]
+            contents.append(everything(db, tmp_path))
+    assert contents[0] == contents[1]
 
 
 # Rows that contradict
@@ -132,48 +111,50 @@ def test_an_altered_row_never_takes_the_place_of_one_kept(db: LatencyDB, tmp_pat
     db.add(measured())
     forged = dataclasses.replace(measured(), grade="D", flags=("stolen",))
     jsonl.write_lines(tmp_path / "forged.jsonl", [forged, measured()])
-    added, known, [refused] = db.import_jsonl(tmp_path / "forged.jsonl")
-    assert (added, known) == (0, 1) and "another grade, flags" in refused.reason
+    added, duplicates, [refused] = db.import_jsonl(tmp_path / "forged.jsonl")
+    assert (added, duplicates, refused.code) == (0, 1, "contradiction") and "another grade, flags" in refused.text
     assert db.get(measured().measurement_id) == measured() and len(db.quarantine()) == 1
 
 
 def test_two_rows_of_one_file_with_one_id(db: LatencyDB, tmp_path: Path) -> None:
     jsonl.write_lines(tmp_path / "x.jsonl", [measured(), dataclasses.replace(measured(), grade="D")])
     added, _, [refused] = db.import_jsonl(tmp_path / "x.jsonl")
-    assert added == 1 and "two rows" in refused.reason and db.check().problems == ()
+    assert added == 1 and "two rows" in refused.text and db.check().problems == ()
 
 
 def test_two_noise_floors_of_one_moment(db: LatencyDB, tmp_path: Path) -> None:
     jsonl.write_lines(tmp_path / "x.jsonl", [floor(), floor(), floor(0.5)])
-    added, known, [refused] = db.import_jsonl(tmp_path / "x.jsonl")
-    assert (added, known) == (1, 1) and "it says something else" in refused.reason
+    added, duplicates, [refused] = db.import_jsonl(tmp_path / "x.jsonl")
+    assert (added, duplicates, refused.code) == (1, 1, "contradiction") and "another value" in refused.text
     assert db.noise("pi-0001") == floor()
 
 
 @pytest.mark.parametrize(
     "record", [measured(), failed(), published(), rated(), floor()], ids=lambda r: type(r).__name__
 )
-def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path: Path, record: Travelling) -> None:
-    """Every character of it: digits become others, names become others, and the digest too."""
+def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path: Path, record: PortableRecord) -> None:
+    """Change any character: digits become others, names become others, and so does the digest."""
     jsonl.write_lines(tmp_path / "x.jsonl", [record])
     good, lines = (tmp_path / "x.jsonl").read_bytes(), []
-    for place in random.Random(0).sample(range(len(good) - 1), min(300, len(good) - 1)):
+    for position in random.Random(0).sample(range(len(good) - 1), min(300, len(good) - 1)):
         bad = bytearray(good)
-        bad[place] = ord("7") if chr(bad[place]).isdigit() and bad[place] != ord("7") else bad[place] ^ 1
+        bad[position] = ord("7") if chr(bad[position]).isdigit() and bad[position] != ord("7") else bad[position] ^ 1
         lines.append(bytes(bad))
     (tmp_path / "x.jsonl").write_bytes(b"".join(lines))
     came = db.import_jsonl(tmp_path / "x.jsonl")
-    assert came[:2] == (0, 0) and len(came.refused) >= len(lines)  # a comma may become a line's end
+    # A comma may become the end of a line.
+    assert came[:2] == (0, 0) and len(came.refused) >= len(lines)
+    assert {refusal.code for refusal in came.refused} <= {"malformed", "impossible", "checksum_mismatch"}
 
 
-# Other people's databases
+# Foreign databases
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
     with LatencyDB.open(new_file(tmp_path / "other.db"), shipped=False) as source:
         for record in RECORDS:
-            add(source, record)
+            add_record(source, record)
     return tmp_path / "other.db"
 
 
@@ -187,8 +168,6 @@ def test_a_merge_only_reads(db: LatencyDB, other: Path) -> None:
 
 
 def test_a_database_of_an_older_edgevit_is_merged_and_left_as_it_is(db: LatencyDB, tmp_path: Path) -> None:
-    from store.test_migrations import old_database
-
     old_database(str(tmp_path / "old.db"), "0002", [measured()]).dispose()
     before = (tmp_path / "old.db").read_bytes()
     assert db.merge(str(tmp_path / "old.db")).added == 1
@@ -228,7 +207,7 @@ def test_a_database_that_is_not_there_is_not_made(db: LatencyDB, tmp_path: Path)
 
 
 def test_a_newer_database_is_refused(db: LatencyDB, other: Path) -> None:
-    change(str(other), "UPDATE alembic_version SET version_num = '9999'")
+    execute(str(other), "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="a newer edgevit wrote it"):
         db.merge(str(other))
 
@@ -237,10 +216,11 @@ def test_doubtful_rows_of_a_database_go_into_quarantine(db: LatencyDB, other: Pa
     bad = measured().measurement_id
     with LatencyDB.open(str(other), shipped=False) as source:
         source.add(measured())
-    change(str(other), f"UPDATE measurement SET grade = 'B' WHERE measurement_id = '{bad}'")
+    execute(str(other), f"UPDATE measurement SET grade = 'B' WHERE measurement_id = '{bad}'")
     came = db.merge(str(other))
-    assert came.added == len(RECORDS) - (measured() in RECORDS) and [r.reason for r in came.refused]
-    assert any(bad[:12] in item.place and b'"grade": "B"' in item.content for item in db.quarantine())
+    assert came.added == len(RECORDS) - (measured() in RECORDS)
+    assert {refusal.code for refusal in came.refused} == {"damaged", "missing_rows"}
+    assert any(bad[:12] in one.location and b'"grade": "B"' in one.content for one in db.quarantine())
     assert bad not in {row.measurement_id for row in db.measurements()}
 
 
@@ -249,17 +229,19 @@ def test_a_row_of_a_database_that_contradicts_is_kept_as_it_says(db: LatencyDB, 
     with LatencyDB.open(new_file(tmp_path / "forged.db"), shipped=False) as forged:
         forged.add(dataclasses.replace(measured(), grade="D"))
     [refused] = db.merge(str(tmp_path / "forged.db")).refused
-    [kept] = db.quarantine()
-    assert "another grade" in refused.reason and json.loads(kept.content)["grade"] == "D"
+    [quarantined] = db.quarantine()
+    assert "another grade" in refused.text and json.loads(quarantined.content)["grade"] == "D"
     assert db.get(measured().measurement_id) == measured()
 
 
 def test_rows_that_are_missing_are_said(db: LatencyDB, other: Path) -> None:
     name = SHAPES["large"].measurement_id
     for table in ("sample", "measurement"):
-        change(str(other), f"DELETE FROM {table} WHERE measurement_id = '{name}'")
+        execute(str(other), f"DELETE FROM {table} WHERE measurement_id = '{name}'")
     came = db.merge(str(other))
-    assert came.added == len(RECORDS) - 1 and any("lines found" in item.reason for item in came.refused)
+    assert came.added == len(RECORDS) - 1 and any(
+        refusal.code == "missing_rows" and "rows found" in refusal.text for refusal in came.refused
+    )
 
 
 # Parquet
@@ -268,7 +250,7 @@ def test_rows_that_are_missing_are_said(db: LatencyDB, other: Path) -> None:
 def test_parquet_holds_the_same(db: LatencyDB, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     for record in RECORDS:
-        add(db, record)
+        add_record(db, record)
     assert db.export_file(tmp_path / "a.parquet") == len(RECORDS)
     with LatencyDB.open(new_file(tmp_path / "b.db"), shipped=False) as copy:
         assert copy.import_file(tmp_path / "a.parquet") == (len(RECORDS), 0, ())

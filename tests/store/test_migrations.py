@@ -1,4 +1,4 @@
-"""The schema: what the migrations build, that rows outlive them, and who is refused. On SQLite and PostgreSQL."""
+"""Tests of the schema on SQLite and PostgreSQL: the migrations, rows that outlive them, and refused databases."""
 
 from __future__ import annotations
 
@@ -7,26 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, MetaData, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from edgevit.errors import StoreError
-from edgevit.records.measurement import Measurement
-from edgevit.store import LatencyDB, rows, schema, tables
+from edgevit.store import LatencyDB, schema, tables
 from edgevit.store.connect import WRITE, create, database_url
-from edgevit.store.sqlite_schema import expected_shape, shape_of
-from edgevit_runtime.codec import to_json
-from store.test_store import SHAPES, change
+from edgevit.store.sqlite_schema import expected_schema, schema_of
 from support.measured import HOST, floor, measured, operators
+from support.old_databases import migrate, old_database
+from support.stored_rows import SHAPES, execute
 
 OLD = ("0001", "0002", "0003", "0004")
-
-
-def migrate(engine: Engine, verb: str, revision: str) -> None:
-    from alembic import command
-
-    with engine.execution_options(**WRITE).begin() as connection:
-        getattr(command, verb)(schema.alembic_config(connection), revision)
 
 
 def test_migrations_build_the_tables_of_the_code(empty_url: str) -> None:
@@ -42,35 +34,35 @@ def test_migrations_build_the_tables_of_the_code(empty_url: str) -> None:
 
 
 def test_migrations_build_the_checks_of_the_code_on_sqlite(tmp_path: Path) -> None:
-    """compare_metadata passes over CHECK constraints and STRICT; the text of the tables has them."""
+    """Compare the text of the tables: compare_metadata ignores CHECK constraints and STRICT."""
     fresh = create(database_url(str(tmp_path / "fresh.db")))
     with fresh.execution_options(**WRITE).begin() as connection:
         tables.METADATA.create_all(connection)
     with fresh.connect() as connection:
-        assert shape_of(connection) == expected_shape(schema.HEAD)
+        assert schema_of(connection) == expected_schema(schema.HEAD)
     fresh.dispose()
 
 
 def checks(connection: Connection) -> set[tuple[str, str]]:
-    found = text(
+    constraints = text(
         "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
     )
-    return {(table, name) for table, name in connection.execute(found) if table != "alembic_version"}
+    return {(table, name) for table, name in connection.execute(constraints) if table != "alembic_version"}
 
 
 def test_migrations_build_the_checks_of_the_code_on_postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     from conftest import new_database
 
-    made, migrated = (create(database_url(new_database("postgresql", tmp_path))) for _ in range(2))
-    with made.execution_options(**WRITE).begin() as connection:
+    created, migrated = (create(database_url(new_database("postgresql", tmp_path))) for _ in range(2))
+    with created.execution_options(**WRITE).begin() as connection:
         tables.METADATA.create_all(connection)
     migrate(migrated, "upgrade", "head")
-    found = []
-    for engine in (made, migrated):
+    both = []
+    for engine in (created, migrated):
         with engine.connect() as connection:
-            found.append(checks(connection))
+            both.append(checks(connection))
         engine.dispose()
-    assert found[0] == found[1] and len(found[0]) > 40
+    assert both[0] == both[1] and len(both[0]) > 40
 
 
 def test_the_shape_of_a_table_tells_every_change(tmp_path: Path) -> None:
@@ -82,7 +74,7 @@ def test_the_shape_of_a_table_tells_every_change(tmp_path: Path) -> None:
     ):  # fmt: skip
         with engine.connect() as connection:
             connection.exec_driver_sql(statement)
-            assert shape_of(connection) != expected_shape(schema.HEAD), statement
+            assert schema_of(connection) != expected_schema(schema.HEAD), statement
             connection.rollback()
     engine.dispose()
 
@@ -93,54 +85,17 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(schema.alembic_config()).get_current_head() == schema.HEAD
 
 
-def old_database(url: str, revision: str, given: list[Measurement]) -> Engine:
-    """A database as the edgevit of a revision left it, with these rows; what it had no column for is lost."""
-    engine = create(database_url(url))
-    migrate(engine, "upgrade", revision)
-    old = MetaData()
-    with engine.connect() as connection:
-        old.reflect(connection)
-    with engine.execution_options(**WRITE).begin() as connection:
-        for number, row in enumerate(given, start=1):
-            for name, values in old_lines(number, row).items():
-                known = {key: value for key, value in values.items() if key in old.tables[name].columns}
-                connection.execute(old.tables[name].insert(), known)
-            for values in rows.sample_values(row):
-                known = {key: value for key, value in values.items() if key in old.tables["sample"].columns}
-                connection.execute(old.tables["sample"].insert(), known)
-        if "noise" in old.tables:
-            values = {name: value for name, value in vars(floor()).items() if name != "p50s_ns"}
-            connection.execute(old.tables["noise"].insert(), {**values, "p50s_ns_json": to_json(floor().p50s_ns)})
-        for name in ("model", "artifact", "device", "environment"):
-            if connection.dialect.name == "postgresql":
-                connection.execute(text(f"SELECT setval('{name}_{name}_no_seq', {len(given) + 1})"))
-    return engine
-
-
-def old_lines(number: int, row: Measurement) -> dict[str, dict[str, Any]]:
-    numbers = {f"{name}_no": number for name in ("model", "artifact", "device", "environment")}
-    lines = {
-        "model": {**numbers, **rows.model_values(row), "name": f"{row.model}{number}"},
-        "artifact": {**numbers, **rows.artifact_values(row, number)},
-        "device": {**numbers, **rows.device_values(row), "name": f"{row.device}{number}"},
-    }
-    host = {} if row.host is None else rows.environment_values(row.host)
-    if host:
-        lines["environment"] = {**numbers, **host, "sha256": f"{number:064d}"}
-    numbers["environment_no"] = number if host else None  # type: ignore[assignment]
-    return lines | {"measurement": {**rows.measurement_values(row), **numbers}}
-
-
 @pytest.mark.parametrize("revision", OLD)
 def test_rows_of_old_databases_come_along(empty_url: str, revision: str) -> None:
-    given = [row for row in SHAPES.values() if row.rate_hz is None and row.provenance != "published"]
-    given = [row for row in given if not row.told or revision >= "0003"]
-    engine = old_database(empty_url, revision, given)
+    measurements = [row for row in SHAPES.values() if row.rate_hz is None and row.provenance != "published"]
+    measurements = [row for row in measurements if not row.told or revision >= "0003"]
+    engine = old_database(empty_url, revision, measurements)
     with LatencyDB.open(empty_url, shipped=False) as db:
-        new = dict.fromkeys(("cold_load_ns", "import_ns", "compile_ns")) if revision < "0003" else {}
-        for number, row in enumerate(given, start=1):
-            names = {"model": f"{row.model}{number}", "device": f"{row.device}{number}"}
-            assert db.get(row.measurement_id) == dataclasses.replace(row, **names, **new)
+        lost = ("cold_load_ns", "import_ns", "compile_ns") if revision < "0003" else ()
+        for number, row in enumerate(measurements, start=1):
+            changes: dict[str, Any] = dict.fromkeys(lost)
+            changes |= {"model": f"{row.model}{number}", "device": f"{row.device}{number}"}
+            assert db.get(row.measurement_id) == dataclasses.replace(row, **changes)
         assert db.stats().revision == schema.HEAD and db.check().problems == () and db.quarantine() == []
         assert db.noise("pi-0001") == (floor() if revision >= "0003" else None)
         assert db.add(measured(nonce="new", host=dataclasses.replace(HOST, kernel="7.0")))
@@ -152,8 +107,8 @@ def test_rows_of_an_old_database_that_cannot_be_true_go_into_quarantine(empty_ur
     engine = old_database(empty_url, "0003", [good, dataclasses.replace(bad, p50_ns=5_111_000)])
     with LatencyDB.open(empty_url, shipped=False) as db:
         assert [row.measurement_id for row in db.measurements()] == [good.measurement_id]
-        [kept] = db.quarantine()
-        assert bad.measurement_id in kept.place and "its samples give 5110000" in kept.reason
+        [quarantined] = db.quarantine()
+        assert bad.measurement_id in quarantined.location and "its samples give 5110000" in quarantined.reason
         assert db.check().problems == ()
     engine.dispose()
 
@@ -166,7 +121,7 @@ def test_a_migration_can_be_taken_back(empty_url: str) -> None:
     migrate(engine, "downgrade", "0002")
     names = set(inspect(engine).get_table_names())
     assert "noise" not in names and "tally" not in names
-    assert change(empty_url, "SELECT count(*) FROM sample")[0][0] > 0
+    assert execute(empty_url, "SELECT count(*) FROM sample")[0][0] > 0
     migrate(engine, "downgrade", "base")
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
@@ -186,7 +141,8 @@ def test_rows_outlive_migrations(empty_url: str) -> None:
                 new |= {"licence": "", "untold": ("host", "licence", "p90_ns", "p99_ns", "samples")}
             if row.rate_hz is None and not row.told:
                 assert db.get(row.measurement_id) == dataclasses.replace(row, **new), name
-            else:  # nobody could tell them from others
+            # The old schema cannot distinguish them from others.
+            else:
                 with pytest.raises(StoreError, match="no measurement has the id"):
                     db.get(row.measurement_id)
         assert db.check().problems == () and db.quarantine() == []
@@ -207,11 +163,11 @@ def test_a_database_of_before_there_were_graphs_gets_a_place_for_them(empty_url:
 
 def test_newer_databases_are_refused_untouched(empty_url: str) -> None:
     LatencyDB.open(empty_url, shipped=False).close()
-    change(empty_url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(empty_url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match=r"9999.*a newer edgevit wrote it") as caught:
         LatencyDB.open(empty_url)
     assert "pip install --upgrade edgevit" in caught.value.fix
-    assert change(empty_url, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert execute(empty_url, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
 def test_a_migration_is_whole_or_not_at_all(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,12 +177,12 @@ def test_a_migration_is_whole_or_not_at_all(empty_url: str, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "seal_rows", broken)
+        patch.setattr(schema, "backfill_checksums", broken)
         with pytest.raises(KeyboardInterrupt):
             LatencyDB.open(empty_url, shipped=False)
-    assert change(empty_url, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert execute(empty_url, "SELECT version_num FROM alembic_version") == [("0003",)]
     with pytest.raises(DBAPIError):
-        change(empty_url, "SELECT * FROM tally")
+        execute(empty_url, "SELECT * FROM tally")
     with LatencyDB.open(empty_url, shipped=False) as db:
         assert len(db.measurements()) == 1
     engine.dispose()

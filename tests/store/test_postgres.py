@@ -1,4 +1,4 @@
-"""store on a real PostgreSQL server: how it is reached, and what is said where it cannot be."""
+"""Tests of the store on a real PostgreSQL server: connections, and the errors where there is none."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conftest import new_database
 from edgevit.errors import StoreError
 from edgevit.store import LatencyDB
 from edgevit.store.connect import database_url
-from store.test_store import change
 from support.measured import measured
 from support.postgres import server
+from support.stored_rows import execute
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_user_who_may_only_read_is_told(url: str) -> None:
     LatencyDB.open(url, shipped=False).close()
     name = url.partition("@/")[2].partition("?")[0]
     server().execute(f"CREATE ROLE r{name} LOGIN")
-    change(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO r{name}")
+    execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO r{name}")
     with LatencyDB.open(url.replace("edgevit@", f"r{name}@"), shipped=False) as db:
         assert db.measurements() == []
         with pytest.raises(StoreError, match="may not do that"):
@@ -60,21 +60,26 @@ def test_a_user_who_may_only_read_is_told(url: str) -> None:
 
 
 def test_a_database_shared_with_other_tables_is_taken(url: str) -> None:
-    change(url, "CREATE TABLE bookmarks (x INTEGER)")
+    execute(url, "CREATE TABLE bookmarks (x INTEGER)")
     with LatencyDB.open(url, shipped=False) as db:
         assert db.add(measured()) and db.check().problems == ()
 
 
 def test_writers_take_turns_and_readers_do_not_wait(url: str) -> None:
     with LatencyDB.open(url, shipped=False) as db, LatencyDB.open(url, shipped=False) as other:
-        done = threading.Event()
-        writer = threading.Thread(target=lambda: (other.add(measured()), done.set()))
+        added = threading.Event()
+
+        def write() -> None:
+            other.add(measured())
+            added.set()
+
+        writer = threading.Thread(target=write)
         with db._transaction(write=True):
             writer.start()
             assert db.measurements() == []
-            assert not done.wait(0.5)
+            assert not added.wait(0.5)
         writer.join(20)
-        assert done.is_set() and len(db.measurements()) == 1
+        assert added.is_set() and len(db.measurements()) == 1
 
 
 def test_a_reader_sees_one_moment(url: str) -> None:

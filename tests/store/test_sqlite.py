@@ -1,4 +1,4 @@
-"""store on SQLite alone: how the file is opened, what it is made of, and where none can be."""
+"""Tests of the store on SQLite alone: opening a file, its tables, and paths where no file can be."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.store import LatencyDB, exchange, queries, rows, tables
 from edgevit.store.connect import journal_mode
-from store.test_store import variants
 from support.measured import measured, told_row
+from support.stored_rows import variants
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def db(path: Path) -> Iterator[LatencyDB]:
 
 def sql(path: Path, *statements: str) -> list[Any]:
     with closing(sqlite3.connect(path, timeout=30)) as connection:
-        found = [connection.execute(statement).fetchall() for statement in statements]
+        results = [connection.execute(statement).fetchall() for statement in statements]
         connection.commit()
-        return found[-1]
+        return results[-1]
 
 
 def test_listing_one_device_does_not_read_the_others(db: LatencyDB) -> None:
-    query = rows.head().where(tables.measurement.c.device_no.in_([1, 2]))
+    query = rows.head_query().where(tables.measurement.c.device_no.in_([1, 2]))
     text = str(query.compile(db._engine, compile_kwargs={"literal_binds": True}))
     with db._transaction() as connection:
         plan = [line[3] for line in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
@@ -46,35 +47,42 @@ def test_listing_one_device_does_not_read_the_others(db: LatencyDB) -> None:
 def test_ids_that_an_index_has_in_the_wrong_place_end_the_export(
     db: LatencyDB, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last id of all becomes the first one of all, in the table or in one of the indexes."""
+    """Turn the last id of all into the first one of all, in the table or in one of the indexes."""
     for row in variants(9):
         db.add(row)
-    every = list(exchange.every_record(db._transaction))
+    records = list(exchange.export_records(db._transaction))
     good, name = path.read_bytes(), max(row.measurement_id for row in variants(9)).encode()
-    places = [at for at in range(len(good)) if good.startswith(name, at)]
+    positions = [start for start in range(len(good)) if good.startswith(name, start)]
     next_ids, batches, ends = queries.next_ids, list(range(40)), []
-    monkeypatch.setattr(queries, "next_ids", lambda *given: (batches.pop(), next_ids(*given))[1])  # or it has no end
-    for place in places:
-        path.write_bytes(good[:place] + b"0" + good[place + 1 :])
+
+    def limited_next_ids(connection: Connection, last: str, count: int) -> list[str]:
+        """Return the next ids, and fail after 40 batches: an export that comes round again would never end."""
+        batches.pop()
+        return next_ids(connection, last, count)
+
+    monkeypatch.setattr(queries, "next_ids", limited_next_ids)
+    for position in positions:
+        path.write_bytes(good[:position] + b"0" + good[position + 1 :])
         with LatencyDB.open(str(path), shipped=False) as damaged:
             assert damaged.check().problems
             try:
-                assert list(exchange.every_record(damaged._transaction)) == every
+                assert list(exchange.export_records(damaged._transaction)) == records
             except StoreError:
                 ends.append("detected")
-    assert len(places) == 4 and len(ends) >= 2
+    assert len(positions) == 4 and len(ends) >= 2
 
 
 def test_sqlite_is_made_safe(db: LatencyDB) -> None:
     with db._transaction() as connection:
         driver = connection.connection.driver_connection
-        assert driver is not None and driver.isolation_level is None  # it sends no BEGIN of its own
-        found = {
+        # The driver sends no BEGIN of its own.
+        assert driver is not None and driver.isolation_level is None
+        pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema", "busy_timeout")
         }
     expected = journal_mode().lower()
-    assert found == {
+    assert pragmas == {
         "journal_mode": expected, "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0, "busy_timeout": 120_000,
     }  # fmt: skip
 
@@ -149,7 +157,8 @@ def test_a_damaged_database(path: Path) -> None:
         for row in variants(60):
             db.add(row)
     content = bytearray(path.read_bytes())
-    for page in range(1, len(content) // 4096):  # the first page has the schema, and survives
+    # The first page has the schema, and survives.
+    for page in range(1, len(content) // 4096):
         content[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
     path.write_bytes(content)
     with (
@@ -191,8 +200,8 @@ def test_which_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         LatencyDB.open(argument, shipped=False).close()
     monkeypatch.delenv("EDGEVIT_DB")
     LatencyDB.open(shipped=False).close()
-    made = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.db"))
-    assert made == ["argument.db", "data/edgevit/latency.db", "env.db", "url.db"]
+    created = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.db"))
+    assert created == ["argument.db", "data/edgevit/latency.db", "env.db", "url.db"]
 
 
 def test_errors_are_of_the_error_tree() -> None:

@@ -1,4 +1,4 @@
-"""store: what goes in comes out, and what cannot be true stays out; on SQLite and on PostgreSQL."""
+"""Tests of the store on SQLite and PostgreSQL: rows come back unchanged, and impossible rows are refused."""
 
 from __future__ import annotations
 
@@ -13,41 +13,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from conftest import new_file
 from edgevit.errors import StoreError
 from edgevit.records.identity import identify
 from edgevit.records.measurement import Accuracy, Measurement
-from edgevit.store import LatencyDB, jsonl, published_row, row_checksums, rows, validate
-from edgevit.store.connect import WRITE, create, database_url
-from edgevit.store.json_records import digest_of
+from edgevit.store import LatencyDB, jsonl, row_checksums, rows, validate
+from edgevit.store.json_records import checksum_of
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
 from edgevit_runtime.codec import to_json
-from support.measured import HOST, SAMPLES, TOLD, failed, floor, measured, published, rated, snapshot, told_row
-
-SHAPES = {
-    "measured": measured(),
-    "one process": measured([[7_000]]),
-    "crashed at once": failed(host=None),
-    "crashed in its second process": failed(samples_ns=SAMPLES[:1], snapshots=(snapshot(1), snapshot(2)), runs=3),
-    "odd snapshots": measured(snapshots=(snapshot(1), snapshot(2), snapshot(3))),
-    "no snapshots": measured(snapshots=(), affinity=()),
-    "unknown memory": measured(host=dataclasses.replace(HOST, memory_bytes=None)),
-    "published": published(),
-    "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
-    "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
-    "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
-    "told": told_row(),
-    "told a mean": told_row(median_ns=None),
-    "told, then crashed": failed(told=(TOLD,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),
-    "large": measured([[2**62, 2**63 - 1]], artifact_bytes=2**40),
-}
-
-
-SHAPES = {name: identify(dataclasses.replace(row, nonce=name)) for name, row in SHAPES.items()}
+from support.measured import HOST, SAMPLES, TOLD, failed, floor, measured, rated, snapshot, told_row
+from support.stored_rows import SHAPES, execute, transcribed, variants
 
 
 @pytest.fixture
@@ -56,48 +34,30 @@ def db(url: str) -> Iterator[LatencyDB]:
         yield database
 
 
-def change(url: str, *statements: str) -> Any:
-    """SQL behind the back of LatencyDB; the lines of the last statement, if it gives any."""
-    engine = create(database_url(url))
-    try:
-        with engine.execution_options(**WRITE).begin() as connection:
-            results = [connection.execute(text(statement)) for statement in statements]
-            return results[-1].all() if results[-1].returns_rows else None
-    finally:
-        engine.dispose()
-
-
-def variants(count: int) -> list[Measurement]:
-    """Different rows, of a few models on two devices."""
-    return [
-        measured([[1000 + i, 2000 + i]], model=f"net_{i % 3}", device_id=f"pi-{i % 2}", device=f"pi{i % 2}")
-        for i in range(count)
-    ]
-
-
-# What goes in comes out
+# Rows come back unchanged
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
     row = SHAPES[name]
     assert db.add(row) is True
-    found, [listed] = db.get(row.measurement_id), db.measurements()
-    assert found == row and listed == dataclasses.replace(row, samples_ns=(), snapshots=(), told=())
-    assert vars(found).keys() == vars(listed).keys() == vars(row).keys()  # set field by field, not by a constructor
+    whole, [listed] = db.get(row.measurement_id), db.measurements()
+    assert whole == row and listed == dataclasses.replace(row, samples_ns=(), snapshots=(), told=())
+    # The store sets the fields itself, without the constructor.
+    assert vars(whole).keys() == vars(listed).keys() == vars(row).keys()
 
 
 def test_digests_stay_as_they_are() -> None:
-    """They are in databases and exports everywhere: a new column must not change the digest of a row without it."""
-    found = {type(item).__name__: digest_of(item)[:16] for item in (measured(), rated(), floor())}
-    assert found == {
+    """Compare digests with fixed ones: databases and exports have them, and a new column must not change them."""
+    digests = {type(record).__name__: checksum_of(record)[:16] for record in (measured(), rated(), floor())}
+    assert digests == {
         "Measurement": "770e6ea873361d4d", "Accuracy": "67f0bdcbfb9b18d0", "NoiseFloor": "917258606fb8f194",
     }  # fmt: skip
 
 
 def test_a_digest_is_of_all_columns_of_a_row() -> None:
     values = rows.head_values(told_row())
-    assert {*values, "device_no", "row_sha256"} == {column.key for column in rows.head().selected_columns}
+    assert {*values, "device_no", "row_sha256"} == {column.key for column in rows.head_query().selected_columns}
     digests = {row_sha256(values), *(row_sha256({**values, name: "x"}) for name in values)}
     assert len(digests) == 1 + len(values)
 
@@ -141,15 +101,13 @@ def test_listing_takes_what_is_asked_for(db: LatencyDB) -> None:
     ]
     for row in rows:
         db.add(row)
-    listed = {
-        (key, value): [row.measurement_id for row in db.measurements(**{key: value})]
-        for key, value in [
-            ("device", "pi5"), ("device", "m-1"), ("device", "m4"), ("device", "pi"), ("model", "b"),
-            ("target", "coreml"), ("precision", "fp16"), ("threads", 2), ("status", "crashed"), ("status", "timeout"),
-        ]
-    }  # fmt: skip
+    filters: list[tuple[str, Any]] = [
+        ("device", "pi5"), ("device", "m-1"), ("device", "m4"), ("device", "pi"), ("model", "b"),
+        ("target", "coreml"), ("precision", "fp16"), ("threads", 2), ("status", "crashed"), ("status", "timeout"),
+    ]  # fmt: skip
+    listed = [[row.measurement_id for row in db.measurements(**{key: value})] for key, value in filters]
     b, coreml, crashed = (row.measurement_id for row in rows)
-    assert list(listed.values()) == [[coreml, b], [crashed], [crashed], [], [b], [coreml], [coreml], [b], [crashed], []]
+    assert listed == [[coreml, b], [crashed], [crashed], [], [b], [coreml], [coreml], [b], [crashed], []]
     assert [row.measurement_id for row in db.measurements()] == [coreml, b, crashed]
     assert db.measurements(device="pi5", model="net_s", threads=2) == []
 
@@ -169,7 +127,7 @@ def test_devices_and_stats(db: LatencyDB) -> None:
     [device] = db.devices()
     assert dataclasses.astuple(device) == ("pi5", "pi-0001", "raspberry-pi-5", 2, "2026-01-03T00:00:00+00:00")
     stats = db.stats()
-    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0005" and stats.where == db.where
+    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0005" and stats.location == db.location
     assert json.loads(to_json(stats))["tables"]["measurement"] == 2
 
 
@@ -190,7 +148,7 @@ def test_packing_is_tight() -> None:
     assert len(pack(samples)) < 3 * len(samples)
 
 
-# What cannot be true stays out
+# Impossible rows are refused
 
 TIMES = {name: value for name, value in vars(measured()).items() if name.endswith("_ns") and isinstance(value, int)}
 WRONG: dict[str, dict[str, Any]] = {
@@ -225,8 +183,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "negative sample": {"samples_ns": ((-1, 5_100_000, 5_300_000), SAMPLES[1])},
     "sample of NaN": {"samples_ns": ((float("nan"), 5_100_000, 5_300_000), SAMPLES[1])},
     "sample beyond 64 bits": {"samples_ns": ((2**63, 5_100_000, 5_300_000), SAMPLES[1])},
-    "status nobody knows": {"status": "fine"},
-    "provenance nobody knows": {"provenance": "guessed"},
+    "unknown status": {"status": "fine"},
+    "unknown provenance": {"provenance": "guessed"},
     "no batch": {"batch": 0},
     "negative threads": {"threads": -1},
     "negative size": {"artifact_bytes": -1},
@@ -258,7 +216,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 def test_whole_numbers_are_fractions_too(db: LatencyDB) -> None:
-    """30 and 30.0 are one number, and two texts: no digest tells them apart."""
+    """Store 30 and 30.0: they are one number and two texts, and have one digest."""
     camera = measured(rate_hz=30, energy_j=1)
     assert camera.measurement_id == measured(rate_hz=30.0, energy_j=1.0).measurement_id
     db.add(camera)
@@ -269,10 +227,11 @@ def test_whole_numbers_are_fractions_too(db: LatencyDB) -> None:
 
 
 def with_digests(row: Measurement) -> Measurement:
-    """The row as somebody who knows how to compute digests would forge it."""
+    """Forge a row with the right digests."""
     try:
         return identify(row)
-    except ValueError:  # NaN has no digest
+    # NaN has no digest.
+    except ValueError:
         return row
 
 
@@ -325,7 +284,8 @@ def test_a_row_that_is_refused_leaves_nothing_behind(db: LatencyDB) -> None:
 
 
 def test_altered_rows_are_refused(db: LatencyDB) -> None:
-    for name, value in {"measurement_id": "0" * 64, "device_id": "pi-2", "started": "2026-01-01T00:00:00Z"}.items():
+    changes: dict[str, Any] = {"measurement_id": "0" * 64, "device_id": "pi-2", "started": "2026-01-01T00:00:00Z"}
+    for name, value in changes.items():
         with pytest.raises(StoreError, match="is not that of the row"):
             db.add(dataclasses.replace(measured(), **{name: value}))
     listed = dataclasses.replace(measured(), samples_ns=(), snapshots=())
@@ -356,10 +316,10 @@ CHECKS = {
 def test_the_tables_refuse_it_too(db: LatencyDB, url: str, constraint: str) -> None:
     db.add(measured())
     with pytest.raises(DBAPIError, match=constraint):
-        change(url, f"UPDATE measurement SET {CHECKS[constraint]}")
+        execute(url, f"UPDATE measurement SET {CHECKS[constraint]}")
 
 
-# Rows that travel
+# Import and export
 
 
 def test_export_reads_in_batches(db: LatencyDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +332,7 @@ def test_export_reads_in_batches(db: LatencyDB, tmp_path: Path, monkeypatch: pyt
 
 
 def poison() -> dict[str, bytes]:
-    """Lines that are no rows, by what is wrong with them."""
+    """Return lines that are no rows, by their problem."""
     good = to_json(measured())
     altered = {name: to_json(dataclasses.replace(measured(), **change)) for name, change in (
         ("swapped units", {"p50_ns": 5_110, "p50_low_ns": 5_100, "p50_high_ns": 5_120, "min_ns": 5_000}),
@@ -403,10 +363,17 @@ def test_poisoned_rows_are_refused_one_by_one(db: LatencyDB, tmp_path: Path) -> 
     lines, file = poison(), tmp_path / "poison.jsonl"
     good = [to_json(measured()).encode(), *(to_json(row).encode() for row in variants(3))]
     file.write_bytes(b"\n".join([*good, *lines.values(), b"", good[0]]))
-    added, known, refused = db.import_jsonl(file)
-    assert (added, known) == (4, 1)
-    assert [refusal.place for refusal in refused] == [f"poison.jsonl, line {5 + i}" for i in range(len(lines))]
-    reasons = dict(zip(lines, (refusal.reason for refusal in refused), strict=True))
+    added, duplicates, refused = db.import_jsonl(file)
+    assert (added, duplicates) == (4, 1)
+    assert [refusal.location for refusal in refused] == [f"poison.jsonl, line {5 + i}" for i in range(len(lines))]
+    reasons = dict(zip(lines, (refusal.text for refusal in refused), strict=True))
+    codes = dict(zip(lines, (refusal.code for refusal in refused), strict=True))
+    for name, code in {
+        "NaN": "malformed",
+        "negative": "impossible",
+        "altered and not altered": "contradiction",
+    }.items():
+        assert codes[name] == code, name
     for name, words in {
         "swapped units": "outside its samples",
         "p50 above p90": "p50_ns .* is above p90_ns",
@@ -451,7 +418,8 @@ def test_an_export_takes_the_place_of_the_old_file_at_once(tmp_path: Path) -> No
     link.hardlink_to(file)
     before = file.read_bytes()
     assert jsonl.write_lines(file, variants(3)) == 3
-    assert link.read_bytes() == before != file.read_bytes()  # a new file under the name, not new bytes in the old one
+    # There is a new file under the name, not new bytes in the old one.
+    assert link.read_bytes() == before != file.read_bytes()
 
 
 def test_shipped_rows_are_loaded_once(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,7 +434,8 @@ def test_shipped_rows_are_loaded_once(url: str, tmp_path: Path, monkeypatch: pyt
         jsonl.write_lines(files[1], rows[1:])
         assert db.load_shipped() == (1, 4, ())
     with monkeypatch.context() as patch, LatencyDB.open(url):
-        patch.setattr(jsonl, "parse_lines", None)  # not called again
+        # It is not called again.
+        patch.setattr(jsonl, "parse_lines", None)
     with LatencyDB.open(new_file(tmp_path / "y.db"), shipped=False) as db:
         assert db.stats().tables["measurement"] == 0
 
@@ -479,7 +448,8 @@ def test_bad_shipped_rows_are_said_and_do_not_stop_the_rest(
     monkeypatch.setattr(jsonl, "shipped_files", lambda: [file])
     with pytest.warns(UserWarning, match=r"1 rows that come with edgevit were refused: a.jsonl, line 1"):
         LatencyDB.open(url).close()
-    with LatencyDB.open(url) as db:  # said once
+    # The warning comes once.
+    with LatencyDB.open(url) as db:
         assert db.stats().tables["measurement"] == 1
 
 
@@ -490,15 +460,15 @@ def test_what_edgevit_ships_is_sound(url: str) -> None:
 
 
 def test_rows_without_newer_fields_are_taken(db: LatencyDB, tmp_path: Path) -> None:
-    """A row of before there were rates is one of the closed loop: nothing was discarded and nothing measured but it."""
+    """Import a row without newer fields: it ran in a closed loop, and no block was discarded."""
     row = measured()
     old = json.loads(to_json(row))
     newer = ("rate_hz", "missed", "discarded", "import_ns", "compile_ns", "cold_load_ns", "energy_j", "told")
     for name in (*newer, "licence", "untold", "graph_digest"):
         del old[name]
-    for item in old["snapshots"]:
+    for old_snapshot in old["snapshots"]:
         for name in ("nominal_khz", "throttled", "throttle_events"):
-            del item[name]
+            del old_snapshot[name]
     (tmp_path / "old.jsonl").write_text(json.dumps(old))
     assert db.import_jsonl(tmp_path / "old.jsonl").refused == ()
     assert db.get(row.measurement_id) == row
@@ -511,8 +481,8 @@ def test_the_newest_noise_floor_counts(db: LatencyDB) -> None:
     assert db.noise("pi-0001") is None
     newest = floor(0.03, started="2026-11-22T10:00:00+00:00")
     of_another_protocol = floor(0.9, started="2026-11-23T10:00:00+00:00", protocol_version=99)
-    for item in (floor(), newest, floor(), floor(0.5, device_id="pi-2"), of_another_protocol):
-        db.add_noise(item)
+    for noise in (floor(), newest, floor(), floor(0.5, device_id="pi-2"), of_another_protocol):
+        db.add_noise(noise)
     assert db.noise("pi-0001") == newest
     for wrong in (floor(float("nan")), floor(-0.1), floor(device_id="")):
         with pytest.raises(StoreError, match="refused"):
@@ -529,37 +499,42 @@ def test_rows_are_found_by_the_beginning_of_their_id(db: LatencyDB) -> None:
 def test_a_refused_line_is_kept_in_quarantine(db: LatencyDB, tmp_path: Path) -> None:
     lines, file = poison(), tmp_path / "poison.jsonl"
     file.write_bytes(b"\n".join([to_json(measured()).encode(), *lines.values()]))
-    for _ in range(2):  # the second time says the same
+    # The second import gives the same result.
+    for _ in range(2):
         refused = db.import_jsonl(file).refused
-        kept = db.quarantine()
-        assert {(item.place, item.reason) for item in kept} == set(refused)
-        assert sorted(item.content.rstrip(b"\n") for item in kept) == sorted(lines.values())
+        records = db.quarantine()
+        assert {(record.location, record.reason) for record in records} == {(one.location, one.text) for one in refused}
+        assert sorted(record.content.rstrip(b"\n") for record in records) == sorted(lines.values())
     assert db.stats().tables["quarantine"] == len(lines) and db.stats().tables["measurement"] == 1
 
 
 def test_of_a_large_line_the_beginning_is_kept(db: LatencyDB, tmp_path: Path) -> None:
     (tmp_path / "large.jsonl").write_bytes(b"x" * (2**20 + 7))
     db.import_jsonl(tmp_path / "large.jsonl")
-    [kept] = db.quarantine()
-    assert (kept.size_bytes, len(kept.content)) == (2**20 + 7, 2**20)
+    [record] = db.quarantine()
+    assert (record.size_bytes, len(record.content)) == (2**20 + 7, 2**20)
 
 
 # Accuracies
 
 
 def measured_top1(**changes: Any) -> Accuracy:
-    facts = {"provenance": "measured", "error": 0.4, "started": "2026-11-21T10:00:00+00:00", "untold": (),
-             "target": "onnx", "precision": "fp32", "artifact_sha256": "a" * 64, "input_size": (224, 224)}  # fmt: skip
-    return rated(**(facts | changes))
+    fields: dict[str, Any] = {
+        "provenance": "measured", "error": 0.4, "started": "2026-11-21T10:00:00+00:00", "untold": (), "target": "onnx",
+        "precision": "fp32", "artifact_sha256": "a" * 64, "input_size": (224, 224),
+    }  # fmt: skip
+    accuracy: Accuracy = rated(**(fields | changes))
+    return accuracy
 
 
 def test_accuracies_come_out_as_they_went_in(db: LatencyDB) -> None:
-    given = [rated(), rated(92.4, metric="top5_percent"), measured_top1(value=74.9), rated(model="net_m", note="Füße")]
-    assert [db.add_accuracy(item) for item in given] == [True] * 4
-    assert [db.add_accuracy(item) for item in given] == [False] * 4
-    assert set(db.accuracies()) == set(given)
-    assert db.accuracies(model="net_m") == [given[3]]
-    assert db.accuracies(metric="top1_percent", provenance="measured", artifact_sha256="a" * 64) == [given[2]]
+    top5, own = rated(92.4, metric="top5_percent"), measured_top1(value=74.9)
+    accuracies = [rated(), top5, own, rated(model="net_m", note="Füße")]
+    assert [db.add_accuracy(accuracy) for accuracy in accuracies] == [True] * 4
+    assert [db.add_accuracy(accuracy) for accuracy in accuracies] == [False] * 4
+    assert set(db.accuracies()) == set(accuracies)
+    assert db.accuracies(model="net_m") == [accuracies[3]]
+    assert db.accuracies(metric="top1_percent", provenance="measured", artifact_sha256="a" * 64) == [own]
     assert db.accuracies(dataset="digits") == []
 
 
@@ -581,7 +556,8 @@ def test_whole_numbers_and_fractions_are_one_accuracy(db: LatencyDB) -> None:
 def test_impossible_accuracies_are_refused(db: LatencyDB, changes: dict[str, Any]) -> None:
     try:
         wrong = rated(**changes)
-    except ValueError:  # NaN has no digest
+    # NaN has no digest.
+    except ValueError:
         wrong = dataclasses.replace(rated(), **changes)
     with pytest.raises(StoreError, match="the accuracy is refused"):
         db.add_accuracy(wrong)
@@ -594,12 +570,6 @@ def test_an_altered_accuracy_is_refused(db: LatencyDB) -> None:
 
 
 # Published rows
-
-
-def transcribed(**changes: Any) -> Measurement:
-    facts = {"source": "MLPerf Inference v3.0", "licence": "Apache-2.0", "model": "resnet50", "device": "rk3588s",
-             "target": "armnn", "precision": "int8", "engine": "ArmNN", "p50_ns": 21_000_000}  # fmt: skip
-    return published_row(**(facts | changes))
 
 
 def test_published_rows_say_what_their_source_leaves_out(db: LatencyDB) -> None:
@@ -640,6 +610,6 @@ def test_a_sweep_knows_its_rows(db: LatencyDB, url: str) -> None:
     db.add(measured(), sweep_id=sweep.sweep_id)
     db.add(failed(), sweep_id=sweep.sweep_id)
     db.add(measured(nonce="other"))
-    ids = change(url, "SELECT measurement_id FROM sweep_row")
+    ids = execute(url, "SELECT measurement_id FROM sweep_row")
     assert {name for (name,) in ids} == {measured().measurement_id, failed().measurement_id}
-    assert change(url, "SELECT asked_json, threads FROM sweep") == [('["net_s onnx fp32"]', 4)]
+    assert execute(url, "SELECT asked_json, threads FROM sweep") == [('["net_s onnx fp32"]', 4)]

@@ -1,7 +1,7 @@
-"""Importers of what others have published. One module per source; its name is what `--from` is told.
+"""Importers of published tables: one module per source, whose name is the value of `--from`.
 
-An importer reads lines and says what they claim, with the tools of `edgevit.published.importers.reading`. What is to
-be believed of it is not its business: `edgevit.published.screening` asks that of the claims of all sources alike.
+An importer turns lines into claims with the tools of `edgevit.published.importers.reading`. It does not judge them:
+`edgevit.published.screening` checks the claims of all sources alike.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from edgevit.published.screening import Claim, ClaimError, Screening
 
 @dataclass(frozen=True)
 class Publication:
-    """What the reader of a file knows of it and the file may not say.
+    """A file, with facts that the user knows and the file may lack.
 
-    `source`: URL and release; empty: the importer names its project and the file. `published`: when, ISO 8601 in UTC;
-    empty: not known, where the file does not say it.
+    `source` is URL and release; empty: the importer names its project and the file. `published` is the date of
+    publication, ISO 8601 in UTC; empty: unknown, unless the file has it.
     """
 
     path: Path
@@ -36,78 +36,84 @@ class Publication:
     published: str = ""
 
     def named(self, project: str) -> str:
-        """The source of its rows: what was told, else the project and the name of the file."""
+        """Return the source of its rows: the user's, else the project and the name of the file."""
         return self.source or f"{project}, {self.path.name}"
 
 
 class ImporterModule(Protocol):
-    """What a module here has."""
+    """Interface of an importer module.
 
-    FORM: str  # the files that it reads, in a few words
-    LICENCE: str  # SPDX, of the source's files; empty: it names none
-    FILE: str  # that comes with edgevit (latency_db) and is read where none is named; empty: none does
+    FORM describes its files in a few words. LICENCE is the SPDX name of the source's licence; empty: it names none.
+    FILE is a file of latency_db that ships with edgevit and is the default; empty: there is no default.
+    """
+
+    FORM: str
+    LICENCE: str
+    FILE: str
 
     def recognises(self, path: Path) -> bool:
-        """Whether the file's head is of this form. Reads a little of it and no more; a file of another is False."""
+        """Return whether the head of the file has this form. Reads only a little of it."""
 
     def read(self, publication: Publication) -> Iterator[Claim]:
-        """Every line as a claim, one after the other. Raises StoreError where the file cannot be read at all."""
+        """Yield every line as a claim. Raises StoreError where the file cannot be read at all."""
 
 
 def list_importers() -> list[str]:
-    """Names of all of them."""
-    return sorted(item.name for item in pkgutil.iter_modules(__path__) if not item.ispkg)
+    """Return the names of all importers."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def load_importer(name: str) -> ImporterModule:
-    """The importer of this name. Raises UnknownNameError."""
-    if name not in (known := list_importers()):
-        raise UnknownNameError("form of published rows", name, known, listing="edgevit db import --help")
+    """Return the importer of this name. Raises UnknownNameError."""
+    if name not in (names := list_importers()):
+        raise UnknownNameError("form of published rows", name, names, listing="edgevit db import --help")
     return typing.cast(ImporterModule, importlib.import_module(f"{__name__}.{name}"))
 
 
 def require_form(path: Path, name: str = "") -> None:
-    """Raise UsageError for a file that is not of the form, with the one it is of, or the list of all; no name: of any.
+    """Raise UsageError for a file of another form, with the form that fits, or the list of all.
 
-    Nothing is guessed: a form that fits is only told. Raises UnknownNameError for no such form.
+    Without a name, the file has to be one that `edgevit db export` wrote. A form that fits is named and never assumed.
+    Raises UnknownNameError for an unknown form.
     """
-    asked = load_importer(name) if name else None
+    importer = load_importer(name) if name else None
     if not path.is_file():
-        raise UsageError(f"there is no file {path}", fix="name one that is there")
-    if asked is not None and asked.recognises(path):
+        raise UsageError(f"there is no file {path}", fix="name an existing file")
+    if importer is not None and importer.recognises(path):
         return
     fits = [other for other in list_importers() if load_importer(other).recognises(path)]
-    every = "\n".join(f"{other}: {load_importer(other).FORM}" for other in list_importers())
-    what = f"is not of the form {name} ({asked.FORM})" if asked else "is nothing that `edgevit db export` wrote"
-    raise UsageError(f"{path} {what}", fix=f"--from {fits[0]}" if len(fits) == 1 else f"--from, one of these\n{every}")
+    forms = "\n".join(f"{other}: {load_importer(other).FORM}" for other in list_importers())
+    problem = f"is not of the form {name} ({importer.FORM})" if importer else "was not written by `edgevit db export`"
+    fix = f"--from {fits[0]}" if len(fits) == 1 else f"--from, one of these\n{forms}"
+    raise UsageError(f"{path} {problem}", fix=fix)
 
 
 def is_published(path: Path) -> bool:
-    """Whether a file is one for an importer, and none that `edgevit db export` wrote."""
-    readers = map(load_importer, list_importers())
-    return path.suffix.lower() in (".csv", ".yaml", ".yml") or any(item.recognises(path) for item in readers)
+    """Return whether a file is for an importer, and not one that `edgevit db export` wrote."""
+    importers = map(load_importer, list_importers())
+    return path.suffix.lower() in (".csv", ".yaml", ".yml") or any(one.recognises(path) for one in importers)
 
 
 @contextmanager
 def files_of(name: str, paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """The files, or the one that comes with edgevit for this form where none was named.
+    """Give the files, or without any the file that ships with edgevit for this form.
 
-    Raises UnknownNameError for no such form, UsageError where no file was named and none comes with edgevit.
+    Raises UnknownNameError for an unknown form, and UsageError where no file was named and none ships with edgevit.
     """
-    own = load_importer(name).FILE
+    default = load_importer(name).FILE
     if paths:
         yield paths
-    elif own:
-        with resources.as_file(resources.files("edgevit.latency_db") / own) as shipped:
+    elif default:
+        with resources.as_file(resources.files("edgevit.latency_db") / default) as shipped:
             yield [shipped]
     else:
         raise UsageError("no FILE was named", fix=f"edgevit db import FILE --from {name}")
 
 
 def screened(name: str, publications: Sequence[Publication]) -> Screening:
-    """What `LatencyDB.import_items` takes from its `items()`: the rows of files of one form, screened together.
+    """Screen the rows of files of one form together; `LatencyDB.import_records` takes the `records()` of the result.
 
-    Raises UnknownNameError for no such form, UsageError for a file of another and for a date that is none.
+    Raises UnknownNameError for an unknown form, and UsageError for a file of another form and for a wrong date.
     """
     module = load_importer(name)
     for publication in publications:

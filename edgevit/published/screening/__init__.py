@@ -1,4 +1,4 @@
-"""screening: what is asked of rows that others published before the database takes them."""
+"""screening: plausibility checks for published rows, run before they enter the database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What no run on a device can be faster than: its weights through its memory, its products through its arithmetic.
+"""Ceilings of devices: peak arithmetic and memory bandwidth, which give the shortest possible time of a run.
 
 Each ceiling is generous on purpose. A row below the resulting time is impossible; one above it may still be wrong.
-Sources are the vendors' data sheets; a device without a line here is not checked in this way, and that is counted.
+Sources are the vendors' data sheets. A device without an entry here is not checked in this way, and that is counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from edgevit.published.screening.claims import Cost
 
 # A 3x3 convolution needs at most 4 times fewer products in Winograd's F(4x4, 3x3) than it has multiply-accumulates
-# (Lavin and Gray, arXiv 1509.09308); what larger tiles save, floating-point error takes.
+# (Lavin and Gray, arXiv 1509.09308). Larger tiles save more, and lose it to floating-point error.
 FAST_CONVOLUTION = 4.0
 
 
@@ -25,8 +25,8 @@ class Ceiling(NamedTuple):
     source: str
 
 
-# The names are those of the sources, so a part of the name is looked for, letters and digits only.
-_KNOWN: dict[str, Ceiling] = {
+# The names are those of the sources: they are compared by their end, letters and digits only.
+_CEILINGS: dict[str, Ceiling] = {
     # 6 cores of 16 fp32 products a cycle at 4.7 GHz and 8 of 8 at 3.5 GHz; DDR5-4800, 2 channels
     "i712700h": Ceiling(0.68e12, 76.8e9, 36e6, "Intel ARK, Core i7-12700H; L2 and L3 together"),
     # 14 cores of 32 fp32 products a cycle at 4.8 GHz; DDR4-2933, 4 channels
@@ -41,13 +41,13 @@ _KNOWN: dict[str, Ceiling] = {
 
 
 def ceiling_of(device: str) -> Ceiling | None:
-    """The ceiling of a device by its name in a source; None: nobody wrote one down."""
+    """Return the ceiling of a device by its name in a source; None: it has no entry here."""
     plain = re.sub(r"[^a-z0-9]", "", device.lower())
-    return next((known for name, known in _KNOWN.items() if name == plain or plain.endswith(name)), None)
+    return next((ceiling for name, ceiling in _CEILINGS.items() if name == plain or plain.endswith(name)), None)
 
 
 def least_ns(cost: Cost, ceiling: Ceiling) -> tuple[float, str]:
-    """Nanoseconds that no run of this cost can be faster than, and which limit says so."""
+    """Return the shortest possible time of a run of this cost in nanoseconds, and the limit that sets it."""
     arithmetic = (cost.macs or 0.0) / FAST_CONVOLUTION / ceiling.macs_per_s
     memory = max(0.0, (cost.weight_bytes or 0.0) - ceiling.cache_bytes) / ceiling.bytes_per_s
     if memory > arithmetic:

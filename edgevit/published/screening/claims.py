@@ -1,51 +1,56 @@
-"""What one line of somebody's table says, before anybody believes it."""
+"""Claims: the contents of one line of a published table, before they are checked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgevit.records.measurement import Accuracy
+from edgevit.store import PublishedValues, RefusalCode, RefusalReason
+from edgevit.store.refusals import LABELS
 
 
 class ClaimError(ValueError):
-    """A line cannot be taken; the message is the reason that is shown and kept in quarantine.
+    """A line cannot be taken; its reason has the code, and the text that is shown and kept in quarantine."""
 
-    What stands before its first colon is the kind of reason, by which refusals are counted.
-    """
+    def __init__(self, code: RefusalCode, detail: str) -> None:
+        self.reason = RefusalReason(code, f"{LABELS[code]}: {detail}")
+        super().__init__(self.reason.text)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of one batch costs at least, as the source or our own count has it; None: not told."""
+    """The least cost of one run of one batch, by the source or by our own count; None: unknown.
 
-    macs: float | None  # multiply-accumulates
-    weight_bytes: float | None  # of all parameters, which are read once
+    `weight_bytes` is of all parameters, which are read once.
+    """
+
+    macs: float | None
+    weight_bytes: float | None
 
 
 class Claim(NamedTuple):
-    """One line: the keywords of `store.published_row` and the accuracies that it says, or why it says nothing.
+    """One line: the values of its row and its accuracies, or the reason why it is refused.
 
-    Of the keywords `device_id` is needed here: "FORM/name in the source", so that no two sources' devices are joined.
-    `place` and `content` go into quarantine with the reason. `origin` names the run that the numbers come from, where
-    the source names it: two devices with one origin are one measurement and a copy.
+    The row needs a `device_id` here: "FORM/name in the source", so that devices of two sources are never joined.
+    `location` and `content` go into quarantine with the reason. `origin` names the run of the numbers, where the source
+    does: two devices with one origin are one measurement and a copy.
     """
 
-    place: str
+    location: str
     content: bytes
-    row: dict[str, Any] | None = None
+    row: PublishedValues | None = None
     accuracies: tuple[Accuracy, ...] = ()
-    reason: str = ""
+    refusal: RefusalReason | None = None
     origin: str = ""
     cost: Cost | None = None
 
     @property
     def time_ns(self) -> int | None:
-        """The time that is compared with those of other models and devices: the median, or the mean where none is told.
+        """The time that is compared with those of other models and devices: the median, else the mean.
 
-        None where the line tells no time: a run that failed, an accuracy, a line that is refused.
+        None where the line has no time: a failed run, an accuracy, a refused line.
         """
-        if self.reason or self.row is None:
+        if self.refusal is not None or self.row is None:
             return None
-        found: int | None = self.row.get("p50_ns") or self.row.get("mean_ns")
-        return found
+        return self.row.p50_ns or self.row.mean_ns

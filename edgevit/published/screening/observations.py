@@ -1,47 +1,51 @@
-"""The times of a source as columns of numbers, which is all that is kept of its rows between two readings."""
+"""Times of a source as columns of numbers: all that stays in memory of its rows between two passes."""
 
 from __future__ import annotations
 
 from array import array
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MODEL = ("batch", "precision", "inputs")  # beside its name: what is run
-_WHERE = ("device_id", "target", "engine", "provider", "compute_unit", "threads")  # what it is run by
+from edgevit.store import PublishedValues
+
+# Fields that make a model, beside its name.
+_MODEL = attrgetter("model", "batch", "precision", "inputs")
+# Fields that make a setup: a device with its runtime.
+_SETUP = attrgetter("device_id", "target", "engine", "provider", "compute_unit", "threads")
 _DAY_S = 86_400
 
 
 class Observations:
-    """One time for each row that tells one, in the order of the source."""
+    """Times of the rows that have one, in the order of the source."""
 
     def __init__(self) -> None:
         self._models: dict[Any, int] = {}
-        self._wheres: dict[Any, int] = {}
+        self._setups: dict[Any, int] = {}
         self._devices: dict[str, int] = {}
-        self._columns = {name: array("q") for name in ("claim", "model", "where", "device", "day", "time")}
+        self._columns = {name: array("q") for name in ("claim", "model", "setup", "device", "day", "time")}
 
-    def add(self, number: int, row: dict[str, Any], time_ns: int) -> None:
-        """Keep the time of a row (keywords of `store.published_row`), which is claim `number` of the source."""
-        model = (row["model"], *map(row.get, _MODEL))
+    def add(self, number: int, row: PublishedValues, time_ns: int) -> None:
+        """Add the time of a row, which is claim `number` of the source."""
         values = {
             "claim": number,
-            "model": self._models.setdefault(model, len(self._models)),
-            "where": self._wheres.setdefault(tuple(map(row.get, _WHERE)), len(self._wheres)),
-            "device": self._devices.setdefault(row["device_id"], len(self._devices)),
-            "day": _day(row.get("started", "")),
+            "model": self._models.setdefault(_MODEL(row), len(self._models)),
+            "setup": self._setups.setdefault(_SETUP(row), len(self._setups)),
+            "device": self._devices.setdefault(row.device_id, len(self._devices)),
+            "day": _day(row.started),
             "time": time_ns,
         }
         for name, value in values.items():
             self._columns[name].append(value)
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """A column: claim, model, where (device, runtime and all else), device (alone), day, or time in nanoseconds."""
+        """Return a column: claim, model, setup (device with runtime), device (alone), day, or time in nanoseconds."""
         return np.array(self._columns[name], np.int64)
 
 
 def _day(started: str) -> int:
-    """Days since 1970, in UTC; 0 where it is not told, as the database has it."""
+    """Return days since 1970, in UTC; 0 for an unknown time, as in the database."""
     return int(datetime.fromisoformat(started).timestamp() // _DAY_S) if started else 0

@@ -1,5 +1,6 @@
-"""The operators of networks, by the digest of their graph, and an index that tells which devices have rows of a model:
-what latencies of models that a device never ran are predicted from.
+"""Operators of networks by the digest of their graph, and an index from models to devices with their rows.
+
+Latencies of models that a device never ran are predicted from both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """A database that has a tally gets a line for the table; one from before there was a tally gets all lines later."""
+    """Add the table, and its partition if the database has partitions; an older database gets all of them later."""
     op.create_table(
         "graph",
         sa.Column("graph_id", sa.Text(), nullable=False),
@@ -29,17 +30,17 @@ def upgrade() -> None:
     _index("artifact_no", "device_no")
     connection = op.get_bind()
     if connection.execute(sa.text("SELECT count(*) FROM tally")).scalar_one():
-        partition_checksums.begin(connection, tables.graph)
+        partition_checksums.add_table(connection, tables.graph)
 
 
 def downgrade() -> None:
-    """The operators are lost; features of models that nobody measured come from the cards alone."""
+    """Drop the operators; features of models without measurements then come from the cards alone."""
     op.drop_table("graph")
     op.execute("DELETE FROM tally WHERE part = 'graph'")
     _index("artifact_no")
 
 
 def _index(*columns: str) -> None:
-    """With the device in it, the index alone tells which devices have rows of a model."""
+    """Replace the index of artifacts. With the device, it alone answers which devices have rows of a model."""
     op.drop_index("ix_measurement_artifact", "measurement")
     op.create_index("ix_measurement_artifact", "measurement", list(columns))

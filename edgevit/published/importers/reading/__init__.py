@@ -1,1 +1,1 @@
-"""What importers read with: tables and YAML, a line at a time; units, each converted once; names that mean the same."""
+"""Tools of importers: readers of tables and YAML, conversion of units, and equivalent names."""

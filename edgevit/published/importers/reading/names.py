@@ -1,4 +1,4 @@
-"""Names of sources and names of ours: where both mean the same thing, and only there."""
+"""Equivalent names: names of sources and names of ours that mean the same thing."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ NOT_STATED = "not stated"
 
 @cache
 def target_of(runtime: str) -> str:
-    """The target of ours that a source's runtime is, by its name or an alias; else the source's own word for it."""
+    """Return the target that a source's runtime is, by its name or an alias; else the source's own name."""
     plain = _plain(runtime)
-    named = [item.target for item in list_recipes() if plain in map(_plain, (item.target, *item.aliases))]
-    return named[0] if named else runtime
+    targets = [recipe.target for recipe in list_recipes() if plain in map(_plain, (recipe.target, *recipe.aliases))]
+    return targets[0] if targets else runtime
 
 
 @cache
 def is_target(word: str) -> bool:
-    """Whether a word is the name of a target, or an alias."""
-    return any(_plain(word) in map(_plain, (item.target, *item.aliases)) for item in list_recipes())
+    """Return whether a word is the name of a target, or an alias."""
+    return any(_plain(word) in map(_plain, (recipe.target, *recipe.aliases)) for recipe in list_recipes())
 
 
-def zoo_name(same: dict[str, str], name: str, size: int, params: float | None) -> str:
-    """The name in our zoo of a source's model, else the source's own name.
+def zoo_name(zoo_names: dict[str, str], name: str, size: int, params: float | None) -> str:
+    """Return the name in our zoo of a source's model, else the source's own name.
 
-    `same` is the importer's list of models that are ours under another name. It is believed only where the size of the
-    image and the number of parameters, to the two digits of a million that sources print, are those of our card.
+    `zoo_names` is the importer's list of models that are ours under another name. An entry counts only where the size
+    of the image and the number of parameters are those of our card. Sources print two digits of a million.
     """
-    card = _cards().get(same.get(name, ""))
+    card = _cards().get(zoo_names.get(name, ""))
     if card is None or card.params is None or params is None:
         return name
     fits = card.inputs[0].shape[-2:] == (size, size) and abs(card.params - params) <= 0.005e6
@@ -49,5 +49,5 @@ def _plain(text: str) -> str:
 
 
 def same_name(first: str, second: str) -> bool:
-    """Whether two names differ in capitals and punctuation only."""
+    """Return whether two names differ in capitals and punctuation only."""
     return _plain(first) == _plain(second)

@@ -1,4 +1,4 @@
-"""Tables of others, a line at a time, and the claims that an importer makes of the lines."""
+"""Published tables, read line by line, and the claims that an importer makes of the lines."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from typing import Any, NamedTuple
 
 from edgevit.errors import StoreError
 from edgevit.published.screening import Claim, ClaimError
+from edgevit.store import PublishedValues
 
 _BATCH_ROWS = 2000
-_HEAD_CHARACTERS = 2**16  # no table has a longer first line
+# No table has a longer first line.
+_HEAD_CHARACTERS = 2**16
 _FIX = "name a file as its publisher wrote it"
 
 
 class Line(NamedTuple):
-    """A line by the names of its columns. One that has another number of cells than the head has no values."""
+    """A line by the names of its columns. A line with another number of cells than the head has no values."""
 
-    place: str
+    location: str
     values: dict[str, Any]
     content: bytes
 
-    def claim(self, row: dict[str, Any] | None, **more: Any) -> Claim:
-        """What the line says, as an importer reads it; the keywords are the other fields of a Claim."""
-        return Claim(self.place, self.content, row, **more)
+    def claim(self, row: PublishedValues | None, **fields: Any) -> Claim:
+        """Make the claim of the line from its row; the keywords are the other fields of a Claim."""
+        return Claim(self.location, self.content, row, **fields)
 
 
 def claims(lines: Iterable[Line], read: Callable[[Line], Claim]) -> Iterator[Claim]:
-    """What `read` makes of each line; a claim with the reason in place of each for which it raises ClaimError."""
+    """Yield the claim that `read` makes of each line, or a refused claim where it raises ClaimError."""
     for line in lines:
         try:
             if not line.values:
-                raise ClaimError("not a line of the table: it has another number of cells than the head")
+                raise ClaimError("not_a_table_line", "it has another number of cells than the head")
             yield read(line)
         except ClaimError as error:
-            yield Claim(line.place, line.content, reason=str(error))
+            yield Claim(line.location, line.content, refusal=error.reason)
 
 
 def csv_head(path: Path) -> list[str]:
-    """The names of a csv file's columns; empty where it is no text, or not there."""
+    """Return the names of a csv file's columns; empty where it is no text, or absent."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return next(csv.reader([file.readline(_HEAD_CHARACTERS)]), [])
@@ -49,7 +51,7 @@ def csv_head(path: Path) -> list[str]:
 
 
 def csv_lines(path: Path) -> Iterator[Line]:
-    """The lines of a csv file below its head. Raises StoreError where it cannot be read."""
+    """Yield the lines of a csv file below its head. Raises StoreError where it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -62,7 +64,7 @@ def csv_lines(path: Path) -> Iterator[Line]:
 
 
 def parquet_head(path: Path) -> list[str]:
-    """The names of a Parquet file's columns; empty where it is none. Raises StoreError where pyarrow is missing."""
+    """Return the names of a Parquet file's columns; empty for another file. Raises StoreError without pyarrow."""
     if path.suffix != ".parquet":
         return []
     parquet, arrow_error = _pyarrow(path)
@@ -73,7 +75,7 @@ def parquet_head(path: Path) -> list[str]:
 
 
 def parquet_lines(path: Path) -> Iterator[Line]:
-    """The lines of a Parquet file. Raises StoreError where it cannot be read, or pyarrow is missing."""
+    """Yield the lines of a Parquet file. Raises StoreError where it cannot be read, or pyarrow is missing."""
     parquet, arrow_error = _pyarrow(path)
     try:
         with parquet.ParquetFile(path) as file:

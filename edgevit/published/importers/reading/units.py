@@ -1,4 +1,4 @@
-"""Numbers as sources print them, into the units of the database. Each value is converted once, by one of these."""
+"""Conversion of printed numbers to the units of the database. Each value is converted once, by one function here."""
 
 from __future__ import annotations
 
@@ -8,82 +8,86 @@ from datetime import UTC, date, datetime
 
 from edgevit.published.screening import ClaimError
 
-# float() takes 1_000, and digits of other scripts, too
+# float() also takes 1_000, and digits of other scripts.
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INT64 = 2**63
 
 
 def number(value: object, name: str) -> float:
-    """A finite number from text or a number. Raises ClaimError for anything else, NaN and infinities included."""
-    # Stripped once: what strip() takes for a blank, as a unit separator, float() does not.
+    """Convert text or a number to a finite number. Raises ClaimError otherwise, also for NaN and infinities."""
+    # Stripped once: strip() takes a unit separator for a blank, and float() does not.
     if isinstance(value, str) and _PLAIN.fullmatch(text := value.strip()):
         value = float(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ClaimError(f"not a number: {name} is {value!r}")
+        raise ClaimError("not_a_number", f"{name} is {value!r}")
     try:
-        found = float(value)
-    except OverflowError as error:  # YAML and JSON have integers of any length
-        raise ClaimError(f"not a number: {name} has hundreds of digits") from error
-    if not math.isfinite(found):
-        raise ClaimError(f"not a number: {name} is {value}")
-    return found
+        converted = float(value)
+    # YAML and JSON have integers of any length.
+    except OverflowError as error:
+        raise ClaimError("not_a_number", f"{name} has hundreds of digits") from error
+    if not math.isfinite(converted):
+        raise ClaimError("not_a_number", f"{name} is {value}")
+    return converted
 
 
 def whole(value: object, name: str) -> int:
-    """A whole number that is not negative. Raises ClaimError."""
-    found = number(value, name)
-    if found < 0 or found != int(found):
-        raise ClaimError(f"not a count: {name} is {value!r}")
-    return int(found)
+    """Convert to a whole number that is not negative. Raises ClaimError."""
+    count = number(value, name)
+    if count < 0 or count != int(count):
+        raise ClaimError("not_a_count", f"{name} is {value!r}")
+    return int(count)
 
 
 def ns_from_ns(value: object, name: str) -> int:
-    """Nanoseconds, rounded to whole ones. Raises ClaimError for what is not positive, or beyond 64 bits."""
+    """Round nanoseconds to whole ones. Raises ClaimError for a number that is not positive, or beyond 64 bits."""
     return _nanoseconds(value, name, 1)
 
 
 def ns_from_us(value: object, name: str) -> int:
-    """Nanoseconds from microseconds. Raises ClaimError as ns_from_ns does."""
+    """Convert microseconds to nanoseconds. Raises ClaimError as ns_from_ns does."""
     return _nanoseconds(value, name, 1_000)
 
 
 def ns_from_ms(value: object, name: str) -> int:
-    """Nanoseconds from milliseconds. Raises ClaimError as ns_from_ns does."""
+    """Convert milliseconds to nanoseconds. Raises ClaimError as ns_from_ns does."""
     return _nanoseconds(value, name, 1_000_000)
 
 
 def _nanoseconds(value: object, name: str, factor: int) -> int:
-    found = number(value, name)
-    if found <= 0:
-        raise ClaimError(f"not positive: {name} is {found:g}")
-    if (scaled := found * factor) >= _INT64:
-        raise ClaimError(f"beyond 64 bits of nanoseconds: {name} is {found:g}, as a counter that ran over gives it")
+    time = number(value, name)
+    if time <= 0:
+        raise ClaimError("not_positive", f"{name} is {time:g}")
+    if (scaled := time * factor) >= _INT64:
+        raise ClaimError("beyond_64_bits", f"{name} is {time:g}, as a counter that overflowed gives it")
     return max(1, round(scaled))
 
 
 def from_millions(value: object, name: str) -> float:
-    """A number from millions, which may be printed with commas between thousands. Raises ClaimError."""
+    """Convert millions, which may have commas between thousands, to a number. Raises ClaimError."""
     return 1e6 * number(value.replace(",", "") if isinstance(value, str) else value, name)
 
 
 def from_billions(value: object, name: str) -> float:
-    """A number from billions (G), with or without commas. Raises ClaimError."""
+    """Convert billions (G), with or without commas, to a number. Raises ClaimError."""
     return 1e9 * number(value.replace(",", "") if isinstance(value, str) else value, name)
 
 
 def utc(value: object, name: str) -> str:
-    """ISO 8601 in UTC from a date, or a time with an offset, as text or as YAML and Parquet have it.
+    """Convert a date, or a time with an offset, to ISO 8601 in UTC: from text, or from a value of YAML or Parquet.
 
-    Raises ClaimError for anything else, a time that names no offset included.
+    Raises ClaimError for anything else, also for a time without an offset.
     """
-    text = value.isoformat() if isinstance(value, date) else value  # a datetime is a date, too
+    # A datetime is a date as well.
+    text = value.isoformat() if isinstance(value, date) else value
     try:
-        found = datetime.fromisoformat(text if isinstance(text, str) else "")
+        time = datetime.fromisoformat(text if isinstance(text, str) else "")
         if len(str(text)) == len("2026-01-31"):
-            found = found.replace(tzinfo=UTC)
-        moved = found.astimezone(UTC)
-    except (ValueError, OverflowError) as error:  # OverflowError: the first or last day there is
-        raise ClaimError(f"no time: {name} is {value!r}") from error
-    if found.tzinfo is None:  # astimezone took it for the time of this machine
-        raise ClaimError(f"no offset from UTC: {name} is {value!r}")
-    return moved.isoformat()
+            time = time.replace(tzinfo=UTC)
+        in_utc = time.astimezone(UTC)
+    # OverflowError: the first or last day of the calendar
+    except (ValueError, OverflowError) as error:
+        raise ClaimError("not_a_time", f"{name} is {value!r}") from error
+    # Without an offset, astimezone takes the time zone of this machine.
+    if time.tzinfo is None:
+        raise ClaimError("no_utc_offset", f"{name} is {value!r}")
+    return in_utc.isoformat()

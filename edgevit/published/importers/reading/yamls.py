@@ -1,4 +1,4 @@
-"""YAML of others, with the safe loader of PyYAML and without aliases, which let a small file fill the memory."""
+"""Published YAML, read with the safe loader of PyYAML and without aliases, which let a small file fill the memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from edgevit.errors import StoreError
 
-MAX_BYTES = 16 * 2**20  # the largest perf.yaml of AI Hub has 0.4 MB
+# The largest perf.yaml of AI Hub has 0.4 MB.
+MAX_BYTES = 16 * 2**20
 _FIX = "name a file as its publisher wrote it"
 _HEAD_BYTES = 2**20
 _KEY = re.compile(r"^([A-Za-z_]\w*):", re.MULTILINE)
 
 
 def yaml_head(path: Path) -> set[str]:
-    """The keys at the top level in the first mebibyte; empty where it is no text, or not there. Parses nothing."""
+    """Return the keys at the top level in the first mebibyte, without parsing; empty where there is no text."""
     try:
         with path.open("rb") as file:
             return set(_KEY.findall(file.read(_HEAD_BYTES).decode("utf-8", "ignore")))
@@ -24,7 +25,7 @@ def yaml_head(path: Path) -> set[str]:
 
 
 def yaml_document(path: Path) -> dict[str, Any]:
-    """The mapping in a file. Raises StoreError for what is none, is too large, holds aliases, or without PyYAML."""
+    """Read the mapping in a file. Raises StoreError for other contents, large files, aliases, or without PyYAML."""
     try:
         import yaml
     except ImportError as error:
@@ -37,12 +38,12 @@ def yaml_document(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=loader)):
             raise _unreadable(path, "it holds aliases")
-        found = yaml.load(text, Loader=loader)
+        document = yaml.load(text, Loader=loader)
     except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, str(error)) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise _unreadable(path, "it is no mapping")
-    return found
+    return document
 
 
 def _unreadable(path: Path, why: str) -> StoreError:
