@@ -6,12 +6,13 @@ import json
 import re
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgevit.cli.common import ms, print_json, print_table, say
-from edgevit.cli.options import DbOption, JsonOption, RateOption
+from edgevit.cli.options import DbOption, OutputOptions, RateOption, grouped
 
 if TYPE_CHECKING:
     from edgevit.records.measurement import Measurement
@@ -24,14 +25,15 @@ DeviceFilter = Annotated[str | None, typer.Option("--device", "-d", help="Name, 
 
 
 @app.command()
-def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
+@grouped
+def stats(*, db: DbOption = None, output: OutputOptions) -> None:
     """Show where the database is, and the number of rows in its tables."""
     from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         totals, devices = database.stats(), database.devices()
-    if as_json:
+    if output.as_json:
         counts = {"tables": totals.tables, "status": totals.status}
         print_json({"where": totals.location, "revision": totals.revision, **counts, "devices": devices})
         return
@@ -43,35 +45,49 @@ def stats(db: DbOption = None, as_json: JsonOption = False) -> None:
     print_table(columns, lines)
 
 
+@dataclass(frozen=True)
+class RowFilterOptions:
+    """Filters for rows, and the limit of a table."""
+
+    device: DeviceFilter = None
+    model: Annotated[str | None, typer.Option(help="Name of a model")] = None
+    provenance: Annotated[str | None, typer.Option(help="Provenance of rows: measured or published")] = None
+    source: Annotated[str, typer.Option(metavar="TEXT", help="Text in the source of published rows")] = ""
+    current: Annotated[bool, typer.Option("--current-epoch", help="Rows since a device last changed")] = False
+    limit: Annotated[int, typer.Option(min=1, help="Most lines of a table")] = 500
+
+
 @app.command()
+@grouped
 def show(
     row: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of a row, or its beginning")] = None,
-    device: DeviceFilter = None,
-    model: Annotated[str | None, typer.Option(help="Name of a model")] = None,
-    provenance: Annotated[str | None, typer.Option(help="Provenance of rows: measured or published")] = None,
-    source: Annotated[str, typer.Option(metavar="TEXT", help="Text in the source of published rows")] = "",
-    current: Annotated[bool, typer.Option("--current-epoch", help="Rows since a device last changed")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Most lines of a table")] = 500,
+    *,
+    filters: RowFilterOptions,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Show rows without their raw samples, or all fields of one row."""
     from edgevit.cli.profile import summary
-    from edgevit.selection import unit_or_class
     from edgevit.store import LatencyDB
 
-    _require_provenance(provenance)
+    _require_provenance(filters.provenance)
     with LatencyDB.open(db) as database:
         if row is not None:
-            _show_one(database, row, as_json)
+            _show_one(database, row, output.as_json)
             return
-        unit = None if device is None else unit_or_class(device)
-        rows = database.measurements(device=unit, model=model, current_epoch=current)
-    rows = [row for row in rows if provenance in (None, row.provenance) and source in row.source]
-    if as_json:
+        rows = _filtered(database, filters)
+    if output.as_json:
         print_json({"measurements": [summary(row) for row in rows]})
     else:
-        _print(rows, limit)
+        _print(rows, filters.limit)
+
+
+def _filtered(database: LatencyDB, filters: RowFilterOptions) -> list[Measurement]:
+    from edgevit.selection import unit_or_class
+
+    unit = None if filters.device is None else unit_or_class(filters.device)
+    rows = database.measurements(device=unit, model=filters.model, current_epoch=filters.current)
+    return [row for row in rows if filters.provenance in (None, row.provenance) and filters.source in row.source]
 
 
 def _require_provenance(name: str | None) -> None:
@@ -149,11 +165,13 @@ def _text(value: object) -> str:
 
 
 @app.command()
+@grouped
 def epochs(
     device: DeviceFilter = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Recompute and store all epochs")] = False,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Show where devices changed: rows that repeat earlier ones jump by more than 3 noise floors."""
     from edgevit.devices.registry import display_name
@@ -163,7 +181,7 @@ def epochs(
         if refresh:
             database.refresh_epochs()
         changes = database.epochs(device)
-    if as_json:
+    if output.as_json:
         print_json({"epochs": changes})
         return
     columns = ("device", ">epoch", "since", ">ratio", ">limit", "row", "repeats", "because")
@@ -186,11 +204,13 @@ def epochs(
 
 
 @app.command()
+@grouped
 def sql(
     statement: Annotated[str, typer.Argument(help="SELECT statement")],
     limit: Annotated[int, typer.Option(min=1, help="Most lines")] = 100,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Query the tables in SQL. It cannot write, and shows raw columns without checking their checksums."""
     from edgevit.store import LatencyDB
@@ -198,21 +218,23 @@ def sql(
 
     with LatencyDB.open(db) as database:
         result = database.query(statement, limit)
-    if as_json:
+    if output.as_json:
         print_json({"columns": result.columns, "rows": list(as_dicts(result))})
     else:
         print_table(result.columns, ([_text(cell) for cell in row.values()] for row in as_dicts(result)))
 
 
 @app.command()
+@grouped
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Id of a measurement, or MODEL[@TARGET[@PRECISION]]")],
     second: Annotated[str, typer.Argument(metavar="B", help="Id or name of the measurement that A is compared with")],
     device: Annotated[str, typer.Option("--device", "-d", help="Device of rows given by name")] = "local",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of rows given by name")] = None,
     rate: RateOption = None,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Compare two measurements: A is FASTER, SLOWER or the SAME as B, or the result is AMBIGUOUS."""
     from edgevit.devices.registry import display_name
@@ -223,7 +245,7 @@ def compare(
         rows = [_row(database, name, device, threads, rate) for name in (first, second)]
         floors = [floor for row in rows if (floor := database.noise(row.device_id)) is not None]
     comparison = compare_rows(rows[0], rows[1], floors)
-    if as_json:
+    if output.as_json:
         print_json(vars(comparison))
         return
     columns = ("", "model", "target", "prec.", ">thr.", "device", ">p50 ms", "of processes", "grade", "id")

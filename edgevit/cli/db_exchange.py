@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.common import print_json, print_table, say, size
-from edgevit.cli.options import DbOption, JsonOption
+from edgevit.cli.options import DbOption, OutputOptions, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ _GRADES = "ABCD"
 
 
 @app.command("export")
+@grouped
 def export_rows(
     file: Annotated[Path, typer.Argument(help="File of JSON lines; Parquet for a name in .parquet")],
     device: Annotated[
@@ -39,15 +41,16 @@ def export_rows(
         typer.Option("--device", "-d", help="Name, id or class of the only device to export"),
     ] = None,
     grade: Annotated[str | None, typer.Option(help="Lowest grade of rows that ran: A, B, C or D")] = None,
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Write every row with its samples, and accuracies, noise floors and graphs, to a file."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         count = database.export_file(file, _selection(database, device, grade))
-    if as_json:
+    if output.as_json:
         print_json({"file": str(file), "rows": count})
     else:
         say(f"{count} rows -> {file}")
@@ -82,19 +85,27 @@ def _selection(database: LatencyDB, device: str | None, grade: str | None) -> Ca
     return keep
 
 
-@app.command("import")
-def import_rows(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Files of `edgevit db export` or of --from"),
-    ] = None,
+@dataclass(frozen=True)
+class PublishedOptions:
+    """The form and origin of published files."""
+
     form: Annotated[
         str | None, typer.Option("--from", help="Form of published files: aihub, mlperf, papers or timm")
+    ] = None
+    source: Annotated[str, typer.Option(help="URL and release of published files, stored in their rows")] = ""
+    published: Annotated[str, typer.Option(metavar="DATE", help="Date of publication, for files without one")] = ""
+
+
+@app.command("import")
+@grouped
+def import_rows(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files of `edgevit db export` or of --from")
     ] = None,
-    source: Annotated[str, typer.Option(help="URL and release of published files, stored in their rows")] = "",
-    published: Annotated[str, typer.Option(metavar="DATE", help="Date of publication, for files without one")] = "",
+    *,
+    origin: PublishedOptions,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Add the rows of files. Refused rows go into quarantine with the reason (exit code 1).
 
@@ -104,12 +115,12 @@ def import_rows(
     from edgevit.published.importers import is_published, require_form
     from edgevit.store import ImportResult, LatencyDB
 
-    if form is not None:
-        _import_published(files or [], form, source, published, db, as_json)
+    if origin.form is not None:
+        _import_published(files or [], origin.form, origin, db, output.as_json)
         return
     if not files:
         raise UsageError("no FILE was named", fix="edgevit db import FILE, or with --from FORM")
-    if source or published:
+    if origin.source or origin.published:
         raise UsageError("--source and --published are for published files", fix="name their form with --from")
     for file in files:
         if is_published(file):
@@ -118,30 +129,32 @@ def import_rows(
         results = [database.import_file(file) for file in files]
         added, duplicates = sum(result.added for result in results), sum(result.duplicates for result in results)
         refused = tuple(chain(*(result.refused for result in results)))
-        _report(database, ImportResult(added, duplicates, refused), as_json)
+        _report(database, ImportResult(added, duplicates, refused), output.as_json)
 
 
-def _import_published(files: list[Path], form: str, source: str, published: str, db: str | None, as_json: bool) -> None:
+def _import_published(files: list[Path], form: str, origin: PublishedOptions, db: str | None, as_json: bool) -> None:
     from edgevit.published.importers import Publication, files_of, screened
     from edgevit.store import LatencyDB
 
     with files_of(form, files) as paths:
-        screening = screened(form, [Publication(path, source, published) for path in paths])
+        screening = screened(form, [Publication(path, origin.source, origin.published) for path in paths])
         with LatencyDB.open(db) as database:
             _report(database, database.import_records(screening.records()), as_json, screening.counts)
 
 
 @app.command()
+@grouped
 def merge(
     source: Annotated[str, typer.Argument(metavar="OTHER", help="Other database: an SQLite file or an SQLAlchemy URL")],
+    *,
     db: DbOption = None,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Add the rows of another database, which is only read. Each is validated; refused rows go into quarantine."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
-        _report(database, database.merge(source), as_json)
+        _report(database, database.merge(source), output.as_json)
 
 
 def _report(database: LatencyDB, result: ImportResult, as_json: bool, counts: Mapping[str, int] | None = None) -> None:
@@ -183,13 +196,14 @@ def _say_refused(result: ImportResult, by_code: Mapping[RefusalCode, int]) -> No
 
 
 @app.command()
-def quarantine(db: DbOption = None, as_json: JsonOption = False) -> None:
+@grouped
+def quarantine(*, db: DbOption = None, output: OutputOptions) -> None:
     """Show the records that imports and merges refused, with the reasons; --json has their contents."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         records = database.quarantine()
-    if as_json:
+    if output.as_json:
         print_json({"quarantine": list(map(_quarantine_data, records))})
     else:
         lines = [(record.noticed, record.location, size(record.size_bytes), record.reason) for record in records]
@@ -208,14 +222,15 @@ def _quarantine_data(record: QuarantinedRecord) -> dict[str, object]:
 
 
 @app.command()
-def check(db: DbOption = None, as_json: JsonOption = False) -> None:
+@grouped
+def check(*, db: DbOption = None, output: OutputOptions) -> None:
     """Compare everything stored with its checksums, ids and samples; exit code 1 if something is wrong."""
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db, shipped=False) as database:
         report = database.check()
     counts = {"rows": report.rows, "accuracies": report.accuracies, "quarantined": report.quarantined}
-    if as_json:
+    if output.as_json:
         print_json({"where": report.location, **counts, "problems": report.problems})
     else:
         for problem in report.problems:

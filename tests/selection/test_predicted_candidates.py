@@ -226,8 +226,11 @@ def test_an_answer_of_the_database_has_predictions(db: LatencyDB) -> None:
 def test_rows_of_others_come_from_whole_devices(db: LatencyDB) -> None:
     names = db.models()
     assert names == set(SIZES)
-    assert len(db.rows_of_other_devices("pi5", names, 100)) == 10 and db.others("pi5", names, 9) == []
-    assert len(db.rows_of_other_devices("pi4", ["net_5"], 6)) == 6 and db.others("pi4", ["net_9"], 100) == []
+    assert len(db.rows_of_other_devices("pi5", names, 100)) == 10 and db.rows_of_other_devices("pi5", names, 9) == []
+    assert (
+        len(db.rows_of_other_devices("pi4", ["net_5"], 6)) == 6
+        and db.rows_of_other_devices("pi4", ["net_9"], 100) == []
+    )
     assert {item.device for item in db.rows_of_other_devices("pi5", names, 100)} == {"pi4"}
     db.add(row("net_0", 1, device="twin", device_id="pi-9", host=HOST))
     assert [item.device for item in db.rows_of_other_devices("pi5", names, 10)] == ["twin"], "of the same class first"
