@@ -5,7 +5,6 @@ How a document is written so that it can be tested is in CONTRIBUTING.md, "Docum
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import os
@@ -36,6 +35,7 @@ from edgevit.store import epochs, tables
 from edgevit.verification import compare
 from edgevit_runtime import memory_watchdog, power, timing
 from edgevit_runtime.record import Job
+from support import house
 from support.adbd import MKSH, Adbd, Server
 from support.command_line import programs
 from support.speed import seconds
@@ -435,23 +435,14 @@ def tree() -> dict[str, str]:
     return found
 
 
-def test_every_folder_of_the_tree_exists():
+def test_every_folder_of_the_tree_exists() -> None:
     for name in tree():
         assert name.endswith("/") and (ROOT / name).is_dir(), name
 
 
-def packages() -> dict[str, Path]:
-    """Folder of each package, as the tree has it -> the file whose docstring says what it is."""
-    tops = ("edgevit", "export_recipes", "runtime", "latency_db")
-    files = [file for top in tops for file in (ROOT / top).rglob("__init__.py") if "migrations" not in file.parts]
-    return {f"{file.parent.relative_to(ROOT)}/": file for file in files}
-
-
-def test_the_tree_has_every_package_in_its_own_words():
-    drawn = tree()
-    for name, file in packages().items():
-        says = str(ast.get_docstring(ast.parse(read(file)))).splitlines()[0].removeprefix("edgevit: ")
-        assert drawn.get(name) == says.rstrip("."), f"{name}: {says}"
+def test_the_tree_has_every_package_in_its_own_words() -> None:
+    [drawn] = [block.text for block in blocks(read(ROOT / "CONTRIBUTING.md")) if block.language == "text"]
+    assert drawn.rstrip() == house.drawn_tree(), "python tests/support/house.py --tree"
 
 
 # This file can fail

@@ -1,7 +1,7 @@
 """Counts of the code's structure and wording: sizes, bare private words among names, forbidden words in docstrings.
 
 `python tests/support/house.py [ROOT] [FOLDER ...]` prints them for a checkout, or for some of its folders alone;
-`--list` names each binding and docstring that breaks a rule.
+`--list` names each binding and docstring that breaks a rule. `--tree` draws the folders as CONTRIBUTING.md shows them.
 """
 
 from __future__ import annotations
@@ -147,9 +147,47 @@ def breaches(root: Path, folders: tuple[str, ...]) -> Iterator[str]:
                 yield f"{where}:{line}: begins with {text.split()[0]!r}"
 
 
+# Folders that are no packages, and what each one holds.
+FOLDERS = {
+    "benchmarks": "Measurements against limits and peers; each prints one JSON object",
+    "tests": "One folder for each room; tests/support/ has what several tests need",
+    "docs": "Guides, one for each verb",
+    "docs/decisions": "Why it is built like this, one page each",
+    "docs/notebooks": "Notebooks that the tests run",
+    "docs/examples": "Scripts that the guides show",
+    "findings": "Surprises about other people's tools, one script each",
+    ".ci": "What continuous integration runs, and the versions it was tested with",
+}
+
+
+def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """Yield the folder of each package below the product's folders, in order, with the first sentence of its docstring."""
+    for top in PRODUCT:
+        for file in sorted((root / top).rglob("__init__.py")):
+            if "migrations" not in file.parts:
+                text = str(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
+                yield (
+                    str(file.parent.relative_to(root)),
+                    text.splitlines()[0].partition(". ")[0].rstrip(".").removeprefix("edgevit: "),
+                )
+
+
+def drawn_tree(root: Path = ROOT) -> str:
+    """Return the tree of CONTRIBUTING.md: every package in its own words, and the other folders."""
+    lines = []
+    for folder, sentence in [*packages(root), *FOLDERS.items()]:
+        depth = folder.count("/") if folder.startswith("edgevit/") else 0
+        name = folder.rpartition("/")[2] if depth else folder
+        lines.append(f"{'  ' * depth}{name + '/':<{30 - 2 * depth}}{sentence}")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str]) -> None:
-    """Print the counts, or with --list each breach."""
+    """Print the counts, with --list each breach, or with --tree the folders."""
     listing = "--list" in arguments
+    if "--tree" in arguments:
+        print(drawn_tree())
+        return
     given_paths = [argument for argument in arguments if argument != "--list"]
     root = Path(given_paths[0]).resolve() if given_paths else ROOT
     folders = tuple(given_paths[1:]) or PRODUCT
