@@ -161,7 +161,7 @@ FOLDERS = {
 
 
 def packages(root: Path = ROOT) -> Iterator[tuple[str, str]]:
-    """Yield the folder of each package below the product's folders, in order, with the first sentence of its docstring."""
+    """Yield the folder of each package of the product, in order, with the first sentence of its docstring."""
     for top in PRODUCT:
         for file in sorted((root / top).rglob("__init__.py")):
             if "migrations" not in file.parts:
