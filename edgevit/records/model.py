@@ -52,7 +52,7 @@ class ModelOperators:
 
 @dataclass(frozen=True)
 class PublishedLatency:
-    """A latency that somebody else reports. Papers give no spread and no percentiles, so neither do we."""
+    """A published latency. Papers give no spread and no percentiles, so this record has none."""
 
     device: str
     engine: str
