@@ -43,9 +43,10 @@ ZOO = dict(zip(SIZES, ("mobilevig_ti", "mobilevig_s", "vanillanet_5", "vanillane
                        "mobilevig_m", "hiera_tiny", "mobilevig_b", "turbovit"), strict=True))  # fmt: skip
 
 
-def of_the_zoo(item: Measurement) -> dict[str, object]:
-    """What makes a row of a made-up net one of a model with a card."""
-    return {"model": ZOO[item.model], "family": ZOO[item.model].split("_")[0], "inputs": ()}
+def of_the_zoo(measurement: Measurement) -> Measurement:
+    """Return the row of a made-up net as one of a model with a card."""
+    name = ZOO[measurement.model]
+    return dataclasses.replace(measurement, model=name, family=name.split("_")[0], inputs=())
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Six models on one device, all ten on another, one that crashed."""
     from edgevit.records.identity import identify
 
-    place = str(tmp_path_factory.mktemp("choose") / "x.db")
-    given = [*rows(list(SIZES)[:6]), *rows(list(SIZES), 3.0, **SLOW), row("net_6", 1, threads=1)]
-    with LatencyDB.open(place, shipped=False) as db:
-        for item in given:
-            db.add(identify(dataclasses.replace(item, **of_the_zoo(item))))
-    return place
+    path = str(tmp_path_factory.mktemp("choose") / "x.db")
+    measurements = [*rows(list(SIZES)[:6]), *rows(list(SIZES), 3.0, **SLOW), row("net_6", 1, threads=1)]
+    with LatencyDB.open(path, shipped=False) as db:
+        for measurement in measurements:
+            db.add(identify(of_the_zoo(measurement)))
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    """Exit code and what was printed."""
+    """Return the exit code and the printed text."""
     try:
         main(["choose", *arguments])
     except SystemExit as ended:
@@ -78,9 +79,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 
 def plain(text: str) -> str:
-    """Ids are digests of everything, and the last digits of a prediction are those of a machine's linear algebra."""
+    """Return the text without ids, which are digests, and with three digits: linear algebra differs by machine."""
     text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
-    return re.sub(r"\d+\.\d+(?:e[+-]?\d+)?", lambda found: f"{float(found[0]):.3g}", text)
+    return re.sub(r"\d+\.\d+(?:e[+-]?\d+)?", lambda match: f"{float(match[0]):.3g}", text)
 
 
 ANSWERS = {
@@ -112,7 +113,7 @@ def test_an_answer_for_two_devices_is_shown_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("options", "code"),
     [
         (("--max-latency", "15ms"), 0),
         (("--pareto",), 0),
@@ -122,8 +123,8 @@ def test_an_answer_for_two_devices_is_shown_as_it_was(
         (("--max-latency", "0.1ms", "--device", "pi5,pi4"), 3),
     ],
 )
-def test_exit_codes(asked: tuple[str, ...], code: int, database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "--device", "pi5", "--db", database, *asked)[0] == code
+def test_exit_codes(options: tuple[str, ...], code: int, database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--device", "pi5", "--db", database, *options)[0] == code
 
 
 def test_nothing_that_runs_is_another_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +140,7 @@ def test_nothing_that_runs_is_another_exit_code(tmp_path: Path, capsys: pytest.C
 
 
 def table(text: str) -> list[str]:
-    """The lines of its rows."""
+    """Return the lines of a table's rows."""
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(" ──")) + 1
     return lines[start : lines.index("", start)]
@@ -151,13 +152,13 @@ def test_misses_are_shown_by_what_they_miss(database: str, capsys: pytest.Captur
     assert len(shares) >= 4 and shares == sorted(shares)
     assert len(table(text)) == 10 and "picked" in table(text)[0]
     counts = [int(number) for number in re.findall(r"\d+", text.split("not shown: ", 1)[1].splitlines()[0])]
-    told = json.loads(run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms", "--json")[1])
-    assert sum(counts) + len(table(text)) == len(told["fitting"]) + len(told["rejected"])
+    document = json.loads(run(capsys, "--device", "pi5", "--db", database, "--max-latency", "4ms", "--json")[1])
+    assert sum(counts) + len(table(text)) == len(document["fitting"]) + len(document["rejected"])
 
 
 def test_a_limit_that_is_broken_is_named(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ("--max-size-mb", "1", "--min-top1", "99", "--max-energy-mj", "9", "--measured-only")
-    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "0.8ms", *asked)
+    options = ("--max-size-mb", "1", "--min-top1", "99", "--max-energy-mj", "9", "--measured-only")
+    _, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "0.8ms", *options)
     verdict = {line.rpartition("  ")[2] for line in table(text) if " mobilevig_m " in line}
     assert verdict == {"p90 +25%, size +300%, energy unknown, top-1 -19%"}
 
@@ -165,18 +166,18 @@ def test_a_limit_that_is_broken_is_named(database: str, capsys: pytest.CaptureFi
 def test_each_line_says_where_its_latency_is_from_and_all_is_told_with_why(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("--device", "pi5", "--db", database, "--max-latency", "15ms")
-    _, short = run(capsys, *given)
+    arguments = ("--device", "pi5", "--db", database, "--max-latency", "15ms")
+    _, short = run(capsys, *arguments)
     assert {"measured", "predicted"} == {word for line in table(short) for word in line.split() if word.endswith("ed")
                                          and word != "picked"}  # fmt: skip
     assert "predicted by features or transfer from 6 rows of the device; --why tells of each" in short
-    _, full = run(capsys, *given, "--why")
-    told = json.loads(run(capsys, *given, "--json")[1])
+    _, full = run(capsys, *arguments, "--why")
+    document = json.loads(run(capsys, *arguments, "--json")[1])
     rows = [line for line in table(full) if not line.startswith("    ")]
-    assert len(rows) == len(told["fitting"]) + len(told["rejected"])
-    assert all(" ".join(item["reason"].split()) in " ".join(full.split()) for item in told["rejected"])
+    assert len(rows) == len(document["fitting"]) + len(document["rejected"])
+    assert all(" ".join(one["reason"].split()) in " ".join(full.split()) for one in document["rejected"])
     assert "predicted between" in full and "nearest pi4, onnx fp32, 4 thread(s)" in full and "--why" not in full
-    _, plain_one = run(capsys, *given, "--measured-only")
+    _, plain_one = run(capsys, *arguments, "--measured-only")
     assert "predicted" not in plain_one and "latency and size: measured; at most: with 99% confidence;" in plain_one
 
 
@@ -204,12 +205,12 @@ def test_a_data_set_that_nothing_was_evaluated_on(database: str, capsys: pytest.
 
 
 def test_the_same_question_from_python(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = edgevit.choose("pi5", max_latency="15ms", threads=4, db=database)
+    answer = edgevit.choose("pi5", max_latency="15ms", threads=4, db=database)
     shown = json.loads(run(capsys, "--device", "pi5", "--db", database, *ANSWERS["answer.json"])[1])
-    assert isinstance(found, Choice) and found.picked is not None
-    assert shown["picked"]["model"] == found.picked.model and shown["outcome"] == found.outcome
+    assert isinstance(answer, Choice) and answer.picked is not None
+    assert shown["picked"]["model"] == answer.picked.model and shown["outcome"] == answer.outcome
     with LatencyDB.open(database, shipped=False) as db:
-        assert edgevit.choose("pi5", max_latency=15, threads=4, db=db) == found
+        assert edgevit.choose("pi5", max_latency=15, threads=4, db=db) == answer
         both = edgevit.choose(["pi5", "pi4"], max_latency=15, db=db)
     assert isinstance(both, JointChoice) and len(both.picked) == 2 and both.choices[0].device == "pi5"
 
@@ -235,10 +236,10 @@ def test_a_target_may_be_an_alias_and_names_may_be_several(database: str) -> Non
 
 
 def test_a_frame_has_a_line_for_each_candidate(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = edgevit.choose("pi5", max_latency="15ms", db=database)
+    answer = edgevit.choose("pi5", max_latency="15ms", db=database)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UsageError, match="needs pandas") as caught:
-        found.to_frame()
+        answer.to_frame()
     assert caught.value.fix == "pip install 'edgevit[pandas]'"
 
     class Frames:
@@ -247,8 +248,8 @@ def test_a_frame_has_a_line_for_each_candidate(database: str, monkeypatch: pytes
             return lines
 
     monkeypatch.setitem(sys.modules, "pandas", Frames)
-    lines = found.to_frame()
-    assert len(lines) == len(found.fitting) + len(found.rejected)
+    lines = answer.to_frame()
+    assert len(lines) == len(answer.fitting) + len(answer.rejected)
     assert lines[0]["verdict"] == "picked" and {len(line) for line in lines} == {len(lines[0])}
     assert any(line["basis_level"] == "transfer" for line in lines)
     both = edgevit.choose(["pi5", "pi4"], db=database).to_frame()
@@ -329,15 +330,15 @@ RECORDS = (Choice, JointChoice, Candidate, Basis, Rejection, Reason, JointReject
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_the_guide_tells_every_key(record: type) -> None:
     section = DOCUMENT.read_text().split(f"### {record.__name__}\n", 1)[1].split("\n### ", 1)[0]
-    told = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    assert told == [item.name for item in dataclasses.fields(record)]
+    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert keys == [field.name for field in dataclasses.fields(record)]
 
 
 def test_the_goldens_have_the_keys_of_the_records() -> None:
     shown = json.loads((GOLDEN / "answer.json").read_text())
-    assert shown.keys() == {item.name for item in dataclasses.fields(Choice)}
-    assert shown["fitting"][0].keys() == {item.name for item in dataclasses.fields(Candidate)}
-    levels = {item["basis"]["level"] for item in shown["fitting"] if item["basis"]}
+    assert shown.keys() == {field.name for field in dataclasses.fields(Choice)}
+    assert shown["fitting"][0].keys() == {field.name for field in dataclasses.fields(Candidate)}
+    levels = {one["basis"]["level"] for one in shown["fitting"] if one["basis"]}
     assert levels <= set(typing.get_args(typing.get_type_hints(Basis)["level"])) and levels
 
 

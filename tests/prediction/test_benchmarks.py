@@ -1,4 +1,4 @@
-"""The predictor's benchmarks: nothing of what is tested leaks into a prediction, and splits are disjoint.
+"""The predictor's benchmarks: no tested row leaks into a prediction, and splits are disjoint.
 
 The data are other people's and not in this repository; where they are absent, what needs them is skipped.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from common import reference_file
 from predict_common import hold_out, random_anchors, summary
 
 from edgevit.prediction import Row
-from prediction.test_predictor import MODELS, world
+from support.columns import MODELS, world
 
 
 def data(name: str) -> Path:
+    """Return a file of reference data, or skip the test where it is absent."""
     file = reference_file(name)
     if file is None:
         pytest.skip("reference data absent")
@@ -36,27 +38,27 @@ def data(name: str) -> Path:
 def test_predictions_do_not_know_what_is_tested() -> None:
     """The rows that are held out are permuted: no prediction changes, and the figures do."""
     rows = world(0)
-    known, held = ([row for row in rows if (row.column == "board0") == own] for own in (False, True))
-    anchors = random_anchors(held, 8, seed=0)
-    rest = [row.latency_ns for row in held if row.model not in anchors]
-    moved = iter(random.Random(0).sample(rest, len(rest)))
-    other = [row if row.model in anchors else row._replace(latency_ns=next(moved)) for row in held]
-    one, two = hold_out(known, held, anchors), hold_out(known, other, anchors)
+    known_rows, tested = ([row for row in rows if (row.column == "board0") == new] for new in (False, True))
+    anchors = random_anchors(tested, 8, seed=0)
+    latencies = [row.latency_ns for row in tested if row.model not in anchors]
+    moved = iter(random.Random(0).sample(latencies, len(latencies)))
+    other = [row if row.model in anchors else row._replace(latency_ns=next(moved)) for row in tested]
+    one, two = hold_out(known_rows, tested, anchors), hold_out(known_rows, other, anchors)
     assert one.predictions == two.predictions and one.truths != two.truths
     assert one.within > two.within
 
 
 def test_figures_are_those_of_a_hand_made_trial() -> None:
-    known = [Row(name, "y", 1e6 * (i + 1)) for i, name in enumerate(MODELS)]
-    held = [Row(row.model, "x", row.latency_ns * (2 if row.model != "m29" else 4)) for row in known]
-    trial = hold_out(known, held, MODELS[:10])
+    known_rows = [Row(name, "y", 1e6 * (i + 1)) for i, name in enumerate(MODELS)]
+    tested = [Row(row.model, "x", row.latency_ns * (2 if row.model != "m29" else 4)) for row in known_rows]
+    trial = hold_out(known_rows, tested, MODELS[:10])
     assert trial.within == pytest.approx(19 / 20) and trial.covered == pytest.approx(19 / 20)
     assert trial.errors[-1] == pytest.approx(-0.5)
     assert summary([trial])["worst_within"] == {"x": 0.95}
 
 
 @pytest.mark.parametrize("tell", [predict_timm.by_prefix, predict_timm.merged])
-def test_families_are_in_one_fold_each(tell) -> None:
+def test_families_are_in_one_fold_each(tell: Callable[[str], str]) -> None:
     models = sorted(predict_timm.read(data(predict_timm.FILES["i9"])))
     families = {model: tell(model) for model in models}
     fold = predict_timm.folds(families)
@@ -120,14 +122,14 @@ def test_tasks_know_no_target() -> None:
 
 def test_blocks_of_the_search_space_cost_what_they_cost() -> None:
     """Position 1 of the space is 16 channels at 112 to 24 at 56, the first of four."""
-    places = predict_fbnet.positions()
-    assert len(places) == 22 and places[1] == (16, 24, 112, 56) and places[-1] == (184, 352, 7, 7)
-    widen, depthwise, narrow = predict_fbnet.block(places[1], (3, 6, 1))
+    positions = predict_fbnet.positions()
+    assert len(positions) == 22 and positions[1] == (16, 24, 112, 56) and positions[-1] == (184, 352, 7, 7)
+    widen, depthwise, narrow = predict_fbnet.block(positions[1], (3, 6, 1))
     assert widen.macs == 16 * 96 * 112**2 and widen.parameters == 16 * 96
     assert depthwise.macs == 96 * 9 * 56**2 and depthwise.activations == 96 * (112**2 + 56**2)
     assert narrow.macs == 96 * 24 * 56**2
-    assert predict_fbnet.block(places[2], None) == [] and len(predict_fbnet.block(places[1], None)) == 1
-    assert predict_fbnet.block(places[2], (3, 1, 2))[0].macs == 24 * 24 * 56**2 / 2
+    assert predict_fbnet.block(positions[2], None) == [] and len(predict_fbnet.block(positions[1], None)) == 1
+    assert predict_fbnet.block(positions[2], (3, 1, 2))[0].macs == 24 * 24 * 56**2 / 2
 
 
 def test_ranks_share_ties() -> None:
@@ -143,8 +145,9 @@ def test_no_row_of_a_held_out_device_and_no_copy_is_known() -> None:
         devices = {job.device for job in mine}
         assert len(devices) == 1 and len({job.setting for job in [*mine, *others]}) == 1
         assert not devices & {job.device for job in others}
-        rest, clean = predict_aihub.without_copies(mine, others)
-        own = {job.job_id for job in mine}
+        kept_rows, clean = predict_aihub.without_copies(mine, others)
+        ids = {job.job_id for job in mine}
         copies += len(others) - len(clean)
-        assert not own & {job.job_id for job in clean} and {job.model for job in rest} <= {job.model for job in clean}
+        assert not ids & {job.job_id for job in clean}
+        assert {job.model for job in kept_rows} <= {job.model for job in clean}
     assert copies > 400

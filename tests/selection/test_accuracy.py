@@ -33,57 +33,62 @@ def row(sha: str = "a", model: str = "net_s", **changes: Any) -> Measurement:
     return dataclasses.replace(base, measurement_id=repr((sha, model, sorted(changes.items()))))
 
 
-def found(value: float, sha: str = "a", **changes: Any) -> Accuracy:
-    """An accuracy that was measured of one artifact."""
+def evaluated(value: float, sha: str = "a", **changes: Any) -> Accuracy:
+    """Return an accuracy that was measured of one artifact."""
     facts = {"provenance": "measured", "artifact_sha256": sha * 64, "graph_digest": "e" * 64, "target": "onnx",
              "precision": "fp32", "started": "2026-11-21T10:00:00+00:00", "error": 0.4, "untold": ()}  # fmt: skip
     return rated(value, **(facts | changes))
 
 
-def answer(rows: list[Measurement], known: list[Accuracy], dataset: str | None = None) -> Choice:
-    return choose_among(rows, "pi5", Budget(), cards=CARDS, evidence=Evidence(ratings=Ratings.of(known, dataset)))
+def answer(rows: list[Measurement], known_accuracies: list[Accuracy], dataset: str | None = None) -> Choice:
+    return choose_among(
+        rows, "pi5", Budget(), cards=CARDS, evidence=Evidence(ratings=Ratings.of(known_accuracies, dataset))
+    )
 
 
 def accuracies(choice: Choice) -> dict[str, tuple[float | None, str, float | None]]:
-    every = [*choice.fitting, *(item.candidate for item in choice.rejected)]
-    return {item.model: (item.top1_percent, item.top1_provenance, item.top1_error_percent) for item in every}
+    candidates = [*choice.fitting, *(rejection.candidate for rejection in choice.rejected)]
+    return {
+        candidate.model: (candidate.top1_percent, candidate.top1_provenance, candidate.top1_error_percent)
+        for candidate in candidates
+    }
 
 
 def test_without_a_data_set_the_published_ones_count_and_others_are_mentioned() -> None:
-    choice = answer([row()], [found(70.0), found(99.0, dataset="digits")])
+    choice = answer([row()], [evaluated(70.0), evaluated(99.0, dataset="digits")])
     assert accuracies(choice) == {"net_s": (75.0, "published", None)} and choice.dataset == IMAGENET
     [note] = texts(choice)
     assert "measured ones are kept of digits, imagenet-1k val: --dataset NAME" in note
-    assert answer([row()], [found(70.0, "b")]).notes == (), "of an artifact that is none of these"
+    assert answer([row()], [evaluated(70.0, "b")]).notes == (), "of an artifact that is none of these"
 
 
 def test_what_was_measured_of_the_artifact_comes_before_what_is_published() -> None:
     rows = [row("a"), row("b", "net_m", graph_digest="f" * 64)]
-    choice = answer(rows, [found(77.0)], IMAGENET)
+    choice = answer(rows, [evaluated(77.0)], IMAGENET)
     assert accuracies(choice) == {"net_s": (77.0, "measured", 0.4), "net_m": (80.0, "published", None)}
     assert choice.picked is not None and choice.picked.model == "net_m"
     assert texts(choice) == (f"the pick was not evaluated on {IMAGENET!r}, others were: edgevit evaluate",)
-    assert answer(rows, [found(81.0)], IMAGENET).picked == answer(rows, [found(81.0)], IMAGENET).fitting[0]
-    assert accuracies(answer(rows, [found(81.0)], IMAGENET))["net_s"] == (81.0, "measured", 0.4)
+    assert answer(rows, [evaluated(81.0)], IMAGENET).picked == answer(rows, [evaluated(81.0)], IMAGENET).fitting[0]
+    assert accuracies(answer(rows, [evaluated(81.0)], IMAGENET))["net_s"] == (81.0, "measured", 0.4)
 
 
 def test_a_data_set_of_ones_own_has_no_published_accuracies_but_those_kept() -> None:
     rows = [row("a"), row("b", "net_m", graph_digest="f" * 64)]
-    kept = [found(97.0, dataset="digits"), rated(91.0, model="net_m", dataset="digits")]
-    choice = answer(rows, kept, "digits")
+    kept_accuracies = [evaluated(97.0, dataset="digits"), rated(91.0, model="net_m", dataset="digits")]
+    choice = answer(rows, kept_accuracies, "digits")
     assert accuracies(choice) == {"net_s": (97.0, "measured", 0.4), "net_m": (91.0, "published", None)}
     assert choice.dataset == "digits"
-    none = answer(rows, kept, "birds")
-    assert none.picked is None and {item.reason for item in none.rejected} == {"not evaluated on 'birds'"}
+    none = answer(rows, kept_accuracies, "birds")
+    assert none.picked is None and {rejection.reason for rejection in none.rejected} == {"not evaluated on 'birds'"}
     assert accuracies(none) == {"net_s": (None, "published", None), "net_m": (None, "published", None)}
     assert "nothing here was evaluated on 'birds'; measured ones are kept of digits" in texts(none)[-1]
 
 
 def test_other_weights_in_the_same_graph_speak_where_they_are_the_only_ones() -> None:
     random = [row("r")]
-    [candidate] = answer(random, [found(70.0, "a")], IMAGENET).fitting
+    [candidate] = answer(random, [evaluated(70.0, "a")], IMAGENET).fitting
     assert (candidate.top1_percent, candidate.flags) == (70.0, (TOP1_OF_OTHER_WEIGHTS,))
-    assert accuracies(answer(random, [found(70.0, "a"), found(60.0, "b")], IMAGENET))["net_s"][0] == 75.0
+    assert accuracies(answer(random, [evaluated(70.0, "a"), evaluated(60.0, "b")], IMAGENET))["net_s"][0] == 75.0
 
 
 @pytest.mark.parametrize(
@@ -99,40 +104,50 @@ def test_other_weights_in_the_same_graph_speak_where_they_are_the_only_ones() ->
 def test_another_graph_target_or_precision_says_nothing(
     of_row: dict[str, str], of_accuracy: dict[str, str], expected: float
 ) -> None:
-    choice = answer([row("r", **of_row)], [found(70.0, "a", **of_accuracy)], IMAGENET)
+    choice = answer([row("r", **of_row)], [evaluated(70.0, "a", **of_accuracy)], IMAGENET)
     assert accuracies(choice)["net_s"][0] == expected
 
 
 def test_the_most_images_count_then_the_newest() -> None:
     later = {"started": "2026-11-22T10:00:00+00:00"}
-    known = [
-        found(70.0, examples=500, started="2026-11-23T10:00:00+00:00"),
-        found(71.0),
-        found(72.0, **later),
-        found(73.0, metric="top5_percent"),
+    known_accuracies = [
+        evaluated(70.0, examples=500, started="2026-11-23T10:00:00+00:00"),
+        evaluated(71.0),
+        evaluated(72.0, **later),
+        evaluated(73.0, metric="top5_percent"),
     ]
-    for order in (known, known[::-1]):
+    for order in (known_accuracies, known_accuracies[::-1]):
         assert accuracies(answer([row()], order, IMAGENET))["net_s"][0] == 72.0
 
 
 def test_of_another_input_size_nothing_is_published() -> None:
     small = row(inputs=(TensorSpec("x", (1, 3, 160, 160)),))
     assert accuracies(answer([small], []))["net_s"][0] is None
-    assert accuracies(answer([small], [found(66.0)], IMAGENET))["net_s"][0] == 66.0
+    assert accuracies(answer([small], [evaluated(66.0)], IMAGENET))["net_s"][0] == 66.0
 
 
 def test_of_int8_the_published_one_is_flagged_and_the_measured_one_is_not() -> None:
     small = row(precision="int8")
     assert TOP1_OF_FP32 in answer([small], []).fitting[0].flags
-    assert answer([small], [found(66.0, precision="int8")], IMAGENET).fitting[0].flags == ()
+    assert answer([small], [evaluated(66.0, precision="int8")], IMAGENET).fitting[0].flags == ()
 
 
 @given(
-    st.permutations([found(70.0), found(70.0, "b"), found(71.0, "a", examples=9), rated(60.0), found(9.0, dataset="x")])
+    st.permutations(
+        [
+            evaluated(70.0),
+            evaluated(70.0, "b"),
+            evaluated(71.0, "a", examples=9),
+            rated(60.0),
+            evaluated(9.0, dataset="x"),
+        ]
+    )
 )
-def test_the_order_of_the_accuracies_does_not_matter(known: list[Accuracy]) -> None:
+def test_the_order_of_the_accuracies_does_not_matter(known_accuracies: list[Accuracy]) -> None:
     rows = [row("a"), row("c")]
-    assert answer(rows, known, IMAGENET) == answer(rows, sorted(known, key=lambda item: item.accuracy_id), IMAGENET)
+    assert answer(rows, known_accuracies, IMAGENET) == answer(
+        rows, sorted(known_accuracies, key=lambda accuracy: accuracy.accuracy_id), IMAGENET
+    )
 
 
 # Through the database
@@ -140,17 +155,17 @@ def test_the_order_of_the_accuracies_does_not_matter(known: list[Accuracy]) -> N
 
 def test_choose_reads_them_from_the_database(url: str) -> None:
     with LatencyDB.open(url, shipped=False) as db:
-        kept = measured()
-        db.add(kept)
-        assert db.add_accuracies([found(70.0, artifact_sha256=kept.artifact_sha256), rated(60.0)]) == 2
-        published, asked = (ask(db, "pi5", Budget(), cards=CARDS, dataset=name) for name in (None, IMAGENET))
-    assert accuracies(published)["net_s"][0] == 75.0 and accuracies(asked)["net_s"] == (70.0, "measured", 0.4)
+        kept_row = measured()
+        db.add(kept_row)
+        assert db.add_accuracies([evaluated(70.0, artifact_sha256=kept_row.artifact_sha256), rated(60.0)]) == 2
+        published, of_dataset = (ask(db, "pi5", Budget(), cards=CARDS, dataset=name) for name in (None, IMAGENET))
+    assert accuracies(published)["net_s"][0] == 75.0 and accuracies(of_dataset)["net_s"] == (70.0, "measured", 0.4)
 
 
 def test_accuracies_that_belong_together_are_kept_together_or_not_at_all(url: str) -> None:
     from edgevit.errors import StoreError
 
-    good = [found(70.0), found(90.0, metric="top5_percent")]
+    good = [evaluated(70.0), evaluated(90.0, metric="top5_percent")]
     bad = identify_accuracy(dataclasses.replace(good[1], value=101.0))
     with LatencyDB.open(url, shipped=False) as db:
         with pytest.raises(StoreError, match="the accuracy is refused"):
@@ -162,48 +177,58 @@ def test_accuracies_that_belong_together_are_kept_together_or_not_at_all(url: st
 def test_the_command_shows_whose_accuracy_it_is(tmp_path: Path) -> None:
     database = str(tmp_path / "a.db")
     with LatencyDB.open(database, shipped=False) as db:
-        kept = measured(model="mobilevig_ti", inputs=(TensorSpec("image", (1, 3, 224, 224)),))
-        db.add(kept)
-        db.add_accuracies([found(74.125, artifact_sha256=kept.artifact_sha256, model="mobilevig_ti")])
-    plain, asked = (edgevit("choose", "-d", "pi5", "--db", database, *more) for more in ((), ("--dataset", IMAGENET)))
+        kept_row = measured(model="mobilevig_ti", inputs=(TensorSpec("image", (1, 3, 224, 224)),))
+        db.add(kept_row)
+        db.add_accuracies([evaluated(74.125, artifact_sha256=kept_row.artifact_sha256, model="mobilevig_ti")])
+    plain, of_dataset = (
+        edgevit("choose", "-d", "pi5", "--db", database, *more) for more in ((), ("--dataset", IMAGENET))
+    )
     assert "top-1 75.7% (published)" in plain.stdout and "--dataset NAME chooses by them" in plain.stdout
     assert (
-        "top-1 74.12 ± 0.40% (measured)" in asked.stdout and f"measured of the artifact on {IMAGENET}" in asked.stdout
+        "top-1 74.12 ± 0.40% (measured)" in of_dataset.stdout
+        and f"measured of the artifact on {IMAGENET}" in of_dataset.stdout
     )
-    told = json.loads(edgevit("choose", "-d", "pi5", "--db", database, "--dataset", IMAGENET, "--json").stdout)
-    assert (told["dataset"], told["picked"]["top1_error_percent"]) == (IMAGENET, 0.4)
+    document = json.loads(edgevit("choose", "-d", "pi5", "--db", database, "--dataset", IMAGENET, "--json").stdout)
+    assert (document["dataset"], document["picked"]["top1_error_percent"]) == (IMAGENET, 0.4)
 
 
 # Published accuracies of models without a card
 
 
 def stranger(source: str = "org/system", **changes: Any) -> Measurement:
-    """A published row of a model that has no card."""
+    """Return a published row of a model that has no card."""
     facts = {"provenance": "published", "source": source, "artifact_sha256": "", "graph_digest": "", "inputs": ()}
     return row("p", "their_net", **(facts | changes))
 
 
-def told(value: float, source: str = "org/system", **changes: Any) -> Accuracy:
+def published_top1(value: float, source: str = "org/system", **changes: Any) -> Accuracy:
+    """Return a published accuracy of that model."""
     return rated(value, **({"model": "their_net", "source": source} | changes))
 
 
-def top1_of(one: Measurement, *known: Accuracy, dataset: str | None = None) -> tuple[float | None, tuple[str, ...]]:
-    found = Ratings.of(known, dataset).top1(one, CARDS.get(one.model))
-    assert found.provenance == "published"
-    return found.percent, (*found.flags, *([found.source] if found.source else []))
+def top1_of(
+    one: Measurement, *known_accuracies: Accuracy, dataset: str | None = None
+) -> tuple[float | None, tuple[str, ...]]:
+    top1 = Ratings.of(known_accuracies, dataset).top1(one, CARDS.get(one.model))
+    assert top1.provenance == "published"
+    return top1.percent, (*top1.flags, *([top1.source] if top1.source else []))
 
 
 def test_a_published_accuracy_counts_where_no_card_tells_one() -> None:
-    assert top1_of(stranger(), told(81.0)) == (81.0, ("org/system",))
-    assert top1_of(stranger(), told(81.0), dataset=IMAGENET)[0] == 81.0
-    assert top1_of(stranger(), told(81.0), dataset="birds") == (None, ())
-    assert top1_of(stranger(), told(81.0, dataset="birds"), dataset="birds")[0] == 81.0
-    assert top1_of(row("a"), told(81.0, model="net_s"))[0] == 75.0, "the card's"
+    assert top1_of(stranger(), published_top1(81.0)) == (81.0, ("org/system",))
+    assert top1_of(stranger(), published_top1(81.0), dataset=IMAGENET)[0] == 81.0
+    assert top1_of(stranger(), published_top1(81.0), dataset="birds") == (None, ())
+    assert top1_of(stranger(), published_top1(81.0, dataset="birds"), dataset="birds")[0] == 81.0
+    assert top1_of(row("a"), published_top1(81.0, model="net_s"))[0] == 75.0, "the card's"
 
 
 def test_the_rows_own_source_counts_before_all_others_then_the_highest() -> None:
-    known = [told(81.0), told(83.0, "elsewhere", note="weights a1"), told(82.0, "elsewhere", note="weights a2")]
-    for order in (known, known[::-1]):
+    known_accuracies = [
+        published_top1(81.0),
+        published_top1(83.0, "elsewhere", note="weights a1"),
+        published_top1(82.0, "elsewhere", note="weights a2"),
+    ]
+    for order in (known_accuracies, known_accuracies[::-1]):
         assert top1_of(stranger(), *order)[0] == 81.0
         assert top1_of(stranger("third"), *order) == (83.0, ("elsewhere, weights a1",))
 
@@ -222,25 +247,25 @@ def test_the_rows_own_source_counts_before_all_others_then_the_highest() -> None
 def test_what_differs_from_the_row_does_not_count(
     of_row: dict[str, Any], of_accuracy: dict[str, Any], expected: float | None
 ) -> None:
-    assert top1_of(stranger(**of_row), told(81.0, **of_accuracy))[0] == expected
+    assert top1_of(stranger(**of_row), published_top1(81.0, **of_accuracy))[0] == expected
 
 
 def test_a_published_accuracy_of_another_precision_is_flagged() -> None:
     flag = TOP1_OF_FP32
-    assert flag in top1_of(stranger(precision="int8"), told(81.0))[1]
-    assert flag not in top1_of(stranger(precision="int8"), told(81.0, precision="int8"))[1]
+    assert flag in top1_of(stranger(precision="int8"), published_top1(81.0))[1]
+    assert flag not in top1_of(stranger(precision="int8"), published_top1(81.0, precision="int8"))[1]
 
 
 def test_at_another_size_than_the_cards_only_one_that_names_it_counts() -> None:
     small = row(inputs=(TensorSpec("x", (1, 3, 160, 160)),))
-    assert top1_of(small, told(70.0, model="net_s")) == (None, (NOT_AT_CARD_SIZE,))
-    assert top1_of(small, told(70.0, model="net_s", input_size=(160, 160)))[0] == 70.0
+    assert top1_of(small, published_top1(70.0, model="net_s")) == (None, (NOT_AT_CARD_SIZE,))
+    assert top1_of(small, published_top1(70.0, model="net_s", input_size=(160, 160)))[0] == 70.0
 
 
 def test_the_paper_of_a_reconstructed_model_does_not_rate_ours() -> None:
     cards = {"net_s": card("net_s", None, provenance="reconstructed")}
-    found = Ratings.of([rated(81.0)], None).top1(row(), cards["net_s"])
-    assert (found.percent, found.provenance) == (None, "reconstructed")
+    top1 = Ratings.of([rated(81.0)], None).top1(row(), cards["net_s"])
+    assert (top1.percent, top1.provenance) == (None, "reconstructed")
 
 
 def test_choose_ranks_published_rows_by_published_accuracies(url: str) -> None:
@@ -251,6 +276,9 @@ def test_choose_ranks_published_rows_by_published_accuracies(url: str) -> None:
         for name, value in (("their_s", 71.0), ("their_m", 76.0)):
             db.add(published(model=name, target="litert"))
             db.add_accuracy(rated(value, model=name, target="litert"))
-        found = ask(db, "pi5", Budget(percentile=50), cards=CARDS, candidate_filter=CandidateFilter(published=True))
-    assert [(item.model, item.top1_percent) for item in found.fitting] == [("their_m", 76.0), ("their_s", 71.0)]
-    assert remarks(found.fitting[0]) == ("top-1 from arXiv:2206.04040",)
+        choice = ask(db, "pi5", Budget(percentile=50), cards=CARDS, candidate_filter=CandidateFilter(published=True))
+    assert [(candidate.model, candidate.top1_percent) for candidate in choice.fitting] == [
+        ("their_m", 76.0),
+        ("their_s", 71.0),
+    ]
+    assert remarks(choice.fitting[0]) == ("top-1 from arXiv:2206.04040",)

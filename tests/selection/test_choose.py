@@ -1,4 +1,4 @@
-"""choose: the pick fits, nothing better fits, and every row is accounted for, whatever the rows and their order."""
+"""The answer for all rows in any order: the pick fits, nothing better fits, and every row is accounted for."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_of_models_that_the_device_cannot_tell_apart_the_smaller_is_picked() -> 
     rows = (row("a", 10.0, artifact_bytes=9 * MS), row("b", 10.4, artifact_bytes=3 * MS), row("c", 10.6))
     assert picked(alike(*rows)) == "a", "4% are more than the protocol's least"
     choice = alike(*rows, floors=[noisy(0.05), noisy(0.02)])
-    assert [item.model for item in choice.fitting] == ["b", "a", "c"], "c is the smallest, but beyond 5%"
+    assert [candidate.model for candidate in choice.fitting] == ["b", "a", "c"], "c is the smallest, but beyond 5%"
     assert texts(choice) == (
         "a onnx fp32 is faster by less than 5.0% (the noise floor of pi5): the smaller one is picked",
     )
@@ -100,17 +100,17 @@ def test_what_is_alike_does_not_lead_round_in_circles() -> None:
     rows = [row(name, 10 * 1.04**i, artifact_bytes=(9 - i) * MS) for i, name in enumerate("abcdef")]
     for _ in range(5):
         choice = alike(*random.sample(rows, len(rows)), floors=[noisy(0.05)])
-        assert [item.model for item in choice.fitting] == ["b", "a", "d", "c", "f", "e"]
+        assert [candidate.model for candidate in choice.fitting] == ["b", "a", "d", "c", "f", "e"]
 
 
 def test_noise_never_outweighs_accuracy() -> None:
     rows = (row("b", 10.1, artifact_bytes=9 * MS), row("a", 10.0, artifact_bytes=1 * MS))
-    assert choose_among(rows, "pi5", Budget(), cards=CARDS, evidence=Evidence([noisy(0.5)])).picked.model == "b"
+    assert picked(choose_among(rows, "pi5", Budget(), cards=CARDS, evidence=Evidence([noisy(0.5)]))) == "b"
 
 
 def test_a_pick_within_the_noise_of_the_limit_is_told() -> None:
-    says = "the pick is nearer to the limit than 5.0% (the noise floor of pi5), so another measurement may break it"
-    assert alike(row("a", 10), max_latency_ms=10.4, floors=[noisy(0.05)]).notes[0].text == says
+    text = "the pick is nearer to the limit than 5.0% (the noise floor of pi5), so another measurement may break it"
+    assert alike(row("a", 10), max_latency_ms=10.4, floors=[noisy(0.05)]).notes[0].text == text
     assert alike(row("a", 10), max_latency_ms=10.6, floors=[noisy(0.05)]).notes == ()
     assert alike(row("a", 10), max_latency_ms=10.2).notes == ()
     assert alike(row("a", 10), floors=[noisy(0.05)]).notes == ()
@@ -134,7 +134,7 @@ def test_emulated_rows_are_never_picked_and_speak_for_nobody() -> None:
     real, emulated = row("a", 5), row("a", 500, flags=("emulated",), device_id="qemu", started=DAYS[4])
     choice = answer(real, emulated, row("c", 1, flags=("emulated",)), max_latency_ms=10)
     assert picked(choice) == "a"
-    assert [(item.reason, item.kind) for item in choice.rejected] == [
+    assert [(rejection.reason, rejection.kind) for rejection in choice.rejected] == [
         ("measured under emulation, which says nothing of a real device", "unusable")
     ] * 2
 
@@ -145,25 +145,25 @@ def test_quantised_accuracy_is_said_to_be_of_the_float_model() -> None:
 
 
 def test_provenance_travels_with_the_numbers() -> None:
-    cards, asked = {"a": card("a", 70.0, provenance="reconstructed")}, CandidateFilter(reconstructed=True)
-    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards, candidate_filter=asked).fitting
+    cards, candidate_filter = {"a": card("a", 70.0, provenance="reconstructed")}, CandidateFilter(reconstructed=True)
+    [candidate] = choose_among([row("a")], "pi5", Budget(), cards=cards, candidate_filter=candidate_filter).fitting
     assert (candidate.top1_provenance, candidate.latency_provenance) == ("reconstructed", "measured")
 
 
 def test_a_paper_without_weights_does_not_win_by_its_accuracy_unless_it_is_asked_for() -> None:
     cards = {"a": card("a", 90.0, provenance="reconstructed"), "b": card("b", 70.0)}
     rows = [row("a"), row("b")]
-    found = choose_among(rows, "pi5", Budget(), cards=cards)
-    assert picked(found) == "b"
-    assert [(item.candidate.model, item.kind) for item in found.rejected] == [("a", "not_asked")]
-    assert any(note.startswith("left out: a, reconstructed") for note in texts(found))
+    result = choose_among(rows, "pi5", Budget(), cards=cards)
+    assert picked(result) == "b"
+    assert [(rejection.candidate.model, rejection.kind) for rejection in result.rejected] == [("a", "not_asked")]
+    assert any(note.startswith("left out: a, reconstructed") for note in texts(result))
     assert (
         picked(choose_among(rows, "pi5", Budget(), cards=cards, candidate_filter=CandidateFilter(reconstructed=True)))
         == "a"
     )
     of_this = {"model": "a", "artifact_sha256": rows[0].artifact_sha256, "dataset": "birds", "provenance": "measured"}
-    known = Ratings.of([rated(80.0, **of_this)], "birds")
-    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, evidence=Evidence(ratings=known))) == "a", (
+    ratings = Ratings.of([rated(80.0, **of_this)], "birds")
+    assert picked(choose_among(rows, "pi5", Budget(), cards=cards, evidence=Evidence(ratings=ratings))) == "a", (
         "what was measured counts"
     )
 
@@ -209,49 +209,58 @@ def test_reasons(one: Measurement, budget: dict[str, Any], reason: str | None, e
 def test_published_rows_count_only_where_they_are_asked_for() -> None:
     ours, theirs = row("a", 9, p50_ns=8 * MS), published(model="b", p50_ns=5 * MS, p90_ns=6 * MS)
     alone = answer(ours, theirs, max_latency_ms=10)
-    assert [item.model for item in alone.fitting] == ["a"] and "b" in alone.unmeasured
+    assert [candidate.model for candidate in alone.fitting] == ["a"] and "b" in alone.unmeasured
     [left_out] = alone.rejected
     assert (left_out.kind, left_out.candidate.latency_provenance) == ("not_asked", "published")
     assert any("1 published row(s) left out" in note for note in texts(alone))
 
     both = answer(ours, theirs, candidate_filter=CandidateFilter(published=True), max_latency_ms=10)
-    assert {item.model: item.latency_provenance for item in both.fitting} == {"a": "measured", "b": "published"}
+    assert {candidate.model: candidate.latency_provenance for candidate in both.fitting} == {
+        "a": "measured",
+        "b": "published",
+    }
     assert "b" not in both.unmeasured and not any("left out" in note for note in texts(both))
 
 
 def test_of_a_published_row_the_number_itself_is_held_against_the_budget() -> None:
-    theirs, asked = published(model="a", p50_ns=5 * MS, p90_ns=6 * MS), CandidateFilter(published=True)
-    [fits] = answer(theirs, candidate_filter=asked, max_latency_ms=6).fitting
+    theirs, candidate_filter = published(model="a", p50_ns=5 * MS, p90_ns=6 * MS), CandidateFilter(published=True)
+    [fits] = answer(theirs, candidate_filter=candidate_filter, max_latency_ms=6).fitting
     assert (fits.latency_ms, fits.latency_upper_ms) == (6.0, None)
-    assert reasons(answer(theirs, candidate_filter=asked, max_latency_ms=5)) == {"a": "p90 is 6 ms, above 5 ms"}
-    assert reasons(answer(theirs, candidate_filter=asked, max_latency_ms=9, percentile=99)) == {
+    assert reasons(answer(theirs, candidate_filter=candidate_filter, max_latency_ms=5)) == {
+        "a": "p90 is 6 ms, above 5 ms"
+    }
+    assert reasons(answer(theirs, candidate_filter=candidate_filter, max_latency_ms=9, percentile=99)) == {
         "a": "its source tells no p99"
     }
     rows = [published(model=name, p50_ns=1 * MS, p90_ns=ms * MS) for name, ms in {"c": 7, "a": 5, "b": 3}.items()]
-    rows = [dataclasses.replace(item, device_id=item.model) for item in rows]
+    rows = [dataclasses.replace(one, device_id=one.model) for one in rows]
     cards = {name: card(name, 70.0) for name in "abc"}
-    ranked = choose_among(rows, "pi5", Budget(max_latency_ms=10), cards=cards, candidate_filter=asked).fitting
-    assert [item.model for item in ranked] == ["b", "a", "c"], "faster first, where accuracy is equal"
+    ranked = choose_among(
+        rows, "pi5", Budget(max_latency_ms=10), cards=cards, candidate_filter=candidate_filter
+    ).fitting
+    assert [candidate.model for candidate in ranked] == ["b", "a", "c"], "faster first, where accuracy is equal"
 
 
 @pytest.mark.parametrize("name", "abcdef")  # whatever their ids are
 def test_of_published_units_the_slowest_one_counts(name: str) -> None:
     units = [published(model="a", device_id=f"{name}{ms}", p50_ns=1 * MS, p90_ns=ms * MS) for ms in (9, 5, 7)]
-    found = answer(*units, candidate_filter=CandidateFilter(published=True), max_latency_ms=10)
-    assert [item.latency_ms for item in found.fitting] == [9.0]
+    result = answer(*units, candidate_filter=CandidateFilter(published=True), max_latency_ms=10)
+    assert [candidate.latency_ms for candidate in result.fitting] == [9.0]
 
 
 def test_rows_of_programs_that_keep_their_samples() -> None:
     """A budget is held against what the row tells, and where that is nothing the reason says so."""
-    told = {"p90_upper_ns": None, "p99_upper_ns": None, "flags": (SUMMARY_ONLY,)}
-    silent, bound = row("a", 5, **told), row("b", 5, **{**told, "p90_upper_ns": 6 * MS})
+    facts = {"p90_upper_ns": None, "p99_upper_ns": None, "flags": (SUMMARY_ONLY,)}
+    silent, bound = row("a", 5, **facts), row("b", 5, **{**facts, "p90_upper_ns": 6 * MS})
     mean = row("c", None, p50_ns=None, flags=(MEAN_ONLY, SUMMARY_ONLY))
     choice = answer(silent, bound, mean, max_latency_ms=10)
     assert picked(choice) == "b"
     assert "tells no bound on p90: the program that measured it keeps its samples" in reasons(choice)["a"]
     assert "tells a mean and no p90" in reasons(choice)["c"]
     choice = answer(silent, bound, mean, max_latency_ms=10, percentile=50)
-    assert {item.model for item in choice.fitting} == {"a", "b"} and "a mean and no p50" in reasons(choice)["c"]
+    assert {candidate.model for candidate in choice.fitting} == {"a", "b"} and "a mean and no p50" in reasons(choice)[
+        "c"
+    ]
     assert all("p99" in reason for reason in reasons(answer(silent, bound, max_latency_ms=10, percentile=99)).values())
 
 
@@ -267,9 +276,11 @@ def test_of_programs_that_tell_no_version_the_last_one_counts(first: str) -> Non
     for rows in ((old, new), (new, old)):
         choice = answer(*rows, max_latency_ms=10)
         assert picked(choice) is None
-        assert f"older engine: onnxruntime {first}, superseded by {second}" in {item.reason for item in choice.rejected}
+        assert f"older engine: onnxruntime {first}, superseded by {second}" in {
+            rejection.reason for rejection in choice.rejected
+        }
     alone = answer(row("b", 5, engine_version=first, started=DAYS[0]), new, max_latency_ms=10)
-    assert picked(alone) == "b" and OLDER_ENGINE in alone.picked.flags
+    assert alone.picked and alone.picked.model == "b" and OLDER_ENGINE in alone.picked.flags
 
 
 def test_a_camera_is_not_the_closed_loop() -> None:
@@ -391,11 +402,11 @@ def test_a_pick_that_was_evaluated_and_not_run_says_so() -> None:
     assert run.notes == ()
 
 
-# Whatever the rows and their order
+# For all rows in any order
 
 
 def breaks(one: Measurement, budget: Budget) -> bool:
-    """Whether a row breaks a limit, told from the row alone."""
+    """Return whether a row breaks a limit, by the row alone."""
     top1 = CARDS[one.model].top1_percent if one.inputs in ((INPUT,), ()) else None
     bound, size = getattr(one, BOUND[budget.percentile]), one.artifact_bytes
     return (
@@ -414,8 +425,8 @@ def usable(one: Measurement) -> bool:
 @given(ROWS, BUDGETS)
 def test_every_row_is_accounted_for(rows: list[Measurement], budget: Budget) -> None:
     choice = choose_among(rows, "pi5", budget, cards=CARDS)
-    found = [one.measurement_id for one in (*choice.fitting, *(rejection.candidate for rejection in choice.rejected))]
-    assert sorted(found) == sorted(one.measurement_id for one in rows)
+    ids = [one.measurement_id for one in (*choice.fitting, *(rejection.candidate for rejection in choice.rejected))]
+    assert sorted(ids) == sorted(one.measurement_id for one in rows)
     assert choice.picked == (choice.fitting[0] if choice.fitting else None)
     assert all(rejection.reason for rejection in choice.rejected)
     assert set(choice.unmeasured) == set(CARDS) - {one.model for one in rows if one.provenance == "measured"}
@@ -439,7 +450,7 @@ def test_what_fits_fits_and_what_does_not_has_a_cause(rows: list[Measurement], b
 def has_cause(one: Measurement, rejection: Rejection, rows: list[Measurement], budget: Budget) -> bool:
     if "superseded" not in rejection.reason:
         return not usable(one) or breaks(one, budget)
-    rivals = [other for other in rows if asked(other) == asked(one) and other is not one]
+    rivals = [other for other in rows if configuration(other) == configuration(one) and other is not one]
     if "slower unit" in rejection.reason:
         return any(other.device_id != one.device_id for other in rivals)
     rivals = [other for other in rivals if other.device_id == one.device_id]
@@ -448,7 +459,7 @@ def has_cause(one: Measurement, rejection: Rejection, rows: list[Measurement], b
     return any(other.started >= one.started for other in rivals)
 
 
-def asked(one: Measurement) -> tuple[object, ...]:
+def configuration(one: Measurement) -> tuple[object, ...]:
     return (one.model, one.target, one.precision, one.threads, one.batch, one.provenance)
 
 
@@ -459,7 +470,7 @@ def test_nothing_better_fits(rows: list[Measurement], budget: Budget) -> None:
     ranks = [rank(candidate.top1_percent, candidate.latency_upper_ms) for candidate in choice.fitting]
     assert ranks == sorted(ranks)
     for one in rows:
-        alone = sum(asked(other) == asked(one) for other in rows) == 1
+        alone = sum(configuration(other) == configuration(one) for other in rows) == 1
         if alone and usable(one) and not breaks(one, budget):  # nothing can speak in its place
             assert one.measurement_id in {candidate.measurement_id for candidate in choice.fitting}
 
@@ -476,7 +487,9 @@ def test_an_older_row_or_engine_is_never_used_in_silence(rows: list[Measurement]
     for candidate in choose_among(rows, "pi5", budget, cards=CARDS).fitting:
         one = by_id[candidate.measurement_id]
         same_unit = [other for other in rows if other.device_id == one.device_id]
-        rerun = [other for other in same_unit if asked(other) == asked(one) and other.inputs == one.inputs]
+        rerun = [
+            other for other in same_unit if configuration(other) == configuration(one) and other.inputs == one.inputs
+        ]
         rerun = [other for other in rerun if other.provider == one.provider and other.status != "throttled"]
         assert not any(same_version(other, one) and other.started > one.started for other in rerun)
         newest = max((other.engine_version for other in same_unit if other.target == one.target), key=versions.index)
@@ -492,8 +505,10 @@ def same_version(one: Measurement, other: Measurement) -> bool:
 
 
 def superseded(one: Measurement, rows: list[Measurement]) -> bool:
-    """Whether a newer row of the same configuration and unit exists: then it may not decide about others."""
-    rivals = (other for other in rows if asked(other) == asked(one) and other.device_id == one.device_id)
+    """Return whether a newer row of the same configuration and unit exists: then it may not decide about others."""
+    rivals = (
+        other for other in rows if configuration(other) == configuration(one) and other.device_id == one.device_id
+    )
     return any(other.started >= one.started and other is not one for other in rivals)
 
 
@@ -544,7 +559,7 @@ def test_choosing_from_a_database(db: LatencyDB, device: str) -> None:
     assert reasons(choice) == {
         "b": "cannot run here: crashed: SIGSEGV", "c": "p90 is up to 30 ms, above 20 ms", "d": few,
     }  # fmt: skip
-    assert {item.kind for item in choice.rejected if item.reason == few} == {"unmeasured"}
+    assert {rejection.kind for rejection in choice.rejected if rejection.reason == few} == {"unmeasured"}
 
 
 def test_the_noise_floor_that_the_database_keeps_is_used(db: LatencyDB) -> None:

@@ -25,21 +25,21 @@ def asked(
     budget: Budget,
     candidate_filter: CandidateFilter | None = None,
 ) -> Choice:
-    known = Evidence(predicted=guesses)
+    evidence = Evidence(predicted=guesses)
     return choose_among(
-        rows, "pi5", budget, cards=CARDS, candidate_filter=candidate_filter or CandidateFilter(), evidence=known
+        rows, "pi5", budget, cards=CARDS, candidate_filter=candidate_filter or CandidateFilter(), evidence=evidence
     )
 
 
-def breaks(item: Candidate, budget: Budget) -> bool:
-    """Whether the numbers that a candidate shows break a limit."""
-    most = (
-        (latency_for_budget(item), budget.max_latency_ms), (item.size_mb, budget.max_size_mb),
-        (item.memory_mb, budget.max_memory_mb), (item.energy_mj, budget.max_energy_mj),
+def breaks(candidate: Candidate, budget: Budget) -> bool:
+    """Return whether the numbers that a candidate shows break a limit."""
+    limits = (
+        (latency_for_budget(candidate), budget.max_latency_ms), (candidate.size_mb, budget.max_size_mb),
+        (candidate.memory_mb, budget.max_memory_mb), (candidate.energy_mj, budget.max_energy_mj),
     )  # fmt: skip
-    too_much = any(limit is not None and (value is None or value > limit) for value, limit in most)
-    least = budget.min_top1_percent
-    return too_much or (least is not None and (item.top1_percent is None or item.top1_percent < least))
+    too_much = any(limit is not None and (value is None or value > limit) for value, limit in limits)
+    lowest = budget.min_top1_percent
+    return too_much or (lowest is not None and (candidate.top1_percent is None or candidate.top1_percent < lowest))
 
 
 # Predictions among rows
@@ -74,18 +74,18 @@ def test_what_fits_breaks_nothing_by_the_numbers_it_shows(
     rows: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choice = asked(rows, guesses, budget)
-    assert not any(breaks(item, budget) for item in choice.fitting)
-    assert all(breaks(item.candidate, budget) for item in choice.rejected if item.kind == "budget")
+    assert not any(breaks(candidate, budget) for candidate in choice.fitting)
+    assert all(breaks(rejection.candidate, budget) for rejection in choice.rejected if rejection.kind == "budget")
 
 
 @settings(deadline=None, max_examples=60)
 @given(ROWS, GUESSES, LIMITS)
 def test_every_candidate_is_there_once(rows: list[Measurement], guesses: list[PredictedCell], budget: Budget) -> None:
     choice = asked(rows, guesses, budget)
-    found = Counter(item.measurement_id for item in choice.fitting)
-    found += Counter(item.candidate.measurement_id for item in choice.rejected)
-    assert found == Counter([one.measurement_id for one in rows] + [item.cell.cell_id for item in guesses])
-    assert all(item.reason for item in choice.rejected)
+    result = Counter(candidate.measurement_id for candidate in choice.fitting)
+    result += Counter(rejection.candidate.measurement_id for rejection in choice.rejected)
+    assert result == Counter([one.measurement_id for one in rows] + [prediction.cell.cell_id for prediction in guesses])
+    assert all(rejection.reason for rejection in choice.rejected)
 
 
 @settings(deadline=None, max_examples=60)
@@ -106,8 +106,8 @@ def test_a_worse_candidate_never_changes_the_choice(
     before = asked(rows, guesses, budget)
     cards = {**CARDS, "worst": card("worst", 1.0)}
     worst = row("worst", 4, artifact_bytes=900 * MS, peak_rss_bytes=900 * MS)
-    known = Evidence(predicted=guesses)
-    after = choose_among([*rows, worst], "pi5", budget, cards=cards, evidence=known)
+    evidence = Evidence(predicted=guesses)
+    after = choose_among([*rows, worst], "pi5", budget, cards=cards, evidence=evidence)
     known_accuracy = before.picked is not None and before.picked.top1_percent is not None
     assert after.picked == before.picked or not known_accuracy
 
@@ -120,7 +120,9 @@ def test_a_wider_budget_never_picks_less(
     limit = budget.max_latency_ms
     wide = dataclasses.replace(budget, max_latency_ms=limit and limit * factor)
     one, other = asked(rows, guesses, budget), asked(rows, guesses, wide)
-    assert {item.measurement_id for item in one.fitting} <= {item.measurement_id for item in other.fitting}
+    assert {candidate.measurement_id for candidate in one.fitting} <= {
+        candidate.measurement_id for candidate in other.fitting
+    }
     if one.picked:
         assert other.picked and (one.picked.top1_percent or 0) <= (other.picked.top1_percent or 0)
 
@@ -130,25 +132,25 @@ def test_a_wider_budget_never_picks_less(
 
 def test_memory_energy_engine_and_licence() -> None:
     rows = [row("a", 5, peak_rss_bytes=100 * MS, energy_j=0.02), row("b", 5, peak_rss_bytes=None)]
-    assert [item.model for item in answer(*rows, max_memory_mb=100).fitting] == ["a"]
-    reasons = {item.candidate.model: item.reason for item in answer(*rows, max_memory_mb=50).rejected}
+    assert [candidate.model for candidate in answer(*rows, max_memory_mb=100).fitting] == ["a"]
+    reasons = {rejection.candidate.model: rejection.reason for rejection in answer(*rows, max_memory_mb=50).rejected}
     assert reasons == {"a": "peak memory is 100 MB, above 50 MB", "b": "peak memory unknown"}
-    assert [item.model for item in answer(*rows, max_energy_mj=20).fitting] == ["a"]
-    reasons = {item.candidate.model: item.reason for item in answer(*rows, max_energy_mj=10).rejected}
+    assert [candidate.model for candidate in answer(*rows, max_energy_mj=20).fitting] == ["a"]
+    reasons = {rejection.candidate.model: rejection.reason for rejection in answer(*rows, max_energy_mj=10).rejected}
     assert reasons == {"a": "energy is 20 mJ, above 10 mJ", "b": "energy unknown"}
-    for wanted, why in (
+    for candidate_filter, why in (
         (CandidateFilter(engines=["ncnn"]), "not asked for: engine onnxruntime"),
         (CandidateFilter(licences=["Apache-2.0"]), "not asked for: licence MIT"),
     ):
-        assert {item.reason for item in answer(*rows, candidate_filter=wanted).rejected} == {why}
+        assert {rejection.reason for rejection in answer(*rows, candidate_filter=candidate_filter).rejected} == {why}
     assert answer(*rows, candidate_filter=CandidateFilter(engines=["OnnxRuntime"], licences=["mit"])).picked
 
 
 def test_rows_of_before_the_device_changed_do_not_count() -> None:
     old, new = row("a", 5), row("b", 9)
-    known = Evidence(former={old.measurement_id})
-    choice = choose_among([old, new], "pi5", Budget(), cards=CARDS, evidence=known)
-    assert [item.model for item in choice.fitting] == ["b"]
+    evidence = Evidence(former={old.measurement_id})
+    choice = choose_among([old, new], "pi5", Budget(), cards=CARDS, evidence=evidence)
+    assert [candidate.model for candidate in choice.fitting] == ["b"]
     [rejection] = choice.rejected
     assert (rejection.kind, rejection.reason) == (
         "superseded", "measured before the device changed: edgevit db epochs",
@@ -157,14 +159,14 @@ def test_rows_of_before_the_device_changed_do_not_count() -> None:
 
 def test_a_percentile_that_rows_do_not_keep_is_read_from_samples() -> None:
     one = row("a", 5)
-    known = Evidence(estimates={one.measurement_id: (6 * MS, 7 * MS)})
-    choice = choose_among([one, row("b", 5)], "pi5", Budget(7.0, 95), cards=CARDS, evidence=known)
-    assert [(item.latency_ms, item.latency_upper_ms) for item in choice.fitting] == [(6.0, 7.0)]
-    assert [item.reason for item in choice.rejected] == ["too few runs for a bound on p95"]
+    evidence = Evidence(estimates={one.measurement_id: (6 * MS, 7 * MS)})
+    choice = choose_among([one, row("b", 5)], "pi5", Budget(7.0, 95), cards=CARDS, evidence=evidence)
+    assert [(candidate.latency_ms, candidate.latency_upper_ms) for candidate in choice.fitting] == [(6.0, 7.0)]
+    assert [rejection.reason for rejection in choice.rejected] == ["too few runs for a bound on p95"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "guesses", "budget", "wanted", "outcome"),
+    ("rows", "guesses", "budget", "candidate_filter", "outcome"),
     [
         ([row("a", 5)], [], Budget(10.0), CandidateFilter(), "chosen"),
         ([row("a", 5)], [], Budget(1.0), CandidateFilter(), "infeasible"),
@@ -186,9 +188,13 @@ def test_a_percentile_that_rows_do_not_keep_is_read_from_samples() -> None:
     ],
 )
 def test_what_an_answer_is_called(
-    rows: list[Measurement], guesses: list[PredictedCell], budget: Budget, wanted: CandidateFilter, outcome: str
+    rows: list[Measurement],
+    guesses: list[PredictedCell],
+    budget: Budget,
+    candidate_filter: CandidateFilter,
+    outcome: str,
 ) -> None:
-    assert asked(rows, guesses, budget, wanted).outcome == outcome
+    assert asked(rows, guesses, budget, candidate_filter).outcome == outcome
 
 
 # The front
@@ -200,17 +206,17 @@ def test_the_front_is_what_nothing_else_beats(
     rows: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choice = asked(rows, guesses, budget)
-    known = [item for item in choice.fitting if item.top1_percent is not None and latency_for_budget(item) is not None]
-    expected = {item.measurement_id for item in known if not any(beats(other, item) for other in known)}
-    assert {item.measurement_id for item in choice.front} == expected
+    drawn = [one for one in choice.fitting if one.top1_percent is not None and latency_for_budget(one) is not None]
+    expected = {candidate.measurement_id for candidate in drawn if not any(beats(other, candidate) for other in drawn)}
+    assert {candidate.measurement_id for candidate in choice.front} == expected
     assert len(choice.front) == len(expected)
-    assert [latency_for_budget(item) for item in choice.front] == sorted(
-        latency_for_budget(item) or 0 for item in choice.front
+    assert [latency_for_budget(candidate) for candidate in choice.front] == sorted(
+        latency_for_budget(candidate) or 0 for candidate in choice.front
     )
 
 
 def beats(one: Candidate, other: Candidate) -> bool:
-    mine, theirs = ((item.top1_percent or 0, -(latency_for_budget(item) or 0)) for item in (one, other))
+    mine, theirs = ((each.top1_percent or 0, -(latency_for_budget(each) or 0)) for each in (one, other))
     return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
 
@@ -223,15 +229,15 @@ def test_what_is_picked_for_several_devices_fits_on_each(
     rows: list[Measurement], others: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choices = [asked(rows, guesses, budget), asked(others, [], budget)]
-    found = joint(choices)
-    for candidates in found.fitting:
-        assert len({(item.model, item.target, item.precision, item.input_shape) for item in candidates}) == 1
+    result = joint(choices)
+    for candidates in result.fitting:
+        assert len({(one.model, one.target, one.precision, one.input_shape) for one in candidates}) == 1
         for candidate, choice in zip(candidates, choices, strict=True):
             assert candidate in choice.fitting and not breaks(candidate, budget)
     kinds = [{(i.model, i.target, i.precision, i.input_shape) for i in choice.fitting} for choice in choices]
-    assert len(found.fitting) == len(kinds[0] & kinds[1])
-    assert found.picked == (found.fitting[0] if found.fitting else ())
-    assert (found.outcome == "chosen") == bool(found.picked)
+    assert len(result.fitting) == len(kinds[0] & kinds[1])
+    assert result.picked == (result.fitting[0] if result.fitting else ())
+    assert (result.outcome == "chosen") == bool(result.picked)
 
 
 def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:
@@ -240,9 +246,9 @@ def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:
         answer(row("a", 20), row("b", 9), max_latency_ms=10),
     ]
     choices = [dataclasses.replace(choice, device=name) for choice, name in zip(choices, ("pi5", "pi4"), strict=True)]
-    found = joint(choices)
-    assert [item.model for item in found.picked] == ["b", "b"]
-    [rejection] = found.rejected
+    result = joint(choices)
+    assert [candidate.model for candidate in result.picked] == ["b", "b"]
+    [rejection] = result.rejected
     assert rejection.reason == "pi5: fits; pi4: p90 is up to 20 ms, above 10 ms"
     assert joint([choices[0], dataclasses.replace(choices[1], fitting=())]).outcome == "unmeasured"
 
@@ -254,7 +260,7 @@ def test_a_predicted_pick_is_measured_first_then_what_may_beat_it() -> None:
     guesses = [guess("a", 4, 5), guess("b", 8, 12), guess("c", 80, 90), guess("c", 20, 42, target="coreml")]
     choice = asked([], guesses, Budget(max_latency_ms=10))
     assert choice.picked and choice.picked.model == "a"
-    assert [(item.model, item.target) for item in choice.measure_next] == [
+    assert [(suggestion.model, suggestion.target) for suggestion in choice.measure_next] == [
         ("a", "onnx"), ("b", "onnx"), ("c", "coreml"),
     ]  # fmt: skip
     first, _, third = choice.measure_next

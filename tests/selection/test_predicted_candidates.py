@@ -1,4 +1,4 @@
-"""What a device has no row of: predicted from its own rows, others' rows and what models are made of, or refused."""
+"""Cells of a device: predicted from its own rows, other devices' rows and operators of models, or refused."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ def elsewhere(
     others: Sequence[Measurement] = (), graphs: Sequence[Graph] = (), made_of: Mapping[str, float] = {}
 ) -> OtherDevices:
     zoo = {name: costs(size) for name, size in made_of.items()}
-    return OtherDevices(lambda: {item.model for item in others}, lambda models: others, lambda: graphs, lambda: zoo)
+    return OtherDevices(lambda: {row.model for row in others}, lambda models: others, lambda: graphs, lambda: zoo)
 
 
-def said(
-    given: Sequence[Measurement], than: OtherDevices, cards: Mapping[str, ModelCard] = CARDS, **more: Any
+def predict(
+    own_rows: Sequence[Measurement], than: OtherDevices, cards: Mapping[str, ModelCard] = CARDS, **more: Any
 ) -> dict[str, PredictedCell]:
-    """By model."""
-    asked = {"wanted": CandidateFilter(), "percentile": 90, "confidence": 0.9, **more}
-    found = predictions(given, cards, asked["wanted"], asked["percentile"], asked["confidence"], than)
-    assert len({item.cell.cell_id for item in found}) == len(found)
-    return {item.cell.model: item for item in found}
+    """Return the predictions by model."""
+    arguments = {"wanted": CandidateFilter(), "percentile": 90, "confidence": 0.9, **more}
+    predicted = predictions(
+        own_rows, cards, arguments["wanted"], arguments["percentile"], arguments["confidence"], than
+    )
+    assert len({prediction.cell.cell_id for prediction in predicted}) == len(predicted)
+    return {prediction.cell.model: prediction for prediction in predicted}
 
 
 # Levels
@@ -46,26 +48,32 @@ def said(
 
 def test_from_rows_of_another_device() -> None:
     names = list(SIZES)
-    found = said(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)))
-    assert found.keys() == set(names[1::2])
-    for name, item in found.items():
-        assert item.basis.level == "transfer" and item.basis.anchors == 5
-        assert item.basis.nearest == "pi4, onnx fp32, 4 thread(s)"
-        value, at_most = item.estimate
+    predicted = predict(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)))
+    assert predicted.keys() == set(names[1::2])
+    for name, prediction in predicted.items():
+        assert prediction.basis.level == "transfer" and prediction.basis.anchors == 5
+        assert prediction.basis.nearest == "pi4, onnx fp32, 4 thread(s)"
+        value, at_most = prediction.estimate
         assert value == pytest.approx(SIZES[name] * MS, rel=0.05)
         assert at_most is not None and value is not None and value < at_most
-        assert item.basis.lower_ms is not None and item.basis.upper_ms is not None
-        assert item.basis.lower_ms < value / MS < item.basis.upper_ms
-        assert item.cell.device == "pi5"
-        assert item.cell.parity_status == "passed" and item.cell.artifact_bytes == 4_000_000, "as it was made elsewhere"
+        assert prediction.basis.lower_ms is not None and prediction.basis.upper_ms is not None
+        assert prediction.basis.lower_ms < value / MS < prediction.basis.upper_ms
+        assert prediction.cell.device == "pi5"
+        assert prediction.cell.parity_status == "passed" and prediction.cell.artifact_bytes == 4_000_000, (
+            "as it was made elsewhere"
+        )
 
 
 def test_from_what_models_are_made_of() -> None:
     names = list(SIZES)
-    found = said(rows(names[::2]), elsewhere(made_of=SIZES))
-    assert {item.basis.level for item in found.values()} == {"features"} and found.keys() == set(names[1::2])
-    assert all(item.cell.parity_status == "" and item.cell.artifact_bytes == 0 for item in found.values())
-    assert all(item.cell.inputs == (TensorSpec("x", (1, 3, 224, 224)),) for item in found.values())
+    predicted = predict(rows(names[::2]), elsewhere(made_of=SIZES))
+    assert {prediction.basis.level for prediction in predicted.values()} == {"features"} and predicted.keys() == set(
+        names[1::2]
+    )
+    assert all(
+        prediction.cell.parity_status == "" and prediction.cell.artifact_bytes == 0 for prediction in predicted.values()
+    )
+    assert all(prediction.cell.inputs == (TensorSpec("x", (1, 3, 224, 224)),) for prediction in predicted.values())
 
 
 def test_operators_that_the_database_keeps_describe_models_without_a_card() -> None:
@@ -73,21 +81,21 @@ def test_operators_that_the_database_keeps_describe_models_without_a_card() -> N
     graphs = [dataclasses.replace(operators(1e9, digests[name]), operators=costs(size)) for name, size in SIZES.items()]
     here = [row(name, SIZES[name], graph_digest=digests[name]) for name in names[::2]]
     there = [row(name, 3.0, target="other", graph_digest=digests[name], **SLOW) for name in names[1::2]]
-    found = said(here, elsewhere(there, graphs), cards={})
-    assert found.keys() == set(names[1::2]) and {item.basis.level for item in found.values()} <= {
+    predicted = predict(here, elsewhere(there, graphs), cards={})
+    assert predicted.keys() == set(names[1::2]) and {prediction.basis.level for prediction in predicted.values()} <= {
         "transfer",
         "features",
     }
-    assert {item.cell.parity_status for item in found.values()} == {""}, "never made for this target"
-    assert not any(item.refusal for item in found.values())
+    assert {prediction.cell.parity_status for prediction in predicted.values()} == {""}, "never made for this target"
+    assert not any(prediction.refusal for prediction in predicted.values())
 
 
 def test_other_weights_of_the_same_graph_take_the_same_time() -> None:
     mine = row("net_0", 5, graph_digest="d" * 64)
     tuned = row("tuned.py:net", 20, graph_digest="d" * 64, **SLOW)
-    found = said([mine], elsewhere([tuned]), cards={})
-    item = found["tuned.py:net"]
-    assert (item.basis.level, item.estimate[0]) == ("same graph", 5 * MS)
+    predicted = predict([mine], elsewhere([tuned]), cards={})
+    prediction = predicted["tuned.py:net"]
+    assert (prediction.basis.level, prediction.estimate[0]) == ("same graph", 5 * MS)
 
 
 # What is asked of it
@@ -96,36 +104,38 @@ def test_other_weights_of_the_same_graph_take_the_same_time() -> None:
 def test_too_few_rows_are_refused_without_the_predictor() -> None:
     here = rows(list(SIZES)[:2])
     for than in (elsewhere(), elsewhere(rows(list(SIZES), 3.0, **SLOW))):
-        found = said(here, than)
-        assert found.keys() == set(list(SIZES)[2:])
-        assert {item.refusal for item in found.values()} == {Reason("few_rows_of_configuration", value=2, limit=3)}
-        assert {item.estimate for item in found.values()} == {(None, None)}
+        predicted = predict(here, than)
+        assert predicted.keys() == set(list(SIZES)[2:])
+        assert {prediction.refusal for prediction in predicted.values()} == {
+            Reason("few_rows_of_configuration", value=2, limit=3)
+        }
+        assert {prediction.estimate for prediction in predicted.values()} == {(None, None)}
 
 
 def test_nothing_is_read_that_cannot_tell_anything() -> None:
-    def never(*asked: object) -> Any:
+    def never(*arguments: object) -> Any:
         raise AssertionError("read")
 
-    known = OtherDevices(lambda: set(SIZES), never, never, never)
-    assert said(rows(list(SIZES)), known) == {}
-    assert said([], known) == {}
-    few = said(rows(list(SIZES)[:2]), known._replace(models=lambda: set(list(SIZES)[:2])))
-    assert len(few) == 8 and all(item.refusal for item in few.values())
+    others = OtherDevices(lambda: set(SIZES), never, never, never)
+    assert predict(rows(list(SIZES)), others) == {}
+    assert predict([], others) == {}
+    few = predict(rows(list(SIZES)[:2]), others._replace(models=lambda: set(list(SIZES)[:2])))
+    assert len(few) == 8 and all(prediction.refusal for prediction in few.values())
 
 
 def test_rows_that_nothing_links_are_refused_without_the_predictor() -> None:
     """Three models ran here, three others on another device, and nothing is known of what any is made of."""
-    found = said(rows(list(SIZES)[:3]), elsewhere(rows(list(SIZES)[5:8], 3.0, **SLOW)), cards={})
-    assert found.keys() == set(list(SIZES)[5:8])
-    assert {item.refusal for item in found.values()} == {Reason("no_shared_rows", limit=3)}
+    predicted = predict(rows(list(SIZES)[:3]), elsewhere(rows(list(SIZES)[5:8], 3.0, **SLOW)), cards={})
+    assert predicted.keys() == set(list(SIZES)[5:8])
+    assert {prediction.refusal for prediction in predicted.values()} == {Reason("no_shared_rows", limit=3)}
 
 
 def test_what_ran_or_failed_there_is_not_predicted() -> None:
     names = list(SIZES)
     crashed = failed(model=names[1], engine="", nonce="crash")
     hot = failed("throttled", model=names[3], nonce="hot")
-    found = said([*rows(names[::2]), crashed, hot], elsewhere(rows(names, 3.0, **SLOW)))
-    assert names[1] not in found and names[3] in found, "a throttled run says nothing of the model"
+    predicted = predict([*rows(names[::2]), crashed, hot], elsewhere(rows(names, 3.0, **SLOW)))
+    assert names[1] not in predicted and names[3] in predicted, "a throttled run says nothing of the model"
 
 
 def test_what_is_not_comparable_says_nothing() -> None:
@@ -134,26 +144,32 @@ def test_what_is_not_comparable_says_nothing() -> None:
         {"batch": 8}, {"flags": ("emulated",)}, {"flags": ("not_as_verified",)}, {"rate_hz": 30.0},
         {"protocol_version": 0},
     ]  # fmt: skip
-    good = said(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)))
+    good = predict(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)))
     noise = [row(name, 999.0, nonce=f"{change}", **change) for name in names for change in strange]
-    other = [dataclasses.replace(item, **SLOW) for item in noise]
-    again = said([*rows(names[::2]), *noise], elsewhere([*rows(names, 3.0, **SLOW), *other]))
-    assert {name: item.estimate for name, item in again.items()} == {name: item.estimate for name, item in good.items()}
+    other = [dataclasses.replace(one, device=SLOW["device"], device_id=SLOW["device_id"]) for one in noise]
+    again = predict([*rows(names[::2]), *noise], elsewhere([*rows(names, 3.0, **SLOW), *other]))
+    assert {name: prediction.estimate for name, prediction in again.items()} == {
+        name: prediction.estimate for name, prediction in good.items()
+    }
 
 
 def test_only_what_is_wanted_is_predicted() -> None:
     names, others = list(SIZES), rows(list(SIZES), 3.0, **SLOW)
     here = [*rows(names[::2]), *rows(names[::2], 2.0, threads=1), *rows(names[::2], 4.0, target="other", engine="x")]
-    found = predictions(here, CARDS, CandidateFilter(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
-    assert {(item.cell.target, item.cell.threads) for item in found} == {("onnx", 1)} and len(found) == 5
-    every = predictions(here, CARDS, CandidateFilter(), 90, 0.9, elsewhere(others))
-    assert len(every) == 15
+    predicted = predictions(here, CARDS, CandidateFilter(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
+    assert {(prediction.cell.target, prediction.cell.threads) for prediction in predicted} == {("onnx", 1)} and len(
+        predicted
+    ) == 5
+    predicted = predictions(here, CARDS, CandidateFilter(), 90, 0.9, elsewhere(others))
+    assert len(predicted) == 15
 
 
 def test_of_a_device_class_the_slowest_unit_counts() -> None:
     names = list(SIZES)
     slow = rows(names[::2], 2.0, device_id="pi-0002")
-    one, both = (said(given, elsewhere(rows(names, 3.0, **SLOW))) for given in (slow, [*rows(names[::2]), *slow]))
+    one, both = (
+        predict(own_rows, elsewhere(rows(names, 3.0, **SLOW))) for own_rows in (slow, [*rows(names[::2]), *slow])
+    )
     for name in names[1::2]:
         value = both[name].estimate[0]
         assert value == pytest.approx(2 * SIZES[name] * MS, rel=0.1) and both[name].cell.device_id == "pi-0002"
@@ -164,16 +180,16 @@ def test_published_rows_are_sources_and_models_only_where_they_are_wanted() -> N
     names = list(SIZES)
     theirs = [published(model=name, p50_ns=round(3 * MS * size), **SLOW) for name, size in SIZES.items()]
     theirs.append(published(model="foreign", p50_ns=9 * MS, **SLOW))
-    for wanted, foreign in ((CandidateFilter(), False), (CandidateFilter(published=True), True)):
-        found = said(rows(names[::2]), elsewhere(theirs), wanted=wanted)
-        assert ("foreign" in found) == foreign
-        assert {item.basis.level for name, item in found.items()} == {"transfer"}
+    for candidate_filter, foreign in ((CandidateFilter(), False), (CandidateFilter(published=True), True)):
+        predicted = predict(rows(names[::2]), elsewhere(theirs), wanted=candidate_filter)
+        assert ("foreign" in predicted) == foreign
+        assert {prediction.basis.level for name, prediction in predicted.items()} == {"transfer"}
 
 
 def test_a_percentile_that_rows_do_not_keep_is_predicted_at_the_next_one_above() -> None:
     names = list(SIZES)
-    found = said(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)), percentile=75)
-    assert {item.basis.percentile for item in found.values()} == {90}
+    predicted = predict(rows(names[::2]), elsewhere(rows(names, 3.0, **SLOW)), percentile=75)
+    assert {prediction.basis.percentile for prediction in predicted.values()} == {90}
 
 
 def test_another_input_size_is_another_model() -> None:
@@ -188,11 +204,11 @@ def test_more_confidence_is_a_higher_bound_and_order_does_not_matter() -> None:
     names, noise = list(SIZES), random.Random(0)
     here = [row(name, SIZES[name] * noise.uniform(0.9, 1.1)) for name in names[::2]]
     there = [row(name, 3 * SIZES[name] * noise.uniform(0.9, 1.1), **SLOW) for name in names]
-    at = {share: said(here, elsewhere(there), confidence=share) for share in (0.5, 0.9, 0.99)}
+    at = {share: predict(here, elsewhere(there), confidence=share) for share in (0.5, 0.9, 0.99)}
     for name in names[1::2]:
         bounds = [at[share][name].estimate[1] or 0 for share in sorted(at)]
         assert bounds == sorted(bounds) and bounds[0] < bounds[-1]
-    shuffled = said(noise.sample(here, len(here)), elsewhere(noise.sample(there, len(there))))
+    shuffled = predict(noise.sample(here, len(here)), elsewhere(noise.sample(there, len(there))))
     assert shuffled == at[0.9]
 
 
@@ -203,8 +219,8 @@ def test_more_confidence_is_a_higher_bound_and_order_does_not_matter() -> None:
 def db(tmp_path: Path) -> Iterator[LatencyDB]:
     names = list(SIZES)
     with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as database:
-        for item in (*rows(names[:6]), *rows(names, 3.0, **SLOW)):
-            database.add(item)
+        for measurement in (*rows(names[:6]), *rows(names, 3.0, **SLOW)):
+            database.add(measurement)
         yield database
 
 
@@ -214,7 +230,7 @@ def test_an_answer_of_the_database_has_predictions(db: LatencyDB) -> None:
     assert choice.picked and (choice.picked.model, choice.picked.latency_provenance) == ("net_8", "predicted")
     assert choice.measure_next[0].model == "net_8" and choice.picked.size_mb == 4.0
     alone = ask(db, "pi5", budget, cards=CARDS, prediction=PredictionOptions(False))
-    assert alone.picked and alone.picked.model == "net_5" and not any(item.basis for item in alone.fitting)
+    assert alone.picked and alone.picked.model == "net_5" and not any(candidate.basis for candidate in alone.fitting)
     bound = choice.picked.latency_upper_ms
     for confidence, expected in ((0.9, "net_8"), (0.99, "net_7")):
         surer = ask(
@@ -226,30 +242,28 @@ def test_an_answer_of_the_database_has_predictions(db: LatencyDB) -> None:
 def test_rows_of_others_come_from_whole_devices(db: LatencyDB) -> None:
     names = db.models()
     assert names == set(SIZES)
-    assert len(db.rows_of_other_devices("pi5", names, 100)) == 10 and db.rows_of_other_devices("pi5", names, 9) == []
-    assert (
-        len(db.rows_of_other_devices("pi4", ["net_5"], 6)) == 6
-        and db.rows_of_other_devices("pi4", ["net_9"], 100) == []
-    )
-    assert {item.device for item in db.rows_of_other_devices("pi5", names, 100)} == {"pi4"}
+    others = db.rows_of_other_devices
+    assert len(others("pi5", names, 100)) == 10 and others("pi5", names, 9) == []
+    assert len(others("pi4", ["net_5"], 6)) == 6 and others("pi4", ["net_9"], 100) == []
+    assert {one.device for one in others("pi5", names, 100)} == {"pi4"}
     db.add(row("net_0", 1, device="twin", device_id="pi-9", host=HOST))
-    assert [item.device for item in db.rows_of_other_devices("pi5", names, 10)] == ["twin"], "of the same class first"
+    assert [one.device for one in others("pi5", names, 10)] == ["twin"], "of the same class first"
 
 
 def test_a_jump_of_the_device_takes_older_rows_out(db: LatencyDB) -> None:
     late = "2026-11-22T10:00:00+00:00"
     db.add(row("net_0", 9, nonce="jump", started=late))
-    found, former = db.history("pi5")
-    assert len(found) == 7 and len(former) == 6
+    all_rows, former = db.history("pi5")
+    assert len(all_rows) == 7 and len(former) == 6
     choice = ask(db, "pi5", Budget(), cards=CARDS, prediction=PredictionOptions(False))
-    assert [item.model for item in choice.fitting] == ["net_0"]
-    assert {item.kind for item in choice.rejected} == {"superseded"}
+    assert [candidate.model for candidate in choice.fitting] == ["net_0"]
+    assert {rejection.kind for rejection in choice.rejected} == {"superseded"}
 
 
 def test_measured_rows_alone_import_neither_numpy_nor_the_predictor(tmp_path: Path) -> None:
     with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
-        for item in rows(list(SIZES)):
-            db.add(item)
+        for measurement in rows(list(SIZES)):
+            db.add(measurement)
     code = (
         "import sys\nfrom edgevit import LatencyDB\nfrom edgevit.selection import ask\n"
         "from edgevit.records.choice import Budget\n"
@@ -257,23 +271,23 @@ def test_measured_rows_alone_import_neither_numpy_nor_the_predictor(tmp_path: Pa
         "print(ask(db, 'pi5', Budget(), cards={}).picked.model)\n"
         "print(*sorted(name for name in ('numpy', 'scipy', 'torch', 'edgevit.prediction') if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1:] == [""]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines()[1:] == [""]
 
 
 def test_of_features_alone_another_family_is_refused_until_there_are_several() -> None:
     """Nine rows of one family do not say how far another family is off."""
     names = list(SIZES)
     cards = {
-        name: dataclasses.replace(item, family="other" if name == names[9] else "net") for name, item in CARDS.items()
+        name: dataclasses.replace(card, family="other" if name == names[9] else "net") for name, card in CARDS.items()
     }
-    given = rows(names[:8])
-    found = said(given, elsewhere(made_of=SIZES), cards=cards)
-    assert found[names[8]].basis.level == "features"
-    refusal = found[names[9]].refusal
+    own_rows = rows(names[:8])
+    predicted = predict(own_rows, elsewhere(made_of=SIZES), cards=cards)
+    assert predicted[names[8]].basis.level == "features"
+    refusal = predicted[names[9]].refusal
     assert refusal == Reason("unseen_family", "pi5, onnx fp32, 4 thread(s)", value=8)
     assert describe(refusal).startswith("its family has no row of pi5, onnx fp32, 4 thread(s), and rows of 3 families")
-    several = [dataclasses.replace(item, family=f"family {number % 3}") for number, item in enumerate(given)]
-    named = {item.model: item.family for item in several}
-    cards = {name: dataclasses.replace(item, family=named.get(name, item.family)) for name, item in cards.items()}
-    assert said(several, elsewhere(made_of=SIZES), cards=cards)[names[9]].basis.level == "features"
+    several = [dataclasses.replace(one, family=f"family {number % 3}") for number, one in enumerate(own_rows)]
+    named = {one.model: one.family for one in several}
+    cards = {name: dataclasses.replace(card, family=named.get(name, card.family)) for name, card in cards.items()}
+    assert predict(several, elsewhere(made_of=SIZES), cards=cards)[names[9]].basis.level == "features"

@@ -24,10 +24,10 @@ CARDS = {"a": card("a", 70.0), "b": card("b", 75.0), "c": card("c", 80.0)}
 
 
 def of(top1: float | None, error: float | None, ms: float, name: str = "a", mb: float | None = 2.0) -> Candidate:
-    """A measured candidate with this accuracy, its error, and what is held against a latency budget."""
-    [known] = choose_among([row("a", 5)], "pi5", Budget(), cards=CARDS).fitting
-    changes = {"model": name, "top1_percent": top1, "top1_error_percent": error, "size_mb": mb}
-    return dataclasses.replace(known, **changes, latency_upper_ms=ms, measurement_id=repr((name, top1, error, ms, mb)))
+    """Return a measured candidate with this accuracy, its error, and this upper bound of its latency."""
+    [base] = choose_among([row("a", 5)], "pi5", Budget(), cards=CARDS).fitting
+    changes: dict[str, Any] = {"model": name, "top1_percent": top1, "top1_error_percent": error, "size_mb": mb}
+    return dataclasses.replace(base, **changes, latency_upper_ms=ms, measurement_id=repr((name, top1, error, ms, mb)))
 
 
 CANDIDATES = st.lists(
@@ -41,7 +41,7 @@ CANDIDATES = st.lists(
     ),
     min_size=1,
     max_size=9,
-    unique_by=lambda item: item.measurement_id,
+    unique_by=lambda candidate: candidate.measurement_id,
 )
 
 
@@ -49,8 +49,8 @@ CANDIDATES = st.lists(
 
 
 def test_of_what_the_evaluation_cannot_tell_apart_the_faster_one_is_picked() -> None:
-    assert [item.model for item in ranked([of(90.0, 0.5, 9, "a"), of(89.6, 0.5, 3, "b")], 0.01)] == ["b", "a"]
-    assert [item.model for item in ranked([of(90.0, 0.5, 9, "a"), of(89.4, 0.5, 3, "b")], 0.01)] == ["a", "b"]
+    assert [candidate.model for candidate in ranked([of(90.0, 0.5, 9, "a"), of(89.6, 0.5, 3, "b")], 0.01)] == ["b", "a"]
+    assert [candidate.model for candidate in ranked([of(90.0, 0.5, 9, "a"), of(89.4, 0.5, 3, "b")], 0.01)] == ["a", "b"]
 
 
 def test_the_error_of_the_best_counts_and_without_one_only_equal_ones_tie() -> None:
@@ -63,36 +63,44 @@ def test_the_error_of_the_best_counts_and_without_one_only_equal_ones_tie() -> N
 def test_ties_are_with_the_best_one_and_do_not_chain() -> None:
     """Each is within half a point of the next one, and the ends are 1.6 points apart."""
     steps = [of(90.0 - 0.4 * i, 0.5, 9.0 - i, name) for i, name in enumerate("abcde")]
-    assert [item.model for item in ranked(steps, 0.01)] == ["b", "a", "d", "c", "e"]
+    assert [candidate.model for candidate in ranked(steps, 0.01)] == ["b", "a", "d", "c", "e"]
 
 
 @settings(deadline=None)
 @given(CANDIDATES, st.sampled_from([0.0, 0.05]), st.randoms(use_true_random=False))
-def test_the_order_of_candidates_does_not_matter(items: list[Candidate], floor: float, noise: random.Random) -> None:
-    assert ranked(noise.sample(items, len(items)), floor) == ranked(items, floor)
-    assert sorted(map(repr, ranked(items, floor))) == sorted(map(repr, items))
+def test_the_order_of_candidates_does_not_matter(
+    candidates: list[Candidate], floor: float, noise: random.Random
+) -> None:
+    assert ranked(noise.sample(candidates, len(candidates)), floor) == ranked(candidates, floor)
+    assert sorted(map(repr, ranked(candidates, floor))) == sorted(map(repr, candidates))
 
 
 @settings(deadline=None)
 @given(CANDIDATES, st.sampled_from([0.0, 0.05]))
-def test_no_pick_is_less_accurate_than_the_best_by_more_than_the_error(items: list[Candidate], floor: float) -> None:
-    picked = ranked(items, floor)[0]
-    known = [item for item in items if item.top1_percent is not None]
-    if known:
+def test_no_pick_is_less_accurate_than_the_best_by_more_than_the_error(
+    candidates: list[Candidate], floor: float
+) -> None:
+    picked = ranked(candidates, floor)[0]
+    rated_ones = [candidate for candidate in candidates if candidate.top1_percent is not None]
+    if rated_ones:
         assert picked.top1_percent is not None
-        best = max(known, key=lambda item: item.top1_percent or 0.0)
+        best = max(rated_ones, key=lambda candidate: candidate.top1_percent or 0.0)
         assert best.top1_percent is not None
         lost = best.top1_percent - picked.top1_percent
-        assert lost <= max((item.top1_error_percent or 0.0) for item in known if item.top1_percent == best.top1_percent)
+        assert lost <= max(
+            (candidate.top1_error_percent or 0.0)
+            for candidate in rated_ones
+            if candidate.top1_percent == best.top1_percent
+        )
 
 
 @settings(deadline=None)
 @given(CANDIDATES)
-def test_what_is_picked_less_accurately_is_faster(items: list[Candidate]) -> None:
-    picked = ranked(items, 0.0)[0]
-    for item in items:
-        if item.top1_percent is not None and item.top1_percent > (picked.top1_percent or 0.0):
-            assert (latency_for_budget(picked) or 0) <= (latency_for_budget(item) or 0)
+def test_what_is_picked_less_accurately_is_faster(candidates: list[Candidate]) -> None:
+    picked = ranked(candidates, 0.0)[0]
+    for candidate in candidates:
+        if candidate.top1_percent is not None and candidate.top1_percent > (picked.top1_percent or 0.0):
+            assert (latency_for_budget(picked) or 0) <= (latency_for_budget(candidate) or 0)
 
 
 def evaluated(value: float, name: str, **changes: Any) -> Any:
@@ -104,27 +112,27 @@ def of_artifact(name: str, ms: float, **changes: Any) -> Measurement:
     return row(name, ms, artifact_sha256=name * 64, graph_digest="", **changes)
 
 
-def answer(rows: list[Measurement], known: list[Any], budget: Budget = Budget(), **more: Any) -> Choice:  # noqa: B008
-    ratings = Ratings.of(known, more.pop("dataset", "birds"))
+def answer(rows: list[Measurement], accuracies: list[Any], budget: Budget = Budget(), **more: Any) -> Choice:  # noqa: B008
+    ratings = Ratings.of(accuracies, more.pop("dataset", "birds"))
     known_here = Evidence(ratings=ratings, predicted=more.pop("predicted", ()))
     return choose_among(rows, "pi5", budget, cards=CARDS, evidence=known_here, **more)
 
 
 def test_a_note_says_what_a_tie_gave_away() -> None:
-    rows, known = [of_artifact("a", 9), of_artifact("b", 3)], [evaluated(90.0, "a"), evaluated(89.7, "b")]
-    choice = answer(rows, known)
+    rows, accuracies = [of_artifact("a", 9), of_artifact("b", 3)], [evaluated(90.0, "a"), evaluated(89.7, "b")]
+    choice = answer(rows, accuracies)
     assert choice.picked is not None and choice.picked.model == "b"
-    says = "a onnx fp32 is 0.30 points more accurate, which is within the error of its evaluation (0.50): the faster"
-    assert texts(choice)[0].startswith(says)
-    assert [item.model for item in choice.front] == ["b", "a"], "the front goes by the numbers"
+    text = "a onnx fp32 is 0.30 points more accurate, which is within the error of its evaluation (0.50): the faster"
+    assert texts(choice)[0].startswith(text)
+    assert [candidate.model for candidate in choice.front] == ["b", "a"], "the front goes by the numbers"
     assert not any("more accurate" in note for note in texts(answer(rows, [evaluated(90.0, "a")])))
 
 
 def test_of_several_devices_ties_count_too() -> None:
-    known = [evaluated(90.0, "a"), evaluated(89.7, "b")]
-    found = joint([answer([of_artifact("a", 9), of_artifact("b", ms)], known) for ms in (3, 5)])
-    assert [item.model for item in found.picked] == ["b", "b"]
-    assert not any("is picked" in note for note in texts(found))
+    accuracies = [evaluated(90.0, "a"), evaluated(89.7, "b")]
+    result = joint([answer([of_artifact("a", 9), of_artifact("b", ms)], accuracies) for ms in (3, 5)])
+    assert [candidate.model for candidate in result.picked] == ["b", "b"]
+    assert not any("is picked" in note for note in texts(result))
 
 
 def test_a_pick_without_a_known_accuracy_says_so() -> None:
@@ -139,9 +147,9 @@ def test_a_pick_without_a_known_accuracy_says_so() -> None:
 
 def test_what_was_not_evaluated_on_the_data_set_is_no_answer() -> None:
     choice = answer([of_artifact("a", 5), of_artifact("b", 1)], [evaluated(90.0, "a")])
-    assert [item.model for item in choice.fitting] == ["a"]
-    [left] = choice.rejected
-    assert (left.reason, left.kind, left.is_open) == ("not evaluated on 'birds'", "not_asked", True)
+    assert [candidate.model for candidate in choice.fitting] == ["a"]
+    [rejection] = choice.rejected
+    assert (rejection.reason, rejection.kind, rejection.is_open) == ("not evaluated on 'birds'", "not_asked", True)
     alone = answer([of_artifact("b", 1)], [evaluated(90.0, "a")])
     assert alone.picked is None and alone.outcome == "unmeasured"
     unrated = answer([of_artifact("b", 1)], [evaluated(90.0, "a")], candidate_filter=CandidateFilter(unrated=True))
@@ -150,8 +158,8 @@ def test_what_was_not_evaluated_on_the_data_set_is_no_answer() -> None:
 
 def test_on_imagenet_published_accuracies_count_and_models_without_one_are_no_answer() -> None:
     choice = answer([of_artifact("a", 5), of_artifact("d", 1)], [], dataset=IMAGENET)
-    assert [item.model for item in choice.fitting] == ["a"]
-    assert [item.reason for item in choice.rejected] == [f"not evaluated on {IMAGENET!r}"]
+    assert [candidate.model for candidate in choice.fitting] == ["a"]
+    assert [rejection.reason for rejection in choice.rejected] == [f"not evaluated on {IMAGENET!r}"]
 
 
 def test_evaluating_is_suggested_where_it_may_win() -> None:
@@ -168,23 +176,23 @@ def test_evaluating_is_suggested_where_it_may_win() -> None:
 
 @pytest.mark.parametrize(("sha", "count"), [("c" * 64, 1), ("", 0)])
 def test_only_an_artifact_that_exists_is_to_be_evaluated(sha: str, count: int) -> None:
-    item = guess("c", 4, 12, artifact_sha256=sha)
-    choice = answer([of_artifact("b", 5)], [evaluated(90.0, "b")], Budget(10.0), predicted=[item])
+    candidate = guess("c", 4, 12, artifact_sha256=sha)
+    choice = answer([of_artifact("b", 5)], [evaluated(90.0, "b")], Budget(10.0), predicted=[candidate])
     assert [(one.does, one.why[:11]) for one in choice.measure_next] == [("evaluate", "it may fit,")] * count
     assert any(one.is_open for one in choice.rejected)
 
 
 def test_evaluations_and_measurements_are_weighed_together() -> None:
     rows = [of_artifact("a", 5), of_artifact("b", 5)]
-    item = guess("c", 8, 12, artifact_sha256="c" * 64)
-    choice = answer(rows, [evaluated(60.0, "a"), evaluated(61.0, "c")], Budget(10.0), predicted=[item])
+    candidate = guess("c", 8, 12, artifact_sha256="c" * 64)
+    choice = answer(rows, [evaluated(60.0, "a"), evaluated(61.0, "c")], Budget(10.0), predicted=[candidate])
     assert [one.does for one in choice.measure_next] == ["evaluate", "measure"], "five points hoped for, one known"
 
 
 def test_of_one_device_that_was_evaluated_and_one_that_was_not_the_outcome_is_open() -> None:
-    known, other = [evaluated(90.0, "a")], of_artifact("a", 5, started=DAYS[1])
+    accuracies, other = [evaluated(90.0, "a")], of_artifact("a", 5, started=DAYS[1])
     there = dataclasses.replace(other, artifact_sha256="f" * 64, p90_upper_ns=5 * MS)
-    found = joint([answer([other], known), answer([there], known)])
-    [rejection] = found.rejected
+    result = joint([answer([other], accuracies), answer([there], accuracies)])
+    [rejection] = result.rejected
     assert rejection.is_open and rejection.reason == "pi5: fits; pi5: not evaluated on 'birds'"
-    assert found.outcome == "unmeasured"
+    assert result.outcome == "unmeasured"

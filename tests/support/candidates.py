@@ -22,8 +22,8 @@ DAYS = [f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 6)]
 def row(model: str = "a", upper_ms: float | None = 10, **changes: Any) -> Measurement:
     """Return a row whose bounds all are `upper_ms`; its id follows from its fields."""
     upper_ns = None if upper_ms is None else round(upper_ms * MS)
-    bounds = dict.fromkeys(BOUND.values(), upper_ns)
-    base = dataclasses.replace(measured(), model=model, artifact_bytes=2 * MS, **bounds)  # type: ignore[arg-type]
+    bounds: dict[str, Any] = dict.fromkeys(BOUND.values(), upper_ns)
+    base = dataclasses.replace(measured(), model=model, artifact_bytes=2 * MS, **bounds)
     changed = dataclasses.replace(base, **changes)
     return dataclasses.replace(
         changed, measurement_id=changes.get("measurement_id", repr(sorted(vars(changed).items())))
