@@ -265,7 +265,7 @@ def test_a_child_that_outlives_its_program_is_ended(run: Callable[..., Reply], t
 
 
 def test_a_program_that_prints_without_end(run: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adb_client, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(adb_client, "_MAX_OUTPUT_BYTES", 1 << 20)
     with pytest.raises(DeviceError, match="prints without end"):
         run("flood", timeout_s=seconds(30))
 
@@ -282,7 +282,7 @@ def test_a_program_of_another_processor(adbd: Adbd, run: Callable[..., Reply], t
         ({"task": "infer"}, "gives no results"),
         ({"task": "layers"}, "gives no times of operators"),
         ({"rate_hz": 30.0}, "at a camera's rate nothing can be measured over adb"),
-        ({"max_memory_bytes": 10**9}, "limit of memory"),
+        ({"max_memory_bytes": 10**9}, "memory cannot be limited"),
         ({"target": "onnx"}, "no program is known that runs artifacts of onnx"),
         ({"target": "ncnn"}, "--transport adb --option benchncnn=/path/to/benchncnn"),
     ],
