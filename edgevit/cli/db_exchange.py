@@ -162,7 +162,7 @@ def _report(database: LatencyDB, result: ImportResult, as_json: bool, counts: Ma
 
     `counts` are the screening's counts of published rows.
     """
-    from edgevit.cli.profile import says_epoch
+    from edgevit.sweeps.recording import describe_epoch
 
     by_code = Counter(refusal.code for refusal in result.refused)
     if as_json:
@@ -175,7 +175,7 @@ def _report(database: LatencyDB, result: ImportResult, as_json: bool, counts: Ma
             say(f"{count} rows {_COUNT_LABELS[name]}")
         _say_refused(result, by_code)
         for epoch in database.opened_epochs:
-            say(says_epoch(epoch))
+            say(describe_epoch(epoch))
     if result.refused:
         raise typer.Exit(1)
 

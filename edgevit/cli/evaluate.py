@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOption
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
-    from edgevit.evaluation import Evaluation, EvaluationRequest, Proportion
+    from rich.progress import Progress
+
+    from edgevit.evaluation import Evaluation, Proportion
     from edgevit.records.artifact import Artifact
 
 _SHOWN = 10  # unreadable files by name; --json names all
@@ -70,33 +71,24 @@ def run(
     """Measure top-1 and top-5 accuracy through exported artifacts, and keep it."""
     require_pillow()
     from edgevit.artifacts.folder import open_artifact
-    from edgevit.evaluation import EvaluationRequest
 
     opened = [open_artifact(folder) for folder in artifacts]
-    request = EvaluationRequest(
-        data=data,
-        limit=images.limit,
-        threads=threads or os.cpu_count() or 1,
-        batch=batch_size,
-        names=images.classes,
-        dataset=images.dataset,
-        skip_unreadable=images.skip_unreadable,
-        against_model=reference.against_model,
-        weights=reference.weights,
-    )
-    done: list[Evaluation] = []
+    evaluations: list[Evaluation] = []
     failed: list[EdgevitError] = []
     for artifact in opened:
         try:
-            done.append(_evaluate(artifact, request, database.db, trust=database.trust, quiet=output.hides_progress))
+            with progress(output.hides_progress) as bars:
+                evaluations.append(_evaluate(artifact, data, images, reference, threads, batch_size, database, bars))
         except EdgevitError as error:
             if len(opened) == 1:
                 raise
             failed.append(error)
     if output.as_json:
-        print_json({"evaluations": [_data(item) for item in done], "failures": [error_fields(item) for item in failed]})
+        print_json(
+            {"evaluations": [_data(item) for item in evaluations], "failures": [error_fields(item) for item in failed]}
+        )
     else:
-        show(done)
+        show(evaluations)
         for failure in failed:
             report_error(failure, as_json=False, verbose=bool(output.verbose))
     if failed:
@@ -104,25 +96,30 @@ def run(
 
 
 def _evaluate(
-    artifact: Artifact, request: EvaluationRequest, db: str | None, *, trust: bool, quiet: bool
+    artifact: Artifact,
+    data: Path,
+    images: ImageOptions,
+    reference: ReferenceOptions,
+    threads: int | None,
+    batch_size: int | None,
+    database: DatabaseOptions,
+    bars: Progress,
 ) -> Evaluation:
-    """Measure one, and keep its rows at once: an interruption costs the ones to come."""
-    from edgevit.evaluation import evaluate
-    from edgevit.store import LatencyDB
-    from edgevit.sweeps.plan import built_here
+    """Evaluate one artifact with a progress bar; its rows enter the database at once."""
+    import edgevit
 
-    allowed = built_here([artifact], db, trust=trust)
-    with progress(quiet) as bars:
-        task = bars.add_task(artifact.folder.name, total=None)
-        found = evaluate(
-            artifact,
-            request,
-            built_here=allowed,
-            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
-        )
-    with LatencyDB.open(db) as database:
-        database.add_accuracies(found.accuracies)
-    return found
+    task = bars.add_task(artifact.folder.name, total=None)
+    return edgevit.evaluate(
+        artifact,
+        data,
+        **vars(images),
+        **vars(reference),
+        threads=threads,
+        batch_size=batch_size,
+        trust=database.trust,
+        db=database.db,
+        on_progress=lambda finished, total: bars.update(task, completed=finished, total=total),
+    )
 
 
 def _data(item: Evaluation) -> dict[str, Any]:

@@ -75,7 +75,6 @@ def run(
     from edgevit.exporting.convert import check_request
     from edgevit.recipes import load_recipe
     from edgevit.records.artifact import ExportRequest
-    from edgevit.sweeps.plan import record_built
 
     dtypes = ["uint8"] if form.embed_preprocess else []
     pairs = plan(
@@ -106,10 +105,9 @@ def run(
     made: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(output.hides_progress) as bars:
-        for item in requests:
+        for request in requests:
             try:
-                made.append(_export(item, bars, alone=len(requests) == 1))
-                record_built(made[-1], db)
+                made.append(_export(request, db, bars, alone=len(requests) == 1))
             except EdgevitError as error:
                 if len(requests) == 1:
                     raise
@@ -146,9 +144,9 @@ def plan(
     return pairs
 
 
-def _export(request: ExportRequest, bars: Progress, *, alone: bool) -> Artifact:
+def _export(request: ExportRequest, db: str | None, bars: Progress, *, alone: bool) -> Artifact:
     """With a progress row of its own. One alone needs no process of its own."""
-    from edgevit.exporting.child_process import export_here, export_separately
+    from edgevit.verbs.export import export_named
 
     says = f"{request.target} {request.precision}"
     task = bars.add_task(says, total=_STAGES)
@@ -156,7 +154,7 @@ def _export(request: ExportRequest, bars: Progress, *, alone: bool) -> Artifact:
     def on_stage(stage: str) -> None:
         bars.update(task, description=f"{says}: {stage}", advance=1)
 
-    return (export_here if alone else export_separately)(request, on_stage)
+    return export_named(request, db, own_process=not alone, on_stage=on_stage)
 
 
 def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from edgevit.measurement.roofline import LayerTable, RooflinePoint
     from edgevit.measurement.runner import Progress, Protocol
     from edgevit.records.artifact import Artifact
-    from edgevit.records.measurement import Device, Epoch, Measurement
-    from edgevit.records.model import Graph
+    from edgevit.records.measurement import Device, Measurement
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,16 @@ def run(
 
 
 def protocol(options: ProtocolOptions, batch: int = 1) -> Protocol:
-    """Return the measuring protocol, or its quick form."""
-    from edgevit.measurement.runner import Protocol
+    """Return the measuring protocol that the options describe."""
+    from edgevit.verbs.profile import protocol_of
 
-    chosen: dict[str, Any] = {"batch": batch, "rate_hz": options.rate}
-    chosen |= {} if options.percentile is None else {"percentile": options.percentile}
-    chosen |= {} if options.max_memory_gb is None else {"max_memory_bytes": round(options.max_memory_gb * 1e9)}
-    return Protocol.quick(**chosen) if options.quick else Protocol(**chosen)
+    return protocol_of(
+        batch,
+        quick=options.quick,
+        percentile=options.percentile,
+        rate=options.rate,
+        max_memory_gb=options.max_memory_gb,
+    )
 
 
 def measure(
@@ -109,45 +112,26 @@ def measure(
     trust: bool = False,
     sweep: bool = False,
 ) -> list[Measurement]:
-    """Measure and keep each row as soon as it is known; `sweep`: and record that they came of one."""
-    from edgevit.measurement.runner import profile_all
-    from edgevit.store import LatencyDB
-    from edgevit.sweeps.plan import built_here
+    """Measure and record artifacts with a progress bar; print the epochs that begin. Return the rows."""
+    from edgevit.sweeps.recording import describe_epoch, measure_and_record
 
-    rows = []
-    allowed = built_here(artifacts, db, trust=trust)
-    with LatencyDB.open(db) as database, progress(quiet) as bars:
-        task = bars.add_task("measuring", total=len(artifacts) * how.processes)
+    with measuring(quiet, len(artifacts) * how.processes) as show:
+        outcome = measure_and_record(artifacts, device, threads, how, db, trust=trust, sweep=sweep, on_progress=show)
+    for epoch in outcome.epochs:
+        print(describe_epoch(epoch), file=sys.stderr)
+    return outcome.rows
+
+
+@contextmanager
+def measuring(quiet: bool, processes: int | None = None) -> Iterator[Callable[[Progress], None]]:
+    """Draw a progress bar of measuring processes; yield the function that moves it."""
+    with progress(quiet) as bars:
+        task = bars.add_task("measuring", total=processes)
 
         def show(state: Progress) -> None:
             bars.update(task, description=state.artifact.folder.name, completed=state.finished, total=state.total)
 
-        asked = [f"{item.model} {item.target} {item.precision}" for item in artifacts]
-        of = database.begin_sweep(device, threads, asked).sweep_id if sweep else None
-        for row in profile_all(artifacts, device, threads=threads, protocol=how, on_progress=show, built_here=allowed):
-            database.add(row, sweep_id=of)
-            rows.append(row)
-        for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
-            database.add_graph(graph)
-        opened = database.opened_epochs
-    for epoch in opened:
-        print(says_epoch(epoch), file=sys.stderr)
-    return rows
-
-
-def graph_of(artifact: Artifact) -> Graph | None:
-    """The operators of an artifact's network, as the database keeps them; None: its manifest does not tell them."""
-    from edgevit.records.identity import identify_graph
-
-    return identify_graph(artifact.graph_digest, artifact.costs) if artifact.graph_digest and artifact.costs else None
-
-
-def says_epoch(epoch: Epoch) -> str:
-    """What is said when a device is found to behave otherwise than before."""
-    return (
-        f"new epoch {epoch.number} of {epoch.device} since {epoch.started}: {epoch.reason} "
-        f"(row {epoch.measurement_id[:12]}); more than {epoch.limit:.0%} is no noise. Is it the same device?"
-    )
+        yield show
 
 
 def understand(

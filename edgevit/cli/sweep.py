@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import advance, parse_duration, parse_input_size, print_json, print_table, progress, say, split
+from edgevit.cli.common import parse_duration, parse_input_size, print_json, print_table, progress, say, split
 from edgevit.cli.options import (
     DbOption,
     DeviceOption,
@@ -24,18 +24,15 @@ from edgevit.cli.options import (
     SeedOption,
     grouped,
 )
-from edgevit.cli.profile import measure, print_rows, protocol, summary
+from edgevit.cli.profile import print_rows, protocol, summary
 
 _LEFT_SHOWN = 5
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from edgevit.errors import EdgevitError
-    from edgevit.measurement.runner import Protocol
-    from edgevit.records.artifact import Artifact, ExportRequest
-    from edgevit.records.measurement import Device, Measurement
+    from edgevit.measurement.runner import Progress
     from edgevit.sweeps.estimate import Step
+    from edgevit.sweeps.run import SweepPlan, SweepRun
+    from edgevit.verbs.sweep import SweepResult
 
 
 @dataclass(frozen=True)
@@ -76,16 +73,12 @@ def run(
     output: OutputOptions,
 ) -> None:
     """Export, verify and measure a set of models; what is already there is not done again."""
-    from edgevit.devices.enroll import detect
-    from edgevit.devices.registry import LOCAL, load_device
     from edgevit.sweeps.estimate import forecast
     from edgevit.sweeps.plan import plan
+    from edgevit.sweeps.recording import describe_epoch
+    from edgevit.verbs.sweep import finish, sweep_plan
 
-    place = load_device(grid.device)
-    # Asked before anything is exported: a board that is switched off is told at once.
-    engines = None if place.name == LOCAL else detect(place).detected.engines
     counts = _thread_counts(grid.threads)
-    how = protocol(protocol_options)
     seconds = math.inf if schedule.max_time is None else parse_duration(schedule.max_time)
     requests = plan(
         split(models, "model"),
@@ -95,81 +88,35 @@ def run(
         parse_input_size(grid.input_size),
         grid.out,
     )
+    swept = sweep_plan(requests, grid.device, counts, protocol(protocol_options), again=schedule.again)
     if schedule.dry_run:
-        show_plan(forecast(requests, counts, place, how, db, again=schedule.again, engines=engines), output.as_json)
+        show_plan(forecast(swept, db), output.as_json)
         return
-    work = _Work(place, counts, how, db, schedule.again, engines, output.hides_progress, time.monotonic() + seconds)
-    for group in [requests] if schedule.max_time is None else _by_model(requests):
-        work.do(group)
-    _report(work, output.as_json)
-    if work.failures or any(row.status != "ok" for row in work.rows):
-        raise typer.Exit(max([error.exit_code for _, error in work.failures], default=1))
+    with _running(swept, db, time.monotonic() + seconds, output.hides_progress) as run:
+        result = finish(run, in_turns=schedule.max_time is not None)
+    for epoch in run.epochs:
+        print(describe_epoch(epoch), file=sys.stderr)
+    _report(result, output.as_json)
+    if result.failures or any(row.status != "ok" for row in result.measurements):
+        raise typer.Exit(max([failure.error.exit_code for failure in result.failures], default=1))
 
 
-def _by_model(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
-    """Measured in one go, a sweep has no row before its last round; one that may be ended goes model by model."""
-    return [list(group) for _, group in itertools.groupby(requests, key=lambda request: request.model)]
+@contextmanager
+def _running(swept: SweepPlan, db: str | None, ends: float, quiet: bool) -> Iterator[SweepRun]:
+    """Draw a progress bar of a sweep; yield the run that moves it."""
+    from edgevit.sweeps.run import SweepRun
 
+    with progress(quiet) as bars:
+        task = bars.add_task("", total=None)
 
-@dataclass
-class _Work:
-    """What a sweep does with group after group of requests, and what came of it. ends: by time.monotonic()."""
+        def show_export(label: str, total: int) -> None:
+            bars.update(task, description=label, total=total)
+            bars.advance(task)
 
-    place: Device
-    counts: Sequence[int]
-    how: Protocol
-    db: str | None
-    again: bool
-    engines: Mapping[str, str] | None
-    quiet: bool
-    ends: float
-    rows: list[Measurement] = field(default_factory=list)
-    failures: list[tuple[ExportRequest, EdgevitError]] = field(default_factory=list)
-    held: int = 0
-    left: list[str] = field(default_factory=list)
+        def show_process(state: Progress) -> None:
+            bars.update(task, description=state.artifact.folder.name, completed=state.finished, total=state.total)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is."""
-        return time.monotonic() >= self.ends
-
-    def do(self, requests: Sequence[ExportRequest]) -> None:
-        """Export what is not there, then measure, one thread count after the other; note what is left undone."""
-        artifacts = self.export(requests)
-        for count in self.counts:
-            self.measure(artifacts, count)
-
-    def export(self, requests: Sequence[ExportRequest]) -> list[Artifact]:
-        """The artifacts that are there, or could be made."""
-        from edgevit.errors import EdgevitError
-        from edgevit.sweeps.plan import artifact_for
-
-        artifacts = []
-        with progress(self.quiet) as bars:
-            task = bars.add_task("", total=len(requests))
-            for request in requests:
-                if self.is_over:
-                    self.left.append(request.label)
-                    continue
-                advance(bars, task, request.label)
-                try:
-                    artifacts.append(artifact_for(request, self.db))
-                except EdgevitError as error:
-                    self.failures.append((request, error))
-        return artifacts
-
-    def measure(self, artifacts: Sequence[Artifact], count: int) -> None:
-        """Add the rows that are not held."""
-        from edgevit.sweeps.plan import still_to_measure
-
-        wanted = list(artifacts)
-        if not self.again:
-            wanted = still_to_measure(artifacts, self.place, count, self.db, self.how, engines=self.engines)
-        self.held += len(artifacts) - len(wanted)
-        if self.is_over:
-            self.left += [f"{item.model} {item.target} {item.precision}, {count} thread(s)" for item in wanted]
-        elif wanted:
-            self.rows += measure(wanted, self.place, count, self.how, self.db, self.quiet, sweep=True)
+        yield SweepRun(swept, db, ends, show_export, show_process)
 
 
 def show_plan(steps: Sequence[Step], as_json: bool) -> None:
@@ -203,17 +150,21 @@ def _thread_counts(text: str) -> list[int]:
     return [int(item) for item in counts]
 
 
-def _report(work: _Work, as_json: bool) -> None:
+def _report(result: SweepResult, as_json: bool) -> None:
+    """Print what a sweep added, what failed and what is left."""
     if as_json:
-        failed = [{"request": request.label, "error": error.what, "why": error.why} for request, error in work.failures]
-        told = {"measurements": [summary(row) for row in work.rows], "held": work.held, "failures": failed}
-        print_json({**told, "left": work.left})
+        failures = [
+            {"request": one.request.label, "error": one.error.what, "why": one.error.why} for one in result.failures
+        ]
+        measurements = [summary(row) for row in result.measurements]
+        counts = {"held": result.already_measured, "failures": failures, "left": result.left}
+        print_json({"measurements": measurements, **counts})
         return
-    print_rows(work.rows)
-    if work.held:
-        say(f"{work.held} already in the database and not measured again (--again does)")
-    if work.left:
-        more = f" and {len(work.left) - _LEFT_SHOWN} more" if len(work.left) > _LEFT_SHOWN else ""
-        say(f"the time is over; left: {'; '.join(work.left[:_LEFT_SHOWN])}{more}. The same command goes on there")
-    for request, error in work.failures:
-        print(f"failed: {request.label}: {error}", file=sys.stderr)
+    print_rows(result.measurements)
+    if result.already_measured:
+        say(f"{result.already_measured} already in the database and not measured again (--again does)")
+    if result.left:
+        more = f" and {len(result.left) - _LEFT_SHOWN} more" if len(result.left) > _LEFT_SHOWN else ""
+        say(f"the time is over; left: {'; '.join(result.left[:_LEFT_SHOWN])}{more}. The same command goes on there")
+    for failure in result.failures:
+        print(f"failed: {failure.request.label}: {failure.error}", file=sys.stderr)

@@ -26,22 +26,14 @@ def run(
     output: OutputOptions,
 ) -> None:
     """Check every byte of an artifact, then run it against the model it was made from (exit code 4 if they differ)."""
-    from edgevit.recipes import require_torch
-
-    require_torch()
+    import edgevit
     from edgevit.artifacts.folder import open_artifact
-    from edgevit.devices.registry import load_device
-    from edgevit.exporting.pipeline import record_parity, verify_artifact
-    from edgevit.sweeps.plan import built_here
 
-    opened = open_artifact(artifact)
-    place = load_device(device) if device else None
-    parity = verify_artifact(
-        opened, weights, built_here=built_here([opened], database.db, trust=database.trust), device=place
-    )
-    resealed = record_parity(opened, parity) if place else None
+    before = open_artifact(artifact).parity
+    parity = edgevit.verify(artifact, weights=weights, device=device, trust=database.trust, db=database.db)
+    is_updated = device is not None and open_artifact(artifact).parity != before
     if output.as_json:
-        print_json({"artifact": str(artifact), "parity": parity, "manifest_updated": resealed is not None})
+        print_json({"artifact": str(artifact), "parity": parity, "manifest_updated": is_updated})
     else:
         rows = [
             (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance)
@@ -49,7 +41,7 @@ def run(
         ]
         print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows)
         say(f"{parity.status}: {parity.how}; {parity.inputs}; bytes as sealed")
-        if resealed is not None:
-            say(f"the manifest now says so; before: {opened.parity.status if opened.parity else 'unverified'}")
+        if is_updated:
+            say(f"the manifest now says so; before: {before.status if before else 'unverified'}")
     if parity.status == "failed":
         raise typer.Exit(4)

@@ -252,6 +252,7 @@ class _Outcome:
             f"{self.folder.empty} of the model's classes have no image here": self.folder.empty,
             f"{self.feed.turned} images have an EXIF orientation, which is not applied": self.feed.turned,
             "weights as the user's function made them": artifact.source.weights == "function",
+            "weights of a module in a Python process": artifact.source.weights == "module",
         }
         return tuple(text for text, holds in caveats.items() if holds)
 

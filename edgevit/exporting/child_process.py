@@ -15,12 +15,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from edgevit import errors
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime.codec import from_data, from_json, to_data, to_json
+
+if TYPE_CHECKING:
+    from edgevit.models.source import Subject
 
 _TAIL = 2000  # characters of what a dead child printed
 
@@ -49,10 +52,17 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
 
 def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in this process. Raise what load_subject() and export_subject() raise."""
-    from edgevit.exporting.pipeline import export_subject
-    from edgevit.models.source import load_subject, with_labels, with_preprocessing
+    from edgevit.models.source import load_subject
 
     subject = load_subject(request.model, weights=request.weights, seed=request.seed, input_size=request.input_size)
+    return export_loaded(subject, request, on_stage)
+
+
+def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[str], None]) -> Artifact:
+    """Export a loaded model in this process, with the preprocessing and labels of the request."""
+    from edgevit.exporting.pipeline import export_subject
+    from edgevit.models.source import with_labels, with_preprocessing
+
     subject = with_preprocessing(subject) if request.embed_preprocess else subject
     subject = with_labels(subject, request.labels) if request.labels else subject
     return export_subject(subject, request, on_stage)

@@ -111,16 +111,18 @@ def verify_artifact(
     *,
     built_here: Container[str] = (),
     device: Device | None = None,
+    module: nn.Module | None = None,
 ) -> Parity:
     """Verify an artifact again, against the model it was made from; run here, or on this device.
 
-    `built_here` are the digests of artifacts that may run their own code. Raises CheckpointError for other weights,
+    `built_here` are the digests of artifacts that may run their own code. `module` is the model itself, where no name
+    finds it. Raises CheckpointError for other weights,
     ArtifactError for code of unknown origin and for a folder that is not as it was sealed, TargetUnavailableError where
     its engine is not there, DeviceError.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
-    subject = reload_subject(artifact, weights)
+    subject = reload_subject(artifact, weights, module)
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     folded = fold(subject.module, tuple(subject.example(batch).values())) if artifact.folded else None
     half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,47 @@ class Subject:
         """Zeros of the inputs' sizes, by name."""
         specs = (spec.at_batch(batch) for spec in self.inputs)
         return {spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in specs}
+
+
+def subject_of(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Subject:
+    """Return a module of this process as a Subject, with these example inputs or those of its card.
+
+    Raise ModelError in training mode, UsageError where nothing says what the module takes.
+    """
+    name = type(module).__name__
+    _require_eval(module, name)
+    card = getattr(module, "card", None)
+    known_card = card if isinstance(card, ModelCard) else None
+    specs = _specs(inputs) if inputs is not None else known_card.inputs if known_card else ()
+    if input_size is not None:
+        first, *others = specs or (TensorSpec("image", (-1, 3, 0, 0)),)
+        specs = (dataclasses.replace(first, shape=(*first.shape[:-2], *input_size)), *others)
+    if not specs:
+        raise UsageError(f"{name} does not say what it takes", fix="inputs=(example tensor, ...), or input_size=224")
+    return Subject(
+        known_card.name if known_card else name,
+        known_card.family if known_card else "custom",
+        module,
+        specs,
+        Source(known_card.name if known_card else name, "module", state_sha256=state_sha256(module)),
+        known_card.preprocessing if known_card else Preprocessing(),
+        known_card,
+    )
+
+
+def _specs(inputs: Mapping[str, Tensor] | Sequence[Tensor]) -> tuple[TensorSpec, ...]:
+    """Return inputs as specifications with an open batch; unnamed ones are called as the zoo calls its own."""
+    if not isinstance(inputs, Mapping):
+        names = ["image"] if len(inputs) == 1 else [f"input{number}" for number in range(len(inputs))]
+        inputs = dict(zip(names, inputs, strict=True))
+    return tuple(
+        TensorSpec(name, (-1, *tensor.shape[1:]), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in inputs.items()
+    )
 
 
 def load_subject(
@@ -114,11 +156,16 @@ def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
     made, where = getattr(module, function)(), f"{file}:{function}"
     if not isinstance(made, nn.Module):
         raise ModelError(f"it returned {type(made).__name__}, not a torch.nn.Module", where=where)
-    if made.training:
+    _require_eval(made, where)
+    return made
+
+
+def _require_eval(module: nn.Module, where: str) -> None:
+    """Raise ModelError for a module in training mode."""
+    if module.training:
         raise ModelError(
             "the model is in training mode", where=where, why="its norms use the batch", fix="return model.eval()"
         )
-    return made
 
 
 def with_preprocessing(subject: Subject) -> Subject:
@@ -146,17 +193,40 @@ def with_labels(subject: Subject, file: Path) -> Subject:
     return dataclasses.replace(subject, labels=labels)
 
 
-def reload_subject(artifact: Artifact, weights: Path | None) -> Subject:
-    """The very model an artifact was made from. Raises CheckpointError where these are not its weights."""
+def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module | None = None) -> Subject:
+    """Return the very model an artifact was made from. Raise CheckpointError where these are not its weights.
+
+    `module` is the model itself, for an artifact whose model no name can find.
+    """
     source = artifact.source
+    if module is not None:
+        return _as_exported(artifact, _with_inputs_of(artifact, module), type(module).__name__)
+    if source.weights == "module":
+        what = f"the artifact was made from a module of a Python process, {source.model}"
+        raise CheckpointError(what, fix="edgevit.verify(artifact, model=MODULE) in Python")
     if source.weights == "file" and weights is None:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
         )
     size = _image_size(artifact)
     subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_size=size)
-    if subject.source.state_sha256 != source.state_sha256:
-        where = str(weights) if weights else source.model
+    return _as_exported(artifact, subject, str(weights) if weights else source.model)
+
+
+def _with_inputs_of(artifact: Artifact, module: nn.Module) -> Subject:
+    """Return a module as a Subject with the inputs that its artifact had before preprocessing went inside."""
+    size = _image_size(artifact)
+    if artifact.preprocessing_inside:
+        return subject_of(module, input_size=size)
+    inputs = {
+        spec.name: torch.zeros(spec.at_batch(1).shape, dtype=getattr(torch, spec.dtype)) for spec in artifact.inputs
+    }
+    return subject_of(module, inputs)
+
+
+def _as_exported(artifact: Artifact, subject: Subject, where: str) -> Subject:
+    """Return the subject as it was exported. Raise CheckpointError where its weights are others."""
+    if subject.source.state_sha256 != artifact.source.state_sha256:
         raise CheckpointError("these are not the weights the artifact was made from", where=where)
     subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
     return with_preprocessing(subject) if artifact.preprocessing_inside else subject

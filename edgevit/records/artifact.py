@@ -97,7 +97,8 @@ class Source:
     """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
 
     model: str  # a zoo name, or path/to/file.py:function
-    weights: Literal["random", "file", "function"]  # function: as the user's function made them
+    # function: as the user's function made them; module: as a module of a Python process had them
+    weights: Literal["random", "file", "function", "module"]
     seed: int | None = None
     weights_file: str = ""
     weights_sha256: str = ""

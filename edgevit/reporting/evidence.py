@@ -105,5 +105,6 @@ def _weights(source: Source) -> str:
         "random": f"random, seed {source.seed}",
         "file": Path(source.weights_file).name,
         "function": "of the function",
+        "module": "of the module",
     }
     return named[source.weights]

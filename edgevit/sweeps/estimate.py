@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgevit.artifacts.folder import open_artifact
@@ -12,9 +12,10 @@ from edgevit.cards import load_cards
 from edgevit.errors import ArtifactError
 from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit.records.measurement import Device, Measurement
+from edgevit.records.measurement import Measurement
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import artifact_folder, held_artifact, still_to_measure
+from edgevit.sweeps.run import SweepPlan
 from edgevit_runtime.record import Job
 
 EXPORT_GUESS_S = 40.0  # what the zoo's smaller models take here, folding and verification included
@@ -34,34 +35,28 @@ class Step:
     is_guess: bool = False
 
 
-def forecast(
-    requests: Sequence[ExportRequest],
-    counts: Sequence[int],
-    device: Device,
-    how: Protocol,
-    db: str | None,
-    *,
-    again: bool = False,
-    engines: Mapping[str, str] | None = None,
-) -> list[Step]:
+def forecast(plan: SweepPlan, db: str | None) -> list[Step]:
     """The steps of a sweep in their order: the exports, then the measurements for each thread count.
 
     Nothing is exported, measured or imported from torch. An artifact of a person's own file counts as current: whether
-    it is only the file itself can tell. `engines` as for still_to_measure. Raises StoreError.
+    it is only the file itself can tell.  Raises StoreError.
     """
-    held = [(request, held_artifact(request)) for request in requests]
-    steps = [export_step(request, requests) for request, artifact in held if artifact is None]
+    requests, device, protocol = plan.requests, plan.device, plan.protocol
+    existing = [(request, held_artifact(request)) for request in requests]
+    steps = [export_step(request, requests) for request, artifact in existing if artifact is None]
     with LatencyDB.open(db) as database:
         rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
-    artifacts = [artifact for _, artifact in held if artifact is not None]
-    for count in counts:
-        todo = artifacts if again else still_to_measure(artifacts, device, count, db, how, engines=engines)
-        for request, artifact in held:
-            says = f"{request.label}, {count} thread(s)"
-            if artifact is None or artifact in todo:
-                steps.append(measure_step(says, request, count, how, rows))
+    artifacts = [artifact for _, artifact in existing if artifact is not None]
+    for count in plan.thread_counts:
+        missing = artifacts
+        if not plan.again:
+            missing = still_to_measure(artifacts, device, count, db, protocol, engines=plan.engines)
+        for request, artifact in existing:
+            label = f"{request.label}, {count} thread(s)"
+            if artifact is None or artifact in missing:
+                steps.append(measure_step(label, request, count, protocol, rows))
             else:
-                steps.append(Step(says, "nothing", 0.0, "held by the database"))
+                steps.append(Step(label, "nothing", 0.0, "held by the database"))
     return steps
 
 

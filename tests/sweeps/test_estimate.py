@@ -15,6 +15,7 @@ from edgevit.store import LatencyDB
 from edgevit.sweeps import estimate as room
 from edgevit.sweeps.estimate import EXPORT_GUESS_S, MACS_PER_SECOND_GUESS, START_GUESS_S, forecast
 from edgevit.sweeps.plan import artifact_folder, still_to_measure
+from edgevit.sweeps.run import SweepPlan
 from support import toys
 from support.measured import measured
 
@@ -46,7 +47,7 @@ def request_of(tmp_path, monkeypatch):
 
 
 def steps(*requests, counts=(1,), how=PROTOCOL, again=False):
-    return forecast(requests, counts, toys.LOCAL, how, DB, again=again)
+    return forecast(SweepPlan(requests, toys.LOCAL, counts, how, again), DB)
 
 
 def test_what_nobody_knows_is_a_guess(request_of):
@@ -140,7 +141,7 @@ def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(reques
 def test_a_plan_goes_by_the_engine_that_the_device_has(request_of, version, does):
     request = request_of("a", 9.0)
     keep(row_of(request))
-    [step] = forecast([request], (1,), toys.LOCAL, PROTOCOL, DB, engines={"onnxruntime": version})
+    [step] = forecast(SweepPlan([request], toys.LOCAL, (1,), PROTOCOL, engines={"onnxruntime": version}), DB)
     assert step.does == does
 
 

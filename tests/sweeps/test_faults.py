@@ -136,7 +136,7 @@ folder = Path(sys.argv[1])
 room.pack = lambda target, path: pack_recipe(folder / "fake.py", path)
 for module in (room, sweep):
     module.load_recipe = lambda target: Module
-sweep.artifact_for = lambda request, db=None: sweep.open_artifact(request.folder)
+sweep.artifact_for = lambda request, db=None: sweep.open_artifact(sweep.artifact_folder(request))
 from edgevit.cli import sweep as verb
 import edgevit.devices.registry
 edgevit.devices.registry.load_device = lambda name: toys.LOCAL

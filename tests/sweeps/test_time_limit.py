@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from edgevit.cli import db_exchange, sweep
+from edgevit.cli import db_exchange
 from edgevit.cli.common import parse_duration
 from edgevit.devices.registry import local_device
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import ExportRequest
+from edgevit.records.measurement import Device
 from edgevit.store import LatencyDB
+from edgevit.sweeps import run
+from edgevit.sweeps.recording import Recorded
 from support.command_line import edgevit, refused
 from support.measured import failed, floor, measured, rated
 
@@ -35,43 +38,45 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 class Bench:
-    """A clock that steps must spend, and the steps in the order they were done. An artifact is its request."""
+    """A sweep whose exports and measurements take 10 s of a clock that this class winds, and are only noted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...] = ()) -> None:
-        self.now, self.steps, self.held, self.broken = 0.0, list[str](), set[tuple[str, int]](), broken
-        self.made: set[str] = set()
-        monkeypatch.setattr(sweep.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr("edgevit.sweeps.plan.artifact_for", self.artifact_for)
-        monkeypatch.setattr("edgevit.sweeps.plan.still_to_measure", self.still_to_measure)
-        monkeypatch.setattr(sweep, "measure", self.measure)
+        self.now, self.steps, self.broken = 0.0, list[str](), broken
+        self.exported: set[str] = set()
+        self.measured: set[tuple[str, int]] = set()
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        for name in ("artifact_for", "still_to_measure", "measure_and_record"):
+            monkeypatch.setattr(run, name, getattr(self, name))
 
     def artifact_for(self, request: ExportRequest, db: str | None) -> ExportRequest:
         if request.model in self.broken:
             raise ArtifactError("it cannot be made")
-        if request.label not in self.made:
-            self.made.add(request.label)
+        if request.label not in self.exported:
+            self.exported.add(request.label)
             self.steps.append(f"export {request.label}")
             self.now += 10
         return request
 
     def still_to_measure(
-        self, artifacts: list[ExportRequest], place: Any, count: int, *rest: Any, **more: Any
+        self, artifacts: list[ExportRequest], device: Device, count: int, *others: Any, **options: Any
     ) -> list[ExportRequest]:
-        return [item for item in artifacts if (item.label, count) not in self.held]
+        return [artifact for artifact in artifacts if (artifact.label, count) not in self.measured]
 
-    def measure(self, artifacts: list[ExportRequest], place: Any, count: int, *rest: Any, sweep: bool) -> list[Any]:
+    def measure_and_record(
+        self, artifacts: list[ExportRequest], device: Device, count: int, *others: Any, sweep: bool, **options: Any
+    ) -> Recorded:
         assert sweep
-        self.steps.append(f"measure {', '.join(item.label for item in artifacts)} at {count}")
+        self.steps.append(f"measure {', '.join(artifact.label for artifact in artifacts)} at {count}")
         self.now += 10 * len(artifacts)
-        self.held |= {(item.label, count) for item in artifacts}
-        return [measured() for _ in artifacts]
+        self.measured |= {(artifact.label, count) for artifact in artifacts}
+        return Recorded([measured() for _ in artifacts], [])
 
-    def run(self, seconds: float) -> sweep._Work:
+    def run(self, seconds: float) -> run.SweepRun:
         requests = [ExportRequest(target, Path("out"), model=model) for model in "ab" for target in ("x", "y")]
-        work = sweep._Work(local_device(), [1, 2], Protocol(), None, False, None, True, self.now + seconds)
-        for group in sweep._by_model(requests):
-            work.do(group)
-        return work
+        plan = run.SweepPlan(requests, local_device(), [1, 2], Protocol())
+        sweep = run.SweepRun(plan, None, self.now + seconds)
+        sweep.run(run.by_model(requests))
+        return sweep
 
 
 ALL = [
@@ -83,7 +88,7 @@ ALL = [
 def test_without_an_end_all_is_done_model_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch)
     work = bench.run(math.inf)
-    assert bench.steps == ALL and len(work.rows) == 8 and not work.left and work.held == 0
+    assert bench.steps == ALL and len(work.rows) == 8 and not work.left and work.already_measured == 0
 
 
 @pytest.mark.parametrize("seconds", [5, 15, 25, 45, 65, 75, 95, 105])
@@ -97,7 +102,7 @@ def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.Monke
         if not work.left:
             break
     assert len(bench.steps) == len(set(bench.steps)), "nothing is done twice"
-    assert {(says, count) for says, count in bench.held} == {
+    assert bench.measured == {
         (f"{model} {target} fp32", count) for model in "ab" for target in "xy" for count in (1, 2)
     }
     assert calls >= 120 / (seconds + 20)
@@ -113,7 +118,7 @@ def test_what_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Bench(monkeypatch, broken=("a",)).run(math.inf)
-    assert [request.label for request, _ in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
+    assert [failure.request.label for failure in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
 
 
 def test_the_command_says_what_is_left(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Measurements that enter the database as soon as each is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edgevit.measurement.runner import Progress, Protocol, profile_all
+from edgevit.records.artifact import Artifact
+from edgevit.records.identity import identify_graph
+from edgevit.records.measurement import Device, Epoch, Measurement
+from edgevit.records.model import Graph
+from edgevit.store import LatencyDB
+from edgevit.sweeps.plan import built_here
+
+
+class Recorded(NamedTuple):
+    """Rows that were added, and the epochs of the device that they began."""
+
+    rows: list[Measurement]
+    epochs: Sequence[Epoch]
+
+
+def measure_and_record(
+    artifacts: Sequence[Artifact],
+    device: Device,
+    threads: int,
+    protocol: Protocol,
+    db: str | None,
+    *,
+    trust: bool = False,
+    sweep: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Recorded:
+    """Measure artifacts and add each row at once; with `sweep` the database also records that they came of one.
+
+    Raise what `profile_all` raises; the rows that came before stay in the database.
+    """
+    rows = []
+    allowed = built_here(artifacts, db, trust=trust)
+    with LatencyDB.open(db) as database:
+        labels = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
+        sweep_id = database.begin_sweep(device, threads, labels).sweep_id if sweep else None
+        for row in profile_all(
+            artifacts, device, threads=threads, protocol=protocol, on_progress=on_progress, built_here=allowed
+        ):
+            database.add(row, sweep_id=sweep_id)
+            rows.append(row)
+        for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
+            database.add_graph(graph)
+        return Recorded(rows, database.opened_epochs)
+
+
+def graph_of(artifact: Artifact) -> Graph | None:
+    """Return the operators of an artifact's network; None where its manifest does not have them."""
+    return identify_graph(artifact.graph_digest, artifact.costs) if artifact.graph_digest and artifact.costs else None
+
+
+def describe_epoch(epoch: Epoch) -> str:
+    """Return the warning that a device behaves otherwise than before."""
+    return (
+        f"new epoch {epoch.number} of {epoch.device} since {epoch.started}: {epoch.reason} "
+        f"(row {epoch.measurement_id[:12]}); more than {epoch.limit:.0%} is no noise. Is it the same device?"
+    )

@@ -1,0 +1,110 @@
+"""A sweep as it runs: exports what is missing, then measures it, group after group of requests, until its time ends."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgevit.errors import EdgevitError
+from edgevit.measurement.runner import Progress, Protocol
+from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.measurement import Device, Epoch, Measurement
+from edgevit.sweeps.plan import artifact_for, still_to_measure
+from edgevit.sweeps.recording import measure_and_record
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepFailure:
+    """A request whose export failed, with the error."""
+
+    request: ExportRequest
+    error: EdgevitError
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep measures, where and how. `engines` are the device's, distribution -> version; None: this machine's.
+
+    `again` measures what the database already has, too.
+    """
+
+    requests: Sequence[ExportRequest]
+    device: Device
+    thread_counts: Sequence[int]
+    protocol: Protocol
+    again: bool = False
+    engines: Mapping[str, str] | None = None
+
+
+@dataclass
+class SweepRun:
+    """The state of a sweep: rows that were added, failures, and labels of what is left. `ends`: by time.monotonic().
+
+    `already_measured` counts the rows that the database had before.
+    """
+
+    plan: SweepPlan
+    db: str | None
+    ends: float
+    on_export: Callable[[str, int], None] = lambda label, total: None
+    on_progress: Callable[[Progress], None] | None = None
+    rows: list[Measurement] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    failures: list[SweepFailure] = field(default_factory=list)
+    already_measured: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has ended."""
+        return time.monotonic() >= self.ends
+
+    def run(self, groups: Iterable[Sequence[ExportRequest]]) -> None:
+        """Export what is missing in each group, then measure it, one thread count after the other."""
+        for requests in groups:
+            artifacts = self.export(requests)
+            for count in self.plan.thread_counts:
+                self.measure(artifacts, count)
+
+    def export(self, requests: Sequence[ExportRequest]) -> list[Artifact]:
+        """Return the artifacts that exist or could be made."""
+        artifacts = []
+        for request in requests:
+            if self.is_over:
+                self.left.append(request.label)
+                continue
+            self.on_export(request.label, len(requests))
+            try:
+                artifacts.append(artifact_for(request, self.db))
+            except EdgevitError as error:
+                _LOG.info("%s failed: %s", request.label, error.what)
+                self.failures.append(SweepFailure(request, error))
+        return artifacts
+
+    def measure(self, artifacts: Sequence[Artifact], count: int) -> None:
+        """Add the rows that the database lacks."""
+        plan, missing = self.plan, list(artifacts)
+        if not plan.again:
+            missing = still_to_measure(artifacts, plan.device, count, self.db, plan.protocol, engines=plan.engines)
+        self.already_measured += len(artifacts) - len(missing)
+        if self.is_over:
+            self.left += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]
+        elif missing:
+            outcome = measure_and_record(
+                missing, plan.device, count, plan.protocol, self.db, sweep=True, on_progress=self.on_progress
+            )
+            self.rows += outcome.rows
+            self.epochs += outcome.epochs
+
+
+def by_model(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:
+    """Return requests grouped by model.
+
+    A sweep that is measured in one go has no row before its last round. One that may be ended goes model by model.
+    """
+    return [list(group) for _, group in itertools.groupby(requests, key=lambda request: request.model)]

@@ -1,0 +1,135 @@
+"""`edgevit.export(...)`: one model, one target, one verified artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.errors import UsageError
+from edgevit.exporting.child_process import export_here, export_separately
+from edgevit.recipes import load_recipe, require_torch
+from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.sweeps.plan import record_built
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def export(
+    model: str | nn.Module,
+    target: str,
+    *,
+    precision: str = "fp32",
+    out: str | Path = "artifacts",
+    inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    input_size: int | tuple[int, int] | None = None,
+    batch_size: int = 1,
+    dynamic_batch: bool = False,
+    unfolded: bool = False,
+    embed_preprocess: bool = False,
+    labels: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    own_process: bool = True,
+    db: str | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> Artifact:
+    """Fold, export and verify a model; return the artifact, which is a folder below `out`.
+
+        >>> import edgevit
+        >>> artifact = edgevit.export("mobilevig_ti", "onnx", precision="fp16", out="artifacts")
+        >>> artifact.parity.status, artifact.folder
+
+    Parameters
+    ----------
+    model
+        Name from `edgevit.list_models()`, "FILE.py:FUNCTION", or an nn.Module in eval mode.
+    target, precision, options
+        Name from `edgevit targets`, a precision that it has, and options of its own.
+    inputs
+        Example inputs of an nn.Module. They fix its input names, sizes and types, not the batch size.
+    weights, seed
+        Official checkpoint of a named model; without one its weights are random, from this seed.
+    input_size
+        Input size in pixels, as a number or as (height, width); default: the model card's.
+    batch_size, dynamic_batch
+        Batch size of the artifact, or an open one.
+    unfolded
+        Training form in place of the folded one, for comparisons.
+    embed_preprocess
+        Input of uint8 images (N, H, W, 3), normalized inside.
+    labels
+        Text file with one class name per line.
+    own_process
+        Export of a named model in a process of its own, so that a converter cannot change or crash this one.
+    db
+        Latency database that records artifacts with native code; default: EDGEVIT_DB, else the user's own.
+    on_stage
+        Function that is called with the name of each stage as it starts.
+
+    Raises ParityError where the artifact does not compute the model's function, UsageError and UnknownNameError for a
+    request that makes no sense, TargetUnavailableError for a missing converter, and ModelError, CheckpointError,
+    FoldError, ExportError or ArtifactError from the stage that failed.
+    """
+    require_torch()
+    request = ExportRequest(
+        load_recipe(target).RECIPE.target,
+        Path(out),
+        precision,
+        model if isinstance(model, str) else "",
+        weights=None if weights is None else Path(weights),
+        seed=seed,
+        input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
+        batch=batch_size,
+        dynamic_batch=dynamic_batch,
+        unfolded=unfolded,
+        embed_preprocess=embed_preprocess,
+        labels=None if labels is None else Path(labels),
+        options=dict(options or {}),
+    )
+    if isinstance(model, str):
+        if inputs is not None:
+            raise UsageError("inputs are of an nn.Module", why=f"{model!r} is a name", fix="input_size=(height, width)")
+        return export_named(request, db, own_process=own_process, on_stage=on_stage)
+    artifact = _export_module(model, request, inputs, on_stage)
+    record_built(artifact, db)
+    return artifact
+
+
+def export_named(
+    request: ExportRequest,
+    db: str | None = None,
+    *,
+    own_process: bool = True,
+    on_stage: Callable[[str], None] | None = None,
+) -> Artifact:
+    """Export a model that the request names, and record it as built here. Raise as `export` does."""
+    require_torch()
+    from edgevit.exporting.convert import check_request
+
+    check_request(load_recipe(request.target), request.precision, options=request.options)
+    run = export_separately if own_process else export_here
+    artifact = run(request, on_stage or _ignore)
+    record_built(artifact, db)
+    return artifact
+
+
+def _export_module(
+    module: nn.Module,
+    request: ExportRequest,
+    inputs: Mapping[str, Tensor] | Sequence[Tensor] | None,
+    on_stage: Callable[[str], None] | None,
+) -> Artifact:
+    """Export a module of this process in this process."""
+    from edgevit.exporting.child_process import export_loaded
+    from edgevit.models.source import subject_of
+
+    if request.weights is not None:
+        raise UsageError("weights are of a named model", why="a module has its own", fix="leave weights= out")
+    return export_loaded(subject_of(module, inputs, request.input_size), request, on_stage or _ignore)
+
+
+def _ignore(stage: str) -> None:
+    """Do nothing as a stage starts."""

@@ -1,0 +1,136 @@
+"""`edgevit.sweep(...)`: models x targets x precisions x thread counts, from names to rows in the database."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgevit.devices.enroll import detect
+from edgevit.devices.registry import LOCAL, load_device
+from edgevit.measurement.runner import Progress, Protocol
+from edgevit.records.artifact import ExportRequest
+from edgevit.records.measurements import Measurements
+from edgevit.sweeps.plan import plan
+from edgevit.sweeps.recording import describe_epoch
+from edgevit.sweeps.run import SweepFailure, SweepPlan, SweepRun, by_model
+from edgevit.verbs.profile import protocol_of
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep added to the database, what that already had, what failed, and what was left when the time ended."""
+
+    measurements: Measurements
+    already_measured: int
+    failures: tuple[SweepFailure, ...]
+    left: tuple[str, ...]
+
+    def to_frame(self) -> Any:
+        """Return a pandas.DataFrame of the new rows. Raise UsageError where pandas is missing."""
+        return self.measurements.to_frame()
+
+    def __repr__(self) -> str:
+        return (
+            f"SweepResult({len(self.measurements)} new rows, {self.already_measured} already measured, "
+            f"{len(self.failures)} failures, {len(self.left)} left)"
+        )
+
+
+def sweep(
+    models: str | Sequence[str],
+    targets: str | Sequence[str],
+    *,
+    device: str = LOCAL,
+    precision: str | Sequence[str] = "fp32",
+    threads: int | Sequence[int] = 1,
+    seed: int = 0,
+    input_size: int | tuple[int, int] | None = None,
+    out: str | Path = "artifacts",
+    quick: bool = False,
+    percentile: int | None = None,
+    rate: float | None = None,
+    max_memory_gb: float | None = None,
+    max_time_s: float | None = None,
+    again: bool = False,
+    db: str | None = None,
+    on_export: Callable[[str, int], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Export, verify and measure a set of models; skip artifacts and rows that exist already.
+
+        >>> import edgevit
+        >>> result = edgevit.sweep(["mobilevig_ti", "mobilevig_s"], "onnx", threads=[1, 2], quick=True)
+        >>> result.to_frame(), result.failures
+
+    Parameters
+    ----------
+    models
+        Names or shell patterns of the zoo, or FILE.py:FUNCTION; one or several.
+    targets, precision
+        Names from `edgevit targets`, and precisions. Combinations that a target lacks are left out.
+    device, threads
+        Name from `edgevit devices`, and thread counts of the engine.
+    seed, input_size, out
+        Seed of random weights, input size in pixels, and the folder for artifacts.
+    quick, percentile, rate, max_memory_gb
+        How each artifact is measured, as for `edgevit.profile`.
+    max_time_s
+        Time in seconds after which nothing new begins. The sweep then goes model by model.
+    again
+        New measurements of what the database already has.
+    db
+        Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
+    on_export, on_progress
+        Functions that are called before each export, with its label and the number of exports, and after each process.
+
+    An export that fails is one of the result's failures and stops no other. Raises UnknownNameError and UsageError for
+    a request that makes no sense, TargetUnavailableError for a missing converter, DeviceError where the device is lost.
+    """
+    protocol = protocol_of(quick=quick, percentile=percentile, rate=rate, max_memory_gb=max_memory_gb)
+    requests = plan(
+        _several(models),
+        _several(targets),
+        _several(precision),
+        seed,
+        (input_size, input_size) if isinstance(input_size, int) else input_size,
+        Path(out),
+    )
+    counts = [threads] if isinstance(threads, int) else list(threads)
+    swept = sweep_plan(requests, device, counts, protocol, again=again)
+    run = SweepRun(swept, db, _end(max_time_s), on_export or (lambda label, total: None), on_progress)
+    return finish(run, in_turns=max_time_s is not None)
+
+
+def sweep_plan(
+    requests: Sequence[ExportRequest], device: str, thread_counts: Sequence[int], protocol: Protocol, *, again: bool
+) -> SweepPlan:
+    """Return the plan of a sweep. Raise DeviceError at once for a remote device that does not answer."""
+    unit = load_device(device)
+    engines = None if unit.name == LOCAL else detect(unit).detected.engines
+    return SweepPlan(requests, unit, thread_counts, protocol, again, engines)
+
+
+def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
+    """Run a sweep, model by model or all in one go, and return what came of it."""
+    requests = run.plan.requests
+    run.run(by_model(requests) if in_turns else [requests])
+    for epoch in run.epochs:
+        _LOG.warning(describe_epoch(epoch))
+    return SweepResult(Measurements(run.rows), run.already_measured, tuple(run.failures), tuple(run.left))
+
+
+def _end(max_time_s: float | None) -> float:
+    """Return the end of the time by time.monotonic()."""
+    return math.inf if max_time_s is None else time.monotonic() + max_time_s
+
+
+def _several(names: str | Sequence[str]) -> list[str]:
+    """Return one or several names as a list."""
+    return [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,59 @@
+"""`edgevit.verify(...)`: an artifact against the model it was made from, again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgevit.artifacts.folder import open_artifact
+from edgevit.devices.registry import load_device
+from edgevit.recipes import require_torch
+from edgevit.records.artifact import Artifact, Parity
+from edgevit.sweeps.plan import built_here
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def verify(
+    artifact: str | Path | Artifact,
+    *,
+    model: nn.Module | None = None,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    trust: bool = False,
+    db: str | None = None,
+) -> Parity:
+    """Check every byte of an artifact, run it against the model it was made from, and return the comparison.
+
+        >>> import edgevit
+        >>> parity = edgevit.verify("artifacts/mobilevig_ti-onnx-fp32")
+        >>> parity.status, parity.max_rel
+
+    Parameters
+    ----------
+    artifact
+        Folder that `edgevit.export` wrote, or the artifact that it returned.
+    model, weights
+        The module, or the checkpoint, that the artifact was made from, where its manifest cannot find them by name.
+    device
+        Name from `edgevit devices` to run it on; the manifest then keeps the result. Default: this process's machine.
+    trust
+        Permission to run native code that the database did not record as built here.
+    db
+        Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
+
+    The status is "failed" where the two differ. Raises ArtifactError for a damaged folder or code of unknown origin,
+    CheckpointError for other weights, TargetUnavailableError where its engine is missing, DeviceError.
+    """
+    require_torch()
+    from edgevit.exporting.pipeline import record_parity, verify_artifact
+
+    opened = open_artifact(artifact.folder if isinstance(artifact, Artifact) else Path(artifact))
+    unit = load_device(device) if device else None
+    checkpoint = None if weights is None else Path(weights)
+    allowed = built_here([opened], db, trust=trust)
+    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, module=model)
+    if unit is not None:
+        record_parity(opened, parity)
+    return parity
