@@ -66,7 +66,7 @@ def predict(
     db
         Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
 
-    A prediction that rows do not support has level "refused" and says what is missing in `why`. Raises
+    A prediction that rows do not support has level "refused" and names what is missing in `refusal`. Raises
     UnknownNameError for a model, device or target that does not exist, UsageError for a percentile that rows do not
     keep or a confidence that is no share, StoreError.
     """
