@@ -48,6 +48,8 @@ def export(
         Name from `edgevit.list_models()`, "FILE.py:FUNCTION", or an nn.Module in eval mode.
     target, precision, options
         Name from `edgevit targets`, a precision that it has, and options of its own.
+    out
+        Folder below which the artifact's own folder is written.
     inputs
         Example inputs of an nn.Module. They fix its input names, sizes and types, not the batch size.
     weights, seed
