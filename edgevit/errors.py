@@ -25,6 +25,8 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+OWN_MODEL = "FILE.py:FUNCTION of your own"  # what a model may be beside a name of the zoo
+
 
 class EdgevitError(Exception):
     """Base of all errors raised on purpose. `fix` is the command or action that mends it."""
@@ -50,9 +52,12 @@ class UsageError(EdgevitError):
 class UnknownNameError(UsageError):
     """No such name; near ones are suggested, never taken in its place."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str) -> None:
-        near = difflib.get_close_matches(name, known := sorted(known), n=3, cutoff=0.5)
-        why = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known[:12])}"
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str, or_else: str = "") -> None:
+        """`or_else` is what a name may be otherwise, where it need not be one of the known ones."""
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        or_else = or_else and f" or {or_else}"
+        why = f"did you mean {' or '.join(near)}{or_else}?" if near else f"known: {', '.join(names[:12])}{or_else}"
         super().__init__(f"no {kind} is called {name!r}", why=why, fix=listing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 from contextlib import suppress
@@ -16,6 +17,8 @@ from edgevit.records.artifact import Artifact, Parity
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
+
+_LOG = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _FIX = "export it again: edgevit export MODEL --target T"
@@ -129,4 +132,5 @@ def publish(artifact: Artifact, final: Path) -> Artifact:
             old.rename(final)
     if old.exists():
         old.unlink() if old.is_symlink() else shutil.rmtree(old)
+    _LOG.debug("published: %s", final)
     return dataclasses.replace(artifact, folder=final)

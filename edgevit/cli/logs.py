@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -41,8 +43,15 @@ def set_verbosity(verbose: int) -> int:
     return verbose
 
 
-def log_to_file(path: Path) -> logging.Handler:
-    """Append every record to a file, with time stamps. Raise UsageError where the file cannot be written."""
+@contextmanager
+def logged_to(path: Path | None) -> Iterator[None]:
+    """Append every record to a file with time stamps meanwhile; without a path do nothing.
+
+    Raise UsageError where the file cannot be written.
+    """
+    if path is None:
+        yield
+        return
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
@@ -51,14 +60,12 @@ def log_to_file(path: Path) -> logging.Handler:
     handler.setFormatter(logging.Formatter(_LINE_WITH_TIME, _TIME))
     _LOGGER.addHandler(handler)
     _set_level()
-    return handler
-
-
-def close_log(handler: logging.Handler) -> None:
-    """Stop writing to a log file."""
-    _LOGGER.removeHandler(handler)
-    handler.close()
-    _set_level()
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+        handler.close()
+        _set_level()
 
 
 def is_verbose() -> bool:

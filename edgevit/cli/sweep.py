@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.common import parse_duration, parse_input_size, print_json, print_table, progress, say, split
+from edgevit.cli.logs import logged_to
 from edgevit.cli.options import (
     DbOption,
     DeviceOption,
@@ -59,6 +60,9 @@ class ScheduleOptions:
         typer.Option(metavar="DURATION", help="Time after which nothing new begins, model by model: 90s, 30m, 8h"),
     ] = None
     again: Annotated[bool, typer.Option("--again", help="New measurements of what the database already holds")] = False
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Log file with time stamps, to which every step is appended")
+    ] = None
 
 
 @grouped
@@ -73,6 +77,20 @@ def run(
     output: OutputOptions,
 ) -> None:
     """Export, verify and measure a set of models; what is already there is not done again."""
+    with logged_to(schedule.log):
+        _sweep(models, targets, grid, protocol_options, schedule, db, output)
+
+
+def _sweep(
+    models: str,
+    targets: str,
+    grid: GridOptions,
+    protocol_options: ProtocolOptions,
+    schedule: ScheduleOptions,
+    db: str | None,
+    output: OutputOptions,
+) -> None:
+    """Plan a sweep, then show the plan or run it and print the result."""
     from edgevit.sweeps.estimate import forecast
     from edgevit.sweeps.plan import plan
     from edgevit.sweeps.recording import describe_epoch

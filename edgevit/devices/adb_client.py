@@ -6,6 +6,7 @@ shell: the folder there, which has plain characters only, and words that `quoted
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -21,6 +22,8 @@ from typing import IO, Any
 
 from edgevit.errors import DeviceError, UsageError
 from edgevit.records.measurement import Device
+
+_LOG = logging.getLogger(__name__)
 
 FOLDER = "/data/local/tmp/edgevit"  # Android lets a shell store and start programs here
 _OPTIONS = ("serial", "folder")
@@ -203,6 +206,7 @@ def attached(phone: Phone) -> dict[str, str]:
 
 
 def _adb(arguments: Sequence[str], phone: Phone, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    _LOG.debug("process started: %s", shlex.join(["adb", *arguments]))
     try:
         return subprocess.run(
             ["adb", *arguments],
@@ -222,6 +226,7 @@ def _adb(arguments: Sequence[str], phone: Phone, timeout_s: float) -> subprocess
 
 
 def _start(command: Sequence[str], phone: Phone, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    _LOG.debug("process started: %s", shlex.join(command))
     try:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=_environment()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -17,6 +18,8 @@ from typing import IO
 
 from edgevit.errors import DeviceError, UsageError
 from edgevit.records.measurement import Device
+
+_LOG = logging.getLogger(__name__)
 
 OPTIONS = ("host", "port", "identity", "known_hosts", "python", "cache")
 MIN_PYTHON = (3, 10)  # JetPack 6 and Ubuntu 22.04 have it; the recipes and their engines need no older one
@@ -126,6 +129,7 @@ class Connection:
     def __init__(self, target: SshTarget) -> None:
         self._target, self._started, self._late = target, False, threading.Event()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
+        _LOG.debug("process started: %s", shlex.join(target.command()))
         try:
             self._process = subprocess.Popen(
                 target.command(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 
 from edgevit.devices.transports import PYTHON_OPTIONS
 from edgevit_runtime.environment import installed
+
+_LOG = logging.getLogger(__name__)
 
 # torch takes seconds from a cold disk, not minutes.
 _TIMEOUT_S = 120
@@ -62,6 +66,7 @@ def ask(code: str, *options: str) -> tuple[str, str]:
     """Run Python code in a fresh process; return why it failed, empty if it did not, and the last line it printed."""
     # -P: modules in the current folder are not found.
     command = [sys.executable, *(options or ("-P",)), "-c", code]
+    _LOG.debug("process started: %s", shlex.join(command))
     try:
         process = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True,

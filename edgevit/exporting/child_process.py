@@ -8,7 +8,9 @@ print goes to a file, whose end is shown where the child died without an answer.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime.codec import from_data, from_json, to_data, to_json
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
@@ -33,6 +37,7 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
     reading, writing = os.pipe()
     with tempfile.TemporaryFile("w+", errors="replace") as printed:
         command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing)]
+        _LOG.debug("process started: %s", shlex.join(command))
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, pass_fds=[writing])
         os.close(writing)
         try:

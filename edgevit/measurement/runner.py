@@ -7,6 +7,7 @@ all of them alike. An artifact that crashes or hangs costs its own row only.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import random
 import secrets
@@ -38,6 +39,8 @@ from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
 from edgevit_runtime.record import Job, Reply, Timing
+
+_LOG = logging.getLogger(__name__)
 
 UNVERIFIED = "unverified"  # parity_status of an artifact without a parity check
 _ARTIFACT = "artifact"  # the folder's name in the worker's directory
@@ -144,7 +147,9 @@ def run_unthrottled(run: Callable[[], Reply], cool_down_s: float) -> tuple[Reply
         why = why_discarded(reply.timing) if reply.timing else ""
         if not why:
             return reply, discarded
+        _LOG.debug("block discarded: %s", why)
         if discarded < MAX_RETRIES:
+            _LOG.debug("retry %d of %d in %g s", discarded + 1, MAX_RETRIES, cool_down_s)
             time.sleep(cool_down_s)
     error = f"{MAX_RETRIES + 1} blocks in a row do not count: {why}"
     return dataclasses.replace(reply, status="throttled", error=error, timing=None), MAX_RETRIES + 1

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from edgevit.errors import ModelError, UnknownNameError
+from edgevit.errors import OWN_MODEL, ModelError, UnknownNameError
 from edgevit.models.checkpoint import load_weights, read_checkpoint
 from edgevit.models.randomize import randomize
 from edgevit.records.model import ModelCard
@@ -62,7 +62,7 @@ def create_model(name: str, weights: str | Path | None = None, *, classes: int =
 def _find(name: str) -> tuple[ModelCard, Family]:
     name = _aliases().get(name, name)
     if name not in _zoo():
-        raise UnknownNameError("model", name, _zoo(), listing="edgevit models")
+        raise UnknownNameError("model", name, _zoo(), listing="edgevit models", or_else=OWN_MODEL)
     return _zoo()[name]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.resources
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from edgevit.errors import StoreError
 from edgevit.store.json_records import ParsedRecord, PortableRecord, read_line, to_line
+
+_LOG = logging.getLogger(__name__)
 
 # Longer lines are read in pieces, and each piece is refused: a file of a single line must not fill the memory.
 MAX_LINE_BYTES = 64 * 2**20
@@ -61,6 +64,7 @@ def atomic_write(path: Path, contents: str = "the rows") -> Iterator[Path]:
             os.fsync(written.fileno())
         part.replace(path)
         _sync_folder(path.parent)
+        _LOG.debug("published: %s", path)
     except OSError as error:
         fix = "make the folder, free some space, or name another file"
         raise StoreError(f"{contents} cannot be written", where=str(path), why=str(error), fix=fix) from error

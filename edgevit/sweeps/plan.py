@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +12,7 @@ from edgevit import __version__
 from edgevit.artifacts.folder import folder_name, open_artifact
 from edgevit.artifacts.trust import require_built_here
 from edgevit.cards import load_cards
-from edgevit.errors import ArtifactError, UnknownNameError, UsageError
+from edgevit.errors import OWN_MODEL, ArtifactError, UnknownNameError, UsageError
 from edgevit.exporting.child_process import export_separately
 from edgevit.measurement.runner import Protocol
 from edgevit.measurement.summary import FEW_PROCESSES as CUT_SHORT
@@ -20,6 +21,8 @@ from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.store import LatencyDB
+
+_LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from edgevit.models.source import Subject
@@ -66,7 +69,7 @@ def _expand(pattern: str) -> list[str]:
     cards = load_cards()
     found = [name for name in cards if fnmatchcase(name, pattern)]
     if not found:
-        raise UnknownNameError("model", pattern, cards, listing="edgevit models")
+        raise UnknownNameError("model", pattern, cards, listing="edgevit models", or_else=OWN_MODEL)
     return found
 
 
@@ -81,7 +84,9 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
     except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
     if artifact is not None and _is_current(artifact, request):
+        _LOG.debug("cache hit: %s is in %s", request.label, artifact.folder)
         return artifact
+    _LOG.info("exporting %s", request.label)
     made = _export(request)
     record_built(made, db)
     return made

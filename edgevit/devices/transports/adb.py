@@ -7,6 +7,7 @@ program; edgevit/devices/vendor_tools/ contains its arguments.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import secrets
 import signal
@@ -27,6 +28,8 @@ from edgevit.records.measurement import DIGEST, Device
 from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import Job, Reply, Status, Timing
 from edgevit_runtime.timing import settled
+
+_LOG = logging.getLogger(__name__)
 
 _DIGITS = 16  # of a program's digest in a version: two programs share them by a chance of one in 10^19
 # Least runs of a process, also in a shorter protocol: summaries of two such processes bound a p90, fewer runs do not.

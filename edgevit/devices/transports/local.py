@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Job, Reply
+
+_LOG = logging.getLogger(__name__)
 
 _STDERR = "stderr.txt"
 _STDERR_BYTES = 8192  # read from the end: an engine that hangs in an error loop writes gigabytes
@@ -80,6 +84,7 @@ def run_group(
     same cores.
     """
     timed_out = threading.Event()
+    _LOG.debug("process started: %s", shlex.join(command))
     process = subprocess.Popen(
         command,
         cwd=folder,

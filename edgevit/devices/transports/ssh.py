@@ -11,6 +11,7 @@ import errno
 import hashlib
 import importlib.resources
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from edgevit_runtime.codec import to_json
 from edgevit_runtime.digest import file_sha256, tree_files
 from edgevit_runtime.record import Job, Reply
 
+_LOG = logging.getLogger(__name__)
+
 _GRACE_S = 60.0  # beyond a worker's own limit, for the device to hash its files and to clean up
 _SLOWEST_LINK = 100_000  # bytes per second: a slower link counts as broken
 _BLOCK_BYTES = 1 << 20
@@ -51,6 +54,9 @@ class SshTransport:
             connection.allow(_GRACE_S)
             connection.send(json.dumps(_request(device, trees, job, timeout_s)).encode())
             missing = _answer(connection, target)["missing"]
+            for name, tree in trees.items():
+                if tree.key not in missing:
+                    _LOG.debug("cache hit: %s is on %s", name, device.name)
             lacking = {tree.key: tree for tree in trees.values() if tree.key in missing}
             connection.allow(_GRACE_S + sum(tree.size for tree in lacking.values()) / _SLOWEST_LINK)
             for key in missing:
