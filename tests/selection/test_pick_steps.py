@@ -15,10 +15,10 @@ from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.selection import Evidence, PredictedCell, choose_among, pick_steps
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.constraints import latency_for_budget
-from support.candidates import CARDS, GUESSES, LIMITS, ROWS, row
-from support.measured import rated
+from support.candidates import CARDS, GUESSES, LIMITS, MS, ROWS, row
+from support.measured import card, rated
 
-FLOORS = st.sampled_from([0.0, 0.02, 0.3])
+FLOORS = st.sampled_from([0.0, 0.02, 0.7, 1.2])
 
 
 @settings(deadline=None, max_examples=60)
@@ -58,3 +58,11 @@ def test_a_slower_more_accurate_candidate_within_the_error_is_never_the_pick() -
 
 def test_without_candidates_there_is_no_step() -> None:
     assert pick_steps([], 0.01) == []
+
+
+def test_a_smaller_artifact_within_the_noise_takes_over_once_it_fits() -> None:
+    cards = dict.fromkeys("ab", card("x", 75.0))
+    rows = [row("a", 10.0, artifact_bytes=9 * MS), row("b", 10.4, artifact_bytes=3 * MS)]
+    fitting = choose_among(rows, "pi5", Budget(), cards=cards).fitting
+    assert [(step.from_ms, step.pick.model) for step in pick_steps(fitting, 0.05)] == [(10.0, "a"), (10.4, "b")]
+    assert [(step.from_ms, step.pick.model) for step in pick_steps(fitting, 0.01)] == [(10.0, "a")]
