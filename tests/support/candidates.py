@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from edgevit.records.choice import Basis, Budget, Choice, JointChoice, Reason
-from edgevit.records.measurement import Measurement
+from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.selection import CandidateFilter, Cell, PredictedCell, choose_among
 from edgevit_runtime.record import TensorSpec
 from support.measured import INPUT, card, measured
@@ -35,6 +35,21 @@ def answer(*rows: Measurement, candidate_filter: CandidateFilter | None = None, 
     return choose_among(
         rows, "pi5", Budget(**budget), cards=CARDS, candidate_filter=candidate_filter or CandidateFilter()
     )
+
+
+def reasons(choice: Choice) -> dict[str, str]:
+    """Return the English of the rejections by model."""
+    return {rejection.candidate.model: rejection.reason for rejection in choice.rejected}
+
+
+def picked(choice: Choice) -> str | None:
+    """Return the model of the pick."""
+    return choice.picked.model if choice.picked else None
+
+
+def noisy(share: float, unit: str = measured().device_id) -> NoiseFloor:
+    """Return a noise floor of a device."""
+    return NoiseFloor(unit, "pi5", "mixed", 1, share, (100, 102), "2026-11-21T10:00:00+00:00")
 
 
 def texts(choice: Choice | JointChoice) -> tuple[str, ...]:
