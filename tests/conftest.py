@@ -9,12 +9,12 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -30,6 +30,7 @@ BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that 
 # The longest come first, so that no worker is left alone with one of them at the end.
 FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_failing_stage.py", "test_tensorrt.py")
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
@@ -102,7 +103,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
-        target = getattr(item, "callspec", None) and item.callspec.params.get("target")
+        parameters = getattr(item, "callspec", None)
+        target = parameters and parameters.params.get("target")
         name = TOGETHER.get(item.path.name, item.path.name)
         item.add_marker(pytest.mark.xdist_group(f"{name} {target if item.path.name == BY_TARGET else ''}"))
 
@@ -166,16 +168,18 @@ def _with_tables() -> Path:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     return _no_silent_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector):
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _no_silent_skip((yield))
 
 
-def _no_silent_skip(report):
+def _no_silent_skip(report: Report) -> Report:
     """Under CI a skipped test or module fails, unless its reason is honest. An xfail is not a skip."""
     if report.outcome != "skipped" or hasattr(report, "wasxfail") or not _under_ci():
         return report

@@ -31,6 +31,7 @@ from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
+from support.exporters import forget_registry
 from support.nets import Toy, image
 from support.subjects import SIZE, tiny_file, tiny_subject
 
@@ -119,6 +120,7 @@ def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None
     subject = with_preprocessing(dataclasses.replace(plain, preprocessing=Preprocessing(mean=(0.5, 0.2, 0.1))))
     artifact = export_subject(subject, ExportRequest("onnx", tmp_path / "out", precision))
     assert artifact.inputs == (TensorSpec("image", (1, *SIZE, 3), "uint8"),)
+    assert artifact.parity is not None
     assert artifact.preprocessing_inside and artifact.parity.status == "passed"
     raw = torch.randint(0, 256, (1, *SIZE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.2, 0.1), (0.229, 0.224, 0.225)))
@@ -142,7 +144,8 @@ def test_a_sum_that_only_norms_read_is_spelled_sum(tmp_path: Path, precision: st
     def compute(net: Any, x: Tensor) -> Tensor:
         once = x.relu() + x.sigmoid()
         twice = x.sin() + x.tanh()
-        return net.n(once) * net.n(twice) + twice
+        result: Tensor = net.n(once) * net.n(twice) + twice
+        return result
 
     model = Toy(compute, n=nn.LayerNorm(6)).eval()
     x = image(1, 5, 6, dtype=torch.float32)
@@ -183,11 +186,12 @@ def test_an_export_says_nothing_of_its_own_accord(tmp_path: Path, capfd: pytest.
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     records: list[logging.LogRecord] = []
     listener = logging.Handler()
-    listener.emit = records.append  # type: ignore[method-assign]
+    listener.emit = records.append  # type: ignore[method-assign, assignment]
     logger.addHandler(listener)
     filters = list(logger.filters)
     try:
         x = image(1, 3, 8, 6, dtype=torch.float32)
+        forget_registry()
         converted(tmp_path, fold(network(), (x,)), x, precision="fp16")
     finally:
         logger.removeHandler(listener)
@@ -408,7 +412,8 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], Non
         def raising(*arguments: Any, **options: Any) -> Any:
             raise error
 
-        monkeypatch.setattr(*({"recipe": (RECIPE, "export")}.get(place) or (pipeline, place)), raising)
+        target, name = (RECIPE, "export") if place == "recipe" else (pipeline, place)
+        monkeypatch.setattr(target, name, raising)
 
     return arrange
 

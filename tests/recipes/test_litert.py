@@ -49,6 +49,7 @@ def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:
     assert [stage.name for stage in made.stages] == ["fold", *stages, "verify"]
     assert [(spec.name, spec.shape, spec.dtype) for spec in made.inputs] == [("image", (1, 3, 16, 12), "float32")]
     assert [(spec.name, spec.shape, spec.dtype) for spec in made.outputs] == [("output", (1, 5), "float32")]
+    assert made.parity and made.parity.max_rel is not None
     assert (made.parity.max_rel > 1e-6) == (made.precision == "fp16"), "half weights cost precision"
 
 
@@ -92,7 +93,8 @@ def test_several_rows_run(tmp_path: Path) -> None:
 def test_a_conversion_is_quiet_and_its_failure_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class Unknown(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.svdvals(x)
+            result: torch.Tensor = torch.linalg.svdvals(x)
+            return result
 
     x = torch.ones(1, 3, 4, 4)
     convert(nn.ReLU().eval(), RECIPE, tmp_path / "x.tflite", inputs={"x": x}, precision="fp32", allow_unfolded=True)

@@ -61,7 +61,8 @@ class Mixed(nn.Module):
         y = (windows + F.scaled_dot_product_attention(q, k, v)).reshape(-1, 2, 2, 4, 3, 8)
         y = y.permute(0, 5, 1, 3, 2, 4).reshape(-1, 8, 8, 6)
         a, b = y.reshape(-1, 2, 4, 48).unbind(1)
-        return self.head(F.adaptive_avg_pool2d(y, 1).flatten(1) + torch.cat([a, b], 1).mean(2))
+        result: Tensor = self.head(F.adaptive_avg_pool2d(y, 1).flatten(1) + torch.cat([a, b], 1).mean(2))
+        return result
 
 
 def converted(

@@ -236,7 +236,7 @@ def test_a_broken_library_is_not_taken_for_a_missing_one(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(RECIPE, "_import", broken)
     with pytest.raises(ModuleNotFoundError, match="tensorrt_libs"):
-        RECIPE._installed()
+        RECIPE._installed()  # type: ignore[attr-defined]
 
 
 def test_an_engine_of_another_version_is_not_opened(sources: dict[str, Path], tmp_path: Path) -> None:
@@ -539,7 +539,8 @@ def test_a_small_transformer_goes_all_the_way(tmp_path: Path, precision: str, dy
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = self.norm(self.stem(x).flatten(2).transpose(1, 2))
             y = y + self.attention(y, y, y, need_weights=False)[0]
-            return self.head(nn.functional.gelu(y).amax(1))
+            result: torch.Tensor = self.head(nn.functional.gelu(y).amax(1))
+            return result
 
     order = ExportRequest("trt", tmp_path / "out", precision, dynamic_batch=dynamic_batch)
     artifact = export_subject(as_subject(Mixed()), order)

@@ -60,7 +60,7 @@ def run(folder: Path, ci: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(("ci", "code", "says"), [("", 0, "3 passed, 3 skipped"), ("false", 0, "3 passed, 3 skipped"),
                                                   ("true", 1, "1 failed, 3 passed, 2 skipped")])  # fmt: skip
-def test_under_ci_a_missing_package_is_a_failure(tmp_path, ci, code, says):
+def test_under_ci_a_missing_package_is_a_failure(tmp_path: Path, ci: str, code: int, says: str) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
     found, output = run(tmp_path, ci)
     assert (found, says in output) == (code, True), output
@@ -68,7 +68,7 @@ def test_under_ci_a_missing_package_is_a_failure(tmp_path, ci, code, says):
 
 
 @pytest.mark.parametrize(("ci", "code"), [("", 5), ("1", 2)])
-def test_a_whole_module_cannot_slip_away(tmp_path, ci, code):
+def test_a_whole_module_cannot_slip_away(tmp_path: Path, ci: str, code: int) -> None:
     (tmp_path / "test_suite.py").write_text(MODULE_SKIP)
     found, output = run(tmp_path, ci)
     assert found == code, output

@@ -16,7 +16,7 @@ SCRIPT = ROOT / "docs" / "examples" / "middle_budget.py"
 
 
 def run(database: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, database, "pi5"]
+    command = [sys.executable, str(SCRIPT), str(database), "pi5"]
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds(60), check=False)
 
 

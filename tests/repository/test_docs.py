@@ -114,7 +114,7 @@ def read(document: Path) -> str:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
-def test_document_runs(document, tmp_path, monkeypatch):
+def test_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # of devices that a document adds
     board = stand_in(tmp_path, monkeypatch) if "192.168.1.7" in read(document) else nullcontext()
     phone = stand_in_phone(tmp_path, monkeypatch) if "--transport adb" in read(document) else nullcontext()
@@ -260,7 +260,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
-def test_links_lead_somewhere(document):
+def test_links_lead_somewhere(document: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", read(document)))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://|mailto:", link):
@@ -273,7 +273,7 @@ def test_links_lead_somewhere(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
-def test_files_named_in_the_text_exist(document):
+def test_files_named_in_the_text_exist(document: Path) -> None:
     """`edgevit/recipes.py` in backticks is a promise too. What stands for any name is in capitals or has a star."""
     for name in re.findall(r"`((?:edgevit|runtime|export_recipes|latency_db|benchmarks|docs|tests|\.ci)/[^`\s]*)`",
                            FENCE.sub("", read(document))):  # fmt: skip
@@ -300,7 +300,7 @@ VERBS = verbs()
 GROUPS = {verb.split()[0] for verb in VERBS if " " in verb}
 
 
-def test_the_verbs_are_found():
+def test_the_verbs_are_found() -> None:
     assert {"fold", "choose", "db export"} <= set(VERBS)
     assert "--max-latency" in options("choose")
 
@@ -313,7 +313,7 @@ def options(verb: str) -> set[str]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_in_a_document(verb):
+def test_every_verb_is_in_a_document(verb: str) -> None:
     said = re.compile(rf"\bedgevit {verb}\b")
     assert any(said.search(read(document)) for document in DOCUMENTS), (
         f"`edgevit {verb}` is nowhere in README.md or docs/"
@@ -321,7 +321,7 @@ def test_every_verb_is_in_a_document(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_and_option_has_a_help_text(verb):
+def test_every_verb_and_option_has_a_help_text(verb: str) -> None:
     command = VERBS[verb]
     assert command.help and inspect.cleandoc(command.help)[0].isupper()
     bare = [parameter.name for parameter in command.params if not (parameter.help or "").strip()]
@@ -338,7 +338,7 @@ def commands_named(document: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
-def test_commands_named_exist_with_their_options(document):
+def test_commands_named_exist_with_their_options(document: Path) -> None:
     for command in commands_named(document):
         words, verb = shlex.split(command.replace("...", ""), comments=True)[1:], verb_of(command)
         if verb in GROUPS or verb.startswith("-"):
@@ -351,12 +351,12 @@ def test_commands_named_exist_with_their_options(document):
 # Tables
 
 
-def test_docs_of_fold_list_every_rewrite():
+def test_docs_of_fold_list_every_rewrite() -> None:
     rows = re.findall(r"^\| ([^|]+) \| `\w+\.py` \|", read(ROOT / "docs/fold.md"), re.MULTILINE)
     assert rows == [rewrite.says for rewrite in REWRITES]
 
 
-def test_docs_of_measuring_give_the_constants_as_they_are():
+def test_docs_of_measuring_give_the_constants_as_they_are() -> None:
     text = read(ROOT / "docs/measure.md")
     constants = {
         "PROTOCOL_PROCESSES": f"{summary.PROTOCOL_PROCESSES}",
@@ -386,14 +386,14 @@ def test_docs_of_measuring_give_the_constants_as_they_are():
     }
     for name, value in constants.items():
         assert f"| `{name}` | {value} |" in text
-    defaults = {field.name: field.default for field in dataclasses.fields(Job)}
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Job)}
     shortest = f"{defaults['warmup_min_runs']} runs and {defaults['warmup_min_ns'] / 1e9:g} s"
     assert f"| `Job.warmup_min_runs`, `warmup_min_ns` | {shortest} |" in text
     assert f"| `Job.warmup_max_ns` | {defaults['warmup_max_ns'] / 1e9:g} s |" in text
     assert f"{summary.runs_needed(0.99)} in all for p99, {summary.runs_needed(0.9)} for p90" in text
 
 
-def test_docs_of_verification_give_the_gates_as_they_are():
+def test_docs_of_verification_give_the_gates_as_they_are() -> None:
     text = read(ROOT / "docs/verify.md")
     assert f"folded form against training form | `max_rel` <= {_limit(compare.FOLD_GATE.max_rel)} |" in text
     assert f"fp32 payload against either form | `max_rel` <= {_limit(compare.GATES['fp32'].max_rel)} |" in text
@@ -403,7 +403,7 @@ def test_docs_of_verification_give_the_gates_as_they_are():
         assert f"{precision}: {limit.removeprefix('SNR >= ')}" in read(ROOT / "README.md")
 
 
-def test_docs_of_the_database_give_the_constants_and_tables_as_they_are():
+def test_docs_of_the_database_give_the_constants_and_tables_as_they_are() -> None:
     text = read(ROOT / "docs/database.md")
     for name, value in {
         "JUMP": f"{epochs.JUMP:g}",
@@ -467,7 +467,7 @@ $ adb devices
 """
 
 
-def test_blocks_are_read():
+def test_blocks_are_read() -> None:
     first, second, third = blocks(SAMPLE)
     assert first.commands == [("edgevit choose \\\n    --max-latency 25ms", [" a  1.25 ms"]), ("edgevit models", [])]
     assert (first.exits, first.output, first.line) == ((0, 3), "checked", 4)
@@ -475,7 +475,7 @@ def test_blocks_are_read():
     assert third.not_run == "it would take a phone"
 
 
-def test_options_go_to_the_commands_that_have_them():
+def test_options_go_to_the_commands_that_have_them() -> None:
     [block] = blocks("<!-- run with --quick --budget 40s -->\n```console\n$ edgevit db stats\n```\n")
     assert block.extra == ("--quick", "--budget 40s")
     assert takes("edgevit devices calibrate pi5 --budget 10min", "--budget 40s")
@@ -483,7 +483,7 @@ def test_options_go_to_the_commands_that_have_them():
 
 
 @pytest.mark.parametrize("comment", ["not run", "not-run: why", "exit three", "run quick", "output check"])
-def test_a_misspelt_directive_is_refused(comment):
+def test_a_misspelt_directive_is_refused(comment: str) -> None:
     with pytest.raises(AssertionError, match="no such directive"):
         directive(comment)
 
@@ -491,12 +491,12 @@ def test_a_misspelt_directive_is_refused(comment):
 @pytest.mark.parametrize(
     "command", ["edgevit models no_such_option --bogus", "rm -rf x", "make no-such-target", "edgevit choose --device x"]
 )
-def test_a_command_that_fails_is_noticed(command, tmp_path):
+def test_a_command_that_fails_is_noticed(command: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         run_console(Block("console", f"$ {command}\n", 1), tmp_path, "a document")
 
 
-def test_output_that_is_not_printed_is_noticed():
+def test_output_that_is_not_printed_is_noticed() -> None:
     printed = " a   1.5 ms\n ────────\n b   3e-07\n"
     assert_shown([" a 22.75 ms", "...", " ───", " b 1"], printed, "", skeleton)
     assert_shown(["a 1.5 ms", "b 3e-07"], printed, "", spaced)

@@ -203,12 +203,12 @@ def is_stdlib(name: str) -> bool:
 # The table
 
 
-def test_every_module_has_a_place():
+def test_every_module_has_a_place() -> None:
     assert {place(name) for name in OURS} - {"export_recipes"} == set(ROWS), "add it to TABLE, or take it out"
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if not name.startswith("edgevit.export_recipes")])
-def test_imports_only_what_its_place_may(name):
+def test_imports_only_what_its_place_may(name: str) -> None:
     row, own = ROWS[place(name)], place(name)
     for item in imports(name):
         where = f"{FILES[name].relative_to(ROOT)}:{item.line} imports {item.name}"
@@ -224,7 +224,7 @@ def test_imports_only_what_its_place_may(name):
             assert item.when != "at once" or not row.outside[package], f"{where}: only inside a function"
 
 
-def test_table_allows_nothing_that_nobody_needs():
+def test_table_allows_nothing_that_nobody_needs() -> None:
     used: dict[str, set[str]] = {}
     for name in OURS:
         for item in imports(name):
@@ -244,19 +244,19 @@ def lazy_rooms() -> list[str]:
 # One way
 
 
-def test_no_room_imports_one_to_its_right():
+def test_no_room_imports_one_to_its_right() -> None:
     for number, room in enumerate(ROOMS):
         if room in ROWS:
             assert not set(ROWS[room].inside) & set(ROOMS[number + 1 :]), room
 
 
-def test_what_is_below_the_rooms_knows_no_room():
+def test_what_is_below_the_rooms_knows_no_room() -> None:
     names = list(ROWS)
     for helper in names[: names.index("models")]:
         assert not set(ROWS[helper].inside) & set(ROOMS), helper
 
 
-def test_nothing_goes_in_circles():
+def test_nothing_goes_in_circles() -> None:
     """Of places, whatever the moment of the import: no two of them need each other."""
     settled: set[str] = set()
     while len(settled) < len(ROWS):
@@ -285,14 +285,14 @@ def at_once(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("room", NO_TORCH)
-def test_needs_no_torch_and_no_engine(room):
+def test_needs_no_torch_and_no_engine(room: str) -> None:
     for name in (name for name in FILES if place(name) == room):
         heavy = {item.split(".")[0] for item in at_once(name)} & {"torch", "safetensors", *ENGINES}
         assert not heavy, f"{name} imports {heavy}"
 
 
 @pytest.mark.parametrize("room", NO_RECIPES)
-def test_knows_no_recipe_no_engine_and_nothing_to_its_right(room):
+def test_knows_no_recipe_no_engine_and_nothing_to_its_right(room: str) -> None:
     beyond = {"recipes", "devices", *ROOMS[ROOMS.index(room) + 1 :]}
     for name in (name for name in FILES if place(name) == room):
         reached = {place(item) for item in at_once(name) if item.startswith("edgevit.")}
@@ -300,7 +300,7 @@ def test_knows_no_recipe_no_engine_and_nothing_to_its_right(room):
         assert not {item.split(".")[0] for item in at_once(name)} & ENGINES, name
 
 
-def test_nothing_imports_recipes_or_the_database_files_by_name():
+def test_nothing_imports_recipes_or_the_database_files_by_name() -> None:
     for name in OURS:
         for item in imports(name):
             assert not item.name.startswith(("edgevit.export_recipes", "edgevit.latency_db")), f"{name}:{item.line}"
@@ -310,7 +310,7 @@ def test_nothing_imports_recipes_or_the_database_files_by_name():
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit_runtime")])
-def test_runtime_needs_the_standard_library_only(name):
+def test_runtime_needs_the_standard_library_only(name: str) -> None:
     """What recipes share on the host, input_layouts.py, imports torch inside functions, as they do."""
     for item in imports(name):
         own = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
@@ -319,14 +319,14 @@ def test_runtime_needs_the_standard_library_only(name):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit.export_recipes")])
-def test_recipe_imports_its_converter_and_engine_inside_functions(name):
+def test_recipe_imports_its_converter_and_engine_inside_functions(name: str) -> None:
     for item in imports(name):
         assert item.name.split(".")[0] != "edgevit", f"line {item.line}: a recipe travels to devices without edgevit"
         light = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
         assert light or item.when == "later", f"line {item.line}: {item.name} is not there on every machine"
 
 
-def test_an_evaluator_travels_without_edgevit():
+def test_an_evaluator_travels_without_edgevit() -> None:
     """In the worker it has another name, so its own modules import each other relatively."""
     assert EVALUATORS
     for name in EVALUATORS:
@@ -349,9 +349,15 @@ def target_words() -> set[str]:
     return {word.lower() for word in named} - {"torch", "numpy", "engine"} | ENGINES | {"coreml", "tflite", "litert"}
 
 
+def line_of(node: ast.AST) -> int:
+    """Return the line of a node that has one, else 0."""
+    return int(getattr(node, "lineno", 0))
+
+
 def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
     """Identifiers and string constants, docstrings aside, each with its line."""
-    docstrings = {id(n.body[0].value) for n in ast.walk(node) if isinstance(n, _SCOPES) and ast.get_docstring(n)}
+    scopes = [scope.body[0] for scope in ast.walk(node) if isinstance(scope, _SCOPES) and ast.get_docstring(scope)]
+    docstrings = {id(first.value) for first in scopes if isinstance(first, ast.Expr)}
     for item in ast.walk(node):
         line = getattr(item, "lineno", 0)
         if isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) not in docstrings:
@@ -381,7 +387,7 @@ HARNESSES = {f"edgevit.devices.vendor_tools.{name}" for name in PROGRAMS}  # of 
 @pytest.mark.parametrize(
     "name", [name for name in ROOM_FILES if not QUOTES.match(name) and name not in EVALUATORS | HARNESSES]
 )
-def test_no_target_is_named(name):
+def test_no_target_is_named(name: str) -> None:
     names = target_words()
     for line, text in words_in(tree(FILES[name])):
         words = set(re.findall(r"[a-z0-9]+", text.lower()))
@@ -390,7 +396,7 @@ def test_no_target_is_named(name):
 
 
 @pytest.mark.parametrize("name", [name for name in ROOM_FILES if QUOTES.match(name)])
-def test_code_that_may_quote_a_target_does_not_depend_on_it(name):
+def test_code_that_may_quote_a_target_does_not_depend_on_it(name: str) -> None:
     """No comparison with a target's name and no identifier made of one."""
     names = target_words()
     for node in ast.walk(tree(FILES[name])):
@@ -398,7 +404,7 @@ def test_code_that_may_quote_a_target_does_not_depend_on_it(name):
         texts = [item.value for item in compared if isinstance(item, ast.Constant) and isinstance(item.value, str)]
         texts += [node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else []
         for text in texts:
-            assert not set(re.findall(r"[a-z0-9]+", text.lower())) & names, f"{name}:{node.lineno}: {text}"
+            assert not set(re.findall(r"[a-z0-9]+", text.lower())) & names, f"{name}:{line_of(node)}: {text}"
 
 
 # Loading code by a name that is computed
@@ -418,7 +424,7 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_code_is_loaded_by_name_in_known_places_only(name):
+def test_code_is_loaded_by_name_in_known_places_only(name: str) -> None:
     calls = [node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)]
     called = {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in calls} - allowed_methods(calls)
     assert called & DYNAMIC == LOADERS.get(name, set())
@@ -438,13 +444,13 @@ def allowed_methods(calls: list[ast.Call]) -> set[str]:
         "edgevit.published.importers",
     ],
 )
-def test_a_package_loads_only_what_is_in_it(name):
+def test_a_package_loads_only_what_is_in_it(name: str) -> None:
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         if getattr(call.func, "attr", "") in ("import_module", "resolve_name"):
             assert ast.unparse(call.args[0]).startswith("f'{__name__}."), ast.unparse(call)
 
 
-def test_only_recipes_knows_where_recipes_are():
+def test_only_recipes_knows_where_recipes_are() -> None:
     naming = [name for name in ROOM_FILES if any("export_recipes" in text for _, text in words_in(tree(FILES[name])))]
     assert naming == ["edgevit.recipes"]
 
@@ -453,19 +459,19 @@ def test_only_recipes_knows_where_recipes_are():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_except_is_broad(name):
+def test_no_except_is_broad(name: str) -> None:
     for node in ast.walk(tree(FILES[name])):
         caught: list[ast.expr | None] = [node.type] if isinstance(node, ast.ExceptHandler) else []
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "suppress":
             caught += node.args
         for kind in caught:
-            assert kind is not None, f"{name}:{node.lineno}: a bare except"
+            assert kind is not None, f"{name}:{line_of(node)}: a bare except"
             names = {item.id for item in ast.walk(kind) if isinstance(item, ast.Name)}
-            assert not names & {"Exception", "BaseException"}, f"{name}:{node.lineno}: catches {names}"
+            assert not names & {"Exception", "BaseException"}, f"{name}:{line_of(node)}: catches {names}"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_pickle_is_trusted(name):
+def test_no_pickle_is_trusted(name: str) -> None:
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         called = ast.unparse(call.func)
         if called == "torch.load":
@@ -506,7 +512,7 @@ LIGHT = [
         pytest.param([n for n in FILES if n.startswith("edgevit_runtime")], {"edgevit", "numpy"}, id="device side"),
     ],
 )
-def test_a_fresh_interpreter_imports_nothing_heavy(names, unwanted):
+def test_a_fresh_interpreter_imports_nothing_heavy(names: list[str], unwanted: set[str]) -> None:
     names = [name for name in names if not name.endswith("__main__")]
     code = FRESH.format(names=names, unwanted=sorted(unwanted))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
@@ -533,7 +539,7 @@ finally:
 """
 
 
-def test_imports_are_found_wherever_they_are():
+def test_imports_are_found_wherever_they_are() -> None:
     found = {(item.name, item.when) for item in find_imports(ast.parse(SAMPLE), "at once", "edgevit")}
     assert found == {
         ("__future__", "at once"), ("torch.nn", "at once"), ("json", "at once"), ("edgevit.cards", "at once"),
@@ -542,12 +548,12 @@ def test_imports_are_found_wherever_they_are():
     }  # fmt: skip
 
 
-def test_relative_imports_are_refused():
+def test_relative_imports_are_refused() -> None:
     with pytest.raises(AssertionError, match="relative"):
         list(find_imports(ast.parse("from . import fold"), "at once", "edgevit.folding"))
 
 
-def test_relative_imports_of_an_evaluator_are_named_in_full():
+def test_relative_imports_of_an_evaluator_are_named_in_full() -> None:
     evaluator = min(EVALUATORS, key=len)
     [found] = find_imports(ast.parse("from .proto import Message"), "at once", evaluator)
     assert (found.name, found.is_relative) == (f"{evaluator}.proto", True)

@@ -63,10 +63,10 @@ def test_there_is_a_notebook() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
 def test_a_notebook_prints_what_is_stored_in_it(path: Path, home: Path, pytestconfig: pytest.Config) -> None:
-    stored = nbformat.read(path, as_version=4)
+    stored = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     ran = run(stored, home)
     if pytestconfig.getoption("--update-goldens"):
-        nbformat.write(ran, path)
+        nbformat.write(ran, path)  # type: ignore[no-untyped-call]
         return
     for before, now in zip(stored.cells, ran.cells, strict=True):
         kept, found = texts(before), texts(now)
@@ -78,7 +78,7 @@ def test_a_notebook_prints_what_is_stored_in_it(path: Path, home: Path, pytestco
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
 def test_a_stored_notebook_is_whole(path: Path) -> None:
     """Run from top to bottom, without an error, and small enough to look at."""
-    stored = nbformat.read(path, as_version=4)
+    stored = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(stored)
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

@@ -74,7 +74,7 @@ def site_packages(venv: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a build reads: building in the repository would find files of earlier builds there."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -85,14 +85,14 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, folder=source)
     return next(out.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
-def bare(wheel, tmp_path_factory):
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A venv with the wheel and its core dependencies, no extra."""
     venv = tmp_path_factory.mktemp("bare") / "venv"
     make_venv(venv)
@@ -101,7 +101,7 @@ def bare(wheel, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def editable(source, bare, tmp_path_factory):
+def editable(source: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     """A venv with the same dependencies, and edgevit as a developer installs it."""
     venv = tmp_path_factory.mktemp("editable") / "venv"
     make_venv(venv)
@@ -113,7 +113,7 @@ def editable(source, bare, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of one row: 5.05 ms of a model of the zoo on a board."""
     file = tmp_path_factory.mktemp("db") / "latency.db"
     with LatencyDB.open(str(file)) as opened:
@@ -124,12 +124,12 @@ def database(tmp_path_factory):
 # The list of packages
 
 
-def test_every_folder_with_code_is_listed():
+def test_every_folder_with_code_is_listed() -> None:
     with_code = {name.rpartition("/")[0].replace("/", ".") for name in shipped_files() if name.endswith(".py")}
     assert with_code == PACKAGES
 
 
-def test_every_listed_folder_is_a_package():
+def test_every_listed_folder_is_a_package() -> None:
     for package, folder in HOMES.items():
         assert (ROOT / folder / "__init__.py").is_file(), f"{package}: editable installs break (setuptools 4943)"
 
@@ -137,12 +137,12 @@ def test_every_listed_folder_is_a_package():
 # The wheel
 
 
-def test_wheel_holds_the_shipped_files_and_no_other(wheel):
+def test_wheel_holds_the_shipped_files_and_no_other(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == set(shipped_files())
 
 
-def test_wheel_installs_two_packages_and_nothing_else(wheel):
+def test_wheel_installs_two_packages_and_nothing_else(wheel: Path) -> None:
     version = PYPROJECT["project"]["version"]
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert top == {"edgevit", "edgevit_runtime", f"edgevit-{version}.dist-info"}
@@ -152,11 +152,11 @@ def test_wheel_installs_two_packages_and_nothing_else(wheel):
                                   "edgevit/latency_db/operators.jsonl",
                                   "edgevit/latency_db/migrations/env.py", "edgevit/export_recipes/onnx.py"],
                          )  # fmt: skip
-def test_wheel_holds(wheel, name):
+def test_wheel_holds(wheel: Path, name: str) -> None:
     assert name in zipfile.ZipFile(wheel).namelist()
 
 
-def test_wheel_carries_its_licence_and_version(wheel):
+def test_wheel_carries_its_licence_and_version(wheel: Path) -> None:
     from edgevit import __version__
 
     names = zipfile.ZipFile(wheel).namelist()
@@ -167,7 +167,7 @@ def test_wheel_carries_its_licence_and_version(wheel):
 # With the core dependencies only
 
 
-def test_no_torch_comes_along(bare):
+def test_no_torch_comes_along(bare: Path) -> None:
     done = run(bare / "bin/python", "-c", "import torch", folder=bare)
     assert "No module named 'torch'" in done.stderr
 
@@ -175,16 +175,18 @@ def test_no_torch_comes_along(bare):
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "mobilevig_*", "--json"], ["targets"],
                                        ["devices"], ["doctor"], ["db", "stats"], ["choose", "--help"]],
                          ids=" ".join)  # fmt: skip
-def test_works_without_extras(bare, tmp_path, arguments):
+def test_works_without_extras(bare: Path, tmp_path: Path, arguments: list[str]) -> None:
     done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout
 
 
 @pytest.mark.parametrize(("budget", "code", "picked"), [("25ms", 0, "vanillanet_5"), ("1ms", 3, None)])
-def test_chooses_without_extras(bare, tmp_path, database, budget, code, picked):
-    command = [bare / "bin/edgevit", "choose", "--device", "pi5", "--max-latency", budget, "--db", database, "--json"]
-    done = run(*command, folder=tmp_path)
+def test_chooses_without_extras(
+    bare: Path, tmp_path: Path, database: Path, budget: str, code: int, picked: str | None
+) -> None:
+    options = ("--device", "pi5", "--max-latency", budget, "--db", database, "--json")
+    done = run(bare / "bin/edgevit", "choose", *options, folder=tmp_path)
     assert (done.returncode, done.stderr) == (code, "")
     choice = json.loads(done.stdout)
     assert (choice["picked"] or {"model": None})["model"] == picked
@@ -200,7 +202,7 @@ def test_chooses_without_extras(bare, tmp_path, database, budget, code, picked):
     ],
     ids=" ".join,
 )
-def test_what_needs_torch_says_how_to_get_it(bare, tmp_path, arguments):
+def test_what_needs_torch_says_how_to_get_it(bare: Path, tmp_path: Path, arguments: list[str]) -> None:
     done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
     assert "Traceback" not in done.stderr, done.stderr
     assert "pip install 'edgevit[export]'" in done.stderr
@@ -211,20 +213,22 @@ def test_what_needs_torch_says_how_to_get_it(bare, tmp_path, arguments):
 # Editable
 
 
-def test_editable_install_puts_only_edgevit_in_site_packages(editable):
+def test_editable_install_puts_only_edgevit_in_site_packages(editable: tuple[Path, set[str]]) -> None:
     version = PYPROJECT["project"]["version"]
     _, landed = editable
     assert f"edgevit-{version}.dist-info" in landed
     assert all(name.startswith(("edgevit-", "__editable__")) or name == "__pycache__" for name in landed), landed
 
 
-def test_editable_install_works(editable, tmp_path):
+def test_editable_install_works(editable: tuple[Path, set[str]], tmp_path: Path) -> None:
     venv, _ = editable
     assert "vanillanet_5" in succeed(venv / "bin/edgevit", "models", folder=tmp_path)
     assert "onnx" in succeed(venv / "bin/edgevit", "targets", folder=tmp_path)
 
 
-def test_editable_install_reads_the_source_and_does_not_spill(editable, source, tmp_path):
+def test_editable_install_reads_the_source_and_does_not_spill(
+    editable: tuple[Path, set[str]], source: Path, tmp_path: Path
+) -> None:
     venv, _ = editable
     places = "import edgevit, edgevit_runtime; print(edgevit.__file__, edgevit_runtime.__file__)"
     for place in succeed(venv / "bin/python", "-c", places, folder=tmp_path).split():
@@ -233,7 +237,7 @@ def test_editable_install_reads_the_source_and_does_not_spill(editable, source, 
         assert "No module named" in run(venv / "bin/python", "-c", f"import {name}", folder=tmp_path).stderr
 
 
-def test_both_installs_pack_the_same_worker(bare, editable, tmp_path):
+def test_both_installs_pack_the_same_worker(bare: Path, editable: tuple[Path, set[str]], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edgevit.devices.worker_archive import pack\n"
         "pack('onnx', Path(sys.argv[1]))"

@@ -34,6 +34,10 @@ class Browser:
         self.asked: list[str] = []
         self.said: list[str] = []
 
+    def _dismiss(self, dialog: Any) -> None:
+        self.said.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def open(self, file: Path, *, viewport: dict[str, int] = DESKTOP, dark: bool = False, touch: bool = False) -> Any:
         """A page with this file, its chart drawn."""
         page = self._chromium.new_page(viewport=viewport, color_scheme="dark" if dark else "light", has_touch=touch)
@@ -41,7 +45,7 @@ class Browser:
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._dismiss)
         page.goto(file.as_uri())
         page.wait_for_selector(DRAWN, state="attached")
         return page

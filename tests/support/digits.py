@@ -56,7 +56,7 @@ class Digits:
     std: float
 
     def checkpoint(self, name: str) -> Path:
-        return next(item.checkpoint for item in self.results if item.name == name)
+        return Path(next(result.checkpoint for result in self.results if result.name == name))
 
     def module(self, name: str) -> Any:
         from edgevit.models import load_weights

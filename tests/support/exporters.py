@@ -9,8 +9,15 @@ import functools
 
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+_build = ONNXRegistry.from_torchlib
+_shared = functools.cache(_build)
 
-@functools.cache
+
 def share_registry() -> None:
     """Let every later export of this process have the same registry of operators."""
-    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign, assignment]
+    ONNXRegistry.from_torchlib = staticmethod(_shared)  # type: ignore[method-assign]
+
+
+def forget_registry() -> None:
+    """Have the next export build its registry, for tests of what that prints."""
+    _shared.cache_clear()

@@ -46,7 +46,7 @@ def summary(samples_ns: Sequence[Sequence[int]]) -> dict[str, Any]:
     }
 
 
-NO_TIMES = {
+NO_TIMES: dict[str, Any] = {
     "samples_ns": (), "snapshots": (), "processes": 0, "runs": 0, "load_ns": None, "first_ns": None, "grade": "",
     **{name: None for name in summary(SAMPLES) if name.endswith("_ns") and name != "samples_ns"},
 }  # fmt: skip
@@ -104,18 +104,30 @@ TOLD = VendorSummary(
 def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measurement:
     """An identified row of a program that keeps its samples, and tells a median or only a mean."""
     told = dataclasses.replace(TOLD, median_ns=median_ns, p95_ns=TOLD.p95_ns if median_ns else None)
-    times = {"p50_ns": median_ns, "p50_low_ns": median_ns, "p50_high_ns": median_ns, "p90_upper_ns": told.p95_ns}
+    times: dict[str, Any] = {
+        "p50_ns": median_ns,
+        "p50_low_ns": median_ns,
+        "p50_high_ns": median_ns,
+        "p90_upper_ns": told.p95_ns,
+    }
     times |= {"min_ns": told.min_ns, "mean_ns": told.mean_ns}
-    facts = {"told": (told, told), "processes": 2, "runs": 200, "grade": "C", "engine": "benchmark_model"}
+    facts: dict[str, Any] = {
+        "told": (told, told),
+        "processes": 2,
+        "runs": 200,
+        "grade": "C",
+        "engine": "benchmark_model",
+    }
     flags = ("summary_only",) if median_ns else ("mean_only", "summary_only")
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | times | facts | {"flags": flags} | changes)))
 
 
 def published(**changes: Any) -> Measurement:
     """An identified row transcribed from a paper: one number, no spread."""
-    facts = {"provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None,
+    facts: dict[str, Any] = {
+             "provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None,
              "licence": "CC-BY-4.0", "untold": ("host", "p90_ns", "p99_ns", "samples")}  # fmt: skip
-    unknown = {"artifact_sha256": "", "artifact_bytes": 0, "parity_status": "", "peak_rss_bytes": None}
+    unknown: dict[str, Any] = {"artifact_sha256": "", "artifact_bytes": 0, "parity_status": "", "peak_rss_bytes": None}
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | facts | unknown | changes)))
 
 
@@ -131,7 +143,13 @@ def rated(value: float = 75.0, **changes: Any) -> Accuracy:
 
 def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
     """A noise floor of the device of these rows."""
-    facts = {"device_id": "pi-0001", "device": "pi5", "workload": "hash", "threads": 1, "p50s_ns": (100, 102)}
+    facts: dict[str, Any] = {
+        "device_id": "pi-0001",
+        "device": "pi5",
+        "workload": "hash",
+        "threads": 1,
+        "p50s_ns": (100, 102),
+    }
     return NoiseFloor(**({"share": share, "started": "2026-11-21T10:00:00+00:00", **facts} | changes))
 
 

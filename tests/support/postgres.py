@@ -40,7 +40,7 @@ class Server:
         self._as: dict[str, Any] = _unprivileged(self.home)
         data = self.home / "data"
         command = [folder / "initdb", "-D", data, "-U", "edgevit", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.home, **self._as)
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, cwd=self.home, **self._as)
         # fsync=off: tests end clients, never the server or the machine, and no client can tell the difference.
         settings = {"listen_addresses": "", "unix_socket_directories": self.home, "max_connections": 60, "fsync": "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]

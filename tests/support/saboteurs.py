@@ -58,7 +58,8 @@ def residual_net() -> nn.Module:
     def compute(net: Any, x: torch.Tensor) -> torch.Tensor:
         x = net.norm(net.stem(x)).relu()
         x = x + net.narrow(net.wide(x).relu())
-        return net.head(x.relu().mean((2, 3)))
+        result: torch.Tensor = net.head(x.relu().mean((2, 3)))
+        return result
 
     torch.manual_seed(0)
     stem, norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
@@ -133,7 +134,7 @@ def drops_a_branch(target: str, step: str) -> Breaker:
 
 def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
     """Folding takes a norm's epsilon for 1e-3."""
-    right = graph.norm_affine
+    right = graph.norm_affine  # type: ignore[attr-defined]
 
     def wrong(norm: Any) -> Any:
         norm.eps = 1e-3

@@ -54,7 +54,7 @@ class Sshd:
 
     def __enter__(self) -> Sshd:
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "config"], stderr=log)
+            self.process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", self.folder / "config"], stderr=log)
         end = time.monotonic() + seconds(20)
         while not listens(self.port):
             assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()

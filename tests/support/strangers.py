@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv_bn(inputs: int, outputs: int, size: int | tuple[int, int], *, bias: bool = False, **options: int) -> nn.Module:
+def conv_bn(inputs: int, outputs: int, size: int | tuple[int, int], *, bias: bool = False, **options: Any) -> nn.Module:
     """Convolution padded so that stride 1 keeps the size, then BatchNorm."""
     sizes = (size, size) if isinstance(size, int) else size
-    padding = tuple(options.get("dilation", 1) * (side // 2) for side in sizes)
+    dilation = options.get("dilation", 1)
+    padding = (dilation * (sizes[0] // 2), dilation * (sizes[1] // 2))
     conv = nn.Conv2d(inputs, outputs, sizes, padding=padding, bias=bias, **options)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
@@ -23,7 +25,7 @@ class RepVGG(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int, groups: int, dilation: int, bias: bool):
         super().__init__()
-        options = {"stride": stride, "groups": groups}
+        options: dict[str, Any] = {"stride": stride, "groups": groups}
         self.dense = conv_bn(inputs, outputs, size, dilation=dilation, bias=bias, **options)
         self.point = conv_bn(inputs, outputs, 1, bias=bias, **options)
         self.same = nn.BatchNorm2d(inputs) if inputs == outputs and stride == 1 else None
@@ -38,18 +40,19 @@ class MobileOne(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int, groups: int, branches: int, bias: bool):
         super().__init__()
-        options = {"stride": stride, "groups": groups, "bias": bias}
+        options: dict[str, Any] = {"stride": stride, "groups": groups, "bias": bias}
         self.skip = nn.BatchNorm2d(inputs) if inputs == outputs and stride == 1 else None
         self.scale = conv_bn(inputs, outputs, 1, **options) if size > 1 else None
         self.convs = nn.ModuleList(conv_bn(inputs, outputs, size, **options) for _ in range(branches))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.skip(x) if self.skip is not None else 0
+        out: Any = self.skip(x) if self.skip is not None else 0
         if self.scale is not None:
             out += self.scale(x)
         for conv in self.convs:
             out = out + conv(x)
-        return out
+        result: Tensor = out
+        return result
 
 
 class Residual(nn.Module):
@@ -58,7 +61,8 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.inner(x)
+        result: Tensor = x + self.inner(x)
+        return result
 
 
 class RepViT(nn.Module):
@@ -78,7 +82,8 @@ class RepViT(nn.Module):
         x = self.bn((self.conv(x) + self.conv1(x)) + x)
         if self.squeezes:
             x = x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
-        return self.channel_mixer(x)
+        result: Tensor = self.channel_mixer(x)
+        return result
 
 
 class RepViTHead(nn.Module):
@@ -92,7 +97,8 @@ class RepViTHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return (self.head(x) + self.distilled(x)) / 2
+        result: Tensor = (self.head(x) + self.distilled(x)) / 2
+        return result
 
 
 class FastViT(nn.Module):
@@ -100,7 +106,7 @@ class FastViT(nn.Module):
 
     def __init__(self, channels: int, size: int, *, branches: int) -> None:
         super().__init__()
-        options = {"stride": 1, "groups": channels, "bias": False}
+        options: dict[str, Any] = {"stride": 1, "groups": channels, "bias": False}
         self.norm = MobileOne(channels, channels, 1, branches=0, **options)
         self.mixer = MobileOne(channels, channels, 3, branches=branches, **options)
         self.layer_scale = nn.Parameter(torch.ones(channels, 1, 1))
@@ -116,7 +122,8 @@ class FastViT(nn.Module):
         x = self.position(x) + x
         y = self.large(x)
         y += self.small(x)
-        return x + self.mlp_scale * self.fc2(F.gelu(self.fc1(y)))
+        result: Tensor = x + self.mlp_scale * self.fc2(F.gelu(self.fc1(y)))
+        return result
 
 
 class ACNet(nn.Module):
@@ -124,7 +131,7 @@ class ACNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int, groups: int, dilation: int) -> None:
         super().__init__()
-        options = {"stride": stride, "groups": groups, "dilation": dilation}
+        options: dict[str, Any] = {"stride": stride, "groups": groups, "dilation": dilation}
         self.square = conv_bn(inputs, outputs, size, **options)
         self.row = conv_bn(inputs, outputs, (1, size), **options)
         self.column = conv_bn(inputs, outputs, (size, 1), **options)
@@ -143,7 +150,8 @@ class LowRank(nn.Module):
         self.scaling = alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.up(self.down(x)) * self.scaling
+        result: Tensor = self.base(x) + self.up(self.down(x)) * self.scaling
+        return result
 
 
 class Affine(nn.Module):
@@ -180,7 +188,8 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.tokens(self.before_tokens(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.after_channels(self.channels(self.before_channels(x)))
+        result: Tensor = x + self.after_channels(self.channels(self.before_channels(x)))
+        return result
 
 
 class Encoder(nn.Module):
@@ -199,7 +208,8 @@ class Encoder(nn.Module):
         parts = (part(y).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
         y = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
         x = x + self.scale1(self.out(y))
-        return x + self.scale2(self.mlp(self.norm2(x)))
+        result: Tensor = x + self.scale2(self.mlp(self.norm2(x)))
+        return result
 
 
 def decoder(channels: Sequence[int], *, groups: int, bias: bool) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -158,8 +159,15 @@ def _seal(
     )
 
 
-def job_for(artifact: Artifact, **settings: object) -> Job:
+def job_for(artifact: Artifact, **settings: Any) -> Job:
     """A short job: two warm-up runs, five samples, one thread."""
-    short = {"threads": 1, "min_runs": 5, "min_ns": 0, "warmup_min_runs": 2, "warmup_min_ns": 0, "warmup_max_ns": 0}
+    short: dict[str, Any] = {
+        "threads": 1,
+        "min_runs": 5,
+        "min_ns": 0,
+        "warmup_min_runs": 2,
+        "warmup_min_ns": 0,
+        "warmup_max_ns": 0,
+    }
     place = {"folder": "artifact", "payload": artifact.payload, "sha256": artifact.sha256}
     return Job(**{"task": "time", "target": artifact.target, **place, **short, **settings})

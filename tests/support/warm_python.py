@@ -45,7 +45,7 @@ class Run:
     def main(self, arguments: list[str]) -> int:
         """Run a program as the real Python would; its exit code."""
         program, *rest = arguments
-        request = {"executable": f"{self.folder}/bin/python"}
+        request: dict[str, object] = {"executable": f"{self.folder}/bin/python"}
         if program.endswith("/edgevit"):
             return self.run(["command"], request | {"module": "edgevit.cli", "program": "edgevit", "arguments": rest})
         if rest[:1] == ["-m"] and "".join(rest[1:2]).startswith("edgevit."):

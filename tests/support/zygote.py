@@ -84,8 +84,9 @@ def serve(path: Path, owner: int) -> None:
     Path(f"{path}.new").rename(path)  # found by clients only when it answers
     gc.freeze()
     owner_end = os.pidfd_open(owner)
+    watched: list[Any] = [listener, owner_end]
     while True:
-        ready, _, _ = select.select([listener, owner_end], [], [], 1)
+        ready, _, _ = select.select(watched, [], [], 1)
         if owner_end in ready:
             return
         if listener in ready:
@@ -112,7 +113,8 @@ def attend(connection: socket.socket) -> NoReturn:
         os.close(descriptor)
     connection.sendall(NUMBER.pack(program))
     end = os.pidfd_open(program)
-    ready, _, _ = select.select([end, connection], [], [])
+    watched: list[Any] = [end, connection]
+    ready, _, _ = select.select(watched, [], [])
     if end not in ready:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program, signal.SIGKILL)
