@@ -1,1 +1,1 @@
-"""The latency database's data: migrations, devices, model cards and the measurements we ship."""
+"""Data of the latency database: migrations, devices, model cards and shipped measurements."""

@@ -1,9 +1,9 @@
 """Row counts and checksums per partition; they reveal deleted rows.
 
-A checksum in a row reveals that the row was changed. It cannot reveal that the row is missing: one bit in a page of
-the file is enough to hide it from an index, and an answer from fewer rows would be wrong without notice. So each
-partition (the rows of one device, or a small table as a whole) has its number of rows and the exclusive or of their
-checksums, which no order changes. Every reader of a partition compares what it read with both.
+A checksum in a row reveals that the row was changed. It cannot reveal that the row is missing. One bit in a page of
+the file is enough to hide it from an index, and an answer from fewer rows would be wrong without notice. A partition
+is the rows of one device, or a small table as a whole. Each has its number of rows and the exclusive or of their
+checksums, which no order changes. Every reader of a partition compares its rows with both.
 """
 
 from __future__ import annotations

@@ -32,9 +32,8 @@ _FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")
 def validate(measurement: Measurement) -> None:
     """Check one row, with its samples, before it enters the database.
 
-    Raises StoreError with the first problem. Examples are values that no database holds (NaN, beyond 64 bits, half a
-    surrogate), times that are not positive or out of order, a headline that its samples contradict, and a key or id of
-    another row.
+    Raises StoreError with the first problem. Some values no database holds: NaN, beyond 64 bits, half a surrogate.
+    Times may be negative or out of order, samples may contradict the headline, and a key or id may be of another row.
     """
     if problem := next(_problems(measurement), ""):
         fix = "measure again, or leave it out"

@@ -1,4 +1,4 @@
-"""Alembic runs this for every command; the connection, and the transaction it is in, come from edgevit.store.schema."""
+"""Environment of Alembic's commands; edgevit.store.schema gives the connection and its transaction."""
 
 from __future__ import annotations
 

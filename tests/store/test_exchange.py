@@ -116,6 +116,14 @@ def test_an_altered_row_never_takes_the_place_of_one_kept(db: LatencyDB, tmp_pat
     assert db.get(measured().measurement_id) == measured() and len(db.quarantine()) == 1
 
 
+def test_refusals_are_logged(db: LatencyDB, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bad.jsonl").write_text("hello\n")
+    with caplog.at_level("DEBUG", logger="edgevit.store"):
+        db.import_jsonl(tmp_path / "bad.jsonl")
+    assert any("bad.jsonl, line 1" in message and "not JSON" in message for message in caplog.messages)
+    assert "imported: 0 added, 0 duplicates, 1 refused" in caplog.messages
+
+
 def test_two_rows_of_one_file_with_one_id(db: LatencyDB, tmp_path: Path) -> None:
     jsonl.write_lines(tmp_path / "x.jsonl", [measured(), dataclasses.replace(measured(), grade="D")])
     added, _, [refused] = db.import_jsonl(tmp_path / "x.jsonl")

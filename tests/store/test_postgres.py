@@ -1,4 +1,4 @@
-"""Tests of the store on a real PostgreSQL server: connections, and the errors where there is none."""
+"""Tests of the store on a real PostgreSQL server: connections, and the errors without a server."""
 
 from __future__ import annotations
 

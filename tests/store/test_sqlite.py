@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from edgevit.errors import EdgevitError, StoreError
-from edgevit.store import LatencyDB, exchange, queries, rows, tables
+from edgevit.store import LatencyDB, connect, exchange, queries, rows, tables
 from edgevit.store.connect import journal_mode
 from support.measured import measured, told_row
 from support.stored_rows import variants
@@ -102,6 +103,31 @@ def test_a_connection_that_writes_takes_the_lock_at_once(db: LatencyDB, path: Pa
         other.execute("BEGIN IMMEDIATE")
     with db._transaction(), closing(sqlite3.connect(path, timeout=0)) as other:
         other.execute("BEGIN IMMEDIATE")
+
+
+def test_a_locked_database_is_named_as_such(db: LatencyDB, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "BUSY_SECONDS", 0)
+    with (
+        LatencyDB.open(str(path), shipped=False) as waiting,
+        db._transaction(write=True),
+        pytest.raises(StoreError, match="another program held it"),
+    ):
+        waiting.add(measured())
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.ENOSPC, "Kein Platz mehr"), "the disk is full"),
+        (OSError(errno.EACCES, "Keine Berechtigung"), "folder is missing or not writable"),
+        (OSError(errno.EXDEV, "locked, malformed, full"), "locked, malformed, full"),
+    ],
+)
+def test_the_code_of_an_error_decides_and_not_its_text(tmp_path: Path, error: OSError, why: str) -> None:
+    url = connect.database_url(str(tmp_path / "x.db"))
+    with pytest.raises(StoreError) as caught, connect.translate_errors(url):
+        raise error
+    assert why in caught.value.why and caught.value.fix
 
 
 def test_every_table_is_strict(db: LatencyDB, path: Path) -> None:

@@ -227,7 +227,7 @@ def test_whole_numbers_are_fractions_too(db: LatencyDB) -> None:
 
 
 def with_digests(row: Measurement) -> Measurement:
-    """Forge a row with the right digests."""
+    """Return a forged row with the right digests."""
     try:
         return identify(row)
     # NaN has no digest.
@@ -528,13 +528,13 @@ def measured_top1(**changes: Any) -> Accuracy:
 
 
 def test_accuracies_come_out_as_they_went_in(db: LatencyDB) -> None:
-    top5, own = rated(92.4, metric="top5_percent"), measured_top1(value=74.9)
-    accuracies = [rated(), top5, own, rated(model="net_m", note="Füße")]
+    top5, measured_one = rated(92.4, metric="top5_percent"), measured_top1(value=74.9)
+    accuracies = [rated(), top5, measured_one, rated(model="net_m", note="Füße")]
     assert [db.add_accuracy(accuracy) for accuracy in accuracies] == [True] * 4
     assert [db.add_accuracy(accuracy) for accuracy in accuracies] == [False] * 4
     assert set(db.accuracies()) == set(accuracies)
     assert db.accuracies(model="net_m") == [accuracies[3]]
-    assert db.accuracies(metric="top1_percent", provenance="measured", artifact_sha256="a" * 64) == [own]
+    assert db.accuracies(metric="top1_percent", provenance="measured", artifact_sha256="a" * 64) == [measured_one]
     assert db.accuracies(dataset="digits") == []
 
 

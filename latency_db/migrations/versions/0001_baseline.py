@@ -1,9 +1,12 @@
 """The first tables.
 
-A migration is history: it spells its tables out and imports nothing of edgevit, whose tables go on changing.
+A migration spells its tables out and imports nothing of edgevit, whose tables continue to change.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -66,6 +69,10 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     _measurement()
+    _sample_and_meta()
+
+
+def _sample_and_meta() -> None:
     op.create_table(
         "sample",
         sa.Column("measurement_id", sa.Text(), nullable=False),
@@ -92,6 +99,23 @@ def upgrade() -> None:
 def _measurement() -> None:
     op.create_table(
         "measurement",
+        *_measurement_columns(),
+        *_measurement_checks(),
+        sa.ForeignKeyConstraint(["artifact_no"], ["artifact.artifact_no"], name=op.f("fk_measurement_artifact_no")),
+        sa.ForeignKeyConstraint(["device_no"], ["device.device_no"], name=op.f("fk_measurement_device_no")),
+        sa.ForeignKeyConstraint(
+            ["environment_no"], ["environment.environment_no"], name=op.f("fk_measurement_environment_no")
+        ),
+        sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_measurement")),
+        sqlite_strict=True,
+    )
+    op.create_index(op.f("ix_measurement_key"), "measurement", ["measurement_key"])
+    op.create_index(op.f("ix_measurement_device"), "measurement", ["device_no", "started_unix_us"])
+    op.create_index(op.f("ix_measurement_artifact"), "measurement", ["artifact_no"])
+
+
+def _measurement_columns() -> Sequence[sa.Column[Any]]:
+    return (
         sa.Column("measurement_id", sa.Text(), nullable=False),
         sa.Column("measurement_key", sa.Text(), nullable=False),
         sa.Column("artifact_no", sa.Integer(), nullable=False),
@@ -133,6 +157,11 @@ def _measurement() -> None:
         sa.Column("peak_rss_bytes", WIDE),
         sa.Column("grade", sa.Text(), nullable=False),
         sa.Column("flags_json", sa.Text(), nullable=False),
+    )
+
+
+def _measurement_checks() -> Sequence[sa.CheckConstraint]:
+    return (
         sa.CheckConstraint(
             "status IN ('ok', 'failed', 'crashed', 'timeout', 'unsupported', 'throttled')",
             name=op.f("ck_measurement_status"),
@@ -159,17 +188,7 @@ def _measurement() -> None:
         sa.CheckConstraint(
             "batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", name=op.f("ck_measurement_counts")
         ),
-        sa.ForeignKeyConstraint(["artifact_no"], ["artifact.artifact_no"], name=op.f("fk_measurement_artifact_no")),
-        sa.ForeignKeyConstraint(["device_no"], ["device.device_no"], name=op.f("fk_measurement_device_no")),
-        sa.ForeignKeyConstraint(
-            ["environment_no"], ["environment.environment_no"], name=op.f("fk_measurement_environment_no")
-        ),
-        sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_measurement")),
-        sqlite_strict=True,
     )
-    op.create_index(op.f("ix_measurement_key"), "measurement", ["measurement_key"])
-    op.create_index(op.f("ix_measurement_device"), "measurement", ["device_no", "started_unix_us"])
-    op.create_index(op.f("ix_measurement_artifact"), "measurement", ["artifact_no"])
 
 
 def downgrade() -> None:

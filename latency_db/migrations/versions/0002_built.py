@@ -1,4 +1,4 @@
-"""Artifacts that were built here and may run their own code."""
+"""The table of artifacts that were built here and may run their own code."""
 
 from __future__ import annotations
 

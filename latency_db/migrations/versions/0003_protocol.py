@@ -1,12 +1,12 @@
-"""Parts of loading, rates, discarded blocks and energy of a measurement; noise floors of devices; summaries of programs
-that keep their samples.
+"""Parts of loading, rates, discarded blocks and energy of a measurement; noise floors; summaries of vendors' programs.
 
-SQLite cannot change the checks of a table, so measurements and their samples are set aside, and go into new tables.
+SQLite cannot change the checks of a table. Measurements and their samples are copied aside, and go into new tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Rows of a rate are lost: before, nobody could tell them from others. So are those without samples."""
+    """Drop rows of a rate, which older tables cannot distinguish from others, and rows without samples."""
     op.drop_table("noise")
     op.execute("CREATE TEMPORARY TABLE lost AS SELECT measurement_id FROM measurement WHERE rate_hz IS NOT NULL "
                "UNION SELECT measurement_id FROM sample WHERE told_json IS NOT NULL")  # fmt: skip
@@ -53,14 +53,14 @@ def downgrade() -> None:
 
 
 def _rebuild(*, new: bool) -> None:
-    kept = [item["name"] for item in sa.inspect(op.get_bind()).get_columns("measurement") if item["name"] not in NEW]
+    columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns("measurement")]
     op.execute("CREATE TEMPORARY TABLE kept_sample AS SELECT * FROM sample")
     op.execute("CREATE TEMPORARY TABLE kept_measurement AS SELECT * FROM measurement")
     op.drop_table("sample")
     op.drop_table("measurement")
     _measurement(new=new)
     _sample(new=new)
-    names = ", ".join(kept)
+    names = ", ".join(name for name in columns if name not in NEW)
     more, values = (", discarded", ", 0") if new else ("", "")
     op.execute(f"INSERT INTO measurement ({names}{more}) SELECT {names}{values} FROM kept_measurement")
     parts = "measurement_id, process, runs, samples_zlib, snapshots_json"
@@ -108,6 +108,23 @@ def _sample(*, new: bool) -> None:
 def _measurement(*, new: bool) -> None:
     op.create_table(
         "measurement",
+        *_measurement_columns(new=new),
+        *_measurement_checks(new=new),
+        sa.ForeignKeyConstraint(["artifact_no"], ["artifact.artifact_no"], name=op.f("fk_measurement_artifact_no")),
+        sa.ForeignKeyConstraint(["device_no"], ["device.device_no"], name=op.f("fk_measurement_device_no")),
+        sa.ForeignKeyConstraint(
+            ["environment_no"], ["environment.environment_no"], name=op.f("fk_measurement_environment_no")
+        ),
+        sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_measurement")),
+        sqlite_strict=True,
+    )
+    op.create_index(op.f("ix_measurement_key"), "measurement", ["measurement_key"])
+    op.create_index(op.f("ix_measurement_device"), "measurement", ["device_no", "started_unix_us"])
+    op.create_index(op.f("ix_measurement_artifact"), "measurement", ["artifact_no"])
+
+
+def _measurement_columns(*, new: bool) -> Sequence[sa.Column[Any]]:
+    return (
         sa.Column("measurement_id", sa.Text(), nullable=False),
         sa.Column("measurement_key", sa.Text(), nullable=False),
         sa.Column("artifact_no", sa.Integer(), nullable=False),
@@ -151,6 +168,11 @@ def _measurement(*, new: bool) -> None:
         *(_new_columns() if new else ()),
         sa.Column("grade", sa.Text(), nullable=False),
         sa.Column("flags_json", sa.Text(), nullable=False),
+    )
+
+
+def _measurement_checks(*, new: bool) -> Sequence[sa.CheckConstraint]:
+    return (
         sa.CheckConstraint(
             "status IN ('ok', 'failed', 'crashed', 'timeout', 'unsupported', 'throttled')",
             name=op.f("ck_measurement_status"),
@@ -184,14 +206,4 @@ def _measurement(*, new: bool) -> None:
             "batch > 0 AND threads >= 0 AND processes >= 0 AND runs >= 0", name=op.f("ck_measurement_counts")
         ),
         *(_new_checks() if new else ()),
-        sa.ForeignKeyConstraint(["artifact_no"], ["artifact.artifact_no"], name=op.f("fk_measurement_artifact_no")),
-        sa.ForeignKeyConstraint(["device_no"], ["device.device_no"], name=op.f("fk_measurement_device_no")),
-        sa.ForeignKeyConstraint(
-            ["environment_no"], ["environment.environment_no"], name=op.f("fk_measurement_environment_no")
-        ),
-        sa.PrimaryKeyConstraint("measurement_id", name=op.f("pk_measurement")),
-        sqlite_strict=True,
     )
-    op.create_index(op.f("ix_measurement_key"), "measurement", ["measurement_key"])
-    op.create_index(op.f("ix_measurement_device"), "measurement", ["device_no", "started_unix_us"])
-    op.create_index(op.f("ix_measurement_artifact"), "measurement", ["artifact_no"])

@@ -1,6 +1,6 @@
-"""Digests of rows and tables, graphs of artifacts, licences of published rows; accuracies, epochs, sweeps, quarantine.
+"""Checksums of rows and tables, graphs of artifacts, licences of published rows; accuracies, epochs, quarantine.
 
-Columns are added where they can be; only artifacts, whose unique constraint changes, go into a new table on SQLite.
+Columns are added where possible. Only artifacts, whose unique constraint changes, go into a new table on SQLite.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ ADDED = {
     " CHECK (length(evidence_sha256) IN (0, 64))",
     "row_sha256": "TEXT DEFAULT '' NOT NULL CONSTRAINT ck_measurement_row_sha256 CHECK (length(row_sha256) IN (0, 64))",
 }
-UNTOLD = '["host","licence","p90_ns","p99_ns","samples"]'  # of published rows, until now
+# Fields that no published row had up to this revision.
+UNTOLD = '["host","licence","p90_ns","p99_ns","samples"]'
 UNIQUE = ["model_no", "target", "sha256", "size_bytes"]
 TABLES = ("sweep_row", "sweep", "epoch", "accuracy", "quarantine", "tally")
 
 
 def upgrade() -> None:
-    """Rows get their digests after this, from edgevit.store.partition_checksums."""
+    """Add columns and tables; edgevit.store.checksum_backfill gives rows their checksums afterwards."""
     _artifact(graph=True)
     for name, kind in ADDED.items():
         op.execute(f"ALTER TABLE measurement ADD COLUMN {name} {kind}")
@@ -42,7 +43,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Accuracies, sweeps, epochs and what is in quarantine are lost, and so are digests of graphs, and licences."""
+    """Drop accuracies, sweeps, epochs and the quarantine, and digests of graphs and licences with them."""
     for name in TABLES:
         op.drop_table(name)
     for name in reversed(ADDED):
@@ -53,7 +54,8 @@ def downgrade() -> None:
 def _artifact(*, graph: bool) -> None:
     sqlite = op.get_bind().dialect.name == "sqlite"
     if sqlite:
-        op.execute("PRAGMA defer_foreign_keys = ON")  # rows refer to artifacts, which are away for a moment
+        # Rows refer to artifacts, whose table is dropped for a moment.
+        op.execute("PRAGMA defer_foreign_keys = ON")
     op.execute("CREATE TEMPORARY TABLE kept_artifact AS SELECT * FROM artifact")
     if not graph:
         _merge_lines()
@@ -69,7 +71,7 @@ def _artifact(*, graph: bool) -> None:
 
 
 def _merge_lines() -> None:
-    """Lines that differ by their graph alone become one."""
+    """Merge rows that differ by their graph alone."""
     same = " AND ".join(f"other.{name} = old.{name}" for name in UNIQUE)
     first = f"(SELECT min(other.artifact_no) FROM kept_artifact other, kept_artifact old WHERE {same} AND"
     op.execute(f"UPDATE measurement SET artifact_no = {first} old.artifact_no = measurement.artifact_no)")
