@@ -114,9 +114,9 @@ def crowd(report: Report, folder: Path, window: browser.Browser) -> Any:
 def in_silence(window: browser.Browser) -> Iterator[None]:
     """Check after each test that the page asked for its own file alone, and wrote nothing on the console."""
     yield
-    assert [url for url in window.asked if not url.startswith("file://")] == []
-    assert window.said == []
-    window.asked.clear()
+    assert [url for url in window.requests if not url.startswith("file://")] == []
+    assert window.messages == []
+    window.requests.clear()
 
 
 def column(page: Any, key: str) -> list[str]:

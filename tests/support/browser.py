@@ -13,47 +13,49 @@ from typing import Any
 from support.speed import seconds
 from support.system import describe_missing
 
-SCREENS = Path(__file__).parents[2] / "test-artefacts" / "report"  # screenshots; git ignores the folder
+# Screenshots, in a folder that git ignores.
+SCREENS = Path(__file__).parents[2] / "test-artefacts" / "report"
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 375, "height": 812}
-DRAWN = "html[data-drawn]"  # once the chart is there, too
+# Present once the chart is drawn.
+DRAWN = "html[data-drawn]"
 _TIMEOUT_MS = 60_000
 
 
 def missing() -> str:
-    """Why there is no browser, and what to do; empty: there is one."""
+    """Return why there is no browser, with its remedy; empty where there is one."""
     if reason := describe_missing("chromium"):
         return reason
     return "" if importlib.util.find_spec("playwright") else "no Playwright: pip install 'edgevit[test]'"
 
 
 class Browser:
-    """Chromium, whose pages all tell into two lists what they asked for and what they complained about."""
+    """Chromium. It lists the requests of all its pages, and their messages: console lines, errors and dialogs."""
 
     def __init__(self, chromium: Any) -> None:
         self._chromium = chromium
-        self.asked: list[str] = []
-        self.said: list[str] = []
-
-    def _dismiss(self, dialog: Any) -> None:
-        self.said.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
+        self.requests: list[str] = []
+        self.messages: list[str] = []
 
     def open(self, file: Path, *, viewport: dict[str, int] = DESKTOP, dark: bool = False, touch: bool = False) -> Any:
-        """A page with this file, its chart drawn."""
+        """Open a page with this file and return it when its chart is drawn."""
         page = self._chromium.new_page(viewport=viewport, color_scheme="dark" if dark else "light", has_touch=touch)
         page.set_default_timeout(seconds(_TIMEOUT_MS))
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.messages.append(f"error: {error}"))
         page.on("dialog", self._dismiss)
         page.goto(file.as_uri())
         page.wait_for_selector(DRAWN, state="attached")
         return page
 
+    def _dismiss(self, dialog: Any) -> None:
+        self.messages.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
-    """A browser, until the end of the block."""
+    """Launch a browser, which lives until the end of the block."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -65,7 +67,7 @@ def launched() -> Iterator[Browser]:
 
 
 def main(file: Path, image: Path) -> None:
-    """The first screen of a page, as documents show it: python tests/support/browser.py report.html docs/report.png"""
+    """Save the first screen of a page for documents: python tests/support/browser.py report.html docs/report.png"""
     with launched() as browser:
         page = browser.open(file, viewport={"width": 1440, "height": 960})
         page.fill("input[name=budget]", "25")
@@ -74,7 +76,7 @@ def main(file: Path, image: Path) -> None:
 
 
 def picture(page: Any, name: str) -> Path:
-    """A screenshot of the whole page, kept."""
+    """Save a screenshot of the whole page and return its path."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     path = SCREENS / f"{name}.png"
     page.screenshot(path=path, full_page=True)

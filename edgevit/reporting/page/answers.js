@@ -14,7 +14,7 @@ const OPTIONLESS = {
 };
 const DEVICE_VALUES = valuesOfDevices();
 
-/** Milliseconds at the percentile and bound that are drawn; null where they are not known. */
+/** Return the milliseconds at which a point is drawn; null where they are not known. */
 function placed(entry) {
   const times = latency(entry, state.percentile);
   return state.at === 'bound' ? times.held_ms : times.ms;
@@ -24,7 +24,7 @@ function isDrawn(entry) {
   return entry.usable && entry.top1_percent !== null && placed(entry) !== null;
 }
 
-/** For each device the values of each facet among its usable rows. */
+/** Return for each device the values of each facet among its usable rows. */
 function valuesOfDevices() {
   const devices = REPORT.devices.map(() => Object.fromEntries(FACETS.map(({ key }) => [key, new Set()])));
   for (const entry of REPORT.entries) {
@@ -33,13 +33,13 @@ function valuesOfDevices() {
   return devices;
 }
 
-/** The places of the devices that have rows among those shown, in the order of the report. */
+/** Return the numbers of the devices that have rows among those shown, in the order of the report. */
 function shownDevices() {
   const devices = new Set(shown().map((entry) => entry.device));
   return [...devices].sort((a, b) => a - b);
 }
 
-/** 0 where all of these values are on, n + 1 where the n-th is alone, null where several are, undefined where none is. */
+/** Return 0 if all of these values are on, n + 1 if only the n-th is, null if several are, undefined if none is on. */
 function narrowing(key, values) {
   const on = values.filter((value) => isOn(key, value));
   if (on.length === values.length) return 0;
@@ -47,12 +47,12 @@ function narrowing(key, values) {
   return on.length === 1 ? values.indexOf(on[0]) + 1 : null;
 }
 
-/** Whether a device has usable rows with this value, and a filter leaves them out. */
+/** Return whether a device has usable rows with this value, and a filter leaves them out. */
 function isLeftOut(device, key, value) {
   return DEVICE_VALUES[device][key].has(value) && !isOn(key, value);
 }
 
-/** What the filters leave out of a device's rows, and `edgevit choose` has no option to leave out. */
+/** Return the filters on a device's rows for which `edgevit choose` has no option. */
 function filtersWithoutOption(device) {
   const filters = FACETS.flatMap(({ key, title }) =>
     [...DEVICE_VALUES[device][key]]
@@ -62,14 +62,14 @@ function filtersWithoutOption(device) {
   return state.search.trim() ? ['a search', ...filters] : filters;
 }
 
-/** Whether predictions are candidates of the question that the filters ask of a device. */
+/** Return whether predictions are candidates under the filters on a device. */
 function hasPredictions(device) {
   return DEVICE_VALUES[device].latency.has('predicted') && isOn('latency', 'predicted');
 }
 
 /**
- * The chooser's answer for a device under the filters: a view, or null where Python was not asked that question. Two
- * kinds are not asked: what the chooser has no option for, and narrowed questions that predictions take part in.
+ * Return the chooser's answer for a device under the filters: a view, or null where the page has none. It has none for
+ * filters without an option of the chooser, and for narrowed questions that predictions take part in.
  */
 function answerOf(device) {
   const { answers } = REPORT.devices[device];
@@ -91,14 +91,14 @@ function answerOf(device) {
   return answers.distinct[answers.measured[at]];
 }
 
-/** [device, its front] of every device shown whose front is known and has a corner; fastest first. */
+/** Return [device, its front] of every device shown whose front is known and has a corner; fastest first. */
 function fronts() {
   const name = state.at === 'bound' ? 'front' : 'front_by_value';
   const lines = shownDevices().map((device) => [device, (answerOf(device) ?? NO_ANSWER)[name].map(entryAt)]);
   return lines.filter(([, line]) => line.length);
 }
 
-/** [device, its pick within the budget or undefined] of every device shown whose pick is known; empty without a budget. */
+/** Return [device, its pick within the budget, if any] of every device shown that has an answer. */
 function picks() {
   if (state.budget === null) return [];
   const views = shownDevices().map((device) => [device, answerOf(device)]);
@@ -110,11 +110,11 @@ function pickOf(view) {
   return step < 0 ? undefined : entryAt(view.picks[step]);
 }
 
-function entryAt(place) {
-  return REPORT.entries[place];
+function entryAt(index) {
+  return REPORT.entries[index];
 }
 
-/** The devices shown of which the page has no answer, each with a sentence that says how to get one. */
+/** Return a sentence for each device shown without an answer, which says how to get one. */
 function unanswered() {
   return shownDevices()
     .filter((device) => !answerOf(device))
@@ -125,12 +125,12 @@ function howToAsk(device) {
   const without = filtersWithoutOption(device);
   const threads = narrowing('threads', REPORT.devices[device].answers.threads);
   if (threads === null) without.push('several of many thread counts');
-  if (threads > 0 && REPORT.devices[device].answers.threads[threads - 1] === 0) without.push('untold thread counts');
+  if (threads > 0 && REPORT.devices[device].answers.threads[threads - 1] === 0) without.push('unreported thread counts');
   if (without.length) return `no pick and no front, because edgevit choose has no option for ${without.join(', ')}.`;
-  return ['these filters ask what this page has no answer to. Ask ', el('code', {}, commandOf(device))];
+  return ['the page has no answer for these filters. Ask ', el('code', {}, commandOf(device))];
 }
 
-/** The command that answers what the filters ask of a device. */
+/** Return the command that answers the question of the filters for a device. */
 function commandOf(device) {
   const { device_id: id, answers } = REPORT.devices[device];
   const words = ['edgevit', 'choose', '--device', id];
@@ -146,7 +146,7 @@ function commandOf(device) {
   return [...words, ...REPORT.choose_options].map(quoted).join(' ');
 }
 
-/** A word as a POSIX shell reads it back. */
+/** Return a word quoted for a POSIX shell. */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
 }

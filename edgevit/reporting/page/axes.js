@@ -1,6 +1,7 @@
-// The axes of the chart: how far they reach, where they are marked, and how large all of it is.
+// The axes of the chart: their ranges, their ticks, and the size of the chart.
 
-const NARROW = 640; // pixels of the window
+// Windows of at most so many pixels are narrow.
+const NARROW = 640;
 const FONT = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif';
 const TICKS = [
   [1],
@@ -10,26 +11,26 @@ const TICKS = [
 ];
 const MOST_TICKS = { narrow: 6, wide: 12 };
 
-/** The ends of the horizontal axis: all bars, the budget, and room for names on the left. */
+/** Return the ends of the horizontal axis: they hold all bars, the budget, and room for names on the left. */
 function reach(entries) {
-  const told = entries.map((entry) => latency(entry, state.percentile));
-  const at = [
+  const latencies = entries.map((entry) => latency(entry, state.percentile));
+  const ends = [
     ...entries.map(placed),
-    ...told.map((one, i) => one.high_ms ?? placed(entries[i])),
-    ...told.map((one, i) => one.low_ms ?? placed(entries[i])),
+    ...latencies.map(({ high_ms: high }, i) => high ?? placed(entries[i])),
+    ...latencies.map(({ low_ms: low }, i) => low ?? placed(entries[i])),
   ];
-  if (state.budget !== null) at.push(state.budget);
-  const [low, high] = [at.reduce((a, b) => Math.min(a, b), Infinity), at.reduce((a, b) => Math.max(a, b), 0)];
-  if (!at.length) return [1, 100];
+  if (state.budget !== null) ends.push(state.budget);
+  const [low, high] = [ends.reduce((a, b) => Math.min(a, b), Infinity), ends.reduce((a, b) => Math.max(a, b), 0)];
+  if (!ends.length) return [1, 100];
   if (state.scale === 'linear') return [0, high * 1.08];
   const room = Math.max(1.25, (high / low) ** 0.1);
   return [low / room ** 1.6, high * room];
 }
 
-/** The finest plain numbers along a logarithmic axis that leave each other room. */
+/** Return the finest plain numbers along a logarithmic axis that leave each other room. */
 function ticks([low, high]) {
   const most = MOST_TICKS[window.innerWidth <= NARROW ? 'narrow' : 'wide'];
-  const found = TICKS.map((digits) => {
+  const series = TICKS.map((digits) => {
     const powers = Array.from(
       { length: Math.floor(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 },
       (_, i) => Math.floor(Math.log10(low)) + i,
@@ -38,21 +39,21 @@ function ticks([low, high]) {
       .flatMap((power) => digits.map((digit) => Number((digit * 10 ** power).toPrecision(3))))
       .filter((tick) => tick >= low && tick <= high);
   });
-  return found.filter((one) => one.length <= most).at(-1) ?? found[0];
+  return series.filter((numbers) => numbers.length <= most).at(-1) ?? series[0];
 }
 
 function horizontal(ends) {
-  const title = `Latency: p${state.percentile}${state.at === 'bound' ? ' at most' : ''}, ms`;
+  const title = `Latency: p${state.percentile}${state.at === 'bound' ? ' upper bound' : ''}, ms`;
   const common = { title: { text: title, standoff: 12, font: { size: 13 } }, tickangle: 0, ...lines() };
   if (state.scale === 'linear') return { ...common, type: 'linear', range: ends };
-  const at = ticks(ends);
+  const positions = ticks(ends);
   return {
     ...common,
     type: 'log',
     range: ends.map(Math.log10),
     tickmode: 'array',
-    tickvals: at,
-    ticktext: at.map(String),
+    tickvals: positions,
+    ticktext: positions.map(String),
   };
 }
 
@@ -69,10 +70,10 @@ function lines() {
 
 function budgetMark() {
   if (state.budget === null) return {};
-  const at = { x: state.budget, yref: 'paper', line: { color: cssColour('--warn'), width: 2, dash: 'dash' } };
+  const line = { color: cssColour('--warn'), width: 2, dash: 'dash' };
   const x = state.scale === 'log' ? Math.log10(state.budget) : state.budget;
   return {
-    shapes: [{ type: 'line', x0: at.x, x1: at.x, y0: 0, y1: 1, yref: 'paper', line: at.line }],
+    shapes: [{ type: 'line', x0: state.budget, x1: state.budget, y0: 0, y1: 1, yref: 'paper', line }],
     annotations: [
       {
         x,
@@ -87,7 +88,7 @@ function budgetMark() {
   };
 }
 
-/** What of both axes is seen, and how large that is, in pixels. */
+/** Return the ranges of both axes, and the size of the plot in pixels. */
 function viewOf(entries) {
   const margin = window.innerWidth <= NARROW ? { l: 58, r: 12, t: 26, b: 52 } : { l: 64, r: 22, t: 26, b: 54 };
   const heights = entries.map((entry) => entry.top1_percent);

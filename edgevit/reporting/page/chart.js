@@ -1,8 +1,10 @@
-// The scatter: drawn by Plotly, as soon as its library has been unpacked.
+// The scatter, which Plotly draws once its library has been unpacked.
 
 const CHART = byId('chart');
-const LEAST_WIDTH = 160; // pixels; less is a window on its way to another size, and Plotly cannot place a title in it
-let plotly = null; // until then
+// A chart of fewer pixels belongs to a window that is being resized, and Plotly cannot place a title in it.
+const LEAST_WIDTH = 160;
+// Null until the library has been unpacked.
+let plotly = null;
 
 const CONFIG = {
   displaylogo: false,
@@ -11,8 +13,8 @@ const CONFIG = {
   toImageButtonOptions: { filename: 'edgevit-report', scale: 2 },
 };
 
-/** Drawn again where its place has another size. Plotly's own way to do so measures before the style has followed. */
-const place = new ResizeObserver(() => {
+/** Draw the chart again when its box has another size. Plotly's own way measures before the style has followed. */
+const resizing = new ResizeObserver(() => {
   const { width, height } = CHART.layout ?? {};
   if (width !== CHART.clientWidth || height !== CHART.clientHeight) drawChart();
 });
@@ -23,9 +25,9 @@ function drawChart() {
   const grouped = groups();
   const colours = [...new Set(drawn.map((entry) => colourOf(entry, grouped)))].sort();
   const view = viewOf(drawn);
-  const found = fronts();
-  const leading = new Set(found.flatMap(([, line]) => line));
-  const traces = found.map((one, number) => steps(one, number, found.length > 1, view));
+  const lines = fronts();
+  const leading = new Set(lines.flatMap(([, line]) => line));
+  const traces = lines.map((line, number) => steps(line, number, lines.length > 1, view));
   for (const colour of colours)
     traces.push(
       points(
@@ -34,14 +36,14 @@ function drawChart() {
         leading,
       ),
     );
-  if (found.length === 1 && window.innerWidth > NARROW) traces.push(names(found[0][1], view));
+  if (lines.length === 1 && window.innerWidth > NARROW) traces.push(names(lines[0][1], view));
   const picked = picks().map(([, entry]) => entry);
   traces.push(rings('picked', picked.filter((entry) => entry && isDrawn(entry)), '--warn', 24));
   if (state.selected && drawn.includes(state.selected)) traces.push(rings('selected', [state.selected], '--ink', 22));
   plotly.react(CHART, traces, layout(view), CONFIG);
 }
 
-/** Plotly out of its compressed block. It is a script of the page only because its digest is in the page's policy. */
+/** Unpack Plotly and run it, which the page's policy allows because it lists the script's digest. */
 async function unpack() {
   const packed = Uint8Array.from(atob(byId('library').textContent.trim()), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
@@ -49,7 +51,7 @@ async function unpack() {
   plotly = window.Plotly;
   CHART.replaceChildren();
   drawChart();
-  place.observe(CHART);
+  resizing.observe(CHART);
   CHART.on('plotly_click', ({ points: [point] }) => {
     if (point.customdata !== undefined) select(REPORT.entries[point.customdata]);
   });

@@ -1,16 +1,16 @@
-// The report's data, and its numbers as people read them.
+// The report's data, and its numbers as text.
 
 const PERCENTILES = [50, 90, 99];
 const REPORT = unpacked(JSON.parse(document.getElementById('data').textContent));
 const ORIGINS = ['measured', 'reconstructed', 'predicted', 'published'];
-const UNKNOWN = 'not told';
+const UNKNOWN = 'not reported';
 
-/** Entries travel as columns' names and rows of values; a latency as its numbers and what a prediction rests on. */
+/** Return the report with entries as objects. They arrive as field names and rows of values, a latency as a row, too. */
 function unpacked(report) {
   const [names, rows] = report.entries;
   const entries = rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i], value])));
-  for (const [place, entry] of entries.entries()) {
-    entry.place = place;
+  for (const [index, entry] of entries.entries()) {
+    entry.index = index;
     for (const q of PERCENTILES) {
       const [ms, low_ms, high_ms, upper_ms, held_ms, basis] = entry[`p${q}`];
       entry[`p${q}`] = { ms, low_ms, high_ms, upper_ms, held_ms, basis: basis && basisOf(basis) };
@@ -23,26 +23,26 @@ function basisOf([level, confidence, anchors, nearest, lower_ms, upper_ms]) {
   return { level, confidence, anchors, nearest, lower_ms, upper_ms };
 }
 
-/** Digits behind the point for a column whose smallest number is this: at least three that count, at most three. */
+/** Return the digits behind the point of a column: its smallest number shows three that count, and three at most. */
 function decimals(numbers) {
   const least = numbers.filter((number) => number > 0).reduce((a, b) => Math.min(a, b), Infinity);
   return Number.isFinite(least) ? Math.max(0, Math.min(3, 2 - Math.floor(Math.log10(least)))) : 0;
 }
 
-/** Three digits that count, without an exponent. */
+/** Return a number with three digits that count, without an exponent. */
 function short(number) {
   if (number === null || number === undefined) return '';
   return Math.abs(number) >= 1000 ? number.toFixed(0) : String(Number(number.toPrecision(3)));
 }
 
-/** As it is printed, with room for the digits that others in its column have and it has not. */
+/** Return a number's text with room for the further digits of others in its column. */
 function aligned(text, digits) {
   const [, rest] = text.split('.');
   if (text === '' || (rest ?? '').length >= digits) return text;
   return text + (rest === undefined ? '\u2008' : '') + '\u2007'.repeat(digits - (rest ?? '').length);
 }
 
-/** The digits behind the point of the number that has most of them. */
+/** Return the most digits that any of these numbers has behind the point. */
 function mostDigits(texts) {
   return texts.reduce((most, text) => Math.max(most, (text.split('.')[1] ?? '').length), 0);
 }
@@ -61,23 +61,23 @@ function isPredicted(entry) {
   return entry.latency_provenance === 'predicted';
 }
 
-/** Where both numbers of a row are from, in a word or two. */
+/** Return the provenance of both numbers of a row. */
 function origin(entry) {
   const rebuilt = entry.top1_provenance === 'reconstructed' && entry.provenance !== 'reconstructed';
   return rebuilt ? `${entry.provenance}, reconstructed` : entry.provenance;
 }
 
-/** What a prediction rests on. */
+/** Return the evidence of a prediction. */
 function restsOn({ level, anchors, nearest }) {
   return `${level}, ${count(anchors, 'row', 'rows')} of the device${nearest ? `, nearest ${nearest}` : ''}`;
 }
 
-/** `90%: 3.1 to 4.2 ms` of a prediction. */
+/** Return the interval of a prediction as `90%: 3.1 to 4.2 ms`. */
 function interval({ confidence, lower_ms: lower, upper_ms: upper }) {
   return `${share(confidence)}: ${short(lower)} to ${short(upper)} ms`;
 }
 
-/** A confidence as people write it: 90%, 99.5%. */
+/** Return a confidence as text: 90%, 99.5%. */
 function share(confidence) {
   return `${Number((100 * confidence).toPrecision(4))}%`;
 }
@@ -95,14 +95,14 @@ function age(entry) {
 }
 
 function threads(entry) {
-  return entry.threads === 0 ? 'threads not told' : entry.threads === 1 ? '1 thread' : `${entry.threads} threads`;
+  return entry.threads === 0 ? 'threads not reported' : entry.threads === 1 ? '1 thread' : `${entry.threads} threads`;
 }
 
 function deviceOf(entry) {
   return REPORT.devices[entry.device].label;
 }
 
-/** `p90`: the percentiles of an entry by number. */
+/** Return the latency of an entry at a percentile. */
 function latency(entry, percentile) {
   return entry[`p${percentile}`];
 }

@@ -1,28 +1,28 @@
-// All that is known of the selected row.
+// The facts of the selected row.
 
-/** Select a row, or none. `come`: the reader asked for it from a list, and is taken to what it opens. */
-function select(entry, come = false) {
+/** Select a row, or none. isScrolling: the page scrolls to what opens, because the row was pressed in a list. */
+function select(entry, isScrolling = false) {
   changed({ selected: entry === state.selected ? null : entry });
-  if (come && state.selected) {
+  if (isScrolling && state.selected) {
     byId('detail').scrollIntoView({ block: 'nearest' });
     byId('detail').focus({ preventScroll: true });
   }
 }
 
-function span(told) {
-  if (told.ms === null) return UNKNOWN;
-  const bound = told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`;
-  return `${short(told.ms)} ms, ${bound}${told.basis ? ` (${interval(told.basis)})` : ''}`;
+function span(times) {
+  if (times.ms === null) return UNKNOWN;
+  const bound = times.upper_ms === null ? 'no bound' : `at most ${short(times.upper_ms)} ms`;
+  return `${short(times.ms)} ms, ${bound}${times.basis ? ` (${interval(times.basis)})` : ''}`;
 }
 
-function median(told) {
-  if (told.ms === null || told.basis) return span(told);
-  const processes = told.upper_ms === null ? '' : ` (processes: ${short(told.low_ms)} to ${short(told.upper_ms)} ms)`;
-  return `${short(told.ms)} ms${processes}`;
+function median(times) {
+  if (times.ms === null || times.basis) return span(times);
+  const processes = times.upper_ms === null ? '' : ` (processes: ${short(times.low_ms)} to ${short(times.upper_ms)} ms)`;
+  return `${short(times.ms)} ms${processes}`;
 }
 
-/** What is known of a row because it ran, or because of what its prediction rests on. */
-function known(entry) {
+/** Return the facts of a row's runs, or the evidence of its prediction. */
+function evidence(entry) {
   if (isPredicted(entry))
     return [
       ['Proof', entry.parity_status || 'not exported yet'],
@@ -36,17 +36,21 @@ function known(entry) {
   ];
 }
 
-/** What the percentiles rest on, those together that rest on the same. */
+/** Return the evidence of each percentile's prediction; percentiles with the same evidence share a line. */
 function bases(entry) {
-  const found = new Map();
+  const percentiles = new Map();
   for (const q of PERCENTILES) {
     const { basis } = latency(entry, q);
-    if (basis) found.set(restsOn(basis), [...(found.get(restsOn(basis)) ?? []), `p${q}`]);
+    if (basis) percentiles.set(restsOn(basis), [...(percentiles.get(restsOn(basis)) ?? []), `p${q}`]);
   }
-  return [...found].map(([says, which]) => [`${which.join(', ')} ${which.length > 1 ? 'rest' : 'rests'} on`, says, true]);
+  return [...percentiles].map(([basis, names]) => [
+    `${names.join(', ')} ${names.length > 1 ? 'rest' : 'rests'} on`,
+    basis,
+    true,
+  ]);
 }
 
-/** The command that measures what is predicted; nothing where its name and numbers do not tell the size of its input. */
+/** Return the command that measures a predicted cell; nothing where its input size is not known. */
 function measuring(entry) {
   if (entry.model.includes('.py:') || entry.flags.includes('not_at_card_size')) return '';
   const words = ['edgevit sweep --models', entry.model, '--targets', entry.target, '--precision', entry.precision];
@@ -88,7 +92,7 @@ function drawDetail() {
       ['p90', span(p90)],
       ['p99', span(p99)],
       ['Latency is', entry.latency_provenance],
-      ...known(entry),
+      ...evidence(entry),
       [
         'Artifact',
         entry.size_mb === null

@@ -1,4 +1,4 @@
-// Elements from names, properties and children. Text is always text: nothing here parses markup.
+// Elements made from names, properties and children. Text is always text: no function here parses markup.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -7,7 +7,8 @@ function fill(element, properties, children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
     else if (name === 'checked')
-      element.checked = element.defaultChecked = value; // what a form is reset to
+      // The default is what a form is reset to.
+      element.checked = element.defaultChecked = value;
     else if (name === 'hidden') element.hidden = value;
     else element.setAttribute(name, value === true ? '' : value);
   }
@@ -23,7 +24,7 @@ function svg(name, properties = {}, ...children) {
   return fill(document.createElementNS(SVG, name), properties, children);
 }
 
-/** A name that may be broken behind its underscores. */
+/** Return a name that may be broken behind its underscores. */
 function breakable(name) {
   return name.split(/(?<=_)/).flatMap((part, i) => (i ? [el('wbr'), part] : [part]));
 }
@@ -32,19 +33,19 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-/** Terms, what is said of them, and whether that is long; those without anything to say are left out. */
+/** Return a list from [term, value, is it long]; terms without a value are left out. */
 function facts(pairs) {
-  const said = pairs.filter(([, value]) => value !== '' && value !== null && value !== undefined);
+  const present = pairs.filter(([, value]) => value !== '' && value !== null && value !== undefined);
   return el(
     'dl',
     { class: 'facts' },
-    said.map(([term, value, long]) =>
+    present.map(([term, value, long]) =>
       el('div', { class: long ? 'long' : null }, el('dt', {}, term), el('dd', {}, value)),
     ),
   );
 }
 
-/** A table from columns [heading, is it a number, is it for wide screens only, class] and rows of cells. */
+/** Return a table from columns [heading, is it a number, is it for wide screens only, class] and rows of cells. */
 function simpleTable(columns, rows, caption) {
   const kind = ([, number, wide, name]) =>
     [number ? 'num' : '', wide ? 'wide' : '', name ?? ''].join(' ').trim() || null;

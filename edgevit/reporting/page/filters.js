@@ -1,6 +1,6 @@
-// The forms: what is shown, and how it is looked at.
+// The forms: the filters, and the settings of the chart.
 
-/** One of several, as buttons in a row. */
+/** Return a choice of one of several, as buttons in a row. */
 function choice(name, title, options, value, onchange) {
   const buttons = options.map(([key, text]) =>
     el(
@@ -39,7 +39,7 @@ function viewForm() {
       'at',
       'Drawn at',
       [
-        ['bound', 'what it is at most'],
+        ['bound', 'its upper bound'],
         ['value', 'the percentile'],
       ],
       state.at,
@@ -58,7 +58,7 @@ function viewForm() {
     el(
       'label',
       {},
-      el('span', { class: 'label' }, 'Colour says'),
+      el('span', { class: 'label' }, 'Colour by'),
       el(
         'select',
         { name: 'colour', onchange: (event) => changed({ colour: event.target.value }) },
@@ -168,7 +168,7 @@ function clear() {
   });
 }
 
-/** The boxes as the state has them. */
+/** Tick the boxes as the state has them. */
 function tick() {
   for (const facet of FACETS) {
     for (const [value] of VALUES[facet.key]) {

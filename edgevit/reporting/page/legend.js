@@ -1,10 +1,10 @@
-// Around the chart: what its points mean, which rows it leaves out, and what fits the budget.
+// Around the chart: the legend of its points, the rows it leaves out, and the picks within the budget.
 
 function drawLegend() {
   const drawn = shown().filter(isDrawn);
   const grouped = groups();
-  const list = (what, items) =>
-    items.length ? el('ul', { 'aria-label': what }, el('li', { class: 'what' }, what), items) : null;
+  const list = (title, items) =>
+    items.length ? el('ul', { 'aria-label': title }, el('li', { class: 'what' }, title), items) : null;
   const present = (values, of) => values.filter((value) => drawn.some((entry) => of(entry) === value));
   const colours = present(grouped.values, grouped.of).map((value) => {
     const number = grouped.values.indexOf(value);
@@ -22,13 +22,14 @@ function drawLegend() {
   const origins = present(ORIGINS, (entry) => entry.provenance).map((origin) =>
     el('li', {}, icon('circle', '--ink', origin), origin),
   );
-  const found = fronts();
-  const lines = found.map(([device], number) =>
+  const drawnFronts = fronts();
+  const several = drawnFronts.length > 1;
+  const lines = drawnFronts.map(([device], number) =>
     el(
       'li',
       {},
-      dash(number, lineColour(device, found.length > 1), found.length > 1),
-      found.length > 1 ? REPORT.devices[device].label : 'beaten by none',
+      dash(number, lineColour(device, several), several),
+      several ? REPORT.devices[device].label : 'on the front',
     ),
   );
   byId('legend').replaceChildren(
@@ -38,7 +39,8 @@ function drawLegend() {
   );
 }
 
-const STROKES = ['', '6 4', '2 3', '6 3 2 3', '10 4', '10 3 2 3']; // as DASHES
+// The strokes of DASHES.
+const STROKES = ['', '6 4', '2 3', '6 3 2 3', '10 4', '10 3 2 3'];
 
 function dash(number, colour, several) {
   const stroke = several ? STROKES[number % STROKES.length] : '';
@@ -67,12 +69,12 @@ function chartNotes() {
   const rebuilt = isOn('accuracy', REBUILT) ? 0 : shown('accuracy').filter(isRebuilt).length;
   if (rebuilt)
     notes.push([
-      `${count(rebuilt, 'row', 'rows')} of models that were reconstructed from papers ${rebuilt === 1 ? 'is' : 'are'} left out, as edgevit choose leaves them out: nobody published weights. `,
+      `${count(rebuilt, 'row', 'rows')} of models that were reconstructed from papers ${rebuilt === 1 ? 'is' : 'are'} left out, as edgevit choose leaves them out: their weights were not published. `,
       switchTo('accuracy', REBUILT, true, 'Show them'),
     ]);
   if (boundless)
     notes.push(
-      `${count(boundless, 'row tells', 'rows tell')} no ${state.at === 'bound' ? 'bound on ' : ''}p${state.percentile} and ${boundless === 1 ? 'is' : 'are'} in the table only.`,
+      `${count(boundless, 'row reports', 'rows report')} no ${state.at === 'bound' ? 'bound on ' : ''}p${state.percentile} and ${boundless === 1 ? 'is' : 'are'} in the table only.`,
     );
   byId('chart-notes').replaceChildren(...notes.map((note) => el('li', {}, note)));
 }
@@ -81,7 +83,7 @@ function isRebuilt(entry) {
   return entry.usable && entry.top1_provenance === REBUILT;
 }
 
-/** A filter as a button in a sentence. */
+/** Return a button in a sentence that sets a filter. */
 function switchTo(key, value, on, text) {
   return el('button', { type: 'button', class: 'inline', onclick: () => turn(key, value, on) }, text);
 }
@@ -96,20 +98,20 @@ function drawPicks() {
     const answer = entry ? [selector(entry), pickFacts(entry)] : ['nothing shown fits'];
     return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, answer);
   });
-  const lead = `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by what it is at most${wherefrom()}:`;
+  const lead = `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by its upper bound${provenanceOfPicks()}:`;
   box.replaceChildren(...(lines.length ? [el('p', { class: 'muted' }, lead), ...lines] : []), ...unanswered());
 }
 
-function pickFacts(found) {
-  const told = latency(found, state.percentile);
-  const rated = found.top1_percent === null ? 'top-1 not known' : `top-1 ${accuracy(found)}%`;
-  const bound = `${told.upper_ms === null ? '' : 'at most '}${short(told.held_ms)} ms`;
-  const basis = told.basis ? `predicted: ${restsOn(told.basis)}` : origin(found);
-  return `, ${found.target} ${found.precision}, ${threads(found)}: ${rated}, ${bound} (${basis})`;
+function pickFacts(entry) {
+  const times = latency(entry, state.percentile);
+  const rated = entry.top1_percent === null ? 'top-1 not known' : `top-1 ${accuracy(entry)}%`;
+  const bound = `${times.upper_ms === null ? '' : 'at most '}${short(times.held_ms)} ms`;
+  const basis = times.basis ? `predicted: ${restsOn(times.basis)}` : origin(entry);
+  return `, ${entry.target} ${entry.precision}, ${threads(entry)}: ${rated}, ${bound} (${basis})`;
 }
 
-/** Whether what is predicted counts, where anything is. */
-function wherefrom() {
+/** Return whether predictions count, where the report has any. */
+function provenanceOfPicks() {
   if (!REPORT.entries.some(isPredicted)) return '';
   return isOn('latency', 'predicted') ? ', measured or predicted' : ', without predictions';
 }

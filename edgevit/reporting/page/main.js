@@ -1,4 +1,4 @@
-// The page in the order of need: tables first, the chart when its library is there.
+// Starts the page in the order of need: tables first, the chart when its library is there.
 
 function themed() {
   for (const input of document.querySelectorAll('#theme input')) {
@@ -10,7 +10,7 @@ function themed() {
   window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawChart);
 }
 
-/** On paper the chart has the paper's width and colours. */
+/** Draw the chart in the paper's width and colours when the page is printed. */
 function printed() {
   window.matchMedia('print').addEventListener('change', () => drawChart());
   window.addEventListener('beforeprint', () => {
@@ -22,7 +22,8 @@ function folded() {
   const narrow = window.matchMedia('(max-width: 900px)');
   const fold = () => {
     byId('filters').open = !narrow.matches;
-    byId('filters').querySelector('summary').tabIndex = narrow.matches ? 0 : -1; // beside the chart it never folds
+    // Beside the chart the filters never fold.
+    byId('filters').querySelector('summary').tabIndex = narrow.matches ? 0 : -1;
   };
   narrow.addEventListener('change', fold);
   fold();

@@ -1,4 +1,4 @@
-// What does not change with the filters: devices, models, how the page was made.
+// The parts that do not change with the filters: devices, models, the command that made the page.
 
 function noise(device) {
   if (device.noise_share === null) return 'never measured: edgevit devices noise';
@@ -6,20 +6,20 @@ function noise(device) {
 }
 
 function grades(device) {
-  const found = Object.entries(device.grades).map(([grade, many]) => `${many} ${grade}`);
-  return found.join(', ') || 'none: grades are of measured rows';
+  const counts = Object.entries(device.grades).map(([grade, many]) => `${many} ${grade}`);
+  return counts.join(', ') || 'none: grades are of measured rows';
 }
 
 function leftOut(device) {
-  const said = [
+  const counts = [
     [device.superseded, 'superseded by newer rows or a change of the device'],
     [device.published_left_out, 'published by others (--published takes them in)'],
     [device.not_asked, "at a camera's rate"],
   ].filter(([many]) => many);
-  return said.map(([many, why]) => `${many} ${why}`).join('; ');
+  return counts.map(([many, why]) => `${many} ${why}`).join('; ');
 }
 
-/** How many candidates are predicted, how many cannot be, and why. */
+/** Return how many candidates are predicted. */
 function predictions(device) {
   if (REPORT.predicted_confidence === null) return ['Predicted', 'nothing: --measured-only'];
   return ['Predicted', count(device.predicted, 'candidate', 'candidates')];
@@ -39,13 +39,13 @@ function jumps(device) {
     el(
       'li',
       {},
-      `epoch ${epoch.number}, ${day(epoch.started)}: ${short(epoch.ratio)} times the latency of before; ${epoch.reason}`,
+      `epoch ${epoch.number}, ${day(epoch.started)}: ${short(epoch.ratio)} times the earlier latency; ${epoch.reason}`,
     ),
   );
 }
 
 function between({ first, last }) {
-  if (!first) return 'dates not told';
+  if (!first) return 'dates not reported';
   return day(first) === day(last) ? day(first) : `${day(first)} to ${day(last)}`;
 }
 
@@ -65,7 +65,7 @@ function devicePart(device) {
     { class: 'part', open: REPORT.devices.length <= 3 },
     title,
     facts([
-      ['What it is', device.hosts.join('; ') || UNKNOWN],
+      ['Hardware', device.hosts.join('; ') || UNKNOWN],
       ['Class', device.device_class],
       ['Runs on', device.compute_units.join(', ')],
       ['Noise floor', noise(device)],
@@ -120,7 +120,7 @@ function artifactPart(artifact) {
     ['verdict'],
     ['computed by', false, true],
   ];
-  const said = [
+  const parts = [
     `${artifact.target} ${artifact.precision}`,
     artifact.status || 'never verified',
     `weights: ${artifact.weights}`,
@@ -129,7 +129,7 @@ function artifactPart(artifact) {
   return el(
     'div',
     {},
-    el('p', {}, el('b', {}, said[0]), `, ${said.slice(1).filter(Boolean).join(', ')}`),
+    el('p', {}, el('b', {}, parts[0]), `, ${parts.slice(1).filter(Boolean).join(', ')}`),
     el(
       'p',
       { class: 'muted' },
@@ -149,11 +149,11 @@ function giga(number) {
   return number === null ? '' : (number / 1e9).toFixed(2);
 }
 
-function left(trained, folded) {
+function remaining(trained, folded) {
   return trained && folded ? percent(folded / trained) : '';
 }
 
-/** `12 passed, 1 failed` of the measured rows of a model. */
+/** Return the statuses of a model's measured rows as `12 passed, 1 failed`. */
 function proven(model) {
   const counts = new Map();
   for (const proof of model.proofs)
@@ -161,7 +161,7 @@ function proven(model) {
   return [...counts].map(([status, many]) => `${many} ${status}`).join(', ') || 'nothing compared';
 }
 
-/** The worst relative error among the last comparisons of a model's artifacts, those of the exported files. */
+/** Return the worst relative error among the last comparisons of a model's artifacts, those of the exported files. */
 function worst(model) {
   const errors = model.artifacts.flatMap((artifact) => artifact.checks.map((check) => check.max_rel));
   return errors.length ? Math.max(...errors).toExponential(1) : '';
@@ -188,10 +188,10 @@ function modelTable(models) {
         model.name,
         millions(model.params),
         millions(model.folded_params),
-        left(model.params, model.folded_params),
+        remaining(model.params, model.folded_params),
         giga(model.macs),
         giga(model.folded_macs),
-        left(model.macs, model.folded_macs),
+        remaining(model.macs, model.folded_macs),
         proven(model),
         ...(REPORT.artifacts_read ? [worst(model)] : []),
       ]),
@@ -201,11 +201,11 @@ function modelTable(models) {
 }
 
 function modelPart(model) {
-  const told = [model.family, model.carded ? model.provenance : 'no card: not of this zoo', proven(model)];
+  const summary = [model.family, model.carded ? model.provenance : 'no card: not of this zoo', proven(model)];
   return el(
     'details',
     { class: 'part' },
-    el('summary', {}, el('b', {}, model.name), el('span', { class: 'muted' }, told.filter(Boolean).join('; '))),
+    el('summary', {}, el('b', {}, model.name), el('span', { class: 'muted' }, summary.filter(Boolean).join('; '))),
     facts([
       ['Source', model.source],
       ['Licence', model.licence],
@@ -221,8 +221,8 @@ function modelPart(model) {
 
 function readingPredicted() {
   const confidence = REPORT.predicted_confidence;
-  if (confidence === null) return 'Nothing is, on this page: it was made with --measured-only.';
-  return `What a device has no row of, in the engines, precisions and numbers of threads that it has rows of. With ${share(confidence)} confidence the latency is not above what it is at most, and with the same confidence it is between the ends of the bar. Same graph: other weights of a network that ran there. Transfer: from rows of other devices and settings. Features: from the operators of the model alone. It says nothing of whether the file can be made and is right: edgevit choose --export proves it, and a measurement takes the place of the prediction. The filter on latency leaves predictions out of chart, tables, front and answers.`;
+  if (confidence === null) return 'This page has no predictions: it was made with --measured-only.';
+  return `A configuration without a row on the device, in an engine, precision and number of threads of which the device has rows. With ${share(confidence)} confidence the latency is not above the upper bound, and with the same confidence it is between the ends of the bar. Same graph: other weights of a network that ran there. Transfer: from rows of other devices and settings. Features: from the operators of the model alone. A prediction does not say whether the file can be made and is right: edgevit choose --export proves it, and a measurement replaces the prediction. The filter on latency leaves predictions out of chart, tables, front and picks.`;
 }
 
 function drawSections() {
@@ -234,9 +234,9 @@ function drawSections() {
   byId('summary').textContent =
     `${count(named, 'model', 'models')} on ${count(devices.length, 'device', 'devices')}, ${count(usable, 'row', 'rows')}${unusable ? ` and ${unusable} that cannot be chosen` : ''}${predicted ? `, ${count(predicted, 'prediction', 'predictions')}` : ''}${REPORT.published ? ', those that others published among them' : ''}; accuracy on ${REPORT.dataset}`;
   byId('chart-lead').textContent =
-    'Up is more accurate, left is faster. Points on the stepped line are beaten by none.';
+    'Up is more accurate, left is faster. No point beats one on the stepped line.';
   byId('reading-bound').textContent =
-    `With ${percent(REPORT.confidence, 0)} confidence the percentile is not above this; for p50 it is the slowest process' median. A budget is held against it, because a median says nothing of slow runs. What others published has none: there the percentile itself counts.`;
+    `With ${percent(REPORT.confidence, 0)} confidence the percentile is not above this bound; for p50 it is the slowest process' median. A budget is compared with it, because a median says nothing of slow runs. Rows that others published have no bound: there the percentile itself counts.`;
   byId('reading-predicted').textContent = readingPredicted();
   byId('reading-dataset').textContent = REPORT.dataset;
   byId('made').textContent =
@@ -244,8 +244,8 @@ function drawSections() {
   byId('command').textContent = `$ ${REPORT.command}`;
   byId('device-parts').replaceChildren(...devices.map(devicePart));
   byId('models-lead').textContent = REPORT.artifacts_read
-    ? 'Errors and gates are those in the manifests of the artifacts that this report was given; rows tell the status alone.'
-    : "Rows keep whether their file was proven, not how far it was off. Errors and gates are in the artifacts' manifests: edgevit report --artifacts FOLDER shows them.";
+    ? 'Errors and gates come from the manifests of the artifacts that this report was given; rows keep the status alone.'
+    : "Rows keep whether their file was proven, and not its errors. Errors and gates are in the artifacts' manifests: edgevit report --artifacts FOLDER shows them.";
   byId('model-parts').replaceChildren(
     ...REPORT.problems.map((problem) => el('p', { class: 'warn' }, problem)),
     modelTable(models),

@@ -1,4 +1,4 @@
-// Points: the shape says the target, the filling the origin, the colour what was asked for. Names are Plotly's.
+// Points: the shape tells the target, the filling the origin, the colour a chosen group. Names are Plotly's.
 
 const SHAPES = [
   'circle',
@@ -25,7 +25,7 @@ function symbol(entry) {
   return shape(entry.target) + FILLINGS[entry.provenance];
 }
 
-/** The name of the colour of the n-th group; beyond the last colour all are "other". */
+/** Return the name of the colour of the n-th group; beyond the last colour all are "other". */
 function colourName(number) {
   return number >= 0 && number < COLOURS ? `--c${number}` : '--other';
 }
@@ -33,7 +33,7 @@ function colourName(number) {
 const probe = el('span', { hidden: true });
 document.body.append(probe);
 
-/** A colour of the style sheet as the theme of the moment has it. */
+/** Return a colour of the style sheet in the present theme. */
 function cssColour(name) {
   probe.style.color = `var(${name})`;
   return getComputedStyle(probe).color;
@@ -65,7 +65,7 @@ const PATHS = {
   x: CROSS,
 };
 
-/** A point as the chart draws it, for legends and tables. */
+/** Return a point as the chart draws it, for legends and tables. */
 function icon(shapeName, colour, origin = 'measured') {
   const open = FILLINGS[origin].includes('open');
   const dot = FILLINGS[origin].includes('dot');

@@ -1,7 +1,8 @@
-// What is looked at. Whoever changes it calls `changed`, and everything that listens is drawn again.
+// The state of the page. A change goes through `changed`, which draws all listeners again.
 
 const UNRATED = 'not known';
-const REBUILT = 'reconstructed'; // nobody published weights: `edgevit choose` leaves these out unless it is told not to
+// Models without published weights, which `edgevit choose` leaves out by default.
+const REBUILT = 'reconstructed';
 const FACETS = [
   { key: 'device', title: 'Device', of: (entry) => entry.device, name: (value) => REPORT.devices[value].label },
   { key: 'target', title: 'Target', of: (entry) => entry.target, name: (value) => value },
@@ -20,8 +21,10 @@ const FACETS = [
     name: (value) => value,
   },
 ];
-const MANY_DEVICES = 6; // more than these at once are a thicket: then the one with most to draw is shown first
-const CHUNK = window.innerWidth > 640 ? 100 : 30; // rows of the table before it is asked for more
+// More devices than these are too many at once: then the one with the most points is shown first.
+const MANY_DEVICES = 6;
+// The rows of the table before a reader asks for more.
+const CHUNK = window.innerWidth > 640 ? 100 : 30;
 
 const ORDERS = { latency: ORIGINS, accuracy: ['published', 'measured', REBUILT, UNRATED] };
 
@@ -29,13 +32,13 @@ function nth(facet, value) {
   return ORDERS[facet.key].indexOf(value);
 }
 
-/** The values of a facet, each with its number of rows. */
+/** Return the values of a facet, each with its number of rows. */
 function valuesOf(facet) {
-  const found = new Map();
-  for (const entry of REPORT.entries) found.set(facet.of(entry), (found.get(facet.of(entry)) ?? 0) + 1);
+  const counts = new Map();
+  for (const entry of REPORT.entries) counts.set(facet.of(entry), (counts.get(facet.of(entry)) ?? 0) + 1);
   const order = (a, b) =>
     typeof a === 'number' ? a - b : ORDERS[facet.key] ? nth(facet, a) - nth(facet, b) : a < b ? -1 : 1;
-  return [...found].sort(([a], [b]) => order(a, b));
+  return [...counts].sort(([a], [b]) => order(a, b));
 }
 
 const VALUES = Object.fromEntries(FACETS.map((facet) => [facet.key, valuesOf(facet)]));
@@ -48,7 +51,7 @@ function firstDevices() {
   return [[...values].sort(([one, a], [other, b]) => drawable(other) - drawable(one) || b - a)[0][0]];
 }
 
-/** p90, which budgets are usually set on; another one if less than half as many rows can be drawn at it. */
+/** Return p90, the usual percentile of budgets; p50 if at p90 less than half as many rows can be drawn. */
 function firstPercentile() {
   const devices = new Set(firstDevices());
   const first = REPORT.entries.filter(
@@ -58,7 +61,7 @@ function firstPercentile() {
   return drawable(90) * 2 >= drawable(50) ? 90 : 50;
 }
 
-/** What is looked at first: what `edgevit choose` looks at. */
+/** Return the filters at first, which are those of `edgevit choose` without options. */
 function everything() {
   const chosen = Object.fromEntries(FACETS.map(({ key }) => [key, new Set(VALUES[key].map(([value]) => value))]));
   chosen.accuracy.delete(REBUILT);
@@ -66,17 +69,22 @@ function everything() {
 }
 
 const state = {
-  percentile: firstPercentile(), // of the latency
-  at: 'bound', // or 'value'
-  scale: 'log', // or 'linear'
+  percentile: firstPercentile(),
+  // Or 'value': points stand at the percentile's upper bound, or at the percentile itself.
+  at: 'bound',
+  // Or 'linear'.
+  scale: 'log',
   colour: firstDevices().length > 1 ? 'device' : 'target',
-  budget: null, // milliseconds
+  // In milliseconds.
+  budget: null,
   search: '',
-  unusable: !REPORT.entries.some((entry) => entry.usable), // those that cannot be chosen, in the table
+  // Whether rows that cannot be chosen are in the table.
+  unusable: !REPORT.entries.some((entry) => entry.usable),
   chosen: everything(),
   sort: { key: 'top1', down: true },
   rows: CHUNK,
-  selected: null, // an entry
+  // An entry.
+  selected: null,
 };
 
 const listeners = [];
@@ -88,7 +96,7 @@ function changed(change = {}) {
 
 function words(entry) {
   const device = REPORT.devices[entry.device];
-  const told = [
+  const texts = [
     entry.model,
     entry.family,
     device.label,
@@ -104,34 +112,34 @@ function words(entry) {
     entry.reason,
     ...entry.remarks,
   ];
-  return told.join(' ').toLowerCase();
+  return texts.join(' ').toLowerCase();
 }
 
 const WORDS = new Map(REPORT.entries.map((entry) => [entry, words(entry)]));
 
-/** The entries that pass every filter, but for that of one facet if it is named, in the order of the report. */
-function shown(but = null) {
-  const asked = state.search.toLowerCase().split(/\s+/).filter(Boolean);
-  const facets = FACETS.filter(({ key }) => key !== but);
+/** Return the entries that pass every filter except that of one facet, if it is named, in the order of the report. */
+function shown(except = null) {
+  const searched = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const facets = FACETS.filter(({ key }) => key !== except);
   return REPORT.entries.filter(
     (entry) =>
       (entry.usable || state.unusable) &&
       facets.every((facet) => state.chosen[facet.key].has(facet.of(entry))) &&
-      asked.every((word) => WORDS.get(entry).includes(word)),
+      searched.every((word) => WORDS.get(entry).includes(word)),
   );
 }
 
-/** Whether every row passes the filters of a facet. */
+/** Return whether every row passes the filters of a facet. */
 function isWide({ key }) {
   return state.chosen[key].size === VALUES[key].length;
 }
 
-/** Whether rows with this value are looked at, among others or alone. */
+/** Return whether rows with this value pass the filter of their facet. */
 function isOn(key, value) {
   return state.chosen[key].has(value);
 }
 
-/** Turns a value of a facet on or off. */
+/** Turn a value of a facet on or off. */
 function turn(key, value, on) {
   if (on) state.chosen[key].add(value);
   else state.chosen[key].delete(value);
@@ -145,14 +153,14 @@ function narrowed() {
 
 const GROUPS = new Map();
 
-/** The groups that colours tell apart: of all rows of the report, so that a filter changes no colour. */
+/** Return the groups that have colours. They are those of all rows, so that a filter changes no colour. */
 function groups() {
   if (!GROUPS.has(state.colour)) GROUPS.set(state.colour, groupsBy(state.colour));
   return GROUPS.get(state.colour);
 }
 
 function groupsBy(key) {
-  const facet = FACETS.find((one) => one.key === key);
+  const facet = FACETS.find((candidate) => candidate.key === key);
   const of = facet ? facet.of : (entry) => entry[key];
   const name = facet ? facet.name : (value) => value || UNKNOWN;
   const values = facet ? VALUES[key].map(([value]) => value) : [...new Set(REPORT.entries.map(of))].sort();

@@ -1,14 +1,14 @@
-// The rows as a table that sorts, and the front as a short one.
+// The table of all rows, which sorts, and the table of the front.
 
 const HIGH_FIRST = new Set(['top1']);
 const GRADES = ['A', 'B', 'C', 'D', ''];
 const NO_FRONT = 'There is no front: no row shown has both an accuracy and a latency.';
 
-/** The columns: key, heading, what it sorts by, what its cell shows; number: right-aligned; wide: not on a phone. */
+/** Return the columns: key, heading, sort key, cell; number: right-aligned; wide: not on a phone. */
 function columns(entries) {
-  const told = (entry) => latency(entry, state.percentile);
+  const times = (entry) => latency(entry, state.percentile);
   const digits = decimals(
-    entries.flatMap((entry) => [told(entry).ms, told(entry).upper_ms]).filter((value) => value !== null),
+    entries.flatMap((entry) => [times(entry).ms, times(entry).upper_ms]).filter((value) => value !== null),
   );
   const fixed = (value) => (value === null ? '' : value.toFixed(digits));
   const shares = mostDigits(entries.map(accuracy));
@@ -48,16 +48,16 @@ function columns(entries) {
     {
       key: 'latency',
       title: `p${state.percentile}, ms`,
-      sort: (entry) => told(entry).ms,
-      cell: (entry) => fixed(told(entry).ms),
+      sort: (entry) => times(entry).ms,
+      cell: (entry) => fixed(times(entry).ms),
       number: true,
       wide: true,
     },
     {
       key: 'bound',
       title: 'At most, ms',
-      sort: (entry) => told(entry).upper_ms,
-      cell: (entry) => fixed(told(entry).upper_ms),
+      sort: (entry) => times(entry).upper_ms,
+      cell: (entry) => fixed(times(entry).upper_ms),
       number: true,
     },
     {
@@ -107,22 +107,22 @@ function columns(entries) {
   return all.filter(({ key }) => !spare.has(key));
 }
 
-/** Whether all rows of the report are alike in this: then a column of it says nothing. */
+/** Return whether all rows of the report are alike in this, so that a column of it is idle. */
 function isAlike(key) {
   return VALUES[key].length === 1;
 }
 
-/** A button that selects a row. */
+/** Return a button that selects a row. */
 function selector(entry) {
-  return el('button', { type: 'button', class: 'pick', 'data-row': entry.place, onclick: () => select(entry, true) }, breakable(entry.model));
+  return el('button', { type: 'button', class: 'pick', 'data-row': entry.index, onclick: () => select(entry, true) }, breakable(entry.model));
 }
 
 function modelCell(entry) {
   const grouped = groups();
-  const told = latency(entry, state.percentile);
-  const bare = told.upper_ms === null && told.ms !== null ? `p${state.percentile} ${short(told.ms)} ms, no bound` : '';
+  const times = latency(entry, state.percentile);
+  const withoutBound = times.upper_ms === null && times.ms !== null ? `p${state.percentile} ${short(times.ms)} ms, no bound` : '';
   const under = [
-    bare,
+    withoutBound,
     REPORT.devices.length > 1 ? deviceOf(entry) : '',
     `${entry.target} ${entry.precision}`,
     threads(entry),
@@ -137,12 +137,12 @@ function modelCell(entry) {
   ];
 }
 
-/** What is not known comes last, whichever way it goes. Equal rows stay in the chooser's order, which sort() keeps. */
+/** Return the rows sorted, unknown values last both ways. Equal rows stay in the chooser's order, which sort() keeps. */
 function sorted(entries, { sort }) {
   const sign = state.sort.down ? -1 : 1;
-  const known = (entry) => sort(entry) !== null && sort(entry) !== '';
+  const hasValue = (entry) => sort(entry) !== null && sort(entry) !== '';
   return [...entries].sort((a, b) => {
-    if (!known(a) || !known(b)) return Number(known(b)) - Number(known(a));
+    if (!hasValue(a) || !hasValue(b)) return Number(hasValue(b)) - Number(hasValue(a));
     return sort(a) === sort(b) ? 0 : sign * (sort(a) < sort(b) ? -1 : 1);
   });
 }
@@ -181,7 +181,7 @@ function drawTable() {
         'tr',
         {
           class: [entry.usable ? '' : 'unusable', entry === state.selected ? 'chosen' : ''].join(' ').trim() || null,
-          'data-row': entry.place,
+          'data-row': entry.index,
         },
         all.map((column) => el('td', { class: classes(column) }, column.cell(entry))),
       ),
@@ -201,20 +201,20 @@ function rowsCount(entries) {
   const many = entries.length;
   const total = REPORT.entries.filter((entry) => entry.usable || state.unusable).length;
   const predicted = entries.filter(isPredicted).length;
-  const left = Math.max(0, many - state.rows);
+  const remainder = Math.max(0, many - state.rows);
   byId('rows-count').textContent =
-    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${predicted ? `, ${predicted.toLocaleString('en')} of them predicted` : ''}${left ? `, the first ${state.rows} drawn` : ''}. A model's name opens what is known of the row; a heading sorts.`;
+    `${count(many, 'row', 'rows')} of ${total.toLocaleString('en')}${predicted ? `, ${predicted.toLocaleString('en')} of them predicted` : ''}${remainder ? `, the first ${state.rows} drawn` : ''}. A model's name opens the facts of the row; a heading sorts.`;
   const more = byId('more');
-  more.hidden = !left;
-  more.textContent = `Draw ${Math.min(left, 5 * CHUNK)} more`;
+  more.hidden = !remainder;
+  more.textContent = `Draw ${Math.min(remainder, 5 * CHUNK)} more`;
 }
 
 function drawFront() {
   const several = REPORT.devices.length > 1;
-  const found = fronts().flatMap(([, line]) => line);
-  byId('front-lead').replaceChildren(...frontLead(found));
-  const digits = decimals(found.map(placed));
-  const shares = mostDigits(found.map(accuracy));
+  const corners = fronts().flatMap(([, line]) => line);
+  byId('front-lead').replaceChildren(...frontLead(corners));
+  const digits = decimals(corners.map(placed));
+  const shares = mostDigits(corners.map(accuracy));
   const head = [
     ['Model', false, false, 'model'],
     ...(several ? [['Device', false, true, 'device']] : []),
@@ -227,7 +227,7 @@ function drawFront() {
     ['Grade', false, true],
     ['Origin', false, true],
   ];
-  const rows = found.map((entry) => [
+  const rows = corners.map((entry) => [
     el(
       'span',
       {},
@@ -255,17 +255,17 @@ function drawFront() {
   byId('front').replaceChildren(...(questions.length ? questions : [el('p', { class: 'empty' }, NO_FRONT)]));
 }
 
-/** What the front is one of: whether predictions are in it, and how it would be without them. */
-function frontLead(found) {
+/** Return the lead of the front: whether predictions are in it, and a button for the other front. */
+function frontLead(corners) {
   const lead = ['No other row shown is both as accurate and as fast as one of these. '];
   if (!VALUES.latency.some(([value]) => value === 'predicted')) return lead;
   if (!isOn('latency', 'predicted'))
     return [...lead, 'Predictions are left out. ', switchTo('latency', 'predicted', true, 'With predictions')];
-  const predicted = found.filter(isPredicted).length;
-  const says = predicted
-    ? `${predicted} of these ${found.length} ${predicted === 1 ? 'is' : 'are'} predicted. `
+  const predicted = corners.filter(isPredicted).length;
+  const sentence = predicted
+    ? `${predicted} of these ${corners.length} ${predicted === 1 ? 'is' : 'are'} predicted. `
     : 'None of these is predicted. ';
-  return [...lead, says, switchTo('latency', 'predicted', false, 'Without predictions')];
+  return [...lead, sentence, switchTo('latency', 'predicted', false, 'Without predictions')];
 }
 
 listeners.push(drawTable, drawFront);

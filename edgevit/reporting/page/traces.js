@@ -1,21 +1,23 @@
-// What Plotly draws: points with bars, fronts, names. Plotly takes markup in texts, so names are escaped on their way.
+// The traces of the chart: points with bars, fronts, names. Plotly reads markup in texts, so that names are escaped.
 
 const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
-const GROWN = { 'triangle-up': 1.25, 'triangle-down': 1.25, star: 1.25 }; // shapes that Plotly draws smaller than others
-const LETTER = { width: 7, height: 16 }; // pixels of a name, roughly: whether two would cover each other
+// Shapes that Plotly draws smaller than others.
+const GROWN = { 'triangle-up': 1.25, 'triangle-down': 1.25, star: 1.25 };
+// The rough size of a letter in pixels, by which names that would cover each other are found.
+const LETTER = { width: 7, height: 16 };
 
 function escaped(text) {
   return String(text).replace(/[&<>]/g, (letter) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[letter]);
 }
 
 function hover(entry) {
-  const told = latency(entry, state.percentile);
-  const bound = told.upper_ms === null ? 'no bound' : `at most ${short(told.upper_ms)} ms`;
-  if (told.basis) return hoverOf(entry, predictionLines(entry, told, bound));
+  const times = latency(entry, state.percentile);
+  const bound = times.upper_ms === null ? 'no bound' : `at most ${short(times.upper_ms)} ms`;
+  if (times.basis) return hoverOf(entry, predictionLines(entry, times, bound));
   const ran = entry.runs ? `, ${entry.runs} runs in ${count(entry.processes, 'process', 'processes')}` : '';
   const lines = [
     `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
-    `p${state.percentile} ${short(told.ms)} ms, ${bound} (${entry.latency_provenance})`,
+    `p${state.percentile} ${short(times.ms)} ms, ${bound} (${entry.latency_provenance})`,
     top1Line(entry),
     `${entry.grade ? `grade ${entry.grade}` : 'no grade'}${ran}`,
     `${entry.engine} ${entry.engine_version} ${entry.provider}`,
@@ -26,13 +28,13 @@ function hover(entry) {
   return hoverOf(entry, lines);
 }
 
-function predictionLines(entry, told, bound) {
+function predictionLines(entry, times, bound) {
   return [
     `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
-    `p${state.percentile} ${short(told.ms)} ms, ${bound} (predicted)`,
-    interval(told.basis),
-    `${told.basis.level}, from ${count(told.basis.anchors, 'row', 'rows')} of the device`,
-    told.basis.nearest ? `nearest: ${told.basis.nearest}` : '',
+    `p${state.percentile} ${short(times.ms)} ms, ${bound} (predicted)`,
+    interval(times.basis),
+    `${times.basis.level}, from ${count(times.basis.anchors, 'row', 'rows')} of the device`,
+    times.basis.nearest ? `nearest: ${times.basis.nearest}` : '',
     top1Line(entry),
     ...entry.remarks,
   ];
@@ -46,10 +48,10 @@ function hoverOf(entry, lines) {
   return [`<b>${escaped(entry.model)}</b>`, ...lines.filter((line) => line.trim()).map(escaped)].join('<br>');
 }
 
-/** The points of one colour with their bars; those of a front are larger. */
+/** Return the points of one colour with their bars; those of a front are larger. */
 function points(entries, colour, leading) {
   const x = entries.map(placed);
-  const told = entries.map((entry) => latency(entry, state.percentile));
+  const latencies = entries.map((entry) => latency(entry, state.percentile));
   const open = entries.map((entry) => FILLINGS[entry.provenance].includes('open'));
   const small = entries.length > 100 ? 8 : 10;
   return {
@@ -58,21 +60,22 @@ function points(entries, colour, leading) {
     name: 'rows',
     x,
     y: entries.map((entry) => entry.top1_percent),
-    customdata: entries.map((entry) => entry.place),
+    customdata: entries.map((entry) => entry.index),
     hovertext: entries.map(hover),
     hoverinfo: 'text',
     marker: {
       symbol: entries.map(symbol),
       color: cssColour(colour),
       size: entries.map((entry) => (leading.has(entry) ? 13 : small) * (GROWN[shape(entry.target)] ?? 1)),
-      opacity: 1, // which is less where sizes differ, if it is not told
+      // By default it is less where sizes differ.
+      opacity: 1,
       line: { width: open.map((is) => (is ? 1.6 : 1)), color: open.map((is) => cssColour(is ? colour : '--card')) },
     },
     error_x: {
       type: 'data',
       symmetric: false,
-      array: told.map(({ high_ms: high }, i) => Math.max(0, (high ?? x[i]) - x[i])),
-      arrayminus: told.map(({ low_ms: low }, i) => Math.max(0, x[i] - (low ?? x[i]))),
+      array: latencies.map(({ high_ms: high }, i) => Math.max(0, (high ?? x[i]) - x[i])),
+      arrayminus: latencies.map(({ low_ms: low }, i) => Math.max(0, x[i] - (low ?? x[i]))),
       color: cssColour(colour).replace('rgb(', 'rgba(').replace(')', ', 0.5)'),
       thickness: 1.2,
       width: 2,
@@ -80,7 +83,7 @@ function points(entries, colour, leading) {
   };
 }
 
-/** The stepped line of one device's front, on to the right edge. */
+/** Return the stepped line of one device's front, which goes on to the right edge. */
 function steps([device, line], number, several, { x: [, right] }) {
   return {
     type: 'scatter',
@@ -105,7 +108,7 @@ function lineColour(device, several) {
     : '--ink';
 }
 
-/** Names beside the corners of a front, without those that would cover another one. */
+/** Return names beside the corners of a front, without those that would cover another one. */
 function names(line, view) {
   const taken = [];
   const named = line.filter((entry) => {
