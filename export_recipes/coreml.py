@@ -1,7 +1,7 @@
 """Core ML's ML programs, run by Core ML on macOS.
 
-Nothing of load() has been run for want of a Mac; what export() writes is evaluated by reference on any machine
-(edgevit/verification/mil/), operator by operator as the saved program says.
+load() has never been run, for want of a Mac. A reference evaluator computes what export() writes on any machine,
+operator by operator (edgevit/verification/mil/).
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ RECIPE = Recipe(
     input_dtypes=("float32", "int32", "uint8"),
 )
 
-_LARGEST_BATCH = 64  # Core ML asks for a bound
-_DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}  # ArrayFeatureType's numbers in the specification
+# Core ML asks for a bound of an open batch.
+_LARGEST_BATCH = 64
+# ArrayFeatureType's numbers in the specification.
+_DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 _DEBUG_MAP = "executorch_debug_handle_mapping.json"
 
@@ -71,14 +73,14 @@ class CoreMLSession:
         self._results = self._model.predict(self._feeds)
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         import numpy as np
 
         return tuple(np.ascontiguousarray(self._results[s.name], dtype=s.dtype).tobytes() for s in self.outputs)
 
 
 def _picture(array: Any) -> Any:
-    """A raw image (1, H, W, 3) as Core ML takes it."""
+    """Return a raw image (1, H, W, 3) as Core ML takes it."""
     from PIL import Image
 
     return Image.fromarray(array[0])
@@ -112,13 +114,13 @@ print(logits.argmax(-1))
 
 def load(path: Path, *, threads: int) -> Session:
     """Open a package with Core ML on the CPU alone, whose numbers vary least. Raises UnsupportedError off macOS."""
-    if why := why_unavailable("run"):
-        raise UnsupportedError(why)
+    if reason := why_unavailable("run"):
+        raise UnsupportedError(reason)
     return CoreMLSession(path)
 
 
 def why_unavailable(to: Literal["build", "run"]) -> str:
-    """Core ML comes with macOS; coremltools writes its files anywhere."""
+    """Return what this machine lacks: Core ML comes with macOS, and coremltools writes its files anywhere."""
     return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
 
 
@@ -141,20 +143,24 @@ def export(
     stages.mkdir()
     with _quiet():
         program = _capture(model, inputs, dynamic_batch)
-        done = [_convert(program, inputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
+        results = [_convert(program, inputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
         if precision == "fp16":
             start = time.perf_counter()
-            done.append(_convert(program, inputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start))
-    shutil.copytree(done[-1].path, path)
-    return tuple(done)
+            results.append(
+                _convert(program, inputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start)
+            )
+    shutil.copytree(results[-1].path, path)
+    return tuple(results)
 
 
 def _check(inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
-    for name, item in inputs.items():
-        if (kind := str(item.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
+    for name, tensor in inputs.items():
+        if (kind := str(tensor.dtype).removeprefix("torch.")) not in RECIPE.input_dtypes:
             raise ValueError(f"Core ML takes float32, int32 and images, and the input {name!r} is {kind}")
-        if kind == "uint8" and (dynamic_batch or item.shape[0] != 1):
-            raise ValueError(f"Core ML takes one RGB image (1, H, W, 3) at a time, and {name!r} is {list(item.shape)}")
+        if kind == "uint8" and (dynamic_batch or tensor.shape[0] != 1):
+            raise ValueError(
+                f"Core ML takes one RGB image (1, H, W, 3) at a time, and {name!r} is {list(tensor.shape)}"
+            )
 
 
 def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
@@ -162,13 +168,14 @@ def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
 
     model, inputs = of_planes(model, inputs)
     # A batch of 1 would be taken for a constant.
-    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    examples = tuple(torch.cat([tensor, tensor]) if dynamic_batch else tensor for tensor in inputs.values())
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for item in given:
-        shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    for example in examples:
+        shapes[example] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
     with torch.no_grad():
-        program = torch.export.export(model, given, dynamic_shapes=shapes)
-    return program.run_decompositions({})  # what converters know: the ATen dialect after functionalization
+        program = torch.export.export(model, examples, dynamic_shapes=shapes)
+    # Converters know the ATen dialect after functionalization.
+    return program.run_decompositions({})
 
 
 def _convert(
@@ -177,18 +184,18 @@ def _convert(
     import coremltools as ct
     import numpy as np
 
-    taken = []
-    for name, item in inputs.items():
-        if str(item.dtype) == "torch.uint8":
-            shape = (1, 3, *item.shape[1:3])
-            taken.append(ct.ImageType(name, shape, color_layout=ct.colorlayout.RGB))
+    types = []
+    for name, tensor in inputs.items():
+        if str(tensor.dtype) == "torch.uint8":
+            shape = (1, 3, *tensor.shape[1:3])
+            types.append(ct.ImageType(name, shape, color_layout=ct.colorlayout.RGB))
             continue
-        batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else item.shape[0]
-        taken.append(ct.TensorType(name, (batch, *item.shape[1:]), np.dtype(str(item.dtype)[6:]).type))
+        batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else tensor.shape[0]
+        types.append(ct.TensorType(name, (batch, *tensor.shape[1:]), np.dtype(str(tensor.dtype)[6:]).type))
     kinds = _output_kinds(program)
     converted = ct.convert(
         program,
-        inputs=taken,
+        inputs=types,
         outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(output_names(len(kinds)), kinds, strict=True)],
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS17,
@@ -196,7 +203,8 @@ def _convert(
         skip_model_load=True,
     )
     converted.save(str(path))
-    (path / _DEBUG_MAP).unlink(missing_ok=True)  # for ExecuTorch's debugger, which nobody attaches to this
+    # The map is for ExecuTorch's debugger.
+    (path / _DEBUG_MAP).unlink(missing_ok=True)
     return Stage(path.name.removesuffix(RECIPE.suffix), time.perf_counter() - start, path, precision=precision)
 
 
@@ -204,14 +212,14 @@ def _output_kinds(program: Any) -> list[Any]:
     import numpy as np
 
     (last,) = (node for node in program.graph.nodes if node.op == "output")
-    wanted = program.graph_signature.user_outputs
-    found = {node.name: node.meta["val"] for node in last.args[0]}
-    return [np.float32 if found[name].is_floating_point() else np.int32 for name in wanted]
+    tensors = {node.name: node.meta["val"] for node in last.args[0]}
+    names = program.graph_signature.user_outputs
+    return [np.float32 if tensors[name].is_floating_point() else np.int32 for name in names]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without progress bars, and what coremltools 9.0 says of what it finds; errors are raised, not printed."""
+    """Silence progress bars and the remarks of coremltools 9.0; errors are raised, not printed."""
     logger = logging.getLogger("coremltools")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -223,7 +231,7 @@ def _quiet() -> Iterator[None]:
 
 
 def operators(path: Path) -> Operators:
-    """The program's operators. Which of them run on which processor, only Core ML tells."""
+    """Count the program's operators. Only Core ML knows which of them run on which processor."""
     from coremltools.proto import Model_pb2
 
     model = Model_pb2.Model()
@@ -240,10 +248,10 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     file = path / _SPECIFICATION
     model = Model_pb2.Model()
     model.ParseFromString(file.read_bytes())
-    held = model.description.metadata
-    held.shortDescription = metadata.get("description", "")
-    held.author = metadata.get("author", "")
-    held.license = metadata.get("license", "")
-    held.versionString = metadata.get("version", "")
-    held.userDefined.update(metadata)
+    fields = model.description.metadata
+    fields.shortDescription = metadata.get("description", "")
+    fields.author = metadata.get("author", "")
+    fields.license = metadata.get("license", "")
+    fields.versionString = metadata.get("version", "")
+    fields.userDefined.update(metadata)
     file.write_bytes(model.SerializeToString(deterministic=True))

@@ -5,7 +5,7 @@ copied, and a part costs seconds to convert. So the graph is spelled first in op
 two batched products around a softmax, rolls as slices and a concatenation, chunks and picks as slices and reshapes.
 
 fp16 computes in half precision but for the softmax of attention. GELU, which XNNPACK has in float32 alone, goes to
-ExecuTorch's own kernel. Weights of convolutions are written in float32 by ExecuTorch's serializer, whatever they are.
+ExecuTorch's own kernel. ExecuTorch's serializer always writes weights of convolutions in float32.
 
 The engine's Python package takes and gives torch tensors: on this target, unlike the others, load() needs torch.
 """
@@ -39,11 +39,16 @@ RECIPE = Recipe(
     fixed_batch="a program has its memory planned for one batch when it is written",
 )
 
-NAMES = "input_names"  # method of a program that gives the inputs' names, which the format itself does not hold
-OPERATORS = "operators"  # method that tells, as JSON, the graph's operators and those left to ExecuTorch's kernels
-_UNCOUNTED_RUNS = 3  # of a trace: the first ones pack weights and fill caches
-_WHOLES = ("DELEGATE_CALL", "OPERATOR_CALL", "Method::execute")  # events of a trace that other events are parts of
-_GRAPH = ".pt2"  # what the stages before the lowering leave: graphs that torch runs
+# A method of a program that returns the inputs' names, which the format itself does not hold.
+NAMES = "input_names"
+# A method that returns, as JSON, the graph's operators and those that run in ExecuTorch's kernels.
+OPERATORS = "operators"
+# The first runs pack weights and fill caches, so a trace leaves them out.
+_UNCOUNTED_RUNS = 3
+# Events of a trace that contain other events.
+_WHOLES = ("DELEGATE_CALL", "OPERATOR_CALL", "Method::execute")
+# The suffix of the stages before the lowering: graphs that torch runs.
+_GRAPH = ".pt2"
 
 
 class ExecuTorchSession:
@@ -54,7 +59,7 @@ class ExecuTorchSession:
 
         import torch  # noqa: F401, whose libraries the engine's own is linked with
 
-        # What executorch.runtime passes on, without the three seconds in which that imports the converter.
+        # executorch.runtime passes this module on, and takes three seconds to import the converter.
         from executorch.extension.pybindings import _C
 
         _C._unsafe_reset_threadpool(threads)
@@ -64,15 +69,16 @@ class ExecuTorchSession:
         self._program = _C._load_program(str(path))
         begin = time.perf_counter_ns()
         self._method: Any = self._program.load_method("forward")
-        self.compile_ns = time.perf_counter_ns() - begin  # XNNPACK builds its operators and packs their weights
+        # XNNPACK builds its operators and packs their weights in this time.
+        self.compile_ns = time.perf_counter_ns() - begin
         names = str(self._program.load_method(NAMES)()[0]).splitlines()
-        told = self._method.method_meta()
+        meta = self._method.method_meta()
         self.engine_version: str = importlib.metadata.version("executorch")
         self.provider = "XnnpackBackend"
-        self.inputs = tuple(_spec(told.input_tensor_meta(i), name) for i, name in enumerate(names))
-        count = told.num_outputs()
+        self.inputs = tuple(_spec(meta.input_tensor_meta(i), name) for i, name in enumerate(names))
+        count = meta.num_outputs()
         outputs = output_names(count)
-        self.outputs = tuple(_spec(told.output_tensor_meta(i), name) for i, name in enumerate(outputs))
+        self.outputs = tuple(_spec(meta.output_tensor_meta(i), name) for i, name in enumerate(outputs))
         self._feeds: list[Any] = []
         self._results: Sequence[Any] = ()
 
@@ -85,12 +91,12 @@ class ExecuTorchSession:
         self._results = self._method(self._feeds)
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(result.numpy().tobytes() for result in self._results)
 
 
 class GraphSession:
-    """A stage before the lowering: the graph as torch computes it."""
+    """A session of a stage before the lowering: torch computes its graph."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import torch
@@ -117,12 +123,12 @@ class GraphSession:
             self._results = torch.utils._pytree.tree_leaves(self._module(*self._feeds))
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(result.contiguous().numpy().tobytes() for result in self._results)
 
 
-def _spec(told: Any, name: str) -> TensorSpec:
-    return TensorSpec(name, tuple(told.sizes()), _DTYPES[told.dtype()])
+def _spec(meta: Any, name: str) -> TensorSpec:
+    return TensorSpec(name, tuple(meta.sizes()), _DTYPES[meta.dtype()])
 
 
 # ExecuTorch's numbers for element types, as NumPy spells them.
@@ -132,8 +138,8 @@ _DTYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "floa
 def _tensors(specs: Sequence[TensorSpec], tensors: Sequence[bytes], batch: int) -> list[Any]:
     import torch
 
-    given = zip((spec.at_batch(batch) for spec in specs), tensors, strict=True)
-    return [torch.frombuffer(bytearray(raw), dtype=getattr(torch, s.dtype)).reshape(s.shape) for s, raw in given]
+    pairs = zip((spec.at_batch(batch) for spec in specs), tensors, strict=True)
+    return [torch.frombuffer(bytearray(raw), dtype=getattr(torch, s.dtype)).reshape(s.shape) for s, raw in pairs]
 
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
@@ -151,14 +157,14 @@ print(logits.argmax(-1))
 
 
 def import_engine() -> None:
-    """What load() does first."""
+    """Import what load() imports first."""
     with quiet():
         import torch  # noqa: F401, whose libraries the engine's own is linked with
         from executorch.extension.pybindings import _C  # noqa: F401
 
 
 def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
-    """What XNNPACK and ExecuTorch's own kernels take, from ExecuTorch's event trace (ETDump); no shapes are in it.
+    """Return the times of XNNPACK and of ExecuTorch's own kernels from its event trace (ETDump), which has no shapes.
 
     Reading the trace needs executorch.devtools, which is in the distribution.
     """
@@ -207,27 +213,27 @@ def export(
     with quiet():
         start = time.perf_counter()
         program = _respelled(model, inputs)
-        done = [_keep(program, inputs, stages, "respell", "fp32", start)]
+        results = [_keep(program, inputs, stages, "respell", "fp32", start)]
         if precision == "fp16":
             start = time.perf_counter()
             program = _respelled(half_inside(model), inputs)
-            done.append(_keep(program, inputs, stages, "halve", "fp16", start))
+            results.append(_keep(program, inputs, stages, "halve", "fp16", start))
         start = time.perf_counter()
         lowered = _lowered(program, list(inputs))
     result = stages / f"lower{RECIPE.suffix}"
     for file in (path, result):
         file.write_bytes(lowered)
-    return (*done, Stage("lower", time.perf_counter() - start, result, precision=precision))
+    return (*results, Stage("lower", time.perf_counter() - start, result, precision=precision))
 
 
 # ---- the graph in operators that XNNPACK has -----------------------------------------------------------------------
 
 
 def _respelled(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """The model as an exported program in which every operator that _spellings() knows is spelled its way."""
+    """Return the model as an exported program whose operators are replaced by their spellings in _spellings()."""
     import torch
 
-    given = tuple(inputs.values())
+    examples = tuple(inputs.values())
 
     class Respeller(torch.fx.Interpreter):
         def __init__(self, net: Any, spellings: Mapping[Any, Any]) -> None:
@@ -236,26 +242,27 @@ def _respelled(model: Any, inputs: Mapping[str, Any]) -> Any:
 
         def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
             spell = self.spellings.get(target)
-            made = spell(*args, **kwargs) if spell else NotImplemented
-            return super().call_function(target, args, kwargs) if made is NotImplemented else made
+            result = spell(*args, **kwargs) if spell else NotImplemented
+            return super().call_function(target, args, kwargs) if result is NotImplemented else result
 
     class Respelled(torch.nn.Module):
         def __init__(self, net: Any) -> None:
             super().__init__()
             self.net = net
-            for width, dtype in _norm_widths(net.graph):  # as buffers, which XNNPACK takes for weights
+            # XNNPACK takes buffers for weights.
+            for width, dtype in _norm_widths(net.graph):
                 self.register_buffer(f"average_{width}", torch.full((1, width), 1 / width, dtype=dtype))
 
         def forward(self, *args: Any) -> Any:
             return Respeller(self.net, _spellings(dict(self.named_buffers(recurse=False)))).run(*args)
 
     with torch.no_grad():
-        net = torch.export.export(model, given).module(check_guards=False)
-        return torch.export.export(Respelled(net), given)
+        net = torch.export.export(model, examples).module(check_guards=False)
+        return torch.export.export(Respelled(net), examples)
 
 
 def _norm_widths(graph: Any) -> set[tuple[int, Any]]:
-    """Over how many values each norm averages in a row, and their dtype."""
+    """Return the number of values that each norm averages in a row, and their dtype."""
     import torch
 
     aten = torch.ops.aten
@@ -265,7 +272,7 @@ def _norm_widths(graph: Any) -> set[tuple[int, Any]]:
 
 
 def _spellings(averages: Mapping[str, Any]) -> dict[Any, Any]:
-    """Operator -> the same in other operators; a spelling gives NotImplemented for arguments it does not cover."""
+    """Map operators to equal spellings; a spelling returns NotImplemented for arguments that it does not cover."""
     import torch
 
     aten = torch.ops.aten
@@ -285,9 +292,9 @@ def _spellings(averages: Mapping[str, Any]) -> dict[Any, Any]:
 def _attention(
     q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False, scale: Any = None, **more: Any
 ) -> Any:
-    """softmax(q k' scale + mask) v, without the rows of zeros for queries that may look at nothing.
+    """Compute softmax(q k' scale + mask) v without a guard for queries whose mask hides every key.
 
-    torch's own decomposition guards against those with five operators more, none of which XNNPACK has.
+    torch's own decomposition makes rows of zeros for those with five operators more, none of which XNNPACK has.
     """
     if causal or dropout or more.get("enable_gqa") or (mask is not None and not mask.is_floating_point()):
         return NotImplemented
@@ -299,7 +306,7 @@ def _attention(
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """A batched product of three axes; a matrix on the left as a linear layer over the last axis but one."""
+    """Compute a batched product of three axes; a matrix on the left as a linear layer over the last axis but one."""
     import torch
 
     if a.dim() == 2 and b.dim() > 2:
@@ -312,7 +319,7 @@ def _matmul(a: Any, b: Any) -> Any:
 
 
 def _batches(x: Any) -> list[int]:
-    """How many matrices there are, axis by axis; leading ones say nothing."""
+    """Return the number of matrices along each axis, without leading ones."""
     sizes = list(x.shape[:-2])
     while sizes and sizes[0] == 1:
         sizes.pop(0)
@@ -320,7 +327,7 @@ def _batches(x: Any) -> list[int]:
 
 
 def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
-    """The last rows ahead of the others, axis by axis."""
+    """Move the last rows ahead of the others, axis by axis."""
     import torch
 
     if not dims:
@@ -346,7 +353,7 @@ def _unbind(x: Any, dim: int = 0) -> list[Any]:
 
 
 def _mean(x: Any, dims: Sequence[int], keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """XNNPACK has the mean over the last two of four axes."""
+    """Compute a mean as one over the last two of four axes, which XNNPACK has."""
     dims = sorted(dim % x.dim() for dim in dims)
     if dtype is not None or (x.dim(), dims) not in ((4, [2, 3]), (3, [1])):
         return NotImplemented
@@ -364,7 +371,7 @@ def _group_norm(
     eps: float = 1e-5,
     _: bool = True,
 ) -> Any:
-    """With one group, from the means of the channels and a linear layer that averages those."""
+    """Compute a norm of one group from the means of the channels, and a linear layer that averages those."""
     import torch
 
     if groups != 1 or x.dim() != 4:
@@ -390,7 +397,7 @@ def _layer_norm(
     eps: float = 1e-5,
     _: bool = True,
 ) -> Any:
-    """Means over the last axis as products with a column of 1/n."""
+    """Compute a norm whose means over the last axis are products with a column of 1/n."""
     import torch
 
     if len(shape) != 1:
@@ -412,32 +419,36 @@ def _keep(program: Any, inputs: Mapping[str, Any], folder: Path, name: str, prec
     nodes = next(iter(reversed(program.graph.nodes))).args[0]
     names = output_names(len(nodes))
     ends = (inputs.items(), zip(names, (node.meta["val"] for node in nodes), strict=True))
-    specs = [[[name, list(item.shape), str(item.dtype).removeprefix("torch.")] for name, item in end] for end in ends]
+    specs = [
+        [[name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in end] for end in ends
+    ]
     path = folder / f"{name}{_GRAPH}"
     torch.export.save(program, path, extra_files={"specs": json.dumps(specs)})
     return Stage(name, time.perf_counter() - start, path, precision=precision)
 
 
 def _lowered(program: Any, names: Sequence[str]) -> bytes:
-    """The program's bytes; methods of it tell the inputs' names and what is left to ExecuTorch's own kernels."""
+    """Lower a program and return its bytes. Its methods give the inputs' names and the operators outside XNNPACK."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
-    checks = EdgeCompileConfig(_check_ir_validity=False)  # verification judges what comes out
-    counts = _operators(program.graph)  # lowering empties it
+    # Verification judges the result.
+    checks = EdgeCompileConfig(_check_ir_validity=False)
+    # Lowering empties the graph.
+    counts = _operators(program.graph)
     with _without_patterns():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
-    told = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
-    final = EdgeProgramManager(edge_program, constant_methods=told, compile_config=checks)
+    methods = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
+    final = EdgeProgramManager(edge_program, constant_methods=methods, compile_config=checks)
     return bytes(final.to_executorch().buffer)
 
 
 @contextlib.contextmanager
 def _without_patterns() -> Iterator[None]:
-    """A quarter of the time goes into tracing what XNNPACK's passes look for, and no graph of ours has it:
+    """Skip patterns of XNNPACK's passes that no graph here has; tracing them takes a quarter of the time.
 
-    attention with a mask of two axes in torch's own decomposition, and resizing decomposed by hand.
+    They are attention with a mask of two axes in torch's own decomposition, and resizing decomposed by hand.
     """
     from unittest import mock
 
@@ -448,7 +459,7 @@ def _without_patterns() -> Iterator[None]:
 
 
 def _operators(graph: Any) -> dict[str, int]:
-    """How often each operator is called; in a lowered graph that is outside the delegate."""
+    """Count the calls of each operator; in a lowered graph those outside the delegate."""
     import torch
 
     calls = (node.target for node in graph.nodes if node.op == "call_function")
@@ -460,12 +471,12 @@ def _operators(graph: Any) -> dict[str, int]:
 
 
 def operators(path: Path) -> Operators:
-    """The graph's operators as they were handed to XNNPACK, and those that it left to ExecuTorch's own kernels."""
+    """Return the graph's operators as XNNPACK received them, and those that it left to ExecuTorch's own kernels."""
     import torch  # noqa: F401, whose libraries the engine's own is linked with
     from executorch.extension.pybindings import _C
 
-    counts, left = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
-    return Operators(counts, left)
+    counts, outside = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
+    return Operators(counts, outside)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

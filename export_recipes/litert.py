@@ -1,7 +1,7 @@
-"""LiteRT models (.tflite), run by LiteRT on the CPU, with XNNPACK where that can.
+"""LiteRT models (.tflite), run by LiteRT on the CPU, with XNNPACK for the operators that it has.
 
 fp16 stores the weights of convolutions and fully connected layers in half precision and computes in float32. Inputs
-keep the model's own layout, NCHW: what the converter transposes inside, it transposes back.
+keep the model's own layout, NCHW: the converter transposes inside, and back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RECIPE = Recipe(
 
 
 class LiteRtSession:
-    """An interpreter with its thread count pinned; it hands XNNPACK what that can compute."""
+    """An interpreter with its thread count pinned; XNNPACK computes the operators that it has."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import importlib.metadata
@@ -45,12 +45,12 @@ class LiteRtSession:
         self._interpreter = Interpreter(str(path), num_threads=threads)
         self._interpreter.allocate_tensors()
         self.engine_version: str = importlib.metadata.version("ai-edge-litert")
-        left = fallbacks(self._interpreter)
-        self.provider = "XNNPACK" if left is not None else "LiteRT's own kernels"
+        has_delegate = fallbacks(self._interpreter) is not None
+        self.provider = "XNNPACK" if has_delegate else "LiteRT's own kernels"
         (signature,) = self._interpreter._get_full_signature_list().values()
-        told = {item["index"]: item for item in self._interpreter.get_tensor_details()}
-        self.inputs = tuple(_spec(name, told[index]) for name, index in signature["inputs"].items())
-        self.outputs = tuple(_spec(name, told[index]) for name, index in signature["outputs"].items())
+        details = {tensor["index"]: tensor for tensor in self._interpreter.get_tensor_details()}
+        self.inputs = tuple(_spec(name, details[index]) for name, index in signature["inputs"].items())
+        self.outputs = tuple(_spec(name, details[index]) for name, index in signature["outputs"].items())
         self._in, self._out = (list(signature[end].values()) for end in ("inputs", "outputs"))
 
     def feed(self, tensors: Sequence[bytes], batch: int) -> None:
@@ -65,38 +65,38 @@ class LiteRtSession:
         self._interpreter.invoke()
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(self._interpreter.get_tensor(index).tobytes() for index in self._out)
 
 
-def _spec(name: str, told: Mapping[str, Any]) -> TensorSpec:
+def _spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
     import numpy as np
 
-    return TensorSpec(name, tuple(map(int, told["shape"])), np.dtype(told["dtype"]).name)
+    return TensorSpec(name, tuple(map(int, detail["shape"])), np.dtype(detail["dtype"]).name)
 
 
 def fallbacks(interpreter: Any) -> dict[str, int] | None:
-    """How often each operator is called outside XNNPACK; None where XNNPACK has no part in it.
+    """Count the operators that run outside XNNPACK; None where XNNPACK runs no part of the model.
 
-    The interpreter lists the operators as they were and, after them, the parts that XNNPACK took: what such a part
-    took lies between its outputs and its inputs.
+    The interpreter lists the original operators and, after them, XNNPACK's parts. The operators of a part lie between
+    its outputs and its inputs.
     """
     listed = interpreter._get_ops_details()
-    parts = [item for item in listed if item["op_name"] == "DELEGATE"]
-    plain = [item for item in listed if item["op_name"] != "DELEGATE"]
-    makers = {int(tensor): item for item in plain for tensor in item["outputs"]}
-    taken: set[int] = set()
+    parts = [op for op in listed if op["op_name"] == "DELEGATE"]
+    plain = [op for op in listed if op["op_name"] != "DELEGATE"]
+    producers = {int(tensor): op for op in plain for tensor in op["outputs"]}
+    delegated: set[int] = set()
     for part in parts:
-        known, open_ = {int(tensor) for tensor in part["inputs"]}, [int(tensor) for tensor in part["outputs"]]
-        while open_:
-            tensor = open_.pop()
-            if tensor in known or tensor not in makers:
+        visited, pending = {int(tensor) for tensor in part["inputs"]}, [int(tensor) for tensor in part["outputs"]]
+        while pending:
+            tensor = pending.pop()
+            if tensor in visited or tensor not in producers:
                 continue
-            known.add(tensor)
-            taken.add(makers[tensor]["index"])
-            open_ += [int(given) for given in makers[tensor]["inputs"]]
-    left = Counter(item["op_name"] for item in plain if item["index"] not in taken)
-    return dict(sorted(left.items())) if parts else None
+            visited.add(tensor)
+            delegated.add(producers[tensor]["index"])
+            pending += [int(source) for source in producers[tensor]["inputs"]]
+    outside = Counter(op["op_name"] for op in plain if op["index"] not in delegated)
+    return dict(sorted(outside.items())) if parts else None
 
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
@@ -113,7 +113,7 @@ print(logits.argmax(-1))
 
 
 def import_engine() -> None:
-    """What load() does first."""
+    """Import what load() imports first."""
     import ai_edge_litert.interpreter  # noqa: F401
 
 
@@ -142,14 +142,14 @@ def export(
     start = time.perf_counter()
     with _quiet():
         _convert(model, inputs, stages / "convert.tflite")
-    done = [Stage("convert", time.perf_counter() - start, stages / "convert.tflite")]
+    results = [Stage("convert", time.perf_counter() - start, stages / "convert.tflite")]
     if precision == "fp16":
         start = time.perf_counter()
         with _quiet():
-            _halve(done[0].path, stages / "precision.tflite")
-        done.append(Stage("precision", time.perf_counter() - start, stages / "precision.tflite", precision="fp16"))
-    path.write_bytes(done[-1].path.read_bytes())
-    return tuple(done)
+            _halve(results[0].path, stages / "precision.tflite")
+        results.append(Stage("precision", time.perf_counter() - start, stages / "precision.tflite", precision="fp16"))
+    path.write_bytes(results[-1].path.read_bytes())
+    return tuple(results)
 
 
 def _convert(model: Any, inputs: Mapping[str, Any], path: Path) -> None:
@@ -173,7 +173,7 @@ def _rename(path: Path, names: Sequence[str]) -> None:
 
 
 def _halve(source: Path, path: Path) -> None:
-    """Weights of convolutions and fully connected layers in half precision, which XNNPACK widens once, when loaded."""
+    """Store weights of convolutions and fully connected layers in half precision; XNNPACK widens them when loaded."""
     import numpy as np
     from ai_edge_quantizer import quantizer, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
@@ -184,22 +184,23 @@ def _halve(source: Path, path: Path) -> None:
         recipe.add_weight_only_config(
             ".*", TFLOperationName[kind], num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
         )
-    made = quantizer.Quantizer(source, recipe.get_quantization_recipe())
-    with np.errstate(over="ignore"):  # of a weight too large for half precision, which verification will tell
-        made.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(path)
+    converter = quantizer.Quantizer(source, recipe.get_quantization_recipe())
+    # A weight too large for half precision overflows here, and verification reports it.
+    with np.errstate(over="ignore"):
+        converter.quantize(enable_progress_bar=False, enable_progress_report=False).export_model(path)
 
 
 def operators(path: Path) -> Operators:
-    """The model's operators, and those that XNNPACK leaves to LiteRT's own kernels on this processor."""
+    """Return the model's operators, and those that XNNPACK leaves to LiteRT's own kernels on this processor."""
     from ai_edge_litert.interpreter import Interpreter
 
     with _quiet():
         interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
-    counts = Counter(item["op_name"] for item in interpreter._get_ops_details())
+    counts = Counter(op["op_name"] for op in interpreter._get_ops_details())
     counts.pop("DELEGATE", None)
-    left = fallbacks(interpreter)
-    return Operators(dict(sorted(counts.items())), counts if left is None else left)
+    outside = fallbacks(interpreter)
+    return Operators(dict(sorted(counts.items())), counts if outside is None else outside)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
@@ -219,20 +220,21 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's progress, which goes to all streams, to itself; where it fails, what it said comes out."""
+    """Hide the converter's progress, which goes to all streams; print it if the converter fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said, contextlib.redirect_stdout(io.StringIO()), quiet():
-        os.dup2(said.fileno(), 2)  # its C++ writes there
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as log, contextlib.redirect_stdout(io.StringIO()), quiet():
+        # Its C++ code writes to the file descriptor.
+        os.dup2(log.fileno(), 2)
         failed = True
         try:
-            with contextlib.redirect_stderr(io.TextIOWrapper(said, write_through=True)) as text:
+            with contextlib.redirect_stderr(io.TextIOWrapper(log, write_through=True)) as text:
                 yield
             failed = False
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            said.seek(0)
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            log.seek(0)
             if failed:
-                sys.stderr.write(said.read().decode(errors="replace"))
+                sys.stderr.write(log.read().decode(errors="replace"))
             text.detach()

@@ -1,7 +1,7 @@
 """ncnn's param and bin files, run by ncnn on the CPU.
 
-fp16 stores half weights; both precisions take, compute and give float32 on every processor, so that what was verified
-on one is what another runs. ncnn would compute in half or bfloat16 by itself where a processor can.
+fp16 stores half weights. Both precisions take, compute and give float32, so that every processor runs the verified
+arithmetic. By default ncnn computes in half or bfloat16 where a processor can.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ RECIPE = Recipe(
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
 _TIMEOUT_S = 600
-_MOST_SLICES = 32  # that a gather may become
-_MOST_AXES = 5  # of a tensor in ncnn: a batch and four
-_Axis = tuple[int, int]  # size, and something that no other axis has
+# Slices that a gather may become.
+_MOST_SLICES = 32
+# Axes of a tensor in ncnn: a batch and four.
+_MOST_AXES = 5
+# Size, and a number that no other axis has.
+_Axis = tuple[int, int]
 _OFF = (
     "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
     "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
@@ -49,15 +52,15 @@ _ON = (
     "lightmode", "use_packing_layout", "use_sgemm_convolution", "use_winograd_convolution",
     "use_winograd23_convolution", "use_winograd43_convolution", "use_winograd63_convolution",
 )  # fmt: skip
-# What a tensor is inside ncnn. A raw image (N, H, W, 3) is given as planes (N, 3, H, W) of 0.0 to 255.0.
+# Types of tensors inside ncnn. A raw image (N, H, W, 3) becomes planes (N, 3, H, W) of 0.0 to 255.0.
 _MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32", "uint8": "float32"}
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What the two files do not hold: the ends of the model in order, and where ncnn keeps the batch of each.
+    """Facts that the two files do not hold: the ends of the model in order, and where ncnn keeps the batch of each.
 
-    batch_axes: of the inputs, then of the outputs; -1 where the converter saw no batch.
+    batch_axes: of the inputs, then of the outputs; -1 where the converter found no batch.
     """
 
     precision: str
@@ -71,7 +74,7 @@ class Sidecar:
 
 
 class NcnnSession:
-    """A net whose options are all pinned. Each run makes an extractor, which is what a call costs ncnn's users."""
+    """A net whose options are all pinned. Each run makes an extractor, as every call of ncnn's users does."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import ncnn
@@ -103,7 +106,8 @@ class NcnnSession:
             array = array.transpose(0, 3, 1, 2) if spec.dtype == "uint8" else array
             array = array.astype(_MAT_DTYPES[spec.dtype], order="C")
             mat = self._mat(array) if axis < 0 else self._mat(array, batch_index=axis)
-            self._feeds.append(mat.clone())  # a Mat does not keep the array alive that it looks into
+            # A Mat does not keep the array alive that it looks into.
+            self._feeds.append(mat.clone())
 
     def run(self) -> None:
         """Compute once."""
@@ -117,7 +121,7 @@ class NcnnSession:
             self._results.append(mat)
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         import numpy as np
 
         ends = zip(self.outputs, self._results, self._output_axes, strict=True)
@@ -128,10 +132,10 @@ class NcnnSession:
         return tuple(np.ascontiguousarray(array).tobytes() for _, array in arrays)
 
 
-def _check(code: int, what: str) -> None:
-    """ncnn returns a code, and says why on standard error only."""
+def _check(code: int, failure: str) -> None:
+    """Raise RuntimeError for a code that is not 0. ncnn prints its reason on standard error only."""
     if code != 0:
-        raise RuntimeError(f"ncnn {what} (code {code}; its reason is on standard error)")
+        raise RuntimeError(f"ncnn {failure} (code {code}; its reason is on standard error)")
 
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
@@ -165,7 +169,7 @@ def _mat(spec: TensorSpec) -> str:
 
 
 def import_engine() -> None:
-    """What load() does first."""
+    """Import what load() imports first."""
     import ncnn  # noqa: F401
 
 
@@ -197,34 +201,35 @@ def export(
         trace = Path(name) / "model.pt"
         outputs = _trace(*of_planes(model, inputs), trace)
         sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
-        done = [_stage("convert", trace, stages, sidecar, start)]
+        results = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
-            done.append(_stage("precision", trace, stages, halved, time.perf_counter()))
-    shutil.copytree(done[-1].path, path)
-    return tuple(done)
+            results.append(_stage("precision", trace, stages, halved, time.perf_counter()))
+    shutil.copytree(results[-1].path, path)
+    return tuple(results)
 
 
-def _specs(tensors: Mapping[str, Any], known: Iterable[str]) -> tuple[TensorSpec, ...]:
-    specs = tuple(TensorSpec(name, tuple(item.shape), str(item.dtype)[6:]) for name, item in tensors.items())
+def _specs(tensors: Mapping[str, Any], dtypes: Iterable[str]) -> tuple[TensorSpec, ...]:
+    specs = tuple(TensorSpec(name, tuple(tensor.shape), str(tensor.dtype)[6:]) for name, tensor in tensors.items())
     for spec in specs:
-        if spec.dtype not in known:
-            raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(known)} there")
+        if spec.dtype not in dtypes:
+            raise ValueError(f"{spec.name} is {spec.dtype}; this target has {', '.join(dtypes)} there")
     return specs
 
 
 def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
-    """Save a TorchScript trace of the model with its outputs as one flat tuple; what they are."""
+    """Save a TorchScript trace of the model with its outputs as one flat tuple, and return their specs."""
     import torch
 
-    given = tuple(inputs.values())
+    examples = tuple(inputs.values())
     with torch.no_grad(), quiet():
-        captured = torch.export.export(model, given).module(check_guards=False)
+        captured = torch.export.export(model, examples).module(check_guards=False)
         _without_unbinds(captured)
         _with_flat_rows(captured)
         _without_gathers(captured)
         _without_deep_moves(captured)
-        captured.graph.set_codegen(torch.fx.graph.CodeGen())  # outputs as a flat tuple, whatever the model nests
+        # Outputs become a flat tuple, however the model nests them.
+        captured.graph.set_codegen(torch.fx.graph.CodeGen())
         captured.recompile()
 
         class Flat(torch.nn.Module):
@@ -233,13 +238,14 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
                 self.inner = captured
 
             def forward(self, *tensors: Any) -> Any:
-                leaves = self.inner.forward(*tensors)  # not called: a hook of torch.export's would be traced, too
+                # A call would trace a hook of torch.export's as well.
+                leaves = self.inner.forward(*tensors)
                 return leaves[0] if len(leaves) == 1 else tuple(leaves)
 
-        traced: Any = torch.jit.trace(Flat(), given, check_trace=False)  # type: ignore[no-untyped-call]
+        traced: Any = torch.jit.trace(Flat(), examples, check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(path))
-        found = traced(*given)
-    leaves = found if isinstance(found, tuple) else (found,)
+        results = traced(*examples)
+    leaves = results if isinstance(results, tuple) else (results,)
     return _specs(dict(zip(output_names(len(leaves)), leaves, strict=True)), ("float32",))
 
 
@@ -257,26 +263,26 @@ def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float)
 
 
 def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
-    """Run the converter where its dozen files may lie. Raises RuntimeError where it does not finish its work."""
+    """Run the converter in a folder for its dozen files. Raises RuntimeError where it does not finish its work."""
     import pnnx
 
     files = [f"{key}={folder / file}" for key, file in _FILES.items()]
     shapes = ",".join(map(_pnnx_shape, sidecar.inputs))
     command = [pnnx.EXEC_PATH, str(trace), *files, f"inputshape={shapes}", f"fp16={int(sidecar.precision == 'fp16')}"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"pnnx was not done after {_TIMEOUT_S} s") from error
-    said = f"{done.stdout}\n{done.stderr}"
-    if done.returncode != 0:
-        raise RuntimeError(f"pnnx ended with {done.returncode}\n{said}")
-    if strangers := _strangers((folder / _PARAM).read_text(encoding="utf-8")):
-        reasons = [line for line in said.splitlines() if line.startswith("ignore ")]
-        raise RuntimeError(f"ncnn has no layer for {', '.join(strangers)}; pnnx: {'; '.join(reasons[:5])}\n{said}")
+    output = f"{process.stdout}\n{process.stderr}"
+    if process.returncode != 0:
+        raise RuntimeError(f"pnnx ended with {process.returncode}\n{output}")
+    if unknown := _unknown_operators((folder / _PARAM).read_text(encoding="utf-8")):
+        reasons = [line for line in output.splitlines() if line.startswith("ignore ")]
+        raise RuntimeError(f"ncnn has no layer for {', '.join(unknown)}; pnnx: {'; '.join(reasons[:5])}\n{output}")
 
 
 def _pnnx_shape(spec: TensorSpec) -> str:
-    """`[1,3,224,224]f32`."""
+    """Write a shape as pnnx reads it: `[1,3,224,224]f32`."""
     n, h, w, c = spec.shape if spec.dtype == "uint8" else (0, 0, 0, 0)
     shape = (n, c, h, w) if spec.dtype == "uint8" else spec.shape
     return f"[{','.join(map(str, shape))}]{_PNNX_DTYPES[spec.dtype]}"
@@ -289,26 +295,26 @@ _FILES = {
 }  # fmt: skip
 
 
-def _strangers(param: str) -> list[str]:
-    """Operators that pnnx left as they were: torch.index_select, aten::cumsum. No layer of ncnn has such a name."""
+def _unknown_operators(param: str) -> list[str]:
+    """Return operators that pnnx did not convert: torch.index_select, aten::cumsum. No layer has such a name."""
     kinds = (line.split()[0] for line in param.splitlines()[2:] if line.strip())
     return sorted({kind for kind in kinds if not kind.isidentifier()})
 
 
 def _batch_axes(script: str, sidecar: Sidecar) -> tuple[int, ...]:
-    """The batch of each input and output as pnnx found it, from the example that it writes; -1: none."""
+    """Return the batch axis of each input and output, read from pnnx's example script; -1: none."""
     names = [f"in{i}" for i in range(len(sidecar.inputs))], [f"out{i}" for i in range(len(sidecar.outputs))]
-    found = []
+    axes = []
     for name in (*names[0], *names[1]):
-        used = re.search(rf"\b{name}\.numpy\((?:\), )?(?:batch_index=(\d+))?", script)
-        if used is None:
+        call = re.search(rf"\b{name}\.numpy\((?:\), )?(?:batch_index=(\d+))?", script)
+        if call is None:
             raise RuntimeError(f"pnnx wrote no {name}; it dropped or renamed one of the model's ends")
-        found.append(-1 if used[1] is None else int(used[1]))
-    return tuple(found)
+        axes.append(-1 if call[1] is None else int(call[1]))
+    return tuple(axes)
 
 
 def operators(path: Path) -> Operators:
-    """The layers of the param file."""
+    """Count the layers of the param file."""
     layers = (line.split()[0] for line in (path / _PARAM).read_text(encoding="utf-8").splitlines()[2:] if line.strip())
     return Operators(dict(sorted(Counter(kind for kind in layers if kind not in ("Input", "MemoryData")).items())))
 
@@ -324,9 +330,9 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _without_unbinds(captured: Any) -> None:
-    """unbind as chunks of size one, reshaped: pnnx writes reshapes to sizes known only at run time, which are slow.
+    """Replace unbind by reshaped chunks of size one. For unbind pnnx writes slow reshapes to sizes known at run time.
 
-    They were three quarters of TurboViT's time.
+    Those were three quarters of TurboViT's time.
     """
     import torch
 
@@ -336,18 +342,18 @@ def _without_unbinds(captured: Any) -> None:
         size = source.meta["val"].shape[axis]
         with graph.inserting_before(node):
             chunks = graph.call_function(aten.chunk.default, (source, size, axis))
-        for item in list(node.users):
-            with graph.inserting_before(item):
-                chunk = graph.call_function(operator.getitem, (chunks, item.args[1]))
-                new = graph.call_function(aten.reshape.default, (chunk, list(item.meta["val"].shape)))
-            item.replace_all_uses_with(new)
-            graph.erase_node(item)
+        for user in list(node.users):
+            with graph.inserting_before(user):
+                chunk = graph.call_function(operator.getitem, (chunks, user.args[1]))
+                new = graph.call_function(aten.reshape.default, (chunk, list(user.meta["val"].shape)))
+            user.replace_all_uses_with(new)
+            graph.erase_node(user)
         graph.erase_node(node)
     captured.recompile()
 
 
 def _with_flat_rows(captured: Any) -> None:
-    """Products with a constant matrix on rows in one axis, for the same reason: AFFNet took four times as long."""
+    """Put the rows of products with a constant matrix in one axis, for the same reason: AFFNet took 4 times as long."""
     import torch
 
     aten, graph = torch.ops.aten, captured.graph
@@ -369,7 +375,7 @@ def _with_flat_rows(captured: Any) -> None:
 
 
 def _without_deep_moves(captured: Any) -> None:
-    """Transpositions of more axes than ncnn holds, between reshapes, as several of fewer: window attention has them."""
+    """Split transpositions of more axes than ncnn holds into several of fewer: window attention has them."""
     import torch
 
     aten, graph = torch.ops.aten, captured.graph
@@ -382,7 +388,8 @@ def _without_deep_moves(captured: Any) -> None:
         fixed = 1 if order[0] == 0 else 0
         axes = [(shape[i], i) for i in range(len(shape))]
         moves = _block_swaps(axes[fixed:], [axes[i] for i in order[fixed:]])
-        while source.target in reshapes:  # the same numbers in the same order
+        # A reshape keeps the numbers in their order.
+        while source.target in reshapes:
             source = source.args[0]
         with graph.inserting_before(node):
             moved = _transposed(graph, source, shape[0] if fixed else 1, moves)
@@ -394,9 +401,9 @@ def _without_deep_moves(captured: Any) -> None:
 
 
 def _without_gathers(captured: Any) -> None:
-    """index_select with a constant index as transpositions of blocks, or as a few slices; ncnn gathers nothing.
+    """Replace index_select with a constant index by transpositions of blocks or a few slices; ncnn has no gather.
 
-    One that is neither stays, and is named when pnnx leaves it.
+    Any other one stays, and an error names it when pnnx does not convert it.
     """
     import torch
 
@@ -433,7 +440,8 @@ def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: lis
     import torch
 
     batch = shape[0] if axis else 1
-    before = (math.prod(shape[:axis]) // batch, 0)  # strides of 0 and -1 tell these two from every digit
+    # Strides of 0 and -1 distinguish these two from every digit.
+    before = (math.prod(shape[:axis]) // batch, 0)
     after = (math.prod(shape[axis + 1 :]), -1)
     now = sorted(digits, key=lambda digit: -digit[1])
     moved = _transposed(graph, source, batch, _block_swaps([before, *now, after], [before, *digits, after]))
@@ -441,28 +449,28 @@ def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: lis
 
 
 def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]) -> Any:
-    """Each move on a tensor of a batch and four axes, which is what ncnn holds."""
+    """Apply each move to a tensor of a batch and four axes, the most that ncnn holds."""
     import torch
 
     aten = torch.ops.aten
-    for left, *sizes in moves:
-        view = [batch, *sizes] if left == 1 else [batch, left, *sizes]
+    for outer, *sizes in moves:
+        view = [batch, *sizes] if outer == 1 else [batch, outer, *sizes]
         value = graph.call_function(aten.reshape.default, (value, view))
         value = graph.call_function(aten.transpose.int, (value, -3, -2))
     return value
 
 
-def _block_swaps(now: list[_Axis], wanted: list[_Axis]) -> list[tuple[int, ...]]:
-    """One order of axes into another by swaps of neighbouring blocks.
+def _block_swaps(now: list[_Axis], goal: list[_Axis]) -> list[tuple[int, ...]]:
+    """Turn one order of axes into another by swaps of neighbouring blocks.
 
     Each swap is (left, a, b, right), sizes of merged axes whose two in the middle change places.
     """
     moves = []
-    for i in range(len(wanted)):
-        start = end = now.index(wanted[i])
+    for i in range(len(goal)):
+        start = end = now.index(goal[i])
         if start == i:
             continue
-        while end < len(now) and now[end] == wanted[i + end - start]:
+        while end < len(now) and now[end] == goal[i + end - start]:
             end += 1
         blocks = now[:i], now[i:start], now[start:end], now[end:]
         moves.append(tuple(math.prod(size for size, _ in block) for block in blocks))
@@ -471,31 +479,31 @@ def _block_swaps(now: list[_Axis], wanted: list[_Axis]) -> list[tuple[int, ...]]
 
 
 def _digits(indices: Sequence[int]) -> list[_Axis] | None:
-    """Sizes and strides, slowest first, such that the index is the sum of digit times stride; None if there are none.
+    """Return sizes and strides, slowest first, so that an index is the sum of digit times stride; None if impossible.
 
     The strides must be those of a dense tensor, in any order.
     """
     digits: list[_Axis] = []
-    rest = list(indices)
-    while len(rest) > 1:
-        stride, size = rest[1] - rest[0], 1
-        while size < len(rest) and rest[size] == rest[0] + size * stride:
+    starts = list(indices)
+    while len(starts) > 1:
+        stride, size = starts[1] - starts[0], 1
+        while size < len(starts) and starts[size] == starts[0] + size * stride:
             size += 1
-        heads = rest[::size]
-        if rest != [head + k * stride for head in heads for k in range(size)]:
+        heads = starts[::size]
+        if starts != [head + k * stride for head in heads for k in range(size)]:
             return None
         digits.append((size, stride))
-        rest = heads
+        starts = heads
     dense = 1
     for size, stride in sorted(digits, key=lambda digit: digit[1]):
         if stride != dense:
             return None
         dense *= size
-    return digits[::-1] if rest == [0] else None
+    return digits[::-1] if starts == [0] else None
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The index as ranges of consecutive numbers, each as (start, end)."""
+    """Yield the index as ranges of consecutive numbers, each as (start, end)."""
     start = 0
     for i in range(1, len(indices) + 1):
         if i == len(indices) or indices[i] != indices[i - 1] + 1:

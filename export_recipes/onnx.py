@@ -29,14 +29,18 @@ RECIPE = Recipe(
     requires=("torch", "onnx", "onnxscript", "onnxsim"),
     extra="export",
     aliases=("ort", "onnxruntime"),
-    widens_half=True,  # on processors for which it has no half-precision kernels, and without rounding in between
+    # On processors for which it has no half-precision kernels, and without rounding in between.
+    widens_half=True,
 )
 
-_KERNEL = "_kernel_time"  # how ONNX Runtime's profile ends the name of what a kernel took
+# The suffix of a kernel's time in ONNX Runtime's profile.
+_KERNEL = "_kernel_time"
 _CONVOLUTIONS = ("Conv", "FusedConv")
 _PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm")
-_UNCOUNTED_RUNS = 3  # of a profile: the first ones fill caches and the memory arena
-OPSET = 20  # the first with a Gelu operator; an Erf chain takes five nodes for each
+# The first runs fill caches and the memory arena, so a profile leaves them out.
+_UNCOUNTED_RUNS = 3
+# The first with a Gelu operator. An Erf chain takes five nodes for each.
+OPSET = 20
 
 # ONNX Runtime's names for element types, as NumPy spells them.
 _DTYPES = {
@@ -85,7 +89,7 @@ class OrtSession:
         self._results = self._session.run(self._names, self._feeds)
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(result.tobytes() for result in self._results)
 
 
@@ -108,7 +112,7 @@ print(logits.argmax(-1))
 
 
 def import_engine() -> None:
-    """What load() does first."""
+    """Import what load() imports first."""
     import numpy  # noqa: F401, which ONNX Runtime imports
     import onnxruntime  # noqa: F401
 
@@ -119,7 +123,7 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
-    """Each kernel's median time, from ONNX Runtime's own profile, which counts in microseconds.
+    """Return each kernel's median time from ONNX Runtime's own profile, which counts in microseconds.
 
     Shapes are those of its blocked layouts, where channels are padded to what a vector register holds.
     """
@@ -139,40 +143,40 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
     for event in events:
         if event["cat"] == "Node" and event["name"].endswith(_KERNEL):
             kernels.setdefault((event["name"], event["args"]["node_index"]), []).append(event)
-    return tuple(_layer(name.removesuffix(_KERNEL), found[-runs:]) for (name, _), found in kernels.items())
+    return tuple(_layer(name.removesuffix(_KERNEL), timings[-runs:]) for (name, _), timings in kernels.items())
 
 
 def _layer(name: str, events: Sequence[Mapping[str, Any]]) -> LayerTime:
-    told = events[-1]["args"]
+    kernel = events[-1]["args"]
     shapes, results = (
-        [shape for item in told[f"{side}_type_shape"] for shape in item.values()] for side in ("input", "output")
+        [shape for tensor in kernel[f"{side}_type_shape"] for shape in tensor.values()] for side in ("input", "output")
     )
-    kinds = [kind for item in told["output_type_shape"] for kind in item]
+    kinds = [kind for tensor in kernel["output_type_shape"] for kind in tensor]
     item_bytes = ITEM_BYTES[_DTYPES.get(f"tensor({kinds[0]})", "float32")] if kinds else 0
     return LayerTime(
         name=name,
-        operator=told["op_name"],
+        operator=kernel["op_name"],
         ns=round(1000 * statistics.median(event["dur"] for event in events)),
-        macs=_macs(told["op_name"], shapes, results),
-        bytes=sum(int(told[f"{part}_size"]) for part in ("activation", "parameter", "output"))
-        + item_bytes * _packed_weights(told["op_name"], shapes, results),
+        macs=_macs(kernel["op_name"], shapes, results),
+        bytes=sum(int(kernel[f"{part}_size"]) for part in ("activation", "parameter", "output"))
+        + item_bytes * _packed_weights(kernel["op_name"], shapes, results),
     )
 
 
 def _macs(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int | None:
-    """None for what is made of other operators, or whose weights are hidden, so that its products cannot be told."""
+    """Return an operator's products; None where it consists of others, or where its weights are hidden."""
     if not inputs or not outputs:
         return None
     if operator in _CONVOLUTIONS:
-        seen = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
-        return operator_cost.convolution_macs(inputs[1], outputs[0]) if seen else None
+        has_weights = len(inputs) > 1 and len(inputs[1]) == len(outputs[0])
+        return operator_cost.convolution_macs(inputs[1], outputs[0]) if has_weights else None
     if operator in _PRODUCTS:
         return operator_cost.product_macs(inputs[0], inputs[1] if len(inputs) > 1 else (), outputs[0])
     return None if "Attention" in operator else 0
 
 
 def _packed_weights(operator: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
-    """Numbers of a product's weights where ONNX Runtime has packed them anew and left them out of its shapes."""
+    """Return the number of a product's weights where ONNX Runtime has packed them and left them out of its shapes."""
     hidden = operator in _PRODUCTS and inputs and outputs and not any(len(shape) > 1 for shape in inputs[1:])
     return inputs[0][-1] * outputs[0][-1] if hidden else 0
 
@@ -193,15 +197,15 @@ def export(
     stages = path.parent / "stages"
     stages.mkdir()
     with _quiet():
-        done = [
+        results = [
             _timed("convert", stages / "convert.onnx", _convert, model, inputs, dynamic_batch),
             _timed("simplify", stages / "simplify.onnx", _simplify_single, stages / "convert.onnx"),
         ]
         if precision == "fp16":
             halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch)
-            done.append(dataclasses.replace(halved, precision="fp16"))
-    shutil.copyfile(stages / f"{done[-1].name}.onnx", path)
-    return tuple(done)
+            results.append(dataclasses.replace(halved, precision="fp16"))
+    shutil.copyfile(stages / f"{results[-1].name}.onnx", path)
+    return tuple(results)
 
 
 def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) -> Stage:
@@ -212,7 +216,7 @@ def _timed(name: str, path: Path, step: Callable[..., None], *arguments: Any) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress of torch's exporter, which goes to standard output whatever `verbose` is."""
+    """Silence the progress of torch's exporter, which goes to standard output even without `verbose`."""
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
@@ -221,14 +225,14 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: b
     import torch
 
     # A batch of 1 would be taken for a constant by the exporter.
-    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    examples = tuple(torch.cat([tensor, tensor]) if dynamic_batch else tensor for tensor in inputs.values())
     program = torch.onnx.export(
         model,
-        given,
+        examples,
         dynamo=True,
         opset_version=OPSET,
         input_names=list(inputs),
-        dynamic_shapes=_open_batch(model, given) if dynamic_batch else None,
+        dynamic_shapes=_open_batch(model, examples) if dynamic_batch else None,
         verbose=False,
     )
     if program is None:
@@ -239,15 +243,15 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: b
     program.save(str(path))
 
 
-def _open_batch(model: Any, given: Sequence[Any]) -> dict[str, Any]:
-    """The first dimension of every input open, by the names of forward's arguments; `*inputs` is one name for all."""
-    bound = inspect.signature(model.forward).bind(*given).arguments
+def _open_batch(model: Any, examples: Sequence[Any]) -> dict[str, Any]:
+    """Open the first dimension of every input, by the names of forward's arguments; `*inputs` is one name for all."""
+    bound = inspect.signature(model.forward).bind(*examples).arguments
     batch = {0: "batch"}
     return {name: tuple(batch for _ in value) if isinstance(value, tuple) else batch for name, value in bound.items()}
 
 
 def _simplify(path: Path, source: Path) -> None:
-    """Verification compares what this leaves with the model: onnxsim's own comparison is off unless asked for."""
+    """Simplify a file. Verification compares the result with the model; onnxsim's own comparison is off by default."""
     import onnx
     import onnxsim
 
@@ -258,10 +262,11 @@ def _simplify(path: Path, source: Path) -> None:
 
 
 def _simplify_single(path: Path, source: Path) -> None:
-    """In single precision, a sum that only norms read is spelled Sum, not Add, which is the same.
+    """Simplify a file in single precision, and spell a sum that only norms read as Sum instead of Add.
 
-    ONNX Runtime 1.31 takes Add and LayerNormalization for one kernel that is slower than the two: 1.0 ms instead of
-    0.1 for 3136 tokens of 64, 3% of TurboViT (benchmarks/hiera_forms.py). In half precision it has no Sum on the CPU.
+    Both mean the same. ONNX Runtime 1.31 fuses Add and LayerNormalization into one kernel that is slower than the two:
+    1.0 ms instead of 0.1 for 3136 tokens of 64, 3% of TurboViT (benchmarks/hiera_forms.py). In half precision it has no
+    Sum on the CPU.
     """
     import onnx
 
@@ -285,7 +290,7 @@ def _halve(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: boo
 
 
 def operators(path: Path) -> Operators:
-    """The graph's nodes by operator. All of them run on the one provider."""
+    """Count the graph's nodes by operator. All of them run on the one provider."""
     import onnx
 
     nodes = onnx.load(str(path), load_external_data=False).graph.node

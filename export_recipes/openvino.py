@@ -1,7 +1,7 @@
 """OpenVINO's IR, run by OpenVINO on the CPU.
 
-fp16 stores half weights and computes in float32. bf16 stores float32 and computes in bfloat16, which OpenVINO does by
-itself on processors that can, fp32 asked for or not: so the precision is in the file, and load() pins it.
+fp16 stores half weights and computes in float32. bf16 stores float32 and computes in bfloat16. OpenVINO computes in
+bfloat16 by itself on processors that can, even for an fp32 model. So the file names the precision, and load() pins it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,17 @@ RECIPE = Recipe(
     processor_needs={"bf16": "bf16"},
 )
 
-_PRECISION = ["edgevit", "computes_in"]  # where a model says so, in its rt_info
-_UNCOUNTED_RUNS = 3  # of counters: the first ones fill caches
+# The path in a model's rt_info that names the precision it computes in.
+_PRECISION = ["edgevit", "computes_in"]
+# The first runs fill caches, so the counters leave them out.
+_UNCOUNTED_RUNS = 3
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def _openvino() -> Any:
-    """OpenVINO without its telemetry, which sends events, from a process that it forks, unless somebody opted out.
+    """Import OpenVINO without its telemetry, which forks a process and sends events unless the user has opted out.
 
-    It is told that the package is not there, and for that it has a stand-in.
+    The telemetry package is hidden from OpenVINO, which then uses a stand-in of its own.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -78,18 +80,19 @@ class OpenVinoSession:
         self.compiled = compiled
         self._tensor = ov.Tensor
         self._request = compiled.create_infer_request()
-        self._held: list[Any] = []
+        self._arrays: list[Any] = []
 
     def feed(self, tensors: Sequence[bytes], batch: int) -> None:
         """Set the inputs from raw bytes."""
         import numpy as np
 
         specs = [spec.at_batch(batch) for spec in self.inputs]
-        self._held = [
+        # The request reads the memory of these arrays, so the session keeps them.
+        self._arrays = [
             np.frombuffer(raw, dtype=spec.dtype).reshape(spec.shape).copy()
             for spec, raw in zip(specs, tensors, strict=True)
-        ]  # whose memory the request reads
-        for i, array in enumerate(self._held):
+        ]
+        for i, array in enumerate(self._arrays):
             self._request.set_input_tensor(i, self._tensor(array, shared_memory=True))
 
     def run(self) -> None:
@@ -97,14 +100,14 @@ class OpenVinoSession:
         self._request.infer()
 
     def counters(self) -> dict[str, int]:
-        """Nanoseconds of each node in the last run, where they were asked to be counted.
+        """Return the nanoseconds of each node in the last run of a session that counts.
 
-        What took less than a microsecond has 0 and is told as one that did not run.
+        A node that took less than a microsecond has 0, like one that did not run.
         """
-        return {item.node_name: round(item.real_time.total_seconds() * 1e9) for item in self._request.profiling_info}
+        return {node.node_name: round(node.real_time.total_seconds() * 1e9) for node in self._request.profiling_info}
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(self._request.get_output_tensor(i).data.tobytes() for i in range(len(self.outputs)))
 
 
@@ -147,7 +150,7 @@ def missing_instructions(precision: str) -> str:
 
 
 def import_engine() -> None:
-    """What load() does first."""
+    """Import what load() imports first."""
     _openvino()
 
 
@@ -157,9 +160,9 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, runs: int) -> tuple[LayerTime, ...]:
-    """Each node's median time, from OpenVINO's own counters, which count in microseconds.
+    """Return each node's median time from OpenVINO's own counters, which count in microseconds.
 
-    One of 0 is left out unless it multiplies: whether it was fused away or was only too quick is not told apart.
+    A node of 0 is left out unless it multiplies: OpenVINO does not tell a fused node from a quick one.
     """
     session = OpenVinoSession(path, threads, count=True)
     session.feed(tensors, batch)
@@ -170,12 +173,15 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
             for name, ns in session.counters().items():
                 times.setdefault(name, []).append(ns)
     nodes = {op.get_friendly_name(): op for op in session.compiled.get_runtime_model().get_ops()}
-    found = [_layer(nodes[name], round(statistics.median(ns))) for name, ns in times.items() if name in nodes]
-    return tuple(layer for _, layer in sorted(found, key=lambda item: item[0]) if layer.ns or layer.macs != 0)
+    ordered = sorted(
+        (_layer(nodes[name], round(statistics.median(ns))) for name, ns in times.items() if name in nodes),
+        key=lambda position_and_layer: position_and_layer[0],
+    )
+    return tuple(layer for _, layer in ordered if layer.ns or layer.macs != 0)
 
 
 def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
-    """The place of a node of the compiled form in its order, and its time."""
+    """Return the position of a node in the compiled form's order of execution, and its time."""
     info = node.get_rt_info()
     operator = str(info["layerType"].value)
     shapes = [_shape(port) for port in node.inputs()]
@@ -194,7 +200,7 @@ def _layer(node: Any, ns: int) -> tuple[int, LayerTime]:
 
 
 def _shape(port: Any) -> list[int]:
-    """An open dimension counts as one."""
+    """Return the shape of a port, with 1 for an open dimension."""
     return [1 if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
 
 
@@ -216,16 +222,17 @@ def export(
     name = path.name.removesuffix(RECIPE.suffix)
     stages, start = path.parent / "stages", time.perf_counter()
     converted = _convert(model, inputs, dynamic_batch)
-    done = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
+    results = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
     if precision != "fp32":
         start = time.perf_counter()
         # The file is read again: compressing changes the model in memory.
-        again = ov.Core().read_model(_xml(done[0].path))
-        done.append(_save(again, stages / f"precision{RECIPE.suffix}", name, precision, "precision", start))
-    again = ov.Core().read_model(_xml(done[-1].path))
+        again = ov.Core().read_model(_xml(results[0].path))
+        results.append(_save(again, stages / f"precision{RECIPE.suffix}", name, precision, "precision", start))
+    again = ov.Core().read_model(_xml(results[-1].path))
     path.mkdir()
-    ov.save_model(again, str(path / f"{name}.xml"), compress_to_fp16=False)  # fp16 is in it already
-    return tuple(done)
+    # Weights of fp16 are in the model already.
+    ov.save_model(again, str(path / f"{name}.xml"), compress_to_fp16=False)
+    return tuple(results)
 
 
 def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
@@ -233,16 +240,16 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
 
     ov = _openvino()
 
-    given = tuple(torch.cat([item, item]) if dynamic_batch else item for item in inputs.values())
+    examples = tuple(torch.cat([tensor, tensor]) if dynamic_batch else tensor for tensor in inputs.values())
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for item in given:
-        shapes[item] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    for example in examples:
+        shapes[example] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
     with torch.no_grad(), quiet():
-        program = torch.export.export(model, given, dynamic_shapes=shapes)
+        program = torch.export.export(model, examples, dynamic_shapes=shapes)
         converted = ov.convert_model(program)
     batch = -1 if dynamic_batch else None
-    for port, (name, item) in zip(converted.inputs, inputs.items(), strict=True):
-        port.get_node().set_partial_shape(ov.PartialShape([batch or item.shape[0], *item.shape[1:]]))
+    for port, (name, tensor) in zip(converted.inputs, inputs.items(), strict=True):
+        port.get_node().set_partial_shape(ov.PartialShape([batch or tensor.shape[0], *tensor.shape[1:]]))
         port.get_tensor().set_names({name})
     converted.validate_nodes_and_infer_types()
     for port, name in zip(converted.outputs, output_names(len(converted.outputs)), strict=True):
@@ -259,16 +266,17 @@ def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start
 
 
 def operators(path: Path) -> Operators:
-    """The model's operators, and those that this processor's compiled form leaves to reference kernels."""
+    """Return the model's operators, and those that its compiled form leaves to reference kernels on this processor."""
     ov = _openvino()
     core = ov.Core()
     model = core.read_model(_xml(path))
     counts = Counter(op.get_type_name() for op in model.get_ops())
     running = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).get_runtime_model().get_ops()
-    told = [(op.get_rt_info()["layerType"].value, op.get_rt_info()["primitiveType"].value) for op in running]
-    slow = Counter(kind for kind, kernel in told if kernel.startswith("ref"))
-    kept = sorted(item for item in counts.items() if item[0] not in ("Constant", "Parameter", "Result"))
-    return Operators(dict(kept), dict(sorted(slow.items())))
+    kernels = [(op.get_rt_info()["layerType"].value, op.get_rt_info()["primitiveType"].value) for op in running]
+    slow = Counter(kind for kind, kernel in kernels if kernel.startswith("ref"))
+    for kind in ("Constant", "Parameter", "Result"):
+        counts.pop(kind, None)
+    return Operators(dict(sorted(counts.items())), dict(sorted(slow.items())))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
@@ -280,6 +288,7 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
         model.set_rt_info(value, ["metadata", key])
     temporary = path / "annotated.xml"
     ov.save_model(model, str(temporary), compress_to_fp16=False)
-    del model  # it maps the weights that are replaced now
+    # The model maps the weights that are replaced now.
+    del model
     temporary.with_suffix(".bin").replace(xml.with_suffix(".bin"))
     temporary.replace(xml)

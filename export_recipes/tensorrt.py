@@ -3,13 +3,13 @@
 The payload is a folder: NAME.engine is what the library wrote and nothing else, NAME.onnx what it was built from,
 NAME.json what it was built with and the metadata, trtexec.txt the command that builds it elsewhere. An engine is native
 code for one version of the library and for some GPUs, so the ONNX file is what travels. Networks are strongly typed:
-the precision is that of the ONNX file, and TF32, which TensorRT takes for float32 by default, is off.
+the precision is that of the ONNX file. TF32, which TensorRT takes for float32 by default, is off.
 
 TensorRT-RTX builds without a GPU, for GPUs that are not there. TensorRT builds for the GPU of the machine. Where
 neither is installed, the folder holds no engine.
 
-Building with TensorRT-RTX is tested. Building with TensorRT, and running an engine of either, are not: they are written
-after the documentation, on machines without such a GPU; tests have stood in for the library and the driver there.
+Building with TensorRT-RTX is tested. Building with TensorRT and running an engine of either are not: they follow the
+documentation, on machines without such a GPU. Their tests use stand-ins for the library and the driver.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ RECIPE = Recipe(
     executes_code=True,
 )
 
-MAX_BATCH = 32  # of an engine with an open batch: TensorRT asks for a limit
+# TensorRT asks for a limit of an open batch.
+MAX_BATCH = 32
 COMMAND = "trtexec.txt"
 
 # TensorRT's names for element types, as NumPy spells them.
@@ -76,13 +77,13 @@ class CudaDriver:
             raise RuntimeError(f"{name}: CUDA error {code}")
 
     def allocate(self, nbytes: int) -> int:
-        """The address of so many bytes on the GPU."""
+        """Allocate bytes on the GPU and return their address."""
         address = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(nbytes))
         return address.value
 
     def free(self, address: int) -> None:
-        """Give them back."""
+        """Free an allocation."""
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def write(self, address: int, raw: bytes) -> None:
@@ -96,7 +97,7 @@ class CudaDriver:
         return buffer.raw
 
     def wait(self) -> None:
-        """Until all that was sent to the stream is done."""
+        """Wait until all work in the stream is done."""
         self._call("cuStreamSynchronize", self.stream)
 
 
@@ -116,15 +117,16 @@ class TensorRtSession:
 
     def __init__(self, trt: Any, engine_file: Path, built: Mapping[str, Any]) -> None:
         self._driver = CudaDriver()
-        self._said: list[str] = []
-        self._logger = _logger(trt, self._said)  # must outlive the engine
+        self._errors: list[str] = []
+        # The logger must outlive the engine.
+        self._logger = _logger(trt, self._errors)
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(engine_file.read_bytes())
         if self._engine is None:
-            raise UnsupportedError(f"this GPU ({self._driver.gpu}) cannot run the engine: {_joined(self._said)}")
+            raise UnsupportedError(f"this GPU ({self._driver.gpu}) cannot run the engine: {_joined(self._errors)}")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise RuntimeError(f"no execution context: {_joined(self._said)}")
+            raise RuntimeError(f"no execution context: {_joined(self._errors)}")
         self.engine_version: str = trt.__version__
         self.provider: str = self._driver.gpu
         self.inputs = tuple(map(self._spec, built["inputs"]))
@@ -138,36 +140,36 @@ class TensorRtSession:
 
     def feed(self, tensors: Sequence[bytes], batch: int) -> None:
         """Copy the inputs to the GPU, and make room for the outputs of this batch."""
-        given = tuple(spec.at_batch(batch) for spec in self.inputs)
+        fed = tuple(spec.at_batch(batch) for spec in self.inputs)
         self._results = tuple(spec.at_batch(batch) for spec in self.outputs)
-        self._make_room((*given, *self._results))
-        for spec, raw in zip(given, tensors, strict=True):
+        self._make_room((*fed, *self._results))
+        for spec, raw in zip(fed, tensors, strict=True):
             if not self._context.set_input_shape(spec.name, spec.shape):
-                raise RuntimeError(f"the engine takes no {spec.name} of {spec.shape}: {_joined(self._said)}")
+                raise RuntimeError(f"the engine takes no {spec.name} of {spec.shape}: {_joined(self._errors)}")
             self._driver.write(self._buffers[spec], raw)
 
     def _make_room(self, specs: Sequence[TensorSpec]) -> None:
-        for gone in set(self._buffers) - set(specs):
-            self._driver.free(self._buffers.pop(gone))
+        for unused in set(self._buffers) - set(specs):
+            self._driver.free(self._buffers.pop(unused))
         for spec in specs:
             if spec not in self._buffers:
                 self._buffers[spec] = self._driver.allocate(spec.nbytes)
                 if not self._context.set_tensor_address(spec.name, self._buffers[spec]):
-                    raise RuntimeError(f"the engine has no tensor {spec.name}: {_joined(self._said)}")
+                    raise RuntimeError(f"the engine has no tensor {spec.name}: {_joined(self._errors)}")
 
     def run(self) -> None:
         """Compute once, and wait for the GPU."""
         if not self._context.execute_async_v3(self._driver.stream.value):
-            raise RuntimeError(f"the engine did not start: {_joined(self._said)}")
+            raise RuntimeError(f"the engine did not start: {_joined(self._errors)}")
         self._driver.wait()
 
     def fetch(self) -> tuple[bytes, ...]:
-        """The last outputs, raw."""
+        """Return the last outputs as raw bytes."""
         return tuple(self._driver.read(self._buffers[spec], spec.nbytes) for spec in self._results)
 
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
-    """Run the engine on the first GPU, with tensors of torch; where there is none yet, how to build it."""
+    """Run the engine on the first GPU, with tensors of torch. Without an engine, its build command comes first."""
     sidecar = _sidecar(Path(path))
     engine = sidecar.with_suffix(".engine")
     command = sidecar.with_name(COMMAND).read_text(encoding="utf-8").strip()
@@ -194,7 +196,7 @@ print(tensors[outputs[0]].argmax(-1))
 
 
 def load(path: Path, *, threads: int) -> Session:
-    """Open a folder with an engine on the first GPU, in a process of its own. `threads` is of no use there.
+    """Open a folder with an engine on the first GPU, in a process of its own. `threads` has no effect there.
 
     Raises UnsupportedError where the folder holds no engine, this library is not the one that built it, or there is no
     GPU that can run it.
@@ -206,13 +208,13 @@ def load(path: Path, *, threads: int) -> Session:
         )
     trt = _import(built["library"])
     if trt.__version__ != built["version"]:
-        found = f"{built['library']} {trt.__version__}"
-        raise UnsupportedError(f"needs {built['library']} {built['version']}, which built the engine, not {found}")
+        installed = f"{built['library']} {trt.__version__}"
+        raise UnsupportedError(f"needs {built['library']} {built['version']}, which built the engine, not {installed}")
     return TensorRtSession(trt, _sidecar(path).with_suffix(".engine"), built)
 
 
 def why_unavailable(to: Literal["build", "run"]) -> str:
-    """A GPU that the driver knows. TensorRT needs it to build, too; TensorRT-RTX, taken where it is alone, does not."""
+    """Return why there is no GPU to run on, or to build on. TensorRT needs one for both, TensorRT-RTX only to run."""
     if to == "build" and importlib.util.find_spec("tensorrt") is None:
         return ""
     try:
@@ -237,20 +239,21 @@ def _import(library: str) -> Any:
 
 
 def _installed() -> Any:
-    """TensorRT, which somebody installed on purpose, else TensorRT-RTX, else None."""
+    """Import TensorRT if it is installed, else TensorRT-RTX, else return None."""
     for library in ("tensorrt", "tensorrt_rtx"):
         try:
             return _import(library)
         except ModuleNotFoundError as error:
-            if error.name != library:  # it is there, and broken
+            # A library that is installed and broken is an error.
+            if error.name != library:
                 raise
     return None
 
 
 def check(options: Mapping[str, str]) -> None:
-    """Host. Raises ValueError for a compute capability that cannot be built for, before anything is converted."""
-    if (asked := options.get("compute_capability")) is not None:
-        _capabilities(_installed(), asked)
+    """Check the options before anything is converted. Raises ValueError for an unknown compute capability."""
+    if (capabilities := options.get("compute_capability")) is not None:
+        _capabilities(_installed(), capabilities)
 
 
 def export(
@@ -264,7 +267,7 @@ def export(
 ) -> tuple[Stage, ...]:
     """Build an engine of the ONNX file `model`, which has the precision already, and keep that file beside it.
 
-    Raises RuntimeError with the nodes that TensorRT cannot take, ValueError for a compute capability nobody knows.
+    Raises RuntimeError with the nodes that TensorRT cannot take, ValueError for an unknown compute capability.
     """
     check(options)
     trt, start = _installed(), time.perf_counter()
@@ -274,16 +277,16 @@ def export(
     shutil.copyfile(model, stage / f"{name}.onnx")
     shapes = _shapes(inputs) if dynamic_batch else {}
     (stage / COMMAND).write_text(_command(name, shapes), encoding="utf-8")
-    asked = options.get("compute_capability")
-    built = _build(trt, stage / name, shapes, asked) if trt else {"library": "", "version": ""}
+    capabilities = options.get("compute_capability")
+    built = _build(trt, stage / name, shapes, capabilities) if trt else {"library": "", "version": ""}
     (stage / f"{name}.json").write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     shutil.copytree(stage, path)
     return (Stage("build", time.perf_counter() - start, stage, precision=precision),) if trt else ()
 
 
 def _shapes(inputs: Mapping[str, Any]) -> dict[str, list[tuple[int, ...]]]:
-    """The smallest, the usual and the largest shape of each input with an open batch."""
-    batches = {name: (1, item.shape[0], max(item.shape[0], MAX_BATCH)) for name, item in inputs.items()}
+    """Return the smallest, the usual and the largest shape of each input with an open batch."""
+    batches = {name: (1, tensor.shape[0], max(tensor.shape[0], MAX_BATCH)) for name, tensor in inputs.items()}
     return {name: [(batch, *inputs[name].shape[1:]) for batch in sizes] for name, sizes in batches.items()}
 
 
@@ -295,18 +298,18 @@ def _command(name: str, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> str:
     return " ".join(words) + "\n"
 
 
-def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], asked: str | None) -> dict[str, Any]:
-    """Write the engine of stem.onnx as stem.engine; what it was built with, and its tensors in the model's order."""
-    said: list[str] = []
-    logger = _logger(trt, said)
+def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], capabilities: str | None) -> dict[str, Any]:
+    """Write the engine of stem.onnx as stem.engine; return the library, and its tensors in the model's order."""
+    errors: list[str] = []
+    logger = _logger(trt, errors)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
-    _choose_gpus(trt, config, asked)
+    _choose_gpus(trt, config, capabilities)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(stem.with_name(f"{stem.name}.onnx"))):
-        raise RuntimeError(_joined([_complaint(parser.get_error(i)) for i in range(parser.num_errors)] or said))
+        raise RuntimeError(_joined([_complaint(parser.get_error(i)) for i in range(parser.num_errors)] or errors))
     if shapes:
         profile = builder.create_optimization_profile()
         for name, sizes in shapes.items():
@@ -314,56 +317,56 @@ def _build(trt: Any, stem: Path, shapes: Mapping[str, Sequence[Any]], asked: str
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise RuntimeError(f"no engine could be built: {_joined(said)}")
+        raise RuntimeError(f"no engine could be built: {_joined(errors)}")
     stem.with_name(f"{stem.name}.engine").write_bytes(engine)
     return {
         "library": trt.__name__,
         "version": trt.__version__,
-        "compute_capability": asked or "",
+        "compute_capability": capabilities or "",
         "max_batch": MAX_BATCH if shapes else None,
         "inputs": [network.get_input(i).name for i in range(network.num_inputs)],
         "outputs": [network.get_output(i).name for i in range(network.num_outputs)],
     }
 
 
-def _choose_gpus(trt: Any, config: Any, asked: str | None) -> None:
-    """Left alone, TensorRT-RTX builds for compute capability 8.0 and later.
+def _choose_gpus(trt: Any, config: Any, capabilities: str | None) -> None:
+    """Set the compute capabilities to build for. By default TensorRT-RTX builds for 8.0 and later.
 
-    Of older ones it knows 7.5, if asked, for which it refuses products of float32 matrices.
+    Of older ones it has 7.5, for which it refuses products of float32 matrices.
     """
-    if asked is None:
+    if capabilities is None:
         return
-    wanted = _capabilities(trt, asked)
-    config.num_compute_capabilities = len(wanted)
-    for i, member in enumerate(wanted):
+    members = _capabilities(trt, capabilities)
+    config.num_compute_capabilities = len(members)
+    for i, member in enumerate(members):
         config.set_compute_capability(member, i)
 
 
-def _capabilities(trt: Any, asked: str) -> list[Any]:
-    """The library's members for "8.6,8.9". Raises ValueError for those it does not know."""
+def _capabilities(trt: Any, text: str) -> list[Any]:
+    """Return the library's members for "8.6,8.9". Raises ValueError for unknown ones."""
     if trt is None:
         raise ValueError("compute_capability is for TensorRT-RTX, which is not installed")
     if not hasattr(trt, "ComputeCapability"):
         raise ValueError("TensorRT builds for the GPU of the machine: compute_capability is for TensorRT-RTX")
     members = trt.ComputeCapability.__members__.items()
-    known = {f"{name[2:-1]}.{name[-1]}": member for name, member in members if name.startswith("SM")}
-    wanted = list(dict.fromkeys(item.strip() for item in asked.split(",")))
-    if unknown := [item for item in wanted if item not in known]:
-        raise ValueError(f"no compute capability {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    return [known[item] for item in wanted]
+    offered = {f"{name[2:-1]}.{name[-1]}": member for name, member in members if name.startswith("SM")}
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    if unknown := [name for name in names if name not in offered]:
+        raise ValueError(f"no compute capability {', '.join(map(repr, unknown))}; known: {', '.join(offered)}")
+    return [offered[name] for name in names]
 
 
 def _complaint(error: Any) -> str:
     return f"node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}"
 
 
-def _joined(said: Sequence[str]) -> str:
-    """The first lines of what the library said, in one."""
-    return "; ".join(" ".join(text.split()) for text in said[:3]) or "it gave no reason"
+def _joined(errors: Sequence[str]) -> str:
+    """Join the library's first errors in one line."""
+    return "; ".join(" ".join(text.split()) for text in errors[:3]) or "it gave no reason"
 
 
-def _logger(trt: Any, said: list[str]) -> Any:
-    """Errors into a list; the rest is chatter."""
+def _logger(trt: Any, errors: list[str]) -> Any:
+    """Return a logger that appends errors to a list and drops the rest."""
 
     class Collect(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -371,13 +374,13 @@ def _logger(trt: Any, said: list[str]) -> Any:
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                said.append(msg)
+                errors.append(msg)
 
     return Collect()
 
 
 def operators(path: Path) -> Operators:
-    """Those of the ONNX file in the folder: the engine's own are known where it runs."""
+    """Count the operators of the ONNX file in the folder. The engine's own are known only where it runs."""
     import onnx
 
     (file,) = path.glob("*.onnx")

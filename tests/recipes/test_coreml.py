@@ -61,15 +61,19 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
     operations = [operation for operation in program.operations if operation.operator != "cast"]
     kinds = {spec.dtype for operation in operations for spec in operation.results}
     assert kinds == {"float16" if precision == "fp16" else "float32"}
-    held = described(payload)
-    assert held.metadata.author == "unknown"
-    assert held.metadata.license == "unknown"
-    assert held.metadata.shortDescription.endswith(f"tiny for coreml, {precision}")
-    assert held.metadata.versionString == "0.1.0"
-    assert held.metadata.userDefined["edgevit.precision"] == precision
-    assert held.metadata.userDefined["edgevit.parity"].startswith("passed: max_rel")
-    assert json.loads(held.metadata.userDefined["edgevit.source"])["state_sha256"] == artifact.source.state_sha256
-    assert {item.type.multiArrayType.dataType for item in (*held.input, *held.output)} == {65568}  # float32
+    description = described(payload)
+    assert description.metadata.author == "unknown"
+    assert description.metadata.license == "unknown"
+    assert description.metadata.shortDescription.endswith(f"tiny for coreml, {precision}")
+    assert description.metadata.versionString == "0.1.0"
+    assert description.metadata.userDefined["edgevit.precision"] == precision
+    assert description.metadata.userDefined["edgevit.parity"].startswith("passed: max_rel")
+    assert (
+        json.loads(description.metadata.userDefined["edgevit.source"])["state_sha256"] == artifact.source.state_sha256
+    )
+    assert {feature.type.multiArrayType.dataType for feature in (*description.input, *description.output)} == {
+        65568
+    }  # float32
     again = verify_artifact(artifact)
     assert (again.status, again.max_rel) == ("evaluated", artifact.parity.max_rel)
 
@@ -116,9 +120,9 @@ def test_metadata_leaves_the_weights_as_they_are(tmp_path: Path) -> None:
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()).eval(), image(1, 3, 6, 6, dtype=torch.float32)
     path = tmp_path / "net.mlpackage"
     convert(fold(model, (x,)), RECIPE, path, inputs={"x": x}, precision="fp32")
-    before = {item: item.read_bytes() for item in path.rglob("*") if item.is_file()}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     RECIPE.annotate(path, {"author": "A. Author", "more": "1"})
-    changed = [item for item in path.rglob("*") if item.is_file() and item.read_bytes() != before.pop(item)]
+    changed = [file for file in path.rglob("*") if file.is_file() and file.read_bytes() != before.pop(file)]
     assert (changed, before) == ([path / SPECIFICATION], {})
     assert described(path).metadata.author == "A. Author"
     assert described(path).metadata.userDefined["more"] == "1"

@@ -75,13 +75,13 @@ def test_a_respelled_graph_is_the_same_function(compute: Any, shape: tuple[int, 
     norms = {"group": nn.GroupNorm(1, 4), "groups": nn.GroupNorm(2, 4), "layer": nn.LayerNorm(8)}
     model = Toy(compute, **parts, **norms, bare=nn.LayerNorm(8, elementwise_affine=False)).double().eval()
     for norm in norms.values():
-        nn.init.normal_(norm.get_parameter("weight"))
-        nn.init.normal_(norm.get_parameter("bias"))
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter)
     x = image(*shape, seed=3) * 3 + 1
     program = recipe._respelled(model, {"x": x})
-    found, expected = program.module()(x), model(x)
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    actual, expected = program.module()(x), model(x)
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= 1e-12 * expected.abs().max()
     if gone:
         assert not [node for node in program.graph.nodes if gone in str(node.target)]
 
@@ -90,26 +90,26 @@ def test_a_respelled_graph_is_the_same_function(compute: Any, shape: tuple[int, 
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
-def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("executorch")
     return export_subject(as_subject(Mixed(), name="mixed"), ExportRequest("et", folder, precision=request.param))
 
 
-def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:
-    assert made.parity is not None
-    assert made.parity.status == "passed"
-    assert made.parity.how == f"executorch {made.toolchain['executorch']} XnnpackBackend, separate process"
-    stages = ["respell", "halve", "lower"] if made.precision == "fp16" else ["respell", "lower"]
-    assert [stage.name for stage in made.stages] == ["fold", *stages, "verify"]
-    assert list(dict.fromkeys(check.stage for check in made.parity.checks)) == ["fold", *stages, "artifact"]
-    assert [(spec.name, spec.shape, spec.dtype) for spec in made.inputs] == [("image", (1, 3, 16, 12), "float32")]
-    assert [(spec.name, spec.shape, spec.dtype) for spec in made.outputs] == [("output", (1, 5), "float32")]
-    assert made.parity and made.parity.max_rel is not None
-    assert (made.parity.max_rel > 1e-5) == (made.precision == "fp16"), "half precision costs precision"
+def test_what_phones_have_trouble_with_passes(exported: Artifact) -> None:
+    assert exported.parity is not None
+    assert exported.parity.status == "passed"
+    assert exported.parity.how == f"executorch {exported.toolchain['executorch']} XnnpackBackend, separate process"
+    stages = ["respell", "halve", "lower"] if exported.precision == "fp16" else ["respell", "lower"]
+    assert [stage.name for stage in exported.stages] == ["fold", *stages, "verify"]
+    assert list(dict.fromkeys(check.stage for check in exported.parity.checks)) == ["fold", *stages, "artifact"]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in exported.inputs] == [("image", (1, 3, 16, 12), "float32")]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in exported.outputs] == [("output", (1, 5), "float32")]
+    assert exported.parity.max_rel is not None
+    assert (exported.parity.max_rel > 1e-5) == (exported.precision == "fp16"), "half precision costs precision"
 
 
-def test_a_program_says_what_xnnpack_left(made: Artifact) -> None:
-    assert made.operators.fallbacks == ({} if made.precision == "fp32" else HALF)
+def test_a_program_says_what_xnnpack_left(exported: Artifact) -> None:
+    assert exported.operators.fallbacks == ({} if exported.precision == "fp32" else HALF)
 
 
 # XNNPACK has GELU in float32 alone. It converts no numbers either: input and output, two norms' epsilons, and the
@@ -118,26 +118,26 @@ HALF = {"aten.gelu.default": 2, "dim_order_ops._to_dim_order_copy.default": 6}
 
 
 @pytest.mark.parametrize(
-    ("layer", "least", "most"), [(nn.Linear(300, 300), 0.5, 0.6), (nn.Conv2d(3, 300, 10), 0.9, 1.01)]
+    ("layer", "smallest", "largest"), [(nn.Linear(300, 300), 0.5, 0.6), (nn.Conv2d(3, 300, 10), 0.9, 1.01)]
 )
 def test_half_weights_are_half_the_size_where_xnnpack_keeps_them(
-    layer: nn.Module, least: float, most: float, tmp_path: Path
+    layer: nn.Module, smallest: float, largest: float, tmp_path: Path
 ) -> None:
-    """ExecuTorch's serializer writes a convolution's weights in float32, whatever they are."""
+    """ExecuTorch's serializer always writes a convolution's weights in float32."""
     sizes = []
     for precision in ("fp32", "fp16"):
         (tmp_path / precision).mkdir()
         path = tmp_path / precision / "net.pte"
-        given = {"image": image(1, 3, 300, 300, dtype=torch.float32)}
-        convert(layer.eval(), RECIPE, path, inputs=given, precision=precision, allow_unfolded=True)
+        examples = {"image": image(1, 3, 300, 300, dtype=torch.float32)}
+        convert(layer.eval(), RECIPE, path, inputs=examples, precision=precision, allow_unfolded=True)
         sizes.append(path.stat().st_size)
-    assert least < sizes[1] / sizes[0] < most
+    assert smallest < sizes[1] / sizes[0] < largest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the time of threads")
 def test_the_thread_count_is_honoured(tmp_path: Path) -> None:
-    given = {"image": image(1, 3, 16, 12, dtype=torch.float32)}
-    convert(Wide().eval(), RECIPE, tmp_path / "net.pte", inputs=given, precision="fp32", allow_unfolded=True)
+    examples = {"image": image(1, 3, 16, 12, dtype=torch.float32)}
+    convert(Wide().eval(), RECIPE, tmp_path / "net.pte", inputs=examples, precision="fp32", allow_unfolded=True)
     for threads in (1, 2):
         assert busy_threads(RECIPE.load(tmp_path / "net.pte", threads=threads)) == threads
 

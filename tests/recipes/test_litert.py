@@ -32,31 +32,31 @@ def metadata(path: Path) -> dict[str, str]:
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model(str(path))
-    return {item.name.decode(): bytes(model.buffers[item.buffer].data).decode() for item in model.metadata}
+    return {entry.name.decode(): bytes(model.buffers[entry.buffer].data).decode() for entry in model.metadata}
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
-def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("litert")
     return export_subject(as_subject(Mixed(), name="mixed"), ExportRequest("litert", folder, precision=request.param))
 
 
-def test_what_phones_have_trouble_with_passes(made: Artifact) -> None:
-    assert made.parity is not None
-    assert made.parity.status == "passed"
-    assert made.parity.how.startswith("ai-edge-litert 2")
-    stages = ["convert", "precision"][: 2 if made.precision == "fp16" else 1]
-    assert [stage.name for stage in made.stages] == ["fold", *stages, "verify"]
-    assert [(spec.name, spec.shape, spec.dtype) for spec in made.inputs] == [("image", (1, 3, 16, 12), "float32")]
-    assert [(spec.name, spec.shape, spec.dtype) for spec in made.outputs] == [("output", (1, 5), "float32")]
-    assert made.parity and made.parity.max_rel is not None
-    assert (made.parity.max_rel > 1e-6) == (made.precision == "fp16"), "half weights cost precision"
+def test_what_phones_have_trouble_with_passes(exported: Artifact) -> None:
+    assert exported.parity is not None
+    assert exported.parity.status == "passed"
+    assert exported.parity.how.startswith("ai-edge-litert 2")
+    stages = ["convert", "precision"][: 2 if exported.precision == "fp16" else 1]
+    assert [stage.name for stage in exported.stages] == ["fold", *stages, "verify"]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in exported.inputs] == [("image", (1, 3, 16, 12), "float32")]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in exported.outputs] == [("output", (1, 5), "float32")]
+    assert exported.parity.max_rel is not None
+    assert (exported.parity.max_rel > 1e-6) == (exported.precision == "fp16"), "half weights cost precision"
 
 
-def test_a_payload_says_what_it_is(made: Artifact) -> None:
-    held = metadata(made.folder / made.payload)
-    assert held["edgevit.precision"] == made.precision
-    assert held["edgevit.parity"].startswith("passed")
+def test_a_payload_says_what_it_is(exported: Artifact) -> None:
+    entries = metadata(exported.folder / exported.payload)
+    assert entries["edgevit.precision"] == exported.precision
+    assert entries["edgevit.parity"].startswith("passed")
 
 
 def test_what_xnnpack_does_not_take_is_told(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_several_rows_run(tmp_path: Path) -> None:
 def test_a_conversion_is_quiet_and_its_failure_is_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class Unknown(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = torch.linalg.svdvals(x)
-            return result
+            values: torch.Tensor = torch.linalg.svdvals(x)
+            return values
 
     x = torch.ones(1, 3, 4, 4)
     convert(nn.ReLU().eval(), RECIPE, tmp_path / "x.tflite", inputs={"x": x}, precision="fp32", allow_unfolded=True)

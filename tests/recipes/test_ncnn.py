@@ -61,22 +61,22 @@ class Mixed(nn.Module):
         y = (windows + F.scaled_dot_product_attention(q, k, v)).reshape(-1, 2, 2, 4, 3, 8)
         y = y.permute(0, 5, 1, 3, 2, 4).reshape(-1, 8, 8, 6)
         a, b = y.reshape(-1, 2, 4, 48).unbind(1)
-        result: Tensor = self.head(F.adaptive_avg_pool2d(y, 1).flatten(1) + torch.cat([a, b], 1).mean(2))
-        return result
+        logits: Tensor = self.head(F.adaptive_avg_pool2d(y, 1).flatten(1) + torch.cat([a, b], 1).mean(2))
+        return logits
 
 
 def converted(
-    folder: Path, model: nn.Module, *inputs: Tensor, precision: str = "fp32", **how: Any
+    folder: Path, model: nn.Module, *inputs: Tensor, precision: str = "fp32", **options: Any
 ) -> tuple[Stage, ...]:
-    names = {f"in_{i}": item for i, item in enumerate(inputs)}
-    made = fold(model.eval(), inputs)
-    return convert(made, RECIPE, folder / "net_ncnn_model", inputs=names, precision=precision, **how)
+    names = {f"in_{i}": tensor for i, tensor in enumerate(inputs)}
+    folded = fold(model.eval(), inputs)
+    return convert(folded, RECIPE, folder / "net_ncnn_model", inputs=names, precision=precision, **options)
 
 
 def run(path: Path, *inputs: Tensor) -> list[np.ndarray]:
-    """Through the recipe's own load()."""
+    """Run a payload through the recipe's own load()."""
     session = RECIPE.load(path, threads=1)
-    session.feed([np.ascontiguousarray(item.numpy()).tobytes() for item in inputs], inputs[0].shape[0])
+    session.feed([np.ascontiguousarray(tensor.numpy()).tobytes() for tensor in inputs], inputs[0].shape[0])
     session.run()
     raw = zip(session.fetch(), session.outputs, strict=True)
     return [np.frombuffer(data, spec.dtype).reshape(spec.shape) for data, spec in raw]
@@ -90,9 +90,9 @@ def assert_computes(folder: Path, model: nn.Module, *inputs: Tensor) -> None:
     converted(folder, model, *inputs)
     with torch.no_grad():
         expected = torch.utils._pytree.tree_leaves(model(*inputs))
-    for found, wanted in zip(run(folder / "net_ncnn_model", *inputs), expected, strict=True):
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-5 * float(wanted.abs().max()))
+    for actual, goal in zip(run(folder / "net_ncnn_model", *inputs), expected, strict=True):
+        assert actual.dtype == np.float32
+        np.testing.assert_allclose(actual, goal.numpy(), rtol=0, atol=1e-5 * float(goal.abs().max()))
 
 
 # ---- an artifact -------------------------------------------------------------------------------------------------
@@ -117,10 +117,10 @@ def test_a_network_passes_stage_by_stage(tmp_path: Path, precision: str, batch: 
     payload = artifact.folder / artifact.payload
     assert sorted(path.name for path in artifact.folder.iterdir()) == [MANIFEST, "net_ncnn_model"]
     assert sorted(path.name for path in payload.iterdir()) == HELD
-    held = json.loads((payload / "metadata.json").read_text())
-    assert held["precision"] == precision
-    assert held["metadata"]["edgevit.parity"].startswith("passed: max_rel")
-    assert (held["metadata"]["batch"], held["metadata"]["imgsz"]) == (str(batch), str(list(SIZE)))
+    sidecar = json.loads((payload / "metadata.json").read_text())
+    assert sidecar["precision"] == precision
+    assert sidecar["metadata"]["edgevit.parity"].startswith("passed: max_rel")
+    assert (sidecar["metadata"]["batch"], sidecar["metadata"]["imgsz"]) == (str(batch), str(list(SIZE)))
 
 
 def test_half_weights_are_half_and_change_the_result(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_export_says_nothing_of_its_own_accord(tmp_path: Path, capfd: pytest.
 
 
 @pytest.mark.parametrize(
-    ("compute", "says"),
+    ("compute", "message"),
     [
         (lambda net, x: x.sort(-1)[0], "no layer for aten::sort"),
         (lambda net, x: net.conv(x).index_select(1, net.order), "no layer for torch.index_select"),
@@ -182,11 +182,11 @@ def test_an_export_says_nothing_of_its_own_accord(tmp_path: Path, capfd: pytest.
         (lambda net, x: x.argmax(1), "output is int64"),
     ],
 )
-def test_what_ncnn_cannot_do_is_named(tmp_path: Path, compute: Any, says: str) -> None:
+def test_what_ncnn_cannot_do_is_named(tmp_path: Path, compute: Any, message: str) -> None:
     order = torch.from_numpy(np.random.default_rng(0).permutation(100))
     with pytest.raises(ExportError, match="converter refused") as caught:
         converted(tmp_path, Toy(compute, conv=nn.Conv2d(3, 100, 1), order=order), f32(1, 3, 8, 6))
-    assert says in caught.value.why
+    assert message in caught.value.why
     assert not (tmp_path / "net_ncnn_model").exists()
 
 
@@ -218,7 +218,7 @@ def test_a_damaged_folder_is_an_error_not_a_print(tmp_path: Path) -> None:
     path = tmp_path / "net_ncnn_model"
     param = path / "model.ncnn.param"
     good = param.read_text()
-    for old, new, says in [
+    for old, new, message in [
         ("InnerProduct", "OuterProduct", "cannot read model.ncnn.param"),
         ("out0", "out9", "cannot compute output"),
         ("in0", "in9", "does not take input in_0"),
@@ -226,7 +226,7 @@ def test_a_damaged_folder_is_an_error_not_a_print(tmp_path: Path) -> None:
         bad = re.sub(rf"\b{old}\b", new, good)
         assert bad != good
         param.write_text(bad)
-        with pytest.raises(RuntimeError, match=says):
+        with pytest.raises(RuntimeError, match=message):
             run(path, f32(1, 4))
     param.write_text(good)
     weights = path / "model.ncnn.bin"
@@ -239,7 +239,7 @@ def test_a_damaged_folder_is_an_error_not_a_print(tmp_path: Path) -> None:
 
 
 def permuted(sizes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
-    """The gather that a transposition of these axes is."""
+    """Return the indices of the gather that equals a transposition of these axes."""
     return np.arange(np.prod(sizes)).reshape(sizes).transpose(order).ravel().tolist()
 
 
@@ -291,6 +291,6 @@ def test_no_reshape_is_left_to_the_run_time(tmp_path: Path) -> None:
     """Each costs milliseconds: pnnx makes them of unbind and of products with four axes."""
     x = f32(1, 3, *SIZE)
     assert_computes(tmp_path, Mixed(), x)
-    found = layers(tmp_path / "net_ncnn_model")
-    assert {"SDPA", "GELU", "LayerNorm", "Slice", "Permute"} <= {layer[0] for layer in found}
-    assert [layer for layer in found if layer[0] == "Reshape" and any("w," in part for part in layer)] == []
+    kinds = layers(tmp_path / "net_ncnn_model")
+    assert {"SDPA", "GELU", "LayerNorm", "Slice", "Permute"} <= {layer[0] for layer in kinds}
+    assert [layer for layer in kinds if layer[0] == "Reshape" and any("w," in part for part in layer)] == []

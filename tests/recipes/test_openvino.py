@@ -41,8 +41,8 @@ assert not [name for name, module in sys.modules.items() if name.startswith("ope
 def test_an_export_sends_nothing_anywhere(tmp_path: Path) -> None:
     model = f"{tiny_file(tmp_path)}:tiny"
     command = [sys.executable, "-c", EXPORT.format(size=SIZE), model, str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(300), check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=seconds(300), check=False)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(("precision", "computes_in"), [("fp32", "f32"), ("fp16", "f32"), ("bf16", "bf16")])
@@ -111,19 +111,19 @@ def test_a_processor_without_bfloat16_exports_what_it_cannot_run(tmp_path: Path)
         pytest.skip("only x86-64 processors are held to AVX2 by these variables")
     environment = os.environ | AVX2_ONLY | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", ON_AVX2, str(tmp_path)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=seconds(300), check=False
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    report = json.loads(process.stdout.splitlines()[-1])
     why = "needs a processor with bf16: OpenVINO computes in f32 on this one"
-    assert seen["lacking"] == {"fp32": "", "fp16": "", "bf16": "bf16"}
-    assert seen["fp32"] == "passed"
-    parity = seen["parity"]
+    assert report["lacking"] == {"fp32": "", "fp16": "", "bf16": "bf16"}
+    assert report["fp32"] == "passed"
+    parity = report["parity"]
     assert (parity["status"], parity["needs"], parity["failing_stage"]) == ("needs_processor", "bf16", "")
     assert parity["how"].startswith(f"not run here: {why}; convert: openvino ")
     assert {check["stage"] for check in parity["checks"]} == {"fold", "convert"}, "what this processor computes"
-    assert "built, not run (it needs a processor with bf16): max_rel " in seen["line"]
-    assert " up to stage convert, " in seen["line"]
-    assert seen["row"] == ["unsupported", "needs_processor", why]
-    assert seen["verified"] == why
+    assert "built, not run (it needs a processor with bf16): max_rel " in report["line"]
+    assert " up to stage convert, " in report["line"]
+    assert report["row"] == ["unsupported", "needs_processor", why]
+    assert report["verified"] == why

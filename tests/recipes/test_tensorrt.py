@@ -56,21 +56,21 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small convolutional network as ONNX, fixed and with an open batch, in both precisions."""
     folder = tmp_path_factory.mktemp("sources")
     source = tiny_subject(folder)
-    given = source.example(1)
-    model = fold(source.module, tuple(given.values()))
-    made = {}
+    examples = source.example(1)
+    model = fold(source.module, tuple(examples.values()))
+    files = {}
     for name, precision, is_open in [("fp32", "fp32", False), ("fp16", "fp16", False), ("open", "fp32", True)]:
-        made[name] = folder / name / "net.onnx"
-        made[name].parent.mkdir()
-        convert(model, load_recipe("onnx"), made[name], inputs=given, precision=precision, dynamic_batch=is_open)
-    return made
+        files[name] = folder / name / "net.onnx"
+        files[name].parent.mkdir()
+        convert(model, load_recipe("onnx"), files[name], inputs=examples, precision=precision, dynamic_batch=is_open)
+    return files
 
 
 def build(folder: Path, source: Path, *, dynamic_batch: bool = False, **options: str) -> Path:
     payload = folder / "net_tensorrt"
     folder.mkdir(exist_ok=True)
-    given = {"image": image(1, 3, *SIZE, dtype=torch.float32)}
-    stages = RECIPE.export(source, given, payload, precision="fp32", dynamic_batch=dynamic_batch, options=options)
+    examples = {"image": image(1, 3, *SIZE, dtype=torch.float32)}
+    stages = RECIPE.export(source, examples, payload, precision="fp32", dynamic_batch=dynamic_batch, options=options)
     assert [(stage.name, stage.path) for stage in stages] == [("build", folder / "stages" / "build_tensorrt")]
     assert stages[0].seconds > 0
     return payload
@@ -80,9 +80,9 @@ def build(folder: Path, source: Path, *, dynamic_batch: bool = False, **options:
 def test_a_payload_is_an_engine_its_source_and_a_sidecar(
     sources: dict[str, Path], tmp_path: Path, precision: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    payload = build(tmp_path / "made", sources[precision])
+    payload = build(tmp_path / "built", sources[precision])
     names = ["net.engine", "net.json", "net.onnx", "trtexec.txt"]
-    for folder in (payload, tmp_path / "made" / "stages" / "build_tensorrt"):
+    for folder in (payload, tmp_path / "built" / "stages" / "build_tensorrt"):
         assert sorted(path.name for path in folder.iterdir()) == names
     assert (payload / "net.onnx").read_bytes() == sources[precision].read_bytes()
     command = "trtexec --onnx=net.onnx --saveEngine=net.engine --stronglyTyped --noTF32\n"
@@ -116,7 +116,7 @@ def test_the_precision_is_that_of_the_onnx_file(sources: dict[str, Path], tmp_pa
 
 
 def wide_source(folder: Path, dtype: str) -> Path:
-    """y = x @ w with a million weights."""
+    """Write a network y = x @ w with a million weights."""
     helper = onnx.helper
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     weight = np.random.default_rng(0).standard_normal((1000, 1000)).astype(dtype)
@@ -137,9 +137,9 @@ def wide_source(folder: Path, dtype: str) -> Path:
 def test_an_engine_is_built_for_the_gpus_asked_for(sources: dict[str, Path], tmp_path: Path) -> None:
     sizes = []
     for i in range(1, len(KNOWN) + 1):
-        asked = ", ".join(KNOWN[:i])
-        payload = build(tmp_path / str(i), sources["fp16"], compute_capability=asked)
-        assert json.loads((payload / "net.json").read_text())["compute_capability"] == asked
+        capabilities = ", ".join(KNOWN[:i])
+        payload = build(tmp_path / str(i), sources["fp16"], compute_capability=capabilities)
+        assert json.loads((payload / "net.json").read_text())["compute_capability"] == capabilities
         sizes.append((payload / "net.engine").stat().st_size)
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[0], "code for five GPUs is more than for one"
@@ -147,17 +147,17 @@ def test_an_engine_is_built_for_the_gpus_asked_for(sources: dict[str, Path], tmp
 
 def test_what_the_library_cannot_build_is_said_in_its_words(sources: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"no engine could be built: .*Turing \(SM75\): FP32 GEMM is not supported"):
-        build(tmp_path / "made", sources["fp32"], compute_capability="7.5")
+        build(tmp_path / "built", sources["fp32"], compute_capability="7.5")
 
 
-@pytest.mark.parametrize("asked", ["9.9", "", "8.6,", "sm_86", "86", "8.6;8.9", "current", "none"])
-def test_a_gpu_that_nobody_knows_is_refused(sources: dict[str, Path], tmp_path: Path, asked: str) -> None:
+@pytest.mark.parametrize("capabilities", ["9.9", "", "8.6,", "sm_86", "86", "8.6;8.9", "current", "none"])
+def test_a_gpu_that_nobody_knows_is_refused(sources: dict[str, Path], tmp_path: Path, capabilities: str) -> None:
     with pytest.raises(ValueError, match=r"no compute capability .*; known: 7\.5, 8\.0, 8\.6, 8\.9, 12\.0"):
-        build(tmp_path / "made", sources["fp32"], compute_capability=asked)
+        build(tmp_path / "built", sources["fp32"], compute_capability=capabilities)
 
 
 def test_an_open_batch_has_limits_which_are_told(sources: dict[str, Path], tmp_path: Path) -> None:
-    payload = build(tmp_path / "made", sources["open"], dynamic_batch=True)
+    payload = build(tmp_path / "built", sources["open"], dynamic_batch=True)
     assert json.loads((payload / "net.json").read_text())["max_batch"] == 32
     shapes = "--minShapes=image:1x3x16x12 --optShapes=image:1x3x16x12 --maxShapes=image:32x3x16x12"
     assert (payload / "trtexec.txt").read_text().endswith(f"{shapes}\n")
@@ -169,7 +169,7 @@ def test_a_damaged_onnx_file_is_refused(sources: dict[str, Path], tmp_path: Path
     whole = sources["fp32"].read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RuntimeError) as caught:
-        build(tmp_path / "made", tmp_path / "cut.onnx")
+        build(tmp_path / "built", tmp_path / "cut.onnx")
     assert "it gave no reason" not in str(caught.value)
 
 
@@ -179,7 +179,7 @@ def test_an_operator_that_tensorrt_lacks_is_named_with_its_node(sources: dict[st
     gelu.op_type, gelu.name = "Nonsense", "strange_one"
     onnx.save(model, str(tmp_path / "strange.onnx"))
     with pytest.raises(RuntimeError, match=r"node strange_one \(Nonsense\): "):
-        build(tmp_path / "made", tmp_path / "strange.onnx")
+        build(tmp_path / "built", tmp_path / "strange.onnx")
 
 
 # ---- without a library, and on other machines ----------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_without_a_library_the_folder_holds_what_builds_the_engine(
     assert "holds no engine" in artifact.parity.how
     assert [stage.name for stage in artifact.stages] == ["fold", "convert", "simplify", "verify"]
     with pytest.raises(ValueError, match="TensorRT-RTX, which is not installed"):
-        build(tmp_path / "made", sources["fp32"], compute_capability="8.6")
+        build(tmp_path / "built", sources["fp32"], compute_capability="8.6")
 
 
 def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_tensorrt_itself_comes_first_and_builds_for_its_own_gpu(
     other = SimpleNamespace(**{name: getattr(trt, name) for name in dir(trt) if name != "ComputeCapability"})
     other.__name__ = "tensorrt"
     monkeypatch.setattr(RECIPE, "_import", lambda library: other if library == "tensorrt" else trt)
-    payload = build(tmp_path / "made", sources["fp32"])
+    payload = build(tmp_path / "built", sources["fp32"])
     assert json.loads((payload / "net.json").read_text())["library"] == "tensorrt"
     with pytest.raises(ValueError, match="for the GPU of the machine"):
         build(tmp_path / "again", sources["fp32"], compute_capability="8.6")
@@ -240,7 +240,7 @@ def test_a_broken_library_is_not_taken_for_a_missing_one(monkeypatch: pytest.Mon
 
 
 def test_an_engine_of_another_version_is_not_opened(sources: dict[str, Path], tmp_path: Path) -> None:
-    payload = build(tmp_path / "made", sources["fp32"])
+    payload = build(tmp_path / "built", sources["fp32"])
     sidecar = payload / "net.json"
     sidecar.write_text(sidecar.read_text().replace(trt.__version__, "1.0"))
     with pytest.raises(UnsupportedError, match=r"needs tensorrt_rtx 1\.0, which built the engine"):
@@ -379,7 +379,7 @@ def test_what_a_session_cannot_do_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("trt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -387,60 +387,65 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return export_subject(tiny_subject(folder), order)
 
 
-def test_an_artifact_says_what_is_proven_and_what_it_needs(made: Artifact) -> None:
-    half = made.precision == "fp16"
+def test_an_artifact_says_what_is_proven_and_what_it_needs(exported: Artifact) -> None:
+    half = exported.precision == "fp16"
     steps = ["convert", "simplify", *(["precision"] if half else [])]
-    assert [stage.name for stage in made.stages] == ["fold", *steps, "build", "verify"]
-    assert made.parity is not None
-    assert made.parity.status == "built_not_run"
-    assert "needs an NVIDIA GPU" in made.parity.how
-    assert f"{steps[-1]}: onnxruntime {made.toolchain['onnxruntime']}" in made.parity.how
-    assert [check.stage for check in made.parity.checks] == [
+    assert [stage.name for stage in exported.stages] == ["fold", *steps, "build", "verify"]
+    assert exported.parity is not None
+    assert exported.parity.status == "built_not_run"
+    assert "needs an NVIDIA GPU" in exported.parity.how
+    assert f"{steps[-1]}: onnxruntime {exported.toolchain['onnxruntime']}" in exported.parity.how
+    assert [check.stage for check in exported.parity.checks] == [
         "fold",
         *(["half"] if half else []),
         *(step for step in steps for _ in (0, 1)),
     ]
-    assert made.parity.tolerance == ("SNR >= 45 dB" if half else "max_rel <= 0.0001")
-    assert made.options == {"compute_capability": "8.6,8.9"}
-    assert made.toolchain["tensorrt_rtx_cu13"] == trt.__version__
-    assert (made.inputs[0].shape, made.outputs[0].shape) == ((1, 3, *SIZE), (1, 5))
-    assert sorted(path.name for path in made.folder.iterdir()) == ["manifest.json", "tiny-tiny_tensorrt"]
-    sidecar = json.loads((made.folder / made.payload / "tiny-tiny.json").read_text())
-    assert sidecar["metadata"]["edgevit.precision"] == made.precision
-    kinds = {item.data_type for item in onnx.load(str(made.folder / made.payload / "tiny-tiny.onnx")).graph.initializer}
+    assert exported.parity.tolerance == ("SNR >= 45 dB" if half else "max_rel <= 0.0001")
+    assert exported.options == {"compute_capability": "8.6,8.9"}
+    assert exported.toolchain["tensorrt_rtx_cu13"] == trt.__version__
+    assert (exported.inputs[0].shape, exported.outputs[0].shape) == ((1, 3, *SIZE), (1, 5))
+    assert sorted(path.name for path in exported.folder.iterdir()) == ["manifest.json", "tiny-tiny_tensorrt"]
+    sidecar = json.loads((exported.folder / exported.payload / "tiny-tiny.json").read_text())
+    assert sidecar["metadata"]["edgevit.precision"] == exported.precision
+    kinds = {
+        tensor.data_type
+        for tensor in onnx.load(str(exported.folder / exported.payload / "tiny-tiny.onnx")).graph.initializer
+    }
     assert (onnx.TensorProto.FLOAT16 in kinds) == half
 
 
 def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
-    """At once: before the fold, and on the command line before the model is made."""
+    """At once: before the fold, and on the command line before the model is exported."""
     from edgevit.exporting import pipeline
     from edgevit.models import source
 
-    def too_late(*given: Any, **options: Any) -> Any:
+    def too_late(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("something slow began")
 
-    given = tiny_subject(tmp_path)
+    subject = tiny_subject(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "fold", too_late)
         patch.setattr(source, "_stranger", too_late)
-        for asked in ("3.0", "abc", "8.6,9.9"):
+        for capabilities in ("3.0", "abc", "8.6,9.9"):
             with pytest.raises(UsageError, match=r"(?s)no compute capability '.*known: 7\.5, 8\.0"):
-                export_subject(given, ExportRequest("trt", tmp_path / "out", options={"compute_capability": asked}))
+                export_subject(
+                    subject, ExportRequest("trt", tmp_path / "out", options={"compute_capability": capabilities})
+                )
             model = [f"{tmp_path}/tiny.py:tiny", "--input-size", "16", "-o", str(tmp_path / "out")]
-            assert command("export", *model, "-t", "trt", "--compute-capability", asked) == 2
+            assert command("export", *model, "-t", "trt", "--compute-capability", capabilities) == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_an_engine_of_unknown_origin_is_opened_by_nobody(made: Artifact) -> None:
+def test_an_engine_of_unknown_origin_is_opened_by_nobody(exported: Artifact) -> None:
     with pytest.raises(ArtifactError, match=r"(?s)not built here.*native code.*--trust"):
-        verify_artifact(made)
+        verify_artifact(exported)
     with pytest.raises(ArtifactError, match="not built here"):
-        profile(made, load_device("local"), threads=1, protocol=ONCE)
-    row = profile(made, load_device("local"), threads=1, protocol=ONCE, built_here={made.sha256})
+        profile(exported, load_device("local"), threads=1, protocol=ONCE)
+    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here={exported.sha256})
     assert row.status == "unsupported"
     assert "needs an NVIDIA GPU" in row.error
     with pytest.raises(TargetUnavailableError, match="needs an NVIDIA GPU"):
-        verify_artifact(made, built_here={made.sha256})
+        verify_artifact(exported, built_here={exported.sha256})
 
 
 def test_the_command_line_remembers_what_it_built(
@@ -477,13 +482,13 @@ def command(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_rows_from_elsewhere_make_no_engine_trusted(tmp_path: Path, made: Artifact) -> None:
-    row = profile(made, load_device("local"), threads=1, protocol=ONCE, built_here={made.sha256})
+def test_rows_from_elsewhere_make_no_engine_trusted(tmp_path: Path, exported: Artifact) -> None:
+    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here={exported.sha256})
     with LatencyDB.open(str(tmp_path / "a.db"), shipped=False) as theirs:
-        theirs.record_built(made)
-        theirs.record_built(made)
+        theirs.record_built(exported)
+        theirs.record_built(exported)
         theirs.add(row)
-        assert theirs.built() == {made.sha256}
+        assert theirs.built() == {exported.sha256}
         theirs.export_jsonl(tmp_path / "rows.jsonl")
     with LatencyDB.open(str(tmp_path / "b.db"), shipped=False) as ours:
         assert ours.import_jsonl(tmp_path / "rows.jsonl").added == 1
@@ -491,20 +496,20 @@ def test_rows_from_elsewhere_make_no_engine_trusted(tmp_path: Path, made: Artifa
 
 
 def test_a_sweep_makes_an_engine_of_unknown_origin_again(
-    made: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgevit.sweeps import plan
 
-    db, model = str(tmp_path / "x.db"), made.source.model
-    request = ExportRequest("tensorrt", made.folder.parent, made.precision, model, input_size=SIZE)
-    again = dataclasses.replace(made, sha256="0" * 64)
+    db, model = str(tmp_path / "x.db"), exported.source.model
+    request = ExportRequest("tensorrt", exported.folder.parent, exported.precision, model, input_size=SIZE)
+    again = dataclasses.replace(exported, sha256="0" * 64)
     monkeypatch.setattr(plan, "_is_current", lambda artifact, request: True)
     monkeypatch.setattr(plan, "_export", lambda request: again)
     assert plan.artifact_for(request, db) == again
     with LatencyDB.open(db) as database:
         assert database.built() == {again.sha256}
-        database.record_built(made)
-    assert plan.artifact_for(request, db) == made
+        database.record_built(exported)
+    assert plan.artifact_for(request, db) == exported
 
 
 # ---- options of the command line -----------------------------------------------------------------------------------
@@ -539,8 +544,8 @@ def test_a_small_transformer_goes_all_the_way(tmp_path: Path, precision: str, dy
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = self.norm(self.stem(x).flatten(2).transpose(1, 2))
             y = y + self.attention(y, y, y, need_weights=False)[0]
-            result: torch.Tensor = self.head(nn.functional.gelu(y).amax(1))
-            return result
+            logits: torch.Tensor = self.head(nn.functional.gelu(y).amax(1))
+            return logits
 
     order = ExportRequest("trt", tmp_path / "out", precision, dynamic_batch=dynamic_batch)
     artifact = export_subject(as_subject(Mixed()), order)

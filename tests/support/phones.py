@@ -36,8 +36,8 @@ class Mixed(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = (tokens + self.out(mixed)).transpose(1, 2).unflatten(2, (8, 6))
         x = self.spread @ self.pool(nn.functional.silu(x))
-        result: Tensor = self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-        return result
+        logits: Tensor = self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
 
 
 class Wide(nn.Module):
