@@ -40,7 +40,7 @@ demo: $(DEMO_READY) ## fold, export, prove and time three models here, then choo
 		--out demo/artifacts --db $(DEMO_DB) || echo 'a model is missing: the lines above say why'
 	@budget=$$($(BIN)/python docs/examples/middle_budget.py $(DEMO_DB)); PS4=; set -x; \
 	$(BIN)/edgevit choose --device local --max-latency $$budget --db $(DEMO_DB)
-	$(BIN)/edgevit report --artifacts demo/artifacts --out $(DEMO_PAGE) --db $(DEMO_DB)
+	$(BIN)/edgevit report --device local --artifacts demo/artifacts --out $(DEMO_PAGE) --db $(DEMO_DB)
 	@echo 'the page, for any browser: file://$(CURDIR)/$(DEMO_PAGE)'
 
 lint: $(READY) ## check style and types
