@@ -1,7 +1,7 @@
 """The text of `edgevit choose`: the pick, the other candidates with the reasons against them, and suggestions.
 
-A table fits a terminal of 100 columns, and has a dozen lines: the candidates that fit best, and those that miss the
-budget by least. --why shows all candidates, each with every reason and with the evidence of its prediction.
+A table fits a terminal of 100 columns, and has a dozen lines. It shows the candidates that fit best, and those that
+miss the budget by least. --why shows all candidates, each with every reason and with the evidence of its prediction.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A score is an error over the deviation predicted for it. Scores come from other columns, each taken for new, and from
 this column's own anchors, each held out. The first are many but of other devices; the second are few but of this one.
-So that the more is known of a device the more its own errors count, all other columns together count for as much as
-`_OTHERS` anchors (weighted quantiles: Tibshirani et al. 2019).
+All other columns together count for as much as `_OTHERS` anchors (weighted quantiles: Tibshirani et al. 2019). With more
+anchors a device's own errors therefore count more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def quantile(own_scores: Array, other_scores: list[Array], confidence: float) ->
 
     own_scores: (k,), of this column's anchors; other_scores: one array per other column.
 
-    Beyond the largest score there is no evidence; an exponential tail goes on from there, so that a bound exists for
-    every confidence and grows with it. There must be a score at all.
+    Beyond the largest score there is no evidence. An exponential tail goes on from there, so that a bound exists for
+    every confidence and grows with it. At least one score is required.
     """
     filled = [column for column in other_scores if len(column)]
     scores = np.concatenate([own_scores, *filled])

@@ -1,7 +1,7 @@
 """Features of a model's structure, for kernels that compare models: sizes, operators by kind, and roofline times.
 
-Sizes are logarithms, since latencies are multiplied by what a device has, and kinds are shares, since two models are
-alike where they spend their work alike, at any size.
+Sizes are logarithms, since a device multiplies latencies. Kinds are shares, since two models are alike where they spend
+their work alike, at any size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Gaussian processes over models: from k anchors on a column to all models, in log units (Rasmussen and Williams 2006).
 
-The mean of a column is a mixture of the other columns, each weighted by how well it explains the anchors: if the new
-device is a known one at another clock, it is found by that. Around the mean stands a sum of kernels. They compare
-models by what they cost on other columns (their profile) and by their features; how much each kernel counts is a
-`Setting`, of which many are tried at once.
+The mean of a column is a mixture of the other columns, each weighted by how well it explains the anchors. A device that
+is a known one at another clock is recognized by that. Around the mean stands a sum of kernels. They compare models by
+their latencies on other columns (their profile) and by their features. The weights of the kernels are part of
+`Settings`, of which many are tried at once.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Fit:
-    """Of H settings: mean and variance at the models asked for, (H, m); of each anchor held out, (H, k): error (true
-    less predicted) and variance.
+    """The posterior of H settings.
+
+    mean, variance: at the requested models, (H, m). held_out, held_out_variance: of each anchor held out, (H, k), the
+    error (true less predicted) and its variance.
     """
 
     mean: Array

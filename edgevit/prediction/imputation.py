@@ -1,7 +1,7 @@
 """Imputation of missing cells: a Gaussian over the columns, fitted by EM to the known cells (Dempster et al. 1977).
 
-A model's log latencies on D columns are one draw of N(mu, Sigma). A prior on Sigma - one factor that all columns share,
-and a little of their own - keeps it proper where two columns have few models in common.
+A model's log latencies on D columns are one draw of N(mu, Sigma). The prior on Sigma has one factor that all columns
+share, and a little of their own. It keeps Sigma proper where two columns have few models in common.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _BEYOND = math.log(1.25)  # and this much more
 class Predictor:
     """Predicts latencies from rows of some models on some columns.
 
-    features: of a model, by name (see `structural_features`). families: models of one family resemble each other; the
+    features: of a model, by name (see `structural_features`). families: models of one family resemble each other. The
     interval of a model whose family has no anchor comes from families that were held out whole. graphs: models of one
     graph take the same time, with any weights. The order of all of them does not matter. Raises UsageError for
     latencies that are not positive and features that are not finite.

@@ -161,8 +161,8 @@ class Reason:
 class Rejection:
     """A candidate that is no answer, with every reason for that; `reason` is their English.
 
-    kind: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (its latency is not
-    known), not_asked (the filter or the data set excludes it), superseded (another row counts for the same candidate).
+    Kinds: budget (a limit is broken), unusable (it does not run, or is not proven), unmeasured (its latency is not
+    known). not_asked: the filter or the data set excludes it. superseded: another row counts for the same candidate.
     excess: the share by which it breaks the limit that it breaks most, if any. is_open: a measurement or an evaluation
     may show that it fits.
     """

@@ -2,8 +2,8 @@
 
 Rows are claims about candidates. First one representative row is selected per candidate (supersession.py). Then each of
 those is compared with the budget (constraints.py), and the candidates that fit are ranked (ranking.py). Nothing depends
-on the order of the rows. A latency budget is never compared with the percentile itself but with its upper bound:
-choosing by the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of
+on the order of the rows. A latency budget is never compared with the percentile itself but with its upper bound.
+Choosing by the median breaks a p90 budget in 46% of requests, and a p99 budget in 79% (84 models, 14 systems of
 MLPerf). Latencies that differ by less than the device's noise floor rank alike, and the smaller artifact is the better
 one.
 
@@ -12,7 +12,7 @@ the budget. Each number says whether it was measured, published or predicted; a 
 
 Rows that others published have no bounds and no proof of what ran. They are left out by default; where they are
 included, the percentile that the source reports is compared with the budget. Models that were reconstructed from a
-paper are left out by default, too: their weights were not published, and it is not known that ours would reach the
+paper are left out by default, too. Their weights were not published, and it is not known that ours would reach the
 paper's accuracy. An accuracy of them that was measured on a data set counts.
 
 Reasons and notes are records with codes; wording.py turns them into English.

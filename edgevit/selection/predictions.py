@@ -1,6 +1,6 @@
 """Predictions for cells of a device, from its other rows, other devices' rows and the operators of models.
 
-The predictor is imported, and other rows are read, only once there is something to predict from: an answer from
+The predictor is imported, and other rows are read, only once there is something to predict from. An answer from
 measured rows alone does not wait for it.
 """
 

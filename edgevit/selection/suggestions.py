@@ -54,8 +54,8 @@ def outcome_of(picked: object, rejected: Collection[Rejection]) -> Outcome:
 def suggest(picked: Candidate | None, rejected: Iterable[Rejection], goal: Goal) -> tuple[Suggestion, ...]:
     """Return up to three suggestions, best first: measure a predicted pick, then candidates that may beat it.
 
-    Those are weighed by the accuracy they would gain and the chance that they fit, taken as even between the ends of
-    the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated; its hoped gain is
+    Those are weighed by the accuracy they would gain and the chance that they fit. The chance is taken as even between
+    the ends of the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated; its hoped gain is
     that of the published accuracies.
     """
     scored: list[_Scored] = []

@@ -1,8 +1,8 @@
 """The order of engine versions: PEP 440 where both are such versions, else a natural order of vendors' strings.
 
 A local label (`1.31.1+cpu`) names a build and not a later release, so versions that differ by it alone are equally
-old. A string that PEP 440 refuses (`7.1.0-abc`) makes its comparison fall back: digits compare as numbers, letters come
-before the end, so that 1.9 < 1.10 and 1.10-beta < 1.10. Digests have no order but that of time.
+old. A string that PEP 440 refuses (`7.1.0-abc`) makes its comparison fall back. Then digits compare as numbers, and
+letters come before the end: 1.9 < 1.10 and 7.1.0-abc < 7.1.0. Digests have no order but that of time.
 """
 
 from __future__ import annotations
