@@ -32,8 +32,8 @@ def choose_anchors(
     """Choose models to measure on this column, the one that helps most first; models with a row there are left out.
 
     Greedy: each model is the one that takes most variance off all others, per second it costs, under the kernels of the
-    predictor. This is A-optimal design; Krause et al. (JMLR 9, 2008) show why greedy is near the best. The result has at most
-    `count` models, and as many as `budget_s` seconds pay for; it may be shorter than that, and empty. cost_s: seconds
+    predictor. This is A-optimal design; Krause et al. (JMLR 9, 2008) show why greedy is near the best. The result has
+    at most `count` models, and as many as `budget_s` seconds pay for; it may be shorter, and empty. cost_s: seconds
     that measuring a model takes (default: 1 each). candidates: the models that can be measured (default: all models of
     the predictor). Raises UsageError without count and budget, and for a cost that is not positive or not given.
     """

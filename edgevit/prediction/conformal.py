@@ -2,8 +2,8 @@
 
 A score is an error over the deviation predicted for it. Scores come from other columns, each taken for new, and from
 this column's own anchors, each held out. The first are many but of other devices; the second are few but of this one.
-All other columns together count for as much as `_OTHERS` anchors (weighted quantiles: Tibshirani et al. 2019). With more
-anchors a device's own errors therefore count more.
+All other columns together count for as much as `_OTHERS` anchors (weighted quantiles: Tibshirani et al. 2019). With
+more anchors a device's own errors therefore count more.
 """
 
 from __future__ import annotations

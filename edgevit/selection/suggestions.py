@@ -55,8 +55,8 @@ def suggest(picked: Candidate | None, rejected: Iterable[Rejection], goal: Goal)
     """Return up to three suggestions, best first: measure a predicted pick, then candidates that may beat it.
 
     Those are weighed by the accuracy they would gain and the chance that they fit. The chance is taken as even between
-    the ends of the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated; its hoped gain is
-    that of the published accuracies.
+    the ends of the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated;
+    its hoped gain is that of the published accuracies.
     """
     scored: list[_Scored] = []
     if picked and picked.basis:
