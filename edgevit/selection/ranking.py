@@ -104,8 +104,8 @@ def tells_apart(better: Candidate, other: Candidate) -> bool:
     An error is half of a 95% interval. Of two independent evaluations the difference has the root of both squares,
     which is never less. On the same images networks are mostly wrong together, and the difference has less. It has the
     error of one, where their being wrong correlates by a half. One error is taken always, so that accuracy is rather
-    kept than given away. It is that of the better one, so that a candidate between two that tie ties, too. No candidate is
-    picked that another one beats in accuracy and in latency.
+    kept than given away. It is that of the better one, so that a candidate between two that tie ties, too. No candidate
+    is picked that another one beats in accuracy and in latency.
     """
     if other.top1_percent is None or better.top1_percent is None:
         return better.top1_percent is not None and other.top1_percent is None
