@@ -53,7 +53,7 @@ def official(self: hiera.Attention, x: Tensor, units: int) -> Tensor:
 
 @contextmanager
 def folding_without(rewrite_name: str) -> Iterator[None]:
-    remaining = tuple(rewrite for rewrite in REWRITES if rewrite.says != rewrite_name)
+    remaining = tuple(rewrite for rewrite in REWRITES if rewrite.label != rewrite_name)
     with mock.patch("edgevit.folding.inference_form.REWRITES", remaining):
         yield
 

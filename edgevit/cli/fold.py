@@ -40,8 +40,8 @@ def _print(name: str, weights: str, evidence: object) -> None:
     ]
     print_table((f"{name}, {weights} weights", ">training form", ">folded form", ">left"), rows)
     print_table(("rewrite", ">applied"), evidence.report.rewrites.items())
-    for left in evidence.report.left:
-        say(f"not folded: {left.where}: {left.why}")
+    for unfolded in evidence.report.unfolded:
+        say(f"not folded: {unfolded.module}: {unfolded.reason}")
     print_table(
         ("proof", ">max relative error", ">tolerance"),
         [

@@ -1,7 +1,7 @@
 """Folding: a trained network into its inference form, with proof."""
 
 from edgevit.folding.digest import graph_digest
-from edgevit.folding.inference_form import Folded, FoldReport, Left, check_foldable, example_inputs, fold
+from edgevit.folding.inference_form import Folded, FoldReport, Unfolded, check_foldable, example_inputs, fold
 from edgevit.folding.kernel import Kernel
 from edgevit.folding.proof import Proof, max_rel, prove
 
@@ -9,8 +9,8 @@ __all__ = [
     "FoldReport",
     "Folded",
     "Kernel",
-    "Left",
     "Proof",
+    "Unfolded",
     "check_foldable",
     "example_inputs",
     "fold",

@@ -1,7 +1,8 @@
-"""Any module as a Net: torch.export, then one spelling for whatever ATen can spell in several ways.
+"""Capture of any module as a Net: torch.export, then one spelling for operators that ATen spells in several ways.
 
-What this promises to the rewrites: no operator writes to a tensor that another one reads, none depends on how a tensor
-lies in memory, and none insists on the dtype or device it was captured with. torch.export promises none of these.
+The rewrites may rely on three properties that torch.export does not guarantee. No operator writes to a tensor that
+another one reads. No operator depends on a tensor's memory layout. No operator insists on the dtype or device of the
+capture.
 """
 
 from __future__ import annotations
@@ -37,34 +38,56 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
     """
     if not inputs:
         raise ModelError(f"{type(model).__name__} cannot be captured", why="it was given no inputs")
+    dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     module, is_open = _open_or_fixed(model, inputs)
+    follows_dtype = _follows_dtype(module.graph, dtype)
     _respell(module.graph)
-    floating = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
-    return Net(GraphModule(module, module.graph), next(floating, torch.float32), is_open)
+    return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)
 
 
 def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
+    """Export with an open batch; export again with a fixed one only where the first attempt does not settle that."""
+    repeated = tuple(_at_least_two(tensor) for tensor in inputs)
     try:
-        module = _export(model, tuple(_at_least_two(item) for item in inputs), open_batch=True)
-        first = next(iter(module.graph.find_nodes(op="placeholder"))).meta["val"]
-        if first.dim() > 0 and size_of(first.shape[0]) == -1:
-            return module, True
-    except ModelError:  # it may still take just the batch it was given; if not, the next line says why
-        pass
+        module = _export(model, repeated, open_batch=True)
+    except ModelError:
+        # The model may still take exactly the given batch; if not, the next export raises the reason.
+        return _export(model, inputs, open_batch=False), False
+    examples = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
+    batches = [size_of(example.shape[0]) for example in examples if example.dim()]
+    if examples[0].dim() and batches[0] == -1:
+        return module, True
+    is_given_batch = all(tensor is example for tensor, example in zip(inputs, repeated, strict=True))
+    if is_given_batch and -1 not in batches:
+        return module, False
     return _export(model, inputs, open_batch=False), False
 
 
+def _follows_dtype(graph: Graph, dtype: torch.dtype) -> bool:
+    """Return whether the graph holds in another floating dtype too: it names none, and computes in `dtype` alone."""
+    for node in graph.nodes:
+        arguments = torch.utils._pytree.tree_leaves((node.args, node.kwargs))
+        tensors = (leaf for leaf in torch.utils._pytree.tree_leaves(node.meta.get("val")) if isinstance(leaf, Tensor))
+        kinds = {tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype for tensor in tensors}
+        named = {kind for kind in arguments if isinstance(kind, torch.dtype)}
+        if any(kind.is_floating_point or kind.is_complex for kind in named | kinds - {dtype}):
+            return False
+    return True
+
+
 def _at_least_two(tensor: Tensor) -> Tensor:
-    """torch.export takes a batch of 1 for a constant; two rows keep it open."""
+    """Return the tensor with two rows where it has one: torch.export treats a batch of 1 as a constant."""
     return tensor.repeat(2, *[1] * (tensor.dim() - 1)) if tensor.dim() and tensor.shape[0] == 1 else tensor
 
 
 def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for item in inputs:  # by tensor and not by position, which torch reads otherwise in forward(self, *inputs)
-        shapes[item] = {0: torch.export.Dim.AUTO} if item.dim() and open_batch else {}
+    # By tensor and not by position, which torch reads differently in forward(self, *inputs).
+    for tensor in inputs:
+        shapes[tensor] = {0: torch.export.Dim.AUTO} if tensor.dim() and open_batch else {}
     try:
-        with torch.no_grad():  # else a no_grad() inside the model becomes a graph in the graph
+        # Without this, a no_grad() inside the model becomes a graph in the graph.
+        with torch.no_grad():
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
             _drop_dropouts(program)
             module = program.module(check_guards=False)
@@ -85,66 +108,72 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_flat(graph: Graph) -> bool:
-    """Whether no operator holds a graph of its own, as one under autocast() does."""
+    """Return whether no operator holds a graph of its own, as one under autocast() does."""
     return not any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in graph.nodes)
 
 
 def _drop_dropouts(program: ExportedProgram) -> None:
-    """In inference they return their input itself, which their schema does not say (so torch's own way misses it)."""
+    """Remove dropouts: in inference they return their input itself.
+
+    Their schema does not declare that alias, so functionalization in torch misses it.
+    """
     for node in program.graph.nodes:
-        drops = is_call(node, *DROPOUTS) and not arguments(node)["train"]
-        if drops and not any(user.op == "output" for user in node.users):  # outputs are known to a program by name
+        is_inert = is_call(node, *DROPOUTS) and not arguments(node)["train"]
+        # An exported program refers to its outputs by name, so these stay.
+        if is_inert and not any(user.op == "output" for user in node.users):
             node.replace_all_uses_with(node.args[0])
             program.graph.erase_node(node)
     program.graph_module.recompile()
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
-    """torch's own way to take writes out. It is exact, but spells more than that differently: our second choice."""
+    """Remove writes by torch's own decomposition; it is the second choice, because it respells other operators too."""
     with warnings.catch_warnings():
-        # torch 2.13 copies its own tree specs and warns of itself while it does.
+        # torch 2.13 copies its own tree specs and warns about it.
         warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
         functional: ExportedProgram = program.run_decompositions({})
     return functional
 
 
 def _write_nothing(graph: Graph) -> bool:
-    """Let `relu_` be `relu`, and so on; False where the tensor it writes to is known by another name afterwards."""
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    for node in filter(writes, place):
-        written, twin = node.args[0], _twin(node)
-        if twin is None or not isinstance(written, Node) or _has_other_names(written, node, place):
+    """Replace `relu_` by `relu`, and so on. Return False where the written tensor has an alias that is read later."""
+    positions = {node: i for i, node in enumerate(graph.nodes)}
+    for node in filter(writes, positions):
+        written, twin = node.args[0], _functional_twin(node)
+        if twin is None or not isinstance(written, Node) or _has_aliases(written, node, positions):
             return False
         node.target = twin
-        # The loop's own variables are bound: the callback runs at once, but a linter cannot know.
-        written.replace_all_uses_with(node, lambda user, node=node: place[user] > place[node])  # type: ignore[misc]
+        # The loop's own variables are bound: the callback runs at once, but a linter cannot know that.
+        written.replace_all_uses_with(node, lambda user, node=node: positions[user] > positions[node])  # type: ignore[misc]
     return True
 
 
-def _has_other_names(written: Node, node: Node, place: dict[Node, int]) -> bool:
-    """Whether the storage a node writes to belongs to the model or its caller, or is read under other names later."""
-    earlier = [other for other in place if place[other] < place[node] and _storages(other) & _storages(written)]
-    later = (user for name in earlier if name is not written for user in name.users if place[user] > place[node])
-    return any(name.op != "call_function" for name in earlier) or any(later)
+def _has_aliases(written: Node, node: Node, positions: dict[Node, int]) -> bool:
+    """Return whether the written storage belongs to the model or its caller, or is read through an alias later."""
+    position, storages = positions[node], _storages(written)
+    aliases = [other for other in positions if positions[other] < position and _storages(other) & storages]
+    later = (user for alias in aliases if alias is not written for user in alias.users if positions[user] > position)
+    return any(alias.op != "call_function" for alias in aliases) or any(later)
 
 
 def _storages(node: Node) -> set[int]:
-    """What its tensors lie in. A view lies in what it is a view of, and so do the fake tensors of a capture."""
+    """Return the storages of a node's tensors. A view shares its base's storage, even if both are fake tensors."""
     leaves = torch.utils._pytree.tree_leaves(node.meta.get("val"))
     return {leaf.untyped_storage()._cdata for leaf in leaves if isinstance(leaf, Tensor)}
 
 
-def _twin(node: Node) -> Any:
-    """The operator that gives what `node` writes, in a tensor of its own; None if there is no such one."""
+def _functional_twin(node: Node) -> Any:
+    """Return the operator that computes what `node` writes into a new tensor, or None."""
     name, overload = node.target._schema.name, node.target._schema.overload_name or "default"  # type: ignore[union-attr]
     packet = getattr(aten, name.removeprefix("aten::").removesuffix("_"), None) if name.startswith("aten::") else None
     twin: Any = getattr(packet, overload, None)
     if twin is None or twin._schema.is_mutable:
         return None
-    arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda item: item.meta["val"])
+    arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta["val"])
     with node.meta["val"].fake_mode:
         result = twin(*arguments[0], **arguments[1])
-    before = node.meta["val"]  # float16 stays float16 when float32 is added in place, but not otherwise
+    # float16 stays float16 when float32 is added in place, but not otherwise.
+    before = node.meta["val"]
     return twin if (result.dtype, result.shape) == (before.dtype, before.shape) else None
 
 
@@ -154,17 +183,19 @@ def _twin(node: Node) -> Any:
 def _respell(graph: Graph) -> None:
     for node in list(graph.nodes):
         if is_call(node, aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default  # a view may refuse a layout that a rewrite or a weight's layout gives
+            # A view may refuse a memory layout that a rewrite or a weight's format leads to.
+            node.target = aten.reshape.default
         elif is_call(node, aten.conv2d.padding):
             _spell_padding(node)
         elif is_call(node, aten._native_batch_norm_legit_no_training.default):
             _spell_norm(graph, node)
         elif is_call(node, aten._assert_tensor_metadata.default):
-            graph.erase_node(node)  # would refuse the folded network in another dtype or on another device
+            # The assertion would refuse the folded network in another dtype or on another device.
+            graph.erase_node(node)
 
 
 def _spell_padding(node: Node) -> None:
-    """'same' and 'valid' as numbers, where both sides of an axis get as much."""
+    """Write 'same' and 'valid' as numbers, where both sides of an axis get the same padding."""
     named = arguments(node)
     size, dilation = named["weight"].meta["val"].shape[2:], pair(named["dilation"])
     total = [d * (s - 1) if named["padding"] == "same" else 0 for d, s in zip(dilation, size, strict=True)]
@@ -175,7 +206,7 @@ def _spell_padding(node: Node) -> None:
 
 
 def _spell_norm(graph: Graph, node: Node) -> None:
-    """A BatchNorm in inference as `batch_norm`, with one output instead of three."""
+    """Write a BatchNorm in inference as `batch_norm`, with one output instead of three."""
     if not all(is_call(user, operator.getitem) and user.args[1] == 0 for user in node.users):
         return
     source, weight, bias, mean, var, momentum, eps = node.args

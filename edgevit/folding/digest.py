@@ -1,10 +1,10 @@
-"""graph_digest: what a network computes with, without its weights, so that checkpoints of one architecture share it.
+"""Digest of a network's graph without its weights, so that all checkpoints of one architecture share it.
 
-Latency does not depend on the values of weights, and nobody should measure every checkpoint. The digest is of the
-canonical list of operators: the graph is walked from its outputs, in the order of arguments, so that neither names nor
-the order in which independent branches were captured matter. Of each operator it has the attributes and the shape and
-dtype of the result; of a weight its shape and dtype. Constants of whole numbers are indices and masks, which are part
-of the architecture: they count with their values.
+Latency does not depend on the values of weights, so one checkpoint's measurements serve all. The digest is that of the
+canonical list of operators. The graph is walked from its outputs in the order of arguments: neither names nor the
+capture order of independent branches matter. The list has each operator's attributes and the shape and dtype of its
+result; of a weight, shape and dtype. Integer constants are indices and masks, which belong to the architecture, so
+their values count.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from edgevit.folding.inference_form import Folded
 
 
 def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
-    """sha256 in hex of a network's operators, attributes, shapes and topology; never of weights or names.
+    """Return the sha256 in hex of a network's operators, attributes, shapes and topology, never of weights or names.
 
-    A folded network is taken as it is. Any other is captured first, with `inputs` that fix its sizes; that raises
+    A folded network has its graph already. Any other is captured first, with `inputs` that fix its sizes. Raises
     ModelError where it cannot be captured.
     """
     module = model.net if isinstance(model, Folded) else capture(model, tuple(inputs)).module
@@ -35,40 +35,40 @@ def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
 
 
 def operator_list(module: GraphModule) -> list[Any]:
-    """The canonical list: per node its kind, arguments and result. An earlier node is named by its place in it."""
-    places: dict[Node, int] = {}
-    listed: list[Any] = []
+    """Return the canonical list: each node's kind, arguments and result; an earlier node is named by its index."""
+    indices: dict[Node, int] = {}
+    entries: list[Any] = []
     [output] = module.graph.find_nodes(op="output")
     for root in [*module.graph.find_nodes(op="placeholder"), output]:
-        for node in _in_order(root, places):
-            listed.append(_describe(module, node, places))
-            places[node] = len(places)
-    return listed
+        for node in _in_order(root, indices):
+            entries.append(_describe(module, node, indices))
+            indices[node] = len(indices)
+    return entries
 
 
-def _in_order(root: Node, done: dict[Node, int]) -> list[Node]:
-    """What a node needs and is not listed yet, each after what it needs itself; then the node."""
+def _in_order(root: Node, listed: dict[Node, int]) -> list[Node]:
+    """Return a node and all its inputs that are not listed yet, each after its own inputs."""
     ordered: list[Node] = []
-    seen = set(done)
+    visited = set(listed)
     todo = [(root, False)]
     while todo:
         node, ready = todo.pop()
         if ready:
             ordered.append(node)
-        elif node not in seen:
-            seen.add(node)
-            todo += [(node, True), *((item, False) for item in reversed(node.all_input_nodes))]
+        elif node not in visited:
+            visited.add(node)
+            todo += [(node, True), *((source, False) for source in reversed(node.all_input_nodes))]
     return ordered
 
 
-def _describe(module: GraphModule, node: Node, places: dict[Node, int]) -> list[Any]:
+def _describe(module: GraphModule, node: Node, indices: dict[Node, int]) -> list[Any]:
     if node.op == "get_attr":
         return ["constant", *_constant(_resolve(module, str(node.target)))]
     if node.op == "placeholder":
         return ["input", *_result(node)]
-    given = arguments(node) if hasattr(node.target, "_schema") else {"args": node.args, **node.kwargs}
-    called = [[name, _attribute(value, places)] for name, value in sorted(given.items())]
-    return [_name(node), called, *_result(node)]
+    parameters = arguments(node) if hasattr(node.target, "_schema") else {"args": node.args, **node.kwargs}
+    attributes = [[name, _attribute(value, indices)] for name, value in sorted(parameters.items())]
+    return [_name(node), attributes, *_result(node)]
 
 
 def _name(node: Node) -> str:
@@ -85,26 +85,29 @@ def _result(node: Node) -> list[Any]:
 def _constant(value: Any) -> list[Any]:
     if not isinstance(value, Tensor):
         return [str(type(value).__name__)]
-    told: list[Any] = [list(value.shape), str(value.dtype)]
+    declaration: list[Any] = [list(value.shape), str(value.dtype)]
     if value.is_floating_point() or value.is_complex():
-        return told
-    return [*told, hashlib.sha256(value.detach().cpu().to(torch.int64).contiguous().numpy().tobytes()).hexdigest()]
+        return declaration
+    return [
+        *declaration,
+        hashlib.sha256(value.detach().cpu().to(torch.int64).contiguous().numpy().tobytes()).hexdigest(),
+    ]
 
 
-def _attribute(value: Any, places: dict[Node, int]) -> Any:
+def _attribute(value: Any, indices: dict[Node, int]) -> Any:
     if isinstance(value, Node):
-        return {"node": places[value]}
+        return {"node": indices[value]}
     if isinstance(value, (list, tuple)):
-        return [_attribute(item, places) for item in value]
+        return [_attribute(element, indices) for element in value]
     if isinstance(value, dict):
-        return {str(key): _attribute(item, places) for key, item in value.items()}
+        return {str(key): _attribute(element, indices) for key, element in value.items()}
     if isinstance(value, slice):
-        return {"slice": [_attribute(item, places) for item in (value.start, value.stop, value.step)]}
+        return {"slice": [_attribute(bound, indices) for bound in (value.start, value.stop, value.step)]}
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _resolve(module: nn.Module, place: str) -> Any:
+def _resolve(module: nn.Module, path: str) -> Any:
     value: Any = module
-    for part in place.split("."):
+    for part in path.split("."):
         value = getattr(value, part)
     return value

@@ -1,4 +1,4 @@
-"""Everything that a person wants to see of a fold: the counts before and after, what was done, and the proof."""
+"""The evidence of a fold: the counts before and after, the rewrites applied, and the proof."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.count import Count, count
-from edgevit.folding.inference_form import FoldReport, fold
-from edgevit.folding.proof import Proof, compare, error_in
+from edgevit.folding.inference_form import FoldReport
+from edgevit.folding.proof import Proof, fold_and_prove
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Counts are at batch 1, or at the only batch that the model takes."""
+    """The counts, the report and the proof of a fold; counts are at batch 1, or at the only batch the model takes."""
 
     before: Count
     after: Count
@@ -26,13 +26,10 @@ class Evidence:
 def examine(model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0) -> Evidence:
     """Fold a model, count both forms and compare them on noise of the inputs' shapes."""
     generator = torch.Generator().manual_seed(seed)
-    noise = tuple(_noise(item, generator) for item in inputs.values())
-    folded = fold(model, noise)
-    one = tuple(item[:1] for item in noise) if folded.report.batch_is_open else noise
-    is_float32 = next(model.parameters()).dtype == torch.float32  # then this fold is the one to prove
-    float32_error = compare(model, folded, noise) if is_float32 else error_in(torch.float32, model, noise)
-    proof = Proof(error_in(torch.float64, model, noise), float32_error)
-    return Evidence(count(model, *one), count(folded, *one), folded.report, proof)
+    noise = tuple(_noise(tensor, generator) for tensor in inputs.values())
+    folded, proof = fold_and_prove(model, noise)
+    single = tuple(tensor[:1] for tensor in noise) if folded.report.batch_is_open else noise
+    return Evidence(count(model, *single), count(folded, *single), folded.report, proof)
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:

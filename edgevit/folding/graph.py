@@ -1,10 +1,11 @@
-"""A network as an editable graph of ATen operators: the common form that all folds work on (capture.py makes it).
+"""Editable graph of ATen operators: the common form that all rewrites work on; capture.py makes it.
 
-Constants are kept in float64 while the graph is edited and return to their own dtype at the end.
+Constants are kept in float64 while the graph is edited, and return to their own dtype at the end.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -19,7 +20,7 @@ from edgevit.folding.kernel import Kernel, Norm, norm_affine, plus
 aten = torch.ops.aten
 CONVOLUTION = aten.conv2d.default
 LINEAR = aten.linear.default
-# Every map with weights of its own, and how many axes its maps have: 0 for any number, with the channels last.
+# Operators with weights of their own, and the rank of their inputs: 0 is any rank, with the channels last.
 WEIGHTED = {
     LINEAR: 0,
     CONVOLUTION: 4,
@@ -43,69 +44,74 @@ DROPOUTS = (
 
 
 class Net:
-    """A captured network under edit. `batch_is_open` tells whether it takes any batch size."""
+    """A captured network under edit.
 
-    def __init__(self, module: GraphModule, dtype: torch.dtype, batch_is_open: bool) -> None:
+    batch_is_open: it takes any batch size. follows_dtype: the graph is right in any floating dtype that its constants
+    and inputs have.
+    """
+
+    def __init__(self, module: GraphModule, dtype: torch.dtype, *, batch_is_open: bool, follows_dtype: bool) -> None:
         self.module, self.graph = module, module.graph
-        self.dtype, self.batch_is_open = dtype, batch_is_open
+        self.dtype, self.batch_is_open, self.follows_dtype = dtype, batch_is_open, follows_dtype
         self._fake_mode = next(node.meta["val"].fake_mode for node in self.graph.find_nodes(op="placeholder"))
-        self._made = 0
+        self._added = 0
         self._dtypes: dict[str, torch.dtype] = {}
-        own: dict[int, nn.Parameter] = {}  # tied weights stay tied, until one of them is folded into
+        # Tied weights stay tied, until a fold changes one of them.
+        copies: dict[int, nn.Parameter] = {}
         parameters = module.named_parameters(remove_duplicate=False)
         for name, tensor in [*parameters, *module.named_buffers(remove_duplicate=False)]:
             self._dtypes[name] = tensor.dtype
-            made = tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
-            self._store(name, own.setdefault(id(tensor), nn.Parameter(made, requires_grad=False)))
+            constant = tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
+            self._store(name, copies.setdefault(id(tensor), nn.Parameter(constant, requires_grad=False)))
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
-        """All nodes, in order of execution."""
+        """Return all nodes, in order of execution."""
         return list(self.graph.nodes)
 
     def shape(self, node: Node) -> tuple[int, ...]:
-        """The shape of a node's output; an open batch is -1."""
+        """Return the shape of a node's output; an open batch is -1."""
         return tuple(map(size_of, node.meta["val"].shape))
 
     def constant(self, value: Any) -> Tensor | None:
-        """The tensor behind a constant node, None for anything else, such as a counter that the model writes to."""
+        """Return the tensor of a constant node, or None; a counter that the model writes to is no constant."""
         if isinstance(value, Node) and value.op == "get_attr" and not any(map(writes, value.users)):
             tensor = _resolve(self.module, str(value.target))
             return tensor if isinstance(tensor, Tensor) else None
         return None
 
     def arguments(self, node: Node) -> dict[str, Any]:
-        """A call's arguments by the names of its schema, defaults filled in."""
+        """Return a call's arguments by the names of its schema, with the defaults."""
         return arguments(node)
 
     def input(self, node: Node) -> Node:
-        """The node whose output is a call's first argument."""
+        """Return the node whose output is a call's first argument."""
         first = node.args[0]
         if not isinstance(first, Node):
             raise ModelError(f"{node.name} has no tensor as its first argument")
         return first
 
     def is_linear(self, node: Any) -> TypeGuard[Node]:
-        """Whether a node is a 2-D convolution of (B, C, H, W) or a fully connected layer, with constant weights.
+        """Return whether a node is a 2-D convolution of (B, C, H, W) or a fully connected layer, with constant weights.
 
         These have a kernel.
         """
         return is_call(node, CONVOLUTION, LINEAR) and self.is_weighted(node)
 
     def is_weighted(self, node: Any) -> TypeGuard[Node]:
-        """Whether a node is a convolution of any kind, with a batch, or fully connected, with constant weights."""
+        """Return whether a node is any convolution with a batch, or a fully connected layer, with constant weights."""
         if not is_call(node, *WEIGHTED) or WEIGHTED[node.target] not in (0, len(self.shape(node))):  # type: ignore[index]
             return False
         bias = self.arguments(node)["bias"]
         return self.constant(node.args[1]) is not None and (bias is None or self.constant(bias) is not None)
 
     def shared(self, node: Node) -> bool:
-        """Whether another call uses a node's weights too: folding into them would change that call."""
-        return any(len(item.users) > 1 for item in node.args[1:3] if isinstance(item, Node))
+        """Return whether another call uses a node's weights too: folding into them would change that call."""
+        return any(len(weight.users) > 1 for weight in node.args[1:3] if isinstance(weight, Node))
 
     def kernel(self, node: Node) -> Kernel:
-        """The kernel of a linear node."""
+        """Return the kernel of a linear node."""
         named = self.arguments(node)
         weight, bias = self.constant(named["weight"]), self.constant(named["bias"])
         if weight is None:
@@ -116,13 +122,13 @@ class Net:
         return Kernel.of(weight, bias, stride, padding, dilation, named["groups"])
 
     def channel_axis(self, node: Node) -> int:
-        """The axis of a weighted node's channels: 1 for maps, the last for a fully connected layer."""
+        """Return the axis of a weighted node's channels: 1 for maps, the last for a fully connected layer."""
         return len(self.shape(node)) - 1 if is_call(node, LINEAR) else 1
 
     def affine(self, node: Node, axis: int) -> tuple[Node, Tensor, Tensor | None] | None:
         """Read a node as scale * x + shift per channel: (x, scale, shift), or None.
 
-        BatchNorm in inference and products, quotients, sums and differences with a constant are read.
+        This reads a BatchNorm in inference, and products, quotients, sums and differences with a constant.
         """
         if is_call(node, BATCH_NORM):
             named = self.arguments(node)
@@ -140,7 +146,8 @@ class Net:
                 return None
         if not isinstance(first, Node) or self.shape(first) != self.shape(node):
             return None
-        if first.meta["val"].dtype != node.meta["val"].dtype:  # uint8 pixels / 255: the quotient converts, too
+        # The quotient of uint8 pixels / 255 is also a conversion.
+        if first.meta["val"].dtype != node.meta["val"].dtype:
             return None
         vector = self._per_channel(second, first, axis)
         if vector is None:
@@ -155,7 +162,7 @@ class Net:
         return (first, *scale_shift[node.target])  # type: ignore[index]
 
     def _per_channel(self, value: Any, like: Node, axis: int) -> Tensor | None:
-        """A constant that is the same everywhere but along `axis`, as a vector (channels,); None otherwise."""
+        """Return a constant that varies along `axis` alone as a vector (channels,); None for any other value."""
         shape = self.shape(like)
         if isinstance(value, (int, float)):
             return torch.full((shape[axis],), float(value), dtype=torch.float64, device=like.meta["val"].device)
@@ -170,7 +177,7 @@ class Net:
     # ---- editing -----------------------------------------------------------------------------------------------
 
     def set_kernel(self, node: Node, kernel: Kernel) -> None:
-        """Give a linear node another kernel, under the names it has."""
+        """Give a linear node another kernel, under the names of its present weights."""
         geometry: list[Any] = []
         if is_call(node, CONVOLUTION):
             geometry = [list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups]
@@ -178,13 +185,14 @@ class Net:
         self._set_weights(node, weight, kernel.bias, geometry)
 
     def scale_and_shift(self, node: Node, scale: Tensor, shift: Tensor | None) -> None:
-        """Let a weighted node compute scale * y + shift per output channel, both (out,), for the y it computes."""
+        """Let a weighted node compute scale * y + shift per output channel, both (out,), in place of y."""
         named = self.arguments(node)
         weight, bias = self.constant(named["weight"]), self.constant(named["bias"])
         if weight is None:
             raise ModelError(f"{node.name} computes its weights")
         weight, bias = weight.double(), None if bias is None else bias.double() * scale
-        if is_call(node, *TRANSPOSED):  # (in, out / groups, ..), in and out each by group
+        # A transposed weight is (in, out / groups, ..), in and out each by group.
+        if is_call(node, *TRANSPOSED):
             groups = named["groups"]
             factor = scale.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
             weight = (weight.reshape(groups, -1, *weight.shape[1:]) * factor).flatten(0, 1)
@@ -194,14 +202,14 @@ class Net:
 
     def _set_weights(self, node: Node, weight: Tensor, bias: Tensor | None, geometry: list[Any]) -> None:
         named = self.arguments(node)
-        place = str(named["weight"].target)
-        self._store(place, weight)
-        named["weight"].meta["val"] = self._fake(weight, self._dtypes[place])
-        biased = self._bias(node, bias, place.removesuffix("weight") + "bias")
-        node.args, node.kwargs = (named["input"], named["weight"], biased, *geometry), {}
+        path = str(named["weight"].target)
+        self._store(path, weight)
+        named["weight"].meta["val"] = self._fake(weight, self._dtypes[path])
+        bias_node = self._bias(node, bias, path.removesuffix("weight") + "bias")
+        node.args, node.kwargs = (named["input"], named["weight"], bias_node, *geometry), {}
         node.meta["val"] = self._infer(node)
 
-    def _bias(self, node: Node, bias: Tensor | None, place: str) -> Node | None:
+    def _bias(self, node: Node, bias: Tensor | None, path: str) -> Node | None:
         if bias is None:
             return None
         old = self.arguments(node)["bias"]
@@ -209,30 +217,30 @@ class Net:
             self._store(str(old.target), bias)
             return old
         dtype = self.arguments(node)["weight"].meta["val"].dtype
-        return self.add_constant(bias, before=node, place=place, dtype=dtype)
+        return self.add_constant(bias, before=node, path=path, dtype=dtype)
 
-    def add_constant(self, tensor: Tensor, *, before: Node, place: str = "", dtype: torch.dtype | None = None) -> Node:
-        """A new constant ahead of `before`, as a parameter called `place` where that name is free.
+    def add_constant(self, tensor: Tensor, *, before: Node, path: str = "", dtype: torch.dtype | None = None) -> Node:
+        """Add a constant ahead of `before`, as the parameter `path` where that name is free.
 
-        dtype: what it will have at the end, the model's by default.
+        dtype: its dtype at the end, by default the model's.
         """
-        while not place or self._is_taken(place):
-            self._made += 1
-            place = f"folded_{self._made}"
-        self._dtypes[place] = dtype or (self.dtype if tensor.is_floating_point() else tensor.dtype)
-        self._store(place, tensor)
+        while not path or self._is_taken(path):
+            self._added += 1
+            path = f"folded_{self._added}"
+        self._dtypes[path] = dtype or (self.dtype if tensor.is_floating_point() else tensor.dtype)
+        self._store(path, tensor)
         with self.graph.inserting_before(before):
-            node = self.graph.get_attr(place)
-        node.meta["val"] = self._fake(tensor, self._dtypes[place])
+            node = self.graph.get_attr(path)
+        node.meta["val"] = self._fake(tensor, self._dtypes[path])
         return node
 
-    def _is_taken(self, place: str) -> bool:
-        """Whether the graph reads a constant of this name or one below it."""
+    def _is_taken(self, path: str) -> bool:
+        """Return whether the graph reads a constant of this name or one below it."""
         constants = (str(node.target) for node in self.graph.find_nodes(op="get_attr"))
-        return any(name == place or name.startswith(f"{place}.") for name in constants)
+        return any(name == path or name.startswith(f"{path}.") for name in constants)
 
     def call(self, target: Callable[..., Any], *arguments: Any, before: Node, **named: Any) -> Node:
-        """A new call ahead of `before`, its shape inferred and its origin the same."""
+        """Add a call ahead of `before`, with inferred shape and the same origin."""
         with self.graph.inserting_before(before):
             node = self.graph.call_function(target, arguments, named)
         node.meta = {key: before.meta[key] for key in ("nn_module_stack", "stack_trace") if key in before.meta}
@@ -240,7 +248,7 @@ class Net:
         return node
 
     def convolve(self, source: Node, kernel: Kernel, *, before: Node) -> Node:
-        """A new convolution of `source` ahead of `before`."""
+        """Add a convolution of `source` ahead of `before`."""
         weight = self.add_constant(kernel.weight, before=before)
         geometry = (list(kernel.stride), list(kernel.padding), list(kernel.dilation), kernel.groups)
         node = self.call(CONVOLUTION, source, weight, None, *geometry, before=before)
@@ -248,50 +256,56 @@ class Net:
         return node
 
     def replace(self, old: Node, new: Node) -> None:
-        """Let every reader of `old` read `new`, and drop `old` and what only it needed."""
+        """Let every reader of `old` read `new`; drop `old` and the nodes that only it needed."""
         old.replace_all_uses_with(new)
         self.drop(old)
 
     def drop(self, node: Node) -> None:
-        """Remove a node that nobody reads, and then its inputs that nobody reads any more."""
+        """Remove a node without readers, then those of its inputs that have no reader left."""
         if node.users or node.op in ("placeholder", "output"):
             return
         inputs = list(node.all_input_nodes)
         self.graph.erase_node(node)
-        for item in inputs:
-            if not getattr(item, "_erased", False):
-                self.drop(item)
+        for source in inputs:
+            if not getattr(source, "_erased", False):
+                self.drop(source)
 
-    def finish(self, memory_format: torch.memory_format) -> GraphModule:
-        """The edited module: own copies of its constants, in their dtypes and the memory format asked for."""
+    def finish(self, memory_format: torch.memory_format, *, dtype: torch.dtype | None = None) -> GraphModule:
+        """Return the edited module with its own constants, in their dtypes and this memory format.
+
+        dtype: a floating dtype in place of theirs. Such a module is a copy, and the Net can be finished again.
+        """
         self.graph.eliminate_dead_code()
-        module = GraphModule(self.module, self.graph)  # takes over what the graph refers to, and nothing else
+        # A GraphModule takes over what the graph refers to, and nothing else.
+        module = GraphModule(self.module, self.graph)
+        module = module if dtype is None else copy.deepcopy(module)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             if tensor.is_floating_point() or tensor.is_complex():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
+                target = self._dtypes[name] if dtype is None else dtype.to_complex() if tensor.is_complex() else dtype
                 # Through a contiguous copy first: a 1x1 kernel satisfies both layouts and would keep odd strides.
-                tensor.data = tensor.detach().to(self._dtypes[name]).clone(memory_format=torch.contiguous_format)
+                tensor.data = tensor.detach().to(target).clone(memory_format=torch.contiguous_format)
                 tensor.data = tensor.data.contiguous(memory_format=layout)
         module.recompile()
         return module
 
-    def _store(self, place: str, tensor: Tensor) -> None:
-        *path, name = place.split(".")
+    def _store(self, path: str, tensor: Tensor) -> None:
+        *parents, name = path.split(".")
         owner: nn.Module = self.module
-        for part in path:
+        for part in parents:
             owner = getattr(owner, part)
         if name in owner._buffers:
             owner._buffers[name] = tensor.detach()
         else:
-            known = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
-            owner.register_parameter(name, known)
+            parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+            owner.register_parameter(name, parameter)
 
     def _fake(self, tensor: Tensor, dtype: torch.dtype) -> Any:
         with self._fake_mode:
             return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
 
     def _infer(self, node: Node) -> Any:
-        arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda item: item.meta["val"])
+        arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta["val"])
         with self._fake_mode:
             return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
 
@@ -307,43 +321,44 @@ class _NormArguments(Norm):
 
 
 def arguments(node: Node) -> dict[str, Any]:
-    """A call's arguments by the names of its schema, defaults filled in."""
+    """Return a call's arguments by the names of its schema, with the defaults."""
     schema = node.target._schema  # type: ignore[union-attr]
-    given = dict(zip((item.name for item in schema.arguments), node.args, strict=False)) | node.kwargs
-    return {item.name: given.get(item.name, item.default_value) for item in schema.arguments}
+    names = [parameter.name for parameter in schema.arguments]
+    passed = dict(zip(names, node.args, strict=False)) | node.kwargs
+    return {parameter.name: passed.get(parameter.name, parameter.default_value) for parameter in schema.arguments}
 
 
 def writes(node: Node) -> bool:
-    """Whether a node calls an operator that writes to one of its inputs."""
+    """Return whether a node calls an operator that writes to one of its inputs."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
 
 
 def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[Node]:
-    """Whether a node calls one of these operators."""
+    """Return whether a node calls one of these operators."""
     return isinstance(node, Node) and node.op == "call_function" and node.target in targets
 
 
 def origin(node: Node) -> str:
-    """The path of the module that a node comes from, as the model names it; the node's own name where unknown."""
+    """Return the path of the module that a node comes from, or the node's own name where that is unknown."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path) for path, _ in stack.values()]
     return paths[-1] if paths and paths[-1] else node.name
 
 
 def size_of(dimension: int | torch.SymInt) -> int:
-    """The size of a captured dimension, -1 where it is open. (A size that was open at first may have become fixed.)"""
+    """Return the size of a captured dimension, -1 where it is open. A size may become fixed during capture."""
     return -1 if free_symbols(dimension) else int(dimension)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """One number for both axes, or one each."""
+    """Return a number for each of two axes, from one for both or one each."""
     both = [value] * 2 if isinstance(value, int) else [*value] * (2 // len(value))
     return both[0], both[1]
 
 
-def _resolve(module: nn.Module, place: str) -> Any:
+def _resolve(module: nn.Module, path: str) -> Any:
     value: Any = module
-    for part in place.split("."):
+    for part in path.split("."):
         value = getattr(value, part)
     return value

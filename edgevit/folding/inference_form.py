@@ -1,8 +1,8 @@
-"""fold: a trained network -> its inference form, by exact rewrites until none applies.
+"""The inference form of a trained network, reached by exact rewrites until none applies.
 
-The engine knows operators, not architectures: it captures any module as a graph (capture.py), applies the rewrites
-(rewrites/), and lists what had to stay and why. A module that must not be folded yet says so through a method
-`fold_obstacle() -> str | None`; that is the whole protocol between models and this engine.
+The engine knows operators, not architectures. It captures any module as a graph (capture.py), applies the rewrites
+(rewrites/), and lists what had to stay, with the reasons. A module that must not be folded yet has a method
+`fold_obstacle() -> str | None`. That is the whole protocol between models and this engine.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from edgevit.folding.rewrites.branches import why_branches_stay
 
 
 @dataclass(frozen=True)
-class Left:
-    """What looked foldable and is not: a norm, or branches of a sum. Where it is and why."""
+class Unfolded:
+    """A norm, or branches of a sum, that had to stay: the module it belongs to, and the reason."""
 
-    what: Literal["norm", "branches"]
-    where: str
-    why: str
+    kind: Literal["norm", "branches"]
+    module: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What a fold did: how often each rewrite applied, what stayed, and whether any batch size is taken."""
+    """The result of a fold: applications of each rewrite, what had to stay, and whether it takes any batch size."""
 
     rewrites: dict[str, int]
-    left: tuple[Left, ...]
+    unfolded: tuple[Unfolded, ...]
     batch_is_open: bool
 
     @property
     def summary(self) -> str:
-        """One line: how many rewrites, how much is left."""
-        stayed = f"{len(self.left)} left" if self.left else "nothing left"
-        return f"{sum(self.rewrites.values())} rewrites of {len(self.rewrites)} kinds, {stayed}"
+        """`88 rewrites of 7 kinds, nothing left`."""
+        remainder = f"{len(self.unfolded)} left" if self.unfolded else "nothing left"
+        return f"{sum(self.rewrites.values())} rewrites of {len(self.rewrites)} kinds, {remainder}"
 
 
 class Folded(nn.Module):
-    """A network in inference form. It takes inputs of the size it was folded at, and no gradient is meant for it."""
+    """A network in inference form, for inputs of the size it was folded at; it is not made for gradients."""
 
     def __init__(self, net: GraphModule, shapes: tuple[tuple[int, ...], ...], report: FoldReport) -> None:
         super().__init__()
@@ -58,19 +58,19 @@ class Folded(nn.Module):
 
     @property
     def smallest_side(self) -> int | None:
-        """Pixels on the shorter side of the smallest feature map (B, C, H, W) that still is one; None without any."""
+        """Pixels on the shorter side of the smallest feature map (B, C, H, W) above 1 x 1; None without any."""
         values = (node.meta.get("val") for node in self.net.graph.nodes if node.op == "call_function")
         shapes = (value.shape for value in values if isinstance(value, Tensor) and value.dim() == 4)
         return min((min(int(shape[2]), int(shape[3])) for shape in shapes if min(shape[2:]) > 1), default=None)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Compute. Raises ModelError for a size other than the folded one: some folds hold at one size only."""
+        """Compute the outputs. Raises ModelError for another size: some folds hold at one size only."""
         if len(inputs) != len(self.shapes):
             raise ModelError(f"folded for {len(self.shapes)} inputs, given {len(inputs)}")
-        for given, shape in zip(inputs, self.shapes, strict=True):
-            fits = len(given.shape) == len(shape)
-            if not fits or any(want not in (-1, have) for have, want in zip(given.shape, shape, strict=True)):
-                raise ModelError(f"folded for inputs of {shape}, given {tuple(given.shape)}", fix="fold at that size")
+        for tensor, shape in zip(inputs, self.shapes, strict=True):
+            same_rank = len(tensor.shape) == len(shape)
+            if not same_rank or any(want not in (-1, have) for have, want in zip(tensor.shape, shape, strict=True)):
+                raise ModelError(f"folded for inputs of {shape}, given {tuple(tensor.shape)}", fix="fold at that size")
         return self.net(*inputs)
 
 
@@ -80,48 +80,73 @@ def fold(
     *,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Folded:
-    """Fold a model in eval mode; the model itself is not touched.
+    """Fold a model in eval mode; the model itself stays as it is.
 
     inputs: example inputs that fix the sizes (not the batch, where the model leaves it open); a model of the zoo has
-    its own. memory_format: layout of 4-D weights; contiguous by default, because exporters and engines on CPU expect
-    it and a merged 1x1 kernel otherwise inherits whatever strides its matrix product left.
-    Raises FoldError in training mode or where a module names an obstacle, ModelError if it cannot be captured.
+    its own. memory_format: layout of 4-D weights. It is contiguous by default, because exporters and engines on CPU
+    expect that, and a merged 1x1 kernel otherwise inherits the strides of its matrix product.
+    Raises FoldError in training mode or where a module reports an obstacle, ModelError where capture fails.
     """
+    net, report = _rewritten(model, tuple(inputs) if inputs is not None else example_inputs(model))
+    return _finished(net, report, memory_format)
+
+
+def fold_in_dtypes(
+    model: nn.Module, inputs: tuple[Tensor, ...], dtypes: Sequence[torch.dtype]
+) -> dict[torch.dtype, Folded]:
+    """Fold a model once, and return the fold in the model's own dtype and in those of `dtypes` that the capture serves.
+
+    A dtype is served if it holds every value of the model's own dtype and the captured graph follows its constants'
+    dtype. Raises as fold does.
+    """
+    net, report = _rewritten(model, inputs)
+    contiguous = torch.contiguous_format
+    wider = [dtype for dtype in dtypes if dtype != net.dtype and torch.promote_types(dtype, net.dtype) == dtype]
+    folds = {dtype: _finished(net, report, contiguous, dtype) for dtype in wider if net.follows_dtype}
+    return {**folds, net.dtype: _finished(net, report, contiguous)}
+
+
+def _rewritten(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Net, FoldReport]:
     check_foldable(model)
-    net = capture(model, tuple(inputs) if inputs is not None else example_inputs(model))
+    net = capture(model, inputs)
     applied = apply_rewrites(net)
-    left = tuple(_left(net))
+    return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
+
+
+def _finished(
+    net: Net, report: FoldReport, memory_format: torch.memory_format, dtype: torch.dtype | None = None
+) -> Folded:
     shapes = tuple(net.shape(node) for node in net.graph.find_nodes(op="placeholder"))
-    return Folded(net.finish(memory_format), shapes, FoldReport(applied, left, net.batch_is_open))
+    return Folded(net.finish(memory_format, dtype=dtype), shapes, report)
 
 
-def _left(net: Net) -> Iterator[Left]:
+def _unfolded(net: Net) -> Iterator[Unfolded]:
     for node in net.nodes():
         if is_norm(node):
-            yield Left("norm", origin(node), why_norm_stays(net, node))
-        elif (why := why_branches_stay(net, node)) is not None:
-            yield Left("branches", origin(node), why)
+            yield Unfolded("norm", origin(node), why_norm_stays(net, node))
+        elif (reason := why_branches_stay(net, node)) is not None:
+            yield Unfolded("branches", origin(node), reason)
 
 
 def check_foldable(model: nn.Module) -> None:
-    """Raise FoldError where folding would change the function: training mode, or an obstacle a module names."""
+    """Raise FoldError where folding would change the function: training mode, or an obstacle a module reports."""
     for name, module in model.named_modules():
-        where = name or type(model).__name__
+        path = name or type(model).__name__
         if module.training:
             raise FoldError(
-                "the model is in training mode", where=where, why="its norms use the batch", fix="model.eval()"
+                "the model is in training mode", where=path, why="its norms use the batch", fix="model.eval()"
             )
         obstacle = module.fold_obstacle() if hasattr(module, "fold_obstacle") else None
         if obstacle:
-            raise FoldError("the model cannot be folded yet", where=where, why=str(obstacle))
+            raise FoldError("the model cannot be folded yet", where=path, why=str(obstacle))
 
 
 def example_inputs(model: nn.Module, batch: int = 1) -> tuple[Tensor, ...]:
-    """Zeros of the sizes on the model's card. Raises FoldError for a model without a card."""
+    """Return zeros of the sizes on the model's card. Raises FoldError for a model without a card."""
     card = getattr(model, "card", None)
     if card is None:
         raise FoldError(
-            f"{type(model).__name__} does not say what it takes",
+            f"{type(model).__name__} has no card with its input sizes",
             fix="fold(model, (torch.zeros(1, 3, 224, 224),)), or --input-size on the command line",
         )
     like = next(model.parameters())
@@ -130,8 +155,9 @@ def example_inputs(model: nn.Module, batch: int = 1) -> tuple[Tensor, ...]:
 
 
 def apply_rewrites(net: Net) -> dict[str, int]:
-    """Apply every rewrite wherever it applies until none does; how often each did."""
-    net.graph.eliminate_dead_code()  # a reader that nobody reads must not hold a rewrite back
+    """Apply every rewrite to every node until none applies, and return the number of applications of each."""
+    # A reader without readers of its own must not hold a rewrite back.
+    net.graph.eliminate_dead_code()
     applied: Counter[str] = Counter()
     changed = True
     while changed:
@@ -139,6 +165,6 @@ def apply_rewrites(net: Net) -> dict[str, int]:
         for rewrite in REWRITES:
             for node in net.nodes():
                 if node.op == "call_function" and not node._erased and rewrite.apply(net, node):
-                    applied[rewrite.says] += 1
+                    applied[rewrite.label] += 1
                     changed = True
     return dict(applied)

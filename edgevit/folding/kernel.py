@@ -1,7 +1,7 @@
-"""The algebra of linear kernels: what convolutions do to each other when nothing nonlinear stands between them.
+"""The algebra of linear kernels: sums and compositions of convolutions without a nonlinearity between them.
 
-A `Kernel` is an affine map on NCHW maps, y = conv(x, weight) + bias, in float64 whatever the model's dtype, so that a
-chain of folds rounds once, at its end. A fully connected layer is the 1x1 case. Every operation returns a new kernel
+A `Kernel` is an affine map on NCHW maps, y = conv(x, weight) + bias. It is in float64 for every dtype of the model, so
+a chain of folds rounds once, at its end. A fully connected layer is the 1x1 case. Every operation returns a new kernel
 that computes exactly the function its name says, or raises ValueError where no single kernel does.
 """
 
@@ -31,7 +31,7 @@ class Norm(Protocol):
 
 
 def norm_affine(norm: Norm) -> tuple[Tensor, Tensor | None]:
-    """Scale and shift (C,) that a BatchNorm in inference applies to each channel."""
+    """Return scale and shift (C,) that a BatchNorm in inference applies to each channel."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a BatchNorm without running statistics has no inference form")
     scale = (norm.running_var.double() + norm.eps).rsqrt()
@@ -42,19 +42,19 @@ def norm_affine(norm: Norm) -> tuple[Tensor, Tensor | None]:
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """The sum of two biases, where None is no bias."""
+    """Return the sum of two biases, where None is no bias."""
     if a is None or b is None:
         return b if a is None else a
     return a + b
 
 
 def added(kernels: Sequence[Kernel]) -> Kernel:
-    """The sum of one or more kernels as one. ValueError where they do not meet on one grid."""
+    """Return the sum of one or more kernels as one. Raises ValueError for other grids, see Kernel.add."""
     return functools.reduce(Kernel.add, kernels)
 
 
 def added_macs(kernels: Sequence[Kernel]) -> int:
-    """macs_per_pixel of added(kernels), known without computing it: the sum may not fit in memory."""
+    """Return macs_per_pixel of added(kernels) without computing the sum, which may not fit in memory."""
     groups = math.gcd(*(kernel.groups for kernel in kernels))
     size = [max(kernel.size[axis] for kernel in kernels) for axis in (0, 1)]
     return kernels[0].channels_out * kernels[0].channels_in // groups * math.prod(size)
@@ -62,9 +62,9 @@ def added_macs(kernels: Sequence[Kernel]) -> int:
 
 @dataclass(frozen=True)
 class Kernel:
-    """weight (out, in / groups, kh, kw) and bias (out,), both float64, with a convolution's geometry.
+    """A convolution: weight (out, in / groups, kh, kw) and bias (out,), both float64, with its geometry.
 
-    No bias is None rather than zeros, so that whether there is one never depends on values.
+    The absence of a bias is `None` rather than zeros, so that its presence never depends on values.
     """
 
     weight: Tensor
@@ -84,7 +84,7 @@ class Kernel:
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Kernel:
-        """A kernel from tensors of any float dtype; a 2-D weight is a fully connected layer."""
+        """Return a kernel from tensors of any float dtype; a 2-D weight is a fully connected layer."""
         weight = weight.detach().double()
         weight = weight[:, :, None, None] if weight.dim() == 2 else weight
         bias = None if bias is None else bias.detach().double()
@@ -92,7 +92,7 @@ class Kernel:
 
     @classmethod
     def identity(cls, channels: int, like: Tensor | None = None) -> Kernel:
-        """The 1x1 depthwise kernel that changes nothing. `like` gives the device."""
+        """Return the 1x1 depthwise kernel that changes nothing, on the device of `like`."""
         device = None if like is None else like.device
         ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64, device=device)
         return cls.of(ones, groups=channels)
@@ -128,18 +128,18 @@ class Kernel:
         return self.weight.numel()
 
     def then_affine(self, scale: Tensor, shift: Tensor | None) -> Kernel:
-        """self, then scale * y + shift per output channel, both (out,) or scalar."""
+        """Return self, then scale * y + shift per output channel, both (out,) or scalar."""
         scale = scale.double().expand(self.channels_out)
         bias = None if self.bias is None else self.bias * scale
         shift = None if shift is None else shift.double().expand(self.channels_out)
         return dataclasses.replace(self, weight=self.weight * scale[:, None, None, None], bias=plus(bias, shift))
 
     def then(self, norm: Norm) -> Kernel:
-        """self, then a BatchNorm in inference."""
+        """Return self, then a BatchNorm in inference."""
         return self.then_affine(*norm_affine(norm))
 
     def after_affine(self, scale: Tensor, shift: Tensor | None) -> Kernel:
-        """scale * x + shift per input channel, both (in,), then self.
+        """Return scale * x + shift per input channel, both (in,), then self.
 
         Raises ValueError for a shift before padding: the border's zeros do not get the shift, so no kernel is equal.
         """
@@ -150,28 +150,28 @@ class Kernel:
         return dataclasses.replace(self, weight=weight, bias=plus(self.bias, self.response(shift)))
 
     def response(self, constant: Tensor | None) -> Tensor | None:
-        """What the weights answer (out,) to an input that is constant (in,) in every channel, borders aside."""
+        """Return the output (out,) of the weights for an input constant (in,) in every channel, borders aside."""
         if constant is None:
             return None
         per_weight = self._per_weight(constant.double().expand(self.channels_in))
         return (self.weight.sum((2, 3)) * per_weight).sum(1)
 
     def _per_weight(self, vector: Tensor) -> Tensor:
-        """(in,) -> (out, in / groups): for each output channel, the entries of its own group."""
+        """Spread (in,) to (out, in / groups): for each output channel, the entries of its own group."""
         per_group = self.channels_out // self.groups
         return vector.reshape(self.groups, -1).repeat_interleave(per_group, 0)
 
     def dense(self) -> Kernel:
-        """The same map with one group: the groups as blocks on the diagonal."""
+        """Return the same map with one group: the groups as blocks on the diagonal."""
         return self.regroup(1)
 
     def regroup(self, groups: int) -> Kernel:
-        """The same map with fewer groups, zeros between the blocks. `groups` must divide the groups there are."""
+        """Return the same map with fewer groups, zeros between the blocks. `groups` must divide the present number."""
         if self.groups % groups:
             raise ValueError(f"{self.groups} groups do not nest in {groups}")
         if groups == self.groups:
             return self
-        merged = self.groups // groups  # old groups in each new one
+        merged = self.groups // groups  # number of old groups in each new one
         blocks = self.weight.reshape(groups, merged, -1, *self.weight.shape[1:])
         out = blocks.new_zeros(groups, merged, blocks.shape[2], merged, *blocks.shape[3:])
         for i in range(merged):
@@ -180,19 +180,19 @@ class Kernel:
         return dataclasses.replace(self, weight=weight, groups=groups)
 
     def pad(self, size: Pair) -> Kernel:
-        """The same map in a larger kernel of the same parity, zeros around it and the padding grown to match."""
+        """Return the same map in a larger kernel of the same parity, with zeros around it and more padding."""
         grow = tuple(new - old for new, old in zip(size, self.size, strict=True))
         if any(extra < 0 or extra % 2 for extra in grow):
             raise ValueError(f"a kernel of {self.size} has no centre in one of {size}")
-        top, left = grow[0] // 2, grow[1] // 2
-        padding = (self.padding[0] + top * self.dilation[0], self.padding[1] + left * self.dilation[1])
-        weight = torch.nn.functional.pad(self.weight, (left, left, top, top))
+        above, beside = grow[0] // 2, grow[1] // 2
+        padding = (self.padding[0] + above * self.dilation[0], self.padding[1] + beside * self.dilation[1])
+        weight = torch.nn.functional.pad(self.weight, (beside, beside, above, above))
         return dataclasses.replace(self, weight=weight, padding=padding)
 
     def add(self, other: Kernel) -> Kernel:
-        """self(x) + other(x). Smaller kernels are padded, groups are merged into those that both have.
+        """Return self(x) + other(x). Smaller kernels are padded; groups are merged into common ones.
 
-        Raises ValueError where the two do not meet on one grid.
+        Raises ValueError where the two have no common grid.
         """
         size = (max(self.size[0], other.size[0]), max(self.size[1], other.size[1]))
         a, b = self._dilated(other).pad(size), other._dilated(self).pad(size)
@@ -205,24 +205,27 @@ class Kernel:
         return dataclasses.replace(a, weight=a.weight + b.weight, bias=plus(a.bias, b.bias))
 
     def _dilated(self, other: Kernel) -> Kernel:
-        """Along an axis of size 1 a kernel has no dilation of its own: let it have that of the one it is added to."""
-        dilation = [own if size > 1 else theirs if other_size > 1 else 1 for size, own, other_size, theirs in
-                    zip(self.size, self.dilation, other.size, other.dilation, strict=True)]  # fmt: skip
+        """Return the same map with the other kernel's dilation along axes of size 1, where its own has no effect."""
+        pairs = [(self.size[axis], other.size[axis]) for axis in (0, 1)]
+        dilation = [
+            self.dilation[axis] if size > 1 else other.dilation[axis] if other_size > 1 else 1
+            for axis, (size, other_size) in enumerate(pairs)
+        ]
         return dataclasses.replace(self, dilation=(dilation[0], dilation[1]))
 
     def negated(self) -> Kernel:
-        """-self(x)."""
+        """Return -self(x)."""
         return self.then_affine(-torch.ones((), dtype=torch.float64, device=self.weight.device), None)
 
     def composes(self, first: Kernel) -> bool:
-        """Whether self(first(x)) is one kernel.
+        """Return whether self(first(x)) is one kernel.
 
-        One of the two is pointwise; and where `first` is, its bias must not meet zero padding, which comes after it.
+        One of the two must be pointwise. Where `first` is, its bias must not meet zero padding, which comes after it.
         """
         return self.pointwise or (first.pointwise and not (self.padded and first.bias is not None))
 
     def compose(self, first: Kernel) -> Kernel:
-        """self(first(x)): W = W2 W1, b = b2 + W2 b1, the geometry that of the wider one. Groups of both stay groups."""
+        """Return self(first(x)): W = W2 W1, b = b2 + W2 b1, with the geometry of the wider one and common groups."""
         if not self.composes(first):
             raise ValueError("one of two kernels in sequence must be pointwise, and no shift may come before padding")
         groups = math.gcd(first.groups, self.groups)
@@ -234,25 +237,26 @@ class Kernel:
         return dataclasses.replace(wide, weight=weight, bias=bias, groups=groups)
 
     def composed_macs(self, first: Kernel) -> int:
-        """macs_per_pixel of self.compose(first), known without computing it: the product may not fit in memory."""
+        """Return macs_per_pixel of self.compose(first) without computing the product, which may not fit in memory."""
         groups = math.gcd(first.groups, self.groups)
         size = first.size if self.pointwise else self.size
         return first.channels_in // groups * math.prod(size) * self.channels_out
 
     def mean_weights(self, height: int, width: int) -> Kernel:
-        """Depthwise self at stride 1 on a height x width map, then the mean over the output: one kernel of that size.
+        """Return one kernel for depthwise self at stride 1 on a height x width map, then the mean over the output.
 
-        The mean of a convolution weighs input pixel q by the kernel entries that reach it from any output pixel p,
-        K[q] = 1/P sum_p k[q - p + padding], P output pixels; the kernel covers the map once, without padding.
+        The mean of a convolution weighs input pixel q by the kernel entries that reach it from any output pixel p:
+        K[q] = 1/P sum_p k[q - p + padding], with P output pixels. The kernel covers the map once, without padding.
         """
         if self.weight.shape[1] != 1 or self.stride != (1, 1):
             raise ValueError("only a depthwise kernel of stride 1 has a cheap mean")
-        seen = []
+        coverage = []
         for axis, size in enumerate((height, width)):
             reach = self.dilation[axis] * (self.size[axis] - 1)
             outputs = size + 2 * self.padding[axis] - reach
             taps = torch.arange(self.size[axis]) * self.dilation[axis] - self.padding[axis]
-            offset = torch.arange(size)[None, :] - taps[:, None]  # the output pixel that reads q through this tap
-            seen.append(((offset >= 0) & (offset < outputs)).to(self.weight) / outputs)
-        weight = torch.einsum("cuv,uh,vw->chw", self.weight[:, 0], *seen)
+            # The output pixel that reads q through this tap.
+            offset = torch.arange(size)[None, :] - taps[:, None]
+            coverage.append(((offset >= 0) & (offset < outputs)).to(self.weight) / outputs)
+        weight = torch.einsum("cuv,uh,vw->chw", self.weight[:, 0], *coverage)
         return Kernel(weight[:, None], self.bias, groups=self.groups)

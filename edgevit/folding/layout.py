@@ -1,7 +1,7 @@
-"""What happens to numbers that are only moved: tensors followed through reshapes, transpositions, slices and the like.
+"""Tracks numbers that are only moved: through reshapes, transpositions, slices and similar operators.
 
-To know where a channel of one tensor ends up in another, small tensors of labels are sent through the very operators
-of the graph, so that there is no second account of what `reshape` or `split` do. An open batch is followed at PROBE.
+To find where a channel of one tensor ends up in another, tensors of labels pass through the graph's own operators. So
+no second definition of `reshape` or `split` is needed. An open batch has the size PROBE here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
 
-PROBE = 2  # a batch of one would let an operator that mixes images pass for one that does not
+# In a batch of one, an operator that mixes images would look like one that does not.
+PROBE = 2
 
+# Operators that keep the same numbers, each once.
 MOVES = (
     aten.reshape.default,
     aten.flatten.using_ints,
@@ -29,7 +31,8 @@ MOVES = (
     aten.squeeze.dim,
     aten.squeeze.dims,
     aten.unsqueeze.default,
-)  # the same numbers, each once
+)
+# Operators that keep some of the numbers.
 SELECTIONS = (
     aten.slice.Tensor,
     aten.select.int,
@@ -39,35 +42,37 @@ SELECTIONS = (
     aten.unbind.int,
     aten.index_select.default,
     operator.getitem,
-)  # some of them
+)
 MAXIMA = (aten.amax.default, aten.maximum.default)
 
 
 def labels(net: Net, node: Node, axis: int) -> Tensor:
-    """int64 of a node's shape that holds each number's place along `axis`."""
+    """Return int64 labels of a node's shape: each number's index along `axis`."""
     shape = probed(net.shape(node))
     ids = torch.arange(shape[axis], device="cpu")
     return ids.reshape(-1, *(1,) * (len(shape) - axis - 1)).expand(shape)
 
 
 def probed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape with an open batch at PROBE."""
+    """Return a shape with the size PROBE for an open batch."""
     return tuple(PROBE if size == -1 else size for size in shape)
 
 
-def send(net: Net, node: Node, known: Mapping[Node, Any]) -> Any:
-    """What a call gives for known tensors in place of its inputs; sizes that depend on the batch are those of PROBE."""
+def send(net: Net, node: Node, tensors: Mapping[Node, Any]) -> Any:
+    """Return the result of a call on these tensors in place of its inputs, at batch size PROBE."""
 
-    def value(item: Node) -> Any:
-        constant = net.constant(item)
-        return known[item] if item in known else at_probe(item.meta["val"]) if constant is None else constant
+    def value(source: Node) -> Any:
+        constant = net.constant(source)
+        if source in tensors:
+            return tensors[source]
+        return at_probe(source.meta["val"]) if constant is None else constant
 
     arguments, keywords = torch.fx.map_arg((node.args, dict(node.kwargs)), value)
     return node.target(*arguments, **keywords)  # type: ignore[operator]
 
 
 def at_probe(size: Any) -> Any:
-    """A size that depends on the batch as a number; anything else as it is."""
+    """Return a size that depends on the batch as a number, and any other value unchanged."""
     if not isinstance(size, torch.SymInt):
         return size
     expression = size.node.expr
@@ -75,32 +80,33 @@ def at_probe(size: Any) -> Any:
 
 
 def descendants(net: Net, source: Node, axis: int) -> tuple[dict[Node, Any], list[tuple[Node, Node]]]:
-    """The labels of `source` along an axis in all that is moved, selected or pooled from it, and who reads those.
+    """Return the labels of `source` in all tensors moved, selected or pooled from it, and the readers of these.
 
-    The second is (reader, what it reads) for every reader that does anything else.
+    The second list has a pair (reader, tensor) for every reader that does anything else.
     """
-    known: dict[Node, Any] = {source: labels(net, source, axis)}
+    labels_of: dict[Node, Any] = {source: labels(net, source, axis)}
     readers: list[tuple[Node, Node]] = []
     for node in net.nodes():
-        inputs = [item for item in node.all_input_nodes if item in known]
+        inputs = [tensor for tensor in node.all_input_nodes if tensor in labels_of]
         if node is source or not inputs:
             continue
-        moved = _moved(net, node, known)
+        moved = _moved(net, node, labels_of)
         if moved is None:
-            readers += [(node, item) for item in inputs]
+            readers += [(node, tensor) for tensor in inputs]
         else:
-            known[node] = moved
-    return known, readers
+            labels_of[node] = moved
+    return labels_of, readers
 
 
-def _moved(net: Net, node: Node, known: Mapping[Node, Any]) -> Any:
-    if is_call(node, *MOVES, *SELECTIONS) and node.all_input_nodes[0] in known:
-        return send(net, node, known)
+def _moved(net: Net, node: Node, labels_of: Mapping[Node, Any]) -> Any:
+    if is_call(node, *MOVES, *SELECTIONS) and node.all_input_nodes[0] in labels_of:
+        return send(net, node, labels_of)
     if is_call(node, aten.amax.default):
-        least, most = (torch.amax(sign * known[node.all_input_nodes[0]], *node.args[1:]) for sign in (-1, 1))  # type: ignore[arg-type]
-        return most if torch.equal(-least, most) else None
+        pooled = labels_of[node.all_input_nodes[0]]
+        minus_lowest, highest = (torch.amax(sign * pooled, *node.args[1:]) for sign in (-1, 1))  # type: ignore[arg-type]
+        return highest if torch.equal(-minus_lowest, highest) else None
     if is_call(node, aten.maximum.default):
-        first, second = (known.get(item) for item in node.args)  # type: ignore[arg-type]
+        first, second = (labels_of.get(operand) for operand in node.args)  # type: ignore[arg-type]
         alike = first is not None and second is not None and torch.equal(first, second)
         return first if alike else None
     return None

@@ -1,4 +1,4 @@
-"""The proof that a folded network is the trained one: the same outputs, in float64 and in float32."""
+"""Proof that a folded network computes the trained one: the same outputs, in float64 and in float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgevit.folding.inference_form import Folded, fold
+from edgevit.folding.inference_form import Folded, fold, fold_in_dtypes
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32; a wrong epsilon is 1e-2 with a cosine of 1.000.
 FLOAT64_TOLERANCE = 1e-10
@@ -28,13 +28,13 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether both errors are within tolerance; a NaN is not."""
-        good64 = self.float64_max_rel <= self.float64_tolerance
-        return good64 and self.float32_max_rel <= self.float32_tolerance
+        """Return whether both errors are within tolerance; a NaN is not."""
+        within64 = self.float64_max_rel <= self.float64_tolerance
+        return within64 and self.float32_max_rel <= self.float32_tolerance
 
 
 def max_rel(reference: Tensor, other: Tensor) -> float:
-    """max |reference - other| / max |reference|; infinite where the shapes differ or a value is not finite."""
+    """Return max |reference - other| / max |reference|; infinite where shapes differ or a value is not finite."""
     a, b = reference.detach().double(), other.detach().double()
     if a.shape != b.shape or not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
         return math.inf
@@ -45,27 +45,49 @@ def max_rel(reference: Tensor, other: Tensor) -> float:
 
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
-    """Fold copies of the model in float64 and float32 and compare each with its own unfolded form on `inputs`."""
-    return Proof(error_in(torch.float64, model, inputs), error_in(torch.float32, model, inputs))
+    """Fold a model and prove the fold, see fold_and_prove."""
+    return fold_and_prove(model, inputs)[1]
 
 
-def error_in(dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """The worst `max_rel` of a fold in one dtype, against the unfolded form in that dtype."""
-    held = next((tensor.dtype for tensor in model.parameters()), dtype)
-    trained = model if held == dtype else copy.deepcopy(model).to(dtype)
-    given = tuple(item.to(dtype) if item.is_floating_point() else item for item in inputs)
-    return compare(trained, fold(trained, given), given)
+def fold_and_prove(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Folded, Proof]:
+    """Fold a model, and compare its fold in float64 and float32 with the model itself in that dtype on `inputs`.
+
+    One capture serves every dtype that it holds in. Where the graph depends on its dtype, or the shared capture is out
+    of tolerance, a copy of the model in that dtype is captured and folded for itself.
+    """
+    dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
+    folds = fold_in_dtypes(model, cast(inputs, dtype), (torch.float64, torch.float32))
+    tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
+    errors = {kind: _error(kind, model, inputs, folds.get(kind), limit) for kind, limit in tolerances.items()}
+    return folds[dtype], Proof(errors[torch.float64], errors[torch.float32])
+
+
+def _error(
+    dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor], folded: Folded | None, limit: float
+) -> float:
+    """Return the worst `max_rel` of the fold in one dtype, from the shared capture if that is within the limit."""
+    parameter = next(model.parameters(), None)
+    trained = model if parameter is None or parameter.dtype == dtype else copy.deepcopy(model).to(dtype)
+    samples = cast(inputs, dtype)
+    if folded is not None and (error := compare(trained, folded, samples)) <= limit:
+        return error
+    return compare(trained, fold(trained, samples), samples)
+
+
+def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the inputs with every floating one in this dtype."""
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
 
 
 def compare(trained: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> float:
-    """The worst `max_rel` over the outputs of the two on the same inputs; infinite where there is none to compare."""
+    """Return the worst `max_rel` over the outputs of the two on the same inputs; infinite without any output."""
     with torch.inference_mode():
         pairs = zip(outputs(trained, inputs), outputs(folded, inputs), strict=True)
         return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
 
 
 def outputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """A model's outputs as a flat tuple of tensors."""
+    """Return a model's outputs as a flat tuple of tensors."""
     result = model(*inputs)
     leaves, _ = torch.utils._pytree.tree_flatten(result)
     return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))

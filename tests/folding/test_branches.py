@@ -196,4 +196,4 @@ def test_a_scale_stays_ahead_of_a_mean_that_drops_its_axes() -> None:
 
 def test_a_norm_past_an_average_is_still_listed_where_nothing_takes_it() -> None:
     folded = fold_and_compare(normed(lambda net, x: F.avg_pool2d(net.n(x), 2).relu()), X)
-    assert [left.where for left in folded.report.left] == ["n"]
+    assert [unfolded.module for unfolded in folded.report.unfolded] == ["n"]

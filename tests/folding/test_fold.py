@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from edgevit.count import count
 from edgevit.errors import FoldError, ModelError
 from edgevit.folding import Folded, fold, max_rel
-from edgevit.folding.inference_form import Left
+from edgevit.folding.inference_form import Unfolded
 from edgevit.models import randomize
 from support.nets import LINEAR, Toy, assert_same, biases, calls, fold_and_compare, image, operators, ready
 
@@ -192,10 +192,10 @@ def test_norms_and_scales_stay_where_the_layer_cannot_take_them(
 )
 def test_what_stays_is_listed_with_its_place_and_reason(model: nn.Module, why: str) -> None:
     folded = fold_and_compare(model, X)
-    (left,) = folded.report.left
-    assert why in left.why
-    assert left.where in {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    assert folded.report.summary.endswith("1 left") and left.what == "norm"
+    (unfolded,) = folded.report.unfolded
+    assert why in unfolded.reason
+    assert unfolded.module in {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert folded.report.summary.endswith("1 left") and unfolded.kind == "norm"
 
 
 # ---- linear layers that meet -------------------------------------------------------------------------------------
@@ -583,7 +583,7 @@ def test_an_obstacle_that_a_module_names_is_refused() -> None:
 
 
 def test_a_model_without_a_card_needs_inputs() -> None:
-    with pytest.raises(FoldError, match="does not say what it takes"):
+    with pytest.raises(FoldError, match="has no card"):
         fold(conv(4, 4).eval())
     with pytest.raises(ModelError, match="no inputs"):
         fold(conv(4, 4).eval(), ())
@@ -1065,8 +1065,8 @@ class RandomNetwork(nn.Module):
         return heads[kind]
 
 
-def norms_left(folded: Folded) -> list[Left]:
-    return [left for left in folded.report.left if left.what == "norm"]
+def norms_left(folded: Folded) -> list[Unfolded]:
+    return [norm for norm in folded.report.unfolded if norm.kind == "norm"]
 
 
 def assert_no_foldable_norm(folded: Folded) -> None:

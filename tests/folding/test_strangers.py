@@ -31,7 +31,7 @@ def check(model: nn.Module, x: Tensor, **expected: int) -> Folded:
     """Fold it with proof; the operators that are left are these and no others, and nothing is reported."""
     folded = fold_and_compare(model, x)
     assert operators(folded) == expected, folded.net.graph
-    assert folded.report.left == ()
+    assert folded.report.unfolded == ()
     assert count(folded, x).macs <= count(model, x).macs
     return folded
 
@@ -202,10 +202,10 @@ KEPT: dict[str, tuple[nn.Module, Any]] = {
 
 @pytest.mark.parametrize("name", KEPT)
 def test_what_must_not_be_folded_is_left_and_reported(name: str) -> None:
-    model, (what, where, why) = KEPT[name]
+    model, (kind, module, reason) = KEPT[name]
     channels = 12 if isinstance(model, Apart) else 4
     folded = fold_and_compare(model, image(2, channels, 9, 8))
-    (left,) = folded.report.left
-    assert (left.what, left.where) == (what, where)
-    assert why in left.why
+    (unfolded,) = folded.report.unfolded
+    assert (unfolded.kind, unfolded.module) == (kind, module)
+    assert reason in unfolded.reason
     assert folded.report.summary.endswith("1 left")

@@ -110,7 +110,7 @@ def assert_plain(folded: Folded) -> None:
     values = [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), Tensor)]
     assert not any(value.is_complex() or value.dim() > 4 for value in values)
     assert not any(word in str(node.target) for node in nodes for word in ("fft", "complex", "batch_norm", "einsum"))
-    assert folded.report.left == () and folded.report.batch_is_open
+    assert folded.report.unfolded == () and folded.report.batch_is_open
     bare = [node for node in nodes if "group_norm" in str(node.target) and node.args[2] is None]
     assert len(bare) == 3  # the last of each stage; the others are read by an addition too
     convolutions = [node for node in nodes if "conv2d" in str(node.target)]

@@ -178,7 +178,7 @@ def test_softmax_is_not_one_hot_in_what_the_proofs_run_on() -> None:
 
 def assert_nothing_left(folded: Folded) -> None:
     """No norm, no scale, and in no sum two terms that are linear in one map."""
-    assert folded.report.left == () and folded.report.batch_is_open
+    assert folded.report.unfolded == () and folded.report.batch_is_open
     assert not {"batch_norm", "mul", "div", "dropout"} & set(operators(folded))
     for node in calls(folded):
         if node.target is aten.add.Tensor:

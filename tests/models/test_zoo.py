@@ -121,7 +121,7 @@ def test_the_page_has_every_variant_with_the_costs_of_its_card() -> None:
 @pytest.mark.parametrize("name", SHALLOW)
 def test_it_folds_completely(name: str) -> None:
     (before, after), folded = counted(name), on_meta(name)[1]
-    assert folded.report.left == ()
+    assert folded.report.unfolded == ()
     assert folded.report.batch_is_open
     left = operators(folded)
     assert not set(NEVER) & set(left)

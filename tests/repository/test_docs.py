@@ -353,7 +353,7 @@ def test_commands_named_exist_with_their_options(document: Path) -> None:
 
 def test_docs_of_fold_list_every_rewrite() -> None:
     rows = re.findall(r"^\| ([^|]+) \| `\w+\.py` \|", read(ROOT / "docs/fold.md"), re.MULTILINE)
-    assert rows == [rewrite.says for rewrite in REWRITES]
+    assert rows == [rewrite.label for rewrite in REWRITES]
 
 
 def test_docs_of_measuring_give_the_constants_as_they_are() -> None:

@@ -1,8 +1,8 @@
-"""The exact rewrites, each a function that looks at one node and says whether it changed the network there.
+"""Exact rewrites: each is a function that examines one node and returns whether it changed the network there.
 
-Contract of a rewrite: the network computes the same function afterwards (in exact arithmetic), it costs no more
-multiply-accumulates than before, and the rewrite cannot be applied for ever: it removes an operator or moves a constant
-downstream. To add one, write the function in the file of its subject and list it here; order is preference.
+Contract of a rewrite: the network computes the same function afterwards, in exact arithmetic. It costs no more
+multiply-accumulates than before. It cannot be applied for ever: it removes an operator or moves a constant downstream.
+To add a rewrite, write the function in the file of its subject and list it here. The order is the preference.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from edgevit.folding.rewrites.softshrink import plain_softshrink
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A rewrite and how a report names it."""
+    """A rewrite, and its label in reports."""
 
-    says: str
+    label: str
     apply: Callable[[Net, Node], bool]
 
 

@@ -1,4 +1,4 @@
-"""Scales and shifts per channel (BatchNorm, layer scale, constants) into the linear maps beside them."""
+"""Folds scales and shifts per channel (BatchNorm, layer scale, constants) into neighbouring linear maps."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from edgevit.folding.graph import BATCH_NORM, Net, aten, is_call
 
 
 def affine_into_previous(net: Net, node: Node) -> bool:
-    """linear -> affine becomes linear, where nothing else reads the linear map or shares its weights.
+    """Merge linear -> affine into one linear map, where nothing else reads the linear map or shares its weights.
 
-    Any convolution will do, transposed ones and those of lines and volumes too.
+    This holds for every convolution: 1-D, 2-D, 3-D and transposed.
     """
     for source in filter(net.is_weighted, node.all_input_nodes):
-        read = net.affine(node, net.channel_axis(source))
-        if read and read[0] is source and len(source.users) == 1 and not net.shared(source):
-            net.scale_and_shift(source, read[1], read[2])
+        affine = net.affine(node, net.channel_axis(source))
+        if affine and affine[0] is source and len(source.users) == 1 and not net.shared(source):
+            net.scale_and_shift(source, affine[1], affine[2])
             net.replace(node, source)
             return True
     return False
 
 
 def affine_into_next(net: Net, node: Node) -> bool:
-    """affine -> linear becomes linear, where every reader of the affine map is linear and takes it exactly.
+    """Merge affine -> linear into one linear map, where every reader of the affine map is linear and exact.
 
-    A shift before zero padding is not taken: the padding's zeros come after it.
+    A shift before zero padding cannot be merged: the padding's zeros come after it.
     """
     readers = list(node.users)
-    if not readers or not all(net.is_linear(item) and item.args[0] is node for item in readers):
+    if not readers or not all(net.is_linear(reader) and reader.args[0] is node for reader in readers):
         return False
-    axes = {net.channel_axis(item) for item in readers}
-    read = net.affine(node, axes.pop()) if len(axes) == 1 else None
-    if read is None or any(net.shared(item) or (net.kernel(item).padded and read[2] is not None) for item in readers):
+    axes = {net.channel_axis(reader) for reader in readers}
+    affine = net.affine(node, axes.pop()) if len(axes) == 1 else None
+    if affine is None:
         return False
-    for item in readers:
-        net.set_kernel(item, net.kernel(item).after_affine(read[1], read[2]))
-    net.replace(node, read[0])
+    source, scale, shift = affine
+    if any(net.shared(reader) or (net.kernel(reader).padded and shift is not None) for reader in readers):
+        return False
+    for reader in readers:
+        net.set_kernel(reader, net.kernel(reader).after_affine(scale, shift))
+    net.replace(node, source)
     return True
 
 
 def why_norm_stays(net: Net, node: Node) -> str:
-    """The reason why a BatchNorm could not be folded into a linear map before or after it."""
+    """Return why a BatchNorm could not be folded into a linear map before or after it."""
     if net.affine(node, 1) is None:
         return "it takes its statistics from the batch: it has no inference form"
     source = net.input(node)
@@ -48,7 +51,7 @@ def why_norm_stays(net: Net, node: Node) -> str:
         if net.shared(source):
             return f"the weights of {source.name} before it serve another call too"
         return f"{source.name} before it has {len(source.users)} readers, and only one passes through this norm"
-    readers = [item for item in node.users if net.is_linear(item)]
+    readers = [reader for reader in node.users if net.is_linear(reader)]
     if len(readers) < len(node.users) or not readers:
         return f"{_name(source)} before it cannot take it, nor can every reader after it"
     return f"{readers[0].name} after it pads with zeros that the shift does not reach, or shares its weights"
@@ -59,5 +62,5 @@ def _name(node: Node) -> str:
 
 
 def is_norm(node: Node) -> bool:
-    """Whether a node is a BatchNorm, one without running statistics (as capture may spell it) too."""
+    """Return whether a node is a BatchNorm, also one without running statistics, as capture may spell it."""
     return is_call(node, BATCH_NORM, aten._native_batch_norm_legit.no_stats)

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: what can be known of it before it runs."""
+"""Folds the scale of scaled dot-product attention into the layer that computes its queries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ ATTENTION = aten.scaled_dot_product_attention.default
 
 
 def scale_into_query(net: Net, node: Node) -> bool:
-    """softmax(s q k) with q from a linear map: its rows take s, usually 1 / sqrt(d). Exporters else scale q and k.
+    """Fold the scale s of softmax(s q k), usually 1 / sqrt(d), into the rows of the linear map that computes q.
 
-    The rows must reach nothing but q. A maximum on the way, as where queries are pooled, lets a positive s pass.
+    Otherwise exporters scale both q and k. The rows must reach nothing but q. A positive s passes a maximum on the way,
+    as in pooled queries.
     """
     if not is_call(node, ATTENTION):
         return False
@@ -44,17 +45,17 @@ def _without_defaults(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def origin_of(net: Net, node: Node) -> Node | None:
-    """The linear map that all of a tensor's numbers come from, only moved, selected or pooled on their way."""
+    """Return the linear map whose outputs, only moved, selected or pooled, are all of a tensor's numbers, or None."""
     while is_call(node, *MOVES, *SELECTIONS, *MAXIMA):
         node = net.input(node)
     return node if net.is_linear(node) else None
 
 
 def _rows_of(net: Net, source: Node, attention: Node, query: Node) -> Tensor | None:
-    """The rows of a linear map that reach the queries of an attention, and nothing else; None where they do."""
-    known, readers = descendants(net, source, net.channel_axis(source))
-    if query not in known or attention.args.count(query) > 1:
+    """Return the rows of a linear map that reach an attention's queries; None where they have other readers."""
+    channels, readers = descendants(net, source, net.channel_axis(source))
+    if query not in channels or attention.args.count(query) > 1:
         return None
-    rows: Tensor = known[query].unique()
-    others = (known[item] for reader, item in readers if (reader, item) != (attention, query))
-    return None if any(torch.isin(rows, item.unique()).any() for item in others) else rows
+    rows: Tensor = channels[query].unique()
+    others = (channels[tensor] for reader, tensor in readers if (reader, tensor) != (attention, query))
+    return None if any(torch.isin(rows, other.unique()).any() for other in others) else rows

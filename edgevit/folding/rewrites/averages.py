@@ -1,4 +1,4 @@
-"""Averages over pixels or tokens, ahead of the linear maps that they commute with."""
+"""Moves averages over pixels or tokens ahead of the affine and linear maps that they commute with."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from edgevit.folding.graph import BATCH_NORM, LINEAR, Net, aten, is_call
 
 
 def affine_after_average(net: Net, node: Node) -> bool:
-    """mean(s x + t) = s mean(x) + t: a norm that averaging keeps from the linear map behind it goes past it.
+    """Move a norm past an average that keeps it from the next linear map: mean(s x + t) = s mean(x) + t.
 
-    Averages over windows, which must count no padding, over all pixels, and flattening where there is one pixel left.
-    Of several readers only one is passed, and the others must be convolutions that take the norm: else it would stay
-    and there would be two.
+    The average is over windows without counted padding, over all pixels, or a flattening of one pixel. The norm passes
+    one reader. The others must be convolutions that the norm folds into: otherwise it would stay, and be there twice.
     """
     if not is_call(node, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim, _FLATTEN):
         return False
     source = net.input(node)
-    read = net.affine(source, 1) if _is_average(net, node, net.shape(source)) else None
-    if read is None or not (is_call(source, BATCH_NORM) or len(net.shape(node)) == 4):
+    affine = net.affine(source, 1) if _is_average(net, node, net.shape(source)) else None
+    if affine is None or not (is_call(source, BATCH_NORM) or len(net.shape(node)) == 4):
         return False
-    if not all(item is node or _takes(net, item, source, shifted=read[2] is not None) for item in source.users):
+    x, _, shift = affine
+    if not all(reader is node or _takes(net, reader, source, shifted=shift is not None) for reader in source.users):
         return False
-    average = net.call(node.target, read[0], *node.args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]
-    arguments = [average if item is read[0] else item for item in source.args]
-    affine = net.call(source.target, *arguments, before=node, **source.kwargs)  # type: ignore[arg-type]
-    affine.meta |= {key: source.meta[key] for key in ("nn_module_stack", "stack_trace") if key in source.meta}
-    net.replace(node, affine)
+    average = net.call(node.target, x, *node.args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]
+    arguments = [average if argument is x else argument for argument in source.args]
+    moved = net.call(source.target, *arguments, before=node, **source.kwargs)  # type: ignore[arg-type]
+    moved.meta |= {key: source.meta[key] for key in ("nn_module_stack", "stack_trace") if key in source.meta}
+    net.replace(node, moved)
     return True
 
 
@@ -34,7 +34,7 @@ _FLATTEN = aten.flatten.using_ints
 
 
 def _is_average(net: Net, node: Node, shape: tuple[int, ...]) -> bool:
-    """Whether a node's output averages each channel of its input (B, C, H, W), its second axis still the channels."""
+    """Return whether a node averages each channel of its input (B, C, H, W) and keeps the channels as second axis."""
     named = net.arguments(node)
     if len(shape) != 4:
         return False
@@ -47,16 +47,17 @@ def _is_average(net: Net, node: Node, shape: tuple[int, ...]) -> bool:
 
 
 def _takes(net: Net, reader: Node, source: Node, *, shifted: bool) -> bool:
-    """Whether a reader is a convolution that the affine map ahead of it can go into."""
+    """Return whether a reader is a convolution that the affine map ahead of it can fold into."""
     if not net.is_linear(reader) or net.input(reader) is not source or net.channel_axis(reader) != 1:
         return False
     return not net.shared(reader) and not (shifted and net.kernel(reader).padded)
 
 
 def linear_after_average(net: Net, node: Node) -> bool:
-    """mean(W x + b) = W mean(x) + b, and term by term in a sum: the map then meets one pixel or token instead of all.
+    """Move a linear map behind an average, where it meets one pixel or token: mean(W x + b) = W mean(x) + b.
 
-    Convolutions must be pointwise and the mean over all pixels; a fully connected layer may see any tokens averaged.
+    In a sum this holds term by term. Convolutions must be pointwise, and the mean over all pixels. A fully connected
+    layer admits an average over any tokens.
     """
     source = net.input(node) if _is_mean(net, node) else None
     if source is None or len(source.users) > 1:
@@ -64,11 +65,12 @@ def linear_after_average(net: Net, node: Node) -> bool:
     if _commutes(net, source, node):
         net.replace(node, _averaged_first(net, source, node))
         return True
-    terms = [item for item in source.args[:2] if isinstance(item, Node) and net.shape(item) == net.shape(source)]
+    shape = net.shape(source)
+    terms = [term for term in source.args[:2] if isinstance(term, Node) and net.shape(term) == shape]
     is_sum = is_call(source, aten.add.Tensor) and net.arguments(source)["alpha"] == 1 and len(terms) == 2
-    if not is_sum or not any(len(item.users) == 1 and _commutes(net, item, node) for item in terms):
+    if not is_sum or not any(len(term.users) == 1 and _commutes(net, term, node) for term in terms):
         return False
-    means = [_same_average(net, item, node) for item in terms]
+    means = [_same_average(net, term, node) for term in terms]
     net.replace(node, net.call(aten.add.Tensor, *means, before=node))
     return True
 
@@ -80,7 +82,7 @@ def _is_mean(net: Net, node: Node) -> bool:
 
 
 def _commutes(net: Net, source: Node, node: Node) -> bool:
-    """Whether `source` is a linear map of single pixels or tokens and `node` averages all of them along some axes."""
+    """Return whether `source` is a linear map of single pixels or tokens, and `node` averages all along some axes."""
     if not net.is_linear(source) or net.shared(source) or not net.kernel(source).pointwise:
         return False
     rank = len(net.shape(source))
@@ -92,11 +94,11 @@ def _commutes(net: Net, source: Node, node: Node) -> bool:
 
 
 def _averaged_first(net: Net, source: Node, node: Node) -> Node:
-    rest = source.args[1:]
+    weights = source.args[1:]
     if is_call(source, LINEAR) or not is_call(node, aten.mean.dim):
-        return net.call(source.target, _same_average(net, net.input(source), node), *rest, before=node)  # type: ignore[arg-type]
+        return net.call(source.target, _same_average(net, net.input(source), node), *weights, before=node)  # type: ignore[arg-type]
     mean = net.call(aten.mean.dim, net.input(source), [2, 3], True, before=node)
-    mapped = net.call(source.target, mean, *rest, before=node)  # type: ignore[arg-type]
+    mapped = net.call(source.target, mean, *weights, before=node)  # type: ignore[arg-type]
     return mapped if len(net.shape(node)) == 4 else net.call(aten.flatten.using_ints, mapped, 1, before=node)
 
 

@@ -1,4 +1,4 @@
-"""Biases, moved downstream into the linear maps that can take them."""
+"""Moves biases downstream into the linear maps that can absorb them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.fx import Node
 from edgevit.folding.graph import CONVOLUTION, Net, aten, is_call
 from edgevit.folding.kernel import plus
 
-# f(x + b) = f(x) + b for a shift b that is constant over each channel's pixels.
+# f(x + b) = f(x) + b where b is constant over each channel's pixels.
 _EQUIVARIANT = (
     aten.max_pool2d.default,
     aten.adaptive_avg_pool2d.default,
@@ -21,32 +21,33 @@ _LATTICE = (aten.maximum.default, aten.minimum.default, aten.max.other, aten.min
 
 
 def bias_downstream(net: Net, node: Node) -> bool:
-    """A convolution's bias goes into the linear maps that read it, through all that lets a constant shift pass.
+    """Move a convolution's bias into the linear maps that read it, through operators that pass a constant shift.
 
-    Pooling, rolls, maxima and concatenations let it pass, a difference of two equal shifts cancels it, and a linear
-    map without padding takes it into its own bias. If any reader does none of that, the bias stays.
+    Pooling, rolls, maxima and concatenations pass it. A difference of two equal shifts cancels it. A linear map without
+    padding absorbs it into its own bias. If any reader does none of these, the bias stays.
     """
     if not is_call(node, CONVOLUTION) or not net.is_linear(node) or net.shared(node):
         return False
     kernel = net.kernel(node)
     if kernel.bias is None:
         return False
-    takers = _follow(net, node, kernel.bias)
-    if takers is None:
+    gains = _gains(net, node, kernel.bias)
+    if gains is None:
         return False
-    for taker, gain in takers.items():
-        own = net.kernel(taker)
-        net.set_kernel(taker, dataclasses.replace(own, bias=plus(own.bias, gain)))
+    for linear, gain in gains.items():
+        absorbing = net.kernel(linear)
+        net.set_kernel(linear, dataclasses.replace(absorbing, bias=plus(absorbing.bias, gain)))
     net.set_kernel(node, dataclasses.replace(kernel, bias=None))
     return True
 
 
-def _follow(net: Net, source: Node, bias: Tensor) -> dict[Node, Tensor] | None:
-    """Each linear map the shift reaches and the bias it gains there; None where the shift cannot pass."""
+def _gains(net: Net, source: Node, bias: Tensor) -> dict[Node, Tensor] | None:
+    """Return each linear map that the shift reaches, with the bias that it gains; None where the shift cannot pass."""
     shifts: dict[Node, Tensor] = {source: bias}
-    takers: dict[Node, Tensor] = {}
-    for node in net.nodes():  # in order of execution, so inputs are settled before their readers
-        if node is source or not any(item in shifts for item in node.all_input_nodes):
+    gains: dict[Node, Tensor] = {}
+    # In order of execution, inputs are settled before their readers.
+    for node in net.nodes():
+        if node is source or not any(tensor in shifts for tensor in node.all_input_nodes):
             continue
         if net.is_linear(node):
             kernel = net.kernel(node)
@@ -55,43 +56,44 @@ def _follow(net: Net, source: Node, bias: Tensor) -> dict[Node, Tensor] | None:
                 return None
             gain = kernel.response(vector)
             if gain is not None:
-                takers[node] = gain
+                gains[node] = gain
             continue
         passed = _pass(net, node, shifts)
         if passed is None:
             return None
         if passed.numel():
             shifts[node] = passed
-    return takers
+    return gains
 
 
 def _pass(net: Net, node: Node, shifts: dict[Node, Tensor]) -> Tensor | None:
-    """The shift of a node's output, empty where it cancels, None where it is not a shift any more."""
-    known = [shifts[item] for item in node.all_input_nodes if item in shifts]
+    """Return the shift of a node's output: empty where it cancels, None where the result is no constant shift."""
+    incoming = [shifts[tensor] for tensor in node.all_input_nodes if tensor in shifts]
     if is_call(node, *_EQUIVARIANT) or _is_roll(net, node) or _is_pixel_mean(net, node) or _is_flatten(net, node):
-        return known[0]
+        return incoming[0]
     if is_call(node, aten.cat.default) and net.arguments(node)["dim"] == 1:
         return _joined(net, node, shifts)
-    operands = [item for item in node.args[:2] if isinstance(item, Node)]
-    if len(operands) < 2 or any(shifts.get(item) is not known[0] for item in operands):
+    operands = [operand for operand in node.args[:2] if isinstance(operand, Node)]
+    if len(operands) < 2 or any(shifts.get(operand) is not incoming[0] for operand in operands):
         return None
-    if len({len(net.shape(item)) for item in operands}) > 1:  # broadcast: their channels do not meet
+    # Operands of other ranks broadcast, so that their channels do not meet.
+    if len({len(net.shape(operand)) for operand in operands}) > 1:
         return None
     if is_call(node, *_LATTICE):
-        return known[0]
+        return incoming[0]
     if is_call(node, aten.sub.Tensor) and net.arguments(node)["alpha"] == 1:
-        return known[0].new_empty(0)
+        return incoming[0].new_empty(0)
     return None
 
 
 def _joined(net: Net, node: Node, shifts: dict[Node, Tensor]) -> Tensor:
     like = next(iter(shifts.values()))
     parts = net.arguments(node)["tensors"]
-    return torch.cat([shifts.get(item, like.new_zeros(net.shape(item)[1])) for item in parts])
+    return torch.cat([shifts.get(part, like.new_zeros(net.shape(part)[1])) for part in parts])
 
 
 def _is_roll(net: Net, node: Node) -> bool:
-    """Along other axes than the channels; without an axis it rolls all numbers in a row."""
+    """Return whether a node rolls along other axes than the channels; without axes, it rolls all numbers in a row."""
     if not is_call(node, aten.roll.default):
         return False
     rank = len(net.shape(node))
@@ -106,7 +108,7 @@ def _is_pixel_mean(net: Net, node: Node) -> bool:
 
 
 def _is_flatten(net: Net, node: Node) -> bool:
-    """(B, C, 1, 1) -> (B, C): channels stay channels."""
+    """Return whether a node flattens (B, C, 1, 1) to (B, C), so that channels stay channels."""
     if not is_call(node, aten.flatten.using_ints):
         return False
     before = net.shape(net.input(node))

@@ -1,4 +1,4 @@
-"""Linear maps side by side: terms of one sum or difference that read one map."""
+"""Merges parallel linear maps: terms of one sum or difference that read one map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgevit.folding.kernel import Kernel, added, added_macs
 
 @dataclass(frozen=True)
 class Term:
-    """One of the things that a sum adds up or, with sign -1, takes away."""
+    """A term of a sum, with its sign: 1 or -1."""
 
     node: Node
     sign: int
@@ -23,19 +23,19 @@ class Term:
 
 @dataclass(frozen=True)
 class Branch:
-    """A term as one kernel on `source`, and what it costs as it stands, in multiply-accumulates per pixel."""
+    """A term as one kernel on `source`, with its present cost in multiply-accumulates per pixel."""
 
     source: Node
     kernel: Kernel
     macs: int
-    is_linear: bool  # rather than norms, scales and shifts
+    is_linear: bool  # False for norms, scales and shifts alone
 
 
 def merge_parallel(net: Net, node: Node) -> bool:
-    """Terms of a sum that read one map linearly become one linear map, where that costs no more than they did.
+    """Merge the terms of a sum that read one map linearly into one linear map, where that costs no more.
 
-    Any number of terms in any order: convolutions (their groups may nest) or fully connected layers, chains of them,
-    and the map itself, as it is or through norms, scales and shifts. Other terms of the sum stay.
+    Terms may be many and in any order: convolutions (their groups may nest) or fully connected layers, chains of them,
+    and the map itself, plain or through norms, scales and shifts. Other terms of the sum stay.
     """
     if not _is_sum(net, node) or _is_part(net, node):
         return False
@@ -50,15 +50,15 @@ def merge_parallel(net: Net, node: Node) -> bool:
         base.replace_input_with(before, next(iter(members.values())).source)
         net.set_kernel(base, kernel)
         net.drop(before)
-        _add_rest(net, node, base, [term for i, term in enumerate(terms) if i not in members])
+        _add_other_terms(net, node, base, [term for i, term in enumerate(terms) if i not in members])
         return True
     return False
 
 
 def why_branches_stay(net: Net, node: Node) -> str | None:
-    """The reason why terms of a sum that read one map linearly stay apart, once no rewrite applies; None without any.
+    """Return why terms of a sum that read one map linearly stay apart, once no rewrite applies; None without any.
 
-    A layer whose weights serve another call, or that others read, is no branch.
+    A layer whose weights serve another call, or that has other readers, is no branch.
     """
     if not _is_sum(net, node) or _is_part(net, node):
         return None
@@ -72,65 +72,67 @@ def why_branches_stay(net: Net, node: Node) -> str | None:
     return None
 
 
-def _add_rest(net: Net, node: Node, result: Node, rest: list[Term]) -> None:
-    for term in rest:
+def _add_other_terms(net: Net, node: Node, result: Node, others: list[Term]) -> None:
+    for term in others:
         operator = aten.add.Tensor if term.sign > 0 else aten.sub.Tensor
         result = net.call(operator, result, term.node, before=node)
     net.replace(node, result)
 
 
 def _is_sum(net: Net, node: object) -> bool:
-    """a + b or a - b of two maps of one shape and dtype."""
+    """Return whether a node is a + b or a - b of two maps of one shape and dtype."""
     if not is_call(node, aten.add.Tensor, aten.sub.Tensor) or net.arguments(node)["alpha"] != 1:
         return False
-    if not all(isinstance(item, Node) for item in node.args):
+    if not all(isinstance(operand, Node) for operand in node.args):
         return False
-    kinds = {(net.shape(item), item.meta["val"].dtype) for item in (node, *node.all_input_nodes)}
+    kinds = {(net.shape(value), value.meta["val"].dtype) for value in (node, *node.all_input_nodes)}
     return len(kinds) == 1
 
 
 def _is_part(net: Net, node: Node) -> bool:
-    """Whether a sum is read by a greater sum alone."""
+    """Return whether the only reader of a sum is a greater sum."""
     return len(node.users) == 1 and _is_sum(net, next(iter(node.users)))
 
 
 def _terms(net: Net, node: Node, sign: int) -> list[Term]:
-    """What a tree of sums adds up, as often as it does; an inner sum that others read too is a term."""
-    found: list[Term] = []
+    """Return the terms of a tree of sums, with repetitions; an inner sum with other readers is a term."""
+    terms: list[Term] = []
     signs = (sign, -sign if is_call(node, aten.sub.Tensor) else sign)
-    for item, own in zip(node.args[:2], signs, strict=True):
-        if isinstance(item, Node):
-            found += _terms(net, item, own) if _is_sum(net, item) and _is_part(net, item) else [Term(item, own)]
-    return found
+    for operand, operand_sign in zip(node.args[:2], signs, strict=True):
+        if isinstance(operand, Node):
+            is_inner = _is_sum(net, operand) and _is_part(net, operand)
+            terms += _terms(net, operand, operand_sign) if is_inner else [Term(operand, operand_sign)]
+    return terms
 
 
-Members = dict[int, Branch]  # by place in the list of terms
+Members = dict[int, Branch]  # by index in the list of terms
 
 
 def _candidates(net: Net, terms: list[Term]) -> Iterator[Members]:
-    """Terms of one source, a linear map among them: all there are, then two at a time.
+    """Yield sets of terms that read one source and contain a linear map: all together, then in pairs.
 
-    A linear map added twice stays: it cannot take another term for one of its places.
+    A linear map that is added twice stays: another term cannot join only one of its occurrences.
     """
     nodes = [term.node for term in terms]
-    linear = {i: item for i, item in enumerate(nodes) if _is_branch(net, item) and nodes.count(item) == 1}
-    limit = sum(net.kernel(item).macs_per_pixel for item in linear.values())
-    for kind in dict.fromkeys(item.target for item in linear.values()):
-        chains = {i: list(_chain(net, item, limit)) for i, item in linear.items() if item.target is kind}
-        axis = net.channel_axis(next(item for item in linear.values() if item.target is kind))
+    linear = {i: node for i, node in enumerate(nodes) if _is_branch(net, node) and nodes.count(node) == 1}
+    limit = sum(net.kernel(node).macs_per_pixel for node in linear.values())
+    for kind in dict.fromkeys(node.target for node in linear.values()):
+        chains = {i: list(_chain(net, node, limit)) for i, node in linear.items() if node.target is kind}
+        axis = net.channel_axis(next(node for node in linear.values() if node.target is kind))
         for source in dict.fromkeys(branch.source for chain in chains.values() for branch in chain):
-            known = {i: branch for i, chain in chains.items() for branch in chain if branch.source is source}
-            for i, item in enumerate(nodes):
-                if not _is_branch(net, item) and (branch := _affine_of(net, item, source, axis)) is not None:
-                    known[i] = branch
-            pairs = map(dict, itertools.combinations(sorted(known.items()), 2))
-            every = [dict(sorted(known.items()))] if len(known) > 2 else []
-            yield from (found for found in [*every, *pairs] if any(item.is_linear for item in found.values()))
+            branches = {i: branch for i, chain in chains.items() for branch in chain if branch.source is source}
+            for i, node in enumerate(nodes):
+                if not _is_branch(net, node) and (branch := _affine_of(net, node, source, axis)) is not None:
+                    branches[i] = branch
+            pairs = map(dict, itertools.combinations(sorted(branches.items()), 2))
+            together = [dict(sorted(branches.items()))] if len(branches) > 2 else []
+            yield from (group for group in [*together, *pairs] if any(b.is_linear for b in group.values()))
 
 
 def _merged(terms: list[Term], members: Members) -> Kernel:
-    """Their sum as one kernel. ValueError where they do not meet on one grid or one kernel would cost more."""
-    costs = {terms[i].node: branch.macs for i, branch in members.items()}  # a term added twice runs once
+    """Return the members' sum as one kernel. Raises ValueError for other geometries, or where it would cost more."""
+    # A term that is added twice runs once.
+    costs = {terms[i].node: branch.macs for i, branch in members.items()}
     kernels = [branch.kernel for branch in members.values()]
     if (cost := added_macs(kernels)) > (costs_now := sum(costs.values())):
         raise ValueError(f"one kernel would cost {cost} multiply-accumulates a pixel, and they cost {costs_now}")
@@ -143,10 +145,10 @@ def _is_branch(net: Net, node: Node) -> bool:
 
 
 def _chain(net: Net, node: Node, limit: int) -> Iterator[Branch]:
-    """A linear map that ends in a term, then with the one before it, and so on: those that nobody else reads.
+    """Yield the linear map that ends in a term, then it merged with the ones before it that have no other reader.
 
-    As one kernel a chain may be larger than its parts, as in low-rank adapters, but never needs more than `limit`
-    multiply-accumulates: no sum with it could pay.
+    As one kernel a chain may be larger than its parts, as in low-rank adapters. Above `limit` multiply-accumulates it
+    ends: no sum with it could save any.
     """
     kernel, macs = net.kernel(node), net.kernel(node).macs_per_pixel
     yield Branch(net.input(node), kernel, macs, is_linear=True)
@@ -159,14 +161,14 @@ def _chain(net: Net, node: Node, limit: int) -> Iterator[Branch]:
 
 
 def _affine_of(net: Net, node: Node, source: Node, axis: int) -> Branch | None:
-    """A term that is `source` itself, after norms, scales and shifts if any."""
+    """Return a term that is `source` itself, possibly after norms, scales and shifts; None for any other."""
     steps: list[tuple[Tensor, Tensor | None]] = []
     while node is not source:
-        read = net.affine(node, axis)
-        if read is None:
+        affine = net.affine(node, axis)
+        if affine is None:
             return None
-        node = read[0]
-        steps.append(read[1:])
+        node = affine[0]
+        steps.append(affine[1:])
     kernel = Kernel.identity(net.shape(source)[axis], like=source.meta["val"])
     for scale, shift in reversed(steps):
         kernel = kernel.then_affine(scale, shift)

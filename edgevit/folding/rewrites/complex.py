@@ -1,9 +1,9 @@
-"""Complex numbers as real ones: everything between Fourier transforms, computed on packed maps (complex_packing.py).
+"""Rewrites complex numbers as real ones: the operators between Fourier transforms, on packed maps (complex_packing.py).
 
-A whole region of complex tensors is read at once, operator by operator, each giving the packed real map of what it
-gave. If one operator has no rule here, nothing changes: a network half in real and half in complex numbers gains
-nothing. Reshapes among channels are free, a product with constant complex weights over channels is one grouped 1x1
-convolution, and an elementwise function that meets both parts alike runs once.
+A whole region of complex tensors is rewritten at once. A rule for each operator gives the packed real map of its
+result. If one operator has no rule, nothing changes: a network half in real and half in complex numbers gains nothing.
+Reshapes among channels are free. A product with constant complex weights over channels is one grouped 1x1 convolution.
+An elementwise function of both parts alike runs once.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from edgevit.folding.rewrites.fourier import read_transform, transform
 
 
 def complex_region(net: Net, node: Node) -> bool:
-    """The complex tensors that a transform gives or takes and all that meet them, in real numbers if all can be."""
+    """Compute a transform's complex tensors, and all connected ones, in real numbers, if every one has a rule."""
     if read_transform(net, node) is None:
         return False
     region = Region(net, node)
-    if not all(item.target in _RULES for item in region.members):
+    if not all(member.target in _RULES for member in region.members):
         return False
-    readable = _read(region)
-    if readable:
+    is_real = _compute_in_real(region)
+    if is_real:
         for old, new in region.exits.items():
             net.replace(old, new)
     region.drop_unread()
-    return readable
+    return is_real
 
 
-def _read(region: Region) -> bool:
-    """Find the real form of every member; False where one has none."""
-    for node in [item for item in region.net.nodes() if item in region.members]:
+def _compute_in_real(region: Region) -> bool:
+    """Add the real form of every member; return False where one has none."""
+    for node in [member for member in region.net.nodes() if member in region.members]:
         new = _RULES[node.target](region, node) if region.fits(node) else None
         if new is None:
             return False
@@ -45,16 +45,16 @@ def _read(region: Region) -> bool:
     return True
 
 
-# ---- rules: a member in real numbers, None where this one cannot be ----------------------------------------------
+# ---- rules: the real form of a member, or None where it has none ----------------------------------------------
 
 
 def _transform(region: Region, node: Node) -> Node | None:
-    net, what = region.net, read_transform(region.net, node)
-    if what is None or (what.inverse and net.input(node) not in region.packed):
+    net, kind = region.net, read_transform(region.net, node)
+    if kind is None or (kind.inverse and net.input(node) not in region.packed):
         return None
-    source = region.packed[net.input(node)] if what.inverse else net.input(node)
-    out = transform(net, source, what, node)
-    region.made.append(out)
+    source = region.packed[net.input(node)] if kind.inverse else net.input(node)
+    out = transform(net, source, kind, node)
+    region.added.append(out)
     return out
 
 
@@ -78,11 +78,11 @@ def _view_as_complex(region: Region, node: Node) -> Node | None:
 
 
 def _complex(region: Region, node: Node) -> Node | None:
-    """Two real tensors, or one function of both parts of one complex tensor."""
+    """Join two real tensors, or apply one function to both parts of one complex tensor."""
     real, imaginary = node.args[:2]
-    if (read := same_of_both_parts(node)) is None:
+    if (same := same_of_both_parts(node)) is None:
         return region.pack(real, imaginary, node) if isinstance(real, Node) and isinstance(imaginary, Node) else None
-    source, chain = read
+    source, chain = same
     packed = region.packed[source]
     for step in chain:
         packed = region.call(step.target, packed, *step.args[1:], before=node, **step.kwargs)  # type: ignore[arg-type]
@@ -90,16 +90,16 @@ def _complex(region: Region, node: Node) -> Node | None:
 
 
 def _reshape(region: Region, node: Node) -> Node | None:
-    """Free where it stays among the channels."""
-    before, after = (region.net.shape(item) for item in (region.net.input(node), node))
+    """Keep the packed map: a reshape among the channels is free."""
+    before, after = (region.net.shape(value) for value in (region.net.input(node), node))
     return region.packed.get(region.net.input(node)) if before[-2:] == after[-2:] and before[0] == after[0] else None
 
 
 def _sum(region: Region, node: Node) -> Node | None:
-    """Of two members of one shape, or of a member and a constant."""
+    """Add two members of one shape, or a member and a constant."""
     if region.net.arguments(node)["alpha"] != 1:
         return None
-    operands = [_addend(region, item, node) for item in node.args[:2]]
+    operands = [_addend(region, operand, node) for operand in node.args[:2]]
     return None if None in operands else region.call(node.target, *operands, before=node)  # type: ignore[arg-type]
 
 
@@ -117,7 +117,7 @@ def _addend(region: Region, value: Any, node: Node) -> Node | None:
 
 
 def _product(region: Region, node: Node) -> Node | None:
-    """(a + bi)(c + di) = (ac - bd) + (ad + bc)i; a real factor meets both parts."""
+    """Multiply: (a + bi)(c + di) = (ac - bd) + (ad + bc)i; a real factor multiplies both parts."""
     first, second = node.args[:2]
     first, second = (first, second) if first in region.packed else (second, first)
     a_b = region.parts(first, node) if isinstance(first, Node) else None
@@ -136,7 +136,7 @@ def _product(region: Region, node: Node) -> Node | None:
 
 
 def _einsum(region: Region, node: Node) -> Node | None:
-    """Constant complex weights over the channels, the same at every pixel: one convolution with [Wr -Wi; Wi Wr]."""
+    """Add a convolution with [Wr -Wi; Wi Wr] for constant complex weights over channels, equal at every pixel."""
     operands = node.args[1]
     if not isinstance(operands, (list, tuple)) or len(operands) != 2:
         return None
@@ -153,9 +153,9 @@ def _einsum(region: Region, node: Node) -> Node | None:
 
 
 def _blocks(equation: str, weight: Tensor) -> Tensor | None:
-    """Weights (groups, out, in) where the equation reads n g.. i h f, weights of g.. i o -> n g.. o h f; else None."""
-    left, _, output = equation.replace(" ", "").partition("->")
-    source, _, weights = left.partition(",")
+    """Return weights (groups, out, in) for the equation n g.. i h f, weights of g.. i o -> n g.. o h f; else None."""
+    operands, _, output = equation.replace(" ", "").partition("->")
+    source, _, weights = operands.partition(",")
     if "." in equation or len(source) < 4 or len(source) != len(output) or len(set(output)) != len(output):
         return None
     groups, i, o = source[1:-3], source[-3], output[-3]

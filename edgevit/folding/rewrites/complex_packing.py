@@ -1,7 +1,7 @@
-"""Complex tensors of a graph that meet each other, and the real maps that stand for them.
+"""Regions of connected complex tensors in a graph, and the packed real maps that represent them.
 
-A complex tensor (N, channels.., H, F), with one or more axes of channels, is held "packed" as (N, 2C, H, F) in which
-channels 2c and 2c + 1 are the real and the imaginary part of channel c of all C (see fourier.py).
+A complex tensor (N, channels.., H, F), with one or more axes of channels, is "packed" as (N, 2C, H, F). Its channels 2c
+and 2c + 1 are the real and the imaginary part of channel c of all C (see fourier.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
 
-# Functions that see one number at a time, so that real and imaginary parts may go through them together.
+# Functions of one number at a time, which real and imaginary parts may pass together.
 _ELEMENTWISE = (
     aten.silu.default,
     aten.relu.default,
@@ -34,44 +34,45 @@ _ELEMENTWISE = (
 
 
 def is_complex(value: Any) -> bool:
-    """Whether a node gives one complex tensor."""
+    """Return whether a node's value is one complex tensor."""
     return isinstance(value, Node) and isinstance(value.meta.get("val"), Tensor) and value.meta["val"].is_complex()
 
 
 class Region:
-    """Complex tensors that meet each other, their packed maps, and the real tensors that are read from them."""
+    """Connected complex tensors, their packed maps, and the real tensors that leave the region."""
 
     def __init__(self, net: Net, start: Node) -> None:
         self.net, self.members = net, _connected(net, start)
         self.packed: dict[Node, Node] = {}
         self.exits: dict[Node, Node] = {}
-        self.made: list[Node] = []
+        self.added: list[Node] = []
 
     def drop_unread(self) -> None:
-        """What was made and nobody reads."""
-        for node in reversed(self.made):
+        """Drop the added nodes that have no reader."""
+        for node in reversed(self.added):
             if not node._erased:
                 self.net.drop(node)
 
     def fits(self, node: Node) -> bool:
-        """Whether the members that a call takes and gives have channels and sizes of pixels."""
-        held = (item for item in (node, *node.all_input_nodes) if item in self.members and is_complex(item))
-        return all(len(self.net.shape(item)) >= 4 and -1 not in self.net.shape(item)[1:] for item in held)
+        """Return whether the complex members that a call reads and computes have channels and fixed pixel sizes."""
+        values = (node, *node.all_input_nodes)
+        shapes = [self.net.shape(value) for value in values if value in self.members and is_complex(value)]
+        return all(len(shape) >= 4 and -1 not in shape[1:] for shape in shapes)
 
     def call(self, target: Callable[..., Any], *arguments: Any, before: Node, **named: Any) -> Node:
-        """A new call ahead of `before`, known as made here."""
+        """Add a call ahead of `before`, and record it."""
         node = self.net.call(target, *arguments, before=before, **named)
-        self.made.append(node)
+        self.added.append(node)
         return node
 
     def reshape(self, node: Node, shape: tuple[int, ...], before: Node) -> Node:
-        """(N, ...) -> (N, *shape), nothing where it has that shape."""
+        """Reshape (N, ...) to (N, *shape), unless it has that shape."""
         if self.net.shape(node)[1:] == shape:
             return node
         return self.call(aten.reshape.default, node, [-1, *shape], before=before)
 
     def parts(self, value: Node, before: Node) -> tuple[Node, Node] | None:
-        """Real and imaginary part of a member or a complex constant, in its own shape."""
+        """Return the real and the imaginary part of a member or a complex constant, in its own shape."""
         constant = self.net.constant(value)
         if constant is not None:
             real = constant.real if constant.is_complex() else constant
@@ -88,7 +89,7 @@ class Region:
         return first, second
 
     def pack(self, real: Node, imaginary: Node, before: Node) -> Node | None:
-        """One packed map from two parts (N, channels.., H, F)."""
+        """Join two parts (N, channels.., H, F) into one packed map; None where their shapes differ."""
         shape = self.net.shape(before)
         if not self.net.shape(real) == self.net.shape(imaginary) == shape:
             return None
@@ -98,37 +99,37 @@ class Region:
         return self.reshape(joined, (2 * channels, height, width), before)
 
     def constant(self, tensor: Tensor, like: Node) -> Node:
-        """A new real constant in the precision of the complex node it stands before."""
+        """Add a real constant ahead of `like`, in the precision of that complex node."""
         return self.net.add_constant(tensor, before=like, dtype=like.meta["val"].dtype.to_real())
 
 
 def _connected(net: Net, start: Node) -> set[Node]:
-    """All complex tensors that calls join with `start`'s, and what makes real ones of them or gives them away."""
-    found, waiting = {start}, [start]
+    """Return the complex tensors connected with those of `start`, and the nodes between them and real tensors."""
+    members, waiting = {start}, [start]
     while waiting:
         node = waiting.pop()
-        near = [*node.users] if is_complex(node) else []
-        near += [item for item in node.all_input_nodes if is_complex(item)]
-        near += [read[0]] if (read := same_of_both_parts(node)) else []
-        near += [item for part in node.users for item in _rejoined(part)] if is_complex(node) else []
-        new = [item for item in near if item not in found and net.constant(item) is None]
-        found.update(new)
+        neighbours = [*node.users] if is_complex(node) else []
+        neighbours += [source for source in node.all_input_nodes if is_complex(source)]
+        neighbours += [same[0]] if (same := same_of_both_parts(node)) else []
+        neighbours += [joined for part in node.users for joined in _rejoined(part)] if is_complex(node) else []
+        new = [neighbour for neighbour in neighbours if neighbour not in members and net.constant(neighbour) is None]
+        members.update(new)
         waiting += new
-    return found
+    return members
 
 
 def _rejoined(part: Node) -> list[Node]:
-    """The complex tensors that elementwise functions of one part of a complex tensor end up in."""
-    near, found = [part], []
-    while near:
-        node = near.pop()
-        found += [user for user in node.users if same_of_both_parts(user)]
-        near += [user for user in node.users if is_call(user, *_ELEMENTWISE)]
-    return found
+    """Return the complex tensors that are joined from elementwise functions of one part of a complex tensor."""
+    waiting, joined = [part], []
+    while waiting:
+        node = waiting.pop()
+        joined += [user for user in node.users if same_of_both_parts(user)]
+        waiting += [user for user in node.users if is_call(user, *_ELEMENTWISE)]
+    return joined
 
 
 def same_of_both_parts(node: Node) -> tuple[Node, list[Node]] | None:
-    """complex(f(z.real), f(z.imag)): z and the elementwise calls that make f, in order; None for anything else."""
+    """Return z and the elementwise calls of f, in order, for complex(f(z.real), f(z.imag)); None for any other node."""
     if not is_call(node, aten.complex.default):
         return None
     (real, imaginary), chain = node.args[:2], list[Node]()

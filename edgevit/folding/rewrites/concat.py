@@ -1,4 +1,4 @@
-"""Linear steps inside a concatenation, into the pointwise map that reads it."""
+"""Folds linear steps inside a concatenation into the pointwise map that reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgevit.folding.kernel import Kernel, plus
 
 
 def difference_into_weights(net: Net, node: Node) -> bool:
-    """[W1 W2] cat(a, a - b) = [W1 + W2, -W2] cat(a, b): the difference is never computed."""
+    """Fold a difference into weights: [W1 W2] cat(a, a - b) = [W1 + W2, -W2] cat(a, b)."""
     if not net.is_linear(node) or not is_call(joined := net.input(node), aten.cat.default):
         return False
     axis = net.channel_axis(node)
@@ -23,7 +23,7 @@ def difference_into_weights(net: Net, node: Node) -> bool:
         return False
     for i, part in enumerate(parts):
         if _is_difference(net, part) and part.args[0] in parts:
-            weights = list(torch.split(kernel.weight, [net.shape(item)[axis] for item in parts], 1))
+            weights = list(torch.split(kernel.weight, [net.shape(part)[axis] for part in parts], 1))
             j = parts.index(part.args[0])
             weights[j], weights[i] = weights[j] + weights[i], -weights[i]
             parts[i] = part.args[1]
@@ -36,7 +36,7 @@ def difference_into_weights(net: Net, node: Node) -> bool:
 
 
 def compose_through_concat(net: Net, node: Node) -> bool:
-    """[W1 W2] cat(a, P b) = [W1, W2 P] cat(a, b) for pointwise maps, where that costs no more than the two did."""
+    """Merge pointwise maps through a concatenation, at no extra cost: [W1 W2] cat(a, P b) = [W1, W2 P] cat(a, b)."""
     if not net.is_linear(node) or not is_call(joined := net.input(node), aten.cat.default):
         return False
     axis, reader = net.channel_axis(node), net.kernel(node)
@@ -44,11 +44,11 @@ def compose_through_concat(net: Net, node: Node) -> bool:
     if not over_channels or len(joined.users) > 1 or net.shared(node) or reader.groups != 1 or not reader.pointwise:
         return False
     parts = list(net.arguments(joined)["tensors"])
-    weights = list(torch.split(reader.weight, [net.shape(item)[axis] for item in parts], 1))
+    weights = list(torch.split(reader.weight, [net.shape(part)[axis] for part in parts], 1))
     for i, part in enumerate(parts):
-        own = dataclasses.replace(reader, weight=weights[i], bias=None)
-        if part.target == node.target and _is_composable(net, part, own):
-            merged = own.compose(net.kernel(part))
+        block = dataclasses.replace(reader, weight=weights[i], bias=None)
+        if part.target == node.target and _is_composable(net, part, block):
+            merged = block.compose(net.kernel(part))
             parts[i], weights[i] = net.input(part), merged.dense().weight
             rejoined = net.call(aten.cat.default, parts, axis, before=node)
             bias = plus(reader.bias, merged.bias)
@@ -60,7 +60,7 @@ def compose_through_concat(net: Net, node: Node) -> bool:
 
 
 def _is_composable(net: Net, part: Node, reader: Kernel) -> bool:
-    """Whether nobody else reads a pointwise map or shares its weights, and `reader` can take it in at no cost."""
+    """Return whether a pointwise map has one reader and its own weights, and merges into `reader` at no extra cost."""
     if not net.is_linear(part) or len(part.users) > 1 or net.shared(part):
         return False
     kernel = net.kernel(part)
@@ -69,9 +69,9 @@ def _is_composable(net: Net, part: Node, reader: Kernel) -> bool:
 
 
 def _is_difference(net: Net, node: Node) -> bool:
-    """a - b that nobody else reads, of two maps of one size and kind."""
+    """Return whether a node with at most one reader is a - b of two maps of one shape and dtype."""
     if not is_call(node, aten.sub.Tensor) or len(node.users) > 1 or net.arguments(node)["alpha"] != 1:
         return False
-    operands = [item for item in node.args if isinstance(item, Node)]
-    kinds = {(net.shape(item), item.meta["val"].dtype) for item in (node, *operands)}
+    operands = [operand for operand in node.args if isinstance(operand, Node)]
+    kinds = {(net.shape(value), value.meta["val"].dtype) for value in (node, *operands)}
     return len(operands) == 2 and len(kinds) == 1

@@ -1,4 +1,4 @@
-"""Expressions of constants alone."""
+"""Computes expressions of constants alone."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from edgevit.folding.graph import Net, is_call
 
 
 def constant_expression(net: Net, node: Node) -> bool:
-    """A call that reads nothing but constants becomes one: a reshaped layer scale, a masked weight, one of a split."""
-    several: Any = node.args[0] if is_call(node, operator.getitem) else None
-    value = _value(net, several)[node.args[1]] if _is_known(net, several) else _value(net, node)
+    """Replace a call on constants by its value: a reshaped layer scale, a masked weight, a part of a split."""
+    sequence: Any = node.args[0] if is_call(node, operator.getitem) else None
+    value = _value(net, sequence)[node.args[1]] if _is_constant(net, sequence) else _value(net, node)
     if not isinstance(value, torch.Tensor):
         return False
     net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta["val"].dtype))
     return True
 
 
-def _is_known(net: Net, node: Any) -> bool:
-    """Whether a node calls something on constants alone, and gives the same each time."""
+def _is_constant(net: Net, node: Any) -> bool:
+    """Return whether a node is a deterministic call on constants alone."""
     if not isinstance(node, Node) or node.op != "call_function" or _is_random(node):
         return False
-    return bool(node.all_input_nodes) and all(net.constant(item) is not None for item in node.all_input_nodes)
+    return bool(node.all_input_nodes) and all(net.constant(source) is not None for source in node.all_input_nodes)
 
 
 def _value(net: Net, node: Node) -> Any:
-    """What a call of constants gives, None for other calls."""
-    if not _is_known(net, node):
+    """Return the result of a call on constants; None for other calls."""
+    if not _is_constant(net, node):
         return None
     arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), net.constant)
     return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]

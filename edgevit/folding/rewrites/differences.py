@@ -1,4 +1,4 @@
-"""Maxima of differences, and minima over a map's own rolls: the max-relative graph convolution in fewer steps."""
+"""Shortens the max-relative graph convolution: maxima of differences, and minima over a map's own rolls."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ _MINIMUM = (aten.minimum.default, aten.min.other)
 
 
 def max_of_differences(net: Net, node: Node) -> bool:
-    """max(a - b, a - c) = a - min(b, c), to the bit: rounding is monotonic. Zeros count as a - a."""
+    """Replace max(a - b, a - c) by a - min(b, c), equal to the bit, as rounding is monotonic. Zeros count as a - a."""
     if not is_call(node, *_MAXIMUM) or not node.meta["val"].dtype.is_floating_point:
         return False
-    differences = [_difference(net, item) for item in node.args[:2]]
-    known = [item for item in differences if item is not None]
-    if not known or any(
-        item is None and not _is_zeros(side) for item, side in zip(differences, node.args, strict=False)
-    ):
+    operands = [(operand, _difference(net, operand)) for operand in node.args[:2]]
+    differences = [difference for _, difference in operands if difference is not None]
+    if not differences or any(pair is None and not _is_zeros(operand) for operand, pair in operands):
         return False
-    minuend = known[0][0]
-    if any(other is not minuend for other, _ in known) or net.shape(minuend) != net.shape(node):
+    minuend = differences[0][0]
+    if any(other is not minuend for other, _ in differences) or net.shape(minuend) != net.shape(node):
         return False
     if minuend.meta["val"].dtype != node.meta["val"].dtype:
         return False
-    subtrahends = [minuend if item is None else item[1] for item in differences]
-    least = net.call(aten.minimum.default, *subtrahends, before=node)
-    net.replace(node, net.call(aten.sub.Tensor, minuend, least, before=node))
+    subtrahends = [minuend if difference is None else difference[1] for _, difference in operands]
+    minimum = net.call(aten.minimum.default, *subtrahends, before=node)
+    net.replace(node, net.call(aten.sub.Tensor, minuend, minimum, before=node))
     return True
 
 
@@ -43,9 +41,9 @@ def _is_zeros(node: object) -> bool:
 
 
 def min_over_rolls(net: Net, node: Node) -> bool:
-    """A minimum over a map's rolls by 0, K, 2K .. (n-1)K in ceil(log2 n) steps an axis instead of n - 1.
+    """Compute a minimum over a map's rolls by 0, K, 2K .. (n-1)K in ceil(log2 n) steps an axis instead of n - 1.
 
-    A minimum may see an element twice, so min over 2m rolls is min(y, roll(y, mK)) for y the minimum over m, and the
+    A minimum may count an element twice. So the minimum over 2m rolls is min(y, roll(y, mK)), y being that over m. The
     last step overlaps where n is no power of two.
     """
     if not is_call(node, *_MINIMUM) or any(is_call(reader, *_MINIMUM) for reader in node.users):
@@ -58,8 +56,9 @@ def min_over_rolls(net: Net, node: Node) -> bool:
     shifts = _shifts(net, source, leaves)
     if shifts is None or not all(map(_is_progression, shifts.values())):
         return False
+    # With two short axes, doubling saves no step.
     if sum((len(steps) - 1).bit_length() for steps in shifts.values()) >= len(leaves) - 1:
-        return False  # two short axes: there is nothing to gain
+        return False
     parts = [_doubled(net, source, axis, steps, node) for axis, steps in sorted(shifts.items())]
     result = parts[0]
     for part in parts[1:]:
@@ -69,16 +68,16 @@ def min_over_rolls(net: Net, node: Node) -> bool:
 
 
 def _leaves(node: Node) -> list[Node]:
-    """What a tree of minima takes the minimum of; inner results that others read too are leaves."""
-    found: list[Node] = []
-    for item in node.all_input_nodes:
-        inner = is_call(item, *_MINIMUM) and len(item.users) == 1
-        found += _leaves(item) if inner else [item]
-    return found
+    """Return the leaves of a tree of minima; inner results with other readers are leaves."""
+    leaves: list[Node] = []
+    for operand in node.all_input_nodes:
+        is_inner = is_call(operand, *_MINIMUM) and len(operand.users) == 1
+        leaves += _leaves(operand) if is_inner else [operand]
+    return leaves
 
 
 def _shifts(net: Net, source: Node, leaves: list[Node]) -> dict[int, list[int]] | None:
-    """Rolls by axis, the zero roll in each; None if a leaf rolls two or the batch, or the map is missing."""
+    """Return the shifts by axis, 0 among them; None if a leaf rolls two axes or the batch, or the map is missing."""
     shifts: dict[int, list[int]] = {}
     for leaf in leaves:
         if leaf is source:
@@ -87,22 +86,23 @@ def _shifts(net: Net, source: Node, leaves: list[Node]) -> dict[int, list[int]] 
         if len(named["dims"]) != 1:
             return None
         axis = named["dims"][0] % len(net.shape(source))
-        if net.shape(source)[axis] == -1:  # along the batch
+        # The open axis is the batch.
+        if net.shape(source)[axis] == -1:
             return None
         shifts.setdefault(axis, [0]).append(named["shifts"][0] % net.shape(source)[axis])
     return {axis: sorted(set(steps)) for axis, steps in shifts.items()} if source in leaves else None
 
 
 def _is_progression(steps: list[int]) -> bool:
-    """0, K, 2K, .."""
+    """Return whether the steps are 0, K, 2K, .."""
     return len(steps) > 1 and steps == [i * steps[1] for i in range(len(steps))]
 
 
 def _doubled(net: Net, source: Node, axis: int, steps: list[int], before: Node) -> Node:
-    result, have = source, 1
-    while have < len(steps):
-        more = min(have, len(steps) - have)
-        rolled = net.call(aten.roll.default, result, [more * steps[1]], [axis], before=before)
+    result, covered = source, 1
+    while covered < len(steps):
+        added = min(covered, len(steps) - covered)
+        rolled = net.call(aten.roll.default, result, [added * steps[1]], [axis], before=before)
         result = net.call(aten.minimum.default, result, rolled, before=before)
-        have += more
+        covered += added
     return result

@@ -1,4 +1,4 @@
-"""Calls that change nothing in inference."""
+"""Drops calls that change nothing in inference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _COPIES = (
     aten.lift_fresh_copy.default,
 )
 _CASTS = (aten.to.dtype, aten.to.dtype_layout, aten._to_copy.default)
-# These see how a tensor lies in memory, which a copy may have arranged for them.
+# These depend on a tensor's memory layout, which a copy may have arranged for them.
 _LAYOUT_READERS = (aten.as_strided.default, aten.view.dtype, aten.view_as_complex.default)
 
 
 def drop_identity(net: Net, node: Node) -> bool:
-    """Dropout in inference, a leaky ReLU of slope 1, copies, casts to the same dtype: read the input instead."""
+    """Drop dropouts in inference, leaky ReLUs of slope 1, copies, and casts to the same dtype."""
     dropout = is_call(node, *DROPOUTS) and not net.arguments(node)["train"]
     linear_relu = is_call(node, aten.leaky_relu.default) and net.arguments(node)["negative_slope"] == 1
     if not (dropout or linear_relu or is_call(node, *_COPIES) or _casts_nothing(net, node)):

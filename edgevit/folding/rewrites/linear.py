@@ -1,4 +1,4 @@
-"""Linear maps that meet without a nonlinearity between them, in sequence. Side by side: branches.py."""
+"""Merges linear maps in sequence, without a nonlinearity between them; branches.py merges parallel ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgevit.folding.graph import Net
 
 
 def compose(net: Net, node: Node) -> bool:
-    """linear -> linear becomes one linear map where one of them is pointwise and one costs no more than both did."""
+    """Merge linear -> linear into one linear map, where one of them is pointwise and the result costs no more."""
     if not net.is_linear(node) or not net.is_linear(first := net.input(node)):
         return False
     if first.target != node.target or len(first.users) > 1 or net.shared(first) or net.shared(node):

@@ -1,4 +1,4 @@
-"""Chains of operators that only move numbers, as fewer of them."""
+"""Shortens chains of operators that only move numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edgevit.folding.graph import Net, aten, is_call
 from edgevit.folding.layout import MOVES, probed, send
 
 _ORDERS = (aten.permute.default, aten.transpose.int, aten.movedim.int, aten.movedim.intlist)
-_RANK = 4  # what every runtime takes
+_RANK = 4  # the highest rank that every runtime takes
 
 
 def one_gather(net: Net, node: Node) -> bool:
-    """Moves that only reorder one axis, such as windows found by several transpositions, become one gather of it.
+    """Replace moves that only reorder one axis, such as windows by several transpositions, by one gather along it.
 
-    Only where they are three transpositions or more, or need a tensor above rank 4: some runtimes take none.
+    This applies to three transpositions or more, or above rank 4, which some runtimes do not take.
     """
     if not is_call(node, *MOVES) or any(_continues(net, reader, node) for reader in node.users):
         return False
@@ -24,13 +24,13 @@ def one_gather(net: Net, node: Node) -> bool:
     source = net.input(chain[0])
     if net.shape(source) != net.shape(node) or -1 in net.shape(source)[1:]:
         return False
-    if sum(is_call(item, *_ORDERS) for item in chain) < 3 and max(len(net.shape(item)) for item in chain) <= _RANK:
+    if sum(is_call(move, *_ORDERS) for move in chain) < 3 and max(len(net.shape(move)) for move in chain) <= _RANK:
         return False
-    found = _one_axis(_order(net, source, chain))
-    if found is None or found[0] == 0:
+    gather = _one_axis(_positions(net, source, chain))
+    if gather is None or gather[0] == 0:
         return False
-    axis, places = found
-    index = net.add_constant(places.to(source.meta["val"].device), before=node)
+    axis, indices = gather
+    index = net.add_constant(indices.to(source.meta["val"].device), before=node)
     net.replace(node, net.call(aten.index_select.default, source, axis, index, before=node))
     return True
 
@@ -40,29 +40,29 @@ def _continues(net: Net, reader: Node, node: Node) -> bool:
 
 
 def _chain(net: Net, node: Node) -> list[Node]:
-    """The longest chain of moves that ends here and that nobody reads on its way, in order."""
+    """Return the longest chain of moves that ends here and has no other reader on its way, in order."""
     chain = [node]
     while is_call(before := net.input(chain[0]), *MOVES) and len(before.users) == 1:
         chain.insert(0, before)
     return chain
 
 
-def _order(net: Net, source: Node, chain: list[Node]) -> Tensor:
-    """Where in `source` each number of the chain's end was, counted row by row."""
+def _positions(net: Net, source: Node, chain: list[Node]) -> Tensor:
+    """Return the position in `source`, counted row by row, of each number at the chain's end."""
     shape = probed(net.shape(source))
-    places = torch.arange(torch.Size(shape).numel(), device="cpu").reshape(shape)
+    positions = torch.arange(torch.Size(shape).numel(), device="cpu").reshape(shape)
     for node in chain:
-        places = send(net, node, {node.all_input_nodes[0]: places})
-    return places
+        positions = send(net, node, {node.all_input_nodes[0]: positions})
+    return positions
 
 
-def _one_axis(places: Tensor) -> tuple[int, Tensor] | None:
-    """(axis, index) so that the places are those of index_select(axis, index); None where they are of no such call."""
-    plain = torch.arange(places.numel(), device="cpu").reshape(places.shape)
-    for axis, size in enumerate(places.shape):
+def _one_axis(positions: Tensor) -> tuple[int, Tensor] | None:
+    """Return (axis, index) such that the positions are those of index_select(axis, index), or None."""
+    plain = torch.arange(positions.numel(), device="cpu").reshape(positions.shape)
+    for axis, size in enumerate(positions.shape):
         step = plain.stride(axis)
-        first = places.movedim(axis, 0).reshape(size, -1)[:, 0]
+        first = positions.movedim(axis, 0).reshape(size, -1)[:, 0]
         index = first // step % size
-        if torch.equal(places, plain.index_select(axis, index)):
+        if torch.equal(positions, plain.index_select(axis, index)):
             return axis, index
     return None

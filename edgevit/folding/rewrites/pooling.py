@@ -1,4 +1,4 @@
-"""Pooling: plain where it was adaptive, before the ReLU rather than after it, and into the kernel before a mean."""
+"""Simplifies pools: adaptive ones become plain, a ReLU moves behind its pool, a mean joins its depthwise kernel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.fx import Node
 
 from edgevit.folding.graph import CONVOLUTION, Net, aten, is_call
 
-_FEW = 4  # slices; benchmarks/hiera_forms.py measures that many
+_MAX_SLICES = 4  # as measured by benchmarks/hiera_forms.py
 
 
 def plain_max_pool(net: Net, node: Node) -> bool:
-    """An adaptive max-pool whose windows are those of a plain one (at this input size) becomes that one.
+    """Replace an adaptive max-pool by the plain one with the same windows at this input size.
 
     Neither ONNX exporter knows the adaptive operator for sizes that do not divide.
     """
@@ -22,10 +22,10 @@ def plain_max_pool(net: Net, node: Node) -> bool:
     if len(net.shape(net.input(node))) != 4:
         return False
     source, sizes = net.input(node), net.arguments(node)["output_size"]
-    found = [_plain_window(size, out) for size, out in zip(net.shape(source)[2:], sizes, strict=True)]
-    if None in found:
+    plain = [_plain_window(size, out) for size, out in zip(net.shape(source)[2:], sizes, strict=True)]
+    if None in plain:
         return False
-    windows, strides, paddings = zip(*[item for item in found if item], strict=True)
+    windows, strides, paddings = zip(*[window for window in plain if window], strict=True)
     pool = net.call(aten.max_pool2d.default, source, list(windows), list(strides), list(paddings), before=node)
     for reader in list(node.users):
         if is_call(reader, operator.getitem):
@@ -34,10 +34,10 @@ def plain_max_pool(net: Net, node: Node) -> bool:
 
 
 def _plain_window(size: int, outputs: int) -> tuple[int, int, int] | None:
-    """(window, stride, padding) of the plain pool with the adaptive pool's windows, or None.
+    """Return (window, stride, padding) of the plain pool with the adaptive pool's windows, or None.
 
     Adaptive output i covers floor(i n / m) .. ceil((i + 1) n / m). Padding never wins a maximum, so a plain window may
-    reach over the border; it must only see the same pixels.
+    reach over the border. It must cover the same pixels.
     """
     adaptive = [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
     widest = max(stop - start for start, stop in adaptive)
@@ -51,7 +51,7 @@ def _plain_window(size: int, outputs: int) -> tuple[int, int, int] | None:
 
 
 def max_pool_before_relu(net: Net, node: Node) -> bool:
-    """max-pool(relu(x)) = relu(max-pool(x)): both only ever pick, and the ReLU then has fewer pixels."""
+    """Move a ReLU behind its max-pool, where it has fewer pixels: max-pool(relu(x)) = relu(max-pool(x))."""
     if not is_call(node, aten.max_pool2d.default) or not is_call(relu := node.args[0], aten.relu.default):
         return False
     if len(relu.users) > 1:
@@ -63,24 +63,24 @@ def max_pool_before_relu(net: Net, node: Node) -> bool:
 
 
 def maxima_of_few(net: Net, node: Node) -> bool:
-    """The maximum over an axis of two to four slices as maxima of two: engines reduce short axes badly."""
+    """Split a maximum over an axis of two to four slices into maxima of two: engines reduce short axes badly."""
     if not is_call(node, aten.amax.default):
         return False
     source, dims, keepdim = net.input(node), net.arguments(node)["dim"], net.arguments(node)["keepdim"]
     shape = net.shape(source)
-    if keepdim or len(dims) != 1 or dims[0] % len(shape) == len(shape) - 1 or not 2 <= shape[dims[0]] <= _FEW:
+    if keepdim or len(dims) != 1 or dims[0] % len(shape) == len(shape) - 1 or not 2 <= shape[dims[0]] <= _MAX_SLICES:
         return False
     slices = net.call(aten.unbind.int, source, dims[0], before=node)
     parts = [net.call(operator.getitem, slices, i, before=node) for i in range(shape[dims[0]])]
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        parts = [net.call(aten.maximum.default, *two, before=node) if len(two) == 2 else two[0] for two in pairs]
+        parts = [net.call(aten.maximum.default, *pair, before=node) if len(pair) == 2 else pair[0] for pair in pairs]
     net.replace(node, parts[0])
     return True
 
 
 def mean_into_depthwise(net: Net, node: Node) -> bool:
-    """depthwise convolution -> mean over all pixels becomes one weighted sum per channel."""
+    """Merge depthwise convolution -> mean over all pixels into one weighted sum per channel."""
     if not _is_global_mean(net, node) or not net.is_linear(source := net.input(node)):
         return False
     if not is_call(source, CONVOLUTION) or len(source.users) > 1 or net.shared(source):
@@ -88,10 +88,12 @@ def mean_into_depthwise(net: Net, node: Node) -> bool:
     kernel, shape = net.kernel(source), net.shape(net.input(source))
     if kernel.weight.shape[1] != 1 or kernel.stride != (1, 1) or -1 in shape[2:]:
         return False
+    # With few taps far apart, the convolution reads less than the whole map.
     if math.prod(shape[2:]) > math.prod(kernel.size) * math.prod(net.shape(source)[2:]):
-        return False  # few taps far apart: the convolution reads less than the whole map
+        return False
     summed = net.convolve(net.input(source), kernel.mean_weights(*shape[2:]), before=node)
-    if len(net.shape(node)) == 2:  # the mean dropped the pixel axes
+    # A mean of rank 2 has dropped the pixel axes.
+    if len(net.shape(node)) == 2:
         summed = net.call(aten.flatten.using_ints, summed, 1, before=node)
     net.replace(node, summed)
     return True

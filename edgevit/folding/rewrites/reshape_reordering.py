@@ -1,4 +1,4 @@
-"""Arithmetic ahead of reshapes, so that linear maps meet the sums and scales that follow them."""
+"""Moves arithmetic ahead of reshapes, so that linear maps meet the sums and scales that follow them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ _ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tenso
 
 
 def reshape_downstream(net: Net, node: Node) -> bool:
-    """reshape(a) + reshape(b) = reshape(a + b), and the same for a scalar in place of one of them."""
+    """Move a reshape behind arithmetic: reshape(a) + reshape(b) = reshape(a + b); one operand may be a scalar."""
     if not is_call(node, *_ARITHMETIC):
         return False
     operands = node.args[:2]
-    reshapes = [item for item in operands if isinstance(item, Node)]
-    if not reshapes or not all(is_call(item, *_RESHAPES) and len(item.users) == 1 for item in reshapes):
+    reshapes = [operand for operand in operands if isinstance(operand, Node)]
+    if not reshapes or not all(is_call(reshape, *_RESHAPES) and len(reshape.users) == 1 for reshape in reshapes):
         return False
     first = reshapes[0]
-    if any((item.target, item.args[1:]) != (first.target, first.args[1:]) for item in reshapes):
+    if any((reshape.target, reshape.args[1:]) != (first.target, first.args[1:]) for reshape in reshapes):
         return False
-    sources = [net.input(item) if isinstance(item, Node) else item for item in operands]
-    if len({net.shape(item) for item in sources if isinstance(item, Node)}) > 1:
-        return False  # the arithmetic would broadcast
+    sources = [net.input(operand) if isinstance(operand, Node) else operand for operand in operands]
+    # Sources of other shapes would broadcast.
+    if len({net.shape(source) for source in sources if isinstance(source, Node)}) > 1:
+        return False
     result = net.call(node.target, *sources, *node.args[2:], before=node, **node.kwargs)  # type: ignore[arg-type]
     net.replace(node, net.call(first.target, result, *first.args[1:], before=node))  # type: ignore[arg-type]
     return True

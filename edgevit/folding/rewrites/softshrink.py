@@ -1,4 +1,4 @@
-"""Activations as fewer, plainer steps."""
+"""Replaces activations by fewer, plainer operators."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from edgevit.folding.graph import Net, aten, is_call
 
 
 def plain_softshrink(net: Net, node: Node) -> bool:
-    """softshrink(x) = x - clamp(x, -lambda, lambda), to the bit: exporters spell the operator in nine steps."""
+    """Replace softshrink(x) by x - clamp(x, -lambda, lambda), equal to the bit; exporters spell it in nine steps."""
     if not is_call(node, aten.softshrink.default):
         return False
     source, bound = net.input(node), net.arguments(node)["lambd"]
-    near = net.call(aten.clamp.default, source, -bound, bound, before=node)
-    net.replace(node, net.call(aten.sub.Tensor, source, near, before=node))
+    clamped = net.call(aten.clamp.default, source, -bound, bound, before=node)
+    net.replace(node, net.call(aten.sub.Tensor, source, clamped, before=node))
     return True

@@ -1,0 +1,60 @@
+"""How often a proof and a fold capture a network: once where one capture serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgevit.folding import fold, prove
+from support.nets import Toy, image
+from support.saboteurs import residual_net
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+    """The dtype of the first input of each torch.export.export."""
+    dtypes: list[torch.dtype] = []
+    original = torch.export.export
+
+    def counted(model: nn.Module, inputs: tuple[Tensor, ...], **options: Any) -> Any:
+        dtypes.append(inputs[0].dtype)
+        return original(model, inputs, **options)
+
+    monkeypatch.setattr(torch.export, "export", counted)
+    return dtypes
+
+
+def test_a_proof_captures_once(exports: list[torch.dtype]) -> None:
+    proof = prove(residual_net().float(), (image(2, 3, 12, 12, dtype=torch.float32),))
+    assert proof.passed and 0 < proof.float64_max_rel < 1e-13 < proof.float32_max_rel
+    assert exports == [torch.float32]
+
+
+CAPTURED_TWICE = {
+    "names a dtype": lambda net, x: net.a(x).to(torch.float32),
+    "makes tensors of a dtype": lambda net, x: net.a(x) + torch.ones(4, 1, 1, dtype=torch.float64).to(x.dtype),
+    "reads its precision": lambda net, x: net.a(x) + torch.finfo(x.dtype).eps ** 0.5,
+}
+
+
+@pytest.mark.parametrize("name", CAPTURED_TWICE)
+def test_a_proof_of_a_graph_that_depends_on_its_dtype_captures_each(name: str, exports: list[torch.dtype]) -> None:
+    model = Toy(CAPTURED_TWICE[name], a=nn.Conv2d(3, 4, 3)).eval().float()
+    assert prove(model, (image(2, 3, 8, 8, dtype=torch.float32),)).passed
+    assert exports == [torch.float32, torch.float64]
+
+
+def test_a_float64_model_is_not_proven_by_rounding_its_fold(exports: list[torch.dtype]) -> None:
+    assert prove(residual_net().double(), (image(2, 3, 12, 12),)).passed
+    assert exports == [torch.float64, torch.float32]
+
+
+def test_a_batch_that_is_fixed_at_two_or_more_is_captured_once(exports: list[torch.dtype]) -> None:
+    model = Toy(lambda net, x: net.a(x).reshape(2, -1), a=nn.Conv2d(3, 4, 3)).eval()
+    x = image(2, 3, 8, 8)
+    folded = fold(model.double(), (x,))
+    assert not folded.report.batch_is_open and len(exports) == 1
+    assert torch.equal(folded(x), model(x))
