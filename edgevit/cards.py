@@ -1,8 +1,8 @@
-"""The model cards as counted and shipped (latency_db/models.jsonl, one JSON object per line). No torch in here.
+"""The model cards as counted and shipped (latency_db/models.jsonl, one JSON object per line), without torch.
 
-The facts come from the families' files; params and MACs are counted once, by `edgevit models --refresh`, so that
-choosing and listing need neither torch nor the models. The operators of the folded forms lie in a file of their own:
-only predictions need them, and an answer from measured rows should not wait for them.
+The facts come from the families' files. `edgevit models --refresh` counts params and MACs once, so choosing and
+listing need neither torch nor the models. The operators of the folded forms have a file of their own: only predictions
+need them, and an answer from measured rows should not wait for them.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _Line = TypeVar("_Line", ModelCard, ModelOperators)
 
 
 def load_cards() -> dict[str, ModelCard]:
-    """Name -> card, in the order of the file. StoreError if the file is absent, damaged or names a model twice."""
+    """Return name -> card, in the file's order. Raises StoreError if it is absent, damaged or names a model twice."""
     cards: dict[str, ModelCard] = {}
-    for card, where in _lines(CARDS_FILE, ModelCard):
+    for card, location in _lines(CARDS_FILE, ModelCard):
         if card.name in cards:
-            raise StoreError(f"two model cards for {card.name}", where=where, fix=_FIX)
+            raise StoreError(f"two model cards for {card.name}", where=location, fix=_FIX)
         cards[card.name] = card
     return cards
 
 
 def load_operators() -> dict[str, tuple[OperatorCost, ...]]:
-    """Name -> operators of the folded form at the card's input size. StoreError as for the cards."""
-    return {item.model: item.operators for item, _ in _lines(OPERATORS_FILE, ModelOperators)}
+    """Return name -> operators of the folded form at the card's input size. Raises StoreError as load_cards does."""
+    return {record.model: record.operators for record, _ in _lines(OPERATORS_FILE, ModelOperators)}
 
 
 def _lines(name: str, kind: type[_Line]) -> Iterator[tuple[_Line, str]]:
-    """What the lines of a shipped file say, and where each of them is."""
+    """Yield the records of a shipped file, each with its location."""
     resource = resources.files("edgevit.latency_db") / name
     try:
         lines = resource.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError("the model cards cannot be read", where=str(resource), why=str(error), fix=_FIX) from error
     for number, line in enumerate(lines, start=1):
-        where = f"{resource}, line {number}"
-        yield _read_line(line, kind, where), where
+        location = f"{resource}, line {number}"
+        yield _read_line(line, kind, location), location
 
 
 def write_lines(records: Iterable[ModelCard | ModelOperators], path: str | Path) -> None:
-    """Write records in their order, one line each: wholly, or not at all where it fails. Raises StoreError."""
+    """Write records in their order, one line each, completely or not at all. Raises StoreError."""
     path = Path(path)
     text = "".join(to_json(record) + "\n" for record in records)
     try:
@@ -59,15 +59,15 @@ def write_lines(records: Iterable[ModelCard | ModelOperators], path: str | Path)
         raise StoreError("the model cards cannot be written", where=str(path), why=str(error)) from error
 
 
-def _read_line(line: str, kind: type[_Line], where: str) -> _Line:
+def _read_line(line: str, kind: type[_Line], location: str) -> _Line:
     try:
         return from_json(kind, line)
     except RecordError as error:
-        raise StoreError("a model card cannot be read", where=where, why=str(error), fix=_FIX) from error
+        raise StoreError("a model card cannot be read", where=location, why=str(error), fix=_FIX) from error
 
 
 def _replace(path: Path, text: str) -> None:
-    """A temporary file beside the target, flushed to the disk, then renamed over it: readers see the old or the new."""
+    """Write a temporary file beside the target, flush it to disk and rename it: readers see the old or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -76,4 +76,5 @@ def _replace(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)  # there only where something failed
+        # The temporary file still exists only after a failure.
+        temporary.unlink(missing_ok=True)

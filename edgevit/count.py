@@ -1,7 +1,7 @@
-"""Parameters, multiply-accumulates and layers of any module: counted by watching ATen operators run.
+"""Parameters, multiply-accumulates and layers of any module, counted from the ATen operators of one run.
 
-Ours, because torch's FlopCounterMode counts attention on the CPU as 0. Elementwise operators, pooling and FFTs count
-nothing: papers leave them out too, and that is what makes the numbers comparable.
+This is our own counter, because torch's FlopCounterMode counts attention on the CPU as 0. Elementwise operators,
+pooling and FFTs count nothing. Papers also leave them out, so the numbers are comparable.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from edgevit.records.model import OperatorCost
 
 @dataclass(frozen=True)
 class Count:
-    """What a model costs on the inputs it was counted with.
+    """The cost of a model on the inputs of the count.
 
     params: numbers in unique nn.Parameters. macs: multiply-accumulates of one run over the whole batch (one MAC is two
-    FLOPs). layers: how many operators with weights ran: convolutions, linear and other products with weights, norms.
-    (RMSNorm counts only where it is one operator: on the CPU torch takes it apart into elementwise ones.)
+    FLOPs). layers: number of operators with weights that ran: convolutions, products, norms.
+    (RMSNorm counts only where it is one operator: on the CPU torch decomposes it into elementwise ones.)
     """
 
     params: int
@@ -39,10 +39,10 @@ class Count:
 def count(model: nn.Module, *inputs: Any) -> Count:
     """Run the model once in evaluation mode, without gradients, and count. Modes are as before when it returns.
 
-    Takes an fx.GraphModule as well. With model and inputs on the meta device nothing is computed, only counted.
-    Counted: convolutions (grouped, transposed), matrix products, and attention in each of its fused forms as QK^T and
-    AV; a complex product as four. Not counted: elementwise operators, pooling, FFTs. Raises what the model raises on
-    these inputs.
+    An fx.GraphModule works too. With model and inputs on the meta device, the run only counts and computes nothing.
+    Counted are convolutions (grouped, transposed), matrix products, and attention in each of its fused forms as QK^T
+    and AV. A complex product counts as four. Elementwise operators, pooling and FFTs do not count. The model's own
+    errors on these inputs pass through.
     """
     counter = _Counter(model)
     with torch.no_grad(), _evaluating(model), _plain_attention(), counter:
@@ -51,11 +51,11 @@ def count(model: nn.Module, *inputs: Any) -> Count:
 
 
 def operator_costs(model: nn.Module, *inputs: Any) -> tuple[OperatorCost, ...]:
-    """What each operator that computes costs in one run, in order; views of memory cost nothing and are left out.
+    """Return the cost of each operator in one run, in order; views of memory cost nothing and are left out.
 
-    For `edgevit.prediction.structural_features`, of the folded form. Counted and raised as by `count`. Parameters of an
-    operator are the numbers in parameters and buffers that it reads. Attention is always listed as its two products and
-    what is between them: which fused form torch has depends on the device, and the list must not.
+    `edgevit.prediction.structural_features` needs them of the folded form. Counting and errors are those of `count`.
+    Parameters of an operator are the numbers in parameters and buffers that it reads. Attention is always listed as
+    its two products and the operators between them: torch's fused form depends on the device, and the list must not.
     """
     counter = _Counter(model)
     with torch.no_grad(), _evaluating(model), _plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
@@ -64,16 +64,16 @@ def operator_costs(model: nn.Module, *inputs: Any) -> tuple[OperatorCost, ...]:
 
 
 def merged(costs: Iterable[OperatorCost]) -> tuple[OperatorCost, ...]:
-    """The same operators with equal ones counted together, in an order of their own: what `Graph.operators` holds."""
+    """Return the operators with equal ones counted together, in sorted order, as `Graph.operators` has them."""
     times: Counter[OperatorCost] = Counter()
-    for item in costs:
-        times[dataclasses.replace(item, count=1)] += item.count
+    for cost in costs:
+        times[dataclasses.replace(cost, count=1)] += cost.count
     ordered = sorted(times, key=dataclasses.astuple)
-    return tuple(dataclasses.replace(item, count=times[item]) for item in ordered)
+    return tuple(dataclasses.replace(cost, count=times[cost]) for cost in ordered)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__
-    """Adds up what each operator costs while it runs. Operators made of others are taken apart first."""
+    """Sums the cost of each operator while it runs. Operators made of others are decomposed first."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -87,7 +87,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         kwargs = kwargs or {}
         operator = func._schema.name
         if operator not in _MACS and operator not in _NORMS:
-            with self:  # inference mode hands over conv2d and linear whole
+            # Inference mode passes conv2d and linear undecomposed.
+            with self:
                 if (parts := func.decompose(*args, **kwargs)) is not NotImplemented:
                     return parts
         out = func(*args, **kwargs)
@@ -101,22 +102,21 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         return out
 
     def _cost(self, operator: str, args: Sequence[Any], out: Any, macs: int) -> OperatorCost:
-        tensors = [item for arg in args for item in (arg if isinstance(arg, list | tuple) else [arg])]
-        read = [item for item in tensors if isinstance(item, Tensor)]
-        written = [item for item in (out if isinstance(out, list | tuple) else [out]) if isinstance(item, Tensor)]
-        weights = [item for item in read if _storage(item) in self.weights]
-        parameters = sum(item.numel() for item in weights)
-        moved = sum(item.numel() for item in (*read, *written)) - parameters
+        arguments = [value for arg in args for value in (arg if isinstance(arg, list | tuple) else [arg])]
+        read = [value for value in arguments if isinstance(value, Tensor)]
+        written = [value for value in (out if isinstance(out, list | tuple) else [out]) if isinstance(value, Tensor)]
+        parameters = sum(tensor.numel() for tensor in read if _storage(tensor) in self.weights)
+        moved = sum(tensor.numel() for tensor in (*read, *written)) - parameters
         return OperatorCost(_kind(operator, args), macs, parameters, moved)
 
     def _multiplies_weights(self, operator: str, args: Sequence[Any]) -> bool:
-        """Whether it is a matrix product in which a parameter or buffer, or a view of one, takes part."""
+        """Return whether it is a matrix product with a parameter or buffer, or a view of one, as operand."""
         tensors = (arg for arg in args if isinstance(arg, Tensor))
         return operator in _PRODUCTS and any(_storage(tensor) in self.weights for tensor in tensors)
 
 
 def _kind(operator: str, args: Sequence[Any]) -> str:
-    """What its speed depends on: of a convolution its kernel, and whether each channel is on its own."""
+    """Return the kind that an operator's speed depends on; a convolution's has its kernel and its grouping."""
     if operator in _CONVOLUTIONS:
         weight: Tensor = args[1]
         kernel = "x".join(map(str, weight.shape[2:]))
@@ -134,7 +134,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _convolution_macs(args: Sequence[Any], out: Tensor) -> int:
-    """Weight is [C_out, C_in/g, k...], transposed [C_in, C_out/g, k...]: one position costs the numbers of one row."""
+    """Count one row of the weight per position: [C_out, C_in/g, k...], or transposed [C_in, C_out/g, k...]."""
     image: Tensor = args[0]
     weight: Tensor = args[1]
     positions = image if args[6] else out  # args[6]: transposed
@@ -142,7 +142,7 @@ def _convolution_macs(args: Sequence[Any], out: Tensor) -> int:
 
 
 def _product_macs(args: Sequence[Any], out: Tensor) -> int:
-    """(..., n, k) x (..., k, m): k per number of the result."""
+    """Count k per number of the result of (..., n, k) x (..., k, m)."""
     return out.numel() * int(args[0].shape[-1])
 
 
@@ -151,7 +151,7 @@ def _added_product_macs(args: Sequence[Any], out: Tensor) -> int:
 
 
 def _attention_macs(args: Sequence[Any], out: Any) -> int:
-    """Q (N, h, L, d), K (N, h', S, d), V (N, h', S, e): QK^T is N h L S d, AV is N h L S e."""
+    """Count QK^T as N h L S d, AV as N h L S e, for Q (N, h, L, d), K (N, h', S, d), V (N, h', S, e)."""
     query, key, value = args[:3]
     return int(math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
 
@@ -164,7 +164,7 @@ _ATTENTIONS = {
     "aten::_scaled_dot_product_efficient_attention",
     "aten::_scaled_dot_product_cudnn_attention",
     "aten::_scaled_dot_product_fused_attention_overrideable",
-}  # the plain form is taken apart into two products
+}  # the plain form is decomposed into two products
 _NORMS = {
     "aten::native_batch_norm",
     "aten::_native_batch_norm_legit",
@@ -191,7 +191,7 @@ _MACS: dict[str, Callable[[Sequence[Any], Any], int]] = {
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, so that counting changes no running statistics. Not eval(): exported modules refuse to."""
+    """Put the model in evaluation mode, so that running statistics stay; exported modules refuse eval()."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -204,7 +204,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Keep nn.MultiheadAttention off its one-operator fast path, in which there is nothing to see."""
+    """Keep nn.MultiheadAttention off its fast path, one operator whose products cannot be counted."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

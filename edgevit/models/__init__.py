@@ -1,7 +1,7 @@
 """The models room: names in, modules in their training form out. A family is one file here; nothing else names it.
 
-A module of this package is a family when it has CARDS and build(name); the rest of the package are helpers. A family
-may have ALIASES, the official code's names of its variants: `mode` or `family_mode` then finds the model, too.
+A module of this package is a family if it has CARDS and build(name); the other modules are helpers. A family may have
+ALIASES, the official code's names of its variants: then `mode` or `family_mode` also name the model.
 """
 
 from __future__ import annotations
@@ -24,36 +24,37 @@ __all__ = ["create_model", "list_models", "load_weights", "model_card", "randomi
 
 
 class Family(Protocol):
-    """What a family's module offers."""
+    """The interface of a family's module."""
 
     CARDS: tuple[ModelCard, ...]
 
     def build(self, name: str, *, classes: int = 1000) -> nn.Module:
-        """The variant in training form, freshly initialised, with so many outputs."""
+        """Build a variant in training form, freshly initialised, with `classes` outputs."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the zoo that match a shell pattern, in the order of the families' cards; empty where none match."""
+    """Return the names of the zoo that match a shell pattern, in the order of the families' cards."""
     return [name for name in _zoo() if fnmatch.fnmatchcase(name, pattern)]
 
 
 def model_card(name: str) -> ModelCard:
-    """The card as the family's file states it: published facts, nothing counted. UnknownNameError if there is none."""
+    """Return the card as the family's file states it: published facts, nothing counted. Raises UnknownNameError."""
     return _find(name)[0]
 
 
 def create_model(name: str, weights: str | Path | None = None, *, classes: int = 1000, seed: int = 0) -> nn.Module:
-    """The model in training form, in evaluation mode. `name` is one of list_models(), or an official name of one.
+    """Create a model in training form, in evaluation mode. `name` is one of list_models(), or an official alias.
 
-    `weights` is a checkpoint file, of a model with as many classes; without one the weights are random, on the CPU the
-    same for the same seed, and the CPU's global random state is left as it was.
-    Raises UnknownNameError, and CheckpointError, which says so where a file has another number of classes.
+    `weights` is a checkpoint file of a model with as many classes. Without one the weights are random, on the CPU the
+    same for the same seed; the CPU's global random state stays as it was. Raises UnknownNameError and CheckpointError.
+    A CheckpointError names another number of classes, if the file has one.
     """
     card, family = _find(name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = family.build(card.name, classes=classes)
-    model.__dict__["card"] = card  # what a fold reads the input's size from; not state, so not through __setattr__
+    # A fold reads the input's size from the card. It is no state, so it does not pass through __setattr__.
+    model.__dict__["card"] = card
     if weights is not None:
         load_weights(model, Path(weights), classes=classes)
     return model.eval()
@@ -68,9 +69,9 @@ def _find(name: str) -> tuple[ModelCard, Family]:
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    """Official name -> ours, alone where one family claims it and with the family's name before it always.
+    """Return official name -> our name: bare where one family claims it, and always with the family's name before it.
 
-    A name of ours is never an alias: what the cards say comes first.
+    Our own names are never aliases: the cards take precedence.
     """
     claims: dict[str, set[str]] = {}
     for family in _families():
@@ -82,7 +83,7 @@ def _aliases() -> dict[str, str]:
 
 @functools.cache
 def _zoo() -> dict[str, tuple[ModelCard, Family]]:
-    """Name -> card and family. Two families that claim one name are refused, not shadowed."""
+    """Return name -> card and family. Raises ModelError where two families claim one name."""
     zoo: dict[str, tuple[ModelCard, Family]] = {}
     for family in _families():
         for card in family.CARDS:

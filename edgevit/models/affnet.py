@@ -42,7 +42,7 @@ class ConvNorm(nn.Module):
             self.block.add_module("act", nn.SiLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/s, W/s)."""
+        """Map (N, C, H, W) to (N, C', H/s, W/s)."""
         out: Tensor = self.block(x)
         return out
 
@@ -63,7 +63,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/s, W/s)."""
+        """Map (N, C, H, W) to (N, C', H/s, W/s)."""
         out: Tensor = self.block(x)  # through (N, rC, H, W)
         return x + out if self.residual else out
 
@@ -72,7 +72,7 @@ class FrequencyFilter(nn.Module):
     """x + irfft2(X * M(X)) with X = rfft2(x), equation 5 of the paper. Keeps (N, C, H, W).
 
     M = shrink(W2 silu(W1 X + b1) + b2), the two layers complex and block-diagonal over the channels, the same at every
-    frequency; SiLU and soft-shrinkage act on real and imaginary parts apart. Parameters hold the two parts first.
+    frequency; SiLU and soft-shrinkage act on real and imaginary parts separately. Parameters have the two parts first.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,7 +82,7 @@ class FrequencyFilter(nn.Module):
         self.b1, self.b2 = (nn.Parameter(0.02 * torch.randn(2, FILTER_GROUPS, size)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # no complex halves on most backends
         spectrum = torch.fft.rfft2(wide, norm="ortho")  # (N, C, H, W/2 + 1)
         mask = _per_part(functional.silu, self._layer(spectrum, self.w1, self.b1))
@@ -92,7 +92,7 @@ class FrequencyFilter(nn.Module):
         return out
 
     def _layer(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Complex (N, C, H, F) -> (N, C, H, F)."""
+        """Map complex (N, C, H, F) to (N, C, H, F)."""
         blocks = z.reshape(z.shape[0], FILTER_GROUPS, -1, *z.shape[2:])  # (N, 8, C/8, H, F)
         mixed = torch.einsum("nkihf,kio->nkohf", blocks, _complex(weight, z))
         return (mixed + _complex(bias, z)[..., None, None]).flatten(1, 2)
@@ -109,7 +109,7 @@ class MixerBlock(nn.Module):
         self.mlp = InvertedResidual(channels, channels, 1, MIXER_RATIO)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         mixed: Tensor = self.filter(self.norm2(self.mlp(self.norm1(x))))
         return x + mixed
 
@@ -124,7 +124,7 @@ class FilterStage(nn.Module):
         self.fusion = ConvNorm(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         features = self.conv_proj(self.global_rep(x))
         out: Tensor = self.fusion(torch.cat((x, features), dim=1))  # through (N, 2C, H, W)
         return out
@@ -152,7 +152,7 @@ class AFFNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image (N, 3, H, W), H and W multiples of 32 -> logits (N, classes)."""
+        """Map an image (N, 3, H, W), H and W multiples of 32 to logits (N, classes)."""
         x = self.layer_1(self.conv_1(x))  # (N, 3, 256, 256) -> (N, C1, 128, 128)
         x = self.layer_2(x)  # -> (N, C2, 64, 64)
         x = self.layer_5(self.layer_4(self.layer_3(x)))  # 32, 16, 8 pixels a side
@@ -162,7 +162,7 @@ class AFFNet(nn.Module):
 
 
 def _per_part(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """A real function of the real and of the imaginary part, each on its own. Keeps any complex shape."""
+    """Apply a real function to the real and to the imaginary part separately. Keeps any complex shape."""
     return torch.complex(function(z.real), function(z.imag))
 
 
@@ -171,24 +171,24 @@ def _shrink(x: Tensor) -> Tensor:
 
 
 def _complex(parts: Tensor, like: Tensor) -> Tensor:
-    """(2, ...) -> complex (...), in the precision of the complex `like`."""
+    """Join parts (2, ...) to complex (...), in the precision of the complex `like`."""
     parts = parts.to(like.dtype.to_real())
     return torch.complex(parts[0], parts[1])
 
 
 def _layer_norm(channels: int) -> nn.GroupNorm:
-    """Layer norm over channels and pixels together, scale and shift per channel. Keeps (N, C, H, W)."""
+    """Build a layer norm over channels and pixels together, scale and shift per channel. Keeps (N, C, H, W)."""
     return nn.GroupNorm(1, channels, eps=1e-5)
 
 
 def _divisible(width: float, by: int = 8) -> int:
-    """The multiple of `by` nearest to `width`, and not less than 0.9 of it (MobileNet's rule)."""
+    """Return the multiple of `by` nearest to `width`, but not less than 0.9 of it (MobileNet's rule)."""
     nearest = max(by, int(width + by / 2) // by * by)
     return nearest + by if nearest < 0.9 * width else nearest
 
 
 def _initialise(module: nn.Module) -> None:
-    """Official initialisation: He's normal over outputs for convolutions, small normal for the classifier."""
+    """Apply the official initialisation: He's normal over outputs for convolutions, small normal for the classifier."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     elif isinstance(module, nn.Linear):
@@ -228,5 +228,5 @@ CARDS: tuple[ModelCard, ...] = tuple(_card(name, top1) for name, top1 in _TOP1_P
 
 
 def build(name: str, *, classes: int = 1000) -> AFFNet:
-    """The variant called `name` in training form and mode, randomly initialised."""
+    """Build the variant called `name`, in training form and mode, randomly initialised."""
     return AFFNet(*_SHAPES[name], classes=classes)

@@ -1,8 +1,7 @@
-"""Reading published checkpoints: safely (no code in the file runs), completely, or not at all.
+"""Reads published checkpoints safely and completely, or not at all: no code in the file runs.
 
-A training checkpoint nests its weights and carries the training's arguments and numbers beside them. Those are read as
-blanks (`_Unread`): nothing in them is wanted, so nothing of them is built. Anything else that a pickle asks for is
-refused by torch's weights-only reader.
+A training checkpoint nests its weights, and has the training's arguments and numbers beside them. These are read as
+blanks (`_Unread`), because no part of them is needed. torch's weights-only reader refuses every other object.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, ModelError
 
-# Where weights hide, best first: the averaged weights (EMA) are those that the papers' READMEs evaluate.
+# Keys that weights are nested under, best first: the papers' READMEs evaluate the averaged weights (EMA).
 NESTS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state")
 EXTRA_STATE = "_extra_state"  # torch's key for what a module saves beside tensors; a model may do without it
 _SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), path)"
@@ -50,7 +49,7 @@ _DAMAGE = (
 
 
 class _Unread:
-    """Stands for an object of a checkpoint that nobody wants: takes any arguments and any state, and keeps none."""
+    """Stands for an unused object of a checkpoint: accepts any arguments and any state, and keeps none."""
 
     def __new__(cls, *_: object) -> _Unread:
         return super().__new__(cls)
@@ -67,11 +66,11 @@ _BLANKS = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", 
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .pth, .pth.tar, .pt or .safetensors file: key -> tensor, on the CPU.
+    """Read the state dict in a .pth, .pth.tar, .pt or .safetensors file: key -> tensor, on the CPU.
 
-    Nested weights are looked for under NESTS in that order, else the file itself is the state dict; `module.`, which
-    data-parallel training puts before every key, is taken off. Raises CheckpointError: no such file, damaged, asking
-    for code, no weights in it, a value that is no dense tensor, NaN or infinity.
+    Nested weights are found under NESTS in that order, else the file itself is the state dict. The prefix `module.`,
+    which data-parallel training puts before every key, is removed. Raises CheckpointError: no such file, damaged,
+    needs code, no weights in it, a value that is no dense tensor, NaN or infinity.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,22 +82,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: str | Path, *, classes: int | None = None) -> None:
-    """Copy a checkpoint into the model, every key or none: all is checked before the first tensor is copied.
+    """Copy a checkpoint into the model, every key or none: all are checked before the first tensor is copied.
 
-    Precision follows the model (a half-precision file fills a float32 model). classes: how many the model tells apart,
-    so that a refusal can say that the file has another number of them. Raises CheckpointError as read_checkpoint does,
-    and where keys are missing, left over, or of another shape or kind than the model's.
+    Precision follows the model (a half-precision file fills a float32 model). `classes` is the model's number of
+    classes, so that a refusal can name the file's. Raises CheckpointError as read_checkpoint does, and where keys are
+    missing, unexpected, or of another shape or kind than the model's.
     """
     state = read_checkpoint(path)
-    wanted = model.state_dict()
-    if problems := _mismatches(wanted, state):
-        what, fix = f"these weights are not of this {type(model).__name__}", _NAME_IT
-        if classes is not None and (other := _its_classes(wanted, state, classes)):
-            what = f"these weights are of a {type(model).__name__} with {other} classes, not {classes}"
+    expected = model.state_dict()
+    if problems := _mismatches(expected, state):
+        message, fix = f"these weights are not of this {type(model).__name__}", _NAME_IT
+        if classes is not None and (other := _its_classes(expected, state, classes)):
+            message = f"these weights are of a {type(model).__name__} with {other} classes, not {classes}"
             fix = _WITH_CLASSES.format(other)
-        raise CheckpointError(what, where=str(path), why="; ".join(problems), fix=fix)
+        raise CheckpointError(message, where=str(path), why="; ".join(problems), fix=fix)
     try:
-        model.load_state_dict(state, strict=True)  # a model's own state comes first, and may be refused by the model
+        # A model may refuse its own extra state, before any tensor is copied.
+        model.load_state_dict(state, strict=True)
     except ModelError as error:
         raise CheckpointError(error.what, where=str(path), why=error.why, fix="save the model again") from error
 
@@ -108,14 +108,15 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_Unread, name) for name in _BLANKS]):
-            warnings.simplefilter("ignore")  # of old formats and protocols: it is read, or refused below
+            # torch warns of old formats and protocols; the file is read, or refused below.
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         raise _refusal(error, path) from error
 
 
 def _refusal(error: Exception, path: Path) -> CheckpointError:
-    """Torch's own message advises weights_only=False, which runs whatever the file holds: it is not passed on."""
+    """Return the error to raise, without torch's own advice of weights_only=False, which runs any code in the file."""
     message = str(error).split("WeightsUnpickler error:")[-1].strip()
     if isinstance(error, pickle.UnpicklingError) and (code := re.search(r"GLOBAL (\S+)", message)):
         why = f"it asks for {code[1]}, which is neither a tensor nor a number and may run code"
@@ -143,35 +144,36 @@ def _check_value(key: object, value: Any, path: Path) -> None:
     if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         why = f"{key!r} is {type(value).__name__}, not a dense tensor; weights are looked for under {', '.join(NESTS)}"
         raise CheckpointError("no state dict in this checkpoint", where=str(path), why=why, fix=_SAVE_AGAIN)
-    wide = value.float() if value.is_floating_point() and value.element_size() < 4 else value  # 8 bits: no isfinite
+    # Floats of 8 bits have no isfinite.
+    wide = value.float() if value.is_floating_point() and value.element_size() < 4 else value
     if bad := int((~torch.isfinite(wide)).sum()):
         why = f"{key} holds NaN or infinity in {bad} of {value.numel()} values"
         fix = "take a checkpoint from before the training diverged, or download the file again"
         raise CheckpointError("weights that are not finite", where=str(path), why=why, fix=fix)
 
 
-def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """One line per kind of mismatch: how many, and the first names."""
-    missing = [key for key in wanted if key not in found and key.split(".")[-1] != EXTRA_STATE]
-    left_over = [key for key in found if key not in wanted]
-    common = ((key, wanted[key], found[key]) for key in wanted if key in found)
+def _mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return one line per kind of mismatch: the number, and the first names."""
+    missing = [key for key in expected if key not in state and key.split(".")[-1] != EXTRA_STATE]
+    unexpected = [key for key in state if key not in expected]
+    common = ((key, expected[key], state[key]) for key in expected if key in state)
     wrong = [f"{key} is {_form(has)}, not {_form(want)}" for key, want, has in common if _form(want) != _form(has)]
-    kinds = (("missing", missing), ("unexpected", left_over), ("of another shape", wrong))
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
     return [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds if names]
 
 
-def _its_classes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], classes: int) -> int | None:
-    """How many classes a checkpoint has that differs from the model in nothing else; None where it differs in more."""
-    needed = {key for key in wanted if key.split(".")[-1] != EXTRA_STATE}
-    if not needed <= found.keys() <= wanted.keys():
+def _its_classes(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], classes: int) -> int | None:
+    """Return a checkpoint's number of classes if it differs from the model in that alone, else None."""
+    needed = {key for key in expected if key.split(".")[-1] != EXTRA_STATE}
+    if not needed <= state.keys() <= expected.keys():
         return None
-    shapes = ((wanted[key].shape, value.shape) for key, value in found.items())
+    shapes = ((expected[key].shape, value.shape) for key, value in state.items())
     sides = {pair for both in shapes for pair in zip_longest(*both, fillvalue=0) if pair[0] != pair[1]}
     return next((other for want, other in sides if want == classes), None) if len(sides) == 1 else None
 
 
 def _form(tensor: Tensor) -> str:
-    """Shape and kind of number: floats of any precision are alike, floats and integers are not."""
+    """Return shape and kind of number; floats of all precisions are one kind, integers another."""
     kind = "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
     return f"{kind} {tuple(tensor.shape)}"
 

@@ -47,10 +47,10 @@ class MultiGroupConv(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H, W)."""
-        first, *rest = self.branches
+        """Map (N, C, H, W) to (N, C', H, W)."""
+        first, *others = self.branches
         out: Tensor = first(x)
-        for branch in rest:
+        for branch in others:
             out = out + branch(x)
         return out / len(self.branches)
 
@@ -66,7 +66,7 @@ class GMLP(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         branch: Tensor = self.drop_path(self.reduce(F.relu(self.expand(self.norm(x)))))  # through (N, rC, H, W)
         return x + branch
 
@@ -81,7 +81,7 @@ class LocalMixer(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         branch: Tensor = self.drop_path(self.project(F.relu(self.conv(x))))
         return x + branch
 
@@ -95,7 +95,7 @@ class CFB(nn.Module):
         self.mlp = GMLP(channels, CFB_RATIO, drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         out: Tensor = self.mlp(self.mixer(x))
         return out
 
@@ -115,7 +115,7 @@ class RLMHSA(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         normed = self.norm(x)
         pooled = self.pool(normed)  # (N, C, H / pool, W / pool)
         query = _heads(self.query(normed))  # (N, C / 16, HW, 16)
@@ -141,7 +141,7 @@ class FrequencyMixing(nn.Module):
         self.mlp = GMLP(channels, MIX_RATIO, drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         low, high = self.low(self.to_low(x)), self.high(self.to_high(x))  # (N, 3C/4, H, W), (N, C/4, H, W)
         out: Tensor = self.mlp(torch.cat((low, high), dim=1))
         return out
@@ -169,7 +169,7 @@ class FMViT(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image (N, 3, H, W) -> logits (N, classes)."""
+        """Map an image (N, 3, H, W) to logits (N, classes)."""
         x = self.stem(x)  # (N, 3, 224, 224) -> (N, C0, 56, 56)
         for stage in self.stages:
             x = stage(x)  # 56 -> 28 -> 14 -> 7 pixels a side
@@ -179,25 +179,25 @@ class FMViT(nn.Module):
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution padded by half its kernel, then BatchNorm: (N, C, H, W) -> (N, C', H/s, W/s)."""
+    """Build a convolution padded by half its kernel, then BatchNorm: (N, C, H, W) -> (N, C', H/s, W/s)."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
 def _stem(channels: int) -> nn.Sequential:
-    """Three 3x3 convolutions: (N, 3, H, W) -> (N, C/2, H/2, W/2) twice -> (N, C, H/4, W/4)."""
+    """Build three 3x3 convolutions: (N, 3, H, W) -> (N, C/2, H/2, W/2) twice -> (N, C, H/4, W/4)."""
     half = channels // 2
     layers = (_conv_bn(3, half, 3, stride=2), _conv_bn(half, half, 3), _conv_bn(half, channels, 3, stride=2))
     return nn.Sequential(*(part for layer in layers for part in (*layer, nn.ReLU())))
 
 
 def _heads(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C / 16, HW, 16): heads ahead of pixels."""
+    """Reshape (N, C, H, W) to (N, C / 16, HW, 16): heads ahead of pixels."""
     return x.reshape(x.shape[0], -1, HEAD, x.shape[2] * x.shape[3]).transpose(2, 3)
 
 
 def _initialise(module: nn.Module) -> None:
-    """He's normal over a kernel's outputs, biases zero: ours, the paper's is not known."""
+    """Apply He's normal over a kernel's outputs, biases zero. This is ours: the paper's is not known."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -235,5 +235,5 @@ CARDS: tuple[ModelCard, ...] = tuple(_card(name, top1_percent) for name, top1_pe
 
 
 def build(name: str, *, classes: int = 1000) -> FMViT:
-    """The variant called `name` in training form and mode, freshly initialised."""
+    """Build the variant called `name`, in training form and mode, freshly initialised."""
     return FMViT(*_SHAPES[name], classes=classes)

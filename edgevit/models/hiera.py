@@ -40,7 +40,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, channels, 7, PATCH, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, HW / 16, C)."""
+        """Map (N, 3, H, W) to (N, HW / 16, C)."""
         out: Tensor = self.proj(x)
         return out.flatten(2).transpose(1, 2)
 
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         self.heads, self.pools = heads, pools
 
     def forward(self, x: Tensor, units: int) -> Tensor:
-        """(N, L, C) -> (N, L or L / 4, C')."""
+        """Map (N, L, C) to (N, L or L / 4, C')."""
         query, key, value = self.qkv(x).chunk(3, dim=2)
         query = _pool(query) if self.pools else query
         query, key, value = (_by_head(part, self.heads, units) for part in (query, key, value))
@@ -76,7 +76,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(RATIO * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, L, C) -> (N, L, C)."""
+        """Map (N, L, C) to (N, L, C)."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 
@@ -99,7 +99,7 @@ class Block(nn.Module):
         self.in_units = in_units
 
     def forward(self, x: Tensor, units: int) -> Tensor:
-        """(N, L, C) -> (N, L or L / 4, C'). `units` is the number of mask units in the image."""
+        """Map (N, L, C) to (N, L or L / 4, C'). `units` is the number of mask units in the image."""
         normed = self.norm1(x)
         x = x if self.proj is None else _pool(self.proj(normed))
         x = x + self.drop_path(self.attn(normed, units if self.in_units else 1))
@@ -115,7 +115,7 @@ class Head(nn.Module):
         self.projection = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) -> (N, classes)."""
+        """Map (N, C) to (N, classes)."""
         out: Tensor = self.projection(x)
         return out
 
@@ -141,7 +141,7 @@ class Hiera(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image (N, 3, S, S) -> logits (N, classes)."""
+        """Map an image (N, 3, S, S) to logits (N, classes)."""
         x = _unroll(self.patch_embed(x) + self.pos_embed)  # (N, 3, 224, 224) -> (N, 3136, C)
         for block in self.blocks:
             x = block(x, self.units)  # 3136 -> 784 -> 196 -> 49 tokens
@@ -149,7 +149,7 @@ class Hiera(nn.Module):
         return logits
 
     def _initialise(self) -> None:
-        """Official initialisation."""
+        """Apply the official initialisation."""
         nn.init.trunc_normal_(self.pos_embed, std=HEAD_STD)
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
@@ -163,7 +163,7 @@ class Hiera(nn.Module):
 
 
 def _blocks(channels: int, depths: Sequence[int], heads: int) -> Iterator[Block]:
-    """A stage's first block pools and grows, but attends as the stage before it: its keys are not pooled yet."""
+    """Build the blocks. A stage's first block pools and grows, but attends as the stage before: keys stay unpooled."""
     rates = iter(torch.linspace(0.0, DROP_PATH, sum(depths), device="cpu").tolist())
     before = channels
     for stage, depth in enumerate(depths):
@@ -179,22 +179,22 @@ def _norm(channels: int) -> nn.LayerNorm:
 
 
 def _unroll(x: Tensor) -> Tensor:
-    """Tokens from raster order to (place in 2x2, place of that in 4x4, place of that in 8x8, unit). Keeps (N, L, C)."""
+    """Reorder tokens from raster order to (index in 2x2, its index in 4x4, its in 8x8, unit). Keeps (N, L, C)."""
     batch, tokens, channels = x.shape
     side = math.isqrt(tokens)
-    for _ in range(POOLS):  # the places found so far are part of the batch
+    for _ in range(POOLS):  # the indices so far are part of the batch
         side //= 2
         x = x.reshape(-1, side, 2, side, 2, channels).permute(0, 2, 4, 1, 3, 5)
     return x.reshape(batch, tokens, channels)
 
 
 def _pool(x: Tensor) -> Tensor:
-    """The maximum over each 2x2 square: (N, L, C) -> (N, L / 4, C)."""
+    """Return the maximum over each 2x2 square: (N, L, C) -> (N, L / 4, C)."""
     return x.reshape(x.shape[0], 4, -1, x.shape[2]).amax(dim=1)
 
 
 def _by_head(x: Tensor, heads: int, units: int) -> Tensor:
-    """(N, L, C) -> (N, units * heads, L / units, C / heads): a unit is the last part of a token's place."""
+    """Reshape (N, L, C) to (N, units * heads, L / units, C / heads): a unit is the last part of a token's index."""
     return x.reshape(x.shape[0], -1, units * heads, x.shape[2] // heads).transpose(1, 2)
 
 
@@ -215,5 +215,5 @@ CARDS = (
 
 
 def build(name: str, *, classes: int = 1000) -> Hiera:
-    """The variant called `name` in training form and mode, with the official random initialisation."""
+    """Build the variant called `name`, in training form and mode, with the official random initialisation."""
     return Hiera(96, (1, 2, 7, 2), classes=classes)

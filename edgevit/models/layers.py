@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., arXiv 1603.09382): drops whole samples of a branch in training. Keeps (N, ...).
 
-    `rate` is the probability to drop; what is kept is scaled by 1 / (1 - rate), so that evaluation needs nothing.
+    `rate` is the probability to drop. The remaining samples are scaled by 1 / (1 - rate), so evaluation needs no scale.
     """
 
     def __init__(self, rate: float) -> None:
@@ -16,7 +16,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (N, ...); nothing happens in evaluation mode."""
+        """Drop samples of (N, ...) in training mode; return x in evaluation mode."""
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate

@@ -33,7 +33,7 @@ class Stem(nn.Module):
         self.stem = nn.Sequential(*first, *second)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, C, H/4, W/4)."""
+        """Map (N, 3, H, W) to (N, C, H/4, W/4)."""
         out: Tensor = self.stem(x)
         return out
 
@@ -53,7 +53,7 @@ class LocalMLP(nn.Module):
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         x = self.act(self.norm1(self.fc1(x)))  # -> (N, 4C, H, W)
         x = self.act(self.mid_norm(self.mid(x)))
         out: Tensor = self.norm2(self.fc2(x))  # -> (N, C, H, W)
@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         branch: Tensor = self.drop_path(self.layer_scale_2 * self.mlp(x))
         return x + branch
 
@@ -83,7 +83,7 @@ class Downsample(nn.Module):
         self.conv = _conv_bn(channels, out_channels, kernel=3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/2, W/2)."""
+        """Map (N, C, H, W) to (N, C', H/2, W/2)."""
         out: Tensor = self.conv(x)
         return out
 
@@ -99,7 +99,7 @@ class MaxRelativeConv(nn.Module):
         self.nn = nn.Sequential(*_conv_bn(2 * channels, 2 * channels), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 2C, H, W)."""
+        """Map (N, C, H, W) to (N, 2C, H, W)."""
         relative = torch.zeros_like(x)  # the pixel's difference to itself
         for axis in (2, 3):
             for shift in range(HOP, x.shape[axis], HOP):  # 7 pixels a side: 2, 4, 6; the wrap mixes parities
@@ -119,7 +119,7 @@ class Grapher(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         branch: Tensor = self.drop_path(self.fc2(self.graph_conv(self.fc1(x))))  # through (N, 2C, H, W)
         return x + branch
 
@@ -135,7 +135,7 @@ class FFN(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         branch: Tensor = self.drop_path(self.fc2(self.act(self.fc1(x))))  # through (N, 4C, H, W)
         return x + branch
 
@@ -175,7 +175,7 @@ class MobileViG(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Image (N, 3, H, W) -> logits (N, classes); in training mode those of both heads."""
+        """Map an image (N, 3, H, W) to logits (N, classes); in training mode those of both heads."""
         x = self.stem(x)  # (N, 3, 224, 224) -> (N, C0, 56, 56)
         for layer in self.local_backbone:
             x = layer(x)  # 56 -> 28 -> 14 -> 7 pixels a side
@@ -188,12 +188,12 @@ class MobileViG(nn.Module):
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    """Convolution with a bias, padded by half its kernel, then BatchNorm: (N, C, H, W) -> (N, C', H/s, W/s)."""
+    """Build a convolution with a bias, padded by half its kernel, then BatchNorm: (N, C, H, W) -> (N, C', H/s, W/s)."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.BatchNorm2d(outputs))
 
 
 def _initialise(module: nn.Module) -> None:
-    """Official initialisation: He's normal for convolutions, biases zero."""
+    """Apply the official initialisation: He's normal for convolutions, biases zero."""
     if isinstance(module, nn.Conv2d) and module.bias is not None:
         nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(module.bias)
@@ -239,5 +239,5 @@ CARDS: tuple[ModelCard, ...] = tuple(_card(name, *facts) for name, facts in _PUB
 
 
 def build(name: str, *, classes: int = 1000) -> MobileViG:
-    """The variant called `name` in training form and mode, with the official random initialisation."""
+    """Build the variant called `name`, in training form and mode, with the official random initialisation."""
     return MobileViG(*_SHAPES[name], classes=classes)

@@ -1,4 +1,4 @@
-"""Preprocessing inside a model: raw pixels in, so that nobody who runs the artifact can normalise them wrongly."""
+"""Preprocessing inside a model: it takes raw pixels, so that no caller can normalise them wrongly."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from edgevit_runtime.record import TensorSpec
 
 
 class Preprocessed(nn.Module):
-    """uint8 image (N, H, W, 3) in the card's colour order -> what `model` computes of it, normalised.
+    """A model behind its normalisation: takes a uint8 image (N, H, W, 3) in the card's colour order.
 
-    What is left to the caller is the crop and the size. Folding moves the scale into the first layer where it can.
+    The caller crops and resizes. Folding moves the scale into the first layer where it can.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: nn.Module, how: Preprocessing) -> None:
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         like = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
-        low, high = how.range
-        mean, std = (like.new_tensor(values) for values in (how.mean, how.std))
+        low, high = preprocessing.range
+        mean, std = (like.new_tensor(values) for values in (preprocessing.mean, preprocessing.std))
         self.model = model
         self.register_buffer("scale", (high - low) / (255.0 * std), persistent=False)
         self.register_buffer("shift", (low - mean) / std, persistent=False)
         self.train(model.training)
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) -> the model's output."""
-        # The product converts, to whatever the model computes in: a cast would name a dtype and hold half() up. It
-        # comes first, because TensorRT takes bytes for nothing else.
+        """Map uint8 (N, H, W, 3) to the model's output."""
+        # The product converts to the model's dtype: a cast would name a dtype and prevent half(). It comes first,
+        # because TensorRT takes bytes for no other operator.
         out: Tensor = self.model((image * self.scale + self.shift).permute(0, 3, 1, 2))
         return out
 
 
 def takes_image(inputs: tuple[TensorSpec, ...]) -> bool:
-    """Whether the one input is an image as models take it: float32 (N, 3, H, W)."""
+    """Return whether the only input is an image as models take it: float32 (N, 3, H, W)."""
     return len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[1] == 3 and inputs[0].dtype == "float32"
 
 
 def raw_image(spec: TensorSpec) -> TensorSpec:
-    """The raw image (N, H, W, 3), uint8, of an input (N, 3, H, W)."""
+    """Return the raw image, uint8 (N, H, W, 3), of an input (N, 3, H, W)."""
     batch, channels, height, width = spec.shape
     return TensorSpec(spec.name, (batch, height, width, channels), "uint8")

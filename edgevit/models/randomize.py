@@ -1,8 +1,8 @@
-"""Random values where a fresh model has none, so that a proof on it can fail.
+"""Random values for parameters that a fresh model leaves constant, so that a proof on it can fail.
 
 A fresh model's BatchNorms are the identity, its biases 0 and its layer scales 1e-5: a fold that loses any of them
-computes the same function. And under some initialisations the input dies out on its way: with VanillaNet's own weights
-and random statistics, two noise images differ by 6e-7 of the logits, below any tolerance, so kernels are drawn anew.
+computes the same function. Under some initialisations the signal also fades: with VanillaNet's own weights and random
+statistics, two noise images differ by 6e-7 of the logits. That is below any tolerance, so kernels are drawn anew.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ def randomize(model: nn.Module, seed: int = 0) -> None:
     """Overwrite all parameters and normalisation statistics of any module in place, the same for the same seed.
 
     Normalisation: running_mean N(0, 0.1), running_var U(0.5, 1.5), weight U(0.5, 1.5), bias N(0, 0.1).
-    Other biases: N(0, 0.1). Kernels of convolutions, linear layers and what looks like them: N(0, 1/sqrt(fan_in)).
-    What is constant, such as a layer scale: U(0.2, 0.8). N takes the standard deviation. A lone map (1, ...) that is
-    not constant, such as a position embedding, is left. The global random state is not touched.
+    Other biases: N(0, 0.1). Kernels of convolutions, linear layers and similar parameters: N(0, 1/sqrt(fan_in)).
+    Constant parameters, such as a layer scale: U(0.2, 0.8). N has the standard deviation. A lone map (1, ...) that is
+    not constant, such as a position embedding, stays. The global random state stays as it is.
     """
     draw = _Draw(seed)
-    done: set[int] = set()  # shared parameters are drawn once
+    # Shared parameters are drawn once.
+    drawn: set[int] = set()
     with torch.no_grad():
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) not in done and parameter.is_floating_point():
+                if id(parameter) not in drawn and parameter.is_floating_point():
                     _randomize_parameter(module, name, parameter, draw)
-                    done.add(id(parameter))
+                    drawn.add(id(parameter))
             _randomize_statistics(module, draw)
 
 
@@ -66,7 +67,7 @@ def _randomize_statistics(module: nn.Module, draw: _Draw) -> None:
 
 
 def _is_kernel(module: nn.Module, parameter: Tensor) -> bool:
-    """Weights of convolutions and linear layers, and raw parameters [outputs, ...] that were drawn at random."""
+    """Return whether it is a weight of a convolution or linear layer, or a random raw parameter [outputs, ...]."""
     if isinstance(module, (conv._ConvNd, nn.Linear)):
         return True
     return parameter.ndim > 1 and parameter.shape[0] > 1 and not _is_constant(parameter)

@@ -3,7 +3,7 @@
 No code, no weights and no shape of it are public. The abstract says that it is made of Hiera's parts, mask-unit
 attention and Q-pooling, and compares it with two networks: over 2.47 times smaller than FasterViT-0, over 3.4 times
 fewer MACs than MobileViTv2-2.0 and 0.9 points above it. That is about 12.7 M parameters, 2.2 GMACs and 82.1 percent.
-Of six shapes tried, this is the only one with both numbers. Whoever trains it gets our network, not the authors'.
+Of six shapes tried, this is the only one with both numbers. A trained one is our network, not the authors'.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ CARDS = (
 
 
 def build(name: str, *, classes: int = 1000) -> Hiera:
-    """The variant called `name` in training form and mode, randomly initialised."""
+    """Build the variant called `name`, in training form and mode, randomly initialised."""
     return Hiera(64, (1, 2, 7, 2), classes=classes)

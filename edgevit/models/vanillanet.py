@@ -40,7 +40,7 @@ class SeriesActivation(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         x = F.conv2d(F.relu(x), self.weight, padding=self.reach, groups=self.weight.shape[0])
         out: Tensor = self.bn(x)
         return out
@@ -49,7 +49,7 @@ class SeriesActivation(nn.Module):
 class Block(nn.Module):
     """Two 1x1 convolutions with the fading ReLU between them, pooling, series activation.
 
-    `grid` > 0 pools to that height and width whatever comes in, otherwise a stride of 2 halves them.
+    `grid` > 0 pools to that height and width from any size; otherwise a stride of 2 halves them.
     """
 
     def __init__(self, channels: int, out_channels: int, stride: int, grid: int = 0) -> None:
@@ -63,14 +63,14 @@ class Block(nn.Module):
         self.act = SeriesActivation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H/s, W/s), or (N, C', grid, grid)."""
+        """Map (N, C, H, W) to (N, C', H/s, W/s), or (N, C', grid, grid)."""
         x = F.leaky_relu(self.conv1(x), self.slope)  # (N, C, H, W)
         x = self.pool(self.conv2(x))  # -> (N, C', H, W) -> (N, C', H/s, W/s)
         out: Tensor = self.act(x)
         return out
 
     def fold_obstacle(self) -> str | None:
-        """Why this module must not be folded yet, or None."""
+        """Return why this module must not be folded yet, or None."""
         return _obstacle(self.slope)
 
 
@@ -103,7 +103,7 @@ class VanillaNet(nn.Module):
         self.register_load_state_dict_pre_hook(_assume_trained)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image (N, 3, H, W) -> logits (N, classes)."""
+        """Map an image (N, 3, H, W) to logits (N, classes)."""
         x = F.leaky_relu(self.stem1(x), self.slope)  # (N, 3, 224, 224) -> (N, C0, 56, 56); ada_pool: 75, 75
         x = self.stem2(x)
         for stage in self.stages:
@@ -122,24 +122,24 @@ class VanillaNet(nn.Module):
         self._set_slopes([value] * (1 + len(self.stages)))
 
     def fold_obstacle(self) -> str | None:
-        """Why this module must not be folded yet, or None."""
+        """Return why this module must not be folded yet, or None."""
         return _obstacle(self.slope)
 
     def get_extra_state(self) -> Tensor:
-        """The slopes of the root and of each block in order, float64, on the CPU wherever the weights are."""
+        """Return the slopes of the root and of each block in order, float64, always on the CPU."""
         slopes = [self._slope, *(block.slope for block in self._blocks())]
         return torch.tensor(slopes, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Read back what get_extra_state wrote. ModelError if it is of another depth or outside 0 to 1."""
+        """Restore the slopes that get_extra_state returned. Raises ModelError for another depth, or outside 0 to 1."""
         self._set_slopes(state.tolist())
 
     def _set_slopes(self, values: list[float]) -> None:
         if len(values) != 1 + len(self.stages) or not all(0.0 <= value <= 1.0 for value in values):
             why = f"a network of {len(self.stages)} blocks needs {1 + len(self.stages)} slopes from 0 to 1"
             raise ModelError(f"{values} cannot be the slopes of this VanillaNet", why=why)
-        self._slope, *rest = map(float, values)
-        for block, value in zip(self._blocks(), rest, strict=True):
+        self._slope, *slopes = map(float, values)
+        for block, value in zip(self._blocks(), slopes, strict=True):
             block.slope = value
 
     def _blocks(self) -> list[Block]:
@@ -157,9 +157,9 @@ class SlopeSchedule:
     shape: Literal["linear", "cosine"] = "linear"
 
     def at(self, epoch: float) -> float:
-        """The slope at an epoch: e/E, or 0.5 (1 - cos(pi e/E)); 1 from E on."""
-        done = min(epoch / self.epochs, 1.0)
-        return done if self.shape == "linear" else 0.5 * (1.0 - math.cos(math.pi * done))
+        """Return the slope at an epoch: e/E, or 0.5 (1 - cos(pi e/E)); 1 from E on."""
+        share = min(epoch / self.epochs, 1.0)
+        return share if self.shape == "linear" else 0.5 * (1.0 - math.cos(math.pi * share))
 
     def apply(self, model: VanillaNet, epoch: float) -> None:
         """Set all slopes of the model for this epoch."""
@@ -167,7 +167,7 @@ class SlopeSchedule:
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, padding: int = 0) -> nn.Sequential:
-    """Convolution with a bias, then BatchNorm: (N, C, H, W) -> (N, C', H', W')."""
+    """Build a convolution with a bias, then BatchNorm: (N, C, H, W) -> (N, C', H', W')."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs, eps=BN_EPS))
 
 
@@ -178,14 +178,14 @@ def _obstacle(slope: float) -> str | None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Official initialisation: truncated normal of 0.02, biases zero."""
+    """Apply the official initialisation: truncated normal of 0.02, biases zero."""
     if isinstance(module, nn.Conv2d) and module.bias is not None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
 def _assume_trained(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Official files hold no slope: they are finished trainings, so theirs is 1 (not whatever the model had before)."""
+    """Add the slope to official files, which have none: their training is finished, so it is 1, not the model's own."""
     slopes = torch.ones_like(module.get_extra_state())
     state.setdefault(f"{prefix}_extra_state", slopes)
 
@@ -194,7 +194,7 @@ def _assume_trained(module: nn.Module, state: dict[str, Any], prefix: str, *_: o
 
 
 def _deep(middle: int, unit: int = 512) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Widths and strides from VanillaNet-7 (middle 0) to -13 (middle 6): that many blocks more at 14x14 pixels."""
+    """Return widths and strides from VanillaNet-7 (middle 0) to -13 (middle 6), with `middle` more blocks at 14x14."""
     times = (1, 1, 2, 4) + (4,) * middle + (8, 8)
     return tuple(unit * factor for factor in times), (1, 2, 2) + (1,) * middle + (2, 1)
 
@@ -246,5 +246,5 @@ CARDS: tuple[ModelCard, ...] = tuple(_card(name, *numbers) for name, numbers in 
 
 
 def build(name: str, *, classes: int = 1000) -> VanillaNet:
-    """The variant called `name` in training form and mode, with the official random initialisation."""
+    """Build the variant called `name`, in training form and mode, with the official random initialisation."""
     return VanillaNet(*_SHAPES[name], classes=classes)

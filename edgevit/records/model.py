@@ -11,15 +11,15 @@ from typing import Literal
 from edgevit_runtime.record import TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
-IMAGENET = "imagenet-1k val"  # the data set that the cards' accuracies are of
+IMAGENET = "imagenet-1k val"  # data set of the cards' accuracies
 
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """One operator of a graph. kind: what it is, and what its speed depends on - a depthwise 3x3 convolution.
+    """One operator of a graph; its kind names the properties that its speed depends on: `depthwise convolution 3x3`.
 
-    macs: multiply-accumulates; parameters: numbers in its weights; activations: numbers that it reads and writes.
-    count: how many such operators there are; the numbers are those of one.
+    macs: multiply-accumulates. parameters: numbers in its weights. activations: numbers that it reads and writes.
+    count: number of such operators; the other fields are those of one.
     """
 
     kind: str
@@ -31,10 +31,10 @@ class OperatorCost:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a folded network computes with at batch 1: its operators, without weights and without their order.
+    """The operators of a folded network at batch 1, without weights and without their order.
 
-    graph_digest: of the network (edgevit.folding.digest). graph_id is the digest of all the rest (identity.graph_id):
-    two versions of a framework may take one network apart into other operators, and then both lists are kept.
+    graph_digest is the network's digest (edgevit.folding.digest). graph_id is the digest of the other fields
+    (identity.graph_id). Two versions of a framework may decompose one network differently; then both lists are kept.
     """
 
     graph_id: str
@@ -63,9 +63,9 @@ class PublishedLatency:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
+    """The steps from an image to the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
 
-    interpolation: of the resize, as Pillow calls it: bicubic, bilinear, nearest...
+    interpolation: that of the resize, by Pillow's names: bicubic, bilinear, nearest...
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -79,7 +79,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a model. `provenance` says whether the design is the published one or reconstructed.
+    """The facts about a model. `provenance` tells whether the design is the published one or reconstructed.
 
     `params` and `macs` are of the training form, `folded_*` of the folded one; both are counted by edgevit at the
     card's input size and batch 1. top1_percent is ImageNet-1k, as `source` reports it for the official weights.

@@ -28,7 +28,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 
 
 def test_a_proof_captures_once(exports: list[torch.dtype]) -> None:
-    proof = prove(residual_net().float(), (image(2, 3, 12, 12, dtype=torch.float32),))
+    proof = prove(residual_net().eval().float(), (image(2, 3, 12, 12, dtype=torch.float32),))
     assert proof.passed and 0 < proof.float64_max_rel < 1e-13 < proof.float32_max_rel
     assert exports == [torch.float32]
 
@@ -48,7 +48,7 @@ def test_a_proof_of_a_graph_that_depends_on_its_dtype_captures_each(name: str, e
 
 
 def test_a_float64_model_is_not_proven_by_rounding_its_fold(exports: list[torch.dtype]) -> None:
-    assert prove(residual_net().double(), (image(2, 3, 12, 12),)).passed
+    assert prove(residual_net().eval().double(), (image(2, 3, 12, 12),)).passed
     assert exports == [torch.float64, torch.float32]
 
 
