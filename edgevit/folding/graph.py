@@ -5,7 +5,6 @@ Constants are kept in float64 while the graph is edited, and return to their own
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -277,8 +276,7 @@ class Net:
         """
         self.graph.eliminate_dead_code()
         # A GraphModule takes over what the graph refers to, and nothing else.
-        module = GraphModule(self.module, self.graph)
-        module = module if dtype is None else copy.deepcopy(module)
+        module = GraphModule(self.module if dtype is None else self._copied_constants(), self.graph)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             if tensor.is_floating_point() or tensor.is_complex():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
@@ -288,6 +286,15 @@ class Net:
                 tensor.data = tensor.data.contiguous(memory_format=layout)
         module.recompile()
         return module
+
+    def _copied_constants(self) -> dict[str, Any]:
+        """Return new tensors for all constants that the graph reads, by path; tied ones stay tied."""
+        copies: dict[int, Any] = {}
+        constants = {}
+        for node in self.graph.find_nodes(op="get_attr"):
+            value = _resolve(self.module, str(node.target))
+            constants[str(node.target)] = copies.setdefault(id(value), _copy(value))
+        return constants
 
     def _store(self, path: str, tensor: Tensor) -> None:
         *parents, name = path.split(".")
@@ -355,6 +362,13 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
     """Return a number for each of two axes, from one for both or one each."""
     both = [value] * 2 if isinstance(value, int) else [*value] * (2 // len(value))
     return both[0], both[1]
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy of a parameter or a tensor, and any other value unchanged."""
+    if isinstance(value, nn.Parameter):
+        return nn.Parameter(value.detach().clone(), requires_grad=False)
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _resolve(module: nn.Module, path: str) -> Any:

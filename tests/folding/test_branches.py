@@ -38,8 +38,8 @@ def scale() -> nn.Parameter:
 
 def check(model: nn.Module, *inputs: Tensor, **expected: int) -> None:
     folded = fold_and_compare(model, *inputs)
-    left = operators(folded)
-    assert {name: left[name] for name in expected} == expected, folded.net.graph
+    remaining = operators(folded)
+    assert {name: remaining[name] for name in expected} == expected, folded.net.graph
 
 
 # ---- sums --------------------------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ ATTENTION_MACS = 2 * 49 * (64 * 192 + 64 * 64 + 2 * 49 * 64)  # of two sequences
     ],
 )
 def test_layers_cost_what_the_formula_says(layer: nn.Module, shape: tuple[int, ...], macs: int, device: str) -> None:
-    found = count(layer.to_empty(device=device), torch.zeros(shape, device=device))
-    assert found == Count(sum(value.numel() for value in layer.parameters()), macs, 1)
+    counted = count(layer.to_empty(device=device), torch.zeros(shape, device=device))
+    assert counted == Count(sum(value.numel() for value in layer.parameters()), macs, 1)
 
 
 @DEVICES
@@ -171,8 +171,8 @@ class Block(nn.Module):
 
 @DEVICES
 def test_costs_of_operators_are_those_of_the_formulas(device: str) -> None:
-    found = operator_costs(Block().to(device), torch.zeros(1, 8, 6, 6, device=device))
-    assert found == (
+    costs = operator_costs(Block().to(device), torch.zeros(1, 8, 6, 6, device=device))
+    assert costs == (
         OperatorCost("depthwise convolution 3x3", 8 * 9 * 36, 8 * 9, 2 * 8 * 36),
         OperatorCost("grouped convolution 1x1", 8 * 4 * 36, 8 * 4, 2 * 8 * 36),
         OperatorCost("convolution 1x1", 16 * 8 * 9, 16 * 8, 8 * 36 + 16 * 9),
@@ -187,5 +187,5 @@ def test_operators_cost_together_what_the_model_costs(device: str) -> None:
     for model, shape, kinds in ((Attention(), (2, 49, 64), {"norm", "product"}), (Block(), (3, 8, 6, 6), {"relu"})):
         model.to(device)
         costs = operator_costs(model, torch.zeros(shape, device=device))
-        assert sum(item.macs for item in costs) == count(model, torch.zeros(shape, device=device)).macs
-        assert kinds <= {item.kind for item in costs}
+        assert sum(cost.macs for cost in costs) == count(model, torch.zeros(shape, device=device)).macs
+        assert kinds <= {cost.kind for cost in costs}

@@ -48,16 +48,16 @@ def parameter(*shape: int) -> nn.Parameter:
 
 
 def case(name: str, model: nn.Module, *inputs: Tensor, **expected: int) -> Any:
-    """A network and how often each operator is left in it; `biased`: how many layers have a bias; `fixed`: batch."""
+    """Fold a network and check the number of each operator; `biased`: layers with a bias; `fixed`: the batch is."""
     return pytest.param(model, inputs, expected, id=name)
 
 
 def check(model: nn.Module, inputs: tuple[Tensor, ...], expected: dict[str, int]) -> None:
     folded = fold_and_compare(model, *inputs, fixed=bool(expected.pop("fixed", 0)))
     assert count(folded, *inputs).macs <= count(model, *inputs).macs
-    left = operators(folded)
-    left["biased"] = sum(biases(folded))
-    assert {name: left[name] for name in expected} == expected, folded.net.graph
+    remaining = operators(folded)
+    remaining["biased"] = sum(biases(folded))
+    assert {name: remaining[name] for name in expected} == expected, folded.net.graph
 
 
 X = image(2, 4, 9, 8)
@@ -207,8 +207,8 @@ def repvgg() -> nn.Module:
                b=chain(conv(4, 4, bias=False), norm(4)))  # fmt: skip
 
 
-def two_branches(a: nn.Module, b: nn.Module, how: Callable[[Tensor, Tensor], Tensor] = torch.add) -> nn.Module:
-    return Toy(lambda net, x: how(net.a(x), net.b(x)), a=a, b=b)
+def two_branches(a: nn.Module, b: nn.Module, combine: Callable[[Tensor, Tensor], Tensor] = torch.add) -> nn.Module:
+    return Toy(lambda net, x: combine(net.a(x), net.b(x)), a=a, b=b)
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ def test_depthwise_layer_and_mean_become_a_weighted_sum(
 
 
 def relative(x: Tensor, *rolls: tuple[int, int]) -> Tensor:
-    """Largest difference of each pixel to its neighbours: (shift, axis) each, itself among them."""
+    """Return the largest difference of each pixel to its neighbours (shift, axis), itself among them."""
     largest = torch.zeros_like(x)
     for shift, axis in rolls:
         largest = torch.maximum(largest, x - torch.roll(x, shift, axis))
@@ -499,7 +499,7 @@ def test_differences_go_into_the_weights_that_read_them(compute: Callable[..., A
 
 
 def between(compute: Callable[[Tensor], Tensor], after: nn.Module | None = None) -> nn.Module:
-    """A convolution (4 -> 6), a step, and a convolution that reads it."""
+    """Build a convolution (4 -> 6), a step, and a convolution that reads it."""
     return Toy(lambda net, x: net.b(compute(net.a(x))), a=conv(4, 6, 3), b=after or conv(6, 5))
 
 
@@ -555,13 +555,13 @@ def test_biases_move_through_what_lets_a_shift_pass(name: str, model: nn.Module,
 # ---- what may not be folded, and what folding leaves alone -------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["", "0", "1.0"])
-def test_training_mode_anywhere_is_refused(where: str) -> None:
+@pytest.mark.parametrize("path", ["", "0", "1.0"])
+def test_training_mode_anywhere_is_refused(path: str) -> None:
     model = chain(conv(4, 4), chain(norm(4), nn.ReLU()), nn.Dropout()).eval()
-    model.get_submodule(where).training = True
+    model.get_submodule(path).training = True
     with pytest.raises(FoldError, match="training mode") as caught:
         fold(model, (X.float(),))
-    assert caught.value.where == (where or "Sequential")
+    assert caught.value.where == (path or "Sequential")
     assert caught.value.fix == "model.eval()"
 
 
@@ -611,7 +611,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model = ready(chain(tied, norm(4), nn.ReLU(inplace=True), conv(4, 4, 3, padding=1), norm(4)))
     model[3].weight = tied.weight
     model.register_buffer("steps", torch.zeros(3, dtype=torch.int64))
-    held = copy.deepcopy(model.state_dict())
+    state = copy.deepcopy(model.state_dict())
     strides = [tensor.stride() for tensor in model.state_dict().values()]
     pointers = [tensor.data_ptr() for tensor in model.state_dict().values()]
     gradients = [parameter.requires_grad for parameter in model.parameters()]
@@ -619,8 +619,8 @@ def test_the_model_is_left_as_it_was() -> None:
     for parameter_ in folded.parameters():
         parameter_.fill_(7.0)
     after = model.state_dict()
-    assert list(after) == list(held)
-    assert all(torch.equal(after[name], held[name]) for name in held)
+    assert list(after) == list(state)
+    assert all(torch.equal(after[name], state[name]) for name in state)
     assert [tensor.stride() for tensor in after.values()] == strides
     assert [tensor.data_ptr() for tensor in after.values()] == pointers
     assert [parameter.requires_grad for parameter in model.parameters()] == gradients
@@ -632,8 +632,8 @@ def test_nothing_of_the_folded_form_lies_in_the_models_memory() -> None:
     model = ready(Toy(lambda net, x: net.c(x)[:, net.order] * net.scale.relu(), c=conv(4, 4), order=torch.arange(4),
                       scale=parameter(1)))  # fmt: skip
     folded = fold(model, (X,))
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    assert not own & {tensor.untyped_storage().data_ptr() for tensor in (*folded.parameters(), *folded.buffers())}
+    storages = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    assert not storages & {tensor.untyped_storage().data_ptr() for tensor in (*folded.parameters(), *folded.buffers())}
     assert [tensor.dtype for tensor in folded.buffers()] == [torch.int64]
 
 
@@ -924,8 +924,8 @@ def squeeze_excite(net: Any, x: Tensor) -> Tensor:
 
 
 def shuffle(net: Any, x: Tensor) -> Tensor:
-    kept, changed = x.chunk(2, 1)
-    out = torch.cat([kept, net.branch(changed)], 1)
+    unchanged, changed = x.chunk(2, 1)
+    out = torch.cat([unchanged, net.branch(changed)], 1)
     batch, channels, height, width = out.shape
     out = out.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous()
     return out.view(batch, channels, height, width)
@@ -1011,8 +1011,8 @@ class RandomNetwork(nn.Module):
 
     def _draw_step(self, draw: st.DrawFn, maps: list[Tensor]) -> Callable[[list[Tensor]], Tensor]:
         i = draw(st.integers(max(0, len(maps) - 3), len(maps) - 1))
-        alike = [k for k, item in enumerate(maps) if item.shape == maps[i].shape]
-        aligned = [k for k, item in enumerate(maps) if item.shape[2:] == maps[i].shape[2:]]
+        alike = [k for k, other in enumerate(maps) if other.shape == maps[i].shape]
+        aligned = [k for k, other in enumerate(maps) if other.shape[2:] == maps[i].shape[2:]]
         j = draw(st.sampled_from(alike))
         kind = draw(st.sampled_from(["conv", "conv", "conv", "norm", "pointwise", "act", "pool", "cat", "add", "max",
                                      "difference", "roll", "scale"]))  # fmt: skip

@@ -22,7 +22,7 @@ def one_thread() -> None:
 
 
 def is_real(folded: Folded) -> bool:
-    """No transform and no complex tensor is left."""
+    """Assert that no transform and no complex tensor remains."""
     values = [node.meta["val"] for node in folded.net.graph.nodes if isinstance(node.meta.get("val"), Tensor)]
     return not any(value.is_complex() for value in values) and not set(TRANSFORMS) & set(operators(folded))
 
@@ -65,7 +65,7 @@ def parts(z: Tensor, function: Any) -> Tensor:
 
 
 def between(compute: Any, **tensors: Tensor) -> Toy:
-    """rfft2, what is given, irfft2."""
+    """Apply a function between rfft2 and irfft2."""
     return Toy(lambda net, x: torch.fft.irfft2(compute(net, torch.fft.rfft2(x)), **BACK), **tensors)
 
 
@@ -101,7 +101,7 @@ def test_complex_numbers_become_real(name: str) -> None:
 
 
 def block_diagonal(net: Any, z: Tensor) -> Tensor:
-    """As adaptive Fourier operators have it, with weights (part, block, in, out) unpacked by assignment."""
+    """Compute an adaptive Fourier operator, with weights (part, block, in, out) unpacked by assignment."""
     real, imaginary = net.w
     blocks = z.reshape(z.shape[0], 2, 2, *z.shape[2:])
     return torch.einsum("nkihf,kio->nkohf", blocks, torch.complex(real, imaginary)).flatten(1, 2)

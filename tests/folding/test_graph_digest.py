@@ -65,9 +65,9 @@ def test_weights_and_names_are_not_part_of_it() -> None:
             self.other, self.stem = self.stem, None
 
         def forward(self, image: Tensor) -> Tensor:
-            self.stem, kept = self.other, self.stem
+            self.stem, stem = self.other, self.stem
             result = super().forward(image)
-            self.stem = kept
+            self.stem = stem
             return result
 
     torch.manual_seed(1)
@@ -86,13 +86,13 @@ FOLDED = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) fo
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_two_checkpoints_of_each_architecture_agree(name: str) -> None:
-    found = set()
+    digests = set()
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = create_model(name)
         randomize(model, seed=seed)
-        found.add(graph_digest(fold(model.eval())))
-    assert len(found) == 1 and len(found.pop()) == 64
+        digests.add(graph_digest(fold(model.eval())))
+    assert len(digests) == 1 and len(digests.pop()) == 64
 
 
 class Branches(nn.Module):
@@ -105,15 +105,15 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.shared:
-            left = right = self.left(x)
+            first = second = self.left(x)
         elif self.swapped:
-            right = self.right(x)
-            left = self.left(x)
+            second = self.right(x)
+            first = self.left(x)
         else:
-            left = self.left(x)
-            right = self.right(x)
-        left, right = left.relu(), right.sigmoid()
-        return torch.cat([right, left] if self.crossed else [left, right], 1)
+            first = self.left(x)
+            second = self.right(x)
+        first, second = first.relu(), second.sigmoid()
+        return torch.cat([second, first] if self.crossed else [first, second], 1)
 
 
 def test_topology_is_part_of_it_and_the_order_of_capture_is_not() -> None:

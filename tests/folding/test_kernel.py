@@ -28,14 +28,14 @@ def run(kernel: Kernel, x: Tensor) -> Tensor:
     return F.conv2d(x, kernel.weight, kernel.bias, *geometry)
 
 
-def assert_same(expected: Tensor, found: Tensor) -> None:
-    assert expected.shape == found.shape
-    assert found.dtype == torch.float64
-    assert float((expected - found).abs().max()) <= RELATIVE * float(expected.abs().max())
+def assert_same(expected: Tensor, computed: Tensor) -> None:
+    assert expected.shape == computed.shape
+    assert computed.dtype == torch.float64
+    assert float((expected - computed).abs().max()) <= RELATIVE * float(expected.abs().max())
 
 
 def an_image(kernel: Kernel, seed: int = 7) -> Tensor:
-    """A map that is larger than the kernel on both axes, and not square."""
+    """Build a map that is larger than the kernel on both axes, and not square."""
     reach = [d * (s - 1) for d, s in zip(kernel.dilation, kernel.size, strict=True)]
     return draw_values(seed, 2, kernel.channels_in, 5 + reach[0], 8 + reach[1])
 
@@ -46,7 +46,7 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
 
 @st.composite
 def kernels(draw: st.DrawFn, *, pointwise: bool = False, channels_in: int | None = None) -> Kernel:
-    """Any kernel: grouped with uneven channels, asymmetric, even, strided, padded, dilated, with a bias or none."""
+    """Draw any kernel: grouped with uneven channels, asymmetric, even, strided, padded, dilated, biased or not."""
     seed = draw(st.integers(0, 2**20))
     groups = draw(st.sampled_from([g for g in GROUPS if channels_in is None or channels_in % g == 0]))
     inputs = channels_in or groups * draw(st.integers(1, 3))
@@ -82,22 +82,22 @@ def test_properties_say_what_the_tensors_are(kernel: Kernel) -> None:
 
 @st.composite
 def summands(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
-    """Two kernels on one grid: the padding of each has the same distance from its centre."""
+    """Draw two kernels on one grid: the padding of each has the same distance from its centre."""
     seed = draw(st.integers(0, 2**20))
     channels = [12 * draw(st.integers(1, 2)) for _ in range(2)]
     stride, dilation, base = draw(pairs(1, 3)), draw(pairs(1, 3)), draw(pairs(0, 2))
     even = draw(st.tuples(BOOLS, BOOLS))
-    made = []
+    kernels = []
     for i in range(2):
         size = tuple(draw(st.sampled_from((2, 4, 6) if is_even else (1, 3, 5, 7))) for is_even in even)
         groups = draw(st.sampled_from(GROUPS))
         padding = tuple(b + d * ((s - 1) // 2) for b, d, s in zip(base, dilation, size, strict=True))
         # A kernel that is 1 wide has no dilation along that axis, whatever it says.
-        own = tuple(draw(st.integers(1, 3)) if s == 1 else d for s, d in zip(size, dilation, strict=True))
+        dilations = tuple(draw(st.integers(1, 3)) if s == 1 else d for s, d in zip(size, dilation, strict=True))
         bias = draw_values(seed + i + 2, channels[1]) if draw(BOOLS) else None
         weight = draw_values(seed + i, channels[1], channels[0] // groups, *size)
-        made.append(Kernel(weight, bias, stride, padding, own, groups))
-    return made[0], made[1]
+        kernels.append(Kernel(weight, bias, stride, padding, dilations, groups))
+    return kernels[0], kernels[1]
 
 
 @given(summands())
@@ -138,7 +138,7 @@ def test_add_of_the_asymmetric_branches_of_acnet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "says"),
+    ("a", "b", "message"),
     [
         (Kernel(torch.ones(2, 2, 3, 3), padding=(1, 1)), Kernel(torch.ones(2, 2, 3, 3)), "one grid"),
         (Kernel(torch.ones(2, 2, 3, 3)), Kernel(torch.ones(2, 2, 1, 1)), "one grid"),
@@ -150,10 +150,10 @@ def test_add_of_the_asymmetric_branches_of_acnet() -> None:
         (Kernel(torch.ones(4, 1, 1, 1)), Kernel(torch.ones(4, 4, 1, 1)), "channels"),
     ],
 )
-def test_add_refuses_what_no_single_kernel_is(a: Kernel, b: Kernel, says: str) -> None:
-    for left, right in ((a, b), (b, a)):
-        with pytest.raises(ValueError, match=says):
-            left.add(right)
+def test_add_refuses_what_no_single_kernel_is(a: Kernel, b: Kernel, message: str) -> None:
+    for augend, addend in ((a, b), (b, a)):
+        with pytest.raises(ValueError, match=message):
+            augend.add(addend)
 
 
 @given(kernels(), pairs(0, 2))
@@ -278,7 +278,7 @@ def test_regroup_refuses_groups_that_do_not_nest() -> None:
 
 @st.composite
 def sequences(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
-    """Two kernels, one after the other, either of which is the pointwise one."""
+    """Draw two kernels in sequence, either of which is the pointwise one."""
     later = draw(BOOLS)
     first = draw(kernels(pointwise=not later))
     second = draw(kernels(pointwise=later, channels_in=first.channels_out))
@@ -336,11 +336,11 @@ def test_compose_needs_matching_channels() -> None:
 
 @st.composite
 def depthwise(draw: st.DrawFn) -> tuple[Kernel, tuple[int, int]]:
-    """A depthwise kernel, with a channel multiplier perhaps, and the size of a map on which it has an output."""
+    """Draw a depthwise kernel, perhaps with a channel multiplier, and the size of a map on which it has an output."""
     channels, times = draw(st.integers(1, 4)), draw(st.integers(1, 2))
     size, padding, dilation = draw(pairs(1, 7)), draw(pairs(0, 5)), draw(pairs(1, 3))
-    least = [max(1, d * (s - 1) + 1 - 2 * p) for s, p, d in zip(size, padding, dilation, strict=True)]
-    shape = (draw(st.integers(least[0], least[0] + 6)), draw(st.integers(least[1], least[1] + 6)))
+    smallest = [max(1, d * (s - 1) + 1 - 2 * p) for s, p, d in zip(size, padding, dilation, strict=True)]
+    shape = (draw(st.integers(smallest[0], smallest[0] + 6)), draw(st.integers(smallest[1], smallest[1] + 6)))
     bias = draw_values(9, channels * times) if draw(BOOLS) else None
     weight = draw_values(8, channels * times, 1, *size)
     return Kernel(weight, bias, (1, 1), padding, dilation, channels), shape
@@ -354,11 +354,11 @@ def test_mean_weights_are_the_convolution_and_the_mean_after_it(case: tuple[Kern
     summed = kernel.mean_weights(*shape)
     assert summed.size == shape
     assert not summed.padded
-    found = run(summed, x)
-    assert found.shape[2:] == (1, 1)
+    computed = run(summed, x)
+    assert computed.shape[2:] == (1, 1)
     bias = None if kernel.bias is None else kernel.bias.abs()
     terms = F.conv2d(x.abs(), kernel.weight.abs(), bias, (1, 1), kernel.padding, kernel.dilation, kernel.groups)
-    difference = (run(kernel, x).mean((2, 3), keepdim=True) - found).abs().max()
+    difference = (run(kernel, x).mean((2, 3), keepdim=True) - computed).abs().max()
     assert float(difference) <= RELATIVE * float(terms.max())  # the mean itself may cancel to nothing
 
 
@@ -374,8 +374,8 @@ def test_mean_weights_refuse_what_is_not_depthwise_at_stride_1(kernel: Kernel) -
 @settings(deadline=None, max_examples=20)
 def test_no_operation_changes_the_kernels_it_is_given(kernel: Kernel, both: tuple[Kernel, Kernel]) -> None:
     a, b = both
-    held = [item.weight.clone() for item in (kernel, a, b)]
+    weights = [operand.weight.clone() for operand in (kernel, a, b)]
     one = torch.full((), 3.0, dtype=torch.float64)
     a.add(b), kernel.dense(), kernel.then_affine(one, one), kernel.pad((kernel.size[0] + 2, kernel.size[1]))
     kernel.after_affine(one, None), kernel.then(a_norm(kernel.channels_out, 1))
-    assert all(torch.equal(item.weight, before) for item, before in zip((kernel, a, b), held, strict=True))
+    assert all(torch.equal(operand.weight, before) for operand, before in zip((kernel, a, b), weights, strict=True))

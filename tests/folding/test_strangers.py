@@ -61,8 +61,8 @@ def test_repvit(size: int, squeeze: bool) -> None:
     model = nn.Sequential(strangers.RepViT(8, size, squeeze=squeeze), strangers.RepViTHead(8, 5))
     gate = {"mean": 1, "relu": 1, "sigmoid": 1, "mul": 1, "conv2d": 5} if squeeze else {"conv2d": 3}
     # the last 1x1 comes after the average of what it reads, and so there is one of the shortcut, too
-    left = {"gelu": 1, "add": 1, "adaptive_avg_pool2d": 2, "flatten": 1, "linear": 1} | gate
-    check(model, image(2, 8, 9, 8), **left)
+    remaining = {"gelu": 1, "add": 1, "adaptive_avg_pool2d": 2, "flatten": 1, "linear": 1} | gate
+    check(model, image(2, 8, 9, 8), **remaining)
 
 
 @given(st.sampled_from([3, 5, 7]), st.integers(1, 3))
@@ -108,7 +108,7 @@ def test_transposed_convolutions(groups: int, bias: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "x", "left"),
+    ("model", "x", "remaining"),
     [
         (nn.Sequential(nn.Conv1d(4, 6, 3, padding=1), nn.BatchNorm1d(6)), image(2, 4, 9), {"conv1d": 1}),
         (nn.Sequential(nn.Conv1d(4, 6, 3, padding="same", bias=False), nn.BatchNorm1d(6)), image(2, 4, 9),
@@ -121,8 +121,8 @@ def test_transposed_convolutions(groups: int, bias: bool) -> None:
     ],
     ids=["line", "line, padded by name", "volume", "line, transposed", "volume, transposed"],
 )  # fmt: skip
-def test_convolutions_of_other_ranks(model: nn.Module, x: Tensor, left: dict[str, int]) -> None:
-    check(model, x, **left)
+def test_convolutions_of_other_ranks(model: nn.Module, x: Tensor, remaining: dict[str, int]) -> None:
+    check(model, x, **remaining)
 
 
 def test_adapters_of_low_rank() -> None:

@@ -30,8 +30,8 @@ def one_thread() -> None:
 
 def check(model: nn.Module, *inputs: Tensor, fixed: bool = False, **expected: int) -> Folded:
     folded = fold_and_compare(model, *inputs, fixed=fixed)
-    left = operators(folded)
-    assert {name: left[name] for name in expected} == expected, folded.net.graph
+    remaining = operators(folded)
+    assert {name: remaining[name] for name in expected} == expected, folded.net.graph
     assert count(folded, *inputs).macs <= count(model, *inputs).macs
     return folded
 
@@ -138,7 +138,7 @@ def test_the_scale_stays_where_the_rows_reach_more_than_the_queries(name: str) -
 
 
 def split_heads(x: Tensor, units: int = 1, number: int = 3) -> Tensor:
-    """(N, L, C) -> (N, units * heads, L / units, C / heads)."""
+    """Reshape (N, L, C) to (N, units * heads, L / units, C / heads)."""
     return x.reshape(x.shape[0], -1, units * number, x.shape[2] // number).transpose(1, 2)
 
 
@@ -218,7 +218,7 @@ def test_few_queries_under_a_mask_stay_as_they_are() -> None:
 @given(st.data())
 @settings(deadline=None, max_examples=15)
 def test_random_attention_with_few_queries(data: st.DataObject) -> None:
-    """Whatever the sizes: the same function, at no more multiply-accumulates."""
+    """All sizes give the same function, at no more multiply-accumulates."""
     number, units = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     inputs, width, keys = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
     outputs = number * width
@@ -266,18 +266,18 @@ def test_labels_follow_channels_through_moves() -> None:
     )
     net = capture(model, (TOKENS,))
     (source,) = (node for node in net.nodes() if net.is_linear(node))
-    known, readers = descendants(net, source, 2)
+    labels_of, readers = descendants(net, source, 2)
     assert torch.equal(labels(net, source, 2)[0, 0], torch.arange(12))
     last = net.nodes()[-2]
     assert [reader.op for reader, _ in readers] == ["output"]
-    assert known[last].unique().tolist() == [3, 4, 5] and known[last][0, 1].unique().tolist() == [4]
+    assert labels_of[last].unique().tolist() == [3, 4, 5] and labels_of[last][0, 1].unique().tolist() == [4]
 
 
 def test_a_maximum_over_channels_has_no_label() -> None:
     net = capture(ready(Toy(lambda net, x: net.f(x).amax(2).relu(), f=nn.Linear(12, 12))), (TOKENS,))
     (source,) = (node for node in net.nodes() if net.is_linear(node))
-    known, readers = descendants(net, source, 2)
-    assert list(known) == [source] and is_call(readers[0][0], aten.amax.default)
+    labels_of, readers = descendants(net, source, 2)
+    assert list(labels_of) == [source] and is_call(readers[0][0], aten.amax.default)
 
 
 @pytest.mark.parametrize(("start", "followed"), [(0, True), (6, False)])
@@ -298,7 +298,7 @@ def test_a_maximum_of_two_has_labels_where_both_have_the_same(start: int, follow
 
 
 def windows(x: Tensor, side: int = 4) -> Tensor:
-    """Tokens of a map of side 8, by windows: rank 6 between."""
+    """Reorder tokens of a map of side 8 by windows, through rank 6."""
     y = x.reshape(-1, 8 // side, side, 8 // side, side, x.shape[2]).permute(0, 1, 3, 2, 4, 5)
     return y.reshape(x.shape)
 
@@ -324,9 +324,9 @@ GATHERED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", GATHERED)
 def test_chains_of_moves_along_one_axis_become_one_gather(name: str) -> None:
     folded = fold_and_compare(Toy(GATHERED[name]), image(2, 64, 12))
-    left = operators(folded)
-    assert left["index_select"] == (2 if "way back" in name else 1)
-    assert not {"reshape", "permute", "transpose"} & set(left)
+    remaining = operators(folded)
+    assert remaining["index_select"] == (2 if "way back" in name else 1)
+    assert not {"reshape", "permute", "transpose"} & set(remaining)
 
 
 STILL: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -346,7 +346,7 @@ def test_moves_stay_where_one_gather_is_not_the_same_or_not_better(name: str) ->
 @given(st.data())
 @settings(deadline=None, max_examples=15)
 def test_random_chains_of_moves(data: st.DataObject) -> None:
-    """Whatever is drawn, it computes the same, and no more than one gather is left of a chain."""
+    """Every drawn chain computes the same, and at most one gather remains of it."""
     steps = []
     for _ in range(data.draw(st.integers(1, 4))):
         sizes = data.draw(st.sampled_from([(4, 4, 4), (2, 8, 4), (16, 4), (2, 2, 16), (4, 16)]))

@@ -25,7 +25,7 @@ def one_thread() -> None:
 
 
 def official() -> tuple[nn.Module, Tensor, Tensor]:
-    """affnet_et filled by the rule of the golden, its image, and the official logits (filter in float32)."""
+    """Return affnet_et filled by the golden's rule, its image, and the official logits (filter in float32)."""
     golden = load_golden("affnet_et")
     model = create_model("affnet_et")
     model.load_state_dict(fill(golden["keys"]))
@@ -72,9 +72,9 @@ def test_the_filter_of_a_half_precision_model_is_that_of_float32() -> None:
 @pytest.mark.parametrize("name", COSTS)
 def test_parameters_and_macs_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
-        found = count(create_model(name), torch.empty(1, 3, 256, 256))
-    assert f"{found.params / 1e6:.3f}" == COSTS[name][0]
-    assert found.macs / 1e9 == pytest.approx(COSTS[name][1], rel=5e-3)
+        counted = count(create_model(name), torch.empty(1, 3, 256, 256))
+    assert f"{counted.params / 1e6:.3f}" == COSTS[name][0]
+    assert counted.macs / 1e9 == pytest.approx(COSTS[name][1], rel=5e-3)
 
 
 def test_official_names_find_our_models_and_their_checkpoints_load(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_nothing_is_left_to_fold(name: str) -> None:
 
 
 def assert_plain(folded: Folded) -> None:
-    """No transform, nothing complex, nothing above rank 4, no BatchNorm, and no part of a norm that could be folded."""
+    """Assert no transform, nothing complex, nothing above rank 4, no BatchNorm, and no foldable part of a norm."""
     nodes = [node for node in folded.net.graph.nodes if node.op == "call_function"]
     values = [node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), Tensor)]
     assert not any(value.is_complex() or value.dim() > 4 for value in values)

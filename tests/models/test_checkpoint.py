@@ -32,8 +32,8 @@ STATE = small_model(seed=1).state_dict()
 AVERAGED = {key: value + 1 for key, value in STATE.items()}  # recognisable
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+def same(loaded: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return loaded.keys() == expected.keys() and all(torch.equal(loaded[key], expected[key]) for key in expected)
 
 
 def write(path: Path, content: Any, **options: Any) -> Path:
@@ -42,7 +42,7 @@ def write(path: Path, content: Any, **options: Any) -> Path:
 
 
 def refused(path: Path, model: nn.Module | None = None) -> CheckpointError:
-    """The refusal, after a look that nothing was loaded and that the message helps."""
+    """Return the refusal, after checks that nothing was loaded and that the message helps."""
     model = model or small_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:

@@ -42,7 +42,7 @@ def randomized(model: nn.Module) -> nn.Module:
 
 
 def tiny() -> nn.Module:
-    """Every part, and nothing twice that need not be."""
+    """Build every part, none twice without need."""
     torch.manual_seed(0)
     return randomized(FMViT((32, 32, 48, 64), (2, 1, 1, 1), classes=10).double())
 
@@ -96,9 +96,9 @@ def stages(name: str) -> list[list[nn.Module]]:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_each_stage_has_fusion_blocks_and_mixes_frequencies_last(name: str) -> None:
-    found = stages(name)
-    assert len(found) == 4
-    for i, stage in enumerate(found):
+    stage_list = stages(name)
+    assert len(stage_list) == 4
+    for i, stage in enumerate(stage_list):
         embed, blocks = (stage[:3], stage[3:]) if i else ([], stage)
         assert [type(part) for part in embed] == ([nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d] if i else [])
         assert [type(block) for block in blocks] == [CFB] * (len(blocks) - 1) + [FrequencyMixing]
@@ -150,16 +150,18 @@ def test_attention_sees_every_pooled_pixel_of_its_head() -> None:
     """Against the definition, written out for one head."""
     x = image(1, 16, 4, 4)
     part = randomized(RLMHSA(16, 2, 0.0).double())
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for name in ("query", "key", "value"):
         getattr(part, name).register_forward_hook(
-            lambda m, args, out, name=name: seen.update({name: out.flatten(2)[0]})
+            lambda m, args, out, name=name: outputs.update({name: out.flatten(2)[0]})
         )
     part.project = nn.Identity()
     out = part(x)
-    weights = torch.softmax(seen["query"].T @ seen["key"] / 4, dim=1)  # (16 pixels, 4 pooled pixels), sqrt(16) = 4
-    assert seen["key"].shape == (16, 4)
-    assert max_rel(out, x + (weights @ seen["value"].T).T.reshape(1, 16, 4, 4)) < 1e-12
+    weights = torch.softmax(
+        outputs["query"].T @ outputs["key"] / 4, dim=1
+    )  # (16 pixels, 4 pooled pixels), sqrt(16) = 4
+    assert outputs["key"].shape == (16, 4)
+    assert max_rel(out, x + (weights @ outputs["value"].T).T.reshape(1, 16, 4, 4)) < 1e-12
 
 
 def test_softmax_is_not_one_hot_in_what_the_proofs_run_on() -> None:
@@ -177,7 +179,7 @@ def test_softmax_is_not_one_hot_in_what_the_proofs_run_on() -> None:
 
 
 def assert_nothing_left(folded: Folded) -> None:
-    """No norm, no scale, and in no sum two terms that are linear in one map."""
+    """Assert no norm, no scale, and in no sum two terms that are linear in one map."""
     assert folded.report.unfolded == () and folded.report.batch_is_open
     assert not {"batch_norm", "mul", "div", "dropout"} & set(operators(folded))
     for node in calls(folded):
@@ -190,11 +192,15 @@ def assert_nothing_left(folded: Folded) -> None:
 
 
 def terms(node: Node) -> list[Node]:
-    return [leaf for item in node.args for leaf in (terms(item) if item.target is aten.add.Tensor else [item])]
+    return [
+        leaf
+        for argument in node.args
+        for leaf in (terms(argument) if argument.target is aten.add.Tensor else [argument])
+    ]
 
 
 def source(term: Node) -> Node:
-    """The map that a term is linear in: a residual stream that a convolution leaves is its own."""
+    """Return the map that a term is linear in; a residual stream that a convolution leaves is its own."""
     return term.args[0] if term.target is aten.conv2d.default and len(term.users) == 1 else term
 
 

@@ -26,7 +26,7 @@ def one_thread() -> None:
 
 
 def tiny() -> nn.Module:
-    """Every stage, in images of four mask units."""
+    """Build every stage, for images of four mask units."""
     torch.manual_seed(0)
     model = Hiera(16, (1, 2, 1, 1), size=64, classes=10).double().eval()
     randomize(model)
@@ -57,8 +57,8 @@ def test_logits_are_the_official_ones_to_the_last_published_digit() -> None:
 @pytest.mark.parametrize("name", COSTS)
 def test_parameters_and_macs_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
-        found = count(create_model(name), torch.empty(1, 3, 224, 224))
-    assert (f"{found.params / 1e6:.3f}", f"{found.macs / 1e9:.3f}") == COSTS[name]
+        counted = count(create_model(name), torch.empty(1, 3, 224, 224))
+    assert (f"{counted.params / 1e6:.3f}", f"{counted.macs / 1e9:.3f}") == COSTS[name]
 
 
 def test_the_official_checkpoint_is_nested_under_its_key(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_tokens_are_in_the_order_of_squares_in_squares() -> None:
     row, column = (part.flatten() for part in (_unroll(raster) // side, _unroll(raster) % side))
     index = torch.arange(side * side)
     unit = index % 4
-    inside = [index // 64, index // 16 % 4, index // 4 % 4]  # place in 2x2, in 4x4, in 8x8
-    expected_row = 8 * (unit // 2) + sum((place // 2) << i for i, place in enumerate(inside))
-    expected_column = 8 * (unit % 2) + sum((place % 2) << i for i, place in enumerate(inside))
+    inside = [index // 64, index // 16 % 4, index // 4 % 4]  # square in 2x2, in 4x4, in 8x8
+    expected_row = 8 * (unit // 2) + sum((square // 2) << i for i, square in enumerate(inside))
+    expected_column = 8 * (unit % 2) + sum((square % 2) << i for i, square in enumerate(inside))
     assert torch.equal(row, expected_row) and torch.equal(column, expected_column)
 
 
@@ -121,10 +121,10 @@ def test_the_switch_to_attention_over_all_tokens_lags_one_block() -> None:
 
 
 def assert_plain(folded: Folded) -> None:
-    """One gather, no scale or shift of a norm, no scale in attention, nothing above rank 4."""
+    """Assert one gather, no scale or shift of a norm, no scale in attention, nothing above rank 4."""
     assert folded.report.left == () and folded.report.batch_is_open
-    left = operators(folded)
-    assert left["index_select"] == 1 and not {"permute", "mul", "div"} & set(left)
+    remaining = operators(folded)
+    assert remaining["index_select"] == 1 and not {"permute", "mul", "div"} & set(remaining)
     for node in calls(folded):
         value = node.meta.get("val")
         assert not isinstance(value, Tensor) or value.dim() <= 4, node

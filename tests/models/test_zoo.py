@@ -60,7 +60,7 @@ def one_thread_and_no_garbage() -> Iterator[None]:
 
 @functools.cache
 def on_meta(name: str) -> tuple[nn.Module, Folded, tuple[Tensor, ...]]:
-    """A variant and its fold on the meta device, where the graph is rewritten and nothing computed; its inputs."""
+    """Return a variant, its fold and its inputs on the meta device, which rewrites but computes nothing."""
     with torch.device("meta"):
         model = create_model(name)
         return model, fold(model), example_inputs(model)
@@ -68,9 +68,9 @@ def on_meta(name: str) -> tuple[nn.Module, Folded, tuple[Tensor, ...]]:
 
 @functools.cache
 def counted(name: str) -> tuple[Count, Count]:
-    """What a variant and its fold cost."""
-    model, folded, given = on_meta(name)
-    return count(model, *given), count(folded, *given)
+    """Count a variant and its fold."""
+    model, folded, examples = on_meta(name)
+    return count(model, *examples), count(folded, *examples)
 
 
 @functools.lru_cache(maxsize=1)
@@ -123,9 +123,12 @@ def test_it_folds_completely(name: str) -> None:
     (before, after), folded = counted(name), on_meta(name)[1]
     assert folded.report.unfolded == ()
     assert folded.report.batch_is_open
-    left = operators(folded)
-    assert not set(NEVER) & set(left)
-    assert after.layers - left["layer_norm"] - left["group_norm"] - left["matmul"] == left["conv2d"] + left["linear"]
+    remaining = operators(folded)
+    assert not set(NEVER) & set(remaining)
+    assert (
+        after.layers - remaining["layer_norm"] - remaining["group_norm"] - remaining["matmul"]
+        == remaining["conv2d"] + remaining["linear"]
+    )
     assert after.macs <= ADDED_MACS.get(model_card(name).family, 1) * before.macs
     params, macs = OFFICIALLY_FOLDED.get(name, (None, None))
     assert params is None or after.params <= 1.0025 * params
@@ -137,10 +140,12 @@ def test_it_folds_completely(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mobilevig_ti", "vanillanet_5", "turbovit"])
 def test_folding_on_the_meta_device_agrees_with_the_real_fold(name: str) -> None:
-    seen, real = on_meta(name)[1], fold(create_model(name))
-    assert operators(seen) == operators(real)
-    assert seen.report == real.report
-    assert [(k, v.shape) for k, v in seen.state_dict().items()] == [(k, v.shape) for k, v in real.state_dict().items()]
+    traced, real = on_meta(name)[1], fold(create_model(name))
+    assert operators(traced) == operators(real)
+    assert traced.report == real.report
+    assert [(k, v.shape) for k, v in traced.state_dict().items()] == [
+        (k, v.shape) for k, v in real.state_dict().items()
+    ]
     assert count(real, inputs(name, 1)).params == load_cards()[name].folded_params
 
 
@@ -176,17 +181,17 @@ def test_its_onnx_computes_the_same_and_is_what_it_was(name: str, tmp_path: Path
     for one in x.split(1):
         session.feed((one.numpy().tobytes(),), 1)
         session.run()
-        found = torch.from_numpy(np.frombuffer(session.fetch()[0], dtype=np.float32).copy()).reshape(1, -1)
+        logits = torch.from_numpy(np.frombuffer(session.fetch()[0], dtype=np.float32).copy()).reshape(1, -1)
         with torch.no_grad():
-            assert max_rel(model(one), found) <= 1e-4
+            assert max_rel(model(one), logits) <= 1e-4
     nodes = Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
     assert not {"BatchNormalization", "DFT", "STFT", "Einsum", "Where", "Erf", "LeakyRelu", "Dropout"} & set(nodes)
     check_golden(name, model, folded, nodes, pytestconfig)
 
 
 def check_golden(name: str, model: nn.Module, folded: Folded, nodes: Counter[str], pytestconfig: pytest.Config) -> None:
-    given = example_inputs(model)
-    before, after = count(model, *given), count(folded, *given)
+    examples = example_inputs(model)
+    before, after = count(model, *examples), count(folded, *examples)
     lines = [
         f"params {before.params} -> {after.params}",
         f"macs {before.macs} -> {after.macs}",

@@ -80,8 +80,8 @@ def test_logits_are_the_official_ones_to_the_last_published_digit(name: str) -> 
 
 @pytest.mark.parametrize("name", COSTS)
 def test_parameters_and_macs_are_the_published_ones(name: str) -> None:
-    found = count(on_meta(name), torch.empty(1, 3, 224, 224, device="meta"))
-    assert (f"{found.params / 1e6:.3f}", f"{found.macs / 1e9:.3f}") == COSTS[name]
+    counted = count(on_meta(name), torch.empty(1, 3, 224, 224, device="meta"))
+    assert (f"{counted.params / 1e6:.3f}", f"{counted.macs / 1e9:.3f}") == COSTS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in COSTS if name.startswith("vanillanet")])
@@ -261,8 +261,10 @@ def test_cards_state_their_sources_and_count_nothing(name: str) -> None:
 
 
 def test_a_card_says_which_latency_is_whose() -> None:
-    found = [(item.engine, item.precision, item.latency_ms) for item in model_card("vanillanet_9").latencies]
-    assert found == [("PyTorch", "not stated", 2.91), ("TensorRT", "fp32", 0.58), ("TensorRT", "fp16", 0.49)]
+    latencies = [
+        (latency.engine, latency.precision, latency.latency_ms) for latency in model_card("vanillanet_9").latencies
+    ]
+    assert latencies == [("PyTorch", "not stated", 2.91), ("TensorRT", "fp32", 0.58), ("TensorRT", "fp16", 0.49)]
     assert "third party" in model_card("mobilevig_s").latencies[0].source
     assert "third party" not in model_card("mobilevig_ti").latencies[0].source
 
@@ -317,9 +319,9 @@ def test_weights_of_another_number_of_classes_say_so_and_how_to_load_them(name: 
 
 
 def test_weights_with_as_many_classes_are_loaded(tmp_path: Path) -> None:
-    file, made = tmp_path / "mine.pt", create_model("mobilevig_ti", classes=3, seed=1)
-    torch.save(made.state_dict(), file)
-    assert torch.equal(create_model("mobilevig_ti", file, classes=3).head.weight, made.head.weight)
+    file, model = tmp_path / "mine.pt", create_model("mobilevig_ti", classes=3, seed=1)
+    torch.save(model.state_dict(), file)
+    assert torch.equal(create_model("mobilevig_ti", file, classes=3).head.weight, model.head.weight)
 
 
 def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tmp_path: Path) -> None:
@@ -396,12 +398,12 @@ def test_randomizing_takes_any_module() -> None:
             nn.init.zeros_(self.still.weight)
 
     model = Odd()
-    kept = model.map.clone()
+    original = model.map.clone()
     randomize(model)
     assert 0.5 <= model.norms[0].weight.min() < model.norms[0].weight.max() and model.norms[0].bias.abs().max() > 0
     assert 0.2 <= model.zero.min() < model.zero.max() <= 0.8
     assert model.still.weight.min() < 0 < model.still.weight.max()  # a kernel, though it was constant
-    assert torch.equal(model.map, kept)
+    assert torch.equal(model.map, original)
 
 
 # --- the file of cards -------------------------------------------------------------------------------------------
@@ -450,5 +452,5 @@ def test_a_failed_write_leaves_the_old_cards(shipped: Path, monkeypatch: pytest.
 
 def test_reading_cards_needs_no_torch() -> None:
     code = "import sys, json, edgevit.cards; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "numpy", "safetensors"} & set(json.loads(found.stdout))
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "safetensors"} & set(json.loads(process.stdout))

@@ -127,8 +127,8 @@ def test_the_worst_set_of_inputs_decides(order: tuple[int, int]) -> None:
 def test_one_bad_value_among_good_outputs_fails_on_either_side(bad: np.ndarray, side: int, gate: Gate) -> None:
     good = array(1, 2)
     sides = [[(good, good), (good, good)], [(good, good), (good, good)]]
-    for place in (0, 1):
-        sides[side] = [(good, good), (bad, good)] if place else [(bad, good), (good, good)]
+    for position in (0, 1):
+        sides[side] = [(good, good), (bad, good)] if position else [(bad, good), (good, good)]
         check = compare("s", "folded form", *sides, gate)
         assert (check.passed, check.max_rel, check.snr_db) == (False, INFINITE, NO_SIGNAL_DB)
 
@@ -211,14 +211,17 @@ def test_samples_are_noise_and_photographs() -> None:
     assert {one[0].dtype for one in samples.sets} == {np.dtype("float32")}
     again = make_samples([IMAGE], Preprocessing(), batch=2)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(samples.sets, again.sets, strict=True))
-    how = Preprocessing()
-    low, high = -max(how.mean) / min(how.std), (1 - min(how.mean)) / min(how.std)
+    preprocessing = Preprocessing()
+    low, high = (
+        -max(preprocessing.mean) / min(preprocessing.std),
+        (1 - min(preprocessing.mean)) / min(preprocessing.std),
+    )
     for (photograph,) in samples.sets[3:]:
         assert low <= photograph.min() < photograph.max() <= high
         rows = np.abs(np.diff(photograph, axis=2)).mean()
         assert rows < 0.5 * photograph.std()  # neighbours are alike, as in no noise
     plain = make_samples([IMAGE], Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), crop_pct=1.0))
-    assert all(0 <= item[0].min() <= item[0].max() <= 1 for item in plain.sets[3:])
+    assert all(0 <= sample[0].min() <= sample[0].max() <= 1 for sample in plain.sets[3:])
 
 
 def test_without_scikit_image_the_samples_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,8 +286,8 @@ def test_what_is_no_rgb_image_gets_noise_of_its_kind(specs: list[TensorSpec]) ->
     samples = make_samples(specs, Preprocessing(), batch=3)
     assert "3 noise" in samples.description and "no photographs" in samples.description
     for one in samples.sets:
-        assert [(item.shape, str(item.dtype)) for item in one] == [((3, *s.shape[1:]), s.dtype) for s in specs]
-        assert all(item.size < 2 or item.max() > item.min() for item in one)
+        assert [(array.shape, str(array.dtype)) for array in one] == [((3, *s.shape[1:]), s.dtype) for s in specs]
+        assert all(array.size < 2 or array.max() > array.min() for array in one)
 
 
 # ---- the fold, in torch ------------------------------------------------------------------------------------------
@@ -303,8 +306,8 @@ class Wrong(nn.Module):
         return (y + self.skip(x) if self.shortcut else y).flatten(1)
 
 
-def wrong(**how: Any) -> nn.Module:
-    module = Wrong(**how).eval()
+def wrong(**options: Any) -> nn.Module:
+    module = Wrong(**options).eval()
     randomize(module)
     module.skip.weight.data *= 0.01  # type: ignore[operator]
     module.skip.bias.data *= 0.01  # type: ignore[operator]
@@ -312,11 +315,11 @@ def wrong(**how: Any) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("how", [{"shortcut": False}, {"eps": 1e-3}])
-def test_a_missed_branch_and_a_wrong_epsilon_are_caught(how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"shortcut": False}, {"eps": 1e-3}])
+def test_a_missed_branch_and_a_wrong_epsilon_are_caught(options: dict[str, Any]) -> None:
     samples = make_samples([TensorSpec("image", (-1, 3, 8, 8))], Preprocessing())
     x = (torch.zeros(1, 3, 8, 8),)
-    right, missed = wrong(), fold(wrong(**how), x)
+    right, missed = wrong(), fold(wrong(**options), x)
     (good,) = verify_fold(References.of(samples, right, fold(right, x)))
     (bad,) = verify_fold(References.of(samples, right, missed))
     assert good.passed
@@ -346,7 +349,7 @@ def test_an_unfolded_export_that_nothing_here_computes_says_so(tmp_path: Path, m
     import onnx
 
     props = onnx.load(str(artifact.folder / artifact.payload)).metadata_props
-    assert {item.key: item.value for item in props}["edgevit.parity"].startswith("not verified")
+    assert {entry.key: entry.value for entry in props}["edgevit.parity"].startswith("not verified")
 
 
 # ---- an artifact, verified again ---------------------------------------------------------------------------------
