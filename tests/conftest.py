@@ -28,7 +28,10 @@ HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent
 
 BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
 # The longest come first, so that no worker is left alone with one of them at the end.
-FIRST = (BY_TARGET, "test_docs.py", "test_zoo.py", "test_cli.py", "test_failing_stage.py", "test_tensorrt.py")
+LONG_FILES = (
+    "docs zoo cli failing_stage tensorrt fold evaluate verify export packaging mil page doctor ncnn adb ssh zoo_models"
+)
+FIRST = (BY_TARGET, *(f"test_{name}.py" for name in LONG_FILES.split()))
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
