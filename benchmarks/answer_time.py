@@ -1,4 +1,4 @@
-"""Wall time of `edgevit --help` and `edgevit choose`, interleaved with a bare interpreter; and that torch stays out.
+"""Wall time of `import edgevit`, `--help` and `choose`, interleaved with a bare interpreter; and that torch stays out.
 
 python benchmarks/answer_time.py [DATABASE]   default: a database with the rows that ship
 """
@@ -23,6 +23,7 @@ def main(database: str | None) -> None:
         device = first_device(db)
         commands = {
             "python": ["-c", "pass"],
+            "import": ["-c", "import edgevit"],
             "help": ["-m", "edgevit.cli", "--help"],
             "choose": [*choose, device],
         }

@@ -38,7 +38,7 @@ class EdgevitError(Exception):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """The message in the order a reader wants it, empty parts left out."""
+        """Return the message in the order a reader wants it, empty parts left out."""
         parts = (("", self.what), ("where: ", self.where), ("why: ", self.why), ("fix: ", self.fix))
         return [label + text for label, text in parts if text]
 
@@ -53,11 +53,15 @@ class UnknownNameError(UsageError):
     """No such name; near ones are suggested, never taken in its place."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str, or_else: str = "") -> None:
-        """`or_else` is what a name may be otherwise, where it need not be one of the known ones."""
+        """Suggest known names near to this one. `or_else` is what else a name may be."""
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        suggestions = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         or_else = or_else and f" or {or_else}"
-        why = f"did you mean {' or '.join(near)}{or_else}?" if near else f"known: {', '.join(names[:12])}{or_else}"
+        why = (
+            f"did you mean {' or '.join(suggestions)}{or_else}?"
+            if suggestions
+            else f"known: {', '.join(names[:12])}{or_else}"
+        )
         super().__init__(f"no {kind} is called {name!r}", why=why, fix=listing)
 
 
@@ -74,7 +78,7 @@ class FoldError(ModelError):
 
 
 class ExportError(EdgevitError):
-    """A converter refused a model, or the model is not folded and nobody asked for that."""
+    """A converter refused a model, or the model is not folded and its training form was not requested."""
 
 
 class ArtifactError(EdgevitError):

@@ -25,14 +25,14 @@ _FIX = "export it again: edgevit export MODEL --target T"
 
 
 def folder_name(model: str, target: str, precision: str) -> str:
-    """The folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
+    """Return the folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
     short = model.split("/")[-1].replace(".py:", "-")
     safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in short)
     return f"{safe.strip('-.')}-{target}-{precision}"
 
 
 def seal(artifact: Artifact) -> Artifact:
-    """Digest the folder's tree, write the manifest (temporary name, fsync, rename) and return the sealed record."""
+    """Return the sealed record: digest the tree, then write the manifest (temporary name, fsync, rename)."""
     folder = artifact.folder
     files = file_digests(folder)
     sealed = dataclasses.replace(artifact, sha256=digest_of(files), size_bytes=tree_bytes(folder), files=files)
@@ -100,17 +100,17 @@ def require_sealed(artifact: Artifact) -> None:
     """Raise ArtifactError, naming the files, where the folder does not hold what was sealed, to the bit."""
     folder = artifact.folder
     try:
-        found = file_digests(folder)
+        digests = file_digests(folder)
     except (OSError, DigestError) as error:
         raise ArtifactError("the artifact is damaged", where=str(folder), why=str(error), fix=_FIX) from error
-    if found == artifact.files and digest_of(found) == artifact.sha256:
+    if digests == artifact.files and digest_of(digests) == artifact.sha256:
         return
-    names = sorted(name for name in found.keys() | artifact.files if found.get(name) != artifact.files.get(name))
+    names = sorted(name for name in digests.keys() | artifact.files if digests.get(name) != artifact.files.get(name))
     kinds = {(True, True): "was changed", (True, False): "was added", (False, True): "is missing"}
-    said = (f"{name} {kinds[name in found, name in artifact.files]}" for name in names)
-    where = str(folder / names[0]) if len(names) == 1 else str(folder)
-    why = "; ".join(said) or "the digest of its files is not the manifest's"
-    raise ArtifactError("the artifact is damaged", where=where, why=why, fix=_FIX)
+    changes = (f"{name} {kinds[name in digests, name in artifact.files]}" for name in names)
+    location = folder / names[0] if len(names) == 1 else folder
+    why = "; ".join(changes) or "the digest of its files is not the manifest's"
+    raise ArtifactError("the artifact is damaged", where=str(location), why=why, fix=_FIX)
 
 
 def publish(artifact: Artifact, final: Path) -> Artifact:

@@ -12,7 +12,7 @@ from edgevit_runtime.record import Recipe
 def require_built_here(artifact: Artifact, recipe: Recipe, built_here: Container[str]) -> None:
     """Let through what cannot run code, and what has one of these digests. Raises ArtifactError for the rest.
 
-    A digest says that the bytes are those that were sealed, not who sealed them: anybody can write a manifest.
+    A digest says that the bytes are those that were sealed, not who sealed them: every program can write a manifest.
     """
     if recipe.executes_code and artifact.sha256 not in built_here:
         raise ArtifactError(

@@ -61,10 +61,10 @@ app.add_typer(db.app, name="db")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. An error raised on purpose becomes its message and its exit code, anything else a traceback."""
+    """Run a command line. An error raised on purpose becomes its message and exit code, any other a traceback."""
     try:
         app(args=None if arguments is None else list(arguments))
     except EdgevitError as error:
-        given = sys.argv[1:] if arguments is None else arguments
-        report_error(error, as_json="--json" in given, verbose=is_verbose())
+        words = sys.argv[1:] if arguments is None else arguments
+        report_error(error, as_json="--json" in words, verbose=is_verbose())
         sys.exit(error.exit_code)

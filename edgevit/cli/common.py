@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
-    """The message on standard error, as JSON where JSON was asked for; the traceback with -v."""
+    """Print an error on standard error, as JSON where that was requested; with its traceback if verbose."""
     if verbose:
         traceback.print_exception(error)
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error_fields(error)}), file=sys.stderr)
         return
-    first, *rest = error.lines()
-    print("\n".join([f"error: {first}", *(f"  {line}" for line in rest)]), file=sys.stderr)
+    first, *details = error.lines()
+    print("\n".join([f"error: {first}", *(f"  {line}" for line in details)]), file=sys.stderr)
 
 
 def error_fields(error: EdgevitError) -> dict[str, str]:
-    """An error as JSON shows it."""
+    """Return an error as JSON shows it."""
     parts = {"what": error.what, "where": error.where, "why": error.why, "fix": error.fix}
     return {"type": type(error).__name__, **parts}
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """One JSON object with the schema's version; keys carry their units."""
+    """Print one JSON object with the schema's version; keys carry their units."""
     from edgevit_runtime.codec import to_data
 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **to_data(data)}, indent=1, allow_nan=False)
@@ -52,7 +52,7 @@ def print_table(
     tight: bool = False,
     below: Sequence[str] | None = None,
 ) -> None:
-    """A table on standard output; a column whose name starts with `>` is right-aligned.
+    """Print a table on standard output; a column whose name starts with `>` is right-aligned.
 
     tight: two blanks between columns and not three. below: a text for each row, in lines of its own.
     """
@@ -73,7 +73,7 @@ def print_table(
 
 
 def _interleaved(lines: Sequence[str], below: Sequence[str]) -> Iterator[str]:
-    """The lines of a table in which each row has one, with the texts below them, wrapped."""
+    """Yield the lines of a table in which each row has one, with the texts below them, wrapped."""
     head = len(lines) - len(below) - 1  # the last line is blank
     yield from lines[:head]
     for line, text in zip(lines[head:-1], below, strict=True):
@@ -83,18 +83,18 @@ def _interleaved(lines: Sequence[str], below: Sequence[str]) -> Iterator[str]:
 
 
 def say(text: str) -> None:
-    """A line on standard output."""
+    """Print a line on standard output."""
     sys.stdout.write(text + "\n")
 
 
 def say_wrapped(text: str) -> None:
-    """Words on standard output in as many lines as they take, all but the first indented."""
+    """Print words on standard output in as many lines as they take, all but the first indented."""
     lines = textwrap.wrap(text, _console().width, subsequent_indent="    ", break_long_words=False)
     say("\n".join(lines))
 
 
 def _console() -> Console:
-    """Standard output. A pipe or a file has no width: give a table all it needs, so that no cell is cut there."""
+    """Return the console of standard output. A pipe has no width, so that a table gets all that it needs there."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
@@ -109,7 +109,7 @@ def _wide() -> Console:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """Progress with time left on standard error, gone at the end; nothing where that is no terminal."""
+    """Draw progress with remaining time on standard error, if that is a terminal; remove it at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -125,31 +125,31 @@ def advance(bars: Progress, task: TaskID, text: str) -> None:
     bars.advance(task)
 
 
-def split(text: str | None, what: str) -> list[str]:
-    """A comma-separated list without blanks or repeats. Raises UsageError for an empty one."""
-    items = [item.strip() for item in (text or "").split(",") if item.strip()]
-    if not items:
-        raise UsageError(f"no {what} named", fix=f"name one or more {what}s, with commas between")
-    return list(dict.fromkeys(items))
+def split(text: str | None, noun: str) -> list[str]:
+    """Return the parts of a comma-separated list without blanks or repeats. Raise UsageError for an empty one."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"no {noun} named", fix=f"name one or more {noun}s, with commas between")
+    return list(dict.fromkeys(parts))
 
 
 def ms(ns: float | None) -> str:
-    """Nanoseconds as milliseconds with three digits that count."""
+    """Return nanoseconds as milliseconds with three digits that count."""
     return "" if ns is None else f"{ns / 1e6:.3g}" if ns < 1e8 else f"{ns / 1e6:.0f}"
 
 
 def millions(number: int | None) -> str:
-    """A count in millions."""
+    """Return a count in millions."""
     return "" if number is None else f"{number / 1e6:.3f}"
 
 
 def size(bytes_: int | None) -> str:
-    """A size in MB (10^6 bytes)."""
+    """Return a size in MB (10^6 bytes)."""
     return "" if bytes_ is None else f"{bytes_ / 1e6:.1f}"
 
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
-    """`224` or `256x192` (height x width) in pixels. Raises UsageError."""
+    """Return (height, width) of `224` or `256x192`. Raise UsageError for other text."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
@@ -160,7 +160,7 @@ def parse_input_size(text: str | None) -> tuple[int, int] | None:
 
 
 def parse_duration(text: str) -> float:
-    """`90s`, `30m` or `1.5h` in seconds. Raises UsageError."""
+    """Return the seconds of `90s`, `30m` or `1.5h`. Raise UsageError for other text."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", text.strip())
     seconds = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]] if match else 0.0
     if not seconds:

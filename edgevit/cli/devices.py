@@ -53,11 +53,11 @@ def run(context: typer.Context, output: OutputOptions) -> None:
         return
     from edgevit.devices.registry import list_devices
 
-    found = list_devices()
+    enrolled = list_devices()
     if output.as_json:
-        print_json({"devices": found})
+        print_json({"devices": enrolled})
         return
-    rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in found]
+    rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in enrolled]
     print_table(("device", "class", "transport", "compute units", "description"), rows)
 
 
@@ -67,14 +67,14 @@ def add(name: NameArgument, connection: ConnectionOptions, output: OutputOptions
     """Connect to a device, look at it, show what it is, and keep it under a name."""
     from edgevit.devices import enroll
 
-    found = enroll.add(name, connection.transport, connection.settings())
-    _print(found, output.as_json)
+    enrolled = enroll.add(name, connection.transport, connection.settings())
+    _print(enrolled, output.as_json)
     if not output.as_json:
-        say(f"added: edgevit sweep --models 'mobilevig_*' --targets {_targets(found)} --device {name}")
+        say(f"added: edgevit sweep --models 'mobilevig_*' --targets {_targets(enrolled)} --device {name}")
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
-    """NAME=VALUE texts. Raises UsageError for what is no such."""
+    """Return NAME=VALUE texts as a dictionary. Raise UsageError for other text."""
     from edgevit.errors import UsageError
 
     if bad := [text for text in texts if not text.partition("=")[2]]:
@@ -82,11 +82,11 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
-def _targets(found: DetectedDevice) -> str:
-    """Targets to begin with: those of the native programs that were given, else the one that runs nearly everywhere."""
+def _targets(enrolled: DetectedDevice) -> str:
+    """Return targets to begin with: those of its native programs, else the one that runs nearly everywhere."""
     from edgevit.recipes import list_recipes
 
-    return ",".join(item.target for item in list_recipes() if item.native in found.detected.engines) or "onnx"
+    return ",".join(recipe.target for recipe in list_recipes() if recipe.native in enrolled.detected.engines) or "onnx"
 
 
 @app.command()
@@ -121,24 +121,31 @@ def noise(
     from edgevit.measurement.noise_floor import NOISE_REPEATS, measure_noise
     from edgevit.store import LatencyDB
 
-    place = load_device(device)
+    unit = load_device(device)
     with progress(output.hides_progress) as bars:
         task = bars.add_task("measuring", total=NOISE_REPEATS)
-        floor = measure_noise(place, threads=threads, on_progress=lambda done: bars.update(task, completed=done))
+        floor = measure_noise(unit, threads=threads, on_progress=lambda repeats: bars.update(task, completed=repeats))
     with LatencyDB.open(db) as database:
         database.add_noise(floor)
     if output.as_json:
         print_json({"noise": floor})
         return
     headlines = ", ".join(f"{value / 1e6:.3f}" for value in floor.p50s_ns)
-    say(f"{place.name}: differences below {floor.share:.1%} are noise")
+    say(f"{unit.name}: differences below {floor.share:.1%} are noise")
     say(f"p50 of {len(floor.p50s_ns)} repeats of the workload {floor.workload!r}: {headlines} ms")
 
 
-def _print(found: DetectedDevice, as_json: bool) -> None:
+def _print(enrolled: DetectedDevice, as_json: bool) -> None:
     if as_json:
-        print_json({"device": found.device, "host": found.host, "detected": found.detected, "emulated": found.emulated})
+        print_json(
+            {
+                "device": enrolled.device,
+                "host": enrolled.host,
+                "detected": enrolled.detected,
+                "emulated": enrolled.emulated,
+            }
+        )
         return
-    print_table(("", found.device.name), found.facts())
-    if found.emulated:
+    print_table(("", enrolled.device.name), enrolled.facts())
+    if enrolled.emulated:
         say("emulated: artifacts can be verified there, but its times speak for no real device and are never chosen by")

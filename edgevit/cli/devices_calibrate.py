@@ -63,21 +63,21 @@ def run(
     from edgevit.sweeps.calibrate import Column, Knowledge, calibrate
 
     check_confidence(column.confidence)
-    place = load_device(name)
+    unit = load_device(name)
     target = load_recipe(column.target).RECIPE.target
-    asked = Column(place, target, column.precision, column.threads, column.percentile)
-    how = protocol(ProtocolOptions(calibration.quick, 99 if column.percentile == 99 else None))
+    calibrated = Column(unit, target, column.precision, column.threads, column.percentile)
+    protocol_used = protocol(ProtocolOptions(calibration.quick, 99 if column.percentile == 99 else None))
     seconds = parse_duration(budget)
-    work = _Work(asked, how, db, output.hides_progress, time.monotonic() + seconds)
+    work = _Work(calibrated, protocol_used, db, output.hides_progress, time.monotonic() + seconds)
     work.take(split(calibration.models, "model"), calibration.out)
     costs = work.costs()
     with LatencyDB.open(db) as database:
         if calibration.dry_run:
-            _show_plan(Knowledge(database, asked, work.operators).anchors(costs, seconds), costs, output.as_json)
+            _show_plan(Knowledge(database, calibrated, work.operators).anchors(costs, seconds), costs, output.as_json)
             return
-        found = calibrate(
+        calibration_result = calibrate(
             database,
-            asked,
+            calibrated,
             costs,
             seconds,
             work.measure,
@@ -85,15 +85,15 @@ def run(
             confidence=column.confidence,
         )
     if output.as_json:
-        print_json({"calibrated": found, "failures": work.failures})
+        print_json({"calibrated": calibration_result, "failures": work.failures})
         return
-    measured = ", ".join(found.anchors) or "nothing"
-    say(f"{place.name}, {target} {column.precision}, {column.threads} thread(s): measured {measured}")
-    if found.left:
-        say(f"planned and not measured: {', '.join(found.left)}")
+    measured = ", ".join(calibration_result.anchors) or "nothing"
+    say(f"{unit.name}, {target} {column.precision}, {column.threads} thread(s): measured {measured}")
+    if calibration_result.left:
+        say(f"planned and not measured: {', '.join(calibration_result.left)}")
     for failure in work.failures:
         print(f"failed: {failure}", file=sys.stderr)
-    say(found.says)
+    say(calibration_result.says)
 
 
 def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -> None:
@@ -108,16 +108,16 @@ def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -
 class _Work:
     """What can be measured, what that costs, and the doing of it. ends: by time.monotonic()."""
 
-    def __init__(self, column: Column, how: Protocol, db: str | None, quiet: bool, ends: float) -> None:
-        self.place, self.target, self.precision = column.device, column.target, column.precision
+    def __init__(self, column: Column, protocol_used: Protocol, db: str | None, quiet: bool, ends: float) -> None:
+        self.unit, self.target, self.precision = column.device, column.target, column.precision
         self.threads = column.threads
-        self.how, self.db, self.quiet, self.ends = how, db, quiet, ends
+        self.protocol_used, self.db, self.quiet, self.ends = protocol_used, db, quiet, ends
         self.requests: dict[str, ExportRequest] = {}
         self.artifacts: dict[str, Artifact] = {}
         self.failures: list[str] = []
 
     def take(self, models: Sequence[str], out: Path) -> None:
-        """Folders are artifacts that were made before; all else is exported where it is not there."""
+        """Take models: folders are finished artifacts, all else is exported where it is missing."""
         from edgevit.artifacts.folder import MANIFEST, open_artifact
         from edgevit.errors import UsageError
         from edgevit.sweeps.plan import plan
@@ -139,22 +139,22 @@ class _Work:
         return {name: artifact.costs for name, artifact in self.artifacts.items() if artifact.costs}
 
     def costs(self) -> dict[str, float]:
-        """Seconds that each model takes: its export where it is not there, and its measurement."""
+        """Return the seconds that each model takes: its export where it is not there, and its measurement."""
         from edgevit.records.artifact import ExportRequest
         from edgevit.store import LatencyDB
         from edgevit.sweeps.estimate import export_step, measure_step
         from edgevit.sweeps.plan import held_artifact
 
         with LatencyDB.open(self.db) as database:
-            rows = [row for row in database.measurements(device=self.place.device_id) if row.p50_ns or row.mean_ns]
-        found = {}
+            rows = [row for row in database.measurements(device=self.unit.device_id) if row.p50_ns or row.mean_ns]
+        calibration_result = {}
         for name in sorted(self.requests.keys() | self.artifacts.keys()):
             request = self.requests.get(name) or ExportRequest(self.target, Path(), self.precision, name)
-            seconds = measure_step(request.label, request, self.threads, self.how, rows).seconds
+            seconds = measure_step(request.label, request, self.threads, self.protocol_used, rows).seconds
             if name not in self.artifacts and held_artifact(request) is None:
                 seconds += export_step(request, list(self.requests.values())).seconds
-            found[name] = seconds
-        return found
+            calibration_result[name] = seconds
+        return calibration_result
 
     def measure(self, name: str) -> bool:
         """Export and measure one model, unless the time is over or it fails."""
@@ -169,6 +169,6 @@ class _Work:
         except EdgevitError as error:
             self.failures.append(f"{name}: {error}")
             return False
-        rows = measure([artifact], self.place, self.threads, self.how, self.db, self.quiet, sweep=True)
+        rows = measure([artifact], self.unit, self.threads, self.protocol_used, self.db, self.quiet, sweep=True)
         self.failures += [f"{row.model}: {row.status}: {row.error}" for row in rows if row.status != "ok"]
         return all(row.status == "ok" for row in rows)

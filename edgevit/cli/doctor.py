@@ -38,53 +38,53 @@ def run(
     run       the engine loads and computes
     profile   the engine can be timed, in a worker process of its own
 
-    yes, no, or elsewhere: not on this machine, whatever is installed. Exit code 5 if a target named with --target has
-    a no.
+    yes, no, or elsewhere: no installation enables it on this machine. Exit code 5 if a target named with --target
+    has a no.
     """
     import dataclasses
 
     from edgevit.doctor import examine, try_targets
 
-    wanted = split(target, "target") if target is not None else []
+    targets = split(target, "target") if target is not None else []
     with progress(output.hides_progress) as bars:
         looking = bars.add_task("importing what is installed", total=None)
-        found = examine(wanted, db)
+        diagnosis = examine(targets, db)
         bars.remove_task(looking)
         if really:
-            task = bars.add_task("trying", total=_STAGES * len(found.targets))
-            tried = try_targets(found.targets, lambda says: bars.update(task, description=says, advance=1))
-            found = dataclasses.replace(found, targets=tried)
+            task = bars.add_task("trying", total=_STAGES * len(diagnosis.targets))
+            tried = try_targets(diagnosis.targets, lambda stage: bars.update(task, description=stage, advance=1))
+            diagnosis = dataclasses.replace(diagnosis, targets=tried)
     if output.as_json:
-        print_json({"host": found.host, "targets": found.targets, "checks": found.checks})
+        print_json({"host": diagnosis.host, "targets": diagnosis.targets, "checks": diagnosis.checks})
     else:
-        show(found, really=really)
-    if target is not None and not all(row.complete for row in found.targets):
+        show(diagnosis, really=really)
+    if target is not None and not all(row.complete for row in diagnosis.targets):
         raise typer.Exit(TargetUnavailableError.exit_code)
 
 
-def show(found: Diagnosis, *, really: bool) -> None:
-    """The matrix, the checks, what a trial found, and what would enable the rest."""
+def show(diagnosis: Diagnosis, *, really: bool) -> None:
+    """Print the matrix, the checks, the results of a trial, and what would enable the rest."""
     from edgevit.doctor import ABILITIES
 
-    cells = ((row.target, *(cell.state for cell in row.cells.values()), _versions(row)) for row in found.targets)
+    cells = ((row.target, *(cell.state for cell in row.cells.values()), _versions(row)) for row in diagnosis.targets)
     print_table(("target", *ABILITIES, "with"), cells)
     print_table(
-        ("here", "works", "detail"), ((c.component, "yes" if c.works else "no", c.detail) for c in found.checks)
+        ("here", "works", "detail"), ((c.component, "yes" if c.works else "no", c.detail) for c in diagnosis.checks)
     )
-    for row in found.targets if really else ():
+    for row in diagnosis.targets if really else ():
         if row.build.state == "yes":
-            done = (cell.detail for cell in (row.convert, row.build, row.profile) if cell.state == "yes")
-            say_wrapped(f"{row.target}: {'; '.join(done)}")
-    lacking = list(to_enable(found))
+            details = (cell.detail for cell in (row.convert, row.build, row.profile) if cell.state == "yes")
+            say_wrapped(f"{row.target}: {'; '.join(details)}")
+    lacking = list(to_enable(diagnosis))
     say("\nWhat is not here, and what would enable it:\n" if lacking else "\nall of it works here")
-    for what, why, fix in lacking:
-        say_wrapped(f"{what}: {why}")
+    for subject, why, fix in lacking:
+        say_wrapped(f"{subject}: {why}")
         say(f"    {fix}")
 
 
-def to_enable(found: Diagnosis) -> Iterator[tuple[str, str, str]]:
-    """What does not work, why, and the command or machine that enables it; cells with the same reason together."""
-    for row in found.targets:
+def to_enable(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
+    """Yield what does not work, why, and what enables it; cells with the same reason together."""
+    for row in diagnosis.targets:
         reasons: dict[tuple[str, str, str], list[str]] = {}
         for ability, cell in row.cells.items():
             if cell.state != "yes":
@@ -98,14 +98,16 @@ def to_enable(found: Diagnosis) -> Iterator[tuple[str, str, str]]:
                 f"elsewhere, this processor lacks {instructions}",
                 enabled_by,
             )
-    yield from ((check.component, check.detail, check.fix) for check in found.checks if not check.works)
+    yield from ((check.component, check.detail, check.fix) for check in diagnosis.checks if not check.works)
 
 
 def _versions(row: TargetCells) -> str:
-    """Of the target's own converter and engine; torch has a line of its own."""
+    """Return versions of the target's own converter and engine; torch has a line of its own."""
     from edgevit.recipes import MODELS_NEED, load_recipe
 
     recipe = load_recipe(row.target).RECIPE
-    own = {*recipe.requires, recipe.engine, *recipe.engine_choices} - set(MODELS_NEED)
-    versions = {name: version for cell in row.cells.values() for name, version in cell.versions.items() if name in own}
+    packages = {*recipe.requires, recipe.engine, *recipe.engine_choices} - set(MODELS_NEED)
+    versions = {
+        name: version for cell in row.cells.values() for name, version in cell.versions.items() if name in packages
+    }
     return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -85,7 +85,10 @@ def run(
             failed.append(error)
     if output.as_json:
         print_json(
-            {"evaluations": [_data(item) for item in evaluations], "failures": [error_fields(item) for item in failed]}
+            {
+                "evaluations": [_data(evaluation) for evaluation in evaluations],
+                "failures": [error_fields(evaluation) for evaluation in failed],
+            }
         )
     else:
         show(evaluations)
@@ -122,56 +125,64 @@ def _evaluate(
     )
 
 
-def _data(item: Evaluation) -> dict[str, Any]:
-    """With the shares beside the counts that they are of."""
-    told = {name: value for name, value in vars(item).items() if name not in ("top1", "top5", "agreement")}
-    agreement = item.agreement
+def _data(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as JSON data, with shares beside their counts."""
+    fields = {name: value for name, value in vars(evaluation).items() if name not in ("top1", "top5", "agreement")}
+    agreement = evaluation.agreement
     model = None if agreement is None else {**vars(agreement), "top1": _rate(agreement.top1)}
-    return {**told, "top1": _rate(item.top1), "top5": _rate(item.top5), "agreement": model}
+    return {**fields, "top1": _rate(evaluation.top1), "top5": _rate(evaluation.top5), "agreement": model}
 
 
 def _rate(rate: Proportion | None) -> dict[str, Any] | None:
     if rate is None:
         return None
     low, high = rate.interval_percent
-    told = {"percent": rate.percent, "error_percent": rate.error_percent, "low_percent": low, "high_percent": high}
-    return {"right": rate.right, "images": rate.total, **told}
+    fields = {"percent": rate.percent, "error_percent": rate.error_percent, "low_percent": low, "high_percent": high}
+    return {"right": rate.right, "images": rate.total, **fields}
 
 
-def show(done: Sequence[Evaluation]) -> None:
-    """What came of each, then what to know of the numbers."""
+def show(evaluations: Sequence[Evaluation]) -> None:
+    """Print each evaluation, then notes on the numbers."""
     from edgevit.cards import load_cards
     from edgevit.records.model import IMAGENET
 
-    if not done:
+    if not evaluations:
         return
     cards = load_cards()
     columns = ("model", "target", "prec.", ">images", ">top-1 %", "95% interval", ">top-5 %", ">published", ">images/s")
     lines = []
-    for item in done:
-        card = cards.get(item.model) if item.dataset == IMAGENET else None
-        low, high = item.top1.interval_percent
-        speed = f"{item.top1.total / item.seconds:.0f}"
+    for evaluation in evaluations:
+        card = cards.get(evaluation.model) if evaluation.dataset == IMAGENET else None
+        low, high = evaluation.top1.interval_percent
+        speed = f"{evaluation.top1.total / evaluation.seconds:.0f}"
         rates = (
-            f"{item.top1.percent:.2f}",
+            f"{evaluation.top1.percent:.2f}",
             f"{low:.2f} .. {high:.2f}",
-            f"{item.top5.percent:.2f}" if item.top5 else "",
+            f"{evaluation.top5.percent:.2f}" if evaluation.top5 else "",
         )
         lines.append(
-            (item.model, item.target, item.precision, item.top1.total, *rates, card and card.top1_percent, speed)
+            (
+                evaluation.model,
+                evaluation.target,
+                evaluation.precision,
+                evaluation.top1.total,
+                *rates,
+                card and card.top1_percent,
+                speed,
+            )
         )
     print_table(columns, lines)
-    for item in done:
-        say(f"measured: {item.dataset}, {item.images}; {item.engine}")
-        if item.agreement is not None:
-            model = item.agreement
+    for evaluation in evaluations:
+        say(f"measured: {evaluation.dataset}, {evaluation.images}; {evaluation.engine}")
+        if evaluation.agreement is not None:
+            model = evaluation.agreement
             say(
                 f"the model itself, in torch: {model.top1.percent:.2f}%; the artifact gives {model.changed} of "
                 f"{model.top1.total} images another class: {model.lost} it loses, {model.gained} it gains"
             )
-        for note in item.notes:
+        for note in evaluation.notes:
             say(f"note: {note}")
-        for text in item.unreadable[:_SHOWN]:
+        for text in evaluation.unreadable[:_SHOWN]:
             say(f"unreadable: {text}")
 
 

@@ -102,17 +102,17 @@ def run(
         )
         for name, wished in pairs
     ]
-    made: list[Artifact] = []
+    artifacts: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(output.hides_progress) as bars:
         for request in requests:
             try:
-                made.append(_export(request, db, bars, alone=len(requests) == 1))
+                artifacts.append(_export(request, db, bars, alone=len(requests) == 1))
             except EdgevitError as error:
                 if len(requests) == 1:
                     raise
                 failed.append(error)
-    show(made, failed, as_json=output.as_json, verbose=bool(output.verbose))
+    show(artifacts, failed, as_json=output.as_json, verbose=bool(output.verbose))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
@@ -120,7 +120,7 @@ def run(
 def plan(
     targets: Sequence[str], precisions: Sequence[str], *, dynamic_batch: bool = False, dtypes: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
-    """Each target in each of the precisions that it has; `all` stands for those that are installed and can.
+    """Return each target in each of the precisions that it has; `all` stands for those that are installed and can.
 
     Raises UsageError where a target named has none of them, or takes no open batch or no such inputs, and where `all`
     stands for none; TargetUnavailableError where its tools are missing.
@@ -132,11 +132,11 @@ def plan(
     pairs, refusals = list[tuple[str, str]](), list[UsageError]()
     for name in given:
         recipe = load_recipe(name)
-        known = [item for item in precisions if item in recipe.RECIPE.precisions]
-        for item in known or precisions[:1]:  # the first says what is offered
+        offered = [artifact for artifact in precisions if artifact in recipe.RECIPE.precisions]
+        for artifact in offered or precisions[:1]:  # the first says what is offered
             try:
-                check_request(recipe, item, dynamic_batch=dynamic_batch, dtypes=dtypes)
-                pairs.append((recipe.RECIPE.target, item))
+                check_request(recipe, artifact, dynamic_batch=dynamic_batch, dtypes=dtypes)
+                pairs.append((recipe.RECIPE.target, artifact))
             except UsageError as error:
                 refusals.append(error)
     if refusals and not (pairs and ALL in targets):
@@ -145,32 +145,34 @@ def plan(
 
 
 def _export(request: ExportRequest, db: str | None, bars: Progress, *, alone: bool) -> Artifact:
-    """With a progress row of its own. One alone needs no process of its own."""
+    """Export with a progress row of its own. A request that is alone needs no process of its own."""
     from edgevit.verbs.export import export_named
 
-    says = f"{request.target} {request.precision}"
-    task = bars.add_task(says, total=_STAGES)
+    label = f"{request.target} {request.precision}"
+    task = bars.add_task(label, total=_STAGES)
 
     def on_stage(stage: str) -> None:
-        bars.update(task, description=f"{says}: {stage}", advance=1)
+        bars.update(task, description=f"{label}: {stage}", advance=1)
 
     return export_named(request, db, own_process=not alone, on_stage=on_stage)
 
 
-def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:
-    """What was made, and what was not and why."""
+def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:
+    """Print the artifacts and the errors."""
     if as_json:
-        print_json({"artifacts": made, "failures": [error_fields(error) for error in failed]})
+        print_json({"artifacts": artifacts, "failures": [error_fields(error) for error in failed]})
         return
-    for artifact in made:
+    for artifact in artifacts:
         say(finishing_line(artifact))
     if verbose:
-        for artifact in made:
+        for artifact in artifacts:
             print_checks(artifact)
-    if len({item.target for item in made}) == 1 or verbose:
-        for artifact in {item.target: item for item in reversed(made)}.values():
+    if len({artifact.target for artifact in artifacts}) == 1 or verbose:
+        for artifact in {artifact.target: artifact for artifact in reversed(artifacts)}.values():
             say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
-    runs_here = [item for item in made if item.parity is not None and item.parity.status == "passed"]
+    runs_here = [
+        artifact for artifact in artifacts if artifact.parity is not None and artifact.parity.status == "passed"
+    ]
     if runs_here:
         say(f"next: edgevit profile {runs_here[0].folder} --threads 1")
     for error in failed:
@@ -180,7 +182,7 @@ def show(made: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: b
 def read_options(
     texts: Sequence[str], recipes: Mapping[str, Recipe], compute_capability: str | None = None
 ) -> dict[str, dict[str, str]]:
-    """NAME=VALUE texts as options of each target that takes them. Raises UsageError for one that no target takes."""
+    """Return NAME=VALUE texts as options of the targets that take them. Raise UsageError where none does."""
     if compute_capability is not None:
         texts = [*texts, f"compute_capability={compute_capability}"]
     given: dict[str, dict[str, str]] = {target: {} for target in recipes}
@@ -188,8 +190,10 @@ def read_options(
         name, sign, value = text.partition("=")
         takers = [target for target, recipe in recipes.items() if name in recipe.options]
         if not sign or not takers:
-            known = ", ".join(sorted({item for recipe in recipes.values() for item in recipe.options})) or "none"
-            why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {known}"
+            offered = (
+                ", ".join(sorted({artifact for recipe in recipes.values() for artifact in recipe.options})) or "none"
+            )
+            why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {offered}"
             raise UsageError(f"no option {text!r}", why=why, fix="edgevit targets --json lists options")
         for target in takers:
             given[target][name] = value
@@ -197,10 +201,10 @@ def read_options(
 
 
 def finishing_line(artifact: Artifact) -> str:
-    """`onnx fp32 9.1 s, 18.9 MB, 127 operators, passed: max_rel 6.7e-07, 3 noise, 3 photographs`, and where it is."""
+    """Return `onnx fp32 9.1 s, 18.9 MB, 127 operators, passed: max_rel 6.7e-07, 3 noise, 3 photographs -> FOLDER`."""
     seconds = sum(stage.seconds for stage in artifact.stages)
-    counts, left = artifact.operators.counts, artifact.operators.fallbacks
-    slow = f" ({sum(left.values())} left to slower kernels)" if left else ""
+    counts, fallbacks = artifact.operators.counts, artifact.operators.fallbacks
+    slow = f" ({sum(fallbacks.values())} left to slower kernels)" if fallbacks else ""
     facts = (f"{artifact.size_bytes / 1e6:.1f} MB", f"{sum(counts.values())} operators{slow}", _proof(artifact))
     return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {', '.join(facts)} -> {artifact.folder}"
 
@@ -215,18 +219,18 @@ def _proof(artifact: Artifact) -> str:
     if parity is None:
         return "unverified"
     needs = load_recipe(artifact.target).RECIPE.needs or "an engine"
-    says = {
+    label = {
         "evaluated": f"evaluated (running it needs {needs})",
         "built_not_run": f"built, not run (it needs {needs})",
         "needs_processor": f"built, not run (it needs a processor with {parity.needs})",
     }
     number = "nothing compared" if parity.max_rel is None else f"max_rel {parity.max_rel:.1e}"
-    where = f" up to stage {parity.checks[-1].stage}" if parity.status in BUILT and parity.checks else ""
-    return f"{says.get(parity.status, parity.status)}: {number}{where}, {parity.inputs}"
+    progress_made = f" up to stage {parity.checks[-1].stage}" if parity.status in BUILT and parity.checks else ""
+    return f"{label.get(parity.status, parity.status)}: {number}{progress_made}, {parity.inputs}"
 
 
 def print_checks(artifact: Artifact) -> None:
-    """Every comparison that was made, stage by stage, and what computed it."""
+    """Print every comparison, stage by stage, and what computed it."""
     checks = artifact.parity.checks if artifact.parity else ()
     rows = [
         (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
@@ -241,7 +245,7 @@ def _title(artifact: Artifact) -> str:
 
 
 def snippet(artifact: Artifact) -> str:
-    """Python that runs an artifact without edgevit, with what its input has to be."""
+    """Return Python that runs an artifact without edgevit, with what its input has to be."""
     from edgevit.recipes import load_recipe
 
     lines = load_recipe(artifact.target).snippet(str(artifact.folder / artifact.payload), artifact.inputs)
@@ -249,7 +253,7 @@ def snippet(artifact: Artifact) -> str:
 
 
 def _input_says(artifact: Artifact) -> str:
-    how = artifact.preprocessing
+    preprocessing = artifact.preprocessing
     if artifact.preprocessing_inside:
-        return f"pixels 0 to 255, {how.colour}, height x width x channels"
-    return f"{how.layout}, {how.colour}, (pixel / 255 - {how.mean}) / {how.std}"
+        return f"pixels 0 to 255, {preprocessing.colour}, height x width x channels"
+    return f"{preprocessing.layout}, {preprocessing.colour}, (pixel / 255 - {preprocessing.mean}) / {preprocessing.std}"

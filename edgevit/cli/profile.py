@@ -64,9 +64,9 @@ def run(
 
     db, trust = database.db, database.trust
     opened = [open_artifact(folder) for folder in artifacts]
-    place = load_device(device)
-    how = protocol(protocol_options, batch_size)
-    rows = measure(opened, place, threads, how, db, output.hides_progress, trust=trust)
+    unit = load_device(device)
+    protocol_used = protocol(protocol_options, batch_size)
+    rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
     if output.as_json:
         shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
     else:
@@ -74,10 +74,10 @@ def run(
     roofline, layers = analysis.roofline, analysis.layers
     if roofline or layers:
         show = not output.as_json
-        found = understand(opened, rows, place, threads, batch_size, roofline=roofline, layers=layers, show=show)
-        shown = {**shown, **found} if output.as_json else {}
+        analyses = understand(opened, rows, unit, threads, batch_size, roofline=roofline, layers=layers, show=show)
+        shown = {**shown, **analyses} if output.as_json else {}
     if analysis.harness:
-        checks = held_against_vendors(opened, place, threads, batch_size, db, trust)
+        checks = held_against_vendors(opened, unit, threads, batch_size, db, trust)
         if output.as_json:
             shown["harness"] = checks
         else:
@@ -105,7 +105,7 @@ def measure(
     artifacts: Sequence[Artifact],
     device: Device,
     threads: int,
-    how: Protocol,
+    protocol_used: Protocol,
     db: str | None,
     quiet: bool,
     *,
@@ -115,8 +115,10 @@ def measure(
     """Measure and record artifacts with a progress bar; print the epochs that begin. Return the rows."""
     from edgevit.sweeps.recording import describe_epoch, measure_and_record
 
-    with measuring(quiet, len(artifacts) * how.processes) as show:
-        outcome = measure_and_record(artifacts, device, threads, how, db, trust=trust, sweep=sweep, on_progress=show)
+    with measuring(quiet, len(artifacts) * protocol_used.processes) as show:
+        outcome = measure_and_record(
+            artifacts, device, threads, protocol_used, db, trust=trust, sweep=sweep, on_progress=show
+        )
     for epoch in outcome.epochs:
         print(describe_epoch(epoch), file=sys.stderr)
     return outcome.rows
@@ -145,64 +147,64 @@ def understand(
     layers: bool,
     show: bool,
 ) -> dict[str, Any]:
-    """Why the models are as fast as they are: against the machine's peak, and operator by operator."""
+    """Explain latencies: against the machine's peak, and operator by operator."""
     from edgevit.measurement.noise_floor import measure_peak
     from edgevit.measurement.roofline import layer_times, roofline_point
 
     by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
     peak = measure_peak(device, threads=threads) if roofline else None
-    found: dict[str, Any] = {}
+    analyses: dict[str, Any] = {}
     if peak is not None:
-        held = [
-            roofline_point(by_artifact[item.sha256], item, peak) for item in artifacts if item.sha256 in by_artifact
+        comparisons = [
+            roofline_point(by_artifact[entry.sha256], entry, peak) for entry in artifacts if entry.sha256 in by_artifact
         ]
-        found |= {"peak": peak, "roofline": held}
+        analyses |= {"peak": peak, "roofline": comparisons}
         if show:
-            print_roofline(peak, held)
+            print_roofline(peak, comparisons)
     if layers:
-        found["layers"] = []
+        analyses["layers"] = []
         for artifact in artifacts:
-            told = layer_times(artifact, device, threads=threads, batch=batch, peak=peak)
-            found["layers"].append(told)
+            table = layer_times(artifact, device, threads=threads, batch=batch, peak=peak)
+            analyses["layers"].append(table)
             if show:
-                print_layers(told)
-    return found
+                print_layers(table)
+    return analyses
 
 
 def held_against_vendors(
     artifacts: Sequence[Artifact], device: Device, threads: int, batch: int, db: str | None, trust: bool
 ) -> list[CrossCheck]:
-    """Each artifact in turns by our worker and by the program that its engine's makers measure with."""
+    """Measure each artifact in turns by our worker and by the program that its engine's makers measure with."""
     from edgevit.measurement.crosscheck import cross_check
     from edgevit.sweeps.plan import built_here
 
     allowed = built_here(artifacts, db, trust=trust)
-    return [cross_check(item, device, threads=threads, batch=batch, built_here=allowed) for item in artifacts]
+    return [cross_check(entry, device, threads=threads, batch=batch, built_here=allowed) for entry in artifacts]
 
 
 def print_checks(checks: Sequence[CrossCheck]) -> None:
-    """What both programs say of each artifact."""
+    """Print both programs' latencies of each artifact."""
     lines = [
         (
-            *(item.model, item.target, item.precision, item.threads, item.harness),
-            *(_middle(item.ours_ns), _middle(item.theirs_ns)),
-            "" if item.ratio is None else f"{item.ratio - 1:+.1%}",
-            item.verdict,
+            *(entry.model, entry.target, entry.precision, entry.threads, entry.harness),
+            *(_middle(entry.ours_ns), _middle(entry.theirs_ns)),
+            "" if entry.ratio is None else f"{entry.ratio - 1:+.1%}",
+            entry.verdict,
         )
-        for item in checks
+        for entry in checks
     ]
     print_table(("model", "target", "prec.", ">thr.", "harness", ">ours ms", ">theirs ms", ">ours is", ""), lines)
-    for item in checks:
-        if item.note:
-            say(f"{item.harness or item.target}: {item.note}")
+    for entry in checks:
+        if entry.note:
+            say(f"{entry.harness or entry.target}: {entry.note}")
 
 
 def _middle(medians: Sequence[int]) -> str:
     return f"{ms(statistics.median(medians))} ({ms(min(medians))} .. {ms(max(medians))})" if medians else ""
 
 
-def print_roofline(peak: Peak, held: Sequence[RooflinePoint]) -> None:
-    """Each model against the machine's peak, best share first."""
+def print_roofline(peak: Peak, comparisons: Sequence[RooflinePoint]) -> None:
+    """Print each model against the machine's peak, best share first."""
     say(
         f"peak of {peak.device}, {peak.threads} thread(s), measured with NumPy: {peak.gflops:.0f} GFLOP/s in float32, "
         f"{peak.gb_per_s:.1f} GB/s"
@@ -210,37 +212,40 @@ def print_roofline(peak: Peak, held: Sequence[RooflinePoint]) -> None:
     columns = (">p50 ms", ">GFLOP/s", ">FLOP/byte", "bound by", ">limit GFLOP/s", ">share", ">at best ms", "")
     lines = [
         (
-            *(item.model, item.target, item.precision, ms(item.p50_ns), f"{item.gflops:.1f}"),
-            *(f"{item.flop_per_byte:.0f}", item.bound_by, f"{item.limit_gflops:.1f}", f"{item.share:.0%}"),
-            *(ms(item.least_ns), item.note),
+            *(entry.model, entry.target, entry.precision, ms(entry.p50_ns), f"{entry.gflops:.1f}"),
+            *(f"{entry.flop_per_byte:.0f}", entry.bound_by, f"{entry.limit_gflops:.1f}", f"{entry.share:.0%}"),
+            *(ms(entry.least_ns), entry.note),
         )
-        for item in sorted(held, key=lambda item: -item.share)
+        for entry in sorted(comparisons, key=lambda entry: -entry.share)
     ]
     print_table(("model", "target", "prec.", *columns), lines)
 
 
-def print_layers(told: LayerTable) -> None:
-    """The slowest operators of one artifact."""
-    say(f"{told.model} {told.target} {told.precision}: {told.note}")
-    if not told.layers:
+def print_layers(table: LayerTable) -> None:
+    """Print the slowest operators of one artifact."""
+    say(f"{table.model} {table.target} {table.precision}: {table.note}")
+    if not table.layers:
         return
     lines = [
         (
-            *(item.name[-_NAME_CHARACTERS:], item.operator, f"{item.ns / 1e3:.0f}", f"{item.share:.1%}"),
-            *("" if item.macs is None else f"{item.macs / 1e6:.1f}", "" if item.bytes is None else size(item.bytes)),
-            "" if item.limit_share is None else f"{item.limit_share:.0%}",
+            *(entry.name[-_NAME_CHARACTERS:], entry.operator, f"{entry.ns / 1e3:.0f}", f"{entry.share:.1%}"),
+            *(
+                "" if entry.macs is None else f"{entry.macs / 1e6:.1f}",
+                "" if entry.bytes is None else size(entry.bytes),
+            ),
+            "" if entry.limit_share is None else f"{entry.limit_share:.0%}",
         )
-        for item in told.layers[:_LAYERS_SHOWN]
+        for entry in table.layers[:_LAYERS_SHOWN]
     ]
     print_table(("name", "operator", ">us", ">of all", ">MMACs", ">MB", ">of its limit"), lines)
-    if len(told.layers) > _LAYERS_SHOWN:
-        say(f"{len(told.layers) - _LAYERS_SHOWN} more take less each (--json shows all)")
-    by_operator = sorted(told.by_operator.items(), key=lambda item: -item[1])
+    if len(table.layers) > _LAYERS_SHOWN:
+        say(f"{len(table.layers) - _LAYERS_SHOWN} more take less each (--json shows all)")
+    by_operator = sorted(table.by_operator.items(), key=lambda entry: -entry[1])
     say("by operator: " + ", ".join(f"{name} {share:.0%}" for name, share in by_operator[:_KINDS_SHOWN]))
 
 
 def print_rows(rows: Sequence[Measurement]) -> None:
-    """Rows as people read them, fastest first; every number measured here."""
+    """Print rows as people read them, fastest first; every number measured here."""
     paced = any(row.rate_hz for row in rows)
     columns = (
         "model",
@@ -288,7 +293,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
 
 
 def summary(row: Measurement) -> dict[str, object]:
-    """A row as JSON data without its raw samples, which `edgevit db export` gives."""
+    """Return a row as JSON data without its raw samples, which `edgevit db export` gives."""
     from edgevit_runtime.codec import to_data
 
     data: dict[str, object] = to_data(row)

@@ -9,7 +9,7 @@ from edgevit.records.model import ModelCard, ModelOperators
 
 
 def counted_cards() -> Iterator[tuple[ModelCard, ModelOperators]]:
-    """Every card of the zoo, completed, and the operators of the model's folded form."""
+    """Yield every card of the zoo, completed, and the operators of the model's folded form."""
     from edgevit.models import list_models
 
     for name in list_models():
@@ -17,7 +17,7 @@ def counted_cards() -> Iterator[tuple[ModelCard, ModelOperators]]:
 
 
 def counted_card(name: str) -> tuple[ModelCard, ModelOperators]:
-    """One card, completed by counting the model in training form and folded, at batch 1; and its folded operators."""
+    """Return one card, completed by counting both forms of the model at batch 1, and its folded operators."""
     import torch
 
     from edgevit.count import count, merged, operator_costs

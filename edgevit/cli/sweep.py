@@ -138,7 +138,7 @@ def _running(swept: SweepPlan, db: str | None, ends: float, quiet: bool) -> Iter
 
 
 def show_plan(steps: Sequence[Step], as_json: bool) -> None:
-    """What a sweep would do, each step with the seconds it may take and where that number comes from."""
+    """Print what a sweep would do, each step with the seconds it may take and where that number comes from."""
     total = sum(step.seconds for step in steps)
     guessed = sum(step.seconds for step in steps if step.is_guess)
     if as_json:
@@ -163,9 +163,9 @@ def _thread_counts(text: str) -> list[int]:
     from edgevit.errors import UsageError
 
     counts = split(text, "thread count")
-    if not all(item.isdigit() and int(item) > 0 for item in counts):
+    if not all(count.isdigit() and int(count) > 0 for count in counts):
         raise UsageError(f"{text!r} is no list of thread counts", fix="--threads 1,2")
-    return [int(item) for item in counts]
+    return [int(count) for count in counts]
 
 
 def _report(result: SweepResult, as_json: bool) -> None:

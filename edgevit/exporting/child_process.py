@@ -86,7 +86,7 @@ def _listen(answers: IO[str], on_stage: Callable[[str], None]) -> Artifact | Non
 
 
 def _raised(data: dict[str, str]) -> EdgevitError:
-    """An error of the child as one of the same exit code here."""
+    """Return an error of the child as one of the same kind here."""
     kind: type[EdgevitError] = getattr(errors, data.pop("type"))
     error = kind.__new__(kind)
     EdgevitError.__init__(error, **data)

@@ -29,46 +29,46 @@ def check_request(
     `dtypes` are those of the inputs. Raises UsageError for what the target does not have, or refuses by its nature;
     TargetUnavailableError for a missing converter.
     """
-    told = recipe.RECIPE
-    if precision not in told.precisions:
-        what = f"target {told.target} has no precision {precision!r}"
-        raise UsageError(what, fix=f"--precision {' or '.join(told.precisions)}")
+    described = recipe.RECIPE
+    if precision not in described.precisions:
+        problem = f"target {described.target} has no precision {precision!r}"
+        raise UsageError(problem, fix=f"--precision {' or '.join(described.precisions)}")
     if dynamic_batch:
-        _check_batch(told)
-    _check_dtypes(told, dtypes)
-    versions = toolchain(told)
+        _check_batch(described)
+    _check_dtypes(described, dtypes)
+    versions = toolchain(described)
     _check_options(recipe, options or {})
     return versions
 
 
-def _check_batch(told: Recipe) -> None:
-    for name in filter(None, (told.target, told.source)):
+def _check_batch(described: Recipe) -> None:
+    for name in filter(None, (described.target, described.source)):
         if why := load_recipe(name).RECIPE.fixed_batch:
-            what = f"target {told.target} takes no open batch"
-            raise UsageError(what, why=why, fix="--batch-size N, and one export for each batch size")
+            problem = f"target {described.target} takes no open batch"
+            raise UsageError(problem, why=why, fix="--batch-size N, and one export for each batch size")
 
 
-def _check_dtypes(told: Recipe, dtypes: Collection[str]) -> None:
-    for name in filter(None, (told.target, told.source)):
+def _check_dtypes(described: Recipe, dtypes: Collection[str]) -> None:
+    for name in filter(None, (described.target, described.source)):
         taken = load_recipe(name).RECIPE.input_dtypes
         if strangers := sorted(set(dtypes) - set(taken)) if taken else []:
-            what = f"target {told.target} takes no input of {' or '.join(strangers)}"
+            problem = f"target {described.target} takes no input of {' or '.join(strangers)}"
             fix = "without --embed-preprocess" if strangers == ["uint8"] else ""
-            raise UsageError(what, why=f"it takes {' and '.join(taken)}", fix=fix)
+            raise UsageError(problem, why=f"it takes {' and '.join(taken)}", fix=fix)
 
 
 def _check_options(recipe: RecipeModule, options: Mapping[str, str]) -> None:
-    told = recipe.RECIPE
+    described = recipe.RECIPE
     for name in options:
-        if name not in told.options:
-            known = ", ".join(told.options) or "none"
-            raise UsageError(f"target {told.target} has no option {name!r}", why=f"it takes: {known}")
+        if name not in described.options:
+            offered = ", ".join(described.options) or "none"
+            raise UsageError(f"target {described.target} has no option {name!r}", why=f"it takes: {offered}")
     check = getattr(recipe, "check", None)
     try:
         if check is not None:
             check(options)
     except ValueError as error:
-        raise UsageError(f"target {told.target} refuses an option", why=str(error)) from error
+        raise UsageError(f"target {described.target} refuses an option", why=str(error)) from error
 
 
 def convert(
@@ -91,18 +91,18 @@ def convert(
     if not isinstance(model, Folded) and not allow_unfolded:
         raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
     target, source = recipe.RECIPE.target, recipe.RECIPE.source
-    how = {"precision": precision, "dynamic_batch": dynamic_batch}
+    form = {"precision": precision, "dynamic_batch": dynamic_batch}
     before: tuple[Stage, ...] = ()
-    given: nn.Module | Path = model
+    source_form: nn.Module | Path = model
     if source:
         base = load_recipe(source)
-        given = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
-        given.parent.mkdir()
-        made = convert(model, base, given, inputs=inputs, allow_unfolded=allow_unfolded, **how)  # type: ignore[arg-type]
-        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in made)
+        source_form = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
+        source_form.parent.mkdir()
+        source_stages = convert(model, base, source_form, inputs=inputs, allow_unfolded=allow_unfolded, **form)  # type: ignore[arg-type]
+        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in source_stages)
     try:
-        done = recipe.export(given, inputs, payload, options=options or {}, **how)  # type: ignore[arg-type]
-        return (*before, *done)
+        stages = recipe.export(source_form, inputs, payload, options=options or {}, **form)  # type: ignore[arg-type]
+        return (*before, *stages)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(

@@ -134,7 +134,7 @@ def verify_artifact(
 
 
 def _stages_of(artifact: Artifact) -> tuple[ParityCheck, ...]:
-    """The comparisons that were made on the way to the artifact, which no other machine can make again."""
+    """Return the comparisons that were made on the way to the artifact, which no other machine can make again."""
     return tuple(check for check in artifact.parity.checks if check.stage != ARTIFACT_STAGE) if artifact.parity else ()
 
 
@@ -161,7 +161,7 @@ def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_
 
 
 def _needs_half(recipe: Recipe, precision: str) -> bool:
-    """Whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
+    """Return whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
     widens = recipe.widens_half or (bool(recipe.source) and load_recipe(recipe.source).RECIPE.widens_half)
     return precision == "fp16" and widens
 
@@ -195,7 +195,7 @@ def _verify(
 
 
 def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
-    """What a payload says of its own verification, in the moment before it is verified itself."""
+    """Return what a payload says of its own verification in the moment before it is verified itself."""
     if not checks:
         return "not verified: nothing computed any stage of it where it was made"
     return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.description}, at stage {checks[-1].stage}"
@@ -203,28 +203,28 @@ def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
 
 def _not_here(target: str, run: VerificationRun, device: Device | None = None) -> TargetUnavailableError:
     if device is None:
-        what, fix = f"target {target} cannot run here", "edgevit doctor"
+        problem, fix = f"target {target} cannot run here", "edgevit doctor"
     else:
-        what, fix = f"target {target} cannot run on {device.name}", f"edgevit devices show {device.name}"
-    return TargetUnavailableError(what, why=run.reply.error, fix=fix)
+        problem, fix = f"target {target} cannot run on {device.name}", f"edgevit devices show {device.name}"
+    return TargetUnavailableError(problem, why=run.reply.error, fix=fix)
 
 
 def _ends(
     subject: Subject, model: nn.Module, request: ExportRequest
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs as the model has them, where no engine here can say what the artifact has."""
+    """Return inputs and outputs as the model has them, where no engine here can say what the artifact has."""
     batch = -1 if request.dynamic_batch else request.batch
-    given = subject.example(request.batch)
+    examples = subject.example(request.batch)
     with torch.inference_mode():
-        leaves = torch.utils._pytree.tree_leaves(model(*given.values()))
+        leaves = torch.utils._pytree.tree_leaves(model(*examples.values()))
     names = output_names(len(leaves))
     shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == request.batch else tuple(leaf.shape) for leaf in leaves]
-    inputs = (TensorSpec(name, (batch, *item.shape[1:]), str(item.dtype)[6:]) for name, item in given.items())
+    inputs = (TensorSpec(name, (batch, *tensor.shape[1:]), str(tensor.dtype)[6:]) for name, tensor in examples.items())
     return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
 
 
 def _alone(payload: Path) -> Path:
-    """All but the stages copied into a folder of its own, as it will lie once they are gone.
+    """Copy the payload without its stages into a folder of its own, as it will be published, and return the copy.
 
     Not linked: weights with a second name are refused by those who open them.
     """
@@ -236,7 +236,7 @@ def _alone(payload: Path) -> Path:
 def metadata(
     subject: Subject, model: nn.Module, references: References, request: ExportRequest, target: str, parity: str
 ) -> dict[str, str]:
-    """What a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
+    """Return what a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
 
     `names` and `stride` are there where they can be told: class numbers of a classifier, and how many input pixels a
     side of the smallest feature map's pixel spans.
@@ -247,11 +247,11 @@ def metadata(
     classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
     side = model.smallest_side if isinstance(model, Folded) else None
     labels = subject.labels or tuple(f"class{number}" for number in range(classes))
-    told = {
+    optional = {
         "names": str(dict(enumerate(labels))) if labels else "",
         "stride": str(round(sides[-1] / side)) if side else "",
     }
-    known = {
+    required = {
         "description": f"{subject.name} for {target}, {request.precision}",
         "author": card.source if card else "unknown",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -268,7 +268,7 @@ def metadata(
         "edgevit.toolchain": json.dumps(check_request(load_recipe(target), request.precision)),
         "edgevit.parity": parity,
     }
-    return known | {key: value for key, value in told.items() if value}
+    return required | {key: value for key, value in optional.items() if value}
 
 
 def _draft(
@@ -312,7 +312,7 @@ def _draft(
 
 
 def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
-    """Empty for a module that some converters take and torch.export does not: then nobody can tell."""
+    """Return the digest; empty for a module that some converters take and torch.export does not."""
     try:
         return graph_digest(model, tuple(subject.example(batch).values()))
     except ModelError:
@@ -340,14 +340,16 @@ def _stem(subject: Subject) -> str:
 
 @contextmanager
 def _staging(out: Path, name: str) -> Iterator[Path]:
-    """A hidden folder in `out` that is gone at the end, unless it was renamed. Raises ArtifactError if not writable."""
+    """Yield a hidden folder in `out`; remove it at the end unless it was renamed. Raise ArtifactError if it fails."""
     is_new, folder = not out.exists(), out / f".{name}.{os.getpid()}.partial"
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     except OSError as error:
-        what = "cannot write to the output folder"
-        raise ArtifactError(what, where=str(out), why=str(error.strerror), fix="-o FOLDER you may write to") from error
+        problem = "cannot write to the output folder"
+        raise ArtifactError(
+            problem, where=str(out), why=str(error.strerror), fix="-o FOLDER you may write to"
+        ) from error
     try:
         yield folder
     finally:
@@ -374,4 +376,4 @@ class _Clock:
     def replace(self, name: str, stages: Sequence[Stage]) -> None:
         """Put the stages that a step consisted of in its place."""
         inner = [StageTime(stage.name, round(stage.seconds, 3)) for stage in stages]
-        self.times = [item for item in self.times if item.name != name] + inner
+        self.times = [tensor for tensor in self.times if tensor.name != name] + inner

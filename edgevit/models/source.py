@@ -41,7 +41,7 @@ class Subject:
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
-        """Zeros of the inputs' sizes, by name."""
+        """Return zeros of the inputs' sizes, by name."""
         specs = (spec.at_batch(batch) for spec in self.inputs)
         return {spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in specs}
 
@@ -99,9 +99,9 @@ def load_subject(
     match = _FILE_AND_FUNCTION.match(model)
     subject = _stranger(Path(match["file"]), match["function"], weights) if match else _zoo(model, weights, seed)
     if input_size is not None:
-        first, *rest = subject.inputs or (TensorSpec("image", (-1, 3, 0, 0)),)
+        first, *others = subject.inputs or (TensorSpec("image", (-1, 3, 0, 0)),)
         first = dataclasses.replace(first, shape=(*first.shape[:-2], *input_size))
-        return dataclasses.replace(subject, inputs=(first, *rest))
+        return dataclasses.replace(subject, inputs=(first, *others))
     if not subject.inputs:
         raise UsageError(f"{model} does not say what it takes", fix="--input-size 224, or a `card` on the module")
     return subject
@@ -130,11 +130,13 @@ def _stranger(file: Path, function: str, weights: Path | None) -> Subject:
         load_weights(module, weights)
     name = f"{file}:{function}"
     card = getattr(module, "card", None)
-    known = card if isinstance(card, ModelCard) else None
-    inputs = known.inputs if known else ()
-    preprocessing = known.preprocessing if known else Preprocessing()
+    known_card = card if isinstance(card, ModelCard) else None
+    inputs = known_card.inputs if known_card else ()
+    preprocessing = known_card.preprocessing if known_card else Preprocessing()
     source = _source(name, module, weights, None)
-    return Subject(name, known.family if known else "custom", module, inputs, source, preprocessing, known)
+    return Subject(
+        name, known_card.family if known_card else "custom", module, inputs, source, preprocessing, known_card
+    )
 
 
 def _import(file: Path) -> ModuleType:
@@ -150,35 +152,35 @@ def _import(file: Path) -> ModuleType:
 
 
 def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
-    known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    if function not in known:
-        raise UnknownNameError(f"function in {file}", function, known, listing=f"see {file}")
-    made, where = getattr(module, function)(), f"{file}:{function}"
-    if not isinstance(made, nn.Module):
-        raise ModelError(f"it returned {type(made).__name__}, not a torch.nn.Module", where=where)
-    _require_eval(made, where)
-    return made
+    functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    if function not in functions:
+        raise UnknownNameError(f"function in {file}", function, functions, listing=f"see {file}")
+    built, location = getattr(module, function)(), f"{file}:{function}"
+    if not isinstance(built, nn.Module):
+        raise ModelError(f"it returned {type(built).__name__}, not a torch.nn.Module", where=location)
+    _require_eval(built, location)
+    return built
 
 
-def _require_eval(module: nn.Module, where: str) -> None:
+def _require_eval(module: nn.Module, location: str) -> None:
     """Raise ModelError for a module in training mode."""
     if module.training:
         raise ModelError(
-            "the model is in training mode", where=where, why="its norms use the batch", fix="return model.eval()"
+            "the model is in training mode", where=location, why="its norms use the batch", fix="return model.eval()"
         )
 
 
 def with_preprocessing(subject: Subject) -> Subject:
-    """The model with its preprocessing in front: uint8 (N, H, W, 3) in. Raises UsageError where it takes no image."""
+    """Return the model with its preprocessing in front: uint8 (N, H, W, 3) in. Raise UsageError without an image."""
     if not takes_image(subject.inputs):
-        what = f"{subject.name} takes no image, or not only one"
-        raise UsageError(what, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
+        problem = f"{subject.name} takes no image, or not only one"
+        raise UsageError(problem, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
     module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
     return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)
 
 
 def with_labels(subject: Subject, file: Path) -> Subject:
-    """The model with the names of its classes, one a line. Raises UsageError where there are not as many as classes."""
+    """Return the model with the names of its classes, one a line. Raise UsageError where their number differs."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -188,8 +190,8 @@ def with_labels(subject: Subject, file: Path) -> Subject:
         outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example().values()))
     shape = list(outputs[0].shape)
     if len(outputs) != 1 or len(shape) != 2 or shape[1] != len(labels):
-        what = f"{len(labels)} labels do not fit what {subject.name} puts out"
-        raise UsageError(what, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
+        problem = f"{len(labels)} labels do not fit what {subject.name} puts out"
+        raise UsageError(problem, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
     return dataclasses.replace(subject, labels=labels)
 
 
@@ -202,8 +204,8 @@ def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module |
     if module is not None:
         return _as_exported(artifact, _with_inputs_of(artifact, module), type(module).__name__)
     if source.weights == "module":
-        what = f"the artifact was made from a module of a Python process, {source.model}"
-        raise CheckpointError(what, fix="edgevit.verify(artifact, model=MODULE) in Python")
+        problem = f"the artifact was made from a module of a Python process, {source.model}"
+        raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
     if source.weights == "file" and weights is None:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
@@ -224,10 +226,10 @@ def _with_inputs_of(artifact: Artifact, module: nn.Module) -> Subject:
     return subject_of(module, inputs)
 
 
-def _as_exported(artifact: Artifact, subject: Subject, where: str) -> Subject:
+def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject:
     """Return the subject as it was exported. Raise CheckpointError where its weights are others."""
     if subject.source.state_sha256 != artifact.source.state_sha256:
-        raise CheckpointError("these are not the weights the artifact was made from", where=where)
+        raise CheckpointError("these are not the weights the artifact was made from", where=location)
     subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
     return with_preprocessing(subject) if artifact.preprocessing_inside else subject
 
@@ -240,7 +242,7 @@ def _image_size(artifact: Artifact) -> tuple[int, int] | None:
 
 
 def state_sha256(module: nn.Module) -> str:
-    """Digest of every named tensor of a model, so that the same weights are known again."""
+    """Return the digest of every named tensor of a model, so that the same weights are known again."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         if isinstance(value, Tensor):

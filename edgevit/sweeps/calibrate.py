@@ -43,12 +43,12 @@ class Column:
     threads: int
     percentile: int = 90
 
-    def place(self, rows: Iterable[Measurement]) -> Configuration:
-        """As its rows have it; of a column without rows, as the recipe has it."""
-        asked = (self.target, self.precision, self.threads)
-        known = [Configuration.of(row) for row in rows if (row.target, row.precision, row.threads) == asked]
-        if known:
-            return max(sorted(set(known)), key=known.count)
+    def configuration(self, rows: Iterable[Measurement]) -> Configuration:
+        """Return the configuration as its rows have it; of a column without rows, as the recipe has it."""
+        key = (self.target, self.precision, self.threads)
+        comparable = [Configuration.of(row) for row in rows if (row.target, row.precision, row.threads) == key]
+        if comparable:
+            return max(sorted(set(comparable)), key=comparable.count)
         recipe = load_recipe(self.target).RECIPE
         return Configuration(self.device.device_id, "cpu", self.target, engine_of(recipe), self.precision, self.threads)
 
@@ -64,12 +64,12 @@ class Knowledge:
         mine = [row for row in rows if row.measurement_id not in former and is_comparable(row)]
         elsewhere = other_devices(db, device, cards, costs)
         others = [row for row in elsewhere.rows(elsewhere.models()) if is_comparable(row)]
-        known = sorted([*mine, *others], key=age)
-        self._names = ModelAliases(known, cards)
-        self._predictor, _ = predictor_of(known, self._names, cards, column.percentile, elsewhere)
-        place = column.place(mine)
-        self._column = place.column(BOUNDS[column.percentile][0])
-        self.measured = frozenset(self._names.of(row) for row in mine if Configuration.of(row) == place)
+        comparable = sorted([*mine, *others], key=age)
+        self._names = ModelAliases(comparable, cards)
+        self._predictor, _ = predictor_of(comparable, self._names, cards, column.percentile, elsewhere)
+        configuration_used = column.configuration(mine)
+        self._column = configuration_used.column(BOUNDS[column.percentile][0])
+        self.measured = frozenset(self._names.of(row) for row in mine if Configuration.of(row) == configuration_used)
 
     @property
     def predictor(self) -> Predictor:
@@ -77,19 +77,19 @@ class Knowledge:
         return self._predictor
 
     def anchors(self, cost_s: Mapping[str, float], budget_s: float) -> tuple[str, ...]:
-        """Models to measure, the one that helps most first: of those in `cost_s`, which says what each costs.
+        """Return models to measure, the one that helps most first: of those in `cost_s`, which says what each costs.
 
         Where nothing tells them apart, because none ran elsewhere while others did, the cheapest are taken: they tell
         how fast the device is.
         """
         new = {name: seconds for name, seconds in cost_s.items() if name not in self.measured}
-        known = {name for name in new if name in set(self._predictor.models)}
-        costs = {name: new[name] for name in known}
-        found = choose_anchors(self._predictor, self._column, budget_s=budget_s, cost_s=costs, candidates=known)
-        return found or _cheapest(new, budget_s)
+        comparable = {name for name in new if name in set(self._predictor.models)}
+        costs = {name: new[name] for name in comparable}
+        anchors = choose_anchors(self._predictor, self._column, budget_s=budget_s, cost_s=costs, candidates=comparable)
+        return anchors or _cheapest(new, budget_s)
 
     def predictions(self, models: Iterable[str], confidence: float) -> list[Prediction]:
-        """Of these models, by name."""
+        """Return predictions of these models."""
         return list(self._predictor.predict(self._column, set(models), confidence=confidence).values())
 
 
@@ -102,9 +102,13 @@ def _cheapest(cost_s: Mapping[str, float], budget_s: float) -> tuple[str, ...]:
 
 
 def spread_of(predictions: Sequence[Prediction]) -> Spread:
-    """How much is known of what these are of."""
-    told = [item.at_most_ns / item.latency_ns - 1 for item in predictions if item.at_most_ns and item.latency_ns]
-    return Spread(len(predictions), len(told), statistics.median(told) if told else None)
+    """Return how much these predictions say."""
+    excesses = [
+        prediction.at_most_ns / prediction.latency_ns - 1
+        for prediction in predictions
+        if prediction.at_most_ns and prediction.latency_ns
+    ]
+    return Spread(len(predictions), len(excesses), statistics.median(excesses) if excesses else None)
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,11 @@ def calibrate(
     """
     first = Knowledge(db, column, operators)
     planned = first.anchors(cost_s, budget_s)
-    done = tuple(name for name in planned if measure(name))
-    last = Knowledge(db, column, operators) if done else first
-    others = (set(cost_s) | set(load_cards()) | set(last.predictor.models)) - last.measured - set(done)
-    before, after = (spread_of(known.predictions(others, confidence)) for known in (first, last))
-    what = (column.device.name, column.target, column.precision, column.threads, column.percentile, confidence)
-    return Calibrated(*what, done, tuple(name for name in planned if name not in done), before, after)
+    measured_models = tuple(name for name in planned if measure(name))
+    last = Knowledge(db, column, operators) if measured_models else first
+    others = (set(cost_s) | set(load_cards()) | set(last.predictor.models)) - last.measured - set(measured_models)
+    before, after = (spread_of(comparable.predictions(others, confidence)) for comparable in (first, last))
+    configuration = (column.device.name, column.target, column.precision, column.threads, column.percentile, confidence)
+    return Calibrated(
+        *configuration, measured_models, tuple(name for name in planned if name not in measured_models), before, after
+    )

@@ -1,4 +1,4 @@
-"""How long a sweep will take: from what its models took before, and where nobody knows, a guess that says so."""
+"""How long a sweep will take: from what its models took before, else a guess that is marked as one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Step:
 
 
 def forecast(plan: SweepPlan, db: str | None) -> list[Step]:
-    """The steps of a sweep in their order: the exports, then the measurements for each thread count.
+    """Return the steps of a sweep in their order: the exports, then the measurements for each thread count.
 
     Nothing is exported, measured or imported from torch. An artifact of a person's own file counts as current: whether
     it is only the file itself can tell.  Raises StoreError.
@@ -61,10 +61,10 @@ def forecast(plan: SweepPlan, db: str | None) -> list[Step]:
 
 
 def export_step(request: ExportRequest, requests: Sequence[ExportRequest]) -> Step:
-    """Exporting one artifact; `requests` are all whose folders may tell what an export takes."""
-    own = _export_seconds(request)
-    if own is not None:
-        return Step(request.label, "export", own, "its last export")
+    """Return the step that exports one artifact; `requests` are all whose folders may tell what an export takes."""
+    own_seconds = _export_seconds(request)
+    if own_seconds is not None:
+        return Step(request.label, "export", own_seconds, "its last export")
     same_target = (other for other in requests if other.target == request.target)
     others = [seconds for other in same_target if (seconds := _export_seconds(other)) is not None]
     if others:
@@ -73,7 +73,7 @@ def export_step(request: ExportRequest, requests: Sequence[ExportRequest]) -> St
 
 
 def _export_seconds(request: ExportRequest) -> float | None:
-    """What the stages of the artifact that is there took, be it current or not."""
+    """Return what the stages of the existing artifact took, whether it is current or not."""
     try:
         artifact: Artifact = open_artifact(artifact_folder(request))
     except ArtifactError:
@@ -81,29 +81,31 @@ def _export_seconds(request: ExportRequest) -> float | None:
     return sum(stage.seconds for stage in artifact.stages) or None
 
 
-def measure_step(says: str, request: ExportRequest, threads: int, how: Protocol, rows: Sequence[Measurement]) -> Step:
-    """Measuring one artifact, whose folder need not exist; `rows` are the device's that ran."""
+def measure_step(
+    says: str, request: ExportRequest, threads: int, protocol: Protocol, rows: Sequence[Measurement]
+) -> Step:
+    """Return the step that measures one artifact, whose folder need not exist; `rows` are the device's that ran."""
     of_model = [row for row in rows if row.model == request.model]
-    for source, found in (
+    for source, similar in (
         ("an earlier row", [row for row in of_model if _is_like(row, request, threads)]),
         ("a row of the model in another form", of_model),
     ):
-        if found:
-            run_s = _run_ns(found[-1]) / 1e9
-            start_s = ((found[-1].load_ns or 0) + (found[-1].first_ns or 0)) / 1e9
-            seconds = _protocol_seconds(how, run_s, START_GUESS_S + start_s)
-            return Step(says, "measure", seconds, source, is_guess=found is of_model)
+        if similar:
+            run_s = _run_ns(similar[-1]) / 1e9
+            start_s = ((similar[-1].load_ns or 0) + (similar[-1].first_ns or 0)) / 1e9
+            seconds = _protocol_seconds(protocol, run_s, START_GUESS_S + start_s)
+            return Step(says, "measure", seconds, source, is_guess=similar is of_model)
     macs = _macs(request.model)
-    speeds = [known / _run_ns(row) * 1e9 for row in rows if (known := _macs(row.model))]
+    speeds = [macs_of_row / _run_ns(row) * 1e9 for row in rows if (macs_of_row := _macs(row.model))]
     speed = statistics.median(speeds) if speeds else MACS_PER_SECOND_GUESS
     source = "other models' speed here" if speeds and macs else "a guess"
     return Step(
-        says, "measure", _protocol_seconds(how, (macs or MACS_GUESS) / speed, START_GUESS_S), source, is_guess=True
+        says, "measure", _protocol_seconds(protocol, (macs or MACS_GUESS) / speed, START_GUESS_S), source, is_guess=True
     )
 
 
 def _run_ns(row: Measurement) -> int:
-    """What a run took; the mean where no median is told. 0: it did not run."""
+    """Return what a run took; the mean where no median is told. 0: it did not run."""
     return row.p50_ns or row.mean_ns or 0
 
 
@@ -116,8 +118,8 @@ def _macs(model: str) -> int | None:
     return None if card is None else card.folded_macs or card.macs
 
 
-def _protocol_seconds(how: Protocol, run_s: float, start_s: float) -> float:
-    """All processes of one artifact, as runtime/edgevit_runtime/timing.py would make them."""
-    step_s = max(run_s, math.ceil(run_s * how.rate_hz) / how.rate_hz) if how.rate_hz else run_s
+def _protocol_seconds(protocol: Protocol, run_s: float, start_s: float) -> float:
+    """Return the time of all processes of one artifact, as runtime/edgevit_runtime/timing.py would make them."""
+    step_s = max(run_s, math.ceil(run_s * protocol.rate_hz) / protocol.rate_hz) if protocol.rate_hz else run_s
     warm_up_s = max(Job.warmup_min_ns / 1e9, Job.warmup_min_runs * step_s)
-    return how.processes * (start_s + warm_up_s + max(how.min_ns / 1e9, how.runs_per_process * step_s))
+    return protocol.processes * (start_s + warm_up_s + max(protocol.min_ns / 1e9, protocol.runs_per_process * step_s))

@@ -41,7 +41,7 @@ def plan(
     input_size: tuple[int, int] | None,
     out: Path,
 ) -> list[ExportRequest]:
-    """Every model in every target in each of these precisions that the target has.
+    """Return a request for every model in every target in each of these precisions that the target has.
 
     Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left,
     TargetUnavailableError for a target whose tools are missing.
@@ -67,14 +67,14 @@ def _expand(pattern: str) -> list[str]:
     if ".py:" in pattern:
         return [pattern]
     cards = load_cards()
-    found = [name for name in cards if fnmatchcase(name, pattern)]
-    if not found:
+    names = [name for name in cards if fnmatchcase(name, pattern)]
+    if not names:
         raise UnknownNameError("model", pattern, cards, listing="edgevit models", or_else=OWN_MODEL)
-    return found
+    return names
 
 
 def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
-    """The artifact, from its folder if it is just the one that would be made now, else exported anew.
+    """Return the artifact, from its folder if it is just the one that would be made now, else exported anew.
 
     Raises what an export raises.
     """
@@ -87,9 +87,9 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
         _LOG.debug("cache hit: %s is in %s", request.label, artifact.folder)
         return artifact
     _LOG.info("exporting %s", request.label)
-    made = _export(request)
-    record_built(made, db)
-    return made
+    exported = _export(request)
+    record_built(exported, db)
+    return exported
 
 
 def record_built(artifact: Artifact, db: str | None = None) -> None:
@@ -100,8 +100,10 @@ def record_built(artifact: Artifact, db: str | None = None) -> None:
 
 
 def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: bool = False) -> frozenset[str]:
-    """The digests of those of these artifacts that may run their own code: built here, or trusted by the user."""
-    with_code = frozenset(item.sha256 for item in artifacts if load_recipe(item.target).RECIPE.executes_code)
+    """Return the digests of these artifacts that may run their own code: built here, or trusted."""
+    with_code = frozenset(
+        artifact.sha256 for artifact in artifacts if load_recipe(artifact.target).RECIPE.executes_code
+    )
     if trust or not with_code:
         return with_code
     with LatencyDB.open(db) as database:
@@ -109,7 +111,7 @@ def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: b
 
 
 def held_artifact(request: ExportRequest) -> Artifact | None:
-    """The artifact in the request's folder if it need not be made again, as far as that can be told without torch."""
+    """Return the artifact in the request's folder if it is current, as far as that shows without torch."""
     try:
         artifact = open_artifact(artifact_folder(request))
     except ArtifactError:
@@ -119,7 +121,7 @@ def held_artifact(request: ExportRequest) -> Artifact | None:
 
 
 def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
-    """Whether an export now would make just this artifact: same weights, size, form and tools."""
+    """Return whether an export now would make just this artifact: same weights, size, form and tools."""
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
     good = artifact.parity is not None and artifact.parity.status != "failed"
     as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
@@ -128,14 +130,14 @@ def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
     card = load_cards().get(request.model)
     if card is None:  # a person's own file may have changed: only the weights it makes now can tell
         return _subject(request).source == artifact.source
-    wanted = request.input_size or card.inputs[0].shape[-2:]
+    size = request.input_size or card.inputs[0].shape[-2:]
     same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
     shape = artifact.inputs[0].shape
-    return same_source and shape[0] == 1 and shape[-2:] == wanted
+    return same_source and shape[0] == 1 and shape[-2:] == size
 
 
 def _export(request: ExportRequest) -> Artifact:
-    """In a process of its own, so that a converter that crashes costs one row of the sweep."""
+    """Export in a process of its own, so that a converter that crashes costs one row of the sweep."""
     require_torch()
     return export_separately(request)
 
@@ -153,11 +155,11 @@ def still_to_measure(
     device: Device,
     threads: int,
     db: str | None,
-    how: Protocol,
+    protocol: Protocol,
     *,
     engines: Mapping[str, str] | None = None,
 ) -> list[Artifact]:
-    """Those without a row of this very artifact, device, thread count, batch, rate, engine version and protocol.
+    """Return artifacts without a row of this device, thread count, batch, rate, engine version and protocol.
 
     `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
     stand in for the whole protocol, one without the percentile's bound not for one that was asked for it, unless the
@@ -165,22 +167,22 @@ def still_to_measure(
     """
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
-    held = [row for row in rows if _stands_for(row, how)]
-    return [item for item in artifacts if not any(_is_of(row, item, engines) for row in held)]
+    standing = [row for row in rows if _stands_for(row, protocol)]
+    return [artifact for artifact in artifacts if not any(_is_of(row, artifact, engines) for row in standing)]
 
 
-def _stands_for(row: Measurement, how: Protocol) -> bool:
-    asked = (PROTOCOL_VERSION, how.batch, how.rate_hz)
-    if (row.protocol_version, row.batch, row.rate_hz) != asked or row.status == "throttled":
+def _stands_for(row: Measurement, protocol: Protocol) -> bool:
+    key = (PROTOCOL_VERSION, protocol.batch, protocol.rate_hz)
+    if (row.protocol_version, row.batch, row.rate_hz) != key or row.status == "throttled":
         return False
-    bound = "p50_ns" if how.percentile is None else f"p{how.percentile}_upper_ns"
-    whole = CUT_SHORT not in row.flags or how.processes < PROTOCOL_PROCESSES
+    bound = "p50_ns" if protocol.percentile is None else f"p{protocol.percentile}_upper_ns"
+    whole = CUT_SHORT not in row.flags or protocol.processes < PROTOCOL_PROCESSES
     tells = getattr(row, bound) is not None or SUMMARY_ONLY in row.flags
     return row.status != "ok" or (whole and tells)
 
 
 def _is_of(row: Measurement, artifact: Artifact, engines: Mapping[str, str] | None) -> bool:
-    """Engines add a build to the version that their distribution has: 2026.4.1-22982."""
+    """Return whether a row is of this artifact. Engines add a build to their distribution's version: 2026.4.1-22982."""
     version = _engine_version(artifact, engines)
     same_engine = row.engine_version == version or row.engine_version.startswith((f"{version}-", f"{version}+"))
     return row.artifact_sha256 == artifact.sha256 and same_engine

@@ -134,4 +134,4 @@ def _export_module(
 
 
 def _ignore(stage: str) -> None:
-    """Do nothing as a stage starts."""
+    """Ignore the start of a stage."""

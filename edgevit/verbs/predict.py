@@ -30,8 +30,8 @@ class Predictions(tuple[Prediction, ...]):
         return choice_views.frame_of(vars(prediction) for prediction in self)
 
     def __repr__(self) -> str:
-        known = sum(prediction.latency_ns is not None for prediction in self)
-        return f"Predictions({known} of {len(self)} models)"
+        predicted = sum(prediction.latency_ns is not None for prediction in self)
+        return f"Predictions({predicted} of {len(self)} models)"
 
 
 def predict(

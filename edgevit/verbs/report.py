@@ -81,13 +81,13 @@ def report(
             "--db": None if db is None else database.location,
             "--confidence": None if confidence == CONFIDENCE else confidence,
         }
-        own = {"--out": out, "--device": None if names is None else ",".join(names), "--artifacts": folder}
+        page_options = {"--out": out, "--device": None if names is None else ",".join(names), "--artifacts": folder}
         flags = [name for name, is_on in (("--published", published), ("--measured-only", not predict)) if is_on]
         collected = collect(
             database,
             load_cards(),
             options,
-            command=shlex.join(["edgevit", "report", *_words({**own, **shared}), *flags]),
+            command=shlex.join(["edgevit", "report", *_words({**page_options, **shared}), *flags]),
             choose_options=_words(shared),
             on_device=on_device,
         )
