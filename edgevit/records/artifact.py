@@ -81,6 +81,11 @@ class Parity:
     tolerance: str  # of that comparison; empty where there is none
     checks: tuple[ParityCheck, ...]
     failing_stage: str = ""
+
+    def __repr__(self) -> str:
+        error = "nothing compared" if self.max_rel is None else f"max_rel {self.max_rel:.1e}"
+        return f"Parity({self.status}, {error}, {self.how})"
+
     needs: str = ""  # needs_processor: the instruction set, "bf16"
 
 
@@ -138,3 +143,8 @@ class Artifact:
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = SCHEMA_VERSION
+
+    def __repr__(self) -> str:
+        status = self.parity.status if self.parity else "unverified"
+        kind = f"{self.model} {self.target} {self.precision}"
+        return f"Artifact({kind}, {status}, {self.size_bytes / 1e6:.1f} MB, {str(self.folder)!r})"

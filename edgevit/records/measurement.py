@@ -102,6 +102,11 @@ class Measurement:
         VendorSummary, ...
     ] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
 
+    def __repr__(self) -> str:
+        kind = f"{self.model} {self.target} {self.precision} on {self.device}, {self.threads} thread(s)"
+        latency = f"p50 {self.p50_ns / 1e6:.3g} ms, grade {self.grade}" if self.p50_ns else self.status
+        return f"Measurement({kind}: {latency})"
+
 
 @dataclass(frozen=True)
 class Accuracy:

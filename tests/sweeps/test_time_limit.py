@@ -148,7 +148,7 @@ def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_p
 
     def exported(device: str | None, grade: str | None = None) -> list[str]:
         with LatencyDB.open(database, shipped=False) as db:
-            db.export_file(file, db_exchange._chosen(db, device, grade))
+            db.export_file(file, db_exchange._selection(db, device, grade))
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         rows = [f"{line['device']} {line['grade'] or line['status']}" for line in lines if "device" in line]
         return sorted([*rows, *(next(iter(line)) for line in lines if "device" not in line)])

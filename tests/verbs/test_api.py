@@ -162,6 +162,13 @@ def test_rows_have_a_short_repr_and_a_frame() -> None:
     frame: Any = rows.to_frame()
     assert list(frame["model"]) == ["a", "b"] and "samples_ns" not in frame
     assert repr(Measurements()) == "Measurements(0)"
+    assert repr(rows[0]).startswith("Measurement(a ") and len(repr(rows[0])) < 120
+
+
+@pytest.mark.onnx
+def test_an_artifact_and_its_parity_have_short_reprs(artifact: Artifact) -> None:
+    assert repr(artifact) == f"Artifact(Net onnx fp32, passed, {artifact.size_bytes / 1e6:.1f} MB, '{artifact.folder}')"
+    assert repr(artifact.parity).startswith("Parity(passed, max_rel ") and len(repr(artifact.parity)) < 120
 
 
 # import edgevit
