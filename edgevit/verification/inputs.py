@@ -94,8 +94,8 @@ def _photographs(spec: TensorSpec, preprocessing: Preprocessing, rng: np.random.
         crops = []
         for _ in range(batch):
             side = int(min(photograph.shape[:2]) * preprocessing.crop_pct)
-            top, left = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
-            crop = resize(photograph[top : top + side, left : left + side], (height, width), anti_aliasing=True)
+            row, column = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
+            crop = resize(photograph[row : row + side, column : column + side], (height, width), anti_aliasing=True)
             crops.append(np.round(crop * 255) if raw else (np.moveaxis(crop, 2, 0) - mean) / std)
         batches.append(np.stack(crops).astype(spec.dtype))
     return batches
