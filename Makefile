@@ -46,7 +46,7 @@ demo: $(DEMO_READY) ## fold, export, prove and time three models here, then choo
 lint: $(READY) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # Two workers, each with its share of the cores; the tests of a file go to one of them, long files first
 # (tests/conftest.py).
