@@ -52,9 +52,9 @@ class UsageError(EdgevitError):
 class UnknownNameError(UsageError):
     """No such name; near ones are suggested, never taken in its place."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, listing: str, or_else: str = "") -> None:
+    def __init__(self, kind: str, name: str, known_names: Iterable[str], *, listing: str, or_else: str = "") -> None:
         """Suggest known names near to this one. `or_else` is what else a name may be."""
-        names = sorted(known)
+        names = sorted(known_names)
         suggestions = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         or_else = or_else and f" or {or_else}"
         why = (

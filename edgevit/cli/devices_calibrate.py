@@ -89,11 +89,11 @@ def run(
         return
     measured = ", ".join(calibration_result.anchors) or "nothing"
     say(f"{unit.name}, {target} {column.precision}, {column.threads} thread(s): measured {measured}")
-    if calibration_result.left:
-        say(f"planned and not measured: {', '.join(calibration_result.left)}")
+    if calibration_result.not_measured:
+        say(f"planned and not measured: {', '.join(calibration_result.not_measured)}")
     for failure in work.failures:
         print(f"failed: {failure}", file=sys.stderr)
-    say(calibration_result.says)
+    say(calibration_result.summary)
 
 
 def _show_plan(anchors: Sequence[str], costs: dict[str, float], as_json: bool) -> None:

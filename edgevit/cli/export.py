@@ -128,9 +128,9 @@ def plan(
     from edgevit.exporting.convert import check_request
     from edgevit.recipes import list_recipes, load_recipe, missing
 
-    given = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
+    names = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
     pairs, refusals = list[tuple[str, str]](), list[UsageError]()
-    for name in given:
+    for name in names:
         recipe = load_recipe(name)
         offered = [artifact for artifact in precisions if artifact in recipe.RECIPE.precisions]
         for artifact in offered or precisions[:1]:  # the first says what is offered
@@ -185,7 +185,7 @@ def read_options(
     """Return NAME=VALUE texts as options of the targets that take them. Raise UsageError where none does."""
     if compute_capability is not None:
         texts = [*texts, f"compute_capability={compute_capability}"]
-    given: dict[str, dict[str, str]] = {target: {} for target in recipes}
+    values: dict[str, dict[str, str]] = {target: {} for target in recipes}
     for text in texts:
         name, sign, value = text.partition("=")
         takers = [target for target, recipe in recipes.items() if name in recipe.options]
@@ -196,8 +196,8 @@ def read_options(
             why = "an option is NAME=VALUE" if not sign else f"{' and '.join(recipes)}: {offered}"
             raise UsageError(f"no option {text!r}", why=why, fix="edgevit targets --json lists options")
         for target in takers:
-            given[target][name] = value
-    return given
+            values[target][name] = value
+    return values
 
 
 def finishing_line(artifact: Artifact) -> str:

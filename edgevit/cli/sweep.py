@@ -31,7 +31,7 @@ _LEFT_SHOWN = 5
 
 if TYPE_CHECKING:
     from edgevit.measurement.runner import Progress
-    from edgevit.sweeps.estimate import Step
+    from edgevit.sweeps.estimate import SweepStep
     from edgevit.sweeps.run import SweepPlan, SweepRun
     from edgevit.verbs.sweep import SweepResult
 
@@ -137,14 +137,14 @@ def _running(swept: SweepPlan, db: str | None, ends: float, quiet: bool) -> Iter
         yield SweepRun(swept, db, ends, show_export, show_process)
 
 
-def show_plan(steps: Sequence[Step], as_json: bool) -> None:
+def show_plan(steps: Sequence[SweepStep], as_json: bool) -> None:
     """Print what a sweep would do, each step with the seconds it may take and where that number comes from."""
     total = sum(step.seconds for step in steps)
     guessed = sum(step.seconds for step in steps if step.is_guess)
     if as_json:
         print_json({"steps": steps, "seconds": total, "guessed_seconds": guessed})
         return
-    rows = [(step.says, step.does, f"{step.seconds:.0f}" if step.seconds else "", step.source) for step in steps]
+    rows = [(step.label, step.does, f"{step.seconds:.0f}" if step.seconds else "", step.source) for step in steps]
     print_table(("artifact", "to do", ">s", "from"), rows)
     say(f"about {_duration(total)}, {guessed / total:.0%} of it guessed" if total else "nothing to do")
 
@@ -175,14 +175,16 @@ def _report(result: SweepResult, as_json: bool) -> None:
             {"request": one.request.label, "error": one.error.what, "why": one.error.why} for one in result.failures
         ]
         measurements = [summary(row) for row in result.measurements]
-        counts = {"held": result.already_measured, "failures": failures, "left": result.left}
+        counts = {"held": result.already_measured, "failures": failures, "remaining": result.remaining}
         print_json({"measurements": measurements, **counts})
         return
     print_rows(result.measurements)
     if result.already_measured:
         say(f"{result.already_measured} already in the database and not measured again (--again does)")
-    if result.left:
-        more = f" and {len(result.left) - _LEFT_SHOWN} more" if len(result.left) > _LEFT_SHOWN else ""
-        say(f"the time is over; left: {'; '.join(result.left[:_LEFT_SHOWN])}{more}. The same command goes on there")
+    if result.remaining:
+        more = f" and {len(result.remaining) - _LEFT_SHOWN} more" if len(result.remaining) > _LEFT_SHOWN else ""
+        say(
+            f"the time is over; left: {'; '.join(result.remaining[:_LEFT_SHOWN])}{more}. The same command goes on there"
+        )
     for failure in result.failures:
         print(f"failed: {failure.request.label}: {failure.error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from torch import nn
 
 from edgevit.errors import OWN_MODEL, ModelError, UnknownNameError
 from edgevit.models.checkpoint import load_weights, read_checkpoint
-from edgevit.models.randomize import randomize
+from edgevit.models.random_weights import randomize
 from edgevit.records.model import ModelCard
 
 __all__ = ["create_model", "list_models", "load_weights", "model_card", "randomize", "read_checkpoint"]

@@ -122,13 +122,13 @@ class Calibrated:
     percentile: int
     confidence: float
     anchors: tuple[str, ...]  # measured, in their order
-    left: tuple[str, ...]  # planned, and not measured: the time was over, or they failed
+    not_measured: tuple[str, ...]  # planned, but the time was over or they failed
     before: Spread
     after: Spread
 
     @property
-    def says(self) -> str:
-        """How much the intervals shrank, in a sentence."""
+    def summary(self) -> str:
+        """The change of the intervals, as a sentence."""
         after = _share(self.after)
         if self.after.median_excess is None:
             return f"nothing can be predicted yet: that takes {LEAST_ROWS} rows, and other rows or operators of a model"

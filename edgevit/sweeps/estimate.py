@@ -25,17 +25,17 @@ START_GUESS_S = 0.5  # interpreter, digest, engine, first run
 
 
 @dataclass(frozen=True)
-class Step:
+class SweepStep:
     """One thing a sweep would do, and the seconds it may take. does: export, measure, or nothing if it is held."""
 
-    says: str
+    label: str
     does: str
     seconds: float
     source: str
     is_guess: bool = False
 
 
-def forecast(plan: SweepPlan, db: str | None) -> list[Step]:
+def forecast(plan: SweepPlan, db: str | None) -> list[SweepStep]:
     """Return the steps of a sweep in their order: the exports, then the measurements for each thread count.
 
     Nothing is exported, measured or imported from torch. An artifact of a person's own file counts as current: whether
@@ -56,20 +56,20 @@ def forecast(plan: SweepPlan, db: str | None) -> list[Step]:
             if artifact is None or artifact in missing:
                 steps.append(measure_step(label, request, count, protocol, rows))
             else:
-                steps.append(Step(label, "nothing", 0.0, "held by the database"))
+                steps.append(SweepStep(label, "nothing", 0.0, "held by the database"))
     return steps
 
 
-def export_step(request: ExportRequest, requests: Sequence[ExportRequest]) -> Step:
+def export_step(request: ExportRequest, requests: Sequence[ExportRequest]) -> SweepStep:
     """Return the step that exports one artifact; `requests` are all whose folders may tell what an export takes."""
     own_seconds = _export_seconds(request)
     if own_seconds is not None:
-        return Step(request.label, "export", own_seconds, "its last export")
+        return SweepStep(request.label, "export", own_seconds, "its last export")
     same_target = (other for other in requests if other.target == request.target)
     others = [seconds for other in same_target if (seconds := _export_seconds(other)) is not None]
     if others:
-        return Step(request.label, "export", statistics.median(others), "exports of other models", is_guess=True)
-    return Step(request.label, "export", EXPORT_GUESS_S, "a guess", is_guess=True)
+        return SweepStep(request.label, "export", statistics.median(others), "exports of other models", is_guess=True)
+    return SweepStep(request.label, "export", EXPORT_GUESS_S, "a guess", is_guess=True)
 
 
 def _export_seconds(request: ExportRequest) -> float | None:
@@ -82,8 +82,8 @@ def _export_seconds(request: ExportRequest) -> float | None:
 
 
 def measure_step(
-    says: str, request: ExportRequest, threads: int, protocol: Protocol, rows: Sequence[Measurement]
-) -> Step:
+    label: str, request: ExportRequest, threads: int, protocol: Protocol, rows: Sequence[Measurement]
+) -> SweepStep:
     """Return the step that measures one artifact, whose folder need not exist; `rows` are the device's that ran."""
     of_model = [row for row in rows if row.model == request.model]
     for source, similar in (
@@ -94,13 +94,17 @@ def measure_step(
             run_s = _run_ns(similar[-1]) / 1e9
             start_s = ((similar[-1].load_ns or 0) + (similar[-1].first_ns or 0)) / 1e9
             seconds = _protocol_seconds(protocol, run_s, START_GUESS_S + start_s)
-            return Step(says, "measure", seconds, source, is_guess=similar is of_model)
+            return SweepStep(label, "measure", seconds, source, is_guess=similar is of_model)
     macs = _macs(request.model)
     speeds = [macs_of_row / _run_ns(row) * 1e9 for row in rows if (macs_of_row := _macs(row.model))]
     speed = statistics.median(speeds) if speeds else MACS_PER_SECOND_GUESS
     source = "other models' speed here" if speeds and macs else "a guess"
-    return Step(
-        says, "measure", _protocol_seconds(protocol, (macs or MACS_GUESS) / speed, START_GUESS_S), source, is_guess=True
+    return SweepStep(
+        label,
+        "measure",
+        _protocol_seconds(protocol, (macs or MACS_GUESS) / speed, START_GUESS_S),
+        source,
+        is_guess=True,
     )
 
 

@@ -57,7 +57,7 @@ class SweepRun:
     epochs: list[Epoch] = field(default_factory=list)
     failures: list[SweepFailure] = field(default_factory=list)
     already_measured: int = 0
-    left: list[str] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -76,7 +76,7 @@ class SweepRun:
         artifacts = []
         for request in requests:
             if self.is_over:
-                self.left.append(request.label)
+                self.remaining.append(request.label)
                 continue
             self.on_export(request.label, len(requests))
             try:
@@ -93,7 +93,7 @@ class SweepRun:
             missing = still_to_measure(artifacts, plan.device, count, self.db, plan.protocol, engines=plan.engines)
         self.already_measured += len(artifacts) - len(missing)
         if self.is_over:
-            self.left += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]
+            self.remaining += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]
         elif missing:
             outcome = measure_and_record(
                 missing, plan.device, count, plan.protocol, self.db, sweep=True, on_progress=self.on_progress

@@ -25,12 +25,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep added to the database, what that already had, what failed, and what was left when the time ended."""
+    """What a sweep added to the database, what that already had, what failed, and what remained when the time ended."""
 
     measurements: Measurements
     already_measured: int
     failures: tuple[SweepFailure, ...]
-    left: tuple[str, ...]
+    remaining: tuple[str, ...]
 
     def to_frame(self) -> Any:
         """Return a pandas.DataFrame of the new rows. Raise UsageError where pandas is missing."""
@@ -39,7 +39,7 @@ class SweepResult:
     def __repr__(self) -> str:
         return (
             f"SweepResult({len(self.measurements)} new rows, {self.already_measured} already measured, "
-            f"{len(self.failures)} failures, {len(self.left)} left)"
+            f"{len(self.failures)} failures, {len(self.remaining)} remaining)"
         )
 
 
@@ -123,7 +123,7 @@ def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
     run.run(by_model(requests) if in_turns else [requests])
     for epoch in run.epochs:
         _LOG.warning(describe_epoch(epoch))
-    return SweepResult(Measurements(run.rows), run.already_measured, tuple(run.failures), tuple(run.left))
+    return SweepResult(Measurements(run.rows), run.already_measured, tuple(run.failures), tuple(run.remaining))
 
 
 def _end(max_time_s: float | None) -> float:

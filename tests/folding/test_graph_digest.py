@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgevit.folding import fold, graph_digest
 from edgevit.models import create_model, list_models
-from edgevit.models.randomize import randomize
+from edgevit.models.random_weights import randomize
 
 IMAGE = (torch.zeros(1, 3, 32, 32),)
 

@@ -371,7 +371,7 @@ _SCOPES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Cards quote what papers measured with, importers the columns of others; help texts give examples. None of it is code
 # that knows a target.
 QUOTES = re.compile(
-    r"^edgevit\.(models\.(?!checkpoint|randomize|source|layers|preprocess)\w+|published\.importers\.\w+|cli\.\w+)$"
+    r"^edgevit\.(models\.(?!checkpoint|random_weights|source|layers|preprocess)\w+|published\.importers\.\w+|cli\.\w+)$"
 )
 # A reference evaluator reads one target's format, and travels to its worker process like a recipe: all its modules.
 EVALUATORS = {

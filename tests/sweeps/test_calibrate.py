@@ -45,13 +45,13 @@ def test_a_new_device_is_told_from_a_few_models(db: LatencyDB) -> None:
     for item in rows(list(SIZES), 3.0, **SLOW):
         db.add(item)
     found, asked = run(db, 100.0)
-    assert found.anchors == tuple(asked) and found.left == () and 3 <= len(asked) < len(SIZES)
+    assert found.anchors == tuple(asked) and found.not_measured == () and 3 <= len(asked) < len(SIZES)
     assert sum(COSTS[name] for name in asked) <= 100.0
     rest = len(SIZES) - len(asked)
     assert found.before == Spread(rest, 0, None) and (found.after.models, found.after.predicted) == (rest, rest)
     assert found.after.median_excess is not None and 0 <= found.after.median_excess < 0.5
-    assert found.says.startswith(f"{rest} of {rest} models are predicted now, bounds +")
-    assert found.says.endswith("above the prediction (median); before: none")
+    assert found.summary.startswith(f"{rest} of {rest} models are predicted now, bounds +")
+    assert found.summary.endswith("above the prediction (median); before: none")
 
 
 def test_more_time_measures_others_and_the_bounds_shrink(db: LatencyDB) -> None:
@@ -63,7 +63,7 @@ def test_more_time_measures_others_and_the_bounds_shrink(db: LatencyDB) -> None:
     second, again = run(db, 60.0)
     assert not set(asked) & set(again) and again, "what has a row is not measured again"
     assert second.before.median_excess is not None and second.after.median_excess is not None
-    assert second.says.startswith(f"bounds of {second.after.predicted} models: +")
+    assert second.summary.startswith(f"bounds of {second.after.predicted} models: +")
     assert first.after.predicted >= second.after.predicted
 
 
@@ -77,7 +77,7 @@ def test_models_of_which_nothing_is_known_begin_with_the_cheapest(db: LatencyDB)
     found = calibrate(db, column, COSTS, 35.0, lambda name: db.add(row(name, SIZES[name])), operators={})
     assert found.anchors == tuple(names[:3])
     assert found.after == Spread(len(SIZES) - 3, 0, None)
-    assert found.says == "nothing can be predicted yet: that takes 3 rows, and other rows or operators of a model"
+    assert found.summary == "nothing can be predicted yet: that takes 3 rows, and other rows or operators of a model"
 
 
 def test_what_fails_is_left_and_the_rest_goes_on(db: LatencyDB) -> None:
@@ -85,14 +85,14 @@ def test_what_fails_is_left_and_the_rest_goes_on(db: LatencyDB) -> None:
         db.add(item)
     whole, _ = run_dry(db)
     found, asked = run(db, 100.0, fails=frozenset(whole[:1]))
-    assert found.left == whole[:1] and found.anchors == whole[1:] and tuple(asked) == whole
+    assert found.not_measured == whole[:1] and found.anchors == whole[1:] and tuple(asked) == whole
 
 
 def run_dry(db: LatencyDB) -> tuple[tuple[str, ...], list[str]]:
     """What would be measured."""
     found = calibrate(db, COLUMN, COSTS, 100.0, lambda name: False, operators=OPERATORS)
     assert found.anchors == ()
-    return found.left, []
+    return found.not_measured, []
 
 
 def test_too_little_time_measures_nothing(db: LatencyDB) -> None:

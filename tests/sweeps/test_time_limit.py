@@ -88,7 +88,7 @@ ALL = [
 def test_without_an_end_all_is_done_model_by_model(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch)
     work = bench.run(math.inf)
-    assert bench.steps == ALL and len(work.rows) == 8 and not work.left and work.already_measured == 0
+    assert bench.steps == ALL and len(work.rows) == 8 and not work.remaining and work.already_measured == 0
 
 
 @pytest.mark.parametrize("seconds", [5, 15, 25, 45, 65, 75, 95, 105])
@@ -99,7 +99,7 @@ def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.Monke
         work = bench.run(seconds)
         calls += 1
         assert bench.now - before < seconds + 20, "one step was begun before the end and may outlast it"
-        if not work.left:
+        if not work.remaining:
             break
     assert len(bench.steps) == len(set(bench.steps)), "nothing is done twice"
     assert bench.measured == {
@@ -111,7 +111,7 @@ def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.Monke
 def test_what_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Bench(monkeypatch).run(25)
     assert len(work.rows) == 2, "the running group was finished"
-    assert work.left == [
+    assert work.remaining == [
         "a x fp32, 2 thread(s)", "a y fp32, 2 thread(s)", "b x fp32", "b y fp32",
     ]  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_the_command_says_what_is_left(tmp_path: Path) -> None:
     done = edgevit(*asked, "--db", tmp_path / "a.db", "--max-time", "0.000001s", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["left"] == [f"mobilevig_{size} onnx fp32" for size in ("ti", "s", "m", "b")]
+    assert told["remaining"] == [f"mobilevig_{size} onnx fp32" for size in ("ti", "s", "m", "b")]
     assert not (tmp_path / "out").exists()
     assert "the time is over; left: mobilevig_ti" in edgevit(*asked, "--max-time", "0.000001s").stdout
     assert "is not a duration" in refused(2, *asked, "--max-time", "soon")
