@@ -78,7 +78,7 @@ def open_artifact(folder: Path) -> Artifact:
     try:
         text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
         data = json.loads(text)["artifact"]
-        artifact = from_data(Artifact, {**data, "folder": str(folder)})
+        artifact = from_data(Artifact, {**_present_names(data), "folder": str(folder)})
     except OSError as error:
         raise ArtifactError(
             "not an artifact", where=str(folder), why=f"{MANIFEST}: {error.strerror}", fix=fix
@@ -94,6 +94,15 @@ def open_artifact(folder: Path) -> Artifact:
     except ContainmentError as error:
         raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
     return artifact
+
+
+def _present_names(data: Any) -> Any:
+    """Return a manifest's data under today's names: an earlier edgevit wrote the failing stage as the guilty one."""
+    parity = data.get("parity") if isinstance(data, dict) else None
+    if not isinstance(parity, dict) or "guilty_stage" not in parity:
+        return data
+    others = {name: value for name, value in parity.items() if name != "guilty_stage"}
+    return {**data, "parity": {**others, "failing_stage": parity["guilty_stage"]}}
 
 
 def require_sealed(artifact: Artifact) -> None:

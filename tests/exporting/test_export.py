@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -28,8 +29,9 @@ from edgevit.folding import Folded, fold
 from edgevit.models import create_model, randomize
 from edgevit.models.source import load_subject, with_preprocessing
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ExportRequest, Parity
 from edgevit.records.model import Preprocessing
+from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import TensorSpec
 from support.exporters import forget_registry
 from support.nets import Toy, image
@@ -330,6 +332,18 @@ def test_what_is_not_the_sealed_artifact_is_refused(
     with pytest.raises(ArtifactError, match=says) as caught:
         open_artifact(artifact.folder)
     assert "edgevit export" in caught.value.fix
+
+
+def test_a_manifest_of_an_earlier_edgevit_is_read(artifact: Artifact) -> None:
+    parity = Parity("failed", "onnxruntime", "4 noise", 0.5, 6.0, 0.0, "1e-4", (), failing_stage="fold")
+    sealed = seal(dataclasses.replace(artifact, parity=parity))
+    path = artifact.folder / MANIFEST
+    data = json.loads(path.read_text())["artifact"]
+    data["parity"]["guilty_stage"] = data["parity"].pop("failing_stage")
+    del data["parity"]["needs"]
+    digest = hashlib.sha256(to_json(data).encode()).hexdigest()
+    path.write_text(json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True) + "\n")
+    assert open_artifact(artifact.folder) == sealed
 
 
 def test_a_manifest_that_is_a_link_is_refused(artifact: Artifact, tmp_path: Path) -> None:
