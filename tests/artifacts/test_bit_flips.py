@@ -1,4 +1,4 @@
-"""Random bits of finished artifacts of every target, flipped: refused by whoever reads them, before an engine does."""
+"""Random flipped bits in finished artifacts of every target. Every reader refuses them before an engine reads them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ from support.subjects import tiny_subject
 from support.targets import targets
 
 TARGETS = targets()
-FLIPS = 1000  # per target, in the process of this test
-IN_A_PROCESS = 3  # per target, each in a worker of its own
+# Flips per target in the process of this test.
+FLIPS = 1000
+# Flips per target that each have their own worker.
+IN_A_PROCESS = 3
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -42,10 +44,10 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @contextmanager
 def flipped(path: Path, draw: random.Random) -> Iterator[None]:
-    """One bit anywhere in the file is another for a while."""
+    """Flip one bit anywhere in the file, for a while."""
     good = path.read_bytes()
-    bad, place = bytearray(good), draw.randrange(len(good))
-    bad[place] ^= 1 << draw.randrange(8)
+    bad, position = bytearray(good), draw.randrange(len(good))
+    bad[position] ^= 1 << draw.randrange(8)
     path.write_bytes(bad)
     try:
         yield
@@ -54,12 +56,12 @@ def flipped(path: Path, draw: random.Random) -> Iterator[None]:
 
 
 def files(artifact: Artifact) -> list[Path]:
-    """Every file, the manifest last: each is as likely to be hit, however small it is."""
-    found = sorted(path for path in artifact.folder.rglob("*") if path.is_file() and path.stat().st_size)
-    return sorted(found, key=lambda path: path.name == MANIFEST)
+    """Return every file, the manifest last. Each is equally likely to be hit, however small it is."""
+    paths = sorted(path for path in artifact.folder.rglob("*") if path.is_file() and path.stat().st_size)
+    return sorted(paths, key=lambda path: path.name == MANIFEST)
 
 
-def never(*given: Any, **options: Any) -> Any:
+def never(*arguments: Any, **options: Any) -> Any:
     raise AssertionError("an engine was given a damaged artifact")
 
 
@@ -80,7 +82,8 @@ def test_verification_refuses_what_was_damaged_since_it_was_opened(
 ) -> None:
     monkeypatch.setattr(verify_room, "compute", never)
     draw = random.Random(artifact.target)
-    for path in files(artifact)[:-1]:  # the manifest is read by then
+    # The manifest is read by then.
+    for path in files(artifact)[:-1]:
         with flipped(path, draw), pytest.raises(ArtifactError, match="damaged") as caught:
             verify_artifact(artifact, built_here={artifact.sha256})
         assert caught.value.where == str(path)
@@ -102,7 +105,7 @@ def job(artifact: Artifact, folder: str) -> Job:
 
 
 def test_the_workers_own_check_refuses_it(artifact: Artifact) -> None:
-    """What it is given is the payload's files and a digest; the manifest it does not read."""
+    """The worker gets the payload's files and a digest; it does not read the manifest."""
     recipe: Any = SimpleNamespace(RECIPE=load_recipe(artifact.target).RECIPE, load=never)
     draw = random.Random(artifact.target)
     for _ in range(FLIPS // 10):
@@ -110,16 +113,17 @@ def test_the_workers_own_check_refuses_it(artifact: Artifact) -> None:
             reply = perform(job(artifact, str(artifact.folder)), recipe, Reply("crashed"))
         assert reply.status == "failed"
         assert "the artifact is damaged" in reply.error
-    with pytest.raises(AssertionError, match="an engine was given"):  # what it would have done
+    # Without damage, the worker gives the artifact to the engine.
+    with pytest.raises(AssertionError, match="an engine was given"):
         perform(job(artifact, str(artifact.folder)), recipe, Reply("crashed"))
 
 
 def test_a_worker_in_a_process_of_its_own_refuses_it(artifact: Artifact, tmp_path: Path) -> None:
     draw, worker = random.Random(artifact.target), pack(artifact.target, tmp_path / WORKER)
-    given = {WORKER: worker, "artifact": artifact.folder}
+    packages = {WORKER: worker, "artifact": artifact.folder}
     for _ in range(IN_A_PROCESS):
         with flipped(draw.choice(files(artifact)[:-1]), draw):
             run = load_transport("local").run
-            reply = run(local_device(), given, job(artifact, "artifact"), timeout_s=seconds(60))
+            reply = run(local_device(), packages, job(artifact, "artifact"), timeout_s=seconds(60))
         assert (reply.status, reply.provider) == ("failed", "")
         assert "the artifact is damaged" in reply.error

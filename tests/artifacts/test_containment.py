@@ -1,4 +1,4 @@
-"""Containment: an ONNX file's weights lie in its own folder, or nothing opens it."""
+"""Containment: the weights of an ONNX file lie in its own folder, or nothing opens it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESCAPES = [
 
 
 def point(model: Path, location: str) -> None:
-    """Let the first weight of an ONNX file lie elsewhere."""
+    """Let the first weight of an ONNX file lie at this location."""
     proto = onnx.load(str(model), load_external_data=False)
     outside(proto.graph.initializer[0], location)
     onnx.save(proto, str(model))
@@ -80,11 +80,13 @@ def test_there_are_thirty_ways_out_and_more() -> None:
 @pytest.mark.parametrize("location", ESCAPES)
 def test_weights_elsewhere_are_refused_before_anything_opens_the_file(artifact: Artifact, location: str) -> None:
     (artifact.folder / "sub").mkdir()
-    (artifact.folder.parent / WEIGHTS).write_bytes(bytes(64))  # so that a way out leads somewhere
+    # A way out of the folder leads to an existing file.
+    (artifact.folder.parent / WEIGHTS).write_bytes(bytes(64))
     point(artifact.folder / artifact.payload, location.format(folder=artifact.folder))
     with pytest.raises(ContainmentError, match="wants weights from"):
         check_contained(artifact.folder)
-    sealed = seal(artifact)  # by somebody else: anybody can write a manifest
+    # Any other person can write a manifest and seal it.
+    sealed = seal(artifact)
     with pytest.raises(ArtifactError, match=r"(?s)not safe to open.*wants weights from"):
         open_artifact(artifact.folder)
     assert sealed.sha256 != artifact.sha256
@@ -92,7 +94,7 @@ def test_weights_elsewhere_are_refused_before_anything_opens_the_file(artifact: 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd"])
 def test_the_worker_refuses_too(artifact: Artifact, location: str) -> None:
-    """A device has no edgevit, and nobody else between the artifact and the engine."""
+    """A device has no edgevit. Only the worker stands between the artifact and the engine."""
     point(artifact.folder / artifact.payload, location)
     row = profile(seal(artifact), toys.LOCAL, threads=1, protocol=Protocol(1, 1, 0, None))
     assert row.status == "failed"
@@ -107,9 +109,9 @@ def test_another_name_hides_no_payload(artifact: Artifact) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("file", "through a link"), ("folder", "through a link"), ("hard", "second name")]
+    ("kind", "message"), [("file", "through a link"), ("folder", "through a link"), ("hard", "second name")]
 )
-def test_links_are_refused(artifact: Artifact, kind: str, says: str) -> None:
+def test_links_are_refused(artifact: Artifact, kind: str, message: str) -> None:
     elsewhere = artifact.folder.parent / "elsewhere"
     elsewhere.mkdir()
     weights = artifact.folder / WEIGHTS
@@ -121,7 +123,7 @@ def test_links_are_refused(artifact: Artifact, kind: str, says: str) -> None:
     else:
         weights.rename(elsewhere / WEIGHTS)
         getattr(weights, "symlink_to" if kind == "file" else "hardlink_to")(elsewhere / WEIGHTS)
-    with pytest.raises(ContainmentError, match=says):
+    with pytest.raises(ContainmentError, match=message):
         check_contained(artifact.folder)
     with pytest.raises(ArtifactError):
         open_artifact(artifact.folder)
@@ -132,15 +134,15 @@ def tensor() -> Any:
 
 
 def attribute(kind: str, value: Any) -> Any:
-    made = onnx.AttributeProto(name="a")
-    (getattr(made, kind).append if kind in ("tensors", "graphs", "sparse_tensors") else getattr(made, kind).CopyFrom)(
+    proto = onnx.AttributeProto(name="a")
+    (getattr(proto, kind).append if kind in ("tensors", "graphs", "sparse_tensors") else getattr(proto, kind).CopyFrom)(
         value
     )
-    return made
+    return proto
 
 
-def node(held: Any) -> Any:
-    return onnx.NodeProto(op_type="Any", attribute=[held])
+def node(child: Any) -> Any:
+    return onnx.NodeProto(op_type="Any", attribute=[child])
 
 
 def graph(**fields: Any) -> Any:
@@ -182,10 +184,10 @@ PLACES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_weights_are_found_wherever_they_are(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("field", PLACES)
+def test_weights_are_found_wherever_they_are(tmp_path: Path, field: str) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(PLACES[place]().SerializeToString())
+    path.write_bytes(PLACES[field]().SerializeToString())
     assert external_locations(path) == ["/x"]
     with pytest.raises(ContainmentError, match="not relative"):
         check_contained(tmp_path)
@@ -200,9 +202,11 @@ def test_every_tensor_of_the_format_is_looked_for() -> None:
              "TensorProto": "tensor"}  # fmt: skip
     for kind, message in names.items():
         fields = getattr(onnx, kind).DESCRIPTOR.fields
-        held = {f.number: names[f.message_type.name] for f in fields if f.message_type and f.message_type.name in names}
+        children = {
+            f.number: names[f.message_type.name] for f in fields if f.message_type and f.message_type.name in names
+        }
         entries = {f.number: "entry" for f in fields if f.name == "external_data"}
-        assert _CHILDREN[message] == held | entries, kind
+        assert _CHILDREN[message] == children | entries, kind
 
 
 def test_what_is_no_onnx_file_is_refused(artifact: Artifact, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line as people use it: what it prints, its exit codes, what it leaves behind, what it imports."""
+"""Command line as people use it: output, exit codes, files left behind, and imports."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """A folder with a stranger's model exported and measured: everything downstream starts from it."""
+    """A folder with a stranger's model exported and measured. The tests below start from it."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "net.py").write_text(STRANGER)
-    done = edgevit("export", "net.py:tiny", "-t", "ort", "--input-size", "32", "-o", "out", "--json", folder=folder)
-    assert done.returncode == 0, done.stderr
-    (folder / "export.json").write_text(done.stdout)
-    done = edgevit("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
-    assert done.returncode == 0, done.stderr
-    (folder / "profile.json").write_text(done.stdout)
+    outcome = edgevit("export", "net.py:tiny", "-t", "ort", "--input-size", "32", "-o", "out", "--json", folder=folder)
+    assert outcome.returncode == 0, outcome.stderr
+    (folder / "export.json").write_text(outcome.stdout)
+    outcome = edgevit("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
+    assert outcome.returncode == 0, outcome.stderr
+    (folder / "profile.json").write_text(outcome.stdout)
     return folder
 
 
 def test_help_names_every_verb():
-    done = edgevit("--help")
-    assert done.returncode == 0
+    outcome = edgevit("--help")
+    assert outcome.returncode == 0
     for verb in VERBS:
-        assert f"\n  {verb} " in done.stdout
+        assert f"\n  {verb} " in outcome.stdout
 
 
 def test_a_typo_suggests_and_stops(tmp_path):
@@ -61,16 +61,18 @@ def test_models_lists_counted_cards():
 
 @pytest.mark.parametrize("verb", ["models", "targets", "devices", "doctor"])
 def test_listings_are_json_with_a_schema(verb):
-    done = edgevit(verb, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["schema_version"] == 1
+    outcome = edgevit(verb, "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["schema_version"] == 1
 
 
 def test_fold_prints_counts_and_proof(here):
     fold = ("fold", "net.py:tiny", "--input-size", "32")
-    found = json.loads(edgevit(*fold, "--json", folder=here).stdout)
-    assert found["passed"] and found["proof"]["float64_max_rel"] <= 1e-10 and found["proof"]["float32_max_rel"] <= 1e-5
-    assert found["before"]["layers"] == found["after"]["layers"] + 1, "the norm is gone"
+    report = json.loads(edgevit(*fold, "--json", folder=here).stdout)
+    assert (
+        report["passed"] and report["proof"]["float64_max_rel"] <= 1e-10 and report["proof"]["float32_max_rel"] <= 1e-5
+    )
+    assert report["before"]["layers"] == report["after"]["layers"] + 1, "the norm is gone"
     assert "the folded form is the trained model" in edgevit(*fold, folder=here).stdout
 
 
@@ -84,8 +86,8 @@ def test_export_leaves_one_verified_artifact(here):
 
 
 def test_verify_again_and_after_damage(here, tmp_path):
-    done = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
-    assert done.returncode == 0 and "passed: onnxruntime" in done.stdout
+    outcome = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
+    assert outcome.returncode == 0 and "passed: onnxruntime" in outcome.stdout
     damaged = tmp_path / "damaged"
     shutil.copytree(here / "out" / "net-tiny-onnx-fp32", damaged)
     content = bytearray((damaged / "net-tiny.onnx").read_bytes())
@@ -102,22 +104,24 @@ def test_profile_keeps_a_row(here):
     assert row["p90_upper_ns"] >= row["p90_ns"] > 0
     show = ("db", "show", "--device", "local", "--db", "x.db", "--json")
     shown = json.loads(edgevit(*show, folder=here).stdout)["measurements"]
-    assert [item["measurement_id"] for item in shown] == [row["measurement_id"]]
+    assert [entry["measurement_id"] for entry in shown] == [row["measurement_id"]]
     devices = json.loads(edgevit("db", "stats", "--db", "x.db", "--json", folder=here).stdout)["devices"]
-    mine = local_device().device_id  # rows that ship are of a machine that was called local where they were made
-    assert [item["measurements"] for item in devices if item["device_id"] == mine] == [1]
+    # Shipped rows come from another machine that was called local too.
+    mine = local_device().device_id
+    assert [device["measurements"] for device in devices if device["device_id"] == mine] == [1]
 
 
 def test_rows_travel(here, tmp_path):
     assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
     rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
-    shipped = rows - 2  # every database has those already, but not the row and the operators of its network
+    # Every database has the shipped rows already. It lacks the row and the operators of this network.
+    shipped = rows - 2
     take = ("db", "import", "rows.jsonl", "--db", "y.db")
     assert f"2 added, {shipped} known" in edgevit(*take, folder=tmp_path).stdout
     assert f"0 added, {rows} known" in edgevit(*take, folder=tmp_path).stdout
     (tmp_path / "bad.jsonl").write_text('{"p50_ns": NaN}\n')
-    done = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
-    assert done.returncode == 1 and "refused: bad.jsonl, line 1" in done.stdout
+    outcome = edgevit("db", "import", "bad.jsonl", "--db", "y.db", folder=tmp_path)
+    assert outcome.returncode == 1 and "refused: bad.jsonl, line 1" in outcome.stdout
 
 
 def test_choose_picks_misses_and_refuses(here):
@@ -135,16 +139,16 @@ def test_choose_picks_misses_and_refuses(here):
 
 def test_choose_answers_from_shipped_rows(tmp_path):
     device = "x86_64-linux-amd-epyc-2c"
-    asked = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
-    done = edgevit(*asked, "--json", folder=tmp_path)
-    picked = json.loads(done.stdout)["picked"]
-    assert (done.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_m", "measured")
+    command = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
+    outcome = edgevit(*command, "--json", folder=tmp_path)
+    picked = json.loads(outcome.stdout)["picked"]
+    assert (outcome.returncode, picked["model"], picked["latency_provenance"]) == (0, "mobilevig_m", "measured")
     assert picked["latency_upper_ms"] <= 25
     with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
         [unit] = {row.device_id for row in db.measurements(device=device)}
         db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
-    done = edgevit(*asked, folder=tmp_path)
-    assert "nearer to the limit than 90.0%" in done.stdout, "what is known of the device's noise counts"
+    outcome = edgevit(*command, folder=tmp_path)
+    assert "nearer to the limit than 90.0%" in outcome.stdout, "what is known of the device's noise counts"
 
 
 def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own():
@@ -152,8 +156,8 @@ def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own()
     files = list(folder.glob("*.jsonl"))
     assert len(files) >= 2
     for file in files:
-        name, found = file.stem, {json.loads(line)["grade"] for line in file.read_text().splitlines()}
-        assert found == {"D"} if name.endswith("-unsteady") else found <= {"A", "B", "C"}, name
+        name, grades = file.stem, {json.loads(line)["grade"] for line in file.read_text().splitlines()}
+        assert grades == {"D"} if name.endswith("-unsteady") else grades <= {"A", "B", "C"}, name
 
 
 def test_a_measured_network_has_its_operators_in_the_database(here):
@@ -161,42 +165,42 @@ def test_a_measured_network_has_its_operators_in_the_database(here):
     with LatencyDB.open(str(here / "x.db")) as db:
         [graph] = db.graphs()
     assert graph.graph_digest == artifact["graph_digest"]
-    assert sum(item.count * item.macs for item in graph.operators) == artifact["macs"]
+    assert sum(operator.count * operator.macs for operator in graph.operators) == artifact["macs"]
 
 
 def test_choose_hands_over_the_very_artifact(here):
-    given = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
-    done = edgevit(*given, "--export", "given", "--json", folder=here)
-    assert done.returncode == 0, done.stderr
-    [handed] = json.loads(done.stdout)["exported"]
-    assert handed["says"] == "a copy of the artifact that the row is of" and handed["parity"] == "passed"
-    assert handed["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
-    assert edgevit("verify", handed["folder"], folder=here).returncode == 0
-    assert "--export" in refused(1, *given, "--export", "given", folder=here), "what is there is not written over"
+    choose = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
+    outcome = edgevit(*choose, "--export", "given", "--json", folder=here)
+    assert outcome.returncode == 0, outcome.stderr
+    [exported] = json.loads(outcome.stdout)["exported"]
+    assert exported["says"] == "a copy of the artifact that the row is of" and exported["parity"] == "passed"
+    assert exported["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
+    assert edgevit("verify", exported["folder"], folder=here).returncode == 0
+    assert "--export" in refused(1, *choose, "--export", "given", folder=here), "what is there is not written over"
 
 
 def test_choose_exports_what_is_not_held(here):
-    done = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
-    assert done.returncode == 0, done.stderr
-    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in done.stdout
+    outcome = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in outcome.stdout
 
 
 def test_choose_measures_what_the_budget_needs(here, tmp_path):
     shutil.copy(here / "x.db", tmp_path / "y.db")
-    given = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
-    before = edgevit(*given, folder=here)
-    told = json.loads(before.stdout)
-    assert (before.returncode, told["outcome"]) == (6, "unmeasured")
-    [suggestion] = told["measure_next"]
+    choose = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
+    before = edgevit(*choose, folder=here)
+    answer = json.loads(before.stdout)
+    assert (before.returncode, answer["outcome"]) == (6, "unmeasured")
+    [suggestion] = answer["measure_next"]
     assert suggestion["model"] == "net.py:tiny" and "--input-size 32x32" in suggestion["command"]
-    after = edgevit(*given, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
-    told = json.loads(after.stdout)
-    assert (after.returncode, len(told["measured"])) == (0, 1), after.stderr
-    assert told["picked"]["measurement_id"] == told["measured"][0]["measurement_id"]
+    after = edgevit(*choose, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
+    answer = json.loads(after.stdout)
+    assert (after.returncode, len(answer["measured"])) == (0, 1), after.stderr
+    assert answer["picked"]["measurement_id"] == answer["measured"][0]["measurement_id"]
 
 
 def test_devices_calibrate(here, tmp_path):
-    given = (
+    calibrate = (
         "devices",
         "calibrate",
         "local",
@@ -206,16 +210,16 @@ def test_devices_calibrate(here, tmp_path):
         "--db",
         tmp_path / "c.db",
     )
-    plan = json.loads(edgevit(*given, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
+    plan = json.loads(edgevit(*calibrate, "--budget", "10min", "--dry-run", "--json", folder=here).stdout)
     assert [step["model"] for step in plan["anchors"]] == ["net.py:tiny"]
-    done = edgevit(*given, "--budget", "10min", "--json", folder=here)
-    told = json.loads(done.stdout)
-    assert (told["calibrated"]["anchors"], told["failures"]) == (["net.py:tiny"], []), done.stderr
+    outcome = edgevit(*calibrate, "--budget", "10min", "--json", folder=here)
+    result = json.loads(outcome.stdout)
+    assert (result["calibrated"]["anchors"], result["failures"]) == (["net.py:tiny"], []), outcome.stderr
     with LatencyDB.open(str(tmp_path / "c.db"), shipped=False) as db:
         assert [row.model for row in db.measurements(device=local_device().device_id)] == ["net.py:tiny"]
-    again = edgevit(*given, "--budget", "10min", folder=here)
+    again = edgevit(*calibrate, "--budget", "10min", folder=here)
     assert "measured nothing" in again.stdout, "it has a row"
-    assert "another kind" in refused(2, *given, "--budget", "1min", "--precision", "fp16", folder=here)
+    assert "another kind" in refused(2, *calibrate, "--budget", "1min", "--precision", "fp16", folder=here)
 
 
 def test_sweep_does_only_what_is_missing(here):
@@ -228,42 +232,42 @@ def test_sweep_does_only_what_is_missing(here):
 
 def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
     sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "d.db")
-    found = json.loads(edgevit(*sweep, "-o", "out", "--threads", "1,2", "--dry-run", "--json", folder=here).stdout)
-    assert [step["does"] for step in found["steps"]] == ["measure", "measure"], "the artifact is there"
-    assert found["seconds"] == pytest.approx(sum(step["seconds"] for step in found["steps"])) and found["seconds"] > 1
-    done = edgevit(*sweep, "-o", "nowhere", "--dry-run", folder=here)
-    assert done.returncode == 0, done.stderr
-    assert "export" in done.stdout and "guessed" in done.stdout
+    plan = json.loads(edgevit(*sweep, "-o", "out", "--threads", "1,2", "--dry-run", "--json", folder=here).stdout)
+    assert [step["does"] for step in plan["steps"]] == ["measure", "measure"], "the artifact is there"
+    assert plan["seconds"] == pytest.approx(sum(step["seconds"] for step in plan["steps"])) and plan["seconds"] > 1
+    outcome = edgevit(*sweep, "-o", "nowhere", "--dry-run", folder=here)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "export" in outcome.stdout and "guessed" in outcome.stdout
     assert not (here / "nowhere").exists()
     stats = json.loads(edgevit("db", "stats", "--db", "d.db", "--json", folder=here).stdout)
-    assert not [item for item in stats["devices"] if item["device_id"] == local_device().device_id]
+    assert not [device for device in stats["devices"] if device["device_id"] == local_device().device_id]
 
 
 def test_rates_and_limits_are_asked_for(here):
     profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "r.db", "--json")
-    done = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
-    assert done.returncode == 0, done.stderr
-    [row] = json.loads(done.stdout)["measurements"]
+    outcome = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
+    assert outcome.returncode == 0, outcome.stderr
+    [row] = json.loads(outcome.stdout)["measurements"]
     assert (row["rate_hz"], row["runs"]) == (200.0, 64)
     assert row["missed"] is not None and row["p90_upper_ns"] and row["import_ns"] < row["load_ns"]
     assert row["energy_j"] is None or row["energy_j"] > 0
     shown = edgevit("db", "show", "--device", "local", "--db", "r.db", folder=here).stdout
     assert "at Hz" in shown and "missed" in shown
     assert "90 or 99" in refused(2, *profile[:-1], "--percentile", "95", folder=here)
-    done = edgevit(*profile, "--max-memory-gb", "0.02", folder=here)
-    [row] = json.loads(done.stdout)["measurements"]
-    assert (done.returncode, row["status"]) == (1, "crashed")
+    outcome = edgevit(*profile, "--max-memory-gb", "0.02", folder=here)
+    [row] = json.loads(outcome.stdout)["measurements"]
+    assert (outcome.returncode, row["status"]) == (1, "crashed")
     assert row["error"].startswith("used more than 0.02 GB of memory")
 
 
 def test_a_row_is_compared_with_another(here):
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
     names = ("net.py:tiny", row["measurement_id"][:10])
-    found = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
-    assert found["verdict"] in ("SAME", "AMBIGUOUS") and found["ratio"] == 1.0
-    assert found["first_id"] == found["second_id"] == row["measurement_id"]
-    done = edgevit("db", "compare", "net.py:tiny@onnx@fp32", names[1], "--db", "x.db", folder=here)
-    assert done.stdout.splitlines()[-1].startswith(f"{found['verdict']}: A takes +0.0%")
+    comparison = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
+    assert comparison["verdict"] in ("SAME", "AMBIGUOUS") and comparison["ratio"] == 1.0
+    assert comparison["first_id"] == comparison["second_id"] == row["measurement_id"]
+    outcome = edgevit("db", "compare", "net.py:tiny@onnx@fp32", names[1], "--db", "x.db", folder=here)
+    assert outcome.stdout.splitlines()[-1].startswith(f"{comparison['verdict']}: A takes +0.0%")
     assert "net.py:tiny@onnx@fp32" in refused(2, "db", "compare", "tyni@onnx", names[1], "--db", "x.db", folder=here)
     assert "no measurement" in refused(2, "db", "compare", *names, "--rate", "30", "--db", "x.db", folder=here)
 
@@ -274,12 +278,12 @@ NO_HARNESS = "no vendor's program is known that runs artifacts of onnx"
 def test_a_number_is_explained(here):
     profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness")
     profile += ("--db", "l.db")
-    found = json.loads(edgevit(*profile, "--json", folder=here).stdout)
-    assert found["peak"]["gflops"] > 0 and found["peak"]["gb_per_s"] > 0
-    [held], [table] = found["roofline"], found["layers"]
-    assert held["share"] > 0 and held["bound_by"] in ("compute", "memory")
+    report = json.loads(edgevit(*profile, "--json", folder=here).stdout)
+    assert report["peak"]["gflops"] > 0 and report["peak"]["gb_per_s"] > 0
+    [bound], [table] = report["roofline"], report["layers"]
+    assert bound["share"] > 0 and bound["bound_by"] in ("compute", "memory")
     assert table["layers"] and sum(table["by_operator"].values()) == pytest.approx(1.0)
-    assert [check["note"] for check in found["harness"]] == [NO_HARNESS]
+    assert [check["note"] for check in report["harness"]] == [NO_HARNESS]
     shown = edgevit(*profile, folder=here).stdout
     assert shown.endswith(f"onnx: {NO_HARNESS}\n")
     assert "GFLOP/s in float32" in shown and "of its limit" in shown and "by operator: " in shown
@@ -287,11 +291,11 @@ def test_a_number_is_explained(here):
 
 @pytest.mark.slow
 def test_the_noise_of_a_device_is_kept_and_used(here):
-    found = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
-    assert len(found["p50s_ns"]) == 5 and found["share"] >= 0
+    noise = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
+    assert len(noise["p50s_ns"]) == 5 and noise["share"] >= 0
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
-    told = edgevit("db", "compare", *[row["measurement_id"]] * 2, "--db", "x.db", "--json", folder=here).stdout
-    assert json.loads(told)["floor"] == max(0.01, found["share"])
+    comparison = edgevit("db", "compare", *[row["measurement_id"]] * 2, "--db", "x.db", "--json", folder=here).stdout
+    assert json.loads(comparison)["floor"] == max(0.01, noise["share"])
 
 
 # Bad input: a clear message, the right exit code, nothing left behind
@@ -322,8 +326,8 @@ def test_bad_checkpoints(tmp_path, checkpoint):
 
 
 def test_a_good_checkpoint_goes_through(checkpoint, tmp_path):
-    found = json.loads(edgevit("fold", "mobilevig_ti", "--weights", checkpoint, "--json", folder=tmp_path).stdout)
-    assert found["source"]["weights"] == "file" and len(found["source"]["weights_sha256"]) == 64 and found["passed"]
+    report = json.loads(edgevit("fold", "mobilevig_ti", "--weights", checkpoint, "--json", folder=tmp_path).stdout)
+    assert report["source"]["weights"] == "file" and len(report["source"]["weights_sha256"]) == 64 and report["passed"]
 
 
 def test_models_that_cannot_be_used(here):
@@ -342,9 +346,9 @@ def test_an_unwritable_folder(here):
 
 
 def test_errors_are_json_where_json_was_asked_for(here):
-    done = edgevit("choose", "--max-latency", "ten", "--json", folder=here)
-    assert json.loads(done.stderr)["error"]["type"] == "UsageError"
-    assert done.stdout == ""
+    outcome = edgevit("choose", "--max-latency", "ten", "--json", folder=here)
+    assert json.loads(outcome.stderr)["error"]["type"] == "UsageError"
+    assert outcome.stdout == ""
 
 
 def test_verbose_shows_where_an_error_came_from(here):
@@ -356,7 +360,9 @@ def test_verbose_shows_where_an_error_came_from(here):
 @pytest.mark.parametrize("arguments", [["--help"], ["choose", "--max-latency", "10s", "--db", "x.db"], ["models"]])
 def test_quick_answers_import_no_torch(here, arguments):
     command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=seconds(60), check=False)
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "edgevit.cli" in imported and done.returncode == 0
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=seconds(60), check=False)
+    imported = {
+        line.rsplit("|", 1)[-1].strip() for line in outcome.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert "edgevit.cli" in imported and outcome.returncode == 0
     assert not imported & {"torch", "onnx", "onnxruntime", "alembic"}

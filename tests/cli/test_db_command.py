@@ -14,7 +14,7 @@ from edgevit.cli import main
 from edgevit.devices.registry import local_device
 from edgevit.errors import UsageError
 from edgevit.store import LatencyDB
-from support.measured import TOLD, failed, measured, published, rated, told_row
+from support.measured import VENDOR_SUMMARY, failed, measured, published, rated, vendor_row
 from support.stored_rows import execute, row_of_day
 
 
@@ -201,9 +201,12 @@ def test_one_row_is_shown(db: LatencyDB, url: str, capsys: pytest.CaptureFixture
     assert fields["graph_digest"] == "d" * 64 and fields["samples"] == [3, 3]
     assert fields["measurement_id"] == row.measurement_id
     assert fields["told"] == [] and "d" * 64 in call(capsys, "show", row.measurement_id[:10], "--db", url)[1]
-    db.add(told_row())
-    fields = answer(capsys, "show", told_row().measurement_id[:10], "--db", url)["measurement"]
-    assert fields["samples"] == [] and [summary["median_ns"] for summary in fields["told"]] == [TOLD.median_ns] * 2
+    db.add(vendor_row())
+    fields = answer(capsys, "show", vendor_row().measurement_id[:10], "--db", url)["measurement"]
+    assert (
+        fields["samples"] == []
+        and [summary["median_ns"] for summary in fields["told"]] == [VENDOR_SUMMARY.median_ns] * 2
+    )
     assert call(capsys, "show", "abcdef", "--db", url)[0] == 2
 
 

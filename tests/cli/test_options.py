@@ -101,22 +101,22 @@ class Size:
 
 def command_line(function: Any) -> typer.Typer:
     """Return a command line with this one command."""
-    own = typer.Typer(add_completion=False)
-    own.command()(function)
-    return own
+    single_command = typer.Typer(add_completion=False)
+    single_command.command()(function)
+    return single_command
 
 
 def test_a_group_becomes_options_in_its_place_and_arrives_as_a_record() -> None:
-    seen: list[object] = []
+    calls: list[object] = []
 
     @grouped
     def run(name: str, size: Size, tag: str = "none", *, output: OutputOptions) -> None:
-        seen.append((name, size, tag, output))
+        calls.append((name, size, tag, output))
 
     assert list(inspect.signature(run).parameters) == ["name", "width", "height", "tag", "as_json", "quiet", "verbose"]
     outcome = CliRunner().invoke(command_line(run), ["net", "--width", "3", "-y", "4", "--json"])
     assert outcome.exit_code == 0, outcome.output
-    assert seen == [("net", Size(3, 4), "none", OutputOptions(as_json=True))]
+    assert calls == [("net", Size(3, 4), "none", OutputOptions(as_json=True))]
     assert CliRunner().invoke(command_line(run), ["net"]).exit_code == 2, "--width has no default"
 
 

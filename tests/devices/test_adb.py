@@ -334,13 +334,13 @@ def test_another_unit_behind_a_name_is_noticed(adbd: Adbd, phone: Device, run: C
 
     device = dataclasses.replace(look(phone).device, name="pixel")
     assert run(device=device).status == "ok"
-    adbd.tell("getprop", "[ro.serialno]: [another]\n[ro.soc.manufacturer]: [Nobody]\n[ro.soc.model]: [Chip 9]\n")
+    adbd.set_output("getprop", "[ro.serialno]: [another]\n[ro.soc.manufacturer]: [Nobody]\n[ro.soc.model]: [Chip 9]\n")
     with pytest.raises(DeviceError, match="pixel is not the device it was"):
         run(device=device)
 
 
 def test_a_phone_that_throttles_is_no_measurement(adbd: Adbd, phone: Device, tmp_path: Path) -> None:
-    adbd.tell_dumpsys(BATTERY, THERMAL.replace("Status: 0\nCached", "Status: 3\nCached"))
+    adbd.set_dumpsys(BATTERY, THERMAL.replace("Status: 0\nCached", "Status: 3\nCached"))
     row = profile(artifact_of(tmp_path / "net"), phone, threads=1, protocol=QUICK)
     assert row.status == "throttled" and "throttles the processor" in row.error
 

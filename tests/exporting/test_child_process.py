@@ -1,4 +1,4 @@
-"""Exports in processes of their own: what comes back of an artifact, an error and a crash."""
+"""Exports in child processes: the artifact, the error or the crash that comes back."""
 
 from __future__ import annotations
 
@@ -57,17 +57,22 @@ def crashing(folder: Path, function: str) -> ExportRequest:
 @pytest.mark.onnx
 def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path) -> None:
     stages: list[str] = []
-    made = export_separately(request_for(tmp_path), stages.append)
+    artifact = export_separately(request_for(tmp_path), stages.append)
     assert stages == ["fold", "export", "verify"]
-    assert made.parity is not None and made.parity.status == "passed"
+    assert artifact.parity is not None and artifact.parity.status == "passed"
     here = export_here(request_for(tmp_path, out=tmp_path / "here"))
-    assert (made.source, made.params, made.macs, made.inputs) == (here.source, here.params, here.macs, here.inputs)
+    assert (artifact.source, artifact.params, artifact.macs, artifact.inputs) == (
+        here.source,
+        here.params,
+        here.macs,
+        here.inputs,
+    )
 
 
 @pytest.mark.onnx
 def test_what_a_model_prints_does_not_end_up_among_the_answers(tmp_path: Path) -> None:
-    made = export_separately(crashing(tmp_path, "speak"))
-    assert made.parity is not None and made.parity.status == "passed"
+    artifact = export_separately(crashing(tmp_path, "speak"))
+    assert artifact.parity is not None and artifact.parity.status == "passed"
 
 
 @pytest.mark.parametrize(
@@ -93,15 +98,15 @@ def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
 @pytest.mark.onnx
 @pytest.mark.openvino
 def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
-    """The second of two precisions overflows; the exit code is its, and the first is there."""
+    """The second of two precisions overflows and sets the exit code. The first one is exported."""
     (tmp_path / "net.py").write_text(tiny_file(tmp_path).read_text() + OVERFLOW)
     command = [sys.executable, "-c", "from edgevit.cli import main; main()", "export", "net.py:overflowing", "--json"]
     command += ["--input-size", "16x12", "-t", "onnx", "--precision", "fp32,fp16"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 4, done.stderr
-    found = json.loads(done.stdout)
-    assert [item["precision"] for item in found["artifacts"]] == ["fp32"]
-    assert [item["type"] for item in found["failures"]] == ["ParityError"]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 4, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert [failure["precision"] for failure in report["artifacts"]] == ["fp32"]
+    assert [failure["type"] for failure in report["failures"]] == ["ParityError"]
 
 
 OVERFLOW = """
@@ -128,18 +133,20 @@ def test_all_targets_in_the_precisions_they_have() -> None:
 def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("ant\nbee\n\n cow \ndog\neel\n")
-    made = export_separately(request_for(tmp_path, labels=file))
-    assert made.labels == ("ant", "bee", "cow", "dog", "eel")
-    held = onnx.load(str(made.folder / made.payload)).metadata_props
-    assert {item.key: item.value for item in held}["names"] == str(dict(enumerate(made.labels)))
+    artifact = export_separately(request_for(tmp_path, labels=file))
+    assert artifact.labels == ("ant", "bee", "cow", "dog", "eel")
+    metadata = onnx.load(str(artifact.folder / artifact.payload)).metadata_props
+    assert {entry.key: entry.value for entry in metadata}["names"] == str(dict(enumerate(artifact.labels)))
 
 
-@pytest.mark.parametrize(("text", "what"), [("ant\nbee\n", "2 labels do not fit"), (None, "the labels cannot be read")])
-def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | None, what: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"), [("ant\nbee\n", "2 labels do not fit"), (None, "the labels cannot be read")]
+)
+def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "labels.txt"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(UsageError, match=what):
+    with pytest.raises(UsageError, match=message):
         export_here(request_for(tmp_path, labels=file))
     assert not (tmp_path / "out").exists()
 
@@ -149,8 +156,8 @@ def test_a_converter_that_crashes_costs_a_sweep_one_row(tmp_path: Path) -> None:
     crashing(tmp_path, "die")
     command = [sys.executable, "-c", "from edgevit.cli import main; main()", "sweep", "--targets", "onnx", "--quick"]
     command += ["--models", "crash.py:die,tiny.py:tiny", "--input-size", "16x12", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    found = json.loads(done.stdout)
-    assert [(row["model"], row["status"]) for row in found["measurements"]] == [("tiny.py:tiny", "ok")]
-    assert [item["error"] for item in found["failures"]] == ["the export to onnx ended with signal SIGABRT"]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert [(row["model"], row["status"]) for row in report["measurements"]] == [("tiny.py:tiny", "ok")]
+    assert [failure["error"] for failure in report["failures"]] == ["the export to onnx ended with signal SIGABRT"]

@@ -1,4 +1,4 @@
-"""Export: what the ONNX recipe writes, what an artifact folder holds, and what is left behind when it goes wrong."""
+"""Export: the ONNX recipe's model, the artifact folder, and the state that a failure leaves."""
 
 from __future__ import annotations
 
@@ -56,11 +56,16 @@ def network() -> nn.Module:
 
 
 def converted(
-    folder: Path, model: nn.Module, *inputs: Tensor, precision: str = "fp32", dynamic_batch: bool = False, **how: Any
+    folder: Path,
+    model: nn.Module,
+    *inputs: Tensor,
+    precision: str = "fp32",
+    dynamic_batch: bool = False,
+    **options: Any,
 ) -> Any:
-    """The ONNX model that the recipe makes of a module, folded or not."""
-    names = {f"in_{i}": item for i, item in enumerate(inputs)}
-    options = {"inputs": names, "precision": precision, "dynamic_batch": dynamic_batch, **how}
+    """Convert a module with the recipe, folded or not, and return the ONNX model."""
+    names = {f"in_{i}": tensor for i, tensor in enumerate(inputs)}
+    options = {"inputs": names, "precision": precision, "dynamic_batch": dynamic_batch, **options}
     stages = convert(model, RECIPE, folder / "net.onnx", **options)
     expected = ["convert", "simplify", "precision"][: 3 if precision == "fp16" else 2]
     assert [stage.name for stage in stages] == expected
@@ -81,9 +86,9 @@ def shapes(values: Any) -> dict[str, list[int | str]]:
 
 
 def run(path: Path, *inputs: Tensor) -> list[np.ndarray]:
-    """Through the recipe's own load()."""
+    """Run a model through the recipe's own load()."""
     session = RECIPE.load(path, threads=1)
-    session.feed([np.ascontiguousarray(item.numpy()).tobytes() for item in inputs], inputs[0].shape[0])
+    session.feed([np.ascontiguousarray(tensor.numpy()).tobytes() for tensor in inputs], inputs[0].shape[0])
     session.run()
     specs = [spec.at_batch(inputs[0].shape[0]) for spec in session.outputs]
     raw = zip(session.fetch(), specs, strict=True)
@@ -96,28 +101,29 @@ def test_the_recipe_writes_what_it_says(tmp_path: Path, precision: str, dynamic_
     model = network()
     randomize(model)
     x = image(1, 3, 8, 6, dtype=torch.float32)
-    made = converted(tmp_path, fold(model, (x,)), x, precision=precision, dynamic_batch=dynamic_batch)
-    assert [(item.domain, item.version) for item in made.opset_import if item.domain == ""] == [("", 20)]
-    kinds = operators(made)
+    converted_model = converted(tmp_path, fold(model, (x,)), x, precision=precision, dynamic_batch=dynamic_batch)
+    assert [(opset.domain, opset.version) for opset in converted_model.opset_import if opset.domain == ""] == [("", 20)]
+    kinds = operators(converted_model)
     assert kinds["Gelu"] == 2
     assert kinds["Conv"] == 2
     assert not {"BatchNormalization", "Erf", "Sqrt", "Div"} & set(kinds)
     batch = "batch" if dynamic_batch else 1
-    assert shapes(made.graph.input) == {"in_0": [batch, 3, 8, 6]}
-    assert shapes(made.graph.output) == {"output": [batch, 5]}
-    float_types = {item.data_type for item in made.graph.initializer} & {1, 10, 11}
+    assert shapes(converted_model.graph.input) == {"in_0": [batch, 3, 8, 6]}
+    assert shapes(converted_model.graph.output) == {"output": [batch, 5]}
+    float_types = {opset.data_type for opset in converted_model.graph.initializer} & {1, 10, 11}
     assert float_types == {onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.FLOAT}
     for rows in (1, 3) if dynamic_batch else (1,):
-        given = image(rows, 3, 8, 6, seed=rows, dtype=torch.float32)
-        (found,) = run(tmp_path / "net.onnx", given)
-        assert found.dtype == np.float32  # fp16 takes and gives float32, too
-        expected = model(given).detach().numpy()
-        assert np.abs(found - expected).max() <= (5e-3 if precision == "fp16" else 1e-6) * np.abs(expected).max()
+        batch_input = image(rows, 3, 8, 6, seed=rows, dtype=torch.float32)
+        (computed,) = run(tmp_path / "net.onnx", batch_input)
+        # Inputs and outputs of fp16 are float32 as well.
+        assert computed.dtype == np.float32
+        expected = model(batch_input).detach().numpy()
+        assert np.abs(computed - expected).max() <= (5e-3 if precision == "fp16" else 1e-6) * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None:
-    """uint8 (N, H, W, 3): what a camera gives, and what nobody can normalise wrongly."""
+    """A camera gives uint8 (N, H, W, 3), which cannot be normalised wrongly."""
     plain = tiny_subject(tmp_path)
     subject = with_preprocessing(dataclasses.replace(plain, preprocessing=Preprocessing(mean=(0.5, 0.2, 0.1))))
     artifact = export_subject(subject, ExportRequest("onnx", tmp_path / "out", precision))
@@ -128,9 +134,9 @@ def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.2, 0.1), (0.229, 0.224, 0.225)))
     with torch.no_grad():
         expected = plain.module((raw.permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
-    (found,) = run(artifact.folder / artifact.payload, raw)
-    assert np.abs(found - expected).max() <= (1e-2 if precision == "fp16" else 1e-5) * np.abs(expected).max()
-    metadata = {item.key: item.value for item in onnx.load(str(artifact.folder / artifact.payload)).metadata_props}
+    (computed,) = run(artifact.folder / artifact.payload, raw)
+    assert np.abs(computed - expected).max() <= (1e-2 if precision == "fp16" else 1e-5) * np.abs(expected).max()
+    metadata = {entry.key: entry.value for entry in onnx.load(str(artifact.folder / artifact.payload)).metadata_props}
     assert metadata["imgsz"] == str(list(SIZE)) and metadata["edgevit.preprocessing_inside"] == "true"
     assert verify_artifact(artifact).status == "passed"
 
@@ -165,10 +171,14 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path, dynamic_bat
 
     model = Toy(compute, embed=nn.Embedding(9, 4), fc=nn.Linear(6, 4)).eval()
     words, x = torch.tensor([[1, 2, 8]]), image(1, 6, dtype=torch.float32)
-    made = converted(tmp_path, fold(model, (words, x)), words, x, dynamic_batch=dynamic_batch)
+    converted_model = converted(tmp_path, fold(model, (words, x)), words, x, dynamic_batch=dynamic_batch)
     batch = "batch" if dynamic_batch else 1
-    assert shapes(made.graph.input) == {"in_0": [batch, 3], "in_1": [batch, 6]}
-    assert shapes(made.graph.output) == {"output_0": [batch, 4], "output_1": [batch, 4], "output_2": [batch, 6]}
+    assert shapes(converted_model.graph.input) == {"in_0": [batch, 3], "in_1": [batch, 6]}
+    assert shapes(converted_model.graph.output) == {
+        "output_0": [batch, 4],
+        "output_1": [batch, 4],
+        "output_2": [batch, 6],
+    }
     expected = torch.utils._pytree.tree_leaves(model(words, x))
     for one, other in zip(run(tmp_path / "net.onnx", words, x), expected, strict=True):
         np.testing.assert_allclose(one, other.detach().numpy(), rtol=1e-5)
@@ -184,7 +194,7 @@ def test_an_unfolded_model_is_refused_unless_asked_for(tmp_path: Path, dynamic_b
 
 
 def test_an_export_says_nothing_of_its_own_accord(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """pytest makes an error of every warning; here it is lines on the screen, from torch's logger too."""
+    """pytest turns warnings into errors. This test looks for lines on the screen and in torch's logger."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     records: list[logging.LogRecord] = []
     listener = logging.Handler()
@@ -216,15 +226,15 @@ def test_what_a_target_cannot_do_is_refused_before_anything_slow(monkeypatch: py
     assert caught.value.exit_code == 5
 
 
-@pytest.mark.parametrize("says", ["no kernel for this\nsecond line", "\n\n  no kernel for this", ""])
-def test_a_converter_that_refuses_is_quoted(tmp_path: Path, says: str) -> None:
+@pytest.mark.parametrize("message", ["no kernel for this\nsecond line", "\n\n  no kernel for this", ""])
+def test_a_converter_that_refuses_is_quoted(tmp_path: Path, message: str) -> None:
     def export(*arguments: Any, **options: Any) -> Any:
-        raise NotImplementedError(says)
+        raise NotImplementedError(message)
 
     refusing = SimpleNamespace(RECIPE=RECIPE.RECIPE, export=export)
     with pytest.raises(ExportError, match="onnx's converter refused the model") as caught:
         convert(network(), refusing, tmp_path / "x", inputs={}, precision="fp32", allow_unfolded=True)
-    assert caught.value.why == ("no kernel for this" if says else "NotImplementedError")
+    assert caught.value.why == ("no kernel for this" if message else "NotImplementedError")
     assert isinstance(caught.value.__cause__, NotImplementedError)
 
 
@@ -232,22 +242,22 @@ def test_a_converter_that_refuses_is_quoted(tmp_path: Path, says: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, list[str]]:
-    """One exported artifact, and the stages as they were announced. Tests that change it copy it."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, list[str]]:
+    """An exported artifact, and its announced stages. Tests that change it copy it."""
     folder = tmp_path_factory.mktemp("export")
     stages: list[str] = []
     return export_subject(tiny_subject(folder), ExportRequest("ort", folder / "out"), stages.append), stages
 
 
 @pytest.fixture
-def artifact(made: tuple[Artifact, list[str]], tmp_path: Path) -> Artifact:
-    folder = tmp_path / made[0].folder.name
-    shutil.copytree(made[0].folder, folder)
-    return dataclasses.replace(made[0], folder=folder)
+def artifact(exported: tuple[Artifact, list[str]], tmp_path: Path) -> Artifact:
+    folder = tmp_path / exported[0].folder.name
+    shutil.copytree(exported[0].folder, folder)
+    return dataclasses.replace(exported[0], folder=folder)
 
 
-def test_an_artifact_is_a_payload_and_a_manifest(made: tuple[Artifact, list[str]]) -> None:
-    artifact, stages = made
+def test_an_artifact_is_a_payload_and_a_manifest(exported: tuple[Artifact, list[str]]) -> None:
+    artifact, stages = exported
     assert stages == ["fold", "export", "verify"]
     assert [path.name for path in artifact.folder.parent.iterdir()] == ["tiny-tiny-onnx-fp32"]
     assert sorted(path.name for path in artifact.folder.iterdir()) == [MANIFEST, "tiny-tiny.onnx"]
@@ -273,21 +283,21 @@ def test_an_artifact_is_a_payload_and_a_manifest(made: tuple[Artifact, list[str]
     assert artifact.parity.how == f"{engine}, separate process"
 
 
-def test_a_payload_says_what_it_is(made: tuple[Artifact, list[str]]) -> None:
-    model = onnx.load(str(made[0].folder / made[0].payload))
-    held = {item.key: item.value for item in model.metadata_props}
+def test_a_payload_says_what_it_is(exported: tuple[Artifact, list[str]]) -> None:
+    model = onnx.load(str(exported[0].folder / exported[0].payload))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     keys = "author batch date description edgevit.fold edgevit.parity edgevit.precision edgevit.preprocessing"
-    rest = "edgevit.preprocessing_inside edgevit.source edgevit.toolchain imgsz license stride task version"
-    assert list(held) == [*keys.split(), *rest.split()]
-    assert held["stride"] == "1", "this net keeps its size"
-    assert (held["batch"], held["imgsz"], held["edgevit.fold"]) == ("1", str(list(SIZE)), "folded")
-    assert held["edgevit.parity"].startswith("passed: max_rel")
-    assert json.loads(held["edgevit.source"])["state_sha256"] == made[0].source.state_sha256
-    assert json.loads(held["edgevit.toolchain"])["onnx"] == onnx.__version__
+    more_keys = "edgevit.preprocessing_inside edgevit.source edgevit.toolchain imgsz license stride task version"
+    assert list(metadata) == [*keys.split(), *more_keys.split()]
+    assert metadata["stride"] == "1", "this net keeps its size"
+    assert (metadata["batch"], metadata["imgsz"], metadata["edgevit.fold"]) == ("1", str(list(SIZE)), "folded")
+    assert metadata["edgevit.parity"].startswith("passed: max_rel")
+    assert json.loads(metadata["edgevit.source"])["state_sha256"] == exported[0].source.state_sha256
+    assert json.loads(metadata["edgevit.toolchain"])["onnx"] == onnx.__version__
 
 
-def test_an_artifact_is_read_back_as_it_was_written(made: tuple[Artifact, list[str]]) -> None:
-    assert open_artifact(made[0].folder) == made[0]
+def test_an_artifact_is_read_back_as_it_was_written(exported: tuple[Artifact, list[str]]) -> None:
+    assert open_artifact(exported[0].folder) == exported[0]
 
 
 def rewrite(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
@@ -302,7 +312,7 @@ PAYLOAD = "tiny-tiny.onnx"
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / PAYLOAD).unlink(), "damaged"),
         (lambda folder: (folder / PAYLOAD).rename(folder / "other.onnx"), "damaged"),
@@ -326,10 +336,10 @@ PAYLOAD = "tiny-tiny.onnx"
     ],
 )  # fmt: skip
 def test_what_is_not_the_sealed_artifact_is_refused(
-    artifact: Artifact, damage: Callable[[Path], object], says: str
+    artifact: Artifact, damage: Callable[[Path], object], message: str
 ) -> None:
     damage(artifact.folder)
-    with pytest.raises(ArtifactError, match=says) as caught:
+    with pytest.raises(ArtifactError, match=message) as caught:
         open_artifact(artifact.folder)
     assert "edgevit export" in caught.value.fix
 
@@ -417,46 +427,46 @@ def test_what_is_no_artifact_is_not_replaced(artifact: Artifact, tmp_path: Path,
     assert (final if kind == "file" else final / "thesis.txt").read_text() == "mine"
 
 
-# ---- what goes wrong leaves nothing behind ------------------------------------------------------------------------
+# ---- failures leave nothing behind --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], None]:
-    def arrange(place: str, error: BaseException) -> None:
+    def arrange(step: str, error: BaseException) -> None:
         def raising(*arguments: Any, **options: Any) -> Any:
             raise error
 
-        target, name = (RECIPE, "export") if place == "recipe" else (pipeline, place)
+        target, name = (RECIPE, "export") if step == "recipe" else (pipeline, step)
         monkeypatch.setattr(target, name, raising)
 
     return arrange
 
 
-@pytest.mark.parametrize("place", ["fold", "recipe", "verify_stages", "seal", "publish"])
+@pytest.mark.parametrize("step", ["fold", "recipe", "verify_stages", "seal", "publish"])
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=["error", "interrupt"])
 def test_a_failed_export_leaves_nothing_behind(
-    made: tuple[Artifact, list[str]], tmp_path: Path, fails: Any, monkeypatch: Any, place: str, error: BaseException
+    exported: tuple[Artifact, list[str]], tmp_path: Path, fails: Any, monkeypatch: Any, step: str, error: BaseException
 ) -> None:
-    def export(model: Any, inputs: Any, path: Path, **how: Any) -> tuple[()]:  # the payload, without the work
+    def export(model: Any, inputs: Any, path: Path, **options: Any) -> tuple[()]:  # the payload, without the work
         (path.parent / "stages").mkdir()
-        shutil.copyfile(made[0].folder / made[0].payload, path)
+        shutil.copyfile(exported[0].folder / exported[0].payload, path)
         return ()
 
     subject = tiny_subject(tmp_path)
     old = tmp_path / "old"
-    shutil.copytree(made[0].folder.parent, old)
+    shutil.copytree(exported[0].folder.parent, old)
     monkeypatch.setattr(RECIPE, "export", export)
-    fails(place, error)
+    fails(step, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):
             export_subject(subject, ExportRequest("onnx", out))
     assert not (tmp_path / "out" / "deeper").exists()
-    assert [path.name for path in old.iterdir()] == [made[0].folder.name]
-    assert open_artifact(old / made[0].folder.name).sha256 == made[0].sha256
+    assert [path.name for path in old.iterdir()] == [exported[0].folder.name]
+    assert open_artifact(old / exported[0].folder.name).sha256 == exported[0].sha256
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The tests may run as root, who may write everywhere; nobody can write below a file."""
+    """Tests may run as root, who may write everywhere, but no user can write below a file."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ArtifactError, match=r"(?s)cannot write to the output folder.*file.*-o FOLDER") as caught:
         export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "file" / "out"))
@@ -489,7 +499,7 @@ def test_a_file_may_have_the_name_of_a_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "says"),
+    ("text", "error", "message"),
     [
         ("missing.py:tiny", ModelError, "no such file"),
         ("tiny.py:tyni", UnknownNameError, r"did you mean .*\btiny\b"),
@@ -498,9 +508,9 @@ def test_a_file_may_have_the_name_of_a_package(tmp_path: Path) -> None:
         ("tiny.py:tiny", UsageError, "--input-size"),
     ],
 )
-def test_a_file_that_gives_no_model_is_refused(tmp_path: Path, text: str, error: type[Exception], says: str) -> None:
+def test_a_file_that_gives_no_model_is_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
     tiny_file(tmp_path)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         load_subject(str(tmp_path / text))
 
 
@@ -530,16 +540,16 @@ def test_an_unfolded_half_precision_artifact_of_any_batch(tmp_path: Path) -> Non
     assert artifact.parity is not None
     assert {check.against for check in artifact.parity.checks} == {"training form"}
     assert artifact.parity.tolerance == "SNR >= 45 dB"
-    (found,) = run(artifact.folder / artifact.payload, image(3, 3, *SIZE, dtype=torch.float32))
-    assert found.shape == (3, 5)
+    (computed,) = run(artifact.folder / artifact.payload, image(3, 3, *SIZE, dtype=torch.float32))
+    assert computed.shape == (3, 5)
 
 
 def test_the_graph_of_a_zoo_model_is_the_folded_one(tmp_path: Path) -> None:
     model = create_model("mobilevig_ti")
     randomize(model)
     x = image(1, 3, 224, 224, dtype=torch.float32)
-    made = converted(tmp_path, fold(model, (x,)), x)
-    kinds = operators(made)
+    converted_model = converted(tmp_path, fold(model, (x,)), x)
+    kinds = operators(converted_model)
     assert kinds["Gelu"] == sum(isinstance(module, nn.GELU) for module in model.modules()) + sum(
         isinstance(getattr(module, "act", None), nn.GELU) and hasattr(module, "mid") for module in model.modules()
     )  # the blocks' one GELU module is called twice

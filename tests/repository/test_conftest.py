@@ -1,4 +1,4 @@
-"""The rules of conftest.py, tried on a small suite of its own in another pytest."""
+"""Rules of conftest.py, tested on a small suite in another pytest."""
 
 from __future__ import annotations
 
@@ -54,22 +54,28 @@ def run(folder: Path, ci: str) -> tuple[int, str]:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
     environment = {**os.environ, "CI": ci, "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-    done = subprocess.run([*command, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout
+    outcome = subprocess.run([*command, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return outcome.returncode, outcome.stdout
 
 
-@pytest.mark.parametrize(("ci", "code", "says"), [("", 0, "3 passed, 3 skipped"), ("false", 0, "3 passed, 3 skipped"),
-                                                  ("true", 1, "1 failed, 3 passed, 2 skipped")])  # fmt: skip
-def test_under_ci_a_missing_package_is_a_failure(tmp_path: Path, ci: str, code: int, says: str) -> None:
+@pytest.mark.parametrize(
+    ("ci", "code", "summary"),
+    [
+        ("", 0, "3 passed, 3 skipped"),
+        ("false", 0, "3 passed, 3 skipped"),
+        ("true", 1, "1 failed, 3 passed, 2 skipped"),
+    ],
+)
+def test_under_ci_a_missing_package_is_a_failure(tmp_path: Path, ci: str, code: int, summary: str) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
-    found, output = run(tmp_path, ci)
-    assert (found, says in output) == (code, True), output
+    exit_code, output = run(tmp_path, ci)
+    assert (exit_code, summary in output) == (code, True), output
     assert ("FAILED test_suite.py::test_needs_a_tool" in output) == bool(code)
 
 
 @pytest.mark.parametrize(("ci", "code"), [("", 5), ("1", 2)])
 def test_a_whole_module_cannot_slip_away(tmp_path: Path, ci: str, code: int) -> None:
     (tmp_path / "test_suite.py").write_text(MODULE_SKIP)
-    found, output = run(tmp_path, ci)
-    assert found == code, output
+    exit_code, output = run(tmp_path, ci)
+    assert exit_code == code, output
     assert "counts as a failure" in output or not ci

@@ -1,4 +1,4 @@
-"""`make demo`: its budget lies between what it measured, so that a model fits and another one does not."""
+"""Budget of `make demo`: it lies between two measurements, so that one model fits and another does not."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_some_measured_models_fit_the_budget_and_some_do_not(tmp_path: Path) -> 
         for model, time_ns in times.items():
             database.add(measured([[time_ns + run * 1000 for run in range(140)]] * 5, model=model, family=""))
         database.add(failed("throttled", model="vanillanet_5", family=""))
-    done = run(path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "24.14ms\n"
-    choice = edgevit.choose("pi5", max_latency=done.stdout.strip(), db=str(path), predict=False)
+    outcome = run(path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout == "24.14ms\n"
+    choice = edgevit.choose("pi5", max_latency=outcome.stdout.strip(), db=str(path), predict=False)
     assert choice.picked is not None and choice.picked.model == "mobilevig_ti"
     assert {candidate.model for candidate in choice.fitting} == {"mobilevig_ti", "affnet_et"}
 
@@ -39,12 +39,12 @@ def test_without_a_measurement_there_is_no_budget(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with LatencyDB.open(str(path), shipped=False) as database:
         database.add(failed("throttled", model="mobilevig_ti", family=""))
-    done = run(path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("no model was measured on pi5")
+    outcome = run(path)
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith("no model was measured on pi5")
 
 
-def test_the_demo_asks_for_that_budget_and_says_where_its_page_is() -> None:
-    done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--max-latency $budget" in done.stdout
-    assert f"echo 'the page, for any browser: file://{ROOT}/demo/report.html'" in done.stdout
+def test_the_demo_asks_for_that_budget_and_names_its_page() -> None:
+    outcome = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--max-latency $budget" in outcome.stdout
+    assert f"echo 'the page, for any browser: file://{ROOT}/demo/report.html'" in outcome.stdout

@@ -1,4 +1,4 @@
-"""Who may import whom. Every import of the package is read with `ast` and held against the table below.
+"""Import rules of the package: every import is read with `ast` and compared with the table below.
 
 The rooms stand in one row, `models -> folding -> verification -> exporting -> measurement -> store -> prediction ->
 selection -> reporting`, and none imports one to its right. Around them are helpers. A new package needs a line here:
@@ -33,10 +33,10 @@ ROOMS = (
     "reporting",
 )
 
-# A module or package of edgevit, what it imports of edgevit, and what from elsewhere: `x` when it is imported itself,
-# `(x)` only inside functions. errors, records and edgevit_runtime are open to all; a package may import itself.
+# A module or package of edgevit, its imports of edgevit, and its imports of other packages. `(x)` is imported only
+# inside functions. errors, records and edgevit_runtime are open to all. A package may import itself.
 TABLE = """
-                what of edgevit                                     what from elsewhere
+                imports of edgevit                                  imports of other packages
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
 records       |                                                   | (pandas)
@@ -70,7 +70,7 @@ verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
 cli           | (exporting folding measurement models published)  |
 cli           | (recipes reporting selection store sweeps verbs)  |
-# the package itself imports rooms only when somebody asks for one of their names
+# the package itself imports a room only when one of its names is used
 edgevit       | (folding models selection store verbs)            |
 latency_db    | store                                             | sqlalchemy alembic
 """
@@ -95,7 +95,8 @@ NO_TORCH = (
     "records",
     "errors",
 )
-NO_RECIPES = ("models", "folding")  # nor engines, nor anything to their right
+# These import no recipe, no engine, and no room to their right.
+NO_RECIPES = ("models", "folding")
 ENGINES = {"onnx", "onnxruntime", "onnxscript", "onnxsim", "coremltools", "openvino", "executorch", "litert_torch",
            "ai_edge_litert", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx"}  # fmt: skip
 
@@ -110,14 +111,14 @@ class Import(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a line of the table allows: names, and whether only inside functions."""
+    """The imports that a line of the table allows, each with whether it is allowed only inside functions."""
 
     inside: dict[str, bool]
     outside: dict[str, bool]
 
 
 def package_files() -> dict[str, Path]:
-    """Dotted name -> file, as the modules are called once installed."""
+    """Return the file of each module by its dotted name once installed."""
     homes = {"edgevit": ROOT / "edgevit", "edgevit_runtime": ROOT / "runtime/edgevit_runtime",
              "edgevit.export_recipes": ROOT / "export_recipes", "edgevit.latency_db": ROOT / "latency_db"}  # fmt: skip
     files = {}
@@ -171,8 +172,8 @@ def modules_named(node: ast.ImportFrom, package: str) -> set[str]:
     return {full if (full := f"{module}.{alias.name}") in FILES else module for alias in node.names}
 
 
-def place(name: str) -> str:
-    """The line of the table that a module belongs to: edgevit.folding.kernel -> folding."""
+def entry_of(name: str) -> str:
+    """Return the entry of the table that a module belongs to: edgevit.folding.kernel -> folding."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else parts[0]
 
@@ -188,7 +189,7 @@ def table() -> dict[str, Row]:
 
 
 def allowed(cell: str) -> dict[str, bool]:
-    """Name -> only inside functions."""
+    """Return the names in a cell of the table, each with whether it is allowed only inside functions."""
     later = {name: True for group in re.findall(r"\(([^)]*)\)", cell) for name in group.split()}
     return later | dict.fromkeys(re.sub(r"\([^)]*\)", "", cell).split(), False)
 
@@ -203,36 +204,36 @@ def is_stdlib(name: str) -> bool:
 # The table
 
 
-def test_every_module_has_a_place() -> None:
-    assert {place(name) for name in OURS} - {"export_recipes"} == set(ROWS), "add it to TABLE, or take it out"
+def test_every_module_has_an_entry() -> None:
+    assert {entry_of(name) for name in OURS} - {"export_recipes"} == set(ROWS), "add it to TABLE, or take it out"
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if not name.startswith("edgevit.export_recipes")])
-def test_imports_only_what_its_place_may(name: str) -> None:
-    row, own = ROWS[place(name)], place(name)
-    for item in imports(name):
-        where = f"{FILES[name].relative_to(ROOT)}:{item.line} imports {item.name}"
-        if item.name.split(".")[0] in ("edgevit", "edgevit_runtime"):
-            other = place(item.name)
-            if item.name.startswith("edgevit_runtime") or other in (own, "errors", "records", "edgevit"):
+def test_imports_only_what_its_entry_allows(name: str) -> None:
+    row, entry = ROWS[entry_of(name)], entry_of(name)
+    for imported in imports(name):
+        location = f"{FILES[name].relative_to(ROOT)}:{imported.line} imports {imported.name}"
+        if imported.name.split(".")[0] in ("edgevit", "edgevit_runtime"):
+            other = entry_of(imported.name)
+            if imported.name.startswith("edgevit_runtime") or other in (entry, "errors", "records", "edgevit"):
                 continue
-            assert other in row.inside, f"{where}: {own} may not"
-            assert item.when != "at once" or not row.inside[other], f"{where}: only inside a function"
-        elif not is_stdlib(item.name):
-            package = item.name.split(".")[0]
-            assert package in row.outside, f"{where}: {own} may not"
-            assert item.when != "at once" or not row.outside[package], f"{where}: only inside a function"
+            assert other in row.inside, f"{location}: {entry} may not"
+            assert imported.when != "at once" or not row.inside[other], f"{location}: only inside a function"
+        elif not is_stdlib(imported.name):
+            package = imported.name.split(".")[0]
+            assert package in row.outside, f"{location}: {entry} may not"
+            assert imported.when != "at once" or not row.outside[package], f"{location}: only inside a function"
 
 
-def test_table_allows_nothing_that_nobody_needs() -> None:
+def test_table_allows_nothing_that_no_module_needs() -> None:
     used: dict[str, set[str]] = {}
     for name in OURS:
-        for item in imports(name):
-            here = item.name.startswith("edgevit")
-            used.setdefault(place(name), set()).add(place(item.name) if here else item.name.split(".")[0])
-    used["edgevit"] |= {place(room) for room in lazy_rooms()}
-    spare = {own: {*row.inside, *row.outside} - used.get(own, set()) for own, row in ROWS.items()}
-    assert not {own: names for own, names in spare.items() if names}
+        for imported in imports(name):
+            here = imported.name.startswith("edgevit")
+            used.setdefault(entry_of(name), set()).add(entry_of(imported.name) if here else imported.name.split(".")[0])
+    used["edgevit"] |= {entry_of(room) for room in lazy_rooms()}
+    spare = {entry: {*row.inside, *row.outside} - used.get(entry, set()) for entry, row in ROWS.items()}
+    assert not {entry: names for entry, names in spare.items() if names}
 
 
 def lazy_rooms() -> list[str]:
@@ -257,10 +258,10 @@ def test_what_is_below_the_rooms_knows_no_room() -> None:
 
 
 def test_nothing_goes_in_circles() -> None:
-    """Of places, whatever the moment of the import: no two of them need each other."""
+    """No two entries need each other, at any moment of the import."""
     settled: set[str] = set()
     while len(settled) < len(ROWS):
-        ready = {own for own, row in ROWS.items() if own not in settled and set(row.inside) <= settled}
+        ready = {entry for entry, row in ROWS.items() if entry not in settled and set(row.inside) <= settled}
         assert ready, f"a circle among {sorted(set(ROWS) - settled)}"
         settled |= ready
 
@@ -269,41 +270,43 @@ def test_nothing_goes_in_circles() -> None:
 
 
 def at_once(name: str) -> set[str]:
-    """Every module that importing this one imports, itself and the packages around it included."""
-    found: set[str] = set()
+    """Return every module that importing this one imports, itself and the packages around it included."""
+    reached: set[str] = set()
     todo = [name]
     while todo:
         current = todo.pop()
-        if current in found:
+        if current in reached:
             continue
-        found.add(current)
+        reached.add(current)
         if current in FILES:
             parts = current.split(".")
             todo += [".".join(parts[:end]) for end in range(1, len(parts))]
-            todo += [item.name for item in imports(current) if item.when == "at once"]
-    return found
+            todo += [imported.name for imported in imports(current) if imported.when == "at once"]
+    return reached
 
 
 @pytest.mark.parametrize("room", NO_TORCH)
 def test_needs_no_torch_and_no_engine(room: str) -> None:
-    for name in (name for name in FILES if place(name) == room):
-        heavy = {item.split(".")[0] for item in at_once(name)} & {"torch", "safetensors", *ENGINES}
+    for name in (name for name in FILES if entry_of(name) == room):
+        heavy = {module.split(".")[0] for module in at_once(name)} & {"torch", "safetensors", *ENGINES}
         assert not heavy, f"{name} imports {heavy}"
 
 
 @pytest.mark.parametrize("room", NO_RECIPES)
 def test_knows_no_recipe_no_engine_and_nothing_to_its_right(room: str) -> None:
     beyond = {"recipes", "devices", *ROOMS[ROOMS.index(room) + 1 :]}
-    for name in (name for name in FILES if place(name) == room):
-        reached = {place(item) for item in at_once(name) if item.startswith("edgevit.")}
+    for name in (name for name in FILES if entry_of(name) == room):
+        reached = {entry_of(module) for module in at_once(name) if module.startswith("edgevit.")}
         assert not reached & beyond, name
-        assert not {item.split(".")[0] for item in at_once(name)} & ENGINES, name
+        assert not {module.split(".")[0] for module in at_once(name)} & ENGINES, name
 
 
 def test_nothing_imports_recipes_or_the_database_files_by_name() -> None:
     for name in OURS:
-        for item in imports(name):
-            assert not item.name.startswith(("edgevit.export_recipes", "edgevit.latency_db")), f"{name}:{item.line}"
+        for imported in imports(name):
+            assert not imported.name.startswith(("edgevit.export_recipes", "edgevit.latency_db")), (
+                f"{name}:{imported.line}"
+            )
 
 
 # The device side
@@ -312,37 +315,43 @@ def test_nothing_imports_recipes_or_the_database_files_by_name() -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit_runtime")])
 def test_runtime_needs_the_standard_library_only(name: str) -> None:
     """What recipes share on the host, input_layouts.py, imports torch inside functions, as they do."""
-    for item in imports(name):
-        own = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
-        on_host = name == "edgevit_runtime.input_layouts" and item.name == "torch" and item.name not in at_once(name)
-        assert own or on_host, f"line {item.line}: {item.name}"
+    for imported in imports(name):
+        light = is_stdlib(imported.name) or imported.name.startswith("edgevit_runtime")
+        on_host = (
+            name == "edgevit_runtime.input_layouts" and imported.name == "torch" and imported.name not in at_once(name)
+        )
+        assert light or on_host, f"line {imported.line}: {imported.name}"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit.export_recipes")])
 def test_recipe_imports_its_converter_and_engine_inside_functions(name: str) -> None:
-    for item in imports(name):
-        assert item.name.split(".")[0] != "edgevit", f"line {item.line}: a recipe travels to devices without edgevit"
-        light = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
-        assert light or item.when == "later", f"line {item.line}: {item.name} is not there on every machine"
+    for imported in imports(name):
+        assert imported.name.split(".")[0] != "edgevit", (
+            f"line {imported.line}: a recipe travels to devices without edgevit"
+        )
+        light = is_stdlib(imported.name) or imported.name.startswith("edgevit_runtime")
+        assert light or imported.when == "later", f"line {imported.line}: {imported.name} is not there on every machine"
 
 
 def test_an_evaluator_travels_without_edgevit() -> None:
     """In the worker it has another name, so its own modules import each other relatively."""
     assert EVALUATORS
     for name in EVALUATORS:
-        for item in imports(name):
-            alone = is_stdlib(item.name) or item.name.startswith("edgevit_runtime")
-            own = item.is_relative and item.name in EVALUATORS
-            assert alone or own or item.name.split(".")[0] in ("torch", "numpy"), f"{name}:{item.line}: {item.name}"
+        for imported in imports(name):
+            alone = is_stdlib(imported.name) or imported.name.startswith("edgevit_runtime")
+            relative = imported.is_relative and imported.name in EVALUATORS
+            assert alone or relative or imported.name.split(".")[0] in ("torch", "numpy"), (
+                f"{name}:{imported.line}: {imported.name}"
+            )
 
 
 # Targets by name
 
 
 def target_words() -> set[str]:
-    """What names a target: the recipes' names, aliases, engines and converters, and those to come.
+    """Return the words that name a target: names, aliases, engines and converters of recipes, and some to come.
 
-    Without torch and NumPy, which serve everybody, and without the word "engine", which is one target's alias.
+    torch and NumPy serve every target, and "engine" is one target's alias, so they are left out.
     """
     recipes = list_recipes()
     named = [word for r in recipes for word in (r.target, r.engine, *r.aliases, *r.requires)]
@@ -355,15 +364,15 @@ def line_of(node: ast.AST) -> int:
 
 
 def words_in(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Identifiers and string constants, docstrings aside, each with its line."""
+    """Yield identifiers and string constants, docstrings aside, each with its line."""
     scopes = [scope.body[0] for scope in ast.walk(node) if isinstance(scope, _SCOPES) and ast.get_docstring(scope)]
     docstrings = {id(first.value) for first in scopes if isinstance(first, ast.Expr)}
-    for item in ast.walk(node):
-        line = getattr(item, "lineno", 0)
-        if isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) not in docstrings:
-            yield line, item.value
+    for child in ast.walk(node):
+        line = getattr(child, "lineno", 0)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str) and id(child) not in docstrings:
+            yield line, child.value
         for field in ("id", "attr", "name", "arg", "module"):
-            if isinstance(value := getattr(item, field, None), str):
+            if isinstance(value := getattr(child, field, None), str):
                 yield line, value
 
 
@@ -391,23 +400,29 @@ def test_no_target_is_named(name: str) -> None:
     names = target_words()
     for line, text in words_in(tree(FILES[name])):
         words = set(re.findall(r"[a-z0-9]+", text.lower()))
-        found = {known for known in names if known in words or (len(known) > 3 and known in text.lower())}
-        assert not found, f"{FILES[name].relative_to(ROOT)}:{line} names {found}: a target is known by its recipe only"
+        matches = {target for target in names if target in words or (len(target) > 3 and target in text.lower())}
+        assert not matches, (
+            f"{FILES[name].relative_to(ROOT)}:{line} names {matches}: a target is known by its recipe only"
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in ROOM_FILES if QUOTES.match(name)])
 def test_code_that_may_quote_a_target_does_not_depend_on_it(name: str) -> None:
-    """No comparison with a target's name and no identifier made of one."""
+    """The code has no comparison with a target's name and no identifier made of one."""
     names = target_words()
     for node in ast.walk(tree(FILES[name])):
         compared = [*ast.walk(node)] if isinstance(node, ast.Compare | ast.match_case) else []
-        texts = [item.value for item in compared if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        texts = [
+            constant.value
+            for constant in compared
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+        ]
         texts += [node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else []
         for text in texts:
             assert not set(re.findall(r"[a-z0-9]+", text.lower())) & names, f"{name}:{line_of(node)}: {text}"
 
 
-# Loading code by a name that is computed
+# Loading code by a computed name
 
 DYNAMIC = {"import_module", "__import__", "exec_module", "spec_from_file_location", "resolve_name", "run_module",
            "run_path", "exec", "eval", "compile"}  # fmt: skip
@@ -431,7 +446,7 @@ def test_code_is_loaded_by_name_in_known_places_only(name: str) -> None:
 
 
 def allowed_methods(calls: list[ast.Call]) -> set[str]:
-    """re.compile and model.eval() are methods that happen to be called like the built-in functions."""
+    """Return names of built-in functions that occur only as methods here, as in re.compile and model.eval()."""
     return {"compile", "eval", "exec"} - {getattr(call.func, "id", "") for call in calls}
 
 
@@ -466,7 +481,7 @@ def test_no_except_is_broad(name: str) -> None:
             caught += node.args
         for kind in caught:
             assert kind is not None, f"{name}:{line_of(node)}: a bare except"
-            names = {item.id for item in ast.walk(kind) if isinstance(item, ast.Name)}
+            names = {child.id for child in ast.walk(kind) if isinstance(child, ast.Name)}
             assert not names & {"Exception", "BaseException"}, f"{name}:{line_of(node)}: catches {names}"
 
 
@@ -475,8 +490,8 @@ def test_no_pickle_is_trusted(name: str) -> None:
     for call in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.Call)):
         called = ast.unparse(call.func)
         if called == "torch.load":
-            given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-            assert given.get("weights_only") == "True", f"{name}:{call.lineno}"
+            keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert keywords.get("weights_only") == "True", f"{name}:{call.lineno}"
         assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler"), f"{name}:{call.lineno}"
         assert not any(ast.unparse(arg) == "torch.load" for arg in call.args), f"{name}:{call.lineno}: passed on"
     for node in (node for node in ast.walk(tree(FILES[name])) if isinstance(node, ast.ImportFrom)):
@@ -490,7 +505,7 @@ FRESH = """
 import importlib, sys
 for name in {names!r}:
     importlib.import_module(name)
-    loaded = [item for item in {unwanted!r} if item in sys.modules]
+    loaded = [module for module in {unwanted!r} if module in sys.modules]
     assert not loaded, f"{{name}} imported {{loaded}}"
 """
 LIGHT = [
@@ -515,8 +530,8 @@ LIGHT = [
 def test_a_fresh_interpreter_imports_nothing_heavy(names: list[str], unwanted: set[str]) -> None:
     names = [name for name in names if not name.endswith("__main__")]
     code = FRESH.format(names=names, unwanted=sorted(unwanted))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
-    assert done.returncode == 0, done.stderr
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
+    assert outcome.returncode == 0, outcome.stderr
 
 
 # The reader of imports can fail
@@ -540,8 +555,8 @@ finally:
 
 
 def test_imports_are_found_wherever_they_are() -> None:
-    found = {(item.name, item.when) for item in find_imports(ast.parse(SAMPLE), "at once", "edgevit")}
-    assert found == {
+    pairs = {(imported.name, imported.when) for imported in find_imports(ast.parse(SAMPLE), "at once", "edgevit")}
+    assert pairs == {
         ("__future__", "at once"), ("torch.nn", "at once"), ("json", "at once"), ("edgevit.cards", "at once"),
         ("edgevit", "at once"), ("typing", "at once"), ("numpy", "for types"), ("edgevit.store", "later"),
         ("onnx", "later"), ("rich", "at once"),
@@ -555,7 +570,7 @@ def test_relative_imports_are_refused() -> None:
 
 def test_relative_imports_of_an_evaluator_are_named_in_full() -> None:
     evaluator = min(EVALUATORS, key=len)
-    [found] = find_imports(ast.parse("from .proto import Message"), "at once", evaluator)
-    assert (found.name, found.is_relative) == (f"{evaluator}.proto", True)
+    [imported] = find_imports(ast.parse("from .proto import Message"), "at once", evaluator)
+    assert (imported.name, imported.is_relative) == (f"{evaluator}.proto", True)
     with pytest.raises(AssertionError, match="leaves"):
         list(find_imports(ast.parse("from ..compare import max_rel"), "at once", evaluator))

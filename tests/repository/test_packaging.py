@@ -1,4 +1,4 @@
-"""What a stranger gets: the wheel's files, and what works where only the core dependencies are installed."""
+"""Installation: the wheel's files, and the commands that work with the core dependencies only."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from support.speed import seconds
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-# package -> folder of the repository; what lies in these folders is what is shipped
+# Each package with its folder of the repository. The files in these folders are shipped.
 HOMES = PYPROJECT["tool"]["setuptools"]["package-dir"]
 PACKAGES = set(PYPROJECT["tool"]["setuptools"]["packages"])
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "build", "dist", ".*", "artifacts")
-HANDS_OFF = {"README.md"}  # of a folder, for readers of the repository
+# Files of a folder that are for readers of the repository.
+NOT_SHIPPED = {"README.md"}
 SLOW_NETWORK_S = 300
 
 
 def shipped_files() -> dict[str, Path]:
-    """Path inside the wheel -> file here."""
-    found = {}
+    """Return the file here for each path inside the wheel."""
+    files = {}
     for package, folder in HOMES.items():
         home = ROOT / folder
         for file in home.rglob("*"):
             parts = file.relative_to(home).parts
-            if file.is_file() and "__pycache__" not in parts and file.name not in HANDS_OFF:
-                found["/".join([*package.split("."), *parts])] = file
-    return found
+            if file.is_file() and "__pycache__" not in parts and file.name not in NOT_SHIPPED:
+                files["/".join([*package.split("."), *parts])] = file
+    return files
 
 
 def run(*command: str | Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -53,20 +54,22 @@ def run(*command: str | Path, folder: Path, **variables: str) -> subprocess.Comp
 
 
 def succeed(*command: str | Path, folder: Path) -> str:
-    done = run(*command, folder=folder)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+    outcome = run(*command, folder=folder)
+    assert outcome.returncode == 0, f"{command}\n{outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
+    return outcome.stdout
 
 
 def make_venv(folder: Path) -> Path:
-    """A venv without pip, because the pip that runs the tests can install into it; returns its bin folder."""
+    """Make a venv and return its bin folder. It has no pip, because the pip that runs the tests installs into it."""
     succeed(sys.executable, "-m", "venv", "--without-pip", folder, folder=folder.parent)
     return folder / "bin"
 
 
-def pip_install(venv: Path, *what: str | Path) -> None:
+def pip_install(venv: Path, *requirements: str | Path) -> None:
     options = ("--quiet", "--disable-pip-version-check", "-c", ROOT / ".ci/constraints.txt")
-    succeed(sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", *options, *what, folder=venv)
+    succeed(
+        sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", *options, *requirements, folder=venv
+    )
 
 
 def site_packages(venv: Path) -> Path:
@@ -75,7 +78,7 @@ def site_packages(venv: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a build reads: building in the repository would find files of earlier builds there."""
+    """A copy of the files that a build reads. In the repository, a build would find files of earlier builds."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -107,9 +110,9 @@ def editable(source: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory)
     make_venv(venv)
     no_edgevit = shutil.ignore_patterns("edgevit*")
     shutil.copytree(site_packages(bare), site_packages(venv), ignore=no_edgevit, dirs_exist_ok=True)
-    before = {item.name for item in site_packages(venv).iterdir()}
+    before = {path.name for path in site_packages(venv).iterdir()}
     pip_install(venv, "--no-deps", "--editable", source)
-    return venv, {item.name for item in site_packages(venv).iterdir()} - before
+    return venv, {path.name for path in site_packages(venv).iterdir()} - before
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +171,17 @@ def test_wheel_carries_its_licence_and_version(wheel: Path) -> None:
 
 
 def test_no_torch_comes_along(bare: Path) -> None:
-    done = run(bare / "bin/python", "-c", "import torch", folder=bare)
-    assert "No module named 'torch'" in done.stderr
+    outcome = run(bare / "bin/python", "-c", "import torch", folder=bare)
+    assert "No module named 'torch'" in outcome.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "mobilevig_*", "--json"], ["targets"],
                                        ["devices"], ["doctor"], ["db", "stats"], ["choose", "--help"]],
                          ids=" ".join)  # fmt: skip
 def test_works_without_extras(bare: Path, tmp_path: Path, arguments: list[str]) -> None:
-    done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert done.stdout
+    outcome = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
+    assert (outcome.returncode, outcome.stderr) == (0, ""), outcome.stderr
+    assert outcome.stdout
 
 
 @pytest.mark.parametrize(("budget", "code", "picked"), [("25ms", 0, "vanillanet_5"), ("1ms", 3, None)])
@@ -186,9 +189,9 @@ def test_chooses_without_extras(
     bare: Path, tmp_path: Path, database: Path, budget: str, code: int, picked: str | None
 ) -> None:
     options = ("--device", "pi5", "--max-latency", budget, "--db", database, "--json")
-    done = run(bare / "bin/edgevit", "choose", *options, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (code, "")
-    choice = json.loads(done.stdout)
+    outcome = run(bare / "bin/edgevit", "choose", *options, folder=tmp_path)
+    assert (outcome.returncode, outcome.stderr) == (code, "")
+    choice = json.loads(outcome.stdout)
     assert (choice["picked"] or {"model": None})["model"] == picked
 
 
@@ -203,10 +206,10 @@ def test_chooses_without_extras(
     ids=" ".join,
 )
 def test_what_needs_torch_says_how_to_get_it(bare: Path, tmp_path: Path, arguments: list[str]) -> None:
-    done = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "pip install 'edgevit[export]'" in done.stderr
-    assert done.returncode == 5
+    outcome = run(bare / "bin/edgevit", *arguments, folder=tmp_path)
+    assert "Traceback" not in outcome.stderr, outcome.stderr
+    assert "pip install 'edgevit[export]'" in outcome.stderr
+    assert outcome.returncode == 5
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
@@ -230,9 +233,9 @@ def test_editable_install_reads_the_source_and_does_not_spill(
     editable: tuple[Path, set[str]], source: Path, tmp_path: Path
 ) -> None:
     venv, _ = editable
-    places = "import edgevit, edgevit_runtime; print(edgevit.__file__, edgevit_runtime.__file__)"
-    for place in succeed(venv / "bin/python", "-c", places, folder=tmp_path).split():
-        assert source in Path(place).parents
+    code = "import edgevit, edgevit_runtime; print(edgevit.__file__, edgevit_runtime.__file__)"
+    for module_file in succeed(venv / "bin/python", "-c", code, folder=tmp_path).split():
+        assert source in Path(module_file).parents
     for name in ("export_recipes", "latency_db", "runtime", "tests"):
         assert "No module named" in run(venv / "bin/python", "-c", f"import {name}", folder=tmp_path).stderr
 

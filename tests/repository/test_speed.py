@@ -16,11 +16,11 @@ def measured_anew() -> Iterator[None]:
     speed.slowness.cache_clear()
 
 
-@pytest.mark.parametrize(("given", "expected"), [("2.5", 7.5), ("0.1", 3.0), ("1e9", 300.0)])
+@pytest.mark.parametrize(("slowness", "expected"), [("2.5", 7.5), ("0.1", 3.0), ("1e9", 300.0)])
 def test_a_given_slowness_stretches_and_never_shrinks(
-    given: str, expected: float, monkeypatch: pytest.MonkeyPatch
+    slowness: str, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EDGEVIT_TESTS_SLOWNESS", given)
+    monkeypatch.setenv("EDGEVIT_TESTS_SLOWNESS", slowness)
     assert speed.seconds(3) == expected
 
 

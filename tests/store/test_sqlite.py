@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.store import LatencyDB, connect, exchange, queries, rows, tables
 from edgevit.store.connect import journal_mode
-from support.measured import measured, told_row
+from support.measured import measured, vendor_row
 from support.stored_rows import variants
 
 
@@ -204,10 +204,10 @@ def test_damaged_evidence(db: LatencyDB, path: Path, column: str) -> None:
 
 
 def test_what_was_told_is_held_against_its_digest(db: LatencyDB, path: Path) -> None:
-    db.add(told_row())
+    db.add(vendor_row())
     sql(path, "UPDATE sample SET told_json = replace(told_json, '5600000', '5600001')")
     with pytest.raises(StoreError, match="not those that were written"):
-        db.get(told_row().measurement_id)
+        db.get(vendor_row().measurement_id)
 
 
 @pytest.mark.parametrize(

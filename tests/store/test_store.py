@@ -24,7 +24,7 @@ from edgevit.store.json_records import checksum_of
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
 from edgevit_runtime.codec import to_json
-from support.measured import HOST, SAMPLES, TOLD, failed, floor, measured, rated, snapshot, told_row
+from support.measured import HOST, SAMPLES, VENDOR_SUMMARY, failed, floor, measured, rated, snapshot, vendor_row
 from support.stored_rows import SHAPES, execute, transcribed, variants
 
 
@@ -56,7 +56,7 @@ def test_digests_stay_as_they_are() -> None:
 
 
 def test_a_digest_is_of_all_columns_of_a_row() -> None:
-    values = rows.head_values(told_row())
+    values = rows.head_values(vendor_row())
     assert {*values, "device_no", "row_sha256"} == {column.key for column in rows.head_query().selected_columns}
     digests = {row_sha256(values), *(row_sha256({**values, name: "x"}) for name in values)}
     assert len(digests) == 1 + len(values)
@@ -174,7 +174,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "milliseconds": {name: max(1, value // 1_000_000) for name, value in TIMES.items()},
     "bound of another row": {"p99_upper_ns": 6_500_000},
     "ok without times": dict.fromkeys(TIMES),
-    "told and sampled": {"told": (TOLD,)},
+    "told and sampled": {"told": (VENDOR_SUMMARY,)},
     "no samples and nothing told": {"samples_ns": (), "flags": ("summary_only",)},
     "ok without a range": {"p50_low_ns": None, "p50_high_ns": None},
     "no samples": {"samples_ns": (), "processes": 0, "runs": 0},
@@ -235,7 +235,7 @@ def with_digests(row: Measurement) -> Measurement:
         return row
 
 
-WRONG_TOLD: dict[str, dict[str, Any]] = {
+WRONG_SUMMARIES: dict[str, dict[str, Any]] = {
     "no flag": {"flags": ()},
     "p90 from nowhere": {"p90_ns": 5_200_000},
     "p99 bound from nowhere": {"p99_upper_ns": 5_600_000},
@@ -246,26 +246,26 @@ WRONG_TOLD: dict[str, dict[str, Any]] = {
     "the wrong flag": {"flags": ("mean_only", "summary_only")},
     "runs that were not told": {"runs": 300},
     "processes that were not told": {"processes": 5},
-    "out of order": {"told": (dataclasses.replace(TOLD, median_ns=4_000_000), TOLD)},
-    "a mean that cannot be": {"told": (dataclasses.replace(TOLD, mean_ns=6_000_000), TOLD)},
-    "no runs": {"told": (dataclasses.replace(TOLD, runs=0), TOLD)},
-    "a p95 beyond the largest": {"told": (dataclasses.replace(TOLD, p95_ns=9_000_000), TOLD)},
-    "a time of zero": {"told": (dataclasses.replace(TOLD, min_ns=0), TOLD)},
+    "out of order": {"told": (dataclasses.replace(VENDOR_SUMMARY, median_ns=4_000_000), VENDOR_SUMMARY)},
+    "a mean that cannot be": {"told": (dataclasses.replace(VENDOR_SUMMARY, mean_ns=6_000_000), VENDOR_SUMMARY)},
+    "no runs": {"told": (dataclasses.replace(VENDOR_SUMMARY, runs=0), VENDOR_SUMMARY)},
+    "a p95 beyond the largest": {"told": (dataclasses.replace(VENDOR_SUMMARY, p95_ns=9_000_000), VENDOR_SUMMARY)},
+    "a time of zero": {"told": (dataclasses.replace(VENDOR_SUMMARY, min_ns=0), VENDOR_SUMMARY)},
 }
 
 
-@pytest.mark.parametrize("name", WRONG_TOLD)
+@pytest.mark.parametrize("name", WRONG_SUMMARIES)
 def test_impossible_summaries_are_refused(name: str) -> None:
-    validate(told_row())
+    validate(vendor_row())
     with pytest.raises(StoreError, match="the row is refused"):
-        validate(with_digests(dataclasses.replace(told_row(), **WRONG_TOLD[name])))
+        validate(with_digests(dataclasses.replace(vendor_row(), **WRONG_SUMMARIES[name])))
 
 
 def test_what_was_told_is_part_of_the_id(db: LatencyDB) -> None:
-    other = (dataclasses.replace(TOLD, max_ns=5_650_000), TOLD)
-    assert identify(dataclasses.replace(told_row(), told=other)).measurement_id != told_row().measurement_id
+    other = (dataclasses.replace(VENDOR_SUMMARY, max_ns=5_650_000), VENDOR_SUMMARY)
+    assert identify(dataclasses.replace(vendor_row(), told=other)).measurement_id != vendor_row().measurement_id
     with pytest.raises(StoreError, match="is not that of the row"):
-        db.add(dataclasses.replace(told_row(), told=other))
+        db.add(dataclasses.replace(vendor_row(), told=other))
 
 
 @pytest.mark.parametrize("name", WRONG)

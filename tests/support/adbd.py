@@ -1,4 +1,4 @@
-"""A stand-in for a phone's adbd, on loopback, for tests: no phone was at hand.
+"""A stand-in for a phone's adbd on loopback, because no phone was at hand.
 
 Real are the client (Debian's `adb`) and its server, the protocol between it and a phone (CNXN, AUTH, OPEN, OKAY, WRTE,
 CLSE; the services `shell,v2` and `sync:`), file transfer, Android's shell (mksh) and tools (toybox), and the processes
@@ -58,7 +58,7 @@ Current cooling devices from HAL:
 
 
 class Adbd:
-    """`with Adbd(folder) as adbd`: adbd.serial is the phone, once an adb server has been told to connect to it."""
+    """A phone's daemon, used as `with Adbd(folder) as adbd`. An adb server connects to adbd.serial."""
 
     def __init__(self, folder: Path, *, authorized: bool = True, **properties: str) -> None:
         require_programs(*PROGRAMS)
@@ -76,15 +76,15 @@ class Adbd:
         for name in TOOLS:
             (self.bin / name).symlink_to(str(TOYBOX))
         (self.bin / "sh").symlink_to(str(MKSH))
-        self.tell("getprop", "".join(f"[{name}]: [{value}]\n" for name, value in properties.items() if value))
-        self.tell_dumpsys(BATTERY, THERMAL)
+        self.set_output("getprop", "".join(f"[{name}]: [{value}]\n" for name, value in properties.items() if value))
+        self.set_dumpsys(BATTERY, THERMAL)
 
-    def tell(self, program: str, text: str) -> None:
-        """Have a program of the phone print this."""
+    def set_output(self, program: str, text: str) -> None:
+        """Set what a program of the phone prints."""
         (self.bin / f"{program}.txt").write_text(text)
         self._script(program, f"cat {self.bin}/{program}.txt")
 
-    def tell_dumpsys(self, battery: str, thermal: str) -> None:
+    def set_dumpsys(self, battery: str, thermal: str) -> None:
         for name, text in (("battery", battery), ("thermalservice", thermal)):
             (self.bin / f"{name}.txt").write_text(text)
         self._script("dumpsys", f"cat {self.bin}/$1.txt")
@@ -105,7 +105,7 @@ class Adbd:
         self.break_connections()
 
     def break_connections(self) -> None:
-        """As when the cable is pulled."""
+        """Break the connections, as a pulled cable would."""
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -118,11 +118,11 @@ class Adbd:
                 threading.Thread(target=_Connection(self, connection).serve, daemon=True).start()
 
     def device(self, name: str = "phone", **options: str) -> Device:
-        """This phone as a device whose id and class are not filled in."""
+        """Return this phone as a device whose id and class are not filled in."""
         return Device(name, "", "", "adb", options={"serial": self.serial, **options})
 
     def here(self, text: str) -> str:
-        """A command or path of the phone as it is on this machine."""
+        """Return a command or path of the phone as it is on this machine."""
         return text.replace(TMP, str(self.tmp))
 
 
@@ -165,25 +165,25 @@ class _Connection:
                 self.send(b"AUTH", 1, 0, bytes(20))
         elif command == b"OPEN":
             stream = _Stream(self, len(self._streams) + 1, first)
-            self._streams[stream.own] = stream
-            self.send(b"OKAY", stream.own, first)
+            self._streams[stream.number] = stream
+            self.send(b"OKAY", stream.number, first)
             stream.start(data.rstrip(b"\0").decode())
-        elif (found := self._streams.get(second)) is not None:
-            found.take(command, data)
+        elif (addressed := self._streams.get(second)) is not None:
+            addressed.take(command, data)
 
 
 class _Stream:
     """One service that was opened. What is written waits for the other side's OKAY, block by block."""
 
-    def __init__(self, connection: _Connection, own: int, other: int) -> None:
-        self._connection, self.own, self._other = connection, own, other
+    def __init__(self, connection: _Connection, number: int, other: int) -> None:
+        self._connection, self.number, self._other = connection, number, other
         self._ready, self._over = threading.Semaphore(0), threading.Event()
         self._in, self._out = os.pipe()
 
     def start(self, service: str) -> None:
-        name, _, rest = service.partition(":")
-        known: dict[str, Callable[[], None]] = {"shell": lambda: _shell(self, rest), "sync": lambda: _sync(self)}
-        run = known.get(name.split(",")[0], self.close)
+        name, _, command = service.partition(":")
+        services: dict[str, Callable[[], None]] = {"shell": lambda: _shell(self, command), "sync": lambda: _sync(self)}
+        run = services.get(name.split(",")[0], self.close)
         threading.Thread(target=run, daemon=True).start()
 
     @property
@@ -201,19 +201,19 @@ class _Stream:
         elif command == b"WRTE":
             with contextlib.suppress(OSError):
                 os.write(self._out, data)
-            self._connection.send(b"OKAY", self.own, self._other)
+            self._connection.send(b"OKAY", self.number, self._other)
         elif command == b"CLSE":
             self.closed()
 
     def closed(self) -> None:
-        """The other side is gone."""
+        """Note that the other side is gone."""
         if not self._over.is_set():
             self._over.set()
             os.close(self._out)
             self._ready.release()
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes. Raises EOFError when the other side is gone."""
+        """Read exactly so many bytes. Raise EOFError when the other side is gone."""
         data = b""
         while len(data) < size:
             block = os.read(self._in, size - len(data))
@@ -226,16 +226,16 @@ class _Stream:
         for at in range(0, len(data), _MOST):
             if self._over.is_set():
                 return
-            self._connection.send(b"WRTE", self.own, self._other, data[at : at + _MOST])
+            self._connection.send(b"WRTE", self.number, self._other, data[at : at + _MOST])
             self._ready.acquire()
 
     def close(self) -> None:
         if not self._over.is_set():
-            self._connection.send(b"CLSE", self.own, self._other)
+            self._connection.send(b"CLSE", self.number, self._other)
 
 
 def _shell(stream: _Stream, command: str) -> None:
-    """The service `shell,v2,raw`: packets of one byte of kind, four of length, and that many."""
+    """Serve `shell,v2,raw`, whose packets are one byte of kind, four of length, and that many bytes."""
     environment = {"PATH": str(stream.adbd.bin), "HOME": "/", "TMPDIR": TMP}
     process = subprocess.Popen(
         [str(MKSH), "-c", stream.adbd.here(command)],
@@ -272,7 +272,7 @@ def _shell(stream: _Stream, command: str) -> None:
 
 
 def _feed(stream: _Stream, process: subprocess.Popen[bytes], outputs: Sequence[threading.Thread]) -> None:
-    """The standard input, until the other side ends it, or is gone: then SIGHUP, and no pipe is left, as adbd does."""
+    """Feed the standard input until the other side ends it. When that is gone, send SIGHUP and close the pipes."""
     assert process.stdin and process.stdout and process.stderr
     with contextlib.suppress(OSError):
         try:
@@ -292,7 +292,7 @@ def _feed(stream: _Stream, process: subprocess.Popen[bytes], outputs: Sequence[t
 
 
 def _sync(stream: _Stream) -> None:
-    """The service `sync:`, as far as a push of one file needs it."""
+    """Serve `sync:`, as far as a push of one file needs it."""
     with contextlib.suppress(EOFError):
         while True:
             request, size = struct.unpack("<4sI", stream.read(8))
@@ -308,10 +308,10 @@ def _sync(stream: _Stream) -> None:
 
 def _stat(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return 0, 0, 0
-    return found.st_mode, found.st_size & 0xFFFFFFFF, int(found.st_mtime)
+    return status.st_mode, status.st_size & 0xFFFFFFFF, int(status.st_mtime)
 
 
 def _receive(stream: _Stream, request: str) -> None:
@@ -362,8 +362,8 @@ class Server:
         self.adb("kill-server")
 
     def adb(self, *arguments: str) -> str:
-        """What an adb command says."""
-        done = subprocess.run(
+        """Run an adb command and return its output."""
+        outcome = subprocess.run(
             [str(ADB), *arguments],
             env=os.environ | self.variables,
             stdin=subprocess.DEVNULL,
@@ -372,4 +372,4 @@ class Server:
             timeout=seconds(60),
             check=False,
         )
-        return done.stdout + done.stderr
+        return outcome.stdout + outcome.stderr

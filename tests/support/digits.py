@@ -66,7 +66,7 @@ class Digits:
         return model
 
     def subject(self, folder: Path, name: str) -> str:
-        """FILE.py:FUNCTION of a trained network."""
+        """Return FILE.py:FUNCTION of a trained network."""
         checkpoint = str(self.checkpoint(name))
         text = SUBJECT.format(file=str(FILE), name=name, checkpoint=checkpoint, mean=self.mean, std=self.std)
         path = folder / f"{name}_digits.py"
@@ -74,18 +74,18 @@ class Digits:
         return f"{path}:{name}"
 
     def write(self, folder: Path, count: int = 360) -> Path:
-        """The test images as PNG files, 8x8 pixels, grey, in ImageFolder's layout."""
+        """Write the test images as grey PNG files of 8x8 pixels, in ImageFolder's layout."""
         from PIL import Image
 
         for number, (pixels, label) in enumerate(zip(self.pixels[:count], self.labels[:count], strict=True)):
-            place = folder / CLASSES[label]
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels * 15).save(place / f"{number:04}.png")
+            class_folder = folder / CLASSES[label]
+            class_folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels * 15).save(class_folder / f"{number:04}.png")
         return folder
 
 
 def load_example() -> ModuleType:
-    """docs/examples/train_digits.py as a module."""
+    """Load docs/examples/train_digits.py as a module."""
     spec = importlib.util.spec_from_file_location("train_digits", FILE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -96,16 +96,16 @@ def load_example() -> ModuleType:
 
 @cache
 def trained(folder: Path) -> Digits:
-    """Both networks, trained once a session; the checkpoints stay in the folder."""
+    """Train both networks, once a session. The checkpoints stay in the folder."""
     import torch
     from sklearn.datasets import load_digits
 
-    example, found = load_example(), load_digits()
+    example, digits = load_example(), load_digits()
     torch.set_num_threads(1)
-    order = torch.randperm(len(found.images), generator=torch.Generator().manual_seed(0)).numpy()
+    order = torch.randperm(len(digits.images), generator=torch.Generator().manual_seed(0)).numpy()
     test = order[-example.TEST :]
-    pixels, labels = found.images[test].astype("uint8"), found.target[test].tolist()
-    raw = torch.tensor(found.images[order][: -example.TEST], dtype=torch.float32)[:, None]
+    pixels, labels = digits.images[test].astype("uint8"), digits.target[test].tolist()
+    raw = torch.tensor(digits.images[order][: -example.TEST], dtype=torch.float32)[:, None]
     enlarged = torch.nn.functional.interpolate(raw, size=(example.SIZE,) * 2, mode="bilinear", align_corners=False)
     split = example.digits()
     results = example.main(["--epochs", str(EPOCHS), "--out", str(folder)], split=split)

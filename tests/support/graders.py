@@ -72,10 +72,10 @@ def recipe(folder: Path) -> Path:
     return path
 
 
-def artifact(folder: Path, what: str = "work", at: int = 0, classes: int = 10, **changes: Any) -> Artifact:
-    """A sealed artifact of the fake engine."""
+def artifact(folder: Path, behaviour: str = "work", at: int = 0, classes: int = 10, **changes: Any) -> Artifact:
+    """Return a sealed artifact of the fake engine."""
     folder.mkdir(parents=True)
-    (folder / "payload.txt").write_text(f"{what} {at} {classes}")
+    (folder / "payload.txt").write_text(f"{behaviour} {at} {classes}")
     facts: dict[str, Any] = {
         "folder": folder, "model": "grey", "family": "toy", "target": "grader", "precision": "fp32",
         "payload": "payload.txt", "sha256": "", "size_bytes": 0,
@@ -89,7 +89,7 @@ def artifact(folder: Path, what: str = "work", at: int = 0, classes: int = 10, *
 
 
 def grey_folder(folder: Path, greys: dict[str, list[int]]) -> Path:
-    """FOLDER/CLASS/NUMBER.png, of one grey each: 20 times the class's number is what the engine takes for it."""
+    """Write FOLDER/CLASS/NUMBER.png, of one grey each. The engine takes 20 times a class's number for that class."""
     for name, values in greys.items():
         (folder / name).mkdir(parents=True)
         for number, grey in enumerate(values):

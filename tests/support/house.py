@@ -136,15 +136,15 @@ def breaches(root: Path, folders: tuple[str, ...]) -> Iterator[str]:
     """Yield a line for each binding and docstring that breaks a rule of names and prose."""
     for path in python_files(root, folders):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        where = path.relative_to(root)
+        file = path.relative_to(root)
         for name, line in bindings(tree):
             if is_bare(name):
-                yield f"{where}:{line}: bare {name}"
+                yield f"{file}:{line}: bare {name}"
         for node, text, line in docstrings(tree):
             for word in forbidden_words(text):
-                yield f"{where}:{line}: forbidden {word!r}"
+                yield f"{file}:{line}: forbidden {word!r}"
             if not begins_with_a_verb(node, text):
-                yield f"{where}:{line}: begins with {text.split()[0]!r}"
+                yield f"{file}:{line}: begins with {text.split()[0]!r}"
 
 
 # Folders that are no packages, and what each one holds.

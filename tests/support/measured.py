@@ -23,24 +23,24 @@ def snapshot(unix_ns: int = 1) -> Snapshot:
 
 
 def summary(samples_ns: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """The columns that follow from samples; percentiles are nearest ranks, the upper bounds the largest sample."""
-    every = sorted(value for process in samples_ns for value in process)
+    """Return the columns that follow from samples: percentiles are nearest ranks, upper bounds the largest sample."""
+    samples = sorted(value for process in samples_ns for value in process)
     medians = sorted(round(statistics.median(process)) for process in samples_ns)
-    rank = {share: every[math.ceil(share * len(every)) - 1] for share in (0.9, 0.99)}
+    rank = {share: samples[math.ceil(share * len(samples)) - 1] for share in (0.9, 0.99)}
     return {
         "samples_ns": tuple(map(tuple, samples_ns)),
         "snapshots": tuple(snapshot(i) for i in range(2 * len(samples_ns))),
         "processes": len(samples_ns),
-        "runs": len(every),
+        "runs": len(samples),
         "p50_ns": round(statistics.median(medians)),
         "p50_low_ns": medians[0],
         "p50_high_ns": medians[-1],
         "p90_ns": rank[0.9],
-        "p90_upper_ns": every[-1],
+        "p90_upper_ns": samples[-1],
         "p99_ns": rank[0.99],
-        "p99_upper_ns": every[-1],
-        "min_ns": every[0],
-        "mean_ns": round(statistics.mean(every)),
+        "p99_upper_ns": samples[-1],
+        "min_ns": samples[0],
+        "mean_ns": round(statistics.mean(samples)),
         "iqr_ns": 0,
         "mad_ns": 40_000,
     }
@@ -87,32 +87,34 @@ _BASE = Measurement(
 
 
 def measured(samples_ns: Sequence[Sequence[int]] = SAMPLES, **changes: Any) -> Measurement:
-    """An identified row with these samples."""
+    """Return an identified row with these samples."""
     return identify(dataclasses.replace(_BASE, **(summary(samples_ns) | changes)))
 
 
 def failed(status: str = "crashed", **changes: Any) -> Measurement:
-    """An identified row of a run that gave no times."""
+    """Return an identified row of a run that gave no times."""
     return identify(dataclasses.replace(_BASE, **(NO_TIMES | {"status": status, "error": "SIGSEGV"} | changes)))
 
 
-TOLD = VendorSummary(
+VENDOR_SUMMARY = VendorSummary(
     median_ns=5_100_000, min_ns=5_000_000, max_ns=5_600_000, mean_ns=5_120_000, runs=100, p95_ns=5_300_000
 )
 
 
-def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measurement:
-    """An identified row of a program that keeps its samples, and tells a median or only a mean."""
-    told = dataclasses.replace(TOLD, median_ns=median_ns, p95_ns=TOLD.p95_ns if median_ns else None)
+def vendor_row(*, median_ns: int | None = VENDOR_SUMMARY.median_ns, **changes: Any) -> Measurement:
+    """Return an identified row of a program that keeps its samples and reports a median, or only a mean."""
+    vendor_summary = dataclasses.replace(
+        VENDOR_SUMMARY, median_ns=median_ns, p95_ns=VENDOR_SUMMARY.p95_ns if median_ns else None
+    )
     times: dict[str, Any] = {
         "p50_ns": median_ns,
         "p50_low_ns": median_ns,
         "p50_high_ns": median_ns,
-        "p90_upper_ns": told.p95_ns,
+        "p90_upper_ns": vendor_summary.p95_ns,
     }
-    times |= {"min_ns": told.min_ns, "mean_ns": told.mean_ns}
+    times |= {"min_ns": vendor_summary.min_ns, "mean_ns": vendor_summary.mean_ns}
     facts: dict[str, Any] = {
-        "told": (told, told),
+        "told": (vendor_summary, vendor_summary),
         "processes": 2,
         "runs": 200,
         "grade": "C",
@@ -123,7 +125,7 @@ def told_row(*, median_ns: int | None = TOLD.median_ns, **changes: Any) -> Measu
 
 
 def published(**changes: Any) -> Measurement:
-    """An identified row transcribed from a paper: one number, no spread."""
+    """Return an identified row transcribed from a paper: one number, no spread."""
     facts: dict[str, Any] = {
              "provenance": "published", "source": "arXiv:2206.04040", "p50_ns": 1_000_000, "nonce": "", "host": None,
              "licence": "CC-BY-4.0", "untold": ("host", "p90_ns", "p99_ns", "samples")}  # fmt: skip
@@ -132,7 +134,7 @@ def published(**changes: Any) -> Measurement:
 
 
 def rated(value: float = 75.0, **changes: Any) -> Accuracy:
-    """An identified accuracy, published unless told otherwise."""
+    """Return an identified accuracy, published unless the changes say otherwise."""
     facts = {
         "provenance": "published", "model": "net_s", "family": "net", "dataset": "imagenet-1k val",
         "metric": "top1_percent", "error": None, "examples": 50_000, "source": "arXiv:2206.04040",
@@ -142,7 +144,7 @@ def rated(value: float = 75.0, **changes: Any) -> Accuracy:
 
 
 def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
-    """A noise floor of the device of these rows."""
+    """Return a noise floor of the device of these rows."""
     facts: dict[str, Any] = {
         "device_id": "pi-0001",
         "device": "pi5",
@@ -154,13 +156,13 @@ def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
 
 
 def operators(macs: float = 9e8, digest: str = "b" * 64) -> Graph:
-    """An identified graph of two kinds of operators."""
+    """Return an identified graph of two kinds of operators."""
     costs = (OperatorCost("convolution 3x3", macs, 3e6, 2e6, 17), OperatorCost("relu", 0.0, 0.0, 1e6, 17))
     return identify_graph(digest, costs)
 
 
 def card(name: str = "net_s", top1_percent: float | None = 75.0, **changes: Any) -> ModelCard:
-    """A card for a model of these tests."""
+    """Return a card for a model of these tests."""
     facts = {"family": "net", "inputs": (TensorSpec("x", (-1, 3, 224, 224)),), "source": "", "licence": "MIT"}
     return ModelCard(
         name=name, top1_percent=top1_percent, **({"provenance": "published", "top1_source": "paper", **facts} | changes)

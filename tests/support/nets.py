@@ -19,7 +19,7 @@ LINEAR = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 
 
 class Toy(nn.Module):
-    """Parts by name, and the function of them and of the inputs that is computed."""
+    """A module of named parts, which computes a function of them and of the inputs."""
 
     def __init__(self, compute: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
@@ -35,7 +35,10 @@ class Toy(nn.Module):
 
 
 def ready(model: nn.Module, seed: int = 0) -> nn.Module:
-    """In eval mode, in float64, norms and weights random: a fold that loses any of them computes something else."""
+    """Return the model in eval mode and float64, its norms and weights random.
+
+    A fold that loses any of them computes something else.
+    """
     model = model.double().eval()
     randomize(model, seed)
     return model
@@ -46,21 +49,21 @@ def image(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Ten
 
 
 def fold_and_compare(model: nn.Module, *inputs: Tensor, fixed: bool = False, **options: Any) -> Folded:
-    """Fold in float64; compare on the inputs and, where the batch is open (`fixed` says not), on a batch of three."""
+    """Fold in float64 and compare on the inputs. Compare on a batch of three as well, unless the batch is `fixed`."""
     folded = fold(ready(model), inputs, **options)
     assert_same(model, folded, inputs)
     assert folded.report.batch_is_open != fixed
     if not fixed:
-        assert_same(model, folded, [torch.cat([item, item.flip(-1), item])[:3] for item in inputs])
+        assert_same(model, folded, [torch.cat([tensor, tensor.flip(-1), tensor])[:3] for tensor in inputs])
     return folded
 
 
 def assert_same(model: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], tolerance: float = FLOAT64) -> None:
     with torch.no_grad():
-        expected = outputs(model, [item.clone() for item in inputs])
-        found = outputs(folded, [item.clone() for item in inputs])
-    assert len(expected) == len(found) > 0
-    for a, b in zip(expected, found, strict=True):
+        expected = outputs(model, [tensor.clone() for tensor in inputs])
+        computed = outputs(folded, [tensor.clone() for tensor in inputs])
+    assert len(expected) == len(computed) > 0
+    for a, b in zip(expected, computed, strict=True):
         assert a.dtype == b.dtype
         assert max_rel(a.detach(), b) <= tolerance
 
@@ -70,10 +73,10 @@ def calls(folded: Folded) -> list[Node]:
 
 
 def operators(folded: Folded) -> Counter[str]:
-    """How often each operator is called: {"conv2d": 2, "relu": 1}."""
+    """Count the calls of each operator: {"conv2d": 2, "relu": 1}."""
     return Counter(str(node.target).removeprefix("aten.").split(".")[0] for node in calls(folded))
 
 
 def biases(folded: Folded) -> list[bool]:
-    """Of each convolution and fully connected layer, in order of execution, whether it has a bias."""
+    """Return whether each convolution and fully connected layer has a bias, in order of execution."""
     return [len(node.args) > 2 and node.args[2] is not None for node in calls(folded) if node.target in LINEAR]

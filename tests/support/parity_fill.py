@@ -21,18 +21,18 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def load_golden(variant: str) -> dict[str, Any]:
-    """variant, input_shape, keys (key -> shape) and logits of one published model."""
+    """Load variant, input_shape, keys (key -> shape) and logits of one published model."""
     golden: dict[str, Any] = json.loads((GOLDEN / f"parity_{variant}.json").read_text())
     return golden
 
 
 def fill(layout: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """A whole state dict: float32, counters int64."""
+    """Return a whole state dict: float32, counters int64."""
     return {key: torch.from_numpy(_fill_one(key, tuple(shape))) for key, shape in layout.items()}
 
 
 def noise_image(shape: Sequence[int]) -> Tensor:
-    """Standard normal, float32, NCHW."""
+    """Return standard normal noise, float32, NCHW."""
     stream = _stream("input" + "x".join(str(size) for size in shape))
     return torch.from_numpy(stream.standard_normal(tuple(shape)).astype(np.float32))
 
@@ -49,7 +49,10 @@ def _fill_one(key: str, shape: tuple[int, ...]) -> Any:
 
 
 def _draw(key: str, leaf: str, shape: tuple[int, ...]) -> Any:
-    """Float64. Statistics and affines of norms near 1 or 0, small biases, kernels that keep the variance."""
+    """Draw float64 numbers for a key.
+
+    Statistics and affines of norms are near 1 or 0, biases are small, kernels keep the variance.
+    """
     stream = _stream(key)
     if leaf == "running_var":
         return stream.uniform(0.5, 1.5, shape)

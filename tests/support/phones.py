@@ -1,4 +1,4 @@
-"""What targets for phones are tried on: a network with all they have trouble with, and one that keeps threads busy."""
+"""Networks for tests of phone targets: one with the operators they have trouble with, one that keeps threads busy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgevit_runtime.record import Session
 
 
 class Mixed(nn.Module):
-    """(B, 3, 16, 12) -> (B, 5)."""
+    """A network with the operators that phone targets have trouble with: (B, 3, 16, 12) -> (B, 5)."""
 
     def __init__(self, heads: int = 2) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Wide(nn.Module):
 
 
 def busy_threads(session: Session) -> int:
-    """Threads of this process that a session computes in: those with a tenth of the processor time of many runs."""
+    """Count the threads that a session computes in: those with a tenth of the processor time of many runs."""
     (spec,) = session.inputs
     session.feed([bytes(spec.nbytes)], 1)
     session.run()
@@ -67,7 +67,7 @@ def busy_threads(session: Session) -> int:
 
 
 def _thread_times() -> dict[str, int]:
-    """Ticks of processor time by thread; only Linux tells."""
+    """Return the ticks of processor time by thread. Only Linux reports them."""
     stats = ((task.name, (task / "stat").read_text()) for task in Path("/proc/self/task").iterdir())
     fields = ((name, text.rpartition(")")[2].split()) for name, text in stats)
     return {name: int(field[11]) + int(field[12]) for name, field in fields}

@@ -16,15 +16,16 @@ from typing import Any
 
 from support.speed import seconds
 
-UNPRIVILEGED = ("postgres", "nobody")  # in whose name it runs where the tests run as root, which it refuses
+# PostgreSQL refuses to run as root. Where the tests do, it runs as the first of these users.
+UNPRIVILEGED = ("postgres", "nobody")
 START_S = 60
 
 
 def programs() -> Path | None:
-    """The folder with initdb and postgres, of the newest version; None where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    """Return the folder with initdb and postgres of the newest version, or None without PostgreSQL."""
+    initdbs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if initdbs:
+        return initdbs[-1].parent
     other = shutil.which("initdb")
     return Path(other).resolve().parent if other else None
 
@@ -52,11 +53,11 @@ class Server:
         self._await()
 
     def url(self, name: str) -> str:
-        """Of a database there is."""
+        """Return the URL of an existing database."""
         return f"postgresql://edgevit@/{name}?host={self.home}"
 
     def database(self, *, empty: bool = True) -> str:
-        """The URL of a new database, empty or with edgevit's tables."""
+        """Create a database, empty or with edgevit's tables, and return its URL."""
         name = f"t{uuid.uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._with_tables()}")
         return self.url(name)
@@ -70,19 +71,21 @@ class Server:
         return "with_tables"
 
     def execute(self, statement: str) -> None:
-        """One statement, outside of any transaction."""
+        """Execute one statement outside of any transaction."""
         import psycopg
 
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
 
     def stop(self) -> None:
-        """End it and remove what it left."""
-        self.process.terminate()  # "smart": it waits for clients
+        """End the server and remove its folder."""
+        # PostgreSQL's "smart" shutdown: it waits for clients.
+        self.process.terminate()
         try:
             self.process.wait(seconds(5))
         except subprocess.TimeoutExpired:
-            self.process.send_signal(3)  # SIGQUIT: at once
+            # SIGQUIT ends it at once.
+            self.process.send_signal(3)
             self.process.wait(seconds(20))
         shutil.rmtree(self.home, ignore_errors=True)
 
@@ -102,13 +105,13 @@ class Server:
 def _unprivileged(home: Path) -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
-    known = {item.pw_name: item for item in pwd.getpwall()}
-    user = next(known[name] for name in UNPRIVILEGED if name in known)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    user = next(entries[name] for name in UNPRIVILEGED if name in entries)
     os.chown(home, user.pw_uid, user.pw_gid)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 @cache
 def server() -> Server:
-    """One per process of the tests, started when it is first asked for."""
+    """Return the server of this process, which the first call starts."""
     return Server()

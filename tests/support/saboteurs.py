@@ -42,18 +42,18 @@ STAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tensorrt", "fp32"): ("convert", "simplify", "build"),
     ("tensorrt", "fp16"): ("convert", "simplify", "precision", "build"),
 }
-# Whose engine here computes in single what fp16 declares half: torch tries that, between the fold and the conversion.
+# Targets whose engine here computes in single what fp16 declares half. torch tries half between fold and conversion.
 HALF = {("onnx", "fp16"), ("tensorrt", "fp16")}
 # The stage at which a value beyond 65504 shows. Other targets store half weights, and compute in single precision.
 OVERFLOWS_AT = {"coreml": "precision", "executorch": "halve", "onnx": "half", "tensorrt": "half"}
 # The stage at which a weight beyond 65504 shows. OpenVINO leaves such a constant in single precision.
 HEAVY_AT = {**OVERFLOWS_AT, "litert": "precision", "ncnn": "precision", "openvino": ""}
-# What a stage leaves that nothing on this machine computes: it can be blamed for nothing, and is proven by nothing.
+# Stages whose result nothing on this machine computes: none of them can be blamed, and none is proven.
 NOT_COMPUTED = {("tensorrt", "build"), ("tensorrt", "artifact")}
 
 
 def residual_net() -> nn.Module:
-    """(B, 3, H, W) -> (B, 5): a norm, a residual branch with a ReLU in it, and a head whose bias stays as it is."""
+    """Build (B, 3, H, W) -> (B, 5): a norm, a residual branch with a ReLU, and a head whose bias stays as it is."""
 
     def compute(net: Any, x: torch.Tensor) -> torch.Tensor:
         x = net.norm(net.stem(x)).relu()
@@ -66,44 +66,44 @@ def residual_net() -> nn.Module:
     return Toy(compute, stem=stem, norm=norm, wide=nn.Conv2d(6, 8, 1), narrow=nn.Conv2d(8, 6, 1), head=nn.Linear(6, 5))
 
 
-# ---- what is done to a model, or to a graph of it --------------------------------------------------------------------
+# ---- damage to a model, or to a graph of it --------------------------------------------------------------------------
 
 
 def without_branch(model: Folded) -> Folded:
-    """The first sum of two maps as the first of them alone."""
+    """Return a copy whose first sum of two maps is the first of them alone."""
     with quiet():
-        made = copy.deepcopy(model)
-    bypass(made.net.graph, aten.add.Tensor)
-    made.net.recompile()
-    return made
+        broken = copy.deepcopy(model)
+    bypass(broken.net.graph, aten.add.Tensor)
+    broken.net.recompile()
+    return broken
 
 
 def without_relu(program: Any) -> Any:
-    """An exported program whose first ReLU lets everything through."""
+    """Remove the first ReLU of an exported program."""
     bypass(program.graph, aten.relu.default)
     program.graph_module.recompile()
     return program
 
 
-def bypass(of: Any, target: Any) -> None:
-    node = next(item for item in of.nodes if item.target == target)
+def bypass(graph_: Any, target: Any) -> None:
+    node = next(candidate for candidate in graph_.nodes if candidate.target == target)
     node.replace_all_uses_with(node.args[0])
-    of.eliminate_dead_code()
+    graph_.eliminate_dead_code()
 
 
-# ---- a step that does its work on something else, or does another ---------------------------------------------------
+# ---- a step with another input, or another result -------------------------------------------------------------------
 
 
 def misled(target: str, step: str, mislead: Callable[[Any], Any], kind: type = nn.Module) -> Breaker:
-    """The step gets something else in place of its first argument of this kind."""
+    """Return a breaker that replaces the first argument of this kind of a recipe's step."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
         recipe = load_recipe(target)
         right = getattr(recipe, step)
 
-        def wrong(*given: Any) -> Any:
-            place = next(i for i, item in enumerate(given) if isinstance(item, kind))
-            return right(*given[:place], mislead(given[place]), *given[place + 1 :])
+        def wrong(*arguments: Any) -> Any:
+            index = next(i for i, argument in enumerate(arguments) if isinstance(argument, kind))
+            return right(*arguments[:index], mislead(arguments[index]), *arguments[index + 1 :])
 
         patch.setattr(recipe, step, wrong)
 
@@ -111,21 +111,23 @@ def misled(target: str, step: str, mislead: Callable[[Any], Any], kind: type = n
 
 
 def misled_in_half(target: str, step: str, mislead: Callable[[Any], Any], kind: type) -> Breaker:
-    """The same, in a step that serves every precision, for those that are not fp32."""
+    """Return the same breaker for a step that serves every precision; it spares fp32."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
         right = getattr(load_recipe(target), step)
         misled(target, step, mislead, kind)(patch)
         wrong = getattr(load_recipe(target), step)
         patch.setattr(
-            load_recipe(target), step, lambda *given: (wrong if {"fp16", "bf16"} & _texts(given) else right)(*given)
+            load_recipe(target),
+            step,
+            lambda *arguments: (wrong if {"fp16", "bf16"} & _texts(arguments) else right)(*arguments),
         )
 
     return apply
 
 
-def _texts(given: Sequence[Any]) -> set[str]:
-    return {item for item in given if isinstance(item, str)}
+def _texts(arguments: Sequence[Any]) -> set[str]:
+    return {argument for argument in arguments if isinstance(argument, str)}
 
 
 def drops_a_branch(target: str, step: str) -> Breaker:
@@ -133,7 +135,7 @@ def drops_a_branch(target: str, step: str) -> Breaker:
 
 
 def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
-    """Folding takes a norm's epsilon for 1e-3."""
+    """Make folding take a norm's epsilon for 1e-3."""
     right = graph.norm_affine  # type: ignore[attr-defined]
 
     def wrong(norm: Any) -> Any:
@@ -144,7 +146,7 @@ def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
 
 
 def leaky_simplifier(patch: pytest.MonkeyPatch) -> None:
-    """The simplifier takes a ReLU for a leaky one."""
+    """Make the simplifier take a ReLU for a leaky one."""
     import onnxsim
 
     right = onnxsim.simplify
@@ -158,27 +160,27 @@ def leaky_simplifier(patch: pytest.MonkeyPatch) -> None:
 
 
 def openvino_without_relu(model: Any) -> Any:
-    relu = next(item for item in model.get_ordered_ops() if item.get_type_name() == "Relu")
+    relu = next(operation for operation in model.get_ordered_ops() if operation.get_type_name() == "Relu")
     relu.output(0).replace(relu.input_value(0))
     return model
 
 
 def tflite_with_a_lost_scale(source: Path) -> Path:
-    """The weights of one layer at half their size."""
+    """Halve the weights of one layer."""
     import numpy as np
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model(str(source))
-    weights = [item for item in model.subgraphs[0].tensors if len(item.shape) == 4 and item.buffer]
-    held = next(model.buffers[item.buffer] for item in weights if model.buffers[item.buffer].data is not None)
-    held.data = np.frombuffer(bytes(held.data), "float32").__mul__(0.5).astype("float32").view("uint8")
+    weights = [tensor for tensor in model.subgraphs[0].tensors if len(tensor.shape) == 4 and tensor.buffer]
+    buffer = next(model.buffers[tensor.buffer] for tensor in weights if model.buffers[tensor.buffer].data is not None)
+    buffer.data = np.frombuffer(bytes(buffer.data), "float32").__mul__(0.5).astype("float32").view("uint8")
     other = source.with_name("harmed.tflite")
     flatbuffer_utils.write_model(model, str(other))
     return other
 
 
 def ncnn_without_relu(patch: pytest.MonkeyPatch) -> None:
-    """The converter fuses no ReLU into the first convolution where it should, for half weights only."""
+    """Make the converter lose the ReLU of the first convolution, for half weights only."""
     recipe = load_recipe("ncnn")
     right = recipe._pnnx  # type: ignore[attr-defined]
 
@@ -193,8 +195,8 @@ def ncnn_without_relu(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, "_pnnx", wrong)
 
 
-def damaged_afterwards(target: str, known: bytes) -> Breaker:
-    """Writing the metadata damages these bytes of the payload, four of them at least."""
+def damaged_afterwards(target: str, weights: bytes) -> Breaker:
+    """Return a breaker that damages these bytes of the payload, four at least, when the metadata is written."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
         recipe = load_recipe(target)
@@ -202,12 +204,12 @@ def damaged_afterwards(target: str, known: bytes) -> Breaker:
 
         def wrong(path: Path, metadata: Any) -> None:
             right(path, metadata)
-            files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-            holding = [file for file in files if known in file.read_bytes()]
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            holding = [file for file in files if weights in file.read_bytes()]
             assert holding, "the payload holds no such bytes"
             for file in holding:
                 raw = file.read_bytes()
-                file.write_bytes(raw.replace(known, known[4:] + known[:4]))
+                file.write_bytes(raw.replace(weights, weights[4:] + weights[:4]))
 
         patch.setattr(recipe, "annotate", wrong)
 

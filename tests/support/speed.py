@@ -27,9 +27,9 @@ def seconds(usual: float) -> float:
 
 @cache
 def slowness() -> float:
-    """Return how many times slower than the reference machine this one is; 1 at least. Measure it once per process."""
-    given = os.environ.get("EDGEVIT_TESTS_SLOWNESS")
-    measured = float(given) if given else statistics.median(_start_s() for _ in range(_STARTS)) / _REFERENCE_S
+    """Return how many times slower than the reference machine this one is, 1 at least. Measure it once per process."""
+    setting = os.environ.get("EDGEVIT_TESTS_SLOWNESS")
+    measured = float(setting) if setting else statistics.median(_start_s() for _ in range(_STARTS)) / _REFERENCE_S
     return min(max(1.0, measured), _MOST)
 
 

@@ -49,7 +49,7 @@ class Sshd:
         self.log = folder / "sshd.log"
 
     def entry(self, key: str) -> str:
-        """A line of known_hosts that expects this key of this sshd."""
+        """Return a line of known_hosts that expects this key of this sshd."""
         return f"[127.0.0.1]:{self.port} {(self.folder / f'{key}.pub').read_text()}"
 
     def __enter__(self) -> Sshd:
@@ -67,16 +67,17 @@ class Sshd:
         self.process.wait(timeout=seconds(10))
 
     def connections(self) -> list[int]:
-        """The processes that serve connections, which are the listener's children and theirs, but no session's."""
-        found = {self.process.pid}
+        """Return the processes that serve connections: the listener's children and theirs, but no session's."""
+        serving = {self.process.pid}
         while (
-            grown := {pid for pid, (parent, name) in processes().items() if parent in found and "sshd" in name} - found
+            grown := {pid for pid, (parent, name) in processes().items() if parent in serving and "sshd" in name}
+            - serving
         ):
-            found |= grown
-        return sorted(found - {self.process.pid})
+            serving |= grown
+        return sorted(serving - {self.process.pid})
 
     def break_connections(self) -> int:
-        """Kill what serves connections, as a network that goes away would; says how many processes that were."""
+        """Kill the processes that serve connections, as a lost network would, and return their number."""
         pids = self.connections()
         for pid in pids:
             try:
@@ -86,8 +87,8 @@ class Sshd:
         return len(pids)
 
     def device(self, name: str = "loopback", **options: str) -> Device:
-        """This machine, reached over ssh; the class and id are not filled in."""
-        given = {
+        """Return this machine, reached over ssh. Its class and id are not filled in."""
+        settings = {
             "host": f"{USER}@127.0.0.1",
             "port": str(self.port),
             "identity": str(self.folder / "user_key"),
@@ -95,7 +96,7 @@ class Sshd:
             "python": sys.executable,
             "cache": str(self.folder / "cache"),
         }
-        return Device(name, "", "", "ssh", options={**given, **options})
+        return Device(name, "", "", "ssh", options={**settings, **options})
 
 
 def make_key(path: Path) -> None:
@@ -115,12 +116,12 @@ def listens(port: int) -> bool:
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """pid -> (its parent, its name)."""
-    found = {}
+    """Return each process id with its parent and its name."""
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             before, _, after = path.read_text().rpartition(")")
         except OSError:
             continue
-        found[int(path.parent.name)] = (int(after.split()[1]), before.partition("(")[2])
-    return found
+        parents[int(path.parent.name)] = (int(after.split()[1]), before.partition("(")[2])
+    return parents

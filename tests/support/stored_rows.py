@@ -16,7 +16,7 @@ from edgevit.store.json_records import PortableRecord
 from support.measured import (
     HOST,
     SAMPLES,
-    TOLD,
+    VENDOR_SUMMARY,
     failed,
     floor,
     measured,
@@ -24,7 +24,7 @@ from support.measured import (
     published,
     rated,
     snapshot,
-    told_row,
+    vendor_row,
 )
 
 _SHAPES = {
@@ -39,9 +39,9 @@ _SHAPES = {
     "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
     "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
     "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
-    "told": told_row(),
-    "told a mean": told_row(median_ns=None),
-    "told, then crashed": failed(told=(TOLD,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),
+    "told": vendor_row(),
+    "told a mean": vendor_row(median_ns=None),
+    "told, then crashed": failed(told=(VENDOR_SUMMARY,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),
     "large": measured([[2**62, 2**63 - 1]], artifact_bytes=2**40),
 }
 # One row of each shape, by a name that is its nonce.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def conv_bn(inputs: int, outputs: int, size: int | tuple[int, int], *, bias: bool = False, **options: Any) -> nn.Module:
-    """Convolution padded so that stride 1 keeps the size, then BatchNorm."""
+    """Build a convolution padded so that stride 1 keeps the size, then BatchNorm."""
     sizes = (size, size) if isinstance(size, int) else size
     dilation = options.get("dilation", 1)
     padding = (dilation * (sizes[0] // 2), dilation * (sizes[1] // 2))
@@ -21,7 +21,7 @@ def conv_bn(inputs: int, outputs: int, size: int | tuple[int, int], *, bias: boo
 
 
 class RepVGG(nn.Module):
-    """kxk, 1x1 and, where it fits, the map itself, each with BatchNorm; one ReLU."""
+    """A RepVGG block: kxk, 1x1 and, where it fits, the map itself, each with BatchNorm; one ReLU."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int, groups: int, dilation: int, bias: bool):
         super().__init__()
@@ -213,7 +213,7 @@ class Encoder(nn.Module):
 
 
 def decoder(channels: Sequence[int], *, groups: int, bias: bool) -> nn.Module:
-    """Transposed convolutions with BatchNorm, as in generators and segmentation heads."""
+    """Build transposed convolutions with BatchNorm, as in generators and segmentation heads."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(channels):
         layer = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, 1, groups=groups, bias=bias)

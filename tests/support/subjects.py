@@ -63,7 +63,7 @@ SEED = 0
 
 
 def tiny_file(folder: Path, seed: int = 0) -> Path:
-    """A person's own file: two GELUs, two norms, and a seed that decides the weights."""
+    """Write a person's own file: two GELUs, two norms, and a seed that decides the weights."""
     file = folder / "tiny.py"
     file.write_text(TINY.replace("SEED = 0", f"SEED = {seed}"))
     return file
@@ -74,8 +74,8 @@ def tiny_subject(folder: Path, seed: int = 0, function: str = "tiny") -> Subject
 
 
 def as_subject(module: nn.Module, *inputs: TensorSpec, name: str = "net") -> Subject:
-    """Random weights, in eval mode; an RGB image by default."""
+    """Return a module as a subject with random weights, in eval mode. Its input is an RGB image by default."""
     randomize(module.eval())
     source = Source(name, "random", 0, state_sha256=state_sha256(module))
-    given = inputs or (TensorSpec("image", (-1, 3, *SIZE)),)
-    return Subject(name, "custom", module, given, source, Preprocessing(), None)
+    input_specs = inputs or (TensorSpec("image", (-1, 3, *SIZE)),)
+    return Subject(name, "custom", module, input_specs, source, Preprocessing(), None)

@@ -1,4 +1,4 @@
-"""Targets as parameters of tests. What takes longest waits for `make test-all`; every target is in `make test` too."""
+"""Targets as parameters of tests. `make test` has every target; the longest tests wait for `make test-all`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 from edgevit import recipes
 from edgevit.recipes import list_recipes, load_recipe
 
-# What a machine without a GPU and without macOS says of a right artifact, by what the recipe needs.
+# The parity status of a right artifact on a machine without GPU and macOS, by the need of its recipe.
 STATUS = {"": "passed", "macOS": "evaluated", "an NVIDIA GPU": "built_not_run"}
-# Their converters take longest: what breaks them on purpose, one by one, waits for `make test-all`.
+# Their converters take longest. The tests that break each of them on purpose wait for `make test-all`.
 PHONES = ("executorch", "litert", "ncnn")
 
 
-LACKS = "this processor lacks"  # how the reason of an honest skip begins
+# The beginning of the reason of an honest skip.
+LACKS = "this processor lacks"
 
 
 @cache
@@ -39,11 +40,11 @@ def require_instructions(target: str, precision: str) -> None:
 
 
 def marks(target: str, *, slow: bool = False) -> list[pytest.MarkDecorator]:
-    """The target's own marker, and `slow` if it is."""
+    """Return the target's own marker, and `slow` if it is."""
     return [getattr(pytest.mark, target), *([pytest.mark.slow] if slow else [])]
 
 
 def targets(*, phones_slow: bool = False) -> list[Any]:
-    """Every target there is."""
+    """Return every target as a parameter with its marks."""
     names = [recipe.target for recipe in list_recipes()]
     return [pytest.param(name, marks=marks(name, slow=phones_slow and name in PHONES)) for name in names]

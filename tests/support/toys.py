@@ -104,7 +104,7 @@ def fake_artifact(folder: Path, text: str = "work run", name: str = "fake") -> A
 
 
 def onnx_artifact(folder: Path, *, dtype: str = "float32", batch: int = -1, external: bool = False) -> Artifact:
-    """z = x @ w + b, w all 0.5 and b = 0, 1, 2: results that float16 holds exactly."""
+    """Build z = x @ w + b with w all 0.5 and b = 0, 1, 2. float16 holds its results exactly."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -160,7 +160,7 @@ def _seal(
 
 
 def job_for(artifact: Artifact, **settings: Any) -> Job:
-    """A short job: two warm-up runs, five samples, one thread."""
+    """Return a short job: two warm-up runs, five samples, one thread."""
     short: dict[str, Any] = {
         "threads": 1,
         "min_runs": 5,
@@ -169,5 +169,5 @@ def job_for(artifact: Artifact, **settings: Any) -> Job:
         "warmup_min_ns": 0,
         "warmup_max_ns": 0,
     }
-    place = {"folder": "artifact", "payload": artifact.payload, "sha256": artifact.sha256}
-    return Job(**{"task": "time", "target": artifact.target, **place, **short, **settings})
+    location = {"folder": "artifact", "payload": artifact.payload, "sha256": artifact.sha256}
+    return Job(**{"task": "time", "target": artifact.target, **location, **short, **settings})

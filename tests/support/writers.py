@@ -30,7 +30,7 @@ db.import_jsonl(sys.argv[2]); print('done', flush=True)
 
 
 def script(body: str, *arguments: object) -> subprocess.Popen[str]:
-    """A process that has `db` open, and the arguments in sys.argv, the database first."""
+    """Start a process that has `db` open and the arguments in sys.argv, the database first."""
     code = (
         "import sys, dataclasses; from support.measured import *; from edgevit.store import LatencyDB\n"
         "db = LatencyDB.open(sys.argv[1], shipped=False)\n" + body
@@ -41,18 +41,19 @@ def script(body: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def write_at_once(url: str, processes: int, rows: int) -> list[tuple[str, int]]:
-    """What each of the writers said on standard error, and its exit code."""
+    """Run writers at once. Return the standard error and the exit code of each."""
     writers = [script(WRITE_MANY, url, name, rows) for name in range(processes)]
     return [(writer.communicate(timeout=seconds(600))[1], writer.returncode) for writer in writers]
 
 
 def write_and_kill(url: str, kills: int, noise: random.Random) -> set[str]:
-    """The ids of rows that were acknowledged by writers before each was killed at a random moment."""
+    """Kill writers at random moments. Return the ids of the rows that they acknowledged before."""
     acknowledged: set[str] = set()
     for turn in range(kills):
         with script(WRITE_AND_TELL, url, turn) as writer:
             assert writer.stdout
-            if turn:  # the first one is killed anywhere, perhaps while it makes the tables
+            # The first writer is killed anywhere, perhaps while it makes the tables.
+            if turn:
                 acknowledged.add(writer.stdout.readline().strip())
             time.sleep(noise.uniform(0.0, 0.3))
             writer.kill()

@@ -23,81 +23,84 @@ OPERATORS = {name: costs(size) for name, size in SIZES.items()}
 
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LatencyDB]:
-    monkeypatch.setattr(room, "load_cards", lambda: CARDS)  # no zoo beside these models
+    monkeypatch.setattr(room, "load_cards", lambda: CARDS)
     with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as database:
         yield database
 
 
 def run(db: LatencyDB, budget_s: float, *, fails: frozenset[str] = frozenset()) -> tuple[Calibrated, list[str]]:
-    """A calibration with a device that takes what SIZES says, and the models it was asked to measure."""
-    asked: list[str] = []
+    """Calibrate with a device whose latencies follow SIZES. Return the result, and the models in the order measured."""
+    models: list[str] = []
 
     def measure(name: str) -> bool:
-        asked.append(name)
+        models.append(name)
         if name in fails:
             return False
         return db.add(row(name, SIZES[name]))
 
-    return calibrate(db, COLUMN, COSTS, budget_s, measure, operators=OPERATORS), asked
+    return calibrate(db, COLUMN, COSTS, budget_s, measure, operators=OPERATORS), models
 
 
 def test_a_new_device_is_told_from_a_few_models(db: LatencyDB) -> None:
-    for item in rows(list(SIZES), 3.0, **SLOW):
-        db.add(item)
-    found, asked = run(db, 100.0)
-    assert found.anchors == tuple(asked) and found.not_measured == () and 3 <= len(asked) < len(SIZES)
-    assert sum(COSTS[name] for name in asked) <= 100.0
-    rest = len(SIZES) - len(asked)
-    assert found.before == Spread(rest, 0, None) and (found.after.models, found.after.predicted) == (rest, rest)
-    assert found.after.median_excess is not None and 0 <= found.after.median_excess < 0.5
-    assert found.summary.startswith(f"{rest} of {rest} models are predicted now, bounds +")
-    assert found.summary.endswith("above the prediction (median); before: none")
+    for measurement in rows(list(SIZES), 3.0, **SLOW):
+        db.add(measurement)
+    result, models = run(db, 100.0)
+    assert result.anchors == tuple(models) and result.not_measured == () and 3 <= len(models) < len(SIZES)
+    assert sum(COSTS[name] for name in models) <= 100.0
+    others = len(SIZES) - len(models)
+    assert result.before == Spread(others, 0, None) and (result.after.models, result.after.predicted) == (
+        others,
+        others,
+    )
+    assert result.after.median_excess is not None and 0 <= result.after.median_excess < 0.5
+    assert result.summary.startswith(f"{others} of {others} models are predicted now, bounds +")
+    assert result.summary.endswith("above the prediction (median); before: none")
 
 
 def test_more_time_measures_others_and_the_bounds_shrink(db: LatencyDB) -> None:
     noisy = [row(name, 3 * size * (1.2 if number % 2 else 0.8), **SLOW)
              for number, (name, size) in enumerate(SIZES.items())]  # fmt: skip
-    for item in noisy:
-        db.add(item)
-    first, asked = run(db, 60.0)
+    for measurement in noisy:
+        db.add(measurement)
+    first, models = run(db, 60.0)
     second, again = run(db, 60.0)
-    assert not set(asked) & set(again) and again, "what has a row is not measured again"
+    assert not set(models) & set(again) and again, "what has a row is not measured again"
     assert second.before.median_excess is not None and second.after.median_excess is not None
     assert second.summary.startswith(f"bounds of {second.after.predicted} models: +")
     assert first.after.predicted >= second.after.predicted
 
 
 def test_without_other_devices_operators_tell_models_apart(db: LatencyDB) -> None:
-    found, asked = run(db, 100.0)
-    assert len(asked) >= 3 and found.after.predicted == len(SIZES) - len(asked)
+    result, models = run(db, 100.0)
+    assert len(models) >= 3 and result.after.predicted == len(SIZES) - len(models)
 
 
 def test_models_of_which_nothing_is_known_begin_with_the_cheapest(db: LatencyDB) -> None:
     column, names = Column(PI5, "onnx", "fp32", 4), list(SIZES)
-    found = calibrate(db, column, COSTS, 35.0, lambda name: db.add(row(name, SIZES[name])), operators={})
-    assert found.anchors == tuple(names[:3])
-    assert found.after == Spread(len(SIZES) - 3, 0, None)
-    assert found.summary == "nothing can be predicted yet: that takes 3 rows, and other rows or operators of a model"
+    result = calibrate(db, column, COSTS, 35.0, lambda name: db.add(row(name, SIZES[name])), operators={})
+    assert result.anchors == tuple(names[:3])
+    assert result.after == Spread(len(SIZES) - 3, 0, None)
+    assert result.summary == "nothing can be predicted yet: that takes 3 rows, and other rows or operators of a model"
 
 
 def test_what_fails_is_left_and_the_rest_goes_on(db: LatencyDB) -> None:
-    for item in rows(list(SIZES), 3.0, **SLOW):
-        db.add(item)
+    for measurement in rows(list(SIZES), 3.0, **SLOW):
+        db.add(measurement)
     whole, _ = run_dry(db)
-    found, asked = run(db, 100.0, fails=frozenset(whole[:1]))
-    assert found.not_measured == whole[:1] and found.anchors == whole[1:] and tuple(asked) == whole
+    result, models = run(db, 100.0, fails=frozenset(whole[:1]))
+    assert result.not_measured == whole[:1] and result.anchors == whole[1:] and tuple(models) == whole
 
 
 def run_dry(db: LatencyDB) -> tuple[tuple[str, ...], list[str]]:
-    """What would be measured."""
-    found = calibrate(db, COLUMN, COSTS, 100.0, lambda name: False, operators=OPERATORS)
-    assert found.anchors == ()
-    return found.not_measured, []
+    """Return the models that a calibration would measure."""
+    result = calibrate(db, COLUMN, COSTS, 100.0, lambda name: False, operators=OPERATORS)
+    assert result.anchors == ()
+    return result.not_measured, []
 
 
 def test_too_little_time_measures_nothing(db: LatencyDB) -> None:
-    found, asked = run(db, 1.0)
-    assert (found.anchors, asked) == ((), []) and found.before == found.after
+    result, models = run(db, 1.0)
+    assert (result.anchors, models) == ((), []) and result.before == result.after
 
 
 def test_rows_keep_no_such_percentile(db: LatencyDB) -> None:
@@ -106,7 +109,7 @@ def test_rows_keep_no_such_percentile(db: LatencyDB) -> None:
 
 
 def test_the_spread_is_the_median_of_the_bounds() -> None:
-    told = [Prediction(name, "c", "transfer", 0.9, 10.0, 9.0, 11.0, at_most) for name, at_most in
+    bounded = [Prediction(name, "c", "transfer", 0.9, 10.0, 9.0, 11.0, at_most) for name, at_most in
             (("a", 11.0), ("b", 12.0), ("c", 15.0))]  # fmt: skip
-    silent = Prediction("d", "c", "refused", 0.9)
-    assert spread_of([*told, silent]) == Spread(4, 3, pytest.approx(0.2))
+    refused = Prediction("d", "c", "refused", 0.9)
+    assert spread_of([*bounded, refused]) == Spread(4, 3, pytest.approx(0.2))

@@ -1,4 +1,4 @@
-"""forecast: the plan of a sweep with its times, without torch, an engine, or a change to anything."""
+"""forecast: the plan of a sweep with its times. It imports no torch and no engine, and it changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROTOCOL = Protocol()
 
 @pytest.fixture
 def request_of(tmp_path, monkeypatch):
-    """make(name, seconds of its export or None): a request for an own network, with or without its artifact."""
+    """Factory of requests for an own network. With the seconds of an export, its artifact exists as well."""
     monkeypatch.chdir(tmp_path)
     from edgevit.sweeps import plan
 
@@ -37,20 +37,20 @@ def request_of(tmp_path, monkeypatch):
         request = ExportRequest("onnx", tmp_path / "out", model=f"{name}.py:net")
         if seconds is not None:
             artifact_folder(request).parent.mkdir(exist_ok=True)
-            made = toys.fake_artifact(artifact_folder(request), f"work{' ' * len(name)}run", request.model)
+            artifact = toys.fake_artifact(artifact_folder(request), f"work{' ' * len(name)}run", request.model)
             from edgevit.artifacts.folder import seal
 
-            seal(dataclasses.replace(made, stages=(StageTime("fold", seconds - 1), StageTime("convert", 1.0))))
+            seal(dataclasses.replace(artifact, stages=(StageTime("fold", seconds - 1), StageTime("convert", 1.0))))
         return request
 
     return make
 
 
-def steps(*requests, counts=(1,), how=PROTOCOL, again=False):
-    return forecast(SweepPlan(requests, toys.LOCAL, counts, how, again), DB)
+def steps(*requests, counts=(1,), protocol=PROTOCOL, again=False):
+    return forecast(SweepPlan(requests, toys.LOCAL, counts, protocol, again), DB)
 
 
-def test_what_nobody_knows_is_a_guess(request_of):
+def test_unknown_models_have_guessed_times(request_of):
     export, measure = steps(request_of("a"))
     assert (export.does, export.seconds, export.source, export.is_guess) == ("export", EXPORT_GUESS_S, "a guess", True)
     run_s = 10**9 / MACS_PER_SECOND_GUESS
@@ -59,10 +59,10 @@ def test_what_nobody_knows_is_a_guess(request_of):
 
 
 def test_exports_of_other_models_are_a_better_guess(request_of):
-    found = steps(request_of("a", 12.0), request_of("bb", 20.0), request_of("c"))
-    assert [(step.does, step.seconds) for step in found[:1]] == [("export", 16.0)]
-    assert found[0].is_guess and "other models" in found[0].source
-    assert [step.does for step in found[1:]] == ["measure"] * 3
+    planned = steps(request_of("a", 12.0), request_of("bb", 20.0), request_of("c"))
+    assert [(step.does, step.seconds) for step in planned[:1]] == [("export", 16.0)]
+    assert planned[0].is_guess and "other models" in planned[0].source
+    assert [step.does for step in planned[1:]] == ["measure"] * 3
 
 
 def row_of(request, **changes):
@@ -82,15 +82,16 @@ def keep(*rows):
 
 def test_earlier_rows_tell(request_of):
     request = request_of("a", 9.0)
-    keep(row_of(request, engine_version="1.0"))  # of an older engine: to be measured again, and as fast
+    # A row of an older engine is measured again, and predicts the same time.
+    keep(row_of(request, engine_version="1.0"))
     [step] = steps(request)
     load_s, run_s = (90_000_000 + 20_000_000) / 1e9, measured().p50_ns / 1e9
     assert (step.does, step.source, step.is_guess) == ("measure", "an earlier row", False)
     assert step.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 0.5 + max(1.0, 133 * run_s)))
-    [paced] = steps(request, how=Protocol(rate_hz=10.0))
+    [paced] = steps(request, protocol=Protocol(rate_hz=10.0))
     assert paced.seconds == pytest.approx(5 * (START_GUESS_S + load_s + 1.0 + 13.3))
     two = steps(request, counts=(1, 2))
-    assert [item.is_guess for item in two] == [False, True]
+    assert [step.is_guess for step in two] == [False, True]
 
 
 def test_what_is_held_is_not_measured_again(request_of):
@@ -102,7 +103,8 @@ def test_what_is_held_is_not_measured_again(request_of):
     assert step.does == "measure"
 
 
-HELD = {  # what a row is -> whether it stands for one of the protocol
+# The changes of a row, and whether that row stands for a measurement of the protocol.
+SUFFICIENT = {
     "whole": ({}, True),
     "a build of the same engine": ({"engine_version": "1.31.1-22982-e213"}, True),
     "another engine": ({"engine_version": "1.31.10"}, False),
@@ -115,15 +117,15 @@ HELD = {  # what a row is -> whether it stands for one of the protocol
 }
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", SUFFICIENT)
 def test_which_rows_stand_for_a_measurement(name, request_of):
     from edgevit.artifacts.folder import open_artifact
 
-    changes, held = HELD[name]
+    changes, is_enough = SUFFICIENT[name]
     request = request_of("a", 9.0)
     keep(row_of(request, **changes))
     todo = still_to_measure([open_artifact(artifact_folder(request))], toys.LOCAL, 1, DB, PROTOCOL)
-    assert (todo == []) is held
+    assert (todo == []) is is_enough
 
 
 def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(request_of):
@@ -146,8 +148,8 @@ def test_a_plan_goes_by_the_engine_that_the_device_has(request_of, version, does
 
 
 def test_speed_of_other_models_is_used_for_one_of_known_size(request_of, monkeypatch):
-    known = {"a.py:net": 10**9, "bb.py:net": 2 * 10**9}
-    monkeypatch.setattr(room, "_macs", known.get)
+    macs = {"a.py:net": 10**9, "bb.py:net": 2 * 10**9}
+    monkeypatch.setattr(room, "_macs", macs.get)
     slow, other = request_of("a", 9.0), request_of("bb", 9.0)
     keep(row_of(slow))
     step = steps(slow, other)[-1]
@@ -163,7 +165,7 @@ def test_nothing_heavy_is_imported(tmp_path: Path):
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "vanillanet_5 onnx fp32" in done.stdout and "guessed" in done.stdout
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "vanillanet_5 onnx fp32" in outcome.stdout and "guessed" in outcome.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"], "no artifact was made"

@@ -1,4 +1,4 @@
-"""Whatever an engine does costs one row, and whatever happens to a sweep costs no row twice."""
+"""Faults: a fault of an engine costs one row, and an interrupted sweep measures no row twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ if sys.platform != "linux":
     pytest.skip("only Linux tells what a process holds", allow_module_level=True)
 
 LIMIT = 300_000_000
-FAULTS = {  # what the engine does -> the row's status, and words of its error
+# The fault of an engine, with the row's status and words of its error.
+FAULTS = {
     "segv": ("crashed", "killed by SIGSEGV"),
     "abort": ("crashed", "killed by SIGABRT"),
     "kill": ("crashed", "killed by SIGKILL"),
@@ -51,7 +52,7 @@ def fakes(tmp_path, monkeypatch):
 
 
 def inject(fakes, tmp_path, texts):
-    """A sweep over engines that do these things; every fault must be a row, and the good one must go through."""
+    """Sweep over engines with these faults. Every fault must be a row, and the good engine must succeed."""
     protocol = Protocol(
         processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=seconds(4), max_memory_bytes=LIMIT
     )
@@ -72,12 +73,13 @@ def inject(fakes, tmp_path, texts):
 
 
 def test_each_fault_costs_one_row(fakes, tmp_path):
-    inject(fakes, tmp_path, [f"{what} run" for what in FAULTS])
+    inject(fakes, tmp_path, [f"{fault} run" for fault in FAULTS])
 
 
 @pytest.mark.slow
 def test_a_hundred_faults_cost_a_hundred_rows(fakes, tmp_path):
-    kinds = sorted(set(FAULTS) - {"child_bomb"})  # the six of the specification
+    # The six faults of the specification.
+    kinds = sorted(set(FAULTS) - {"child_bomb"})
     order = random.Random(0)
     inject(fakes, tmp_path, [f"{kinds[i % 6]} {order.choice(('load', 'run'))}" for i in range(100)])
 
@@ -87,13 +89,13 @@ def test_memory_of_a_process_and_its_children():
     parent = f"hoard = b'x' * 100_000_000; import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        held = memory_watchdog.memory_bytes(process.pid)
+        memory_bytes = memory_watchdog.memory_bytes(process.pid)
         process.stdin.close()
-    assert 300_000_000 < held < 360_000_000, "100 MB in the process, 200 MB in its child, and two interpreters"
+    assert 300_000_000 < memory_bytes < 360_000_000, "100 MB in the process, 200 MB in its child, and two interpreters"
 
 
 def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path):
-    """Neither running nor dead: in a container nobody may be there to collect it."""
+    """The watch is neither running nor a zombie: a container may have no process that collects it."""
     pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "worker.pyz")
     artifact = toys.fake_artifact(tmp_path / "artifact")
     (tmp_path / "job.json").write_text(to_json(toys.job_for(artifact)))
@@ -103,8 +105,8 @@ def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path):
         "subprocess.run([sys.executable, 'worker.pyz', 'job.json', 'reply.json'], check=True)\n"
         "print(*open('/proc/self/task/' + str(__import__('os').getpid()) + '/children').read().split())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    outcome = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert outcome.stdout.strip() == ""
 
 
 def test_mapped_files_are_not_held(tmp_path):
@@ -129,7 +131,8 @@ from edgevit.sweeps import plan as sweep
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit_runtime.record import Recipe
 
-class Module:  # a distribution that is there, so that the version of the engine is known before it runs
+# An installed distribution, so that the version of the engine is known before it runs.
+class Module:
     RECIPE = Recipe("fake", ".txt", "edgevit", ("fp32",), (), "")
 
 folder = Path(sys.argv[1])
@@ -176,8 +179,8 @@ def keys(folder: Path) -> list[tuple[str, int]]:
 def kill_at_random(folder: Path, kills: int) -> None:
     make_fakes(folder)
     moments, longest = random.Random(0), 6.0
-    done = 0
-    while done < kills:
+    killed = 0
+    while killed < kills:
         # A sweep that came to its end has nothing left to do when it is resumed: begin anew.
         (folder / "x.db").unlink(missing_ok=True)
         finished = False
@@ -185,14 +188,14 @@ def kill_at_random(folder: Path, kills: int) -> None:
             begin = time.monotonic()
             sweep = sweep_of_fakes(folder)
             try:
-                _, said = sweep.communicate(timeout=moments.uniform(0.5, longest) if done < kills else seconds(120))
+                _, stderr = sweep.communicate(timeout=moments.uniform(0.5, longest) if killed < kills else seconds(120))
                 finished = True
                 longest = max(1.0, time.monotonic() - begin)
-                assert sweep.returncode == 0, said.decode()
+                assert sweep.returncode == 0, stderr.decode()
             except subprocess.TimeoutExpired:
                 sweep.send_signal(signal.SIGKILL)
                 sweep.communicate()
-                done += 1
+                killed += 1
         assert [count for _, count in keys(folder)] == [1] * len(NAMES)
 
 
@@ -206,7 +209,7 @@ def test_fifty_kills_of_a_sweep(tmp_path):
 
 
 def test_nothing_of_a_killed_sweep_goes_on(tmp_path):
-    """kill -9 leaves nobody but the worker's watch to end what the engine started."""
+    """After kill -9, only the worker's watch can end the processes that the engine started."""
     make_fakes(tmp_path)
     for path in (tmp_path / "out").iterdir():
         text = f"hang run {tmp_path}/pids"

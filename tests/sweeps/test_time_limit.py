@@ -1,4 +1,4 @@
-"""A sweep with an end in time, and rows chosen for shipping: what is left is said, and nothing is done twice."""
+"""Sweeps with a time limit: remaining work is listed, and nothing is done twice. Rows that are chosen for shipping."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 class Bench:
-    """A sweep whose exports and measurements take 10 s of a clock that this class winds, and are only noted."""
+    """A sweep whose exports and measurements are only noted. Each takes 10 s of a clock that this class winds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...] = ()) -> None:
         self.now, self.steps, self.broken = 0.0, list[str](), broken
@@ -108,7 +108,7 @@ def test_called_again_and_again_it_does_each_step_once(monkeypatch: pytest.Monke
     assert calls >= 120 / (seconds + 20)
 
 
-def test_what_is_left_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Bench(monkeypatch).run(25)
     assert len(work.rows) == 2, "the running group was finished"
     assert work.remaining == [
@@ -121,15 +121,15 @@ def test_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [failure.request.label for failure in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
 
 
-def test_the_command_says_what_is_left(tmp_path: Path) -> None:
-    asked = ("sweep", "--models", "mobilevig_*", "--targets", "onnx", "--threads", "1,2", "--out", tmp_path / "out")
-    done = edgevit(*asked, "--db", tmp_path / "a.db", "--max-time", "0.000001s", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["remaining"] == [f"mobilevig_{size} onnx fp32" for size in ("ti", "s", "m", "b")]
+def test_the_command_lists_the_remaining_work(tmp_path: Path) -> None:
+    sweep = ("sweep", "--models", "mobilevig_*", "--targets", "onnx", "--threads", "1,2", "--out", tmp_path / "out")
+    outcome = edgevit(*sweep, "--db", tmp_path / "a.db", "--max-time", "0.000001s", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["remaining"] == [f"mobilevig_{size} onnx fp32" for size in ("ti", "s", "m", "b")]
     assert not (tmp_path / "out").exists()
-    assert "the time is over; left: mobilevig_ti" in edgevit(*asked, "--max-time", "0.000001s").stdout
-    assert "is not a duration" in refused(2, *asked, "--max-time", "soon")
+    assert "the time is over; left: mobilevig_ti" in edgevit(*sweep, "--max-time", "0.000001s").stdout
+    assert "is not a duration" in refused(2, *sweep, "--max-time", "soon")
 
 
 # Rows for shipping
@@ -140,8 +140,8 @@ def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_p
     other = {"device": "pi4", "device_id": "pi-0009", "device_class": "raspberry-pi-4"}
     rows = [measured(grade=grade, nonce=grade) for grade in "ABCD"] + [measured(**other), failed("crashed")]
     with LatencyDB.open(database, shipped=False) as db:
-        for item in rows:
-            db.add(item)
+        for row in rows:
+            db.add(row)
         db.add_accuracy(rated())
         db.add_noise(floor())
         db.add_noise(replace(floor(), device_id="pi-0009", device="pi4"))
@@ -159,13 +159,13 @@ def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_p
     assert exported("pi5", "C") == [line for line in of_pi5 if line != "pi5 D"]
     assert exported("pi4", "A") == ["noise_floor", "pi4 A"]
     assert "pi5 D" not in exported(None, "B") and "accuracy" in exported(None, "B")
-    done = edgevit("db", "export", file, "--db", database, "--device", "pi5", "--grade", "C")
-    assert done.stdout == f"5 rows -> {file}\n"
+    outcome = edgevit("db", "export", file, "--db", database, "--device", "pi5", "--grade", "C")
+    assert outcome.stdout == f"5 rows -> {file}\n"
     assert "no measured device is called" in refused(2, "db", "export", file, "--db", database, "--device", "pi6")
     assert "is not a grade" in refused(2, "db", "export", file, "--db", database, "--grade", "E")
 
 
-def test_rows_of_somebody_elses_device_are_told(tmp_path: Path) -> None:
+def test_rows_of_another_unit_are_labelled(tmp_path: Path) -> None:
     database = str(tmp_path / "a.db")
     with LatencyDB.open(database, shipped=False) as db:
         db.add(measured(model="mobilevig_ti"))
@@ -176,9 +176,9 @@ def test_rows_of_somebody_elses_device_are_told(tmp_path: Path) -> None:
 
 
 def test_a_fresh_install_answers_for_the_devices_whose_rows_ship() -> None:
-    asked = ("choose", "--device", "x86_64-linux-amd-epyc-2c", "--max-latency", "25ms")
-    done = edgevit(*asked)
-    first, second, *_ = done.stdout.splitlines()
-    assert done.returncode == 0 and first.startswith("mobilevig_m, executorch fp32, 2 thread(s)")
+    choose = ("choose", "--device", "x86_64-linux-amd-epyc-2c", "--max-latency", "25ms")
+    outcome = edgevit(*choose)
+    first, second, *_ = outcome.stdout.splitlines()
+    assert outcome.returncode == 0 and first.startswith("mobilevig_m, executorch fp32, 2 thread(s)")
     assert "(measured), grade D" in second, "what is unsteady ships too, and nothing is predicted in its place"
-    assert "did not agree within 10% (grade D)" in done.stdout
+    assert "did not agree within 10% (grade D)" in outcome.stdout
