@@ -1,4 +1,4 @@
-"""What holds for every test: nobody's own data is touched, cores are shared out, and CI takes no skip for a pass."""
+"""Rules for every test: the user's own data is not touched, cores are shared out, and a skip fails under CI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # A skip is honest where the test cannot mean anything on this machine. A missing tool or package is no such reason.
 HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent", "this processor lacks ")
 
-BY_TARGET = "test_targets.py"  # takes minutes, most of them in converters that share nothing
+# This file takes minutes, most of them in converters that share nothing.
+BY_TARGET = "test_targets.py"
 # The longest come first, so that no worker is left alone with one of them at the end.
 LONG_FILES = (
     "docs zoo cli failing_stage tensorrt fold evaluate verify export packaging mil page doctor ncnn adb ssh zoo_models"
@@ -37,7 +38,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
-TOGETHER = {"test_evaluate.py": "test_train_digits.py"}  # what the two need is trained once
+# The networks that the two files need are trained once.
+TOGETHER = {"test_evaluate.py": "test_train_digits.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,12 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module is imported: the environment is inherited by every process that a test starts."""
+    """Set the environment before any test module is imported. Every process that a test starts inherits it."""
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        os.environ[name] = str(_HOME / name.lower())  # platformdirs reads them on Linux and macOS
+        # platformdirs reads these on Linux and macOS.
+        os.environ[name] = str(_HOME / name.lower())
     os.environ["EDGEVIT_DB"] = str(_HOME / "session.db")
     os.environ["NO_COLOR"] = "1"
-    if sys.platform == "linux" and command_line.WARM not in os.environ:  # else those of the run that this is part of
+    # A pytest that a test starts uses the warm programs of the outer run.
+    if sys.platform == "linux" and command_line.WARM not in os.environ:
         start_warm_python()
     # Workers that each take all cores wait for each other. torch reads this once, when it is imported.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -70,7 +74,7 @@ def start_warm_python() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def warm_workers() -> Iterator[None]:
-    """Workers that compute are forked as well. What is timed and what loads a made-up engine is a new Python."""
+    """Workers that compute are forked as well. Timed workers and those of made-up engines are new Pythons."""
     from edgevit.devices.transports import local
 
     with pytest.MonkeyPatch.context() as patch:
@@ -80,7 +84,7 @@ def warm_workers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_registry() -> None:
-    """Where some test has imported torch, its exporter to ONNX keeps what it would build for each export."""
+    """torch's exporter to ONNX keeps its registry between exports, if some test has imported torch."""
     if "torch" in sys.modules and find_spec("onnxscript"):
         from support.exporters import share_registry
 
@@ -89,21 +93,21 @@ def one_registry() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def collected_objects_stay() -> None:
-    """Collections of garbage, which some converters ask for, look only at what tests made."""
+    """Collections of garbage, which some converters request, look only at objects of tests."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what a worker finds when it starts from nothing."""
+    """Workers are new Pythons, for tests of a worker that starts from nothing."""
     from edgevit.devices.transports import local
 
     monkeypatch.setattr(local, "sys", sys)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays with one worker, so what it builds for all its tests is built once. Of BY_TARGET a target does."""
+    """Keep a file with one worker, so that its fixtures are built once. Of BY_TARGET, keep each target with one."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         parameters = getattr(item, "callspec", None)
@@ -139,12 +143,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=DATABASES)
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place where no table is yet."""
+    """A new database without tables."""
     return new_database(request.param, tmp_path)
 
 
 def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
-    """A new database of this kind, without tables or with. PostgreSQL missing is a skip: CI takes it for a failure."""
+    """Create a database of this kind, with tables or without. Without PostgreSQL, skip: a failure under CI."""
     if kind == "sqlite":
         path = folder / f"{uuid.uuid4().hex}.db"
         return str(path) if empty else new_file(path)
@@ -156,7 +160,7 @@ def new_database(kind: str, folder: Path, *, empty: bool = True) -> str:
 
 
 def new_file(path: Path) -> str:
-    """A new SQLite database of this name, with tables and nothing in them: a copy, because to migrate takes longer."""
+    """Create an SQLite database of this name with empty tables. It is a copy, because migrating takes longer."""
     shutil.copy(_with_tables(), path)
     return str(path)
 
@@ -183,7 +187,7 @@ def pytest_make_collect_report(
 
 
 def _no_silent_skip(report: Report) -> Report:
-    """Under CI a skipped test or module fails, unless its reason is honest. An xfail is not a skip."""
+    """Turn a skip into a failure under CI, unless its reason is honest. An xfail is not a skip."""
     if report.outcome != "skipped" or hasattr(report, "wasxfail") or not _under_ci():
         return report
     reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr).removeprefix(

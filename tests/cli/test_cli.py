@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a stranger's model exported and measured. The tests below start from it."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "net.py").write_text(STRANGER)
@@ -38,21 +39,21 @@ def here(tmp_path_factory):
     return folder
 
 
-def test_help_names_every_verb():
+def test_help_names_every_verb() -> None:
     outcome = edgevit("--help")
     assert outcome.returncode == 0
     for verb in VERBS:
         assert f"\n  {verb} " in outcome.stdout
 
 
-def test_a_typo_suggests_and_stops(tmp_path):
+def test_a_typo_suggests_and_stops(tmp_path: Path) -> None:
     assert "Did you mean 'fold'?" in refused(2, "folt")
     assert "vanillanet_5" in refused(2, "fold", "vanillanet_55")
     assert "did you mean onnx" in refused(2, "export", "mobilevig_ti", "-t", "onx", folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_models_lists_counted_cards():
+def test_models_lists_counted_cards() -> None:
     models = json.loads(edgevit("models", "vanillanet_5", "--json").stdout)["models"]
     assert [model["name"] for model in models] == ["vanillanet_5"]
     assert (models[0]["params"], models[0]["provenance"], models[0]["top1_percent"]) == (22_328_800, "published", 72.49)
@@ -60,13 +61,13 @@ def test_models_lists_counted_cards():
 
 
 @pytest.mark.parametrize("verb", ["models", "targets", "devices", "doctor"])
-def test_listings_are_json_with_a_schema(verb):
+def test_listings_are_json_with_a_schema(verb: str) -> None:
     outcome = edgevit(verb, "--json")
     assert outcome.returncode == 0, outcome.stderr
     assert json.loads(outcome.stdout)["schema_version"] == 1
 
 
-def test_fold_prints_counts_and_proof(here):
+def test_fold_prints_counts_and_proof(here: Path) -> None:
     fold = ("fold", "net.py:tiny", "--input-size", "32")
     report = json.loads(edgevit(*fold, "--json", folder=here).stdout)
     assert (
@@ -76,7 +77,7 @@ def test_fold_prints_counts_and_proof(here):
     assert "the folded form is the trained model" in edgevit(*fold, folder=here).stdout
 
 
-def test_export_leaves_one_verified_artifact(here):
+def test_export_leaves_one_verified_artifact(here: Path) -> None:
     [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
     assert artifact["parity"]["status"] == "passed" and artifact["folded"]
     assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "convert", "simplify", "artifact"}
@@ -85,7 +86,7 @@ def test_export_leaves_one_verified_artifact(here):
     assert files == ["manifest.json", "net-tiny.onnx"]
 
 
-def test_verify_again_and_after_damage(here, tmp_path):
+def test_verify_again_and_after_damage(here: Path, tmp_path: Path) -> None:
     outcome = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
     assert outcome.returncode == 0 and "passed: onnxruntime" in outcome.stdout
     damaged = tmp_path / "damaged"
@@ -98,7 +99,7 @@ def test_verify_again_and_after_damage(here, tmp_path):
     assert "not an artifact" in refused(1, "verify", tmp_path)
 
 
-def test_profile_keeps_a_row(here):
+def test_profile_keeps_a_row(here: Path) -> None:
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
     assert (row["status"], row["provenance"], row["threads"], row["processes"]) == ("ok", "measured", 1, 2)
     assert row["p90_upper_ns"] >= row["p90_ns"] > 0
@@ -111,7 +112,7 @@ def test_profile_keeps_a_row(here):
     assert [device["measurements"] for device in devices if device["device_id"] == mine] == [1]
 
 
-def test_rows_travel(here, tmp_path):
+def test_rows_travel(here: Path, tmp_path: Path) -> None:
     assert edgevit("db", "export", tmp_path / "rows.jsonl", "--db", "x.db", folder=here).returncode == 0
     rows = len((tmp_path / "rows.jsonl").read_text().splitlines())
     # Every database has the shipped rows already. It lacks the row and the operators of this network.
@@ -124,7 +125,7 @@ def test_rows_travel(here, tmp_path):
     assert outcome.returncode == 1 and "refused: bad.jsonl, line 1" in outcome.stdout
 
 
-def test_choose_picks_misses_and_refuses(here):
+def test_choose_picks_misses_and_refuses(here: Path) -> None:
     fits = edgevit("choose", "--device", "local", "--max-latency", "10s", "--db", "x.db", folder=here)
     assert fits.returncode == 0, fits.stderr
     assert fits.stdout.startswith("net.py:tiny, onnx fp32, 1 thread(s), on local")
@@ -137,7 +138,7 @@ def test_choose_picks_misses_and_refuses(here):
     assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
 
 
-def test_choose_answers_from_shipped_rows(tmp_path):
+def test_choose_answers_from_shipped_rows(tmp_path: Path) -> None:
     device = "x86_64-linux-amd-epyc-2c"
     command = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
     outcome = edgevit(*command, "--json", folder=tmp_path)
@@ -151,7 +152,7 @@ def test_choose_answers_from_shipped_rows(tmp_path):
     assert "nearer to the limit than 90.0%" in outcome.stdout, "what is known of the device's noise counts"
 
 
-def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own():
+def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own() -> None:
     folder = Path(__file__).parents[2] / "latency_db" / "measurements"
     files = list(folder.glob("*.jsonl"))
     assert len(files) >= 2
@@ -160,7 +161,7 @@ def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own()
         assert grades == {"D"} if name.endswith("-unsteady") else grades <= {"A", "B", "C"}, name
 
 
-def test_a_measured_network_has_its_operators_in_the_database(here):
+def test_a_measured_network_has_its_operators_in_the_database(here: Path) -> None:
     artifact = json.loads((here / "out/net-tiny-onnx-fp32/manifest.json").read_text())["artifact"]
     with LatencyDB.open(str(here / "x.db")) as db:
         [graph] = db.graphs()
@@ -168,7 +169,7 @@ def test_a_measured_network_has_its_operators_in_the_database(here):
     assert sum(operator.count * operator.macs for operator in graph.operators) == artifact["macs"]
 
 
-def test_choose_hands_over_the_very_artifact(here):
+def test_choose_hands_over_the_very_artifact(here: Path) -> None:
     choose = ("choose", "--db", "x.db", "--max-latency", "10s", "--artifacts", "out/net-tiny-onnx-fp32")
     outcome = edgevit(*choose, "--export", "given", "--json", folder=here)
     assert outcome.returncode == 0, outcome.stderr
@@ -179,13 +180,13 @@ def test_choose_hands_over_the_very_artifact(here):
     assert "--export" in refused(1, *choose, "--export", "given", folder=here), "what is there is not written over"
 
 
-def test_choose_exports_what_is_not_held(here):
+def test_choose_exports_what_is_not_held(here: Path) -> None:
     outcome = edgevit("choose", "--db", "x.db", "--max-latency", "10s", "--export", "made", folder=here)
     assert outcome.returncode == 0, outcome.stderr
     assert "exported: made/net-tiny-onnx-fp32 (parity passed" in outcome.stdout
 
 
-def test_choose_measures_what_the_budget_needs(here, tmp_path):
+def test_choose_measures_what_the_budget_needs(here: Path, tmp_path: Path) -> None:
     shutil.copy(here / "x.db", tmp_path / "y.db")
     choose = ("choose", "--db", tmp_path / "y.db", "--max-latency", "10s", "--percentile", "99", "--quick", "--json")
     before = edgevit(*choose, folder=here)
@@ -199,7 +200,7 @@ def test_choose_measures_what_the_budget_needs(here, tmp_path):
     assert answer["picked"]["measurement_id"] == answer["measured"][0]["measurement_id"]
 
 
-def test_devices_calibrate(here, tmp_path):
+def test_devices_calibrate(here: Path, tmp_path: Path) -> None:
     calibrate = (
         "devices",
         "calibrate",
@@ -222,7 +223,7 @@ def test_devices_calibrate(here, tmp_path):
     assert "another kind" in refused(2, *calibrate, "--budget", "1min", "--precision", "fp16", folder=here)
 
 
-def test_sweep_does_only_what_is_missing(here):
+def test_sweep_does_only_what_is_missing(here: Path) -> None:
     sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "s.db")
     first = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
     again = json.loads(edgevit(*sweep, "--json", folder=here).stdout)
@@ -230,7 +231,7 @@ def test_sweep_does_only_what_is_missing(here):
     assert (len(again["measurements"]), again["held"]) == (0, 1)
 
 
-def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
+def test_a_dry_run_says_what_is_missing_and_does_nothing(here: Path) -> None:
     sweep = ("sweep", "--models", "net.py:tiny", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "d.db")
     plan = json.loads(edgevit(*sweep, "-o", "out", "--threads", "1,2", "--dry-run", "--json", folder=here).stdout)
     assert [step["does"] for step in plan["steps"]] == ["measure", "measure"], "the artifact is there"
@@ -243,7 +244,7 @@ def test_a_dry_run_says_what_is_missing_and_does_nothing(here):
     assert not [device for device in stats["devices"] if device["device_id"] == local_device().device_id]
 
 
-def test_rates_and_limits_are_asked_for(here):
+def test_rates_and_limits_are_asked_for(here: Path) -> None:
     profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "r.db", "--json")
     outcome = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
     assert outcome.returncode == 0, outcome.stderr
@@ -260,7 +261,7 @@ def test_rates_and_limits_are_asked_for(here):
     assert row["error"].startswith("used more than 0.02 GB of memory")
 
 
-def test_a_row_is_compared_with_another(here):
+def test_a_row_is_compared_with_another(here: Path) -> None:
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
     names = ("net.py:tiny", row["measurement_id"][:10])
     comparison = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
@@ -275,9 +276,8 @@ def test_a_row_is_compared_with_another(here):
 NO_HARNESS = "no vendor's program is known that runs artifacts of onnx"
 
 
-def test_a_number_is_explained(here):
-    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness")
-    profile += ("--db", "l.db")
+def test_a_number_is_explained(here: Path) -> None:
+    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness", "--db", "l.db")
     report = json.loads(edgevit(*profile, "--json", folder=here).stdout)
     assert report["peak"]["gflops"] > 0 and report["peak"]["gb_per_s"] > 0
     [bound], [table] = report["roofline"], report["layers"]
@@ -290,7 +290,7 @@ def test_a_number_is_explained(here):
 
 
 @pytest.mark.slow
-def test_the_noise_of_a_device_is_kept_and_used(here):
+def test_the_noise_of_a_device_is_kept_and_used(here: Path) -> None:
     noise = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
     assert len(noise["p50s_ns"]) == 5 and noise["share"] >= 0
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
@@ -302,18 +302,18 @@ def test_the_noise_of_a_device_is_kept_and_used(here):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "good.pth"
     torch.save({"state_dict": create_model("mobilevig_ti").state_dict()}, path)
     return path
 
 
 class Exploit:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, ("touch exploited",)
 
 
-def test_bad_checkpoints(tmp_path, checkpoint):
+def test_bad_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
     content = checkpoint.read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"state_dict": Exploit()}))
@@ -325,12 +325,12 @@ def test_bad_checkpoints(tmp_path, checkpoint):
     assert sorted(path.name for path in tmp_path.iterdir()) == before, "no artifact, and the code was not run"
 
 
-def test_a_good_checkpoint_goes_through(checkpoint, tmp_path):
+def test_a_good_checkpoint_goes_through(checkpoint: Path, tmp_path: Path) -> None:
     report = json.loads(edgevit("fold", "mobilevig_ti", "--weights", checkpoint, "--json", folder=tmp_path).stdout)
     assert report["source"]["weights"] == "file" and len(report["source"]["weights_sha256"]) == 64 and report["passed"]
 
 
-def test_models_that_cannot_be_used(here):
+def test_models_that_cannot_be_used(here: Path) -> None:
     assert "--input-size" in refused(2, "fold", "net.py:tiny", folder=here)
     for verb in (["fold"], ["export", "-t", "onnx"], ["export", "-t", "onnx", "--unfolded"]):
         assert "training mode" in refused(1, *verb, "net.py:training", "--input-size", "32", folder=here)
@@ -340,25 +340,25 @@ def test_models_that_cannot_be_used(here):
     refused(2, "fold", "net.py:tiny", "--input-size", "big", folder=here)
 
 
-def test_an_unwritable_folder(here):
+def test_an_unwritable_folder(here: Path) -> None:
     stopped = refused(1, "export", "net.py:tiny", "--input-size", "32", "-t", "onnx", "-o", "net.py/out", folder=here)
     assert "-o FOLDER" in stopped
 
 
-def test_errors_are_json_where_json_was_asked_for(here):
+def test_errors_are_json_where_json_was_asked_for(here: Path) -> None:
     outcome = edgevit("choose", "--max-latency", "ten", "--json", folder=here)
     assert json.loads(outcome.stderr)["error"]["type"] == "UsageError"
     assert outcome.stdout == ""
 
 
-def test_verbose_shows_where_an_error_came_from(here):
+def test_verbose_shows_where_an_error_came_from(here: Path) -> None:
     export = ("export", "net.py:nothing", "--input-size", "32", "-t", "onnx")
     assert "Traceback" in edgevit(*export, "-v", folder=here).stderr
     refused(1, *export, folder=here)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["choose", "--max-latency", "10s", "--db", "x.db"], ["models"]])
-def test_quick_answers_import_no_torch(here, arguments):
+def test_quick_answers_import_no_torch(here: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "edgevit.cli", *arguments]
     outcome = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=seconds(60), check=False)
     imported = {

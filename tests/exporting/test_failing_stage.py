@@ -1,4 +1,4 @@
-"""Every target's conversion, broken on purpose at each of its stages: the one that is named is the one that did it."""
+"""Failing stages: each target's conversion is broken on purpose at each stage, and the error names that stage."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def blamed(
     out: Path, order: ExportRequest, subject: Subject, stage: str, *, older: bool = True
 ) -> tuple[Artifact, ParityError]:
-    """Export what must fail; the artifact in quarantine and the error, both of which name this stage."""
+    """Export what must fail. Return the artifact in quarantine and the error, which both name this stage."""
     name = ("unfolded-" if order.unfolded else "") + folder_name(subject.name, order.target, order.precision)
     out.mkdir()
     before = toys.fake_artifact(out / name) if older else None
@@ -64,28 +64,28 @@ def blamed(
     assert error.exit_code == 4
     assert f"stage {stage};" in error.where
     assert str(quarantined) in error.where
-    held = open_artifact(quarantined)
-    assert held.parity is not None
-    assert (held.parity.status, held.parity.failing_stage) == ("failed", stage)
-    assert next(check.stage for check in held.parity.checks if not check.passed) == stage
-    assert held.parity.checks[-1].stage == stage, "what is made of something wrong is not judged"
-    assert (quarantined / held.payload).exists()
+    artifact = open_artifact(quarantined)
+    assert artifact.parity is not None
+    assert (artifact.parity.status, artifact.parity.failing_stage) == ("failed", stage)
+    assert next(check.stage for check in artifact.parity.checks if not check.passed) == stage
+    assert artifact.parity.checks[-1].stage == stage, "what is made of something wrong is not judged"
+    assert (quarantined / artifact.payload).exists()
     assert list((quarantined / "stages").iterdir()), "there is nothing to look at"
     assert {path.name for path in out.iterdir()} == {QUARANTINE, *([name] if older else [])}
     assert [path.name for path in (out / QUARANTINE).iterdir()] == [name]
     if before is not None:
         assert open_artifact(out / name) == before, "an older artifact is left alone"
-    return held, error
+    return artifact, error
 
 
-def passing(held: Artifact) -> list[str]:
-    """The stages before the failing one, in order, each once."""
-    assert held.parity is not None
-    return list(dict.fromkeys(check.stage for check in held.parity.checks if check.passed))
+def passing(artifact: Artifact) -> list[str]:
+    """Return the stages before the failing one, in order, each once."""
+    assert artifact.parity is not None
+    return list(dict.fromkeys(check.stage for check in artifact.parity.checks if check.passed))
 
 
 def before(target: str, precision: str) -> list[str]:
-    """What is judged before the conversion."""
+    """Return the stages that are judged before the conversion."""
     return ["fold", "half"] if (target, precision) in HALF else ["fold"]
 
 
@@ -93,15 +93,15 @@ def before(target: str, precision: str) -> list[str]:
 
 
 def cases() -> list[Any]:
-    """Each breaker in fp32, or where only other precisions have its stage, in each of those."""
-    found = []
+    """Return each breaker in fp32. If only other precisions have its stage, return it in each of those."""
+    parameters = []
     for (target, stage), breaker in BREAKERS.items():
         precisions = [p for (name, p), stages in STAGES.items() if name == target and stage in stages]
         for precision in ["fp32"] if "fp32" in precisions else precisions:
             name = f"{target}-{stage}-{precision}"
-            given = marks(target, slow=target in PHONES)
-            found.append(pytest.param(target, stage, precision, breaker, id=name, marks=given))
-    return found
+            case_marks = marks(target, slow=target in PHONES)
+            parameters.append(pytest.param(target, stage, precision, breaker, id=name, marks=case_marks))
+    return parameters
 
 
 @pytest.mark.parametrize(("target", "stage", "precision", "breaker"), cases())
@@ -112,20 +112,21 @@ def test_the_stage_that_changed_the_function_is_named(
         require_instructions(target, precision)
     breaker(monkeypatch)
     out = tmp_path / "out"
-    held, _ = blamed(out, ExportRequest(target, out, precision), as_subject(residual_net()), stage)
+    artifact, _ = blamed(out, ExportRequest(target, out, precision), as_subject(residual_net()), stage)
     stages = STAGES[target, precision]
-    assert [item.name for item in held.stages] == ["fold", *stages, "verify"]
-    assert passing(held) == [*before(target, precision), *stages[: stages.index(stage)]]
+    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
+    assert passing(artifact) == [*before(target, precision), *stages[: stages.index(stage)]]
 
 
 LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for case in STAGES if case[1] != "fp32"]
 
 
-@pytest.mark.parametrize(("target", "precision"), LESS)  # fp32: shown where only the artifact is damaged
+# fp32 is shown where only the artifact is damaged.
+@pytest.mark.parametrize(("target", "precision"), LESS)
 def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
     artifact = export_subject(as_subject(residual_net()), ExportRequest(target, tmp_path / "out", precision))
     stages = STAGES[target, precision]
-    assert [item.name for item in artifact.stages] == ["fold", *stages, "verify"]
+    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
     not_computed = {stage for name, stage in NOT_COMPUTED if name == target}
     if missing_instructions(target, precision):
         not_computed |= {"precision", "artifact"}
@@ -138,8 +139,8 @@ def test_left_alone_the_same_network_passes_every_stage(target: str, precision: 
 def test_every_stage_of_every_target_is_broken_once() -> None:
     """A new target, precision or stage comes with a saboteur."""
     assert set(STAGES) == {(recipe.target, precision) for recipe in list_recipes() for precision in recipe.precisions}
-    known = {(target, stage) for (target, _), stages in STAGES.items() for stage in stages}
-    assert set(BREAKERS) == known - NOT_COMPUTED
+    converted_stages = {(target, stage) for (target, _), stages in STAGES.items() for stage in stages}
+    assert set(BREAKERS) == converted_stages - NOT_COMPUTED
     assert {(target, "artifact") for target, _ in STAGES} & NOT_COMPUTED == {
         (recipe.target, "artifact") for recipe in list_recipes() if STATUS[recipe.needs] == "built_not_run"
     }
@@ -149,8 +150,8 @@ def test_every_stage_of_every_target_is_broken_once() -> None:
 def test_a_wrong_epsilon_in_the_fold_is_named(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_epsilon(monkeypatch)
     out = tmp_path / "out"
-    held, _ = blamed(out, ExportRequest(target, out), as_subject(residual_net()), "fold", older=False)
-    assert passing(held) == []
+    artifact, _ = blamed(out, ExportRequest(target, out), as_subject(residual_net()), "fold", older=False)
+    assert passing(artifact) == []
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -159,16 +160,17 @@ def test_damage_after_the_last_stage_is_the_artifacts(
 ) -> None:
     subject, out = as_subject(residual_net()), tmp_path / "out"
     folded = fold(subject.module, tuple(subject.example().values()))
-    (bias,) = (item for item in folded.parameters() if item.shape == (5,))
+    (bias,) = (parameter for parameter in folded.parameters() if parameter.shape == (5,))
     damaged_afterwards(target, bias.detach().numpy().tobytes())(monkeypatch)
-    if (target, "artifact") in NOT_COMPUTED:  # which is what its status says
+    # The status of such an artifact says that it was not run.
+    if (target, "artifact") in NOT_COMPUTED:
         artifact = export_subject(subject, ExportRequest(target, out))
         assert artifact.parity is not None
         assert artifact.parity.status == "built_not_run"
         assert passing(artifact) == ["fold", *(s for s in STAGES[target, "fp32"] if (target, s) not in NOT_COMPUTED)]
         return
-    held, _ = blamed(out, ExportRequest(target, out), subject, "artifact")
-    assert passing(held) == ["fold", *STAGES[target, "fp32"]]
+    artifact, _ = blamed(out, ExportRequest(target, out), subject, "artifact")
+    assert passing(artifact) == ["fold", *STAGES[target, "fp32"]]
 
 
 # ---- too large for half precision ------------------------------------------------------------------------------------
@@ -181,13 +183,13 @@ HALVES = [
 
 
 def overflowing() -> Subject:
-    """Squares of up to a million on the way, roots of them in the end."""
+    """Build a network that squares to a million on the way and takes the roots in the end."""
     model = Toy(lambda net, x: net.head((x * 300).square().mean((2, 3)).sqrt()), head=nn.Linear(3, 5))
     return as_subject(model)
 
 
 def heavy() -> Subject:
-    """Weights beyond 65504."""
+    """Build a network with weights beyond 65504."""
     body = {"conv": nn.Conv2d(3, 6, 3), "head": nn.Linear(6, 5)}
     subject = as_subject(Toy(lambda net, x: net.head(net.conv(x).relu().mean((2, 3))), **body))
     with torch.no_grad():
@@ -203,9 +205,9 @@ def test_an_overflow_on_the_way_is_named_where_half_precision_computes(target: s
         parity = export_subject(overflowing(), order).parity
         assert parity is not None and parity.status == "passed"
         return
-    held, error = blamed(out, order, overflowing(), OVERFLOWS_AT[target])
-    assert held.parity is not None
-    assert held.parity.max_rel == INFINITE
+    artifact, error = blamed(out, order, overflowing(), OVERFLOWS_AT[target])
+    assert artifact.parity is not None
+    assert artifact.parity.max_rel == INFINITE
     if (target, "fp16") in HALF:
         assert "square (operation 3) overflows: exact values reach 1." in error.why
         assert "--precision fp32" in error.fix
@@ -216,11 +218,11 @@ def test_core_mls_evaluator_names_the_operation_that_overflows_first(tmp_path: P
     single = export_subject(overflowing(), ExportRequest("coreml", tmp_path / "single"))
     assert single.parity is not None and single.parity.status == "evaluated"
     out = tmp_path / "out"
-    held, error = blamed(out, ExportRequest("coreml", out, "fp16"), overflowing(), "precision")
+    artifact, error = blamed(out, ExportRequest("coreml", out, "fp16"), overflowing(), "precision")
     assert "mul 'square_cast_fp16' (operation 4) overflows: exact values reach 1." in error.why
-    assert held.parity is not None
-    assert "'square_cast_fp16' (operation 4) overflows" in held.parity.how
-    assert passing(held) == ["fold", "convert"]
+    assert artifact.parity is not None
+    assert "'square_cast_fp16' (operation 4) overflows" in artifact.parity.how
+    assert passing(artifact) == ["fold", "convert"]
 
 
 @pytest.mark.parametrize("target", HALVES)
@@ -251,10 +253,10 @@ def test_bfloat16_holds_what_half_precision_cannot(subject: Any, tmp_path: Path)
 def test_a_stage_that_leaves_what_no_engine_reads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe("onnx"), tmp_path / "out"
     monkeypatch.setattr(recipe, "_simplify_single", lambda path, source: path.write_bytes(b"not ONNX"))
-    held, _ = blamed(out, ExportRequest("onnx", out), as_subject(residual_net()), "simplify")
-    assert held.parity is not None
-    assert held.parity.max_rel == INFINITE  # not 0, which would say "equal"
-    assert held.parity.snr_db == NO_SIGNAL_DB
+    artifact, _ = blamed(out, ExportRequest("onnx", out), as_subject(residual_net()), "simplify")
+    assert artifact.parity is not None
+    assert artifact.parity.max_rel == INFINITE  # not 0, which would say "equal"
+    assert artifact.parity.snr_db == NO_SIGNAL_DB
 
 
 @onnx_only
@@ -268,12 +270,12 @@ def test_a_model_that_gives_nan_proves_nothing(tmp_path: Path) -> None:
 def test_an_unfolded_export_blames_the_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right, out = load_recipe("onnx")._convert, tmp_path / "out"  # type: ignore[attr-defined]
 
-    def wrong(path: Path, model: nn.Module, *given: Any) -> None:
-        right(path, nn.Sequential(model, nn.ReLU()).eval(), *given)
+    def wrong(path: Path, model: nn.Module, *arguments: Any) -> None:
+        right(path, nn.Sequential(model, nn.ReLU()).eval(), *arguments)
 
     monkeypatch.setattr(load_recipe("onnx"), "_convert", wrong)
-    held, _ = blamed(out, ExportRequest("onnx", out, unfolded=True), as_subject(residual_net()), "convert")
-    assert passing(held) == []
+    artifact, _ = blamed(out, ExportRequest("onnx", out, unfolded=True), as_subject(residual_net()), "convert")
+    assert passing(artifact) == []
 
 
 @onnx_only

@@ -1,4 +1,4 @@
-"""Every family in every target, and what holds for all targets. Found by name: a new one is tested as it comes."""
+"""Every family in every target, and properties of all targets. New families and targets are tested automatically."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ from support.subjects import SIZE, as_subject, tiny_subject
 from support.targets import expected_status, marks, targets
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "targets"
-SLOW_CONVERTERS = ("coreml", "executorch", "litert", "tensorrt")  # and TensorRT's is that of ONNX again
-FOR_ALL = ("fmvit_t", "mobilevig_ti")  # attention, convolutions and a graph: what the fast suite converts with those
+# TensorRT's converter is that of ONNX again.
+SLOW_CONVERTERS = ("coreml", "executorch", "litert", "tensorrt")
+# Models with attention, convolutions and a graph: the fast suite converts only these with a slow converter.
+FOR_ALL = ("fmvit_t", "mobilevig_ti")
 
 
 def smallest() -> list[str]:
-    """The variant with the fewest parameters of each family."""
+    """Return the variant with the fewest parameters of each family."""
     cards = sorted(load_cards().values(), key=lambda card: card.params or 0)
     return [next(card.name for card in cards if card.family == family) for family in sorted({c.family for c in cards})]
 
 
 def cases() -> Iterator[Any]:
-    """Each family's smallest variant in each target: in its first precision, in others if slow tests run.
+    """Yield each family's smallest variant in each target and precision; all but the first precision are slow.
 
     Where a converter is slow, two families stand for all in the fast suite.
     """
     for recipe in list_recipes():
         for name in smallest():
-            left = recipe.target in SLOW_CONVERTERS and name not in FOR_ALL
+            is_slow = recipe.target in SLOW_CONVERTERS and name not in FOR_ALL
             for precision in recipe.precisions:
-                given = marks(recipe.target, slow=left or precision != recipe.precisions[0])
+                case_marks = marks(recipe.target, slow=is_slow or precision != recipe.precisions[0])
                 if why := known_failure(recipe, name, precision):
-                    given.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
-                yield pytest.param(name, recipe.target, precision, marks=given)
+                    case_marks.append(pytest.mark.xfail(strict=True, raises=EdgevitError, reason=why))
+                yield pytest.param(name, recipe.target, precision, marks=case_marks)
 
 
 def known_failure(recipe: Recipe, name: str, precision: str) -> str:
@@ -67,7 +69,7 @@ def one_thread_and_no_garbage() -> Iterator[None]:
     gc.collect()
 
 
-# What has nothing to do with a target is computed once for a network: no recipe may change the module it is given.
+# These steps are the same for every target, so they are computed once for a network. No recipe may change a module.
 FOR_EVERY_TARGET = ("fold", "count", "operator_costs", "graph_digest", "_references")
 COMPUTED: dict[tuple[object, ...], Any] = {}
 network = functools.cache(load_subject)
@@ -95,21 +97,22 @@ def test_every_family_in_every_target(
 
 
 def check_golden(artifact: Artifact, pytestconfig: pytest.Config) -> None:
-    """How many operators the artifact has, and which are left to slower kernels, against tests/golden/targets.
+    """Compare the artifact's operators, and those left to slower kernels, with tests/golden/targets.
 
     `pytest tests/exporting/test_targets.py -m 'slow or not slow' --update-goldens` writes the files anew.
     """
     file = GOLDEN / f"{artifact.target}.txt"
     case = f"{artifact.model} {artifact.precision}:"
-    counts, left = artifact.operators.counts, artifact.operators.fallbacks
-    told = "" if left is None else f", {', '.join(f'{n} {name}' for name, n in left.items()) or 'none'} left over"
-    found = f"{case} {sum(counts.values())} operators{told}"
+    counts, fallbacks = artifact.operators.counts, artifact.operators.fallbacks
+    kinds = ", ".join(f"{n} {name}" for name, n in (fallbacks or {}).items()) or "none"
+    fallback_text = "" if fallbacks is None else f", {kinds} left over"
+    entry = f"{case} {sum(counts.values())} operators{fallback_text}"
     lines = file.read_text().splitlines() if file.exists() else []
     if pytestconfig.getoption("--update-goldens"):
-        lines = [line for line in lines if not line.startswith(case)] + [found]
+        lines = [line for line in lines if not line.startswith(case)] + [entry]
         file.write_text("\n".join(sorted(lines)) + "\n")
     else:
-        assert found in lines, found
+        assert entry in lines, entry
 
 
 def test_the_guide_lists_every_target() -> None:
@@ -135,7 +138,7 @@ def test_the_payload_has_the_name_that_users_expect_and_the_printed_snippet_runs
 
 
 def check_snippet(artifact: Artifact, subject: Subject) -> None:
-    """It prints the class that the model finds in a black image; where it cannot run it must be Python at least."""
+    """Check that the snippet prints the class of a black image. If it cannot run here, it must be Python at least."""
     text = snippet(artifact)
     if expected_status(artifact.target, artifact.precision) != "passed":
         compile(text, "snippet", "exec")
@@ -146,14 +149,14 @@ def check_snippet(artifact: Artifact, subject: Subject) -> None:
 
 
 def ran(text: str) -> str:
-    done = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, timeout=seconds(120), check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
 
 
-# ---- what cannot work is refused at once -----------------------------------------------------------------------------
+# ---- impossible requests are refused at once -------------------------------------------------------------------------
 
 
 def of(*, takes: Callable[[Recipe], bool]) -> list[Any]:
@@ -167,7 +170,7 @@ def takes_open_batch(recipe: Recipe) -> bool:
 
 @pytest.fixture
 def nothing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_late(*given: Any, **options: Any) -> Any:
+    def too_late(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("something slow began")
 
     monkeypatch.setattr(pipeline, "fold", too_late)
@@ -192,21 +195,21 @@ def test_an_open_batch_works_at_every_size(target: str, tmp_path: Path, monkeypa
     by, payload = runnable(artifact)
     for batch in (1, 2, 3):
         samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
-        found = right(by, payload, samples, threads=1).results
-        assert found is not None
-        for (x,), (y,) in zip(samples.sets, found, strict=True):
+        computed = right(by, payload, samples, threads=1).results
+        assert computed is not None
+        for (x,), (y,) in zip(samples.sets, computed, strict=True):
             with torch.no_grad():
                 expected = subject.module(torch.from_numpy(x)).numpy()
             assert max_rel(expected, y) <= 1e-5
 
 
 def runnable(artifact: Artifact) -> tuple[str, Path]:
-    """The payload, or where nothing here runs that, the other target's file that it was built from and holds."""
-    told, payload = load_recipe(artifact.target).RECIPE, artifact.folder / artifact.payload
-    if not told.source:
-        return told.target, payload
-    (held,) = payload.glob(f"*{load_recipe(told.source).RECIPE.suffix}")
-    return told.source, held
+    """Return the payload. If nothing here runs it, return the other target's file that it was built from."""
+    recipe, payload = load_recipe(artifact.target).RECIPE, artifact.folder / artifact.payload
+    if not recipe.source:
+        return recipe.target, payload
+    (built_from,) = payload.glob(f"*{load_recipe(recipe.source).RECIPE.suffix}")
+    return recipe.source, built_from
 
 
 @pytest.mark.parametrize("target", of(takes=lambda recipe: not takes_open_batch(recipe)))
@@ -217,7 +220,8 @@ def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_
         export_subject(tiny_subject(tmp_path), order)
     with pytest.raises(UsageError, match="takes no open batch"):
         plan([target], ["fp32"], dynamic_batch=True)
-    with pytest.raises(ValueError, match=why):  # whoever calls the recipe itself is told as well
+    # A direct call of the recipe is refused as well.
+    with pytest.raises(ValueError, match=why):
         recipe = load_recipe(target)
         recipe.export(None, {}, tmp_path / "x", precision="fp32", dynamic_batch=True, options={})
     assert not (tmp_path / "out").exists()
@@ -250,6 +254,7 @@ def test_all_stands_for_the_targets_that_can() -> None:
     installed = [recipe for recipe in list_recipes() if not missing(recipe)]
     open_ones = {recipe.target for recipe in installed if takes_open_batch(recipe)}
     assert {target for target, _ in plan(["all"], ["fp32"], dynamic_batch=True)} == open_ones
-    assert {target for target, _ in plan(["all"], ["fp32"], dtypes=["uint8"])} == {item.target for item in installed}
+    for_pixels = {target for target, _ in plan(["all"], ["fp32"], dtypes=["uint8"])}
+    assert for_pixels == {recipe.target for recipe in installed}
     with pytest.raises(UsageError, match="no precision 'int3'"):
         plan(["all"], ["int3"])

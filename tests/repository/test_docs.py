@@ -1,6 +1,6 @@
-"""The documents do what they say: their commands run, their links lead somewhere, and no verb or file is missing.
+"""Documents: their commands run, their links lead somewhere, and no verb or file is missing.
 
-How a document is written so that it can be tested is in CONTRIBUTING.md, "Documents".
+CONTRIBUTING.md, "Documents", says how to write a document that can be tested.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "export_recipes").glob("*.md")])
 IDS = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 COMMAND_S = 300
-PROGRAMS = ("edgevit", "make", "ls", "scp", "ssh")  # that a document may call; the last two reach its stand-in
+# Programs that a document may call. The last two reach its stand-in.
+PROGRAMS = ("edgevit", "make", "ls", "scp", "ssh")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, and what the comments right above it ask for."""
+    """A fenced block: its language, its text, and the directives in the comments right above it."""
 
     language: str
     text: str
@@ -63,19 +64,19 @@ class Block:
 
     @property
     def commands(self) -> list[tuple[str, list[str]]]:
-        """(command, the lines shown as its output). A backslash at the end continues a command."""
-        found: list[tuple[str, list[str]]] = []
+        """Each command with the lines shown as its output. A backslash at the end continues a command."""
+        commands: list[tuple[str, list[str]]] = []
         continued = False
         for line in self.text.splitlines():
             if continued:
-                found[-1] = (found[-1][0] + "\n" + line, [])
+                commands[-1] = (commands[-1][0] + "\n" + line, [])
             elif line.startswith("$ "):
-                found.append((line.removeprefix("$ "), []))
+                commands.append((line.removeprefix("$ "), []))
             else:
-                assert found, f"line {self.line}: output before any command"
-                found[-1][1].append(line)
+                assert commands, f"line {self.line}: output before any command"
+                commands[-1][1].append(line)
             continued = (continued or line.startswith("$ ")) and line.endswith("\\")
-        return found
+        return commands
 
 
 COMMENT = re.compile(r"<!-- (.+) -->")
@@ -93,13 +94,13 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def directive(comment: str) -> dict[str, Any]:
-    """What a comment asks for; {} for one that is no directive. A directive that is nearly right is refused."""
+    """Return the options of a directive, {} for another comment. Refuse a directive that is nearly right."""
     if reason := re.fullmatch(r"not run: (\S.*)", comment):
         return {"not_run": reason[1]}
     if codes := re.fullmatch(r"exit (\d(?: or \d)*)", comment):
         return {"exits": tuple(map(int, codes[1].split(" or ")))}
-    if given := re.fullmatch(r"run with (--\S.*)", comment):
-        return {"extra": tuple(re.split(r" (?=--)", given[1]))}
+    if extra := re.fullmatch(r"run with (--\S.*)", comment):
+        return {"extra": tuple(re.split(r" (?=--)", extra[1]))}
     if output := re.fullmatch(r"output (checked|exact)", comment):
         return {"output": output[1]}
     assert not re.match(r"not[ -]run|exit|run|output", comment), f"no such directive: {comment}"
@@ -115,7 +116,8 @@ def read(document: Path) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
 def test_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # of devices that a document adds
+    # The folder of devices that a document adds.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     board = stand_in(tmp_path, monkeypatch) if "192.168.1.7" in read(document) else nullcontext()
     phone = stand_in_phone(tmp_path, monkeypatch) if "--transport adb" in read(document) else nullcontext()
     with board, phone:
@@ -136,7 +138,7 @@ os.execv("{program}", ["{program}", *{options!r}, *map(meant, sys.argv[1:])])
 
 @contextmanager
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The documents' board is a real sshd on loopback: wrappers of ssh and scp lead there, to a home of its own."""
+    """Serve the documents' board as a real sshd on loopback; wrappers of ssh and scp lead to a private home."""
     for name in ("sshd", "bin", "home"):
         (folder / name).mkdir()
     there = {
@@ -146,9 +148,9 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "camera/": f"{folder}/home/camera/",
     }
     with Sshd(folder / "sshd", "Subsystem sftp internal-sftp", f"SetEnv XDG_CACHE_HOME={folder}/home/cache") as sshd:
-        known = f"UserKnownHostsFile={sshd.known_hosts}"
+        host_keys = f"UserKnownHostsFile={sshd.known_hosts}"
         for name, port in (("ssh", "-p"), ("scp", "-P")):
-            options = [port, str(sshd.port), "-i", str(folder / "sshd/user_key"), "-o", known]
+            options = [port, str(sshd.port), "-i", str(folder / "sshd/user_key"), "-o", host_keys]
             text = STAND_IN.format(python=sys.executable, there=there, program=shutil.which(name), options=options)
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
@@ -158,7 +160,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def stand_in_phone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The documents' phone is tests/support/adbd.py, and benchmark_model a script that prints in its form."""
+    """Serve the documents' phone from tests/support/adbd.py; benchmark_model is a script that prints in its form."""
     (folder / "benchmark_model").write_text(f"#!{MKSH}\n{BENCHMARK_MODEL}")
     with Server(folder / "adb") as server, Adbd(folder / "phone") as adbd:
         for name, value in server.variables.items():
@@ -184,65 +186,66 @@ def run_python(block: Block, folder: Path, document: str) -> None:
 
 
 def run_console(block: Block, folder: Path, document: str) -> None:
-    commands, left = block.commands, set(block.extra)
+    commands, unused = block.commands, set(block.extra)
     for number, (command, shown) in enumerate(commands):
-        where = f"{document}:{block.line}: $ {command}"
-        program, *rest = shlex.split(command, comments=True)
-        assert program in PROGRAMS, f"{where}\nis not run by this test: say `<!-- not run: reason -->`"
+        location = f"{document}:{block.line}: $ {command}"
+        program, *arguments = shlex.split(command, comments=True)
+        assert program in PROGRAMS, f"{location}\nis not run by this test: say `<!-- not run: reason -->`"
         last = number == len(commands) - 1
         if program == "make":
-            execute(["make", "--dry-run", "-C", str(ROOT), *rest], folder, (0,), where)
+            execute(["make", "--dry-run", "-C", str(ROOT), *arguments], folder, (0,), location)
             continue
         taken = [option for option in block.extra if takes(command, option)]
-        left -= set(taken)
-        printed = execute(["bash", "-c", " ".join([command, *taken])], folder, block.exits if last else (0,), where)
+        unused -= set(taken)
+        printed = execute(["bash", "-c", " ".join([command, *taken])], folder, block.exits if last else (0,), location)
         if block.output:
-            assert_shown(shown, printed, where, skeleton if block.output == "checked" else spaced)
-    assert not left, f"{document}:{block.line}: no command takes {left}"
+            assert_shown(shown, printed, location, skeleton if block.output == "checked" else spaced)
+    assert not unused, f"{document}:{block.line}: no command takes {unused}"
 
 
 def takes(command: str, option: str) -> bool:
-    """Whether a command line is one of edgevit's that has this option, which may come with its value."""
+    """Return whether a command line is one of edgevit's that has this option, given with or without its value."""
     verb = verb_of(command)
     return verb in VERBS and option.split()[0] in options(verb)
 
 
 def verb_of(command: str) -> str:
-    """`devices add` of `edgevit devices add pi5 --host ...`; empty where it is no command of edgevit."""
+    """Return `devices add` of `edgevit devices add pi5 --host ...`; empty for a command of another program."""
     program, *words = [*shlex.split(command.replace("...", ""), comments=True), ""]
     inner = words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-")
     return "" if program != "edgevit" else " ".join(words[:2]).strip() if inner else words[0]
 
 
-def execute(command: list[str], folder: Path, exits: tuple[int, ...], where: str) -> str:
+def execute(command: list[str], folder: Path, exits: tuple[int, ...], location: str) -> str:
     path = os.pathsep.join([str(programs()), str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
+    outcome = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
                           timeout=seconds(COMMAND_S), check=False)  # fmt: skip
-    assert done.returncode in exits, (
-        f"{where}\nexit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert outcome.returncode in exits, (
+        f"{location}\nexit code {outcome.returncode}\n{outcome.stdout[-2000:]}\n{outcome.stderr[-2000:]}"
     )
-    return done.stdout
+    return outcome.stdout
 
 
-def assert_shown(shown: list[str], printed: str, where: str, reduce: Callable[[str], str]) -> None:
-    """Every line shown was printed, in this order, as far as `reduce` leaves it. `...` stands for any lines, and at the
-    end of a line for the rest of it.
+def assert_shown(shown: list[str], printed: str, location: str, reduce: Callable[[str], str]) -> None:
+    """Assert that every line shown was printed, in this order, compared after `reduce`.
+
+    `...` stands for any lines, and at the end of a line for the remainder of it.
     """
-    rest = iter([reduce(line) for line in printed.splitlines()])
+    printed_lines = iter([reduce(line) for line in printed.splitlines()])
     for line in shown:
         cut = line.rstrip().endswith("...")
-        if wanted := reduce(line.rstrip().removesuffix("...") if cut else line):
-            same = (found.startswith(wanted) if cut else found == wanted for found in rest)
-            assert any(same), f"{where}\ndid not print, or not in this order: {line}\n{printed}"
+        if expected := reduce(line.rstrip().removesuffix("...") if cut else line):
+            same = (candidate.startswith(expected) if cut else candidate == expected for candidate in printed_lines)
+            assert any(same), f"{location}\ndid not print, or not in this order: {line}\n{printed}"
 
 
 def spaced(line: str) -> str:
-    """A line without the widths of its columns."""
+    """Return a line without the widths of its columns."""
     return re.sub(r"\s+", " ", re.sub(r"─+", "─", line)).strip()
 
 
 def skeleton(line: str) -> str:
-    """A line without its numbers and grades, too: what is measured differs from run to run."""
+    """Return a line without widths, numbers and grades, because measurements differ from run to run."""
     return spaced(re.sub(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?|\b[A-D]\b", "#", line))
 
 
@@ -250,7 +253,7 @@ def skeleton(line: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub gives a heading."""
+    """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
@@ -274,7 +277,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
 def test_files_named_in_the_text_exist(document: Path) -> None:
-    """`edgevit/recipes.py` in backticks is a promise too. What stands for any name is in capitals or has a star."""
+    """A path in backticks must exist, unless it is a pattern: with capitals, a star or a brace."""
     for name in re.findall(r"`((?:edgevit|runtime|export_recipes|latency_db|benchmarks|docs|tests|\.ci)/[^`\s]*)`",
                            FENCE.sub("", read(document))):  # fmt: skip
         if not re.search(r"[*{]|[A-Z]{3}", name.removesuffix("README.md")):
@@ -285,15 +288,15 @@ def test_files_named_in_the_text_exist(document: Path) -> None:
 
 
 def verbs() -> dict[str, Any]:
-    """`db export` -> its command, for every verb there is."""
-    found, todo = {}, [("", typer.main.get_command(app))]
+    """Return the command of every verb, such as `db export`."""
+    commands, todo = {}, [("", typer.main.get_command(app))]
     while todo:
         name, command = todo.pop()
         inner = getattr(command, "commands", {})
-        todo += [(f"{name} {verb}".strip(), item) for verb, item in inner.items()]
+        todo += [(f"{name} {verb}".strip(), child) for verb, child in inner.items()]
         if not inner:
-            found[name] = command
-    return dict(sorted(found.items()))
+            commands[name] = command
+    return dict(sorted(commands.items()))
 
 
 VERBS = verbs()
@@ -314,8 +317,8 @@ def options(verb: str) -> set[str]:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_in_a_document(verb: str) -> None:
-    said = re.compile(rf"\bedgevit {verb}\b")
-    assert any(said.search(read(document)) for document in DOCUMENTS), (
+    mention = re.compile(rf"\bedgevit {verb}\b")
+    assert any(mention.search(read(document)) for document in DOCUMENTS), (
         f"`edgevit {verb}` is nowhere in README.md or docs/"
     )
 
@@ -329,7 +332,7 @@ def test_every_verb_and_option_has_a_help_text(verb: str) -> None:
 
 
 def commands_named(document: Path) -> Iterator[str]:
-    """Every command line of edgevit in a document, whether it is run or not, and those in backticks."""
+    """Yield every command line of edgevit in a document: in blocks, run or not, and in backticks."""
     text = read(document)
     for block in blocks(text):
         if block.language == "console":
@@ -424,15 +427,15 @@ def _limit(value: float | None) -> str:
 
 
 def tree() -> dict[str, str]:
-    """Path -> description, of the tree drawn in CONTRIBUTING.md."""
+    """Return the description of each path in the tree drawn in CONTRIBUTING.md."""
     [drawn] = [block.text for block in blocks(read(ROOT / "CONTRIBUTING.md")) if block.language == "text"]
-    found, above = {}, list[str]()
+    descriptions, above = {}, list[str]()
     for line in drawn.splitlines():
-        name, _, says = line.strip().partition(" ")
+        name, _, description = line.strip().partition(" ")
         depth = (len(line) - len(line.lstrip())) // 2
         above = [*above[:depth], name]
-        found["".join(above)] = says.strip()
-    return found
+        descriptions["".join(above)] = description.strip()
+    return descriptions
 
 
 def test_every_folder_of_the_tree_exists() -> None:

@@ -1,4 +1,4 @@
-"""The Python of tests/support/warm_python.py behaves as the real one does: streams, folder, exit codes, signals."""
+"""Warm Python of tests/support/warm_python.py: streams, folder, exit codes and signals are as in the real one."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ def test_anything_else_is_the_real_pythons() -> None:
 
 def test_commands_are_warm(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import sys\nraise RuntimeError('torch._dynamo' in sys.modules, sys.argv)\n")
-    done = edgevit("fold", "net.py:net", "--input-size", "32", "-v", folder=tmp_path)
-    assert done.returncode == 1
-    assert "(True, ['edgevit', 'fold', 'net.py:net'" in done.stderr
+    outcome = edgevit("fold", "net.py:net", "--input-size", "32", "-v", folder=tmp_path)
+    assert outcome.returncode == 1
+    assert "(True, ['edgevit', 'fold', 'net.py:net'" in outcome.stderr

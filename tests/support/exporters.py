@@ -1,4 +1,4 @@
-"""Shares what torch's ONNX exporter builds anew for every export: a registry, for which it parses 500 functions.
+"""Shares the registry that torch's ONNX exporter builds anew for every export, for which it parses 500 functions.
 
 That was half of the time of a small network's export. edgevit adds nothing to the registry.
 """
@@ -19,5 +19,5 @@ def share_registry() -> None:
 
 
 def forget_registry() -> None:
-    """Have the next export build its registry, for tests of what that prints."""
+    """Make the next export build its registry, for tests of the lines that this prints."""
     _shared.cache_clear()

@@ -7,7 +7,8 @@ anything else as it stands. `bin/edgevit` is the command line. Each such process
 
 from __future__ import annotations
 
-import _socket  # socket itself takes longer to import than a fork
+# socket itself takes longer to import than a fork.
+import _socket
 import array
 import json
 import os
@@ -16,7 +17,8 @@ import struct
 import time
 
 WORKER_OPTIONS = ["-I", "-X", "faulthandler"]
-WARM_TASKS = ("infer", "classify")  # what is timed starts afresh, as it does for a user
+# Timed tasks start afresh, as they do for a user.
+WARM_TASKS = ("infer", "classify")
 START_S = 300
 _HEADER, _NUMBER = struct.Struct("<I"), struct.Struct("<i")
 _SUPPORT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes longer than a fork
@@ -42,31 +44,32 @@ class Run:
                 file.write(SCRIPT.format(support=_SUPPORT, **vars(self)))
             os.chmod(f"{self.folder}/bin/{name}", 0o755)  # noqa: PTH101
 
-    def main(self, arguments: list[str]) -> int:
-        """Run a program as the real Python would; its exit code."""
-        program, *rest = arguments
+    def main(self, command_line: list[str]) -> int:
+        """Run a program as the real Python would, and return its exit code."""
+        program, *arguments = command_line
         request: dict[str, object] = {"executable": f"{self.folder}/bin/python"}
         if program.endswith("/edgevit"):
-            return self.run(["command"], request | {"module": "edgevit.cli", "program": "edgevit", "arguments": rest})
-        if rest[:1] == ["-m"] and "".join(rest[1:2]).startswith("edgevit."):
-            request |= {"module": rest[1], "program": rest[1], "arguments": rest[2:]}
+            request |= {"module": "edgevit.cli", "program": "edgevit", "arguments": arguments}
             return self.run(["command"], request)
-        if len(rest) == 1 and rest[0].endswith(".py"):
-            return self.run(["command"], request | {"module": "", "program": rest[0], "arguments": []})
-        if rest[:3] == WORKER_OPTIONS and len(rest) == 6 and (target := self._warm_target(rest[4])):
-            archive = os.path.abspath(rest[3])  # noqa: PTH100
-            request = {"executable": "", "module": "", "program": rest[3], "arguments": rest[4:]}
+        if arguments[:1] == ["-m"] and "".join(arguments[1:2]).startswith("edgevit."):
+            request |= {"module": arguments[1], "program": arguments[1], "arguments": arguments[2:]}
+            return self.run(["command"], request)
+        if len(arguments) == 1 and arguments[0].endswith(".py"):
+            return self.run(["command"], request | {"module": "", "program": arguments[0], "arguments": []})
+        if arguments[:3] == WORKER_OPTIONS and len(arguments) == 6 and (target := self._warm_target(arguments[4])):
+            archive = os.path.abspath(arguments[3])  # noqa: PTH100
+            request = {"executable": "", "module": "", "program": arguments[3], "arguments": arguments[4:]}
             return self.run(["worker", archive, target], request)
-        os.execv(self.python, [self.python, *rest])
+        os.execv(self.python, [self.python, *arguments])
 
     def _warm_target(self, job: str) -> str:
-        """The target of a job that a warm worker may do; empty for any other."""
+        """Return the target of a job that a warm worker may do; empty for any other."""
         with open(job, encoding="utf-8") as file:  # noqa: PTH123
             described = json.load(file)
         return described["target"] if described["task"] in WARM_TASKS and described["target"] in self.targets else ""
 
     def run(self, kind: list[str], request: dict[str, object]) -> int:
-        """Have a zygote run a program with this process's descriptors, folder and environment, and end as it ends."""
+        """Let a zygote run a program with this process's descriptors, folder and environment, and end as it ends."""
         connection = self.connect(kind)
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
         numbers = [number for number in numbers if number != connection.fileno() and _is_open(number)]
@@ -114,7 +117,8 @@ class Run:
                 time.sleep(0.01)
 
 
-_LOADED_WITH = ("OMP_NUM_THREADS", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")  # read as libraries are loaded
+# Variables that libraries read as they are loaded.
+_LOADED_WITH = ("OMP_NUM_THREADS", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
 def _plain(value: str) -> str:
@@ -122,7 +126,7 @@ def _plain(value: str) -> str:
 
 
 def _is_open(number: int) -> bool:
-    """Whether a descriptor outlives the listing that named it."""
+    """Return whether a descriptor outlives the listing that named it."""
     try:
         os.fstat(number)
     except OSError:

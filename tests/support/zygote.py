@@ -1,4 +1,4 @@
-"""A process that has imported what takes long, and forks itself into each program that is asked of it.
+"""A process that has imported the slow modules, and forks itself into each requested program.
 
 `python zygote.py SOCKET OWNER worker ARCHIVE TARGET` imports the engine of a target as its worker would, and
 `python zygote.py SOCKET OWNER command` torch and what exports need. Each connection to the socket is one program:
@@ -30,7 +30,8 @@ from typing import Any, NoReturn
 
 HEADER, NUMBER = struct.Struct("<I"), struct.Struct("<i")
 MOST_DESCRIPTORS = 64
-_FREE = 512  # descriptors from here on are not those of a program
+# Descriptors from here on are not those of a program.
+_FREE = 512
 _PR_SET_PDEATHSIG = 1
 _OURS = ("edgevit_runtime", "edgevit_recipes")
 # What commands import beside edgevit's own modules, which read nothing of the environment when they are imported.
@@ -41,7 +42,8 @@ _FOR_COMMANDS = ("torch.export", "torch._dynamo", "torch.onnx._internal.exporter
 def import_engine(archive: str, target: str) -> None:
     """Import what the worker of a target imports, and forget the worker's own modules again."""
     sys.path.insert(0, archive)
-    with contextlib.suppress(ImportError):  # then the worker says so
+    # The worker reports a missing engine itself.
+    with contextlib.suppress(ImportError):
         recipe = importlib.import_module(f"edgevit_recipes.{target}")
         getattr(recipe, "import_engine", lambda: None)()
     sys.path.remove(archive)
@@ -51,7 +53,8 @@ def import_engine(archive: str, target: str) -> None:
 
 def import_for_commands() -> None:
     """Import what most commands need, and all of edgevit that can be imported here."""
-    folder = sys.path.pop(0)  # of this file
+    # The folder of this file.
+    folder = sys.path.pop(0)
     package = importlib.import_module("edgevit")
     modules = (module.name for module in pkgutil.walk_packages(package.__path__, "edgevit.", lambda name: None))
     for name in [*_FOR_COMMANDS, *(name for name in modules if not name.endswith(".__main__"))]:
@@ -65,7 +68,7 @@ def import_for_commands() -> None:
 
 
 def export_once() -> None:
-    """Have torch set up its exporters, which takes longer than an export; on one thread, because forks lack others."""
+    """Make torch set up its exporters, which takes longer than an export. Use one thread, because forks lack others."""
     import torch
 
     threads = torch.get_num_threads()
@@ -81,7 +84,8 @@ def serve(path: Path, owner: int) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{path}.new")
     listener.listen(64)
-    Path(f"{path}.new").rename(path)  # found by clients only when it answers
+    # Clients find the socket only when it answers.
+    Path(f"{path}.new").rename(path)
     gc.freeze()
     owner_end = os.pidfd_open(owner)
     watched: list[Any] = [listener, owner_end]
@@ -102,7 +106,7 @@ def serve(path: Path, owner: int) -> None:
 
 
 def attend(connection: socket.socket) -> NoReturn:
-    """Start the program of a connection, and tell how it ends. Killed where the client goes away."""
+    """Start the program of a connection and report how it ends. Kill it if the client goes away."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     request, descriptors = receive(connection)
     program = os.fork()
@@ -167,7 +171,8 @@ def run(request: dict[str, Any]) -> None:
     """Run an archive's or a module's `__main__`."""
     if request["module"]:
         sys.path.insert(0, request["folder"])
-        if not hasattr(sys.modules.get(request["module"]), "__path__"):  # a module is run, and not imported before
+        # A module is run anew, without an earlier import of it.
+        if not hasattr(sys.modules.get(request["module"]), "__path__"):
             sys.modules.pop(request["module"], None)
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     else:
@@ -177,7 +182,7 @@ def run(request: dict[str, Any]) -> None:
 
 
 def exit_code(end: SystemExit) -> int:
-    """Return what the interpreter would exit with."""
+    """Return the code that the interpreter would exit with."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)
@@ -198,9 +203,9 @@ def leave(code: int, *, interrupted: bool) -> NoReturn:
 
 
 if __name__ == "__main__":
-    place, owner_number, kind, *details = sys.argv[1:]
+    socket_path, owner_number, kind, *details = sys.argv[1:]
     if kind == "worker":
         import_engine(*details)
     else:
         import_for_commands()
-    serve(Path(place), int(owner_number))
+    serve(Path(socket_path), int(owner_number))

@@ -112,4 +112,5 @@ def test_the_spread_is_the_median_of_the_bounds() -> None:
     bounded = [Prediction(name, "c", "transfer", 0.9, 10.0, 9.0, 11.0, at_most) for name, at_most in
             (("a", 11.0), ("b", 12.0), ("c", 15.0))]  # fmt: skip
     refused = Prediction("d", "c", "refused", 0.9)
-    assert spread_of([*bounded, refused]) == Spread(4, 3, pytest.approx(0.2))
+    spread = spread_of([*bounded, refused])
+    assert (spread.models, spread.predicted) == (4, 3) and spread.median_excess == pytest.approx(0.2)

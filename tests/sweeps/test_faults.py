@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.measurement import runner as room
 from edgevit.measurement.runner import Protocol, profile_all
+from edgevit.records.artifact import Artifact
 from edgevit_runtime import memory_watchdog
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Recipe
@@ -28,6 +30,7 @@ if sys.platform != "linux":
     pytest.skip("only Linux tells what a process holds", allow_module_level=True)
 
 LIMIT = 300_000_000
+Fakes = Callable[[str, str], Artifact]
 # The fault of an engine, with the row's status and words of its error.
 FAULTS = {
     "segv": ("crashed", "killed by SIGSEGV"),
@@ -41,7 +44,7 @@ FAULTS = {
 
 
 @pytest.fixture
-def fakes(tmp_path, monkeypatch):
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     class Module:
         RECIPE = Recipe("fake", ".txt", "fake-engine", ("fp32",), (), "")
 
@@ -51,7 +54,7 @@ def fakes(tmp_path, monkeypatch):
     return lambda text, name: toys.fake_artifact(tmp_path / name, text, name)
 
 
-def inject(fakes, tmp_path, texts):
+def inject(fakes: Fakes, tmp_path: Path, texts: Sequence[str]) -> None:
     """Sweep over engines with these faults. Every fault must be a row, and the good engine must succeed."""
     protocol = Protocol(
         processes=2, min_runs=5, min_ns=0, percentile=None, timeout_s=seconds(4), max_memory_bytes=LIMIT
@@ -72,29 +75,31 @@ def inject(fakes, tmp_path, texts):
     assert wait_until(lambda: not any(map(is_running, pids)), 0.5)
 
 
-def test_each_fault_costs_one_row(fakes, tmp_path):
+def test_each_fault_costs_one_row(fakes: Fakes, tmp_path: Path) -> None:
     inject(fakes, tmp_path, [f"{fault} run" for fault in FAULTS])
 
 
 @pytest.mark.slow
-def test_a_hundred_faults_cost_a_hundred_rows(fakes, tmp_path):
+def test_a_hundred_faults_cost_a_hundred_rows(fakes: Fakes, tmp_path: Path) -> None:
     # The six faults of the specification.
     kinds = sorted(set(FAULTS) - {"child_bomb"})
     order = random.Random(0)
     inject(fakes, tmp_path, [f"{kinds[i % 6]} {order.choice(('load', 'run'))}" for i in range(100)])
 
 
-def test_memory_of_a_process_and_its_children():
+def test_memory_of_a_process_and_its_children() -> None:
     child = "hoard = b'x' * 200_000_000; print(flush=True); import sys; sys.stdin.read()"
     parent = f"hoard = b'x' * 100_000_000; import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
         memory_bytes = memory_watchdog.memory_bytes(process.pid)
         process.stdin.close()
+    assert memory_bytes is not None
     assert 300_000_000 < memory_bytes < 360_000_000, "100 MB in the process, 200 MB in its child, and two interpreters"
 
 
-def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path):
+def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path: Path) -> None:
     """The watch is neither running nor a zombie: a container may have no process that collects it."""
     pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "worker.pyz")
     artifact = toys.fake_artifact(tmp_path / "artifact")
@@ -109,7 +114,7 @@ def test_a_worker_that_ends_by_itself_leaves_no_watch(tmp_path):
     assert outcome.stdout.strip() == ""
 
 
-def test_mapped_files_are_not_held(tmp_path):
+def test_mapped_files_are_not_held(tmp_path: Path) -> None:
     import mmap
 
     path = tmp_path / "weights"
@@ -117,7 +122,9 @@ def test_mapped_files_are_not_held(tmp_path):
     before = memory_watchdog.memory_bytes(os.getpid())
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert sum(mapped[i] for i in range(0, len(mapped), 4096)) > 0
-        assert memory_watchdog.memory_bytes(os.getpid()) - before < 20_000_000
+        after = memory_watchdog.memory_bytes(os.getpid())
+    assert before is not None and after is not None
+    assert after - before < 20_000_000
 
 
 # A sweep that is killed
@@ -199,16 +206,16 @@ def kill_at_random(folder: Path, kills: int) -> None:
         assert [count for _, count in keys(folder)] == [1] * len(NAMES)
 
 
-def test_a_killed_sweep_measures_each_key_once(tmp_path):
+def test_a_killed_sweep_measures_each_key_once(tmp_path: Path) -> None:
     kill_at_random(tmp_path, 2)
 
 
 @pytest.mark.slow
-def test_fifty_kills_of_a_sweep(tmp_path):
+def test_fifty_kills_of_a_sweep(tmp_path: Path) -> None:
     kill_at_random(tmp_path, 50)
 
 
-def test_nothing_of_a_killed_sweep_goes_on(tmp_path):
+def test_nothing_of_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     """After kill -9, only the worker's watch can end the processes that the engine started."""
     make_fakes(tmp_path)
     for path in (tmp_path / "out").iterdir():

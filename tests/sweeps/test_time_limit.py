@@ -137,7 +137,7 @@ def test_the_command_lists_the_remaining_work(tmp_path: Path) -> None:
 
 def test_an_export_can_be_of_one_device_and_of_rows_that_repeat_themselves(tmp_path: Path) -> None:
     database, file = str(tmp_path / "a.db"), tmp_path / "rows.jsonl"
-    other = {"device": "pi4", "device_id": "pi-0009", "device_class": "raspberry-pi-4"}
+    other: dict[str, Any] = {"device": "pi4", "device_id": "pi-0009", "device_class": "raspberry-pi-4"}
     rows = [measured(grade=grade, nonce=grade) for grade in "ABCD"] + [measured(**other), failed("crashed")]
     with LatencyDB.open(database, shipped=False) as db:
         for row in rows:
