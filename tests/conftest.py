@@ -108,12 +108,12 @@ def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file with one worker, so that its fixtures are built once. Of BY_TARGET, keep each target with one."""
-    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
-    for item in items:
-        parameters = getattr(item, "callspec", None)
+    items.sort(key=lambda test: FIRST.index(test.path.name) if test.path.name in FIRST else len(FIRST))
+    for test in items:
+        parameters = getattr(test, "callspec", None)
         target = parameters and parameters.params.get("target")
-        name = TOGETHER.get(item.path.name, item.path.name)
-        item.add_marker(pytest.mark.xdist_group(f"{name} {target if item.path.name == BY_TARGET else ''}"))
+        name = TOGETHER.get(test.path.name, test.path.name)
+        test.add_marker(pytest.mark.xdist_group(f"{name} {target if test.path.name == BY_TARGET else ''}"))
 
 
 @pytest.fixture(autouse=True)

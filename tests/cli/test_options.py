@@ -60,7 +60,8 @@ COMMANDS = {
     "db quarantine": {"--db"},
     "db check": {"--db"},
 }  # fmt: skip
-GROUPS = {"", "db"}  # answer nothing themselves
+# These answer nothing themselves.
+GROUPS = {"", "db"}
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -129,7 +130,8 @@ def test_a_group_may_extend_another_one() -> None:
 
     def run(volume: Volume) -> None: ...
 
-    run.__annotations__["volume"] = Volume  # a local class has no name that a string could find
+    # A local class has no name that a string could find.
+    run.__annotations__["volume"] = Volume
     assert list(inspect.signature(grouped(run)).parameters) == ["width", "height", "depth"]
 
 

@@ -447,7 +447,8 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], Non
 def test_a_failed_export_leaves_nothing_behind(
     exported: tuple[Artifact, list[str]], tmp_path: Path, fails: Any, monkeypatch: Any, step: str, error: BaseException
 ) -> None:
-    def export(model: Any, inputs: Any, path: Path, **options: Any) -> tuple[()]:  # the payload, without the work
+    # Writes the payload, without the work of a converter.
+    def export(model: Any, inputs: Any, path: Path, **options: Any) -> tuple[()]:
         (path.parent / "stages").mkdir()
         shutil.copyfile(exported[0].folder / exported[0].payload, path)
         return ()
@@ -523,7 +524,8 @@ def test_a_model_that_fixes_its_batch_is_exported_at_that_batch(tmp_path: Path) 
     )
     assert artifact.inputs[0].shape == (2, 3, *SIZE)
     assert artifact.outputs[0].shape == (10,)
-    assert artifact.macs == SIZE[0] * SIZE[1] * (4 * 27 + 6 * 4) + 6 * 6 + 5 * 6  # of one image
+    # MACs are those of one image.
+    assert artifact.macs == SIZE[0] * SIZE[1] * (4 * 27 + 6 * 4) + 6 * 6 + 5 * 6
     assert pipeline.verify_artifact(artifact).status == "passed"
     with pytest.raises(ModelError):
         export_subject(tiny_subject(tmp_path, function="two_at_a_time"), ExportRequest("onnx", tmp_path / "one"))

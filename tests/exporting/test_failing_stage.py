@@ -255,7 +255,8 @@ def test_a_stage_that_leaves_what_no_engine_reads_is_named(tmp_path: Path, monke
     monkeypatch.setattr(recipe, "_simplify_single", lambda path, source: path.write_bytes(b"not ONNX"))
     artifact, _ = blamed(out, ExportRequest("onnx", out), as_subject(residual_net()), "simplify")
     assert artifact.parity is not None
-    assert artifact.parity.max_rel == INFINITE  # not 0, which would say "equal"
+    # A value of 0 would mean "equal".
+    assert artifact.parity.max_rel == INFINITE
     assert artifact.parity.snr_db == NO_SIGNAL_DB
 
 

@@ -59,7 +59,8 @@ class Block:
     line: int
     not_run: str | None = None
     exits: tuple[int, ...] = (0,)
-    extra: tuple[str, ...] = ()  # options for those of its commands that take them
+    # Options for those commands of the block that take them.
+    extra: tuple[str, ...] = ()
     output: str = ""  # "checked" or "exact"
 
     @property

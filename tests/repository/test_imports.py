@@ -390,7 +390,8 @@ EVALUATORS = {
     if recipe.evaluator and f"{name}.".startswith(f"edgevit.verification.{recipe.evaluator}.")
 }
 PROGRAMS = {name for recipe in list_recipes() for name in (recipe.harness, recipe.native) if name}
-HARNESSES = {f"edgevit.devices.vendor_tools.{name}" for name in PROGRAMS}  # of one target, too
+# A harness runs artifacts of one target, as an evaluator does.
+HARNESSES = {f"edgevit.devices.vendor_tools.{name}" for name in PROGRAMS}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ class Adbd:
     def __init__(self, folder: Path, *, authorized: bool = True, **properties: str) -> None:
         require_programs(*PROGRAMS)
         self.folder, self.tmp, self.authorized = folder, folder / "tmp", authorized
-        self.pushed: list[str] = []  # paths that were sent
+        # Paths that were sent.
+        self.pushed: list[str] = []
         self._connections: list[socket.socket] = []
         self.tmp.mkdir(parents=True)
         self._tools(PROPERTIES | properties)
@@ -161,7 +162,8 @@ class _Connection:
         if command in (b"CNXN", b"AUTH"):
             if self.adbd.authorized:
                 self.send(b"CNXN", _VERSION, _MOST, _BANNER)
-            elif command == b"CNXN" or first == 2:  # a signature by a key that is not known; first == 3: the key itself
+            elif command == b"CNXN" or first == 2:
+                # AUTH with first == 2 is a signature, here by an unknown key. With first == 3, it is the key itself.
                 self.send(b"AUTH", 1, 0, bytes(20))
         elif command == b"OPEN":
             stream = _Stream(self, len(self._streams) + 1, first)
@@ -338,7 +340,8 @@ def _receive(stream: _Stream, request: str) -> None:
 def _blocks(stream: _Stream) -> Iterator[bytes]:
     while True:
         kind, size = struct.unpack("<4sI", stream.read(8))
-        if kind == b"DONE":  # its number is the time of the file
+        # The number of DONE is the time of the file.
+        if kind == b"DONE":
             return
         yield stream.read(size)
 
@@ -352,7 +355,8 @@ class Server:
             "ANDROID_ADB_SERVER_PORT": str(free_port()),
             "HOME": str(folder),
             "ADB_VENDOR_KEYS": "",
-            "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",  # looks for no emulator
+            # The server looks for no emulator.
+            "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
         }
 
     def __enter__(self) -> Server:

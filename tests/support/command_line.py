@@ -25,7 +25,8 @@ def nothing():
     return 3
 """
 
-WARM = "EDGEVIT_TESTS_WARM"  # the folder of the run's warm programs: see warm_python.py
+# The folder of the run's warm programs; see warm_python.py.
+WARM = "EDGEVIT_TESTS_WARM"
 COMMAND_S = 300
 
 

@@ -50,7 +50,8 @@ class Digits:
     example: ModuleType
     results: list[Any]
     split: Any
-    pixels: Any  # uint8 (360, 8, 8), of the test images
+    # The test images: uint8 (360, 8, 8).
+    pixels: Any
     labels: list[int]
     mean: float
     std: float
@@ -89,7 +90,8 @@ def load_example() -> ModuleType:
     spec = importlib.util.spec_from_file_location("train_digits", FILE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for annotations
+    # dataclasses look here for annotations.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -62,7 +62,9 @@ def _draw(key: str, leaf: str, shape: tuple[int, ...]) -> Any:
         return stream.uniform(0.2, 0.8, shape)
     if leaf == "pos_embed":
         return 0.5 * stream.standard_normal(shape)
-    if len(shape) == 1:  # the weight of a norm
+    # One dimension is the weight of a norm.
+    if len(shape) == 1:
         return stream.uniform(0.5, 1.5, shape)
-    fan_in = shape[-2] if leaf in ("w1", "w2") else math.prod(shape[1:])  # w1, w2: (part, block, in, out)
+    # w1 and w2 are (part, block, in, out).
+    fan_in = shape[-2] if leaf in ("w1", "w2") else math.prod(shape[1:])
     return stream.standard_normal(shape) / np.sqrt(fan_in)

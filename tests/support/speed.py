@@ -14,9 +14,11 @@ from collections.abc import Callable
 from functools import cache
 
 _STARTED = "import asyncio, decimal, email.message, ssl"
-_REFERENCE_S = 0.1  # of that start, on an idle virtual machine of two cores (AMD EPYC)
+# The time of that start on an idle virtual machine of two cores (AMD EPYC).
+_REFERENCE_S = 0.1
 _STARTS = 3
-_MOST = 100.0  # slower than that, a test that hangs would not end in a day
+# With a larger factor, a test that hangs would not end in a day.
+_MOST = 100.0
 _POLL_S = 0.02
 
 

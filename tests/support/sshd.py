@@ -45,7 +45,8 @@ class Sshd:
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.write_text(self.entry("host_key"))
         if USER == "root":
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
+            # sshd insists on this folder.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.log = folder / "sshd.log"
 
     def entry(self, key: str) -> str:

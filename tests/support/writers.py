@@ -11,7 +11,8 @@ from pathlib import Path
 
 from support.speed import seconds
 
-HERE = Path(__file__).parents[1]  # where `support` is found
+# The folder of the package `support`.
+HERE = Path(__file__).parents[1]
 WRITE_MANY = """
 import sys
 for i in range(int(sys.argv[3])):
