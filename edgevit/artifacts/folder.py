@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.errors import ArtifactError
-from edgevit.records.artifact import Artifact, Parity
+from edgevit.records.artifact import MANIFEST_VERSION, Artifact, Parity
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
@@ -78,14 +78,15 @@ def open_artifact(folder: Path) -> Artifact:
     try:
         text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
         data = json.loads(text)["artifact"]
-        artifact = from_data(Artifact, {**_present_names(data), "folder": str(folder)})
+        _require_version(data, path)
+        artifact = from_data(Artifact, {**data, "folder": str(folder)})
     except OSError as error:
         raise ArtifactError(
             "not an artifact", where=str(folder), why=f"{MANIFEST}: {error.strerror}", fix=fix
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
         raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
-    if text != _text_of(data):  # and not _manifest_text: an earlier edgevit's knows fewer fields
+    if text != _text_of(data):
         raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
     require_sealed(artifact)
     try:
@@ -96,13 +97,12 @@ def open_artifact(folder: Path) -> Artifact:
     return artifact
 
 
-def _present_names(data: Any) -> Any:
-    """Return a manifest's data under today's names: an earlier edgevit wrote the failing stage as the guilty one."""
-    parity = data.get("parity") if isinstance(data, dict) else None
-    if not isinstance(parity, dict) or "guilty_stage" not in parity:
-        return data
-    others = {name: value for name, value in parity.items() if name != "guilty_stage"}
-    return {**data, "parity": {**others, "failing_stage": parity["guilty_stage"]}}
+def _require_version(data: Any, path: Path) -> None:
+    """Raise ArtifactError for the manifest of another version of edgevit."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version != MANIFEST_VERSION:
+        why = f"its manifest has schema version {version}, and this edgevit reads {MANIFEST_VERSION}"
+        raise ArtifactError("another version of edgevit wrote the artifact", where=str(path), why=why, fix=_FIX)
 
 
 def require_sealed(artifact: Artifact) -> None:

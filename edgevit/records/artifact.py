@@ -13,6 +13,7 @@ from edgevit.records.model import OperatorCost, Preprocessing
 from edgevit_runtime.record import Operators, TensorSpec
 
 SCHEMA_VERSION = 1
+MANIFEST_VERSION = 2  # of Artifact: since 2 a parity names its failing stage, and what its processor lacks
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 
 
@@ -142,7 +143,7 @@ class Artifact:
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = MANIFEST_VERSION
 
     def __repr__(self) -> str:
         status = self.parity.status if self.parity else "unverified"
