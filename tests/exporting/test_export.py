@@ -341,8 +341,6 @@ def test_what_is_not_the_sealed_artifact_is_refused(
     damage(artifact.folder)
     with pytest.raises(ArtifactError, match=message) as caught:
         open_artifact(artifact.folder)
-    assert "edgevit export" in caught.value.fix
-
 
 def test_a_manifest_of_another_version_is_refused(artifact: Artifact) -> None:
     path = artifact.folder / MANIFEST
