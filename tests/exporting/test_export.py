@@ -341,6 +341,8 @@ def test_what_is_not_the_sealed_artifact_is_refused(
     damage(artifact.folder)
     with pytest.raises(ArtifactError, match=message) as caught:
         open_artifact(artifact.folder)
+    assert "edgevit export" in caught.value.fix
+
 
 def test_a_manifest_of_another_version_is_refused(artifact: Artifact) -> None:
     path = artifact.folder / MANIFEST
@@ -349,8 +351,6 @@ def test_a_manifest_of_another_version_is_refused(artifact: Artifact) -> None:
     path.write_text(json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True) + "\n")
     written_by_another = r"(?s)another version of edgevit wrote .*version 1, .*reads 2.*edgevit export"
     with pytest.raises(ArtifactError, match=written_by_another):
-        ArtifactError, match=r"(?s)another version of edgevit wrote .*version 1, .*reads 2.*edgevit export"
-    ):
         open_artifact(artifact.folder)
 
 
