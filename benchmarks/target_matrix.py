@@ -59,7 +59,7 @@ def measure(name: str, target: str, precision: str) -> dict[str, Any]:
 
 
 def exports(results: dict[str, dict[str, Any]]) -> Table:
-    head = ("model", "target", "precision", "status", "max_rel", "SNR dB", "seconds", "MB", "operators", "left over")
+    head = ("model", "target", "precision", "status", "max_rel", "SNR dB", "seconds", "MB", "operators", "fallbacks")
     rows = [head, ("---",) * len(head)]
     for case, result in results.items():
         name, target, precision = case.split()
@@ -68,7 +68,7 @@ def exports(results: dict[str, dict[str, Any]]) -> Table:
             continue
         fallbacks = result["fallbacks"]
         fallback_text = (
-            "not told" if fallbacks is None else ", ".join(f"{n} {kind}" for kind, n in fallbacks.items()) or "none"
+            "not reported" if fallbacks is None else ", ".join(f"{n} {kind}" for kind, n in fallbacks.items()) or "none"
         )
         snr = "equal" if result["snr_db"] is None else f"{result['snr_db']:.0f}"
         numbers = (f"{result['max_rel']:.1e}", snr, f"{result['wall_s']:.0f}")
