@@ -18,6 +18,13 @@ CONFIDENCE = 0.9
 WITHIN = 0.1
 
 
+def figure(value: float | None) -> float:
+    """Return a figure of a prediction; fail where the prediction was refused."""
+    if value is None:
+        raise ValueError("a refused prediction has no figures")
+    return value
+
+
 @dataclass(frozen=True)
 class Trial:
     """One column held out: the predictions of the models that were not anchors, and their true nanoseconds."""
@@ -29,7 +36,8 @@ class Trial:
     @property
     def errors(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Predicted over true, less one."""
-        return np.array([p.latency_ns for p in self.predictions]) / np.array(self.truths) - 1
+        predicted = np.array([figure(p.latency_ns) for p in self.predictions])
+        return predicted / np.array(self.truths, np.float64) - 1
 
     @property
     def within(self) -> float:
@@ -39,18 +47,18 @@ class Trial:
     @property
     def covered(self) -> float:
         """Share of the models inside their interval."""
-        inside = [p.lower_ns <= t <= p.upper_ns for p, t in zip(self.predictions, self.truths, strict=True)]
-        return float(np.mean(inside))
+        pairs = zip(self.predictions, self.truths, strict=True)
+        return float(np.mean([figure(p.lower_ns) <= t <= figure(p.upper_ns) for p, t in pairs]))
 
     @property
     def bounded(self) -> float:
         """Share of the models below their upper bound."""
-        return float(np.mean([t <= p.at_most_ns for p, t in zip(self.predictions, self.truths, strict=True)]))
+        return float(np.mean([t <= figure(p.at_most_ns) for p, t in zip(self.predictions, self.truths, strict=True)]))
 
     @property
     def width(self) -> float:
         """Median of the intervals' upper ends over the predictions, less one."""
-        return float(np.median([p.upper_ns / p.latency_ns - 1 for p in self.predictions]))
+        return float(np.median([figure(p.upper_ns) / figure(p.latency_ns) - 1 for p in self.predictions]))
 
 
 def hold_out(

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import reference_file, report
-from predict_common import CONFIDENCE, Trial, hold_out, random_anchors, summary
+from predict_common import CONFIDENCE, Trial, figure, hold_out, random_anchors, summary
 from store_scale import CARDS, TEMPLATE
 
 from edgevit.measurement.summary import upper_bound
@@ -147,7 +147,12 @@ def select(
 def row_of(model: str, claim_ns: float) -> Measurement:
     """A row whose p90 is at most this."""
     claim = round(claim_ns)
-    facts = {"measurement_id": model, "model": model, "device_id": "unit", "started": "2023-04-05T00:00:00+00:00"}
+    facts: dict[str, Any] = {
+        "measurement_id": model,
+        "model": model,
+        "device_id": "unit",
+        "started": "2023-04-05T00:00:00+00:00",
+    }
     return replace(TEMPLATE, **facts, inputs=(), p90_ns=claim, p90_upper_ns=claim)
 
 
@@ -167,12 +172,12 @@ def selection(cells: Table, predicted: list[Trial]) -> dict[str, Any]:
         mine = {model: cell for (model, system), cell in sorted(cells.items()) if system == trial.column}
         truth = {model: cell.times_ns["p90"] for model, cell in mine.items()}
         prediction_of = {prediction.model: prediction for prediction in trial.predictions}
-        claims = {
+        claims: dict[str, dict[str, float]] = {
             "measured_upper_bound": {model: simulated_bound(cell, rng) for model, cell in mine.items()},
             "measured_p50": {model: cell.times_ns["p50"] for model, cell in mine.items()},
-            "predicted_no_margin": truth | {name: prediction.latency_ns for name, prediction in prediction_of.items()},
-            "predicted_interval": truth | {name: prediction.upper_ns for name, prediction in prediction_of.items()},
-            "predicted_at_most": truth | {name: prediction.at_most_ns for name, prediction in prediction_of.items()},
+            "predicted_no_margin": truth | {name: figure(entry.latency_ns) for name, entry in prediction_of.items()},
+            "predicted_interval": truth | {name: figure(entry.upper_ns) for name, entry in prediction_of.items()},
+            "predicted_at_most": truth | {name: figure(entry.at_most_ns) for name, entry in prediction_of.items()},
         }
         accuracy = {model: cell.accuracy for model, cell in mine.items()}
         for chooser, claim in claims.items():

@@ -131,7 +131,8 @@ class Net:
         """
         if is_call(node, BATCH_NORM):
             named = self.arguments(node)
-            norm = _NormArguments(*(self.constant(named[k]) for k in _NORM_TENSORS), eps=named["eps"])
+            mean, var, weight, bias = (self.constant(named[name]) for name in _NORM_TENSORS)
+            norm = Norm(mean, var, weight, bias, named["eps"])
             usable = axis == 1 and not named["training"] and norm.running_mean is not None
             return (self.input(node), *norm_affine(norm)) if usable else None
         if not is_call(node, aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.sub.Tensor):
@@ -318,13 +319,6 @@ class Net:
 
 
 _NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
-
-
-class _NormArguments(Norm):
-    def __init__(
-        self, mean: Tensor | None, var: Tensor | None, weight: Tensor | None, bias: Tensor | None, *, eps: float
-    ):
-        self.running_mean, self.running_var, self.weight, self.bias, self.eps = mean, var, weight, bias, eps
 
 
 def arguments(node: Node) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from torch import Tensor
 Pair = tuple[int, int]
 
 
-class Norm(Protocol):
+@dataclass(frozen=True, eq=False)
+class Norm:
     """A BatchNorm in inference: y = (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel."""
 
     running_mean: Tensor | None

@@ -19,11 +19,6 @@ from support.nets import Toy, calls, fold_and_compare, image, operators
 X = image(2, 12, 9, 8)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def conv(size: int = 1, groups: int = 1, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(12, 12, size, padding=size // 2, groups=groups, **options)
 
@@ -48,7 +43,7 @@ def check(model: nn.Module, *inputs: Tensor, **expected: int) -> None:
 def test_branches_meet_in_whatever_order_they_are_added() -> None:
     """Four convolutions whose groups nest, a norm alone and the map itself, in every order of a balanced sum."""
 
-    def compute(net: Any, x: Tensor, order: tuple[int, ...]) -> Tensor:
+    def compute(net: Any, x: Tensor, order: tuple[int, ...]) -> Any:
         a, b, c, d, e = ([*(branch(x) for branch in net.all), x][i] for i in order)
         return ((a + b) + (c + d)) + e
 

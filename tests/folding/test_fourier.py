@@ -16,11 +16,6 @@ from support.nets import Toy, calls, fold_and_compare, image, operators
 TRANSFORMS = ("fft_rfft2", "fft_irfft2", "fft_rfftn", "fft_irfftn")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def is_real(folded: Folded) -> bool:
     """Assert that no transform and no complex tensor remains."""
     values = [node.meta["val"] for node in folded.net.graph.nodes if isinstance(node.meta.get("val"), Tensor)]
@@ -46,7 +41,7 @@ def test_a_mask_that_no_real_map_has_there_and_back(
     """The mask is random at every frequency: no real map has that product, and irfft2 has its own idea of it."""
     monkeypatch.setattr(fourier, "ONE_PRODUCT_PIXELS", pixels)
 
-    def compute(net: Any, x: Tensor) -> Tensor:
+    def compute(net: Any, x: Tensor) -> Any:
         spectrum = torch.fft.rfft2(x, norm=norm) * net.mask
         return torch.fft.irfft2(spectrum, s=(height, width), norm=norm)
 

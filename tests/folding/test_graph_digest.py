@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.stem(x))
         x = self.norm(self.pool(self.mix(x) + x))
-        return self.head(x.mean((2, 3)))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
 
 
 def digest(module: nn.Module, inputs: tuple[Tensor, ...] = IMAGE) -> str:
@@ -60,6 +62,8 @@ def test_the_size_of_the_input_is_part_of_it() -> None:
 
 def test_weights_and_names_are_not_part_of_it() -> None:
     class Renamed(Net):
+        stem: Any  # None, except while forward() runs
+
         def __init__(self) -> None:
             super().__init__()
             self.other, self.stem = self.stem, None
@@ -125,6 +129,9 @@ def test_topology_is_part_of_it_and_the_order_of_capture_is_not() -> None:
 
 class Gather(nn.Module):
     """Indices are part of the architecture; a buffer of floats is a weight."""
+
+    order: Tensor
+    scale: Tensor
 
     def __init__(self, order: list[int], scale: float) -> None:
         super().__init__()

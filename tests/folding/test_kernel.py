@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgevit.folding.kernel import Kernel, norm_affine, plus
+from edgevit.folding.kernel import Kernel, Norm, norm_affine, plus
+from support.narrowing import present
 
 RELATIVE = 1e-12
 GROUPS = (1, 2, 3, 4, 6, 12)  # some pairs nest, 4 and 6 do not
@@ -44,6 +46,12 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
     return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
+def two(values: Iterable[int]) -> tuple[int, int]:
+    """Return the two values, one for each axis of a map."""
+    first, second = values
+    return first, second
+
+
 @st.composite
 def kernels(draw: st.DrawFn, *, pointwise: bool = False, channels_in: int | None = None) -> Kernel:
     """Draw any kernel: grouped with uneven channels, asymmetric, even, strided, padded, dilated, biased or not."""
@@ -53,15 +61,17 @@ def kernels(draw: st.DrawFn, *, pointwise: bool = False, channels_in: int | None
     outputs = groups * draw(st.integers(1, 3))
     size = (1, 1) if pointwise else draw(pairs(1, 5))
     bias = draw_values(seed + 1, outputs) if draw(BOOLS) else None
-    geometry = () if pointwise else (draw(pairs(1, 3)), draw(pairs(0, 4)), draw(pairs(1, 3)))
-    return Kernel(draw_values(seed, outputs, inputs // groups, *size), bias, *geometry, groups=groups)
+    weight = draw_values(seed, outputs, inputs // groups, *size)
+    if pointwise:
+        return Kernel(weight, bias, groups=groups)
+    return Kernel(weight, bias, draw(pairs(1, 3)), draw(pairs(0, 4)), draw(pairs(1, 3)), groups)
 
 
 def test_a_kernel_is_kept_in_float64_and_apart_from_the_models_gradient() -> None:
     weight = nn.Parameter(torch.randn(4, 3, dtype=torch.float16))
     kernel = Kernel.of(weight, torch.ones(4))
     assert kernel.weight.shape == (4, 3, 1, 1)
-    assert kernel.weight.dtype == kernel.bias.dtype == torch.float64
+    assert kernel.weight.dtype == present(kernel.bias).dtype == torch.float64
     assert not kernel.weight.requires_grad
 
 
@@ -91,9 +101,9 @@ def summands(draw: st.DrawFn) -> tuple[Kernel, Kernel]:
     for i in range(2):
         size = tuple(draw(st.sampled_from((2, 4, 6) if is_even else (1, 3, 5, 7))) for is_even in even)
         groups = draw(st.sampled_from(GROUPS))
-        padding = tuple(b + d * ((s - 1) // 2) for b, d, s in zip(base, dilation, size, strict=True))
+        padding = two(b + d * ((s - 1) // 2) for b, d, s in zip(base, dilation, size, strict=True))
         # A kernel that is 1 wide has no dilation along that axis, whatever it says.
-        dilations = tuple(draw(st.integers(1, 3)) if s == 1 else d for s, d in zip(size, dilation, strict=True))
+        dilations = two(draw(st.integers(1, 3)) if s == 1 else d for s, d in zip(size, dilation, strict=True))
         bias = draw_values(seed + i + 2, channels[1]) if draw(BOOLS) else None
         weight = draw_values(seed + i, channels[1], channels[0] // groups, *size)
         kernels.append(Kernel(weight, bias, stride, padding, dilations, groups))
@@ -177,26 +187,30 @@ def test_pad_refuses_another_parity_and_a_smaller_size(size: tuple[int, int]) ->
 
 def a_norm(channels: int, seed: int, *, affine: bool = True, eps: float = 1e-3) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels, eps=eps, affine=affine, dtype=torch.float64).eval()
-    norm.running_mean.copy_(draw_values(seed, channels))
-    norm.running_var.copy_(draw_values(seed + 1, channels).abs() + 0.1)
+    present(norm.running_mean).copy_(draw_values(seed, channels))
+    present(norm.running_var).copy_(draw_values(seed + 1, channels).abs() + 0.1)
     if affine:
         norm.weight.data.copy_(draw_values(seed + 2, channels))
         norm.bias.data.copy_(draw_values(seed + 3, channels))
     return norm
 
 
+def as_norm(module: nn.BatchNorm2d) -> Norm:
+    return Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
+
+
 @given(kernels(), BOOLS)
 @settings(deadline=None, max_examples=50)
 def test_then_is_the_batch_norm_after(kernel: Kernel, affine: bool) -> None:
     norm, x = a_norm(kernel.channels_out, 11, affine=affine), an_image(kernel)
-    assert_same(norm(run(kernel, x)).detach(), run(kernel.then(norm), x))
+    assert_same(norm(run(kernel, x)).detach(), run(kernel.then(as_norm(norm)), x))
 
 
 def test_a_norm_with_a_scale_and_no_shift_is_read() -> None:
     norm = a_norm(3, 2)
-    norm.bias = None
+    norm.register_parameter("bias", None)
     x = draw_values(1, 2, 3, 4, 4)
-    scale, shift = norm_affine(norm)
+    scale, shift = norm_affine(as_norm(norm))
     assert shift is not None
     assert not scale.requires_grad
     assert_same(norm(x).detach(), x * scale[:, None, None] + shift[:, None, None])
@@ -204,7 +218,7 @@ def test_a_norm_with_a_scale_and_no_shift_is_read() -> None:
 
 def test_a_norm_without_statistics_has_no_inference_form() -> None:
     with pytest.raises(ValueError, match="running statistics"):
-        norm_affine(nn.BatchNorm2d(3, track_running_stats=False))
+        norm_affine(as_norm(nn.BatchNorm2d(3, track_running_stats=False)))
 
 
 @given(kernels(), BOOLS, BOOLS)
@@ -241,7 +255,7 @@ def test_response_is_the_answer_to_a_constant_map(kernel: Kernel) -> None:
     constant = draw_values(4, kernel.channels_in)
     x = constant[None, :, None, None].expand_as(an_image(kernel))
     bare = Kernel(kernel.weight, None, kernel.stride, (0, 0), kernel.dilation, kernel.groups)
-    answer = kernel.response(constant)
+    answer = present(kernel.response(constant))
     assert_same(run(bare, x), answer[None, :, None, None].expand_as(run(bare, x)).contiguous())
     assert kernel.response(None) is None
 
@@ -251,7 +265,7 @@ def test_no_bias_plus_no_bias_is_no_bias() -> None:
     assert plus(None, None) is None
     assert plus(one, None) is one
     assert plus(None, one) is one
-    assert plus(one, one).tolist() == [2, 2]
+    assert present(plus(one, one)).tolist() == [2, 2]
 
 
 # ---- groups and composition --------------------------------------------------------------------------------------
@@ -377,5 +391,5 @@ def test_no_operation_changes_the_kernels_it_is_given(kernel: Kernel, both: tupl
     weights = [operand.weight.clone() for operand in (kernel, a, b)]
     one = torch.full((), 3.0, dtype=torch.float64)
     a.add(b), kernel.dense(), kernel.then_affine(one, one), kernel.pad((kernel.size[0] + 2, kernel.size[1]))
-    kernel.after_affine(one, None), kernel.then(a_norm(kernel.channels_out, 1))
+    kernel.after_affine(one, None), kernel.then(as_norm(a_norm(kernel.channels_out, 1)))
     assert all(torch.equal(operand.weight, before) for operand, before in zip((kernel, a, b), weights, strict=True))

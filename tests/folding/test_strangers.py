@@ -22,11 +22,6 @@ some_examples = settings(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def check(model: nn.Module, x: Tensor, **expected: int) -> Folded:
     """Fold it with proof; the operators that are left are these and no others, and nothing is reported."""
     folded = fold_and_compare(model, x)
@@ -39,7 +34,7 @@ def check(model: nn.Module, x: Tensor, **expected: int) -> Folded:
 @given(SIZES, STRIDES, GROUPS, DILATIONS, BOOLS, BOOLS)
 @some_examples
 def test_repvgg(size: int, stride: int, groups: int, dilation: int, bias: bool, grows: bool) -> None:
-    options = {"stride": stride, "groups": groups, "dilation": dilation, "bias": bias}
+    options: dict[str, Any] = {"stride": stride, "groups": groups, "dilation": dilation, "bias": bias}
     first = strangers.RepVGG(8, 16 if grows else 8, size, **options)
     second = strangers.RepVGG(16 if grows else 8, 8, size, **options)
     folded = check(nn.Sequential(first, second), image(2, 8, 13, 11), conv2d=2, relu=2)
@@ -49,7 +44,7 @@ def test_repvgg(size: int, stride: int, groups: int, dilation: int, bias: bool, 
 @given(SIZES, STRIDES, st.sampled_from([1, 2, 8]), st.integers(1, 4), BOOLS)
 @some_examples
 def test_mobileone(size: int, stride: int, groups: int, branches: int, bias: bool) -> None:
-    options = {"branches": branches, "bias": bias}
+    options: dict[str, Any] = {"branches": branches, "bias": bias}
     mixer = strangers.MobileOne(8, 8, size, stride=stride, groups=groups, **options)
     model = nn.Sequential(mixer, nn.ReLU(), strangers.MobileOne(8, 12, 1, stride=1, groups=1, **options), nn.ReLU())
     check(model, image(2, 8, 9, 8), conv2d=2, relu=2)
@@ -159,7 +154,8 @@ class Twice(nn.Module):
         self.layer, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.layer(torch.relu(self.layer(x))))
+        result: Tensor = self.norm(self.layer(torch.relu(self.layer(x))))
+        return result
 
 
 class Apart(nn.Module):
@@ -171,7 +167,8 @@ class Apart(nn.Module):
         self.dense = nn.Conv2d(12, 12, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.wide(x) + self.dense(x)
+        result: Tensor = self.wide(x) + self.dense(x)
+        return result
 
 
 class Askew(nn.Module):
@@ -182,7 +179,8 @@ class Askew(nn.Module):
         self.near, self.far = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=2, dilation=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.near(x) + self.far(x)
+        result: Tensor = self.near(x) + self.far(x)
+        return result
 
 
 KEPT: dict[str, tuple[nn.Module, Any]] = {

@@ -17,15 +17,11 @@ from edgevit.folding import Folded
 from edgevit.folding.capture import capture
 from edgevit.folding.graph import aten, is_call
 from edgevit.folding.layout import descendants, labels
+from support.narrowing import node_at
 from support.nets import Toy, calls, fold_and_compare, image, operators, ready
 
 TOKENS = image(2, 8, 12)
 ATTENTION = aten.scaled_dot_product_attention.default
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def check(model: nn.Module, *inputs: Tensor, fixed: bool = False, **expected: int) -> Folded:
@@ -40,7 +36,7 @@ def check(model: nn.Module, *inputs: Tensor, fixed: bool = False, **expected: in
 
 
 def heads(x: Tensor, number: int = 3) -> Tensor:
-    return x.unflatten(2, (number, -1)).transpose(1, 2)
+    return torch.unflatten(x, 2, (number, -1)).transpose(1, 2)
 
 
 def attend(net: Any, x: Tensor, **options: Any) -> Tensor:
@@ -142,19 +138,27 @@ def split_heads(x: Tensor, units: int = 1, number: int = 3) -> Tensor:
     return x.reshape(x.shape[0], -1, units * number, x.shape[2] // number).transpose(1, 2)
 
 
-def few(net: Any, x: Tensor, query: Tensor, key: Tensor, value: Tensor, units: int = 1) -> Tensor:
-    parts = (split_heads(part, units) for part in (query, key, value))
-    attended = F.scaled_dot_product_attention(*parts).transpose(1, 2)
+def attended_heads(
+    query: Tensor, key: Tensor, value: Tensor, units: int = 1, number: int = 3, mask: Tensor | None = None
+) -> Tensor:
+    """Return the attention of each head, (N, units * heads, L / units, C / heads)."""
+    query, key, value = (split_heads(part, units, number) for part in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def few(net: Any, x: Tensor, query: Tensor, key: Tensor, value: Tensor, units: int = 1) -> Any:
+    attended = attended_heads(query, key, value, units).transpose(1, 2)
     return net.out(attended.reshape(x.shape[0], -1, query.shape[2]))
 
 
-def few_packed(net: Any, x: Tensor, units: int) -> Tensor:
+def few_packed(net: Any, x: Tensor, units: int) -> Any:
     query, key, value = net.qkv(x).chunk(3, 2)
     return few(net, x, query.reshape(x.shape[0], 4, -1, query.shape[2]).amax(1), key, value, units)
 
 
 def layers(inputs: int, outputs: int, **options: Any) -> dict[str, nn.Module]:
-    return {name: nn.Linear(inputs, outputs, **options) for name in "qkv"} | {"out": nn.Linear(outputs, 5)}
+    projections: dict[str, nn.Module] = {name: nn.Linear(inputs, outputs, **options) for name in "qkv"}
+    return projections | {"out": nn.Linear(outputs, 5)}
 
 
 MANY = image(2, 48, 12)
@@ -179,7 +183,7 @@ def test_few_queries_let_keys_and_values_unprojected(name: str) -> None:
     folded = check(model, MANY, linear=linear, matmul=2, scaled_dot_product_attention=1, add=0)
     assert count(folded, MANY).macs < count(model, MANY).macs
     (attention,) = (node for node in calls(folded) if is_call(node, ATTENTION))
-    assert attention.args[1].meta["val"].shape[-1] == 12  # the tokens themselves
+    assert node_at(attention, 1).meta["val"].shape[-1] == 12  # the tokens themselves
 
 
 EARLY: dict[str, nn.Module] = {
@@ -207,9 +211,8 @@ def test_keys_and_values_are_projected_where_that_is_cheaper_or_others_read_them
 
 
 def test_few_queries_under_a_mask_stay_as_they_are() -> None:
-    def compute(net: Any, x: Tensor) -> Tensor:
-        parts = (split_heads(part) for part in (net.q(x[:, :1]), net.k(x), net.v(x)))
-        attended = F.scaled_dot_product_attention(*parts, attn_mask=net.m).transpose(1, 2)
+    def compute(net: Any, x: Tensor) -> Any:
+        attended = attended_heads(net.q(x[:, :1]), net.k(x), net.v(x), mask=net.m).transpose(1, 2)
         return net.out(attended.reshape(x.shape[0], -1, 12))
 
     check(Toy(compute, m=image(1, 48), **layers(12, 12)), MANY, matmul=0)
@@ -223,11 +226,11 @@ def test_random_attention_with_few_queries(data: st.DataObject) -> None:
     inputs, width, keys = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
     outputs = number * width
 
-    def compute(net: Any, x: Tensor) -> Tensor:
+    def compute(net: Any, x: Tensor) -> Any:
         query, key, value = net.qkv(x).split(outputs, 2)
         query = query.reshape(x.shape[0], 4, -1, outputs).amax(1)
-        parts = (split_heads(part, units, number) for part in (query, key, value))
-        return net.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).reshape(x.shape[0], -1, outputs))
+        attended = attended_heads(query, key, value, units, number).transpose(1, 2)
+        return net.out(attended.reshape(x.shape[0], -1, outputs))
 
     model = Toy(compute, qkv=nn.Linear(inputs, 3 * outputs, bias=data.draw(st.booleans())), out=nn.Linear(outputs, 4))
     check(model, image(2, 4 * units * keys, inputs))

@@ -108,7 +108,8 @@ def test_precision_follows_the_model(tmp_path: Path) -> None:
     halves = {key: value.half() if value.is_floating_point() else value for key, value in STATE.items()}
     model = small_model()
     load_weights(model, write(tmp_path / "w.pth", halves))
-    assert model[0].weight.dtype == torch.float32 and torch.equal(model[0].weight, STATE["0.weight"].half().float())
+    weight = model.get_parameter("0.weight")
+    assert weight.dtype == torch.float32 and torch.equal(weight, STATE["0.weight"].half().float())
 
 
 def test_create_model_loads_an_official_layout(tmp_path: Path) -> None:

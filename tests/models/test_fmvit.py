@@ -16,6 +16,7 @@ from edgevit.models import create_model, list_models, model_card, randomize
 from edgevit.models.fmvit import _SHAPES, CFB, GMLP, GROUPS, RLMHSA, FMViT, FrequencyMixing, LocalMixer, MultiGroupConv
 from edgevit.records.model import ModelCard
 from edgevit_runtime.codec import from_json
+from support.narrowing import narrow, node_at, present
 from support.nets import assert_same, calls, image, operators
 
 CARDS = Path(__file__).parents[2] / "latency_db" / "models.jsonl"
@@ -78,7 +79,7 @@ def test_the_page_says_what_the_cards_say() -> None:
     page = (CARDS.parents[1] / "docs" / "fmvit.md").read_text()
     cards = {card.name: card for card in (from_json(ModelCard, line) for line in CARDS.read_text().splitlines())}
     for name, (params, macs, top1_percent) in TABLE.items():
-        folded = (cards[name].folded_params / 1e6, cards[name].folded_macs / 1e9)
+        folded = (present(cards[name].folded_params) / 1e6, present(cards[name].folded_macs) / 1e9)
         shape = (", ".join(map(str, numbers)) for numbers in _SHAPES[name])
         cells = (name, params, f"{folded[0]:.3f}", macs, f"{folded[1]:.3f}", *shape)
         assert "| " + " | ".join(map(str, cells)) + " |" in page
@@ -88,10 +89,19 @@ def test_the_page_says_what_the_cards_say() -> None:
 # ---- the parts ---------------------------------------------------------------------------------------------------
 
 
+def layers(part: MultiGroupConv) -> list[nn.Sequential]:
+    """Return the branches of a multi-group convolution."""
+    return [narrow(branch, nn.Sequential) for branch in part.branches]
+
+
+def first_convolution(part: MultiGroupConv) -> nn.Conv2d:
+    return narrow(layers(part)[0][0], nn.Conv2d)
+
+
 def stages(name: str) -> list[list[nn.Module]]:
     with torch.device("meta"):
-        model = create_model(name)
-    return [list(stage) for stage in model.stages]
+        model = narrow(create_model(name), FMViT)
+    return [list(narrow(stage, nn.Sequential)) for stage in model.stages]
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -102,12 +112,13 @@ def test_each_stage_has_fusion_blocks_and_mixes_frequencies_last(name: str) -> N
         embed, blocks = (stage[:3], stage[3:]) if i else ([], stage)
         assert [type(part) for part in embed] == ([nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d] if i else [])
         assert [type(block) for block in blocks] == [CFB] * (len(blocks) - 1) + [FrequencyMixing]
-        assert blocks[-1].low.query.branches[0][0].in_channels >= blocks[-1].high.conv.branches[0][0].in_channels
+        mixing = narrow(blocks[-1], FrequencyMixing)
+        assert first_convolution(mixing.low.query).in_channels >= first_convolution(mixing.high.conv).in_channels
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_keys_are_of_49_pixels_in_every_stage(name: str) -> None:
-    pools = [getattr(stage[-1].low.pool, "kernel_size", 1) for stage in stages(name)]
+    pools = [getattr(narrow(stage[-1], FrequencyMixing).low.pool, "kernel_size", 1) for stage in stages(name)]
     assert [56 // 2**i // pool for i, pool in enumerate(pools)] == [7] * 4
 
 
@@ -116,10 +127,11 @@ def test_a_multi_group_convolution_is_one_convolution_of_the_widest_groups(
     outputs: int, kernel: int, groups: int
 ) -> None:
     x = image(2, 16, 7, 6)
-    model = randomized(MultiGroupConv(16, outputs, kernel, groups).double())
-    grouped = [branch[0].groups for branch in model.branches if isinstance(branch[0], nn.Conv2d)]
+    model = MultiGroupConv(16, outputs, kernel, groups).double()
+    randomized(model)
+    grouped = [branch[0].groups for branch in layers(model) if isinstance(branch[0], nn.Conv2d)]
     assert grouped == [groups * times for times in GROUPS] + [groups] * (kernel > 1)
-    assert isinstance(model.branches[-1][0], nn.BatchNorm2d) == (outputs == 16)
+    assert isinstance(layers(model)[-1][0], nn.BatchNorm2d) == (outputs == 16)
     folded = fold(model, (x,))
     assert_same(model, folded, (x,))
     assert operators(folded) == {"conv2d": 1}
@@ -170,7 +182,7 @@ def test_softmax_is_not_one_hot_in_what_the_proofs_run_on() -> None:
     other = copy.deepcopy(model)
     for part in other.modules():
         if isinstance(part, RLMHSA):
-            part.query.branches[0][1].weight.data.mul_(1.01)
+            narrow(layers(part.query)[0][1], nn.BatchNorm2d).weight.data.mul_(1.01)
     with torch.no_grad():
         assert max_rel(model(x), other(x)) > 1e-8
 
@@ -187,21 +199,19 @@ def assert_nothing_left(folded: Folded) -> None:
             sources = [source(term) for term in terms(node)]
             assert len(set(sources)) == len(sources), folded.net.graph
         if node.target is aten.conv2d.default:
-            linear = node.args[0].target is aten.conv2d.default and len(node.args[0].users) == 1
+            before = node_at(node, 0)
+            linear = before.target is aten.conv2d.default and len(before.users) == 1
             assert not linear, "two convolutions in sequence"
 
 
 def terms(node: Node) -> list[Node]:
-    return [
-        leaf
-        for argument in node.args
-        for leaf in (terms(argument) if argument.target is aten.add.Tensor else [argument])
-    ]
+    summands = [node_at(node, index) for index in range(len(node.args))]
+    return [leaf for term in summands for leaf in (terms(term) if term.target is aten.add.Tensor else [term])]
 
 
 def source(term: Node) -> Node:
     """Return the map that a term is linear in; a residual stream that a convolution leaves is its own."""
-    return term.args[0] if term.target is aten.conv2d.default and len(term.users) == 1 else term
+    return node_at(term, 0) if term.target is aten.conv2d.default and len(term.users) == 1 else term
 
 
 def assert_ranks(folded: Folded) -> None:

@@ -13,6 +13,7 @@ from edgevit.count import count
 from edgevit.folding import Folded, fold
 from edgevit.models import create_model, model_card, randomize
 from edgevit.models.hiera import Attention, Block, Hiera, _unroll
+from support.narrowing import narrow
 from support.nets import assert_same, calls, fold_and_compare, image, operators
 from support.parity_fill import fill, load_golden, noise_image
 
@@ -25,7 +26,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def tiny() -> nn.Module:
+def tiny() -> Hiera:
     """Build every stage, for images of four mask units."""
     torch.manual_seed(0)
     model = Hiera(16, (1, 2, 1, 1), size=64, classes=10).double().eval()
@@ -111,10 +112,11 @@ def test_attention_stays_inside_its_unit(pools: bool) -> None:
 
 def test_the_switch_to_attention_over_all_tokens_lags_one_block() -> None:
     with torch.device("meta"):
-        model = create_model("hiera_tiny")
-    assert [block.in_units for block in model.blocks] == [True] * 4 + [False] * 8
-    assert [block.attn.pools for block in model.blocks] == [i in (1, 3, 10) for i in range(12)]
-    assert [block.attn.heads for block in model.blocks] == [1] + [2] * 2 + [4] * 7 + [8] * 2
+        model = narrow(create_model("hiera_tiny"), Hiera)
+    blocks = [narrow(block, Block) for block in model.blocks]
+    assert [block.in_units for block in blocks] == [True] * 4 + [False] * 8
+    assert [block.attn.pools for block in blocks] == [i in (1, 3, 10) for i in range(12)]
+    assert [block.attn.heads for block in blocks] == [1] + [2] * 2 + [4] * 7 + [8] * 2
 
 
 # ---- the fold ----------------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ def test_the_switch_to_attention_over_all_tokens_lags_one_block() -> None:
 
 def assert_plain(folded: Folded) -> None:
     """Assert one gather, no scale or shift of a norm, no scale in attention, nothing above rank 4."""
-    assert folded.report.left == () and folded.report.batch_is_open
+    assert folded.report.unfolded == () and folded.report.batch_is_open
     remaining = operators(folded)
     assert remaining["index_select"] == 1 and not {"permute", "mul", "div"} & set(remaining)
     for node in calls(folded):
@@ -158,7 +160,7 @@ def test_the_proofs_tell_wrong_queries_and_a_wrong_order_apart() -> None:
     model, x = tiny(), image(2, 3, 64, 64)
     with torch.no_grad():
         expected = model(x)
-        model.blocks[2].attn.qkv.weight[:32] *= 1.01
+        narrow(model.blocks[2], Block).attn.qkv.weight[:32] *= 1.01
         assert float((model(x) - expected).abs().max() / expected.abs().max()) > 1e-6
         model = tiny()
         model.pos_embed.copy_(model.pos_embed.flip(1))
@@ -175,7 +177,8 @@ def test_a_block_folds(grows: bool) -> None:
             self.block = block
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.block(x, 4)
+            result: Tensor = self.block(x, 4)
+            return result
 
     folded = fold_and_compare(Alone(), image(2, 64, 8))
     assert operators(folded)["linear"] == 5 + grows - 1 and operators(folded)["mul"] == 0

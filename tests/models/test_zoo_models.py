@@ -9,7 +9,9 @@ import math
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,11 +23,13 @@ from edgevit.count import count
 from edgevit.errors import CheckpointError, ModelError, StoreError, UnknownNameError
 from edgevit.folding import fold
 from edgevit.models import create_model, list_models, model_card, randomize
-from edgevit.models.mobilevig import DropPath, MaxRelativeConv, MobileViG
+from edgevit.models.layers import DropPath
+from edgevit.models.mobilevig import MaxRelativeConv, MobileViG
 from edgevit.models.source import load_subject
-from edgevit.models.vanillanet import SlopeSchedule, VanillaNet
+from edgevit.models.vanillanet import Block, SlopeSchedule, VanillaNet
 from edgevit.records.model import ModelCard
 from edgevit_runtime.codec import from_json, to_json
+from support.narrowing import narrow, present
 from support.parity_fill import fill, load_golden, noise_image
 
 # Parameters in millions and GMACs of the training form at 224x224, to the digits they are published with.
@@ -109,7 +113,7 @@ def test_every_mobilevig_repeats_the_golden_pattern_of_keys(name: str, blocks: t
 
 
 def test_the_adaptive_variant_pools_to_its_grids() -> None:
-    model, sides = on_meta("vanillanet_13_x1_5_ada_pool"), []
+    model, sides = narrow(on_meta("vanillanet_13_x1_5_ada_pool"), VanillaNet), list[int]()
     for stage in model.stages:
         stage.register_forward_hook(lambda module, args, out: sides.append(out.shape[-1]))
     model(torch.empty(1, 3, 224, 224, device="meta"))
@@ -139,31 +143,41 @@ def small_vanillanet() -> VanillaNet:
     return model
 
 
+def stages(model: VanillaNet) -> list[Block]:
+    return [narrow(stage, Block) for stage in model.stages]
+
+
+def obstacles(model: VanillaNet) -> list[str | None]:
+    """Return the obstacle that each of the network's carriers of a slope names, in order."""
+    carriers: list[Any] = [module for module in model.modules() if hasattr(module, "fold_obstacle")]
+    return [carrier.fold_obstacle() for carrier in carriers]
+
+
 def test_the_slope_reaches_every_block_and_the_function() -> None:
     model, image = small_vanillanet(), torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     at_one = model(image)
     model.slope = 0.5
-    assert [stage.slope for stage in model.stages] == [0.5, 0.5] and model.slope == 0.5
+    assert [stage.slope for stage in stages(model)] == [0.5, 0.5] and model.slope == 0.5
     assert (model(image) - at_one).abs().max() / at_one.abs().max() > 1e-2
-    model.stages[1].slope = model.stages[0].slope = 1.0
+    for stage in stages(model):
+        stage.slope = 1.0
     assert (model(image) - at_one).abs().max() / at_one.abs().max() > 1e-2  # stem and head follow the root's
 
 
 def test_a_slope_is_an_obstacle_to_folding_until_it_is_one() -> None:
     model = small_vanillanet()
-    carriers = [module for module in model.modules() if hasattr(module, "fold_obstacle")]
-    assert [module.fold_obstacle() for module in carriers] == [None] * 3
-    model.stages[1].slope = 0.5
+    assert obstacles(model) == [None] * 3
+    stages(model)[1].slope = 0.5
     reason = "slope is 0.5, not 1: the leaky ReLU between the two convolutions is not the identity"
-    assert [module.fold_obstacle() for module in carriers] == [None, None, reason]
+    assert obstacles(model) == [None, None, reason]
     model.slope = 0.999
-    assert all(module.fold_obstacle() for module in carriers)
+    assert all(obstacles(model))
 
 
 def test_slopes_are_saved_and_read_back_exactly() -> None:
     model, other = small_vanillanet(), small_vanillanet()
     model.slope = 1.0 / 3.0
-    model.stages[1].slope = 0.1
+    stages(model)[1].slope = 0.1
     state = model.state_dict()
     assert state["_extra_state"].dtype == torch.float64
     other.load_state_dict(state)
@@ -203,7 +217,7 @@ def test_the_schedule_ends_at_exactly_one() -> None:
 def test_the_graph_convolution_links_every_second_pixel_backwards(size: tuple[int, int]) -> None:
     """Against the definition, pixel by pixel: links are at -2, -4.. (wrapped) in the pixel's row and column."""
     conv, (height, width) = MaxRelativeConv(3), size
-    conv.nn = nn.Identity()
+    conv.nn = nn.Sequential()  # the identity
     image = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
     expected = torch.empty_like(image)
     for row, column in itertools.product(range(height), range(width)):
@@ -321,7 +335,8 @@ def test_weights_of_another_number_of_classes_say_so_and_how_to_load_them(name: 
 def test_weights_with_as_many_classes_are_loaded(tmp_path: Path) -> None:
     file, model = tmp_path / "mine.pt", create_model("mobilevig_ti", classes=3, seed=1)
     torch.save(model.state_dict(), file)
-    assert torch.equal(create_model("mobilevig_ti", file, classes=3).head.weight, model.head.weight)
+    loaded = create_model("mobilevig_ti", file, classes=3)
+    assert torch.equal(loaded.get_parameter("head.weight"), model.get_parameter("head.weight"))
 
 
 def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tmp_path: Path) -> None:
@@ -363,9 +378,8 @@ def test_randomizing_leaves_nothing_that_a_fold_could_lose_unseen() -> None:
     randomize(model)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert (
-                module.running_mean.std() > 0.02 and 0.5 <= module.running_var.min() < module.running_var.max() <= 1.5
-            )
+            mean, var = present(module.running_mean), present(module.running_var)
+            assert mean.std() > 0.02 and 0.5 <= var.min() < var.max() <= 1.5
             assert 0.5 <= module.weight.min() < module.weight.max() <= 1.5
     scales = torch.cat([value.flatten() for key, value in model.named_parameters() if "layer_scale" in key])
     biases = torch.cat([value.flatten() for key, value in model.named_parameters() if key.endswith("bias")])
@@ -400,7 +414,8 @@ def test_randomizing_takes_any_module() -> None:
     model = Odd()
     original = model.map.clone()
     randomize(model)
-    assert 0.5 <= model.norms[0].weight.min() < model.norms[0].weight.max() and model.norms[0].bias.abs().max() > 0
+    norm = narrow(model.norms[0], nn.GroupNorm)
+    assert 0.5 <= norm.weight.min() < norm.weight.max() and norm.bias.abs().max() > 0
     assert 0.2 <= model.zero.min() < model.zero.max() <= 0.8
     assert model.still.weight.min() < 0 < model.still.weight.max()  # a kernel, though it was constant
     assert torch.equal(model.map, original)
@@ -412,7 +427,7 @@ def test_randomizing_takes_any_module() -> None:
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The place of models.jsonl, empty of it."""
-    monkeypatch.setattr(edgevit.cards.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
     return tmp_path / "models.jsonl"
 
 
