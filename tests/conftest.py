@@ -30,8 +30,8 @@ HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent
 BY_TARGET = "test_targets.py"
 # The longest come first, so that no worker is left alone with one of them at the end.
 LONG_FILES = (
-    "docs zoo graph_digest cli failing_stage tensorrt evaluate verify export packaging tokens mil_layers page doctor ncnn "
-    "adb ssh zoo_models"
+    "docs zoo graph_digest cli failing_stage tensorrt evaluate verify export packaging tokens mil_layers page doctor "
+    "ncnn adb ssh zoo_models"
 )
 FIRST = (BY_TARGET, *(f"test_{name}.py" for name in LONG_FILES.split()))
 

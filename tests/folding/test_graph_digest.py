@@ -62,7 +62,8 @@ def test_the_size_of_the_input_is_part_of_it() -> None:
 
 def test_weights_and_names_are_not_part_of_it() -> None:
     class Renamed(Net):
-        stem: Any  # None, except while forward() runs
+        # None, except while forward() runs.
+        stem: Any
 
         def __init__(self) -> None:
             super().__init__()

@@ -16,7 +16,7 @@ def narrow(value: object, kind: type[T]) -> T:
 
 
 def present(value: T | None) -> T:
-    """Return the value; fail if it is None."""
+    """Return the value of an optional; fail without one."""
     assert value is not None
     return value
 
