@@ -6,6 +6,7 @@ arithmetic. By default ncnn computes in half or bfloat16 where a processor can.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import re
@@ -68,9 +69,6 @@ class Sidecar:
     outputs: tuple[TensorSpec, ...]
     batch_axes: tuple[int, ...]
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-# ---- the engine --------------------------------------------------------------------------------------------------
 
 
 class NcnnSession:
@@ -142,11 +140,10 @@ def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
     """Run it with ncnn, in the precision it was verified in."""
     axes = from_json(Sidecar, (Path(path) / _SIDECAR).read_bytes()).batch_axes
     ends = [f"batch_index={axis}" if axis >= 0 else "" for axis in axes]
-    named = [
+    feeds = "\n".join(
         f'extractor.input("in{i}", ncnn.Mat({_mat(spec)}{", " * bool(ends[i])}{ends[i]}).clone())'
         for i, spec in enumerate(inputs)
-    ]
-    feeds = "\n".join(named)
+    )
     return f"""\
 import ncnn
 import numpy as np
@@ -414,7 +411,7 @@ def _without_gathers(captured: Any) -> None:
             continue
         shape = list(source.meta["val"].shape)
         axis %= len(shape)
-        indices = _attribute(captured, index.target).tolist()
+        indices = operator.attrgetter(index.target)(captured).tolist()
         digits = _digits(indices) if len(indices) == shape[axis] else None
         runs = list(_runs(indices))
         with graph.inserting_before(node):
@@ -428,12 +425,6 @@ def _without_gathers(captured: Any) -> None:
         node.replace_all_uses_with(new)
         graph.erase_node(node)
     captured.recompile()
-
-
-def _attribute(module: Any, name: str) -> Any:
-    for part in name.split("."):
-        module = getattr(module, part)
-    return module
 
 
 def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: list[_Axis]) -> Any:
@@ -494,12 +485,10 @@ def _digits(indices: Sequence[int]) -> list[_Axis] | None:
             return None
         digits.append((size, stride))
         starts = heads
-    dense = 1
-    for size, stride in sorted(digits, key=lambda digit: digit[1]):
-        if stride != dense:
-            return None
-        dense *= size
-    return digits[::-1] if starts == [0] else None
+    ascending = sorted(digits, key=lambda digit: digit[1])
+    dense = itertools.accumulate((size for size, _ in ascending), operator.mul, initial=1)
+    is_dense = all(stride == expected for (_, stride), expected in zip(ascending, dense, strict=False))
+    return digits[::-1] if is_dense and starts == [0] else None
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -184,12 +184,12 @@ def _opened(folders: str | None) -> list[Artifact]:
 
 
 def _answer(question: Question, db: str | None) -> Choice | JointChoice:
-    from edgevit.selection import answers, joint
+    from edgevit.selection import answers, choose_jointly
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db) as database:
         choices = answers(database, question)
-    return choices[0] if len(choices) == 1 else joint(choices)
+    return choices[0] if len(choices) == 1 else choose_jointly(choices)
 
 
 def _measure(

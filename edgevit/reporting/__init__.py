@@ -6,7 +6,7 @@ a choice. The page and the picture show the answers of `choose_among`, and pick 
 
 from __future__ import annotations
 
-from edgevit.reporting.collect import collect
+from edgevit.reporting.collection import collect
 from edgevit.reporting.options import ReportOptions
 from edgevit.reporting.page_records import Report
 from edgevit.reporting.picture import plot

@@ -13,7 +13,7 @@ from edgevit.records.model import ModelCard
 from edgevit.reporting.options import ReportOptions
 from edgevit.reporting.page_records import PERCENTILES
 from edgevit.reporting.units import Unit
-from edgevit.selection import CandidateFilter, Evidence, OtherDevices, choose_among, other_devices, predictions
+from edgevit.selection import CandidateFilter, Evidence, OtherDevices, choose_among, predicted_cells, read_other_devices
 from edgevit.selection.accuracy import Ratings
 from edgevit.store import LatencyDB
 
@@ -63,7 +63,7 @@ def answers(
     for unit in units:
         if on_device:
             on_device(unit.label, len(units))
-        beside = other_devices(database, unit.device_id, context.cards)
+        beside = read_other_devices(database, unit.device_id, context.cards)
         if shared is None:
             shared = OtherDevices(cache(beside.models), beside.rows, cache(beside.graphs), cache(beside.operators))
         shared = shared._replace(rows=_cached(beside.rows))
@@ -93,7 +93,7 @@ def _evidence(unit: Unit, percentile: int, context: ReportContext, others: Other
         return evidence
     current = [row for row in unit.rows if row.measurement_id not in unit.former]
     candidate_filter = CandidateFilter(published=options.published)
-    predicted = predictions(current, context.cards, candidate_filter, percentile, options.confidence, others)
+    predicted = predicted_cells(current, context.cards, candidate_filter, percentile, options.confidence, others)
     return evidence._replace(predicted=predicted)
 
 

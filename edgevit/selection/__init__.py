@@ -24,11 +24,11 @@ from edgevit.selection.answer import NOTHING, Evidence, choose_among
 from edgevit.selection.api import Question, answers, choose, targets_named, unit_or_class
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter, PredictedCell
 from edgevit.selection.cells import Cell
-from edgevit.selection.joint import joint
+from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, parse_latency
 from edgevit.selection.other_devices import OtherDevices
-from edgevit.selection.predictions import predictions
-from edgevit.selection.query import PredictionOptions, ask, noise_floors, not_measured, other_devices
+from edgevit.selection.predictions import predicted_cells
+from edgevit.selection.query import PredictionOptions, ask, noise_floors, not_measured, read_other_devices
 from edgevit.selection.ranking import PickStep, pick_steps
 
 __all__ = [
@@ -47,13 +47,13 @@ __all__ = [
     "check_budget",
     "choose",
     "choose_among",
-    "joint",
+    "choose_jointly",
     "noise_floors",
     "not_measured",
-    "other_devices",
     "parse_latency",
     "pick_steps",
-    "predictions",
+    "predicted_cells",
+    "read_other_devices",
     "targets_named",
     "unit_or_class",
 ]

@@ -13,7 +13,7 @@ from edgevit.errors import UsageError
 from edgevit.recipes import load_recipe
 from edgevit.records.choice import Budget, Choice, JointChoice, Note
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
-from edgevit.selection.joint import joint
+from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, check_confidence, parse_latency
 from edgevit.selection.query import USUAL, PredictionOptions, ask
 from edgevit.selection.wording import note
@@ -167,7 +167,7 @@ def choose(
     )
     with nullcontext(db) if isinstance(db, LatencyDB) else LatencyDB.open(db) as database:
         choices = answers(database, question)
-    return choices[0] if isinstance(device, str) else joint(choices)
+    return choices[0] if isinstance(device, str) else choose_jointly(choices)
 
 
 def answers(db: LatencyDB, question: Question) -> list[Choice]:

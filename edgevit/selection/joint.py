@@ -36,7 +36,7 @@ _UNKNOWN = _OnDevice(None, (), UNKNOWN_THERE, True)
 _Candidates = tuple[Candidate, ...]
 
 
-def joint(choices: Sequence[Choice]) -> JointChoice:
+def choose_jointly(choices: Sequence[Choice]) -> JointChoice:
     """Join the answers of several devices into one.
 
     Most accurate first; artifacts that no evaluation tells apart rank by the latency on the device where it is highest.

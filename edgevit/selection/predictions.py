@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 3
 
 
-def predictions(
+def predicted_cells(
     rows: Sequence[Measurement],
     cards: Mapping[str, ModelCard],
     candidate_filter: CandidateFilter,

@@ -15,7 +15,7 @@ from edgevit.selection.answer import Evidence, choose_among
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
 from edgevit.selection.limits import BOUNDS, PercentileEstimate, check_budget, check_confidence
 from edgevit.selection.other_devices import OtherDevices
-from edgevit.selection.predictions import predictions
+from edgevit.selection.predictions import predicted_cells
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -62,15 +62,15 @@ def ask(
         estimates=_estimates(db, current, budget.percentile),
     )
     if prediction.enabled:
-        others = other_devices(db, device, cards)
-        predicted = predictions(current, cards, candidate_filter, budget.percentile, prediction.confidence, others)
+        others = read_other_devices(db, device, cards)
+        predicted = predicted_cells(current, cards, candidate_filter, budget.percentile, prediction.confidence, others)
         evidence = evidence._replace(predicted=predicted)
     return choose_among(
         rows, label or device, budget, cards=cards, candidate_filter=candidate_filter, evidence=evidence
     )
 
 
-def other_devices(
+def read_other_devices(
     db: LatencyDB,
     device: str,
     cards: Mapping[str, ModelCard],

@@ -11,7 +11,7 @@ from edgevit.store.published import PublishedValues, published_row
 from edgevit.store.quarantine import QuarantinedRecord
 from edgevit.store.readonly_sql import QueryResult
 from edgevit.store.refusals import RefusalCode, RefusalReason
-from edgevit.store.validate import validate
+from edgevit.store.validate import validate_measurement
 
 __all__ = [
     "CheckReport",
@@ -27,6 +27,6 @@ __all__ = [
     "RefusalCode",
     "RefusalReason",
     "published_row",
-    "validate",
     "validate_accuracy",
+    "validate_measurement",
 ]

@@ -22,7 +22,7 @@ from edgevit.store import (
 )
 from edgevit.store.connect import describe, translate_errors
 from edgevit.store.sqlite_schema import expected_schema, schema_of
-from edgevit.store.validate import validate, validate_noise
+from edgevit.store.validate import validate_measurement, validate_noise
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,6 @@ class _CheckRun:
                 yield f"{row.error.what}: {row.error.why}"
                 continue
             try:
-                validate(row)
+                validate_measurement(row)
             except StoreError as error:
                 yield f"measurement {row.measurement_id[:12]}: {error.what}: {error.why}"

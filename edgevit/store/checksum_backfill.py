@@ -13,7 +13,7 @@ from edgevit.store import epoch_table, partition_checksums, quarantine, queries,
 from edgevit.store.json_records import ParsedRecord
 from edgevit.store.refusals import RefusalReason
 from edgevit.store.rows import Values
-from edgevit.store.validate import validate
+from edgevit.store.validate import validate_measurement
 
 _BATCH_ROWS = 200
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def _backfill_batch(connection: Connection, ids: list[str]) -> None:
 def _read(columns: Values, samples: list[Values]) -> Measurement | StoreError:
     try:
         row = rows.read(columns, samples, has_checksum=False)
-        validate(row)
+        validate_measurement(row)
     except StoreError as error:
         return error
     return row

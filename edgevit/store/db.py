@@ -38,7 +38,7 @@ from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecor
 from edgevit.store.overview import DatabaseStats, DeviceSummary
 from edgevit.store.quarantine import QuarantinedRecord
 from edgevit.store.schema import ensure_schema
-from edgevit.store.validate import validate, validate_noise
+from edgevit.store.validate import validate_measurement, validate_noise
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Status
 
@@ -103,7 +103,7 @@ class LatencyDB:
         `sweep_id` names the sweep that measured it. Raises StoreError for a row that cannot be true (see validate), and
         for one with the id of a stored row and other contents.
         """
-        validate(measurement)
+        validate_measurement(measurement)
         columns = rows.measurement_values(measurement)
         with self._transaction(write=True) as connection:
             [outcome] = queries.insert(connection, [(measurement, columns)])

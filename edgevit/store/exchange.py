@@ -34,7 +34,7 @@ from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecor
 from edgevit.store.queries import Conflict
 from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.row_checksums import shorten
-from edgevit.store.validate import validate, validate_noise
+from edgevit.store.validate import validate_measurement, validate_noise
 from edgevit_runtime.codec import to_data
 
 _LOG = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _check(parsed: ParsedRecord) -> ParsedRecord:
             case None:
                 return parsed
             case Measurement():
-                validate(record)
+                validate_measurement(record)
                 columns = rows.measurement_values(record)
             case Accuracy():
                 accuracies.validate_accuracy(record)

@@ -29,7 +29,7 @@ _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
 _FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")
 
 
-def validate(measurement: Measurement) -> None:
+def validate_measurement(measurement: Measurement) -> None:
     """Check one row, with its samples, before it enters the database.
 
     Raises StoreError with the first problem. Some values no database holds: NaN, beyond 64 bits, half a surrogate.

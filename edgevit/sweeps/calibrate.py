@@ -16,7 +16,7 @@ from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit.selection.limits import BOUNDS
 from edgevit.selection.other_devices import predictor_of
 from edgevit.selection.predictions import LEAST_ROWS
-from edgevit.selection.query import other_devices
+from edgevit.selection.query import read_other_devices
 from edgevit.selection.versions import age
 from edgevit.store import LatencyDB
 
@@ -62,7 +62,7 @@ class Knowledge:
         cards, device = load_cards(), column.device.device_id
         rows, former = db.history(device)
         mine = [row for row in rows if row.measurement_id not in former and is_comparable(row)]
-        elsewhere = other_devices(db, device, cards, costs)
+        elsewhere = read_other_devices(db, device, cards, costs)
         others = [row for row in elsewhere.rows(elsewhere.models()) if is_comparable(row)]
         comparable = sorted([*mine, *others], key=age)
         self._names = ModelAliases(comparable, cards)

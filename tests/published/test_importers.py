@@ -24,7 +24,7 @@ from edgevit.published.importers import Publication, list_importers, load_import
 from edgevit.published.importers.reading.units import number
 from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.store import LatencyDB, RefusalCode, validate_accuracy
-from edgevit.store.validate import validate
+from edgevit.store.validate import validate_measurement
 from support.measured import measured
 
 FILES = Path(__file__).parents[1] / "published"
@@ -161,7 +161,7 @@ def settle(form: str, path: Path) -> None:
         # The database refuses impossible records afterwards.
         with contextlib.suppress(StoreError):
             if isinstance(parsed.record, Measurement):
-                validate(parsed.record)
+                validate_measurement(parsed.record)
             elif isinstance(parsed.record, Accuracy):
                 validate_accuracy(parsed.record)
         assert (parsed.record is None) == (parsed.refusal is not None)

@@ -24,8 +24,8 @@ from edgevit.selection import (
     ask,
     choose_among,
     noise_floors,
-    other_devices,
-    predictions,
+    predicted_cells,
+    read_other_devices,
 )
 from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
@@ -154,8 +154,8 @@ def looked_at(entry: Entry) -> bool:
 def chooser_of(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
     """Return the chooser with its evidence on a device, so that asking it again predicts nothing again."""
     rows, former = database.history(device)
-    than = other_devices(database, device, CARDS)
-    predicted = predictions(rows, CARDS, PUBLISHED, percentile, 0.9, than) if predict else []
+    than = read_other_devices(database, device, CARDS)
+    predicted = predicted_cells(rows, CARDS, PUBLISHED, percentile, 0.9, than) if predict else []
     evidence = Evidence(noise_floors(database, rows), former=former, predicted=predicted)
 
     def choice(limit: float | None = None, candidate_filter: CandidateFilter = PUBLISHED) -> Choice:

@@ -23,7 +23,7 @@ from edgevit.reporting import plot
 from edgevit.reporting.axes import draw_panel
 from edgevit.reporting.candidates import origin
 from edgevit.reporting.points import panels, points
-from edgevit.selection import CandidateFilter, Cell, Evidence, PredictedCell, choose_among, joint
+from edgevit.selection import CandidateFilter, Cell, Evidence, PredictedCell, choose_among, choose_jointly
 from edgevit.store import LatencyDB
 from support.measured import card, failed, measured, published
 
@@ -101,7 +101,7 @@ def joint_choice(*names: str, **budget: Any) -> JointChoice:
         rows = [row(model, 2**number * ms) for model, ms in (("a", 5), ("c", 30), ("d", 1), ("slow", 9))]
         rows += [row("b", 6)] if number == 0 else []
         choices.append(choose_among(rows, name, Budget(**budget), cards=CARDS))
-    return joint(choices)
+    return choose_jointly(choices)
 
 
 def test_of_several_devices_the_joint_pick_is_ringed_in_each_and_what_fits_here_alone_is_told() -> None:

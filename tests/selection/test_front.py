@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Basis, Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
-from edgevit.selection import CandidateFilter, Evidence, PredictedCell, choose_among, joint
+from edgevit.selection import CandidateFilter, Evidence, PredictedCell, choose_among, choose_jointly
 from edgevit.selection.constraints import latency_for_budget
 from edgevit_runtime.codec import from_json, to_json
 from support.candidates import BUDGETS, CARDS, GUESSES, LIMITS, MS, ROWS, answer, guess, row, texts
@@ -229,7 +229,7 @@ def test_what_is_picked_for_several_devices_fits_on_each(
     rows: list[Measurement], others: list[Measurement], guesses: list[PredictedCell], budget: Budget
 ) -> None:
     choices = [asked(rows, guesses, budget), asked(others, [], budget)]
-    result = joint(choices)
+    result = choose_jointly(choices)
     for candidates in result.fitting:
         assert len({(one.model, one.target, one.precision, one.input_shape) for one in candidates}) == 1
         for candidate, choice in zip(candidates, choices, strict=True):
@@ -246,11 +246,11 @@ def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:
         answer(row("a", 20), row("b", 9), max_latency_ms=10),
     ]
     choices = [dataclasses.replace(choice, device=name) for choice, name in zip(choices, ("pi5", "pi4"), strict=True)]
-    result = joint(choices)
+    result = choose_jointly(choices)
     assert [candidate.model for candidate in result.picked] == ["b", "b"]
     [rejection] = result.rejected
     assert rejection.reason == "pi5: fits; pi4: p90 is up to 20 ms, above 10 ms"
-    assert joint([choices[0], dataclasses.replace(choices[1], fitting=())]).outcome == "unmeasured"
+    assert choose_jointly([choices[0], dataclasses.replace(choices[1], fitting=())]).outcome == "unmeasured"
 
 
 # What to measure next

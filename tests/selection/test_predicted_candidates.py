@@ -15,7 +15,7 @@ import pytest
 from edgevit.records.choice import Budget, Reason
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import Graph, ModelCard
-from edgevit.selection import CandidateFilter, OtherDevices, PredictedCell, PredictionOptions, ask, predictions
+from edgevit.selection import CandidateFilter, OtherDevices, PredictedCell, PredictionOptions, ask, predicted_cells
 from edgevit.selection.columns import ModelAliases
 from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
@@ -36,7 +36,7 @@ def predict(
 ) -> dict[str, PredictedCell]:
     """Return the predictions by model."""
     arguments = {"wanted": CandidateFilter(), "percentile": 90, "confidence": 0.9, **more}
-    predicted = predictions(
+    predicted = predicted_cells(
         own_rows, cards, arguments["wanted"], arguments["percentile"], arguments["confidence"], than
     )
     assert len({prediction.cell.cell_id for prediction in predicted}) == len(predicted)
@@ -156,11 +156,11 @@ def test_what_is_not_comparable_says_nothing() -> None:
 def test_only_what_is_wanted_is_predicted() -> None:
     names, others = list(SIZES), rows(list(SIZES), 3.0, **SLOW)
     here = [*rows(names[::2]), *rows(names[::2], 2.0, threads=1), *rows(names[::2], 4.0, target="other", engine="x")]
-    predicted = predictions(here, CARDS, CandidateFilter(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
+    predicted = predicted_cells(here, CARDS, CandidateFilter(targets=["onnx"], threads=1), 90, 0.9, elsewhere(others))
     assert {(prediction.cell.target, prediction.cell.threads) for prediction in predicted} == {("onnx", 1)} and len(
         predicted
     ) == 5
-    predicted = predictions(here, CARDS, CandidateFilter(), 90, 0.9, elsewhere(others))
+    predicted = predicted_cells(here, CARDS, CandidateFilter(), 90, 0.9, elsewhere(others))
     assert len(predicted) == 15
 
 

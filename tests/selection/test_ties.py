@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgevit.records.choice import Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import IMAGENET
-from edgevit.selection import CandidateFilter, Evidence, choose_among, joint
+from edgevit.selection import CandidateFilter, Evidence, choose_among, choose_jointly
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import ranked, tells_apart
@@ -130,7 +130,7 @@ def test_a_note_says_what_a_tie_gave_away() -> None:
 
 def test_of_several_devices_ties_count_too() -> None:
     accuracies = [evaluated(90.0, "a"), evaluated(89.7, "b")]
-    result = joint([answer([of_artifact("a", 9), of_artifact("b", ms)], accuracies) for ms in (3, 5)])
+    result = choose_jointly([answer([of_artifact("a", 9), of_artifact("b", ms)], accuracies) for ms in (3, 5)])
     assert [candidate.model for candidate in result.picked] == ["b", "b"]
     assert not any("is picked" in note for note in texts(result))
 
@@ -192,7 +192,7 @@ def test_evaluations_and_measurements_are_weighed_together() -> None:
 def test_of_one_device_that_was_evaluated_and_one_that_was_not_the_outcome_is_open() -> None:
     accuracies, other = [evaluated(90.0, "a")], of_artifact("a", 5, started=DAYS[1])
     there = dataclasses.replace(other, artifact_sha256="f" * 64, p90_upper_ns=5 * MS)
-    result = joint([answer([other], accuracies), answer([there], accuracies)])
+    result = choose_jointly([answer([other], accuracies), answer([there], accuracies)])
     [rejection] = result.rejected
     assert rejection.is_open and rejection.reason == "pi5: fits; pi5: not evaluated on 'birds'"
     assert result.outcome == "unmeasured"

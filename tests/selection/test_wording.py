@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from edgevit.records.choice import JointChoice, NoteKind, Reason, ReasonCode
-from edgevit.selection import joint
+from edgevit.selection import choose_jointly
 from edgevit.selection.wording import describe, describe_rejection, note, summarise
 from edgevit_runtime.codec import from_json, to_json
 from support.candidates import answer, row
@@ -40,7 +40,7 @@ def test_every_note_has_its_english_and_those_on_the_pick_name_it(kind: NoteKind
 
 def test_a_joint_answer_survives_json_with_the_devices_of_its_notes_and_reasons() -> None:
     rows = [row("a", 5, device_id="pi-1"), row("a", 9, device_id="pi-2"), row("b", 20, device_id="pi-1")]
-    choice = joint([answer(*rows, max_latency_ms=10), answer(row("a", 5), row("b", 9), max_latency_ms=10)])
+    choice = choose_jointly([answer(*rows, max_latency_ms=10), answer(row("a", 5), row("b", 9), max_latency_ms=10)])
     assert from_json(JointChoice, to_json(choice)) == choice
     [about_units] = choice.notes
     assert (about_units.kind, about_units.devices) == ("several_units", ("pi5",))

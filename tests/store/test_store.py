@@ -19,7 +19,7 @@ from conftest import new_file
 from edgevit.errors import StoreError
 from edgevit.records.identity import identify
 from edgevit.records.measurement import Accuracy, Measurement
-from edgevit.store import LatencyDB, jsonl, row_checksums, rows, validate
+from edgevit.store import LatencyDB, jsonl, row_checksums, rows, validate_measurement
 from edgevit.store.json_records import checksum_of
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
@@ -256,9 +256,9 @@ WRONG_SUMMARIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", WRONG_SUMMARIES)
 def test_impossible_summaries_are_refused(name: str) -> None:
-    validate(vendor_row())
+    validate_measurement(vendor_row())
     with pytest.raises(StoreError, match="the row is refused"):
-        validate(with_digests(dataclasses.replace(vendor_row(), **WRONG_SUMMARIES[name])))
+        validate_measurement(with_digests(dataclasses.replace(vendor_row(), **WRONG_SUMMARIES[name])))
 
 
 def test_what_was_told_is_part_of_the_id(db: LatencyDB) -> None:
@@ -272,7 +272,7 @@ def test_what_was_told_is_part_of_the_id(db: LatencyDB) -> None:
 def test_impossible_rows_are_refused(name: str) -> None:
     row = with_digests(dataclasses.replace(measured(), **WRONG[name]))
     with pytest.raises(StoreError, match="the row is refused") as caught:
-        validate(row)
+        validate_measurement(row)
     assert caught.value.why
 
 
@@ -290,7 +290,7 @@ def test_altered_rows_are_refused(db: LatencyDB) -> None:
             db.add(dataclasses.replace(measured(), **{name: value}))
     listed = dataclasses.replace(measured(), samples_ns=(), snapshots=())
     with pytest.raises(StoreError):
-        validate(listed)
+        validate_measurement(listed)
 
 
 CHECKS = {
