@@ -102,7 +102,9 @@ def _require_version(data: Any, path: Path) -> None:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version != MANIFEST_VERSION:
         why = f"its manifest has schema version {version}, and this edgevit reads {MANIFEST_VERSION}"
-        raise ArtifactError("another version of edgevit wrote the artifact", where=str(path), why=why, fix=_FIX)
+        names = [data.get(name) for name in ("model", "target", "precision")]
+        fix = "export it again: edgevit export {} --target {} --precision {}".format(*names) if all(names) else _FIX
+        raise ArtifactError("another version of edgevit wrote the artifact", where=str(path), why=why, fix=fix)
 
 
 def require_sealed(artifact: Artifact) -> None:

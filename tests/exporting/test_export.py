@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import re
 import shutil
 import sys
 from collections import Counter
@@ -349,7 +350,8 @@ def test_a_manifest_of_another_version_is_refused(artifact: Artifact) -> None:
     data = json.loads(path.read_text())["artifact"] | {"schema_version": 1}
     digest = hashlib.sha256(to_json(data).encode()).hexdigest()
     path.write_text(json.dumps({"artifact": data, "manifest_sha256": digest}, indent=1, sort_keys=True) + "\n")
-    written_by_another = r"(?s)another version of edgevit wrote .*version 1, .*reads 2.*edgevit export"
+    command = rf"edgevit export {re.escape(artifact.model)} --target onnx --precision fp32"
+    written_by_another = rf"(?s)another version of edgevit wrote .*version 1, .*reads 2.*{command}"
     with pytest.raises(ArtifactError, match=written_by_another):
         open_artifact(artifact.folder)
 
