@@ -25,7 +25,7 @@ def test_a_proof_holds_within_both_tolerances(float64: float, float32: float, pa
 def test_a_wrong_fold_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     randomize(model)
-    given = (torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),)
-    assert prove(model, given).passed
+    inputs = (torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)),)
+    assert prove(model, inputs).passed
     wrong_epsilon(monkeypatch)
-    assert not prove(model, given).passed
+    assert not prove(model, inputs).passed
