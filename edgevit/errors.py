@@ -56,12 +56,9 @@ class UnknownNameError(UsageError):
         """Suggest known names near to this one. `or_else` is what else a name may be."""
         names = sorted(known_names)
         suggestions = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        or_else = or_else and f" or {or_else}"
-        why = (
-            f"did you mean {' or '.join(suggestions)}{or_else}?"
-            if suggestions
-            else f"known: {', '.join(names[:12])}{or_else}"
-        )
+        *first, last = [*(suggestions or names[:12]), *filter(None, [or_else])] or ["none"]
+        listed = f"{', '.join(first)} or {last}" if first and (suggestions or or_else) else ", ".join([*first, last])
+        why = f"did you mean {listed}?" if suggestions else f"known: {listed}"
         super().__init__(f"no {kind} is called {name!r}", why=why, fix=listing)
 
 
