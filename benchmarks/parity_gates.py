@@ -10,6 +10,7 @@ MODEL of the smallest variant of each family. The rule that makes gates of them 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import math
@@ -137,8 +138,7 @@ def other_epsilon(subject: Subject) -> nn.Module:
     affine = graph.norm_affine
 
     def other(norm: Any) -> Any:
-        norm.eps = 1e-3
-        return affine(norm)
+        return affine(dataclasses.replace(norm, eps=1e-3))
 
     with mock.patch.object(graph, "norm_affine", other):
         network = fold(subject.module, tuple(subject.example().values()))

@@ -39,7 +39,7 @@ from support import graders
 from support.command_line import edgevit, refused
 from support.digits import Digits
 from support.graders import STEP
-from support.speed import seconds
+from support.speed import seconds, wait_until
 
 # Counting
 
@@ -160,7 +160,7 @@ def test_an_engine_that_fails_is_an_error(
     with pytest.raises(ArtifactError, match=r"the engine .* on the artifact") as caught:
         evaluate(graders.artifact(tmp_path / "a", behaviour, at, classes=4), EvaluationRequest(greys(tmp_path)))
     assert message in caught.value.why
-    assert threading.active_count() == threads, "whoever fed the engine has ended too"
+    assert wait_until(lambda: threading.active_count() == threads), "the thread that fed the engine has ended"
 
 
 def test_an_engine_that_is_not_here(fake: None, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ its stages and their breakers here: tests/exporting/test_failing_stage.py asks f
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,8 +140,7 @@ def wrong_epsilon(patch: pytest.MonkeyPatch) -> None:
     right = graph.norm_affine  # type: ignore[attr-defined]
 
     def wrong(norm: Any) -> Any:
-        norm.eps = 1e-3
-        return right(norm)
+        return right(dataclasses.replace(norm, eps=1e-3))
 
     patch.setattr(graph, "norm_affine", wrong)
 
