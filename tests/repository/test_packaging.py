@@ -22,7 +22,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each package with its folder of the repository. The files in these folders are shipped.
 HOMES = PYPROJECT["tool"]["setuptools"]["package-dir"]
 PACKAGES = set(PYPROJECT["tool"]["setuptools"]["packages"])
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "build", "dist", ".*", "artifacts")
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "build", "dist", ".*")
 # Files of a folder that are for readers of the repository.
 NOT_SHIPPED = {"README.md"}
 SLOW_NETWORK_S = 300
