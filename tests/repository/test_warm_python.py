@@ -12,7 +12,7 @@ import pytest
 
 from support.command_line import edgevit, programs
 from support.processes import is_running
-from support.speed import wait_until
+from support.speed import seconds, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="not Linux")
 
@@ -64,7 +64,7 @@ def test_a_signal_ends_the_program_with_it(number: signal.Signals, tmp_path: Pat
         program = int(process.stdout.readline())
         assert program != process.pid and is_running(program)
         process.send_signal(number)
-        assert process.wait() == -number
+        assert process.wait(timeout=seconds(30)) == -number
         assert wait_until(lambda: not is_running(program))
 
 

@@ -112,6 +112,8 @@ def attend(connection: socket.socket) -> NoReturn:
     program = os.fork()
     if program == 0:
         connection.close()
+        # Tests that run in the background ignore interruptions; their programs must not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         become(request, descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
