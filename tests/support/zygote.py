@@ -117,7 +117,9 @@ def attend(connection: socket.socket) -> NoReturn:
         become(request, descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
-    connection.sendall(NUMBER.pack(program))
+    # A client that is gone already shows below, as one that goes later does.
+    with contextlib.suppress(OSError):
+        connection.sendall(NUMBER.pack(program))
     end = os.pidfd_open(program)
     watched: list[Any] = [end, connection]
     ready, _, _ = select.select(watched, [], [])
