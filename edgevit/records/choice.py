@@ -196,16 +196,8 @@ class Suggestion:
 # unsupported: no candidate of the filter runs there.
 Outcome = Literal["chosen", "infeasible", "unmeasured", "unsupported"]
 
-NoteKind = Literal[
-    # About the device and its rows.
-    "not_your_device",
-    "several_units",
-    "nothing_succeeded",
-    "published_left_out",
-    "reconstructed_left_out",
-    "published_accuracies",
-    "none_evaluated",
-    # About the pick.
+# Kinds of notes that concern the pick alone.
+PickNoteKind = Literal[
     "pick_older_engine",
     "pick_runs_disagree",
     "pick_evaluated_not_run",
@@ -216,6 +208,17 @@ NoteKind = Literal[
     "accuracy_tie",
     "speed_tie",
     "near_limit",
+]
+NoteKind = Literal[
+    # About the device and its rows.
+    "not_your_device",
+    "several_units",
+    "nothing_succeeded",
+    "published_left_out",
+    "reconstructed_left_out",
+    "published_accuracies",
+    "none_evaluated",
+    PickNoteKind,
 ]
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable, Sequence
 
-from edgevit.records.choice import Candidate, Note, NoteKind, Reason, ReasonCode, RefusalCode, RejectionKind
+from edgevit.records.choice import (
+    Candidate,
+    Note,
+    NoteKind,
+    PickNoteKind,
+    Reason,
+    ReasonCode,
+    RefusalCode,
+    RejectionKind,
+)
 
 _REFUSALS = frozenset(typing.get_args(RefusalCode))
 _REASONS: dict[ReasonCode, str] = {
@@ -102,20 +111,7 @@ _NOTES: dict[NoteKind, str] = {
         "the pick is nearer to the limit than {numbers[0]:.1%} ({subjects[0]}), so another measurement may break it"
     ),
 }
-_ABOUT_PICK: frozenset[NoteKind] = frozenset(
-    {
-        "pick_older_engine",
-        "pick_runs_disagree",
-        "pick_evaluated_not_run",
-        "pick_predicted",
-        "pick_not_exported",
-        "pick_accuracy_unknown",
-        "pick_not_evaluated",
-        "accuracy_tie",
-        "speed_tie",
-        "near_limit",
-    }
-)
+_ABOUT_PICK = frozenset(typing.get_args(PickNoteKind))
 FITS = "fits"
 UNKNOWN_THERE = "nothing is known of it there"
 PICK_IS_PREDICTED = "it is the pick, and only predicted"
