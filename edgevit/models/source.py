@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
-from edgevit.models import create_model, load_weights, model_card, randomize
+from edgevit.models import create_model, list_models, load_weights, model_card, randomize
 from edgevit.models.preprocess import Preprocessed, raw_image, takes_image
 from edgevit.records.artifact import Artifact, Source
 from edgevit.records.model import ModelCard, Preprocessing
@@ -50,12 +50,18 @@ def subject_of(
     module: nn.Module,
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
     input_size: tuple[int, int] | None = None,
+    name: str = "",
 ) -> Subject:
     """Return a module of this process as a Subject, with these example inputs or those of its card.
 
-    Raise ModelError in training mode, UsageError where nothing says what the module takes.
+    Without a name it is called by its class and a digest of its structure and weights. It never has its card's name:
+    published accuracies are of the official weights, and these may be any. Raise ModelError in training mode,
+    UsageError where nothing says what the module takes, and for a name of the zoo.
     """
-    name = type(module).__name__
+    name = name or _own_name(module)
+    if name in list_models():
+        why = "this module may have other weights"
+        raise UsageError(f"{name!r} is a model of the zoo", why=why, fix="another name")
     _require_eval(module, name)
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
@@ -65,15 +71,15 @@ def subject_of(
         specs = (dataclasses.replace(first, shape=(*first.shape[:-2], *input_size)), *others)
     if not specs:
         raise UsageError(f"{name} does not say what it takes", fix="inputs=(example tensor, ...), or input_size=224")
-    return Subject(
-        known_card.name if known_card else name,
-        known_card.family if known_card else "custom",
-        module,
-        specs,
-        Source(known_card.name if known_card else name, "module", state_sha256=state_sha256(module)),
-        known_card.preprocessing if known_card else Preprocessing(),
-        known_card,
-    )
+    preprocessing = known_card.preprocessing if known_card else Preprocessing()
+    source = Source(name, "module", state_sha256=state_sha256(module))
+    return Subject(name, "custom", module, specs, source, preprocessing, None)
+
+
+def _own_name(module: nn.Module) -> str:
+    """Return the class of a module and a digest, so that two networks never share a folder or a row's name."""
+    digest = hashlib.sha256(f"{state_sha256(module)}\n{module}".encode()).hexdigest()
+    return f"{type(module).__name__}-{digest[:8]}"
 
 
 def _specs(inputs: Mapping[str, Tensor] | Sequence[Tensor]) -> tuple[TensorSpec, ...]:

@@ -22,6 +22,7 @@ def export(
     *,
     precision: str = "fp32",
     out: str | Path = "artifacts",
+    name: str = "",
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
@@ -50,6 +51,8 @@ def export(
         Name from `edgevit targets`, a precision that it has, and options of its own.
     out
         Folder below which the artifact's own folder is written.
+    name
+        Name of an nn.Module in files and rows; default: its class and a digest of its structure and weights.
     inputs
         Example inputs of an nn.Module. They fix its input names, sizes and types, not the batch size.
     weights, seed
@@ -61,7 +64,7 @@ def export(
     unfolded
         Training form in place of the folded one, for comparisons.
     embed_preprocess
-        Input of uint8 images (N, H, W, 3), normalized inside.
+        Input of uint8 images (N, H, W, 3), normalized inside as the model's card says; without a card as for ImageNet.
     labels
         Text file with one class name per line.
     own_process
@@ -80,7 +83,7 @@ def export(
         load_recipe(target).RECIPE.target,
         Path(out),
         precision,
-        model if isinstance(model, str) else "",
+        model if isinstance(model, str) else name,
         weights=None if weights is None else Path(weights),
         seed=seed,
         input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
@@ -94,6 +97,8 @@ def export(
     if isinstance(model, str):
         if inputs is not None:
             raise UsageError("inputs are of an nn.Module", why=f"{model!r} is a name", fix="input_size=(height, width)")
+        if name:
+            raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
         return export_named(request, db, own_process=own_process, on_stage=on_stage)
     artifact = _export_module(model, request, inputs, on_stage)
     record_built(artifact, db)
@@ -130,7 +135,7 @@ def _export_module(
 
     if request.weights is not None:
         raise UsageError("weights are of a named model", why="a module has its own", fix="leave weights= out")
-    return export_loaded(subject_of(module, inputs, request.input_size), request, on_stage or _ignore)
+    return export_loaded(subject_of(module, inputs, request.input_size, request.model), request, on_stage or _ignore)
 
 
 def _ignore(stage: str) -> None:

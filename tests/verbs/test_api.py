@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import logging
 import re
@@ -17,6 +18,8 @@ from torch import nn
 
 import edgevit
 from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from edgevit.models import model_card
+from edgevit.models.source import subject_of
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurements import Measurements
 from support.measured import failed, measured
@@ -99,12 +102,12 @@ def network() -> Net:
 @pytest.fixture(scope="module")
 def artifact(network: Net, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("api")
-    return edgevit.export(network, "onnx", inputs={"image": torch.zeros(1, 3, 32, 24)}, out=folder)
+    return edgevit.export(network, "onnx", name="net", inputs={"image": torch.zeros(1, 3, 32, 24)}, out=folder)
 
 
 @pytest.mark.onnx
 def test_a_module_in_memory_is_exported_and_verified_with_the_module(network: Net, artifact: Artifact) -> None:
-    assert (artifact.model, artifact.source.weights, artifact.inputs[0].shape) == ("Net", "module", (1, 3, 32, 24))
+    assert (artifact.model, artifact.source.weights, artifact.inputs[0].shape) == ("net", "module", (1, 3, 32, 24))
     assert artifact.parity is not None and artifact.parity.status == "passed"
     assert edgevit.verify(artifact.folder, model=network).status == "passed"
     with pytest.raises(CheckpointError, match="module of a Python process") as caught:
@@ -112,6 +115,25 @@ def test_a_module_in_memory_is_exported_and_verified_with_the_module(network: Ne
     assert "model=" in caught.value.fix
     with pytest.raises(CheckpointError, match="not the weights"):
         edgevit.verify(artifact, model=Net().eval())
+
+
+def test_modules_that_differ_never_share_a_name(network: Net) -> None:
+    """Their folders would replace one another, and their rows would pass for one model's."""
+    images = (torch.zeros(1, 3, 32, 24),)
+    other_weights, other_activation = Net().eval(), copy.deepcopy(network)
+    other_activation.body[2] = nn.Hardswish()
+    names = {subject_of(module, images).name for module in (network, other_weights, other_activation)}
+    assert len(names) == 3 and all(re.fullmatch(r"Net-[0-9a-f]{8}", name) for name in names)
+    assert subject_of(copy.deepcopy(network), images).name in names
+
+
+def test_a_module_of_the_zoo_in_memory_does_not_claim_the_published_accuracy() -> None:
+    """It may be fine-tuned: its card's top-1 is of the official weights."""
+    subject = subject_of(edgevit.create_model("mobilevig_ti", classes=3))
+    assert (subject.family, subject.card) == ("custom", None) and subject.name not in edgevit.list_models()
+    assert subject.inputs == model_card("mobilevig_ti").inputs
+    with pytest.raises(UsageError, match="'mobilevig_ti' is a model of the zoo"):
+        subject_of(subject.module, name="mobilevig_ti")
 
 
 @pytest.mark.onnx
@@ -128,6 +150,8 @@ def test_requests_that_make_no_sense_are_refused(network: Net, tmp_path: Path) -
         edgevit.export(network, "onnx", input_size=32, weights="x.pt", out=tmp_path)
     with pytest.raises(UsageError, match="inputs are of an nn"):
         edgevit.export("mobilevig_ti", "onnx", inputs=(torch.zeros(1, 3, 32, 32),), out=tmp_path)
+    with pytest.raises(UsageError, match="a name is for an nn"):
+        edgevit.export("mobilevig_ti", "onnx", name="mine", out=tmp_path)
     with pytest.raises(ModelError, match="training mode"):
         edgevit.export(Net(), "onnx", input_size=32, out=tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean onnx"):
@@ -139,11 +163,11 @@ def test_requests_that_make_no_sense_are_refused(network: Net, tmp_path: Path) -
 def test_one_artifact_gives_a_row_and_several_give_rows(artifact: Artifact, tmp_path: Path) -> None:
     db = str(tmp_path / "x.db")
     row = edgevit.profile(artifact, quick=True, db=db)
-    assert (row.status, row.model, row.artifact_sha256) == ("ok", "Net", artifact.sha256)
+    assert (row.status, row.model, row.artifact_sha256) == ("ok", "net", artifact.sha256)
     rows = edgevit.profile([artifact.folder], threads=2, quick=True, db=db)
     assert isinstance(rows, Measurements) and [one.threads for one in rows] == [2]
     with edgevit.LatencyDB.open(db) as database:
-        assert {one.measurement_id for one in database.measurements(model="Net")} >= {row.measurement_id}
+        assert {one.measurement_id for one in database.measurements(model="net")} >= {row.measurement_id}
 
 
 def test_predictions_are_of_models_that_a_device_has_not_measured(tmp_path: Path) -> None:
@@ -167,7 +191,7 @@ def test_rows_have_a_short_repr_and_a_frame() -> None:
 
 @pytest.mark.onnx
 def test_an_artifact_and_its_parity_have_short_reprs(artifact: Artifact) -> None:
-    assert repr(artifact) == f"Artifact(Net onnx fp32, passed, {artifact.size_bytes / 1e6:.1f} MB, '{artifact.folder}')"
+    assert repr(artifact) == f"Artifact(net onnx fp32, passed, {artifact.size_bytes / 1e6:.1f} MB, '{artifact.folder}')"
     assert repr(artifact.parity).startswith("Parity(passed, max_rel ") and len(repr(artifact.parity)) < 120
 
 
