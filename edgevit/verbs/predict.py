@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from edgevit.cards import load_cards
 from edgevit.devices.registry import LOCAL, load_device
-from edgevit.errors import UnknownNameError
+from edgevit.errors import UnknownNameError, UsageError
 from edgevit.prediction import Prediction
 from edgevit.recipes import load_recipe
 from edgevit.records import choice_views
+from edgevit.records.measurement import Device
+from edgevit.selection import not_measured
 from edgevit.selection.limits import check_confidence
 from edgevit.store import LatencyDB
 from edgevit.sweeps.calibrate import Column, Knowledge
@@ -57,8 +60,10 @@ def predict(
     ----------
     models
         Names or shell patterns of the zoo, one or several.
-    target, precision, device, threads
-        The configuration: a target, one of its precisions, a name from `edgevit devices` and a number of threads.
+    device
+        Name from `edgevit devices`, or the name, device_id or device_class of one device with rows.
+    target, precision, threads
+        The configuration: a target, one of its precisions and a number of threads.
     percentile
         Latency percentile, 50, 90 or 99.
     confidence
@@ -72,10 +77,27 @@ def predict(
     """
     check_confidence(confidence)
     names = frozenset(name for pattern in _several(models) for name in _matching(pattern))
-    column = Column(load_device(device), load_recipe(target).RECIPE.target, precision, threads, percentile)
+    recipe = load_recipe(target).RECIPE
     with LatencyDB.open(db) as database:
+        column = Column(_device(device, database), recipe.target, precision, threads, percentile)
         knowledge = Knowledge(database, column, {})
         return Predictions(_in_order(knowledge.predictions(names - knowledge.measured, confidence)))
+
+
+def _device(name: str, database: LatencyDB) -> Device:
+    """Return a person's own device, or the one unit with rows that has this name, id or class.
+
+    Raise UsageError where several units have it, because they need not be equally fast.
+    """
+    with suppress(UnknownNameError):
+        return load_device(name)
+    units = [unit for unit in database.devices() if name in (unit.name, unit.device_id, unit.device_class)]
+    if not units:
+        raise not_measured(database, name)
+    if len({unit.device_id for unit in units}) > 1:
+        names = ", ".join(sorted(unit.device_id for unit in units))
+        raise UsageError(f"{name} is several devices", why=names, fix="device=DEVICE_ID of one of them")
+    return Device(units[0].name, units[0].device_id, units[0].device_class, transport="")
 
 
 def _in_order(predictions: Iterable[Prediction]) -> list[Prediction]:

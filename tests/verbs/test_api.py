@@ -179,6 +179,22 @@ def test_predictions_are_of_models_that_a_device_has_not_measured(tmp_path: Path
         edgevit.predict("mobilevig_t", "onnx", db=str(tmp_path / "x.db"))
 
 
+def test_a_prediction_is_for_one_device_by_its_name_id_or_class(tmp_path: Path) -> None:
+    db = str(tmp_path / "x.db")
+    with edgevit.LatencyDB.open(db, shipped=False) as database:
+        database.add(measured(model="mobilevig_ti", device="board", device_id="unit-1", device_class="rk3588"))
+    for name in ("board", "unit-1", "rk3588"):
+        assert len(edgevit.predict("mobilevig_*", "onnx", device=name, threads=4, db=db)) == 3, (
+            "one of four is measured"
+        )
+    with pytest.raises(UnknownNameError, match="board"):
+        edgevit.predict("mobilevig_*", "onnx", device="bored", db=db)
+    with edgevit.LatencyDB.open(db) as database:
+        database.add(measured(model="mobilevig_ti", device="other", device_id="unit-2", device_class="rk3588"))
+    with pytest.raises(UsageError, match=r"(?s)rk3588 is several devices.*unit-1, unit-2"):
+        edgevit.predict("mobilevig_*", "onnx", device="rk3588", db=db)
+
+
 def test_rows_have_a_short_repr_and_a_frame() -> None:
     rows = Measurements([measured(model="a"), failed(model="b")])
     text = repr(rows)
