@@ -49,8 +49,8 @@ lint: $(READY) ## check style and types
 	$(BIN)/mypy --num-workers 2
 
 # Two workers, each with its share of the cores; the tests of a file go to one of them, long files first
-# (tests/conftest.py).
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+# (tests/support/scheduling.py).
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: system lint ## check everything that takes seconds
 	$(BIN)/pytest -m 'not slow' $(WORKERS)

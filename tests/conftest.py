@@ -14,7 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -26,21 +26,16 @@ if TYPE_CHECKING:
 # A skip is honest where the test cannot mean anything on this machine. A missing tool or package is no such reason.
 HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent", "this processor lacks ")
 
-# This file takes minutes, most of them in converters that share nothing.
-BY_TARGET = "test_targets.py"
 # The longest come first, so that no worker is left alone with one of them at the end.
 LONG_FILES = (
-    "docs zoo graph_digest cli failing_stage tensorrt evaluate verify export packaging tokens mil_layers page doctor "
-    "ncnn adb ssh zoo_models"
+    "targets docs zoo graph_digest cli failing_stage tensorrt evaluate verify export packaging tokens mil_layers page "
+    "doctor ncnn adb ssh zoo_models"
 )
-FIRST = (BY_TARGET, *(f"test_{name}.py" for name in LONG_FILES.split()))
+FIRST = tuple(f"test_{name}.py" for name in LONG_FILES.split())
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _HOME = Path(tempfile.mkdtemp(prefix="edgevit-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-
-# The networks that the two files need are trained once.
-TOGETHER = {"test_evaluate.py": "test_train_digits.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -108,13 +103,16 @@ def fresh_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file with one worker, so that its fixtures are built once. Of BY_TARGET, keep each target with one."""
+    """Put the long files first."""
     items.sort(key=lambda test: FIRST.index(test.path.name) if test.path.name in FIRST else len(FIRST))
-    for test in items:
-        parameters = getattr(test, "callspec", None)
-        target = parameters and parameters.params.get("target")
-        name = TOGETHER.get(test.path.name, test.path.name)
-        test.add_marker(pytest.mark.xdist_group(f"{name} {target if test.path.name == BY_TARGET else ''}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file with one worker."""
+    from support.scheduling import ByFile
+
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

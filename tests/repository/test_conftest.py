@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from edgevit.recipes import list_recipes
+from support import scheduling
+from support.scheduling import group
 
 SUITE = """
 import os
@@ -50,11 +55,13 @@ def test_each_test_has_its_own_database(turn, seen=[]):
 MODULE_SKIP = 'import pytest\n\npytest.importorskip("a_package_that_is_not_installed")\n'
 
 
-def run(folder: Path, ci: str) -> tuple[int, str]:
+def run(folder: Path, ci: str, *options: str) -> tuple[int, str]:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
     environment = {**os.environ, "CI": ci, "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-    outcome = subprocess.run([*command, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    outcome = subprocess.run(
+        [*command, *options, "."], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     return outcome.returncode, outcome.stdout
 
 
@@ -79,3 +86,50 @@ def test_a_whole_module_cannot_slip_away(tmp_path: Path, ci: str, code: int) -> 
     exit_code, output = run(tmp_path, ci)
     assert exit_code == code, output
     assert "counts as a failure" in output or not ci
+
+
+WORKERS = """
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_says_who_runs_it(turn):
+    time.sleep(0.05)
+    with Path(__file__).with_suffix(".workers").open("a") as file:
+        print(os.environ["PYTEST_XDIST_WORKER"], file=file)
+"""
+
+
+def test_a_file_stays_with_one_worker(tmp_path: Path) -> None:
+    """What its fixtures and caches hold is built once then. The files themselves are spread over both workers."""
+    for name in ("first", "second"):
+        (tmp_path / f"test_{name}.py").write_text(WORKERS)
+    exit_code, output = run(tmp_path, "", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    assert exit_code == 0, output
+    first, second = (set((tmp_path / f"test_{name}.workers").read_text().split()) for name in ("first", "second"))
+    assert {len(first), len(second)} == {1} and first != second
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        (
+            "tests/exporting/test_targets.py::test_every_family_in_every_target[fmvit_t-onnx-fp32]",
+            "test_targets.py onnx",
+        ),
+        ("tests/exporting/test_targets.py::test_raw_pixels_go_in[litert]", "test_targets.py litert"),
+        ("tests/exporting/test_targets.py::test_all_stands_for_the_targets_that_can", "test_targets.py"),
+        ("tests/recipes/test_onnx.py::test_a_network[onnx]", "test_onnx.py"),
+        ("tests/evaluation/test_evaluate.py::test_a[x/y::z]", "test_train_digits.py"),
+    ],
+)
+def test_tests_that_share_something_dear_are_a_group(test: str, expected: str) -> None:
+    assert group(test) == expected
+
+
+def test_every_target_is_told_apart() -> None:
+    assert set(re.findall(r"\w+", scheduling.TARGETS.pattern)) >= {recipe.target for recipe in list_recipes()}
