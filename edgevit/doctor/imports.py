@@ -1,14 +1,15 @@
-"""Imports of distributions, each in a process of its own: an engine that crashes must not end the doctor."""
+"""Imports of distributions in other processes: an engine that crashes must not end the doctor."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 120
 # More processes would only wait for the same disk.
 _AT_ONCE = 2
-# Code that runs once a module is imported.
-_AFTER_IMPORT = {"torch": "print(torch.get_num_threads())"}
+# What a module is asked once it is imported.
+_QUESTIONS = {"torch": "torch.get_num_threads()"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Import:
 
     version: str
     error: str = ""
-    output: str = ""  # the last line that the process printed
+    output: str = ""  # the module's answer where it is asked something
     hidden: bool = False  # from a worker, which looks in fewer places
 
     @property
@@ -40,16 +41,26 @@ class Import:
         return bool(self.version) and not self.error
 
 
-def try_imports(distributions: Iterable[str]) -> dict[str, Import]:
-    """Import each distribution alone, in a fresh process, a few at a time."""
+def try_imports(distributions: Iterable[str], together: Collection[str] = ()) -> dict[str, Import]:
+    """Import each distribution in a fresh process, a few at a time. Those of `together` share one, in their order.
+
+    They share what they import, which takes most of the time. What fails there is imported again, alone: that answer
+    counts.
+    """
     names = list(dict.fromkeys(distributions))
     modules = {name: module for name, module in _modules(names).items() if installed((name,))[1]}
     hidden = _hidden(list(modules.values()))
+    shared = [module for name, module in modules.items() if name in together]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = dict(zip(modules, pool.map(_import, modules.values()), strict=True))
+        first = pool.submit(_import_together, shared)
+        alone = {module: pool.submit(_import, module) for module in modules.values() if module not in shared}
+        answers = first.result()
+        alone |= {module: pool.submit(_import, module) for module in shared if module not in answers}
+        results = {module: ("", answer) for module, answer in answers.items()}
+        results |= {module: future.result() for module, future in alone.items()}
     imports = {name: Import("") for name in names}
     for name, module in modules.items():
-        error, output = results[name]
+        error, output = results[module]
         imports[name] = Import(installed((name,))[1], error, output, hidden=module in hidden)
     return imports
 
@@ -78,7 +89,21 @@ def ask(code: str, *options: str) -> tuple[str, str]:
 
 
 def _import(module: str) -> tuple[str, str]:
-    return ask(f"import {module}; {_AFTER_IMPORT.get(module, '')}")
+    return ask(f"import {module}; print({_QUESTIONS.get(module, '')})")
+
+
+def _import_together(modules: Sequence[str]) -> dict[str, str]:
+    """Import modules in one process; return the answers of those that work. Where the process fails, none counts."""
+    if len(modules) < 2:
+        return {}
+    tries = (f"with suppress(Exception):\n    import {m}; works[{m!r}] = str({_QUESTIONS.get(m, '')})" for m in modules)
+    lines = ("import json; from contextlib import suppress; works = {}", *tries, "print(); print(json.dumps(works))")
+    error, output = ask("\n".join(lines))
+    try:
+        return {} if error else dict(json.loads(output))
+    except (TypeError, ValueError):
+        # Something else was printed at the end.
+        return {}
 
 
 def _explain(exit_code: int, last_line: str) -> str:

@@ -18,15 +18,19 @@ from typing import Any
 import pytest
 
 from edgevit.cli import doctor as cli
+from edgevit.cli import main
 from edgevit.doctor import ABILITIES, Cell, Check, Diagnosis, TargetCells, examine, imports, smoke_test, try_targets
+from edgevit.doctor.checks import PHOTOGRAPHS
 from edgevit.doctor.imports import Import, try_imports
 from edgevit.doctor.matrix import needed, target_cells
 from edgevit.doctor.smoke_test import Trial
 from edgevit.errors import EdgevitError, ExportError, ParityError, TargetUnavailableError
+from edgevit.exporting import child_process
 from edgevit.recipes import list_recipes, load_recipe
 from edgevit.records.artifact import Parity
 from edgevit_runtime import environment
 from edgevit_runtime.record import HostBound, ProcessorBound, Recipe
+from support import command_line
 from support.speed import seconds
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -39,12 +43,6 @@ only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux")
 
 def marked(target: str, *marks: pytest.MarkDecorator) -> Any:
     return pytest.param(target, marks=[getattr(pytest.mark, target), *marks])
-
-
-def edgevit(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgevit.cli", "doctor", *arguments]
-    environ = os.environ | variables
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=seconds(300), check=False)
 
 
 def states(row: TargetCells) -> list[str]:
@@ -67,6 +65,23 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return tmp_path
 
     return put
+
+
+@pytest.fixture(scope="module")
+def onnx_imports() -> dict[str, Import]:
+    """What the onnx target needs, imported once for all tests that look at something else."""
+    recipe = load_recipe("onnx").RECIPE
+    imports = try_imports([*needed(recipe), PHOTOGRAPHS], set(needed(recipe)) - {recipe.engine})
+    assert all(result.works and not result.hidden for result in imports.values()), imports
+    return imports
+
+
+def import_only(monkeypatch: pytest.MonkeyPatch, name: str, others: dict[str, Import]) -> None:
+    """Let the doctor import one distribution, and take the others as they were."""
+    monkeypatch.setattr(
+        "edgevit.doctor.try_imports",
+        lambda names, together: {other: others[other] for other in names} | try_imports([name], together),
+    )
 
 
 def everything(recipe: Recipe, **broken: Import) -> dict[str, Import]:
@@ -140,12 +155,57 @@ def test_an_engine_that_crashes_takes_nothing_with_it(install: Any) -> None:
     assert row.run.fix == "pip install --force-reinstall --no-deps fake-engine==1.5"
 
 
+@pytest.fixture
+def started(tmp_path: Path) -> Any:
+    """`started.code` notes its process when it is imported; `started.by(module)` returns these processes."""
+    code = f"import os\nopen({str(tmp_path)!r} + f'/{{__name__}}.pids', 'a').write(f'{{os.getpid()}} ')\n"
+    return SimpleNamespace(code=code, by=lambda module: (tmp_path / f"{module}.pids").read_text().split())
+
+
+def test_converters_share_a_process_and_an_engine_has_its_own(install: Any, started: Any) -> None:
+    for name in ("one", "another", "engine"):
+        install(name, started.code)
+    results = try_imports(["one", "engine", "another"], {"one", "another", "not-installed"})
+    assert list(results) == ["one", "engine", "another"] and all(result.works for result in results.values())
+    assert started.by("one") == started.by("another") != started.by("engine")
+    assert len(started.by("one")) == len(started.by("engine")) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ("raise ImportError('libgone.so.1')", "ImportError: libgone.so.1"),
+        ("os.abort()", "the import ended with signal 6 (Aborted)"),
+        ("raise SystemExit('no')", "no"),
+        ("os._exit(0)", ""),
+        ("import atexit; atexit.register(print, '3')", ""),
+        ("import atexit; atexit.register(print, 'bye')", ""),
+        ("assert 'other' not in sys.modules", ""),
+    ],
+)
+def test_what_fails_among_others_is_judged_alone(install: Any, started: Any, end: str, error: str) -> None:
+    install("other", started.code)
+    install("breaker", f"{started.code}import sys\n{end}\n")
+    install("last", started.code)
+    results = try_imports(["other", "breaker", "last"], {"other", "breaker", "last"})
+    assert results["breaker"].error == error and results["breaker"].version == "1.5"
+    assert results["other"].works and results["last"].works
+    assert len(started.by("breaker")) == 2 and started.by("breaker")[1] not in started.by("other")
+
+
 @pytest.mark.onnx
-def test_a_broken_target_is_told_as_json_and_fails_where_it_was_named(install: Any) -> None:
-    folder = install("onnxruntime", "raise ImportError('libgone.so.1: cannot open shared object file')\n")
-    process = edgevit("--target", "ort", "--json", PYTHONPATH=str(folder))
-    assert process.returncode == TargetUnavailableError.exit_code == 5, process.stderr
-    report = json.loads(process.stdout)
+def test_a_broken_target_is_told_as_json_and_fails_where_it_was_named(
+    install: Any,
+    onnx_imports: dict[str, Import],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install("onnxruntime", "raise ImportError('libgone.so.1: cannot open shared object file')\n")
+    import_only(monkeypatch, "onnxruntime", onnx_imports)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--target", "ort", "--json"])
+    assert ended.value.code == TargetUnavailableError.exit_code == 5
+    report = json.loads(capsys.readouterr().out)
     assert list(report) == ["schema_version", "host", "targets", "checks"]
     [row] = report["targets"]
     assert list(row) == ["target", *ABILITIES, "missing_instructions"] and row["target"] == "onnx"
@@ -267,7 +327,8 @@ def test_tensorrt_needs_a_gpu_to_build_and_tensorrt_rtx_only_to_run(
 @pytest.mark.parametrize(
     "target", [marked(name, *([] if name in QUICK else [pytest.mark.slow])) for name in TARGETS if name != "fake"]
 )
-def test_trying_is_proof(target: str) -> None:
+def test_trying_is_proof(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "sys", SimpleNamespace(executable=str(command_line.programs() / "python")))
     labels: list[str] = []
     [before] = examine([target]).targets
     [row] = try_targets([before], labels.append)
@@ -285,13 +346,16 @@ def test_trying_is_proof(target: str) -> None:
 
 
 @pytest.mark.onnx
-def test_what_imports_and_then_fails_is_found_by_trying(install: Any) -> None:
-    install("onnxsim", "")
+def test_what_imports_and_then_fails_is_found_by_trying(
+    install: Any, onnx_imports: dict[str, Import], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("onnxscript", "")
+    import_only(monkeypatch, "onnxscript", onnx_imports)
     [before] = examine(["onnx"]).targets
     assert states(before) == ["yes"] * 4
     [row] = try_targets([before])
     assert states(row) == ["no"] * 4
-    assert "onnxsim" in row.convert.detail, "the real error"
+    assert "onnxscript" in row.convert.detail, "the real error"
     assert re.fullmatch(
         r"see it all: edgevit export \S+smoke_model.py:net --input-size 16x12 --target onnx --precision fp32 -v",
         row.run.fix,
@@ -405,15 +469,21 @@ def test_it_fits_a_terminal_and_imports_no_torch() -> None:
 
 
 def test_a_typo_is_refused() -> None:
-    process = edgevit("-t", "onx")
-    assert process.returncode == 2 and "did you mean onnx" in process.stderr
+    assert "did you mean onnx" in command_line.refused(2, "doctor", "-t", "onx")
 
 
 def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgevit.doctor.try_imports", lambda names: {name: Import("1.0", output="2") for name in names})
+    together: set[str] = set()
+
+    def imported(names: list[str], converters: set[str]) -> dict[str, Import]:
+        together.update(converters)
+        return {name: Import("1.0", output="2") for name in names}
+
+    monkeypatch.setattr("edgevit.doctor.try_imports", imported)
     (tmp_path / "text.db").write_text("not a database, but long enough to be read as one" * 40)
     diagnosis = examine(["onnx"], str(tmp_path / "text.db"))
     check = diagnosis.checks[-1]
     assert (check.component, check.works) == ("latency database", False)
     assert "no SQLite database" in check.detail and "--db" in check.fix
     assert [other.works for other in diagnosis.checks[:-1]] == [True] * 4
+    assert together == {"torch", "safetensors", "onnx", "onnxscript", "onnxsim"}, "and not its engine"
