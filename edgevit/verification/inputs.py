@@ -6,6 +6,7 @@ norms a variance of zero to divide by.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,20 +83,37 @@ def _is_raw(spec: TensorSpec) -> bool:
 def _photographs(spec: TensorSpec, preprocessing: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
     if importlib.util.find_spec("skimage") is None:
         return []
-    import skimage.data
-    from skimage.transform import resize
-
     mean, std = (np.array(value)[:, None, None] for value in (preprocessing.mean, preprocessing.std))
     raw = _is_raw(spec)
     batch, height, width = spec.shape[0], *(spec.shape[1:3] if raw else spec.shape[2:])
     batches = []
     for name in _PHOTOGRAPHS:
-        photograph = getattr(skimage.data, name)()[:, :, :3]
+        sides = _photograph(name).shape[:2]
         crops = []
         for _ in range(batch):
-            side = int(min(photograph.shape[:2]) * preprocessing.crop_pct)
-            row, column = (int(rng.integers(0, size - side + 1)) for size in photograph.shape[:2])
-            crop = resize(photograph[row : row + side, column : column + side], (height, width), anti_aliasing=True)
+            side = int(min(sides) * preprocessing.crop_pct)
+            row, column = (int(rng.integers(0, size - side + 1)) for size in sides)
+            crop = _crop(name, row, column, side, height, width)
             crops.append(np.round(crop * 255) if raw else (np.moveaxis(crop, 2, 0) - mean) / std)
         batches.append(np.stack(crops).astype(spec.dtype))
     return batches
+
+
+@functools.cache
+def _photograph(name: str) -> NDArray[np.uint8]:
+    import skimage.data
+
+    photograph: NDArray[np.uint8] = getattr(skimage.data, name)()[:, :, :3]
+    return photograph
+
+
+# Artifacts of one input size that are verified one after the other have the same crops.
+@functools.lru_cache(maxsize=8 * len(_PHOTOGRAPHS))
+def _crop(name: str, row: int, column: int, side: int, height: int, width: int) -> NDArray[np.float64]:
+    """Return a square part of a photograph at another size, from 0 to 1: (height, width, 3)."""
+    from skimage.transform import resize
+
+    part = _photograph(name)[row : row + side, column : column + side]
+    crop: NDArray[np.float64] = resize(part, (height, width), anti_aliasing=True)
+    crop.setflags(write=False)
+    return crop

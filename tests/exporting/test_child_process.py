@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -13,9 +12,11 @@ import pytest
 
 from edgevit.cli.export import plan
 from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
+from edgevit.exporting import child_process
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import list_recipes
 from edgevit.records.artifact import ExportRequest
+from support.command_line import edgevit, programs
 from support.subjects import SIZE, tiny_file
 
 CRASHES = """
@@ -38,6 +39,12 @@ def speak():
 """
 
 
+@pytest.fixture
+def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are forked from a process that has imported torch: seconds less for each."""
+    monkeypatch.setattr(child_process, "sys", SimpleNamespace(executable=str(programs() / "python")))
+
+
 def request_for(folder: Path, function: str = "tiny", **changes: Any) -> ExportRequest:
     fields: dict[str, Any] = {
         "model": f"{tiny_file(folder)}:{function}",
@@ -55,7 +62,7 @@ def crashing(folder: Path, function: str) -> ExportRequest:
 
 
 @pytest.mark.onnx
-def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path) -> None:
+def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path, warm_children: None) -> None:
     stages: list[str] = []
     artifact = export_separately(request_for(tmp_path), stages.append)
     assert stages == ["fold", "export", "verify"]
@@ -70,7 +77,7 @@ def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.onnx
-def test_what_a_model_prints_does_not_end_up_among_the_answers(tmp_path: Path) -> None:
+def test_what_a_model_prints_does_not_end_up_among_the_answers(tmp_path: Path, warm_children: None) -> None:
     artifact = export_separately(crashing(tmp_path, "speak"))
     assert artifact.parity is not None and artifact.parity.status == "passed"
 
@@ -87,7 +94,7 @@ def test_a_process_that_dies_is_an_error_with_its_last_words(
     assert not (tmp_path / "out").exists()
 
 
-def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
+def test_errors_keep_their_kind_and_their_words(tmp_path: Path, warm_children: None) -> None:
     with pytest.raises(UnknownNameError, match="did you mean mobilevig_ti"):
         export_separately(request_for(tmp_path, model="mobilevig_t", input_size=None))
     with pytest.raises(ModelError) as caught:
@@ -100,9 +107,8 @@ def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
 def test_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     """The second of two precisions overflows and sets the exit code. The first one is exported."""
     (tmp_path / "net.py").write_text(tiny_file(tmp_path).read_text() + OVERFLOW)
-    command = [sys.executable, "-c", "from edgevit.cli import main; main()", "export", "net.py:overflowing", "--json"]
-    command += ["--input-size", "16x12", "-t", "onnx", "--precision", "fp32,fp16"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    options = ("--json", "--input-size", "16x12", "-t", "onnx", "--precision", "fp32,fp16")
+    outcome = edgevit("export", "net.py:overflowing", *options, folder=tmp_path)
     assert outcome.returncode == 4, outcome.stderr
     report = json.loads(outcome.stdout)
     assert [failure["precision"] for failure in report["artifacts"]] == ["fp32"]
@@ -130,7 +136,7 @@ def test_all_targets_in_the_precisions_they_have() -> None:
 
 
 @pytest.mark.onnx
-def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path) -> None:
+def test_labels_go_into_the_manifest_and_the_metadata(tmp_path: Path, warm_children: None) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("ant\nbee\n\n cow \ndog\neel\n")
     artifact = export_separately(request_for(tmp_path, labels=file))
@@ -154,9 +160,8 @@ def test_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path, text: str | 
 @pytest.mark.onnx
 def test_a_converter_that_crashes_costs_a_sweep_one_row(tmp_path: Path) -> None:
     crashing(tmp_path, "die")
-    command = [sys.executable, "-c", "from edgevit.cli import main; main()", "sweep", "--targets", "onnx", "--quick"]
-    command += ["--models", "crash.py:die,tiny.py:tiny", "--input-size", "16x12", "--json"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    options = ("--models", "crash.py:die,tiny.py:tiny", "--input-size", "16x12", "--quick", "--json")
+    outcome = edgevit("sweep", "--targets", "onnx", *options, folder=tmp_path)
     assert outcome.returncode == 1, outcome.stderr
     report = json.loads(outcome.stdout)
     assert [(row["model"], row["status"]) for row in report["measurements"]] == [("tiny.py:tiny", "ok")]

@@ -1,4 +1,4 @@
-"""coremltools for the tests of ML programs."""
+"""coremltools for the tests of ML programs, and collections of garbage that are quick beside it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from support.heap import imports_stay, keep_imports
 from support.ml_programs import quiet
+
+__all__ = ["imports_stay"]
 
 
 @pytest.fixture(scope="module")
 def ct() -> Any:
     """Import coremltools, without what it prints; skip where it is not installed."""
     with quiet():
-        return pytest.importorskip("coremltools")
+        module = pytest.importorskip("coremltools")
+    keep_imports()
+    return module
