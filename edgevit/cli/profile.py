@@ -71,10 +71,9 @@ def run(
         shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
     else:
         print_rows(rows)
-    roofline, layers = analysis.roofline, analysis.layers
-    if roofline or layers:
-        show = not output.as_json
-        analyses = understand(opened, rows, unit, threads, batch_size, roofline=roofline, layers=layers, show=show)
+    if analysis.roofline or analysis.layers:
+        show, quick = not output.as_json, protocol_options.quick
+        analyses = understand(opened, rows, unit, threads, batch_size, analysis, quick=quick, show=show)
         shown = {**shown, **analyses} if output.as_json else {}
     if analysis.harness:
         checks = held_against_vendors(opened, unit, threads, batch_size, db, trust)
@@ -142,9 +141,9 @@ def understand(
     device: Device,
     threads: int,
     batch: int,
+    analysis: AnalysisOptions,
     *,
-    roofline: bool,
-    layers: bool,
+    quick: bool,
     show: bool,
 ) -> dict[str, Any]:
     """Explain latencies: against the machine's peak, and operator by operator."""
@@ -152,7 +151,7 @@ def understand(
     from edgevit.measurement.roofline import layer_times, roofline_point
 
     by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
-    peak = measure_peak(device, threads=threads) if roofline else None
+    peak = measure_peak(device, threads=threads, quick=quick) if analysis.roofline else None
     analyses: dict[str, Any] = {}
     if peak is not None:
         comparisons = [
@@ -161,7 +160,7 @@ def understand(
         analyses |= {"peak": peak, "roofline": comparisons}
         if show:
             print_roofline(peak, comparisons)
-    if layers:
+    if analysis.layers:
         analyses["layers"] = []
         for artifact in artifacts:
             table = layer_times(artifact, device, threads=threads, batch=batch, peak=peak)

@@ -16,10 +16,11 @@ from edgevit.errors import DeviceError
 from edgevit.measurement import noise_floor, workloads
 from edgevit.measurement.noise_floor import Peak, measure_noise, measure_peak, run_workload
 from edgevit.records.measurement import Device
-from edgevit_runtime.record import Snapshot, Timing, UnsupportedError
+from edgevit_runtime.record import Job, Reply, Snapshot, Timing, UnsupportedError
 from support import toys
 
 MS = 1_000_000
+MOMENT = Snapshot(1, (0,), None, None, None, None, None, None, None)
 Array = NDArray[Any]
 # Texts of the workloads that ran, and the samples of each workload's text.
 Times = tuple[list[str], dict[str, Any]]
@@ -93,15 +94,14 @@ def test_an_emulated_device_has_neither_noise_nor_peak(monkeypatch: pytest.Monke
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> Times:
     """The runs of each workload, given instead of made."""
-    moment = Snapshot(1, (0,), None, None, None, None, None, None, None)
     texts: list[str] = []
     samples_of: dict[str, Any] = {}
 
-    def fake(device: Device, text: str, *, threads: int, min_runs: int = 10, min_ns: int = 0) -> Timing:
+    def fake(device: Device, text: str, *, threads: int, min_runs: int = 10, **others: Any) -> Timing:
         texts.append(text)
         samples = samples_of[text]
         samples = samples.pop(0) if isinstance(samples, list) else samples
-        return Timing(1, 1, (), samples, True, None, moment, moment)
+        return Timing(1, 1, (), samples, True, None, MOMENT, MOMENT)
 
     monkeypatch.setattr(noise_floor, "run_workload", fake)
     return texts, samples_of
@@ -118,6 +118,24 @@ def test_noise_is_the_range_of_the_repeats(times: Times) -> None:
     assert [value // MS for value in floor.p50s_ns] == [100, 102, 101, 99, 100], "medians of five processes"
     assert (len(texts), progress) == (25, [1, 2, 3, 4, 5])
     assert (floor.device_id, floor.workload, floor.threads) == ("unit", "mixed", 1)
+
+
+@pytest.mark.parametrize(("quick", "least"), [(False, (10, 1000 * MS)), (True, (3, 100 * MS))])
+def test_a_peak_has_no_warm_up_and_a_quick_one_fewer_runs(
+    quick: bool, least: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the fastest run counts."""
+    jobs: list[Job] = []
+
+    def run(device: Device, files: Any, job: Job, *, timeout_s: float) -> Reply:
+        jobs.append(job)
+        return Reply("ok", timing=Timing(1, 1, (), (MS,), True, None, MOMENT, MOMENT))
+
+    monkeypatch.setattr(noise_floor, "load_transport", lambda name: SimpleNamespace(run=run))
+    measure_peak(toys.LOCAL, threads=1, quick=quick)
+    assert len(jobs) == len(workloads.GEMM_SIZES) + 1
+    assert {(job.min_runs, job.min_ns) for job in jobs} == {least}
+    assert {(job.warmup_min_runs, job.warmup_min_ns, job.warmup_max_ns) for job in jobs} == {(1, 0, 0)}
 
 
 def test_peak_is_the_best_of_all(times: Times) -> None:
