@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from edgevit.artifacts.folder import MANIFEST, open_artifact
 from edgevit.cli import main
@@ -18,14 +18,14 @@ from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
 from edgevit.errors import ArtifactError
-from edgevit.exporting.pipeline import export_subject, verify_artifact
+from edgevit.exporting.pipeline import verify_artifact
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact
 from edgevit.verification import parity as verify_room
 from edgevit_runtime.record import Job, Reply
 from edgevit_runtime.worker import perform
+from support.exported import tiny_copy
 from support.speed import seconds
-from support.subjects import tiny_subject
 from support.targets import targets
 
 TARGETS = targets()
@@ -37,22 +37,20 @@ IN_A_PROCESS = 3
 
 @pytest.fixture(scope="module", params=TARGETS)
 def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp(request.param)
-    return export_subject(tiny_subject(folder), ExportRequest(request.param, folder / "out"))
+    return tiny_copy(tmp_path_factory.mktemp(request.param) / "artifact", request.param)
 
 
 @contextmanager
 def flipped(path: Path, draw: random.Random) -> Iterator[None]:
     """Flip one bit anywhere in the file, for a while."""
-    good = path.read_bytes()
-    bad, position = bytearray(good), draw.randrange(len(good))
-    bad[position] ^= 1 << draw.randrange(8)
-    path.write_bytes(bad)
-    try:
-        yield
-    finally:
-        path.write_bytes(good)
+    with path.open("r+b", buffering=0) as file:
+        position = draw.randrange(path.stat().st_size)
+        [good] = os.pread(file.fileno(), 1, position)
+        os.pwrite(file.fileno(), bytes([good ^ 1 << draw.randrange(8)]), position)
+        try:
+            yield
+        finally:
+            os.pwrite(file.fileno(), bytes([good]), position)
 
 
 def files(artifact: Artifact) -> list[Path]:
@@ -66,14 +64,14 @@ def never(*arguments: Any, **options: Any) -> Any:
 
 
 def test_every_flipped_bit_is_refused_and_its_file_named(artifact: Artifact) -> None:
-    draw, hit = random.Random(artifact.target), set[Path]()
+    draw, hit, paths = random.Random(artifact.target), set[Path](), files(artifact)
     for _ in range(FLIPS):
-        path = draw.choice(files(artifact))
+        path = draw.choice(paths)
         with flipped(path, draw), pytest.raises(ArtifactError) as caught:
             open_artifact(artifact.folder)
         assert caught.value.where == str(path)
         hit.add(path)
-    assert hit == set(files(artifact))
+    assert hit == set(paths)
     assert open_artifact(artifact.folder) == artifact
 
 
@@ -107,9 +105,9 @@ def job(artifact: Artifact, folder: str) -> Job:
 def test_the_workers_own_check_refuses_it(artifact: Artifact) -> None:
     """The worker gets the payload's files and a digest; it does not read the manifest."""
     recipe: Any = SimpleNamespace(RECIPE=load_recipe(artifact.target).RECIPE, load=never)
-    draw = random.Random(artifact.target)
+    draw, paths = random.Random(artifact.target), files(artifact)[:-1]
     for _ in range(FLIPS // 10):
-        with flipped(draw.choice(files(artifact)[:-1]), draw):
+        with flipped(draw.choice(paths), draw):
             reply = perform(job(artifact, str(artifact.folder)), recipe, Reply("crashed"))
         assert reply.status == "failed"
         assert "the artifact is damaged" in reply.error

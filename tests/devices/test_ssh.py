@@ -36,6 +36,7 @@ from support.shell_names import EVIL, TRAP
 from support.speed import seconds, wait_until
 from support.sshd import PROGRAMS, SSHD, Sshd, free_port
 from support.system import require_programs
+from support.warmup import shorten_warmups
 
 QUICK = Protocol(processes=2, min_runs=50, min_ns=0, percentile=None, timeout_s=seconds(60))
 
@@ -82,12 +83,13 @@ def test_profile_over_ssh_equals_the_local_one(sshd: Sshd, tmp_path: Path) -> No
 
 
 @pytest.mark.onnx
-def test_what_explains_a_number_runs_there_too(sshd: Sshd, tmp_path: Path) -> None:
+def test_what_explains_a_number_runs_there_too(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fixed workloads, a camera's rate, a cold start, and the operators of an engine that tells."""
+    shorten_warmups(monkeypatch)
     device = sshd.device()
     assert min(run_workload(device, "mixed", threads=1, min_runs=3, min_ns=0).samples_ns) > 100_000
     artifact = toys.onnx_artifact(tmp_path / "toy")
-    row: Any = profile(artifact, device, threads=1, protocol=dataclasses.replace(QUICK, rate_hz=200.0))
+    row: Any = profile(artifact, device, threads=1, protocol=dataclasses.replace(QUICK, processes=1, rate_hz=200.0))
     assert (row.status, row.rate_hz, row.missed is not None) == ("ok", 200.0, True), row.error
     assert row.snapshots[1].unix_ns - row.snapshots[0].unix_ns > 50 * 5_000_000, "it waited for its frames"
     assert 0 < row.import_ns < row.load_ns
@@ -125,7 +127,7 @@ def test_environment_there_is_clean(sshd: Sshd, tmp_path: Path) -> None:
 
 
 def test_hanging_engine_is_stopped_with_its_children(sshd: Sshd, fake: Callable[..., Reply], tmp_path: Path) -> None:
-    limit_s = seconds(2)
+    limit_s = seconds(1)
     reply = fake(sshd.device(), f"hang run {tmp_path}/pids", timeout_s=limit_s)
     assert (reply.status, reply.error) == ("timeout", f"no reply after {limit_s:g} s")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
@@ -283,7 +285,7 @@ def test_words_of_a_login_script_are_passed_over(sshd: Sshd, fake: Callable[...,
 def test_a_device_that_never_answers(
     fake: Callable[..., Reply], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openssh, "_START_S", 1.0)
+    monkeypatch.setattr(openssh, "_START_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         device = Device("mute", "", "", "ssh", options={"host": "127.0.0.1", "port": str(mute.getsockname()[1])})
         begin = time.monotonic()
@@ -373,6 +375,7 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(
     class Module:
         RECIPE = Recipe("fake", ".txt", "fake-engine", ("fp32",), (), "")
 
+    shorten_warmups(monkeypatch)
     recipe = toys.fake_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("time.sleep(0.0005)", "time.sleep(0.1)"))
     monkeypatch.setattr(room, "pack", lambda target, path: pack_recipe(recipe, path))
@@ -395,7 +398,9 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(
 
 # Names that a shell would read
 
-OPTIONS = openssh.OPTIONS
+# A cache's name is like that of any other file: nothing of it passes a shell.
+OPTIONS = [option for option in openssh.OPTIONS if option != "cache"]
+NAMES = [text.format(TRAP) for text in EVIL if "/" not in text.format(TRAP)]
 
 
 @pytest.fixture
@@ -421,21 +426,27 @@ def test_options_execute_nothing(
     trap = tmp_path / "trap"
     device = sshd.device(**{option: text.format(trap)})
     monkeypatch.setattr(openssh, "_START_S", 20.0)
-    if option == "cache":  # a name like any other: nothing of it passes a shell
-        device = sshd.device(cache=str(tmp_path / "c" / text.format(TRAP).replace("/", "_")))
-        assert fake(device).status == "ok"
-    else:
-        with pytest.raises((DeviceError, UsageError)):
-            fake(device)
+    with pytest.raises((DeviceError, UsageError)):
+        fake(device)
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("text", [text for text in EVIL if "/" not in text])
-def test_names_of_files_execute_nothing(sshd: Sshd, no_trap: None, tmp_path: Path, text: str) -> None:
-    name = text.format(TRAP)
-    folder = tmp_path / name
+def test_names_of_a_cache_execute_nothing(
+    sshd: Sshd, fake: Callable[..., Reply], no_trap: None, tmp_path: Path
+) -> None:
+    assert len(NAMES) == len(EVIL)
+    cache = tmp_path.joinpath(*NAMES, NAMES[0])
+    assert fake(sshd.device(cache=str(cache))).status == "ok"
+    assert list((cache / "trees").iterdir())
+
+
+def test_names_of_files_execute_nothing(sshd: Sshd, no_trap: None, tmp_path: Path) -> None:
+    """An artifact in folders with such names, whose files have them too."""
+    folder = tmp_path.joinpath(*NAMES, NAMES[0])
+    folder.parent.mkdir(parents=True)
     artifact = toys.fake_artifact(folder)
-    (folder / name).write_text("more")
+    for name in NAMES:
+        (folder / name).write_text("more")
     artifact = seal(artifact)
     files = {WORKER: pack_recipe(toys.fake_recipe(tmp_path), tmp_path / "fake.pyz"), "artifact": folder}
     reply = load_transport("ssh").run(sshd.device(), files, toys.job_for(artifact), timeout_s=seconds(60))

@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgevit.exporting.pipeline import export_subject
 from edgevit.measurement import roofline
 from edgevit.measurement.noise_floor import Peak
 from edgevit.measurement.roofline import layer_times, roofline_point
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device
 from edgevit_runtime import operator_cost
 from edgevit_runtime.record import Job, LayerTime, Reply
 from support import toys
+from support.exported import tiny_artifact
 from support.measured import measured
-from support.subjects import tiny_subject
 
 PEAK = Peak("local", 1, gflops=100.0, gb_per_s=10.0)
 
@@ -120,9 +119,9 @@ def test_macs_and_bytes_of_a_product() -> None:
         pytest.param("ncnn", False, marks=pytest.mark.ncnn),
     ],
 )
-def test_the_parts_of_a_load(target: str, compiles: bool, tmp_path: Path) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out", "fp32"))
-    protocol = Protocol(processes=2, min_runs=3, min_ns=0, percentile=None)
+def test_the_parts_of_a_load(target: str, compiles: bool) -> None:
+    artifact = tiny_artifact(target)
+    protocol = Protocol(processes=1, min_runs=3, min_ns=0, percentile=None)
     row: Any = profile(artifact, toys.LOCAL, threads=1, protocol=protocol)
     assert row.status == "ok", row.error
     assert 0 < row.import_ns < row.load_ns, "the import is the first part of load()"
@@ -147,8 +146,8 @@ def test_layers_of_onnx_runtime_count_what_it_computes(tmp_path: Path) -> None:
         pytest.param("executorch", False, marks=pytest.mark.executorch),
     ],
 )
-def test_layers_of_an_exported_network(target: str, counts: bool, tmp_path: Path) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), ExportRequest(target, tmp_path / "out", "fp32"))
+def test_layers_of_an_exported_network(target: str, counts: bool) -> None:
+    artifact = tiny_artifact(target)
     table = layer_times(artifact, toys.LOCAL, threads=1, peak=PEAK)
     assert table.layers, table.note
     assert sum(layer.ns for layer in table.layers) > 0
@@ -159,8 +158,8 @@ def test_layers_of_an_exported_network(target: str, counts: bool, tmp_path: Path
 
 
 @pytest.mark.openvino
-def test_a_product_quicker_than_the_clock_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = export_subject(tiny_subject(tmp_path), ExportRequest("openvino", tmp_path / "out", "fp32"))
+def test_a_product_quicker_than_the_clock_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = tiny_artifact("openvino")
     recipe: Any = load_recipe("openvino")
     counters = recipe.OpenVinoSession.counters
     monkeypatch.setattr(recipe.OpenVinoSession, "counters", lambda session: dict.fromkeys(counters(session), 0))

@@ -115,6 +115,8 @@ class Adbd:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                # Else each answer waits 40 ms for the acknowledgement of the one before.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections.append(connection)
                 threading.Thread(target=_Connection(self, connection).serve, daemon=True).start()
 
