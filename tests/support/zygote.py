@@ -25,6 +25,7 @@ import struct
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,8 +52,8 @@ def import_engine(archive: str, target: str) -> None:
         del sys.modules[name]
 
 
-def import_for_commands() -> None:
-    """Import what most commands need, and all of edgevit that can be imported here."""
+def import_for_commands(conversions: Path) -> None:
+    """Import what most commands need, and all of edgevit that can be imported here. Share conversions in a folder."""
     # The folder of this file.
     folder = sys.path.pop(0)
     package = importlib.import_module("edgevit")
@@ -63,20 +64,30 @@ def import_for_commands() -> None:
     if "torch" in sys.modules and "onnxscript" in sys.modules:
         sys.path.append(folder)
         importlib.import_module("exporters").share_registry()
+        with one_thread():
+            export_once()
+            importlib.import_module("shared_exports").share(conversions)
         sys.path.remove(folder)
-        export_once()
 
 
-def export_once() -> None:
-    """Make torch set up its exporters, which takes longer than an export. Use one thread, because forks lack others."""
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, because a fork waits forever for the others."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def export_once() -> None:
+    """Make torch set up its exporters, which takes longer than an export."""
+    import torch
+
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
     with warnings.catch_warnings(action="ignore"):
         torch.onnx.export(model, (torch.zeros(2, 3, 8, 8),), dynamo=True, opset_version=20, verbose=False)
-    torch.set_num_threads(threads)
 
 
 def serve(path: Path, owner: int) -> None:
@@ -211,5 +222,5 @@ if __name__ == "__main__":
     if kind == "worker":
         import_engine(*details)
     else:
-        import_for_commands()
+        import_for_commands(Path(socket_path).parent / "conversions")
     serve(Path(socket_path), int(owner_number))
