@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import gzip
 import hashlib
 import html
@@ -49,7 +50,7 @@ def render(report: Report) -> str:
         policy=html.escape(_policy(script, library)),
         style=_asset("page.css"),
         data=as_block(report),
-        library=base64.b64encode(gzip.compress(library.encode("utf-8"), _LEVEL, mtime=0)).decode("ascii"),
+        library=_compressed(library),
         script=script,
     )
 
@@ -82,6 +83,12 @@ def _policy(*scripts: str) -> str:
 
 def _asset(name: str) -> str:
     return (resources.files("edgevit.reporting") / "page" / name).read_text(encoding="utf-8")
+
+
+@functools.lru_cache(maxsize=1)
+def _compressed(library: str) -> str:
+    """Return a text compressed, in base64. Several reports of one process share the work."""
+    return base64.b64encode(gzip.compress(library.encode("utf-8"), _LEVEL, mtime=0)).decode("ascii")
 
 
 def _plotly() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
 from support import browser
 from support.measured import card, failed, floor, measured, published
-from support.report_page import MS, drawn_fronts, points, press, timed, traces
+from support.report_page import MS, drawn_fronts, points, press, radio, set_controls, timed, traces
 
 PERCENTILES = (50, 90, 99)
 CARDS = {f"net_{i}": card(f"net_{i}", 60.0 + 2 * i) for i in range(9)} | {
@@ -93,12 +94,11 @@ def opened(report: Report, folder: Path, window: browser.Browser) -> Any:
 @pytest.fixture
 def page(opened: Any) -> Any:
     """Return the one page of most tests, as it was when it was opened."""
-    opened.set_viewport_size(browser.DESKTOP)
-    for name, value in (("percentile", "90"), ("at", "bound"), ("scale", "log")):
-        press(opened, name, value)
-    opened.fill("input[name=budget]", "")
-    opened.select_option("select[name=colour]", "device")
-    opened.click("#clear")
+    if opened.viewport_size != browser.DESKTOP:
+        opened.set_viewport_size(browser.DESKTOP)
+    pressed = {radio(name, value): True for name, value in (("percentile", 90), ("at", "bound"), ("scale", "log"))}
+    set_controls(opened, {**pressed, "input[name=budget]": "", "select[name=colour]": "device"})
+    opened.evaluate("document.getElementById('clear').click()")
     return opened
 
 
@@ -151,6 +151,7 @@ def looked_at(entry: Entry) -> bool:
     return entry.usable and entry.top1_provenance != "reconstructed"
 
 
+@functools.cache
 def chooser_of(database: LatencyDB, device: str, percentile: int, *, predict: bool) -> Callable[..., Choice]:
     """Return the chooser with its evidence on a device, so that asking it again predicts nothing again."""
     rows, former = database.history(device)
@@ -171,6 +172,7 @@ def held(candidate: Candidate | None) -> float:
     return candidate.latency_upper_ms or candidate.latency_ms or 0
 
 
+@functools.cache
 def picks(
     database: LatencyDB,
     device: str,
@@ -318,6 +320,15 @@ def test_each_device_says_how_many_candidates_are_predicted_and_why_others_are_n
         assert bool(refused) == (device == "pi5") == ("Cannot be predicted" in part)
 
 
+@functools.cache
+def pick_of(database: LatencyDB, device: str, limit: float, *, predict: bool) -> Candidate | None:
+    """Return what the chooser picks, asked of the database."""
+    prediction = PredictionOptions(predict)
+    return ask(
+        database, device, Budget(limit, 90), cards=CARDS, candidate_filter=PUBLISHED, prediction=prediction
+    ).picked
+
+
 @pytest.mark.parametrize("predict", [True, False])
 @pytest.mark.parametrize("at", ["bound", "value"])
 def test_a_budget_is_answered_as_the_chooser_answers(page: Any, database: LatencyDB, at: str, predict: bool) -> None:
@@ -327,10 +338,7 @@ def test_a_budget_is_answered_as_the_chooser_answers(page: Any, database: Latenc
         page.fill("input[name=budget]", str(limit))
         text = page.locator("#picks").inner_text()
         for device in DEVICES:
-            options = PredictionOptions(predict)
-            picked = ask(
-                database, device, Budget(limit, 90), cards=CARDS, candidate_filter=PUBLISHED, prediction=options
-            ).picked
+            picked = pick_of(database, device, limit, predict=predict)
             assert picked is not None
             assert f"{device}: {picked.model}, {picked.target} {picked.precision}" in text
             assert f"{held(picked):.3g} ms ({picked.latency_provenance}" in text
@@ -356,7 +364,7 @@ def test_of_equally_accurate_rows_that_the_device_cannot_tell_apart_the_smallest
             assert picked is not None and (picked.model, picked.target) == expected
             assert f"pi5: {picked.model}, {picked.target} fp32" in page.locator("#picks").inner_text()
     assert "top-1 not known" in page.locator("#picks").inner_text()
-    page.close()
+    window.finish(page)
 
 
 # What is pressed
@@ -567,7 +575,7 @@ def test_names_are_text_wherever_they_are_shown(folder: Path, window: browser.Br
         assert HOSTILE in page.locator(index).text_content(), index
     assert page.evaluate("document.querySelectorAll('body img, [href^=javascript], [onerror]').length") == 0
     assert page.evaluate("document.querySelectorAll('script').length") == 4  # three of the file, and Plotly
-    page.close()
+    window.finish(page)
 
 
 def test_a_report_of_crashes_shows_them_and_says_that_nothing_can_be_drawn(
@@ -580,7 +588,7 @@ def test_a_report_of_crashes_shows_them_and_says_that_nothing_can_be_drawn(
     assert "none can be drawn" in page.locator("#chart-notes").inner_text()
     assert "There is no front" in page.locator("#front").inner_text()
     assert "cannot run here: crashed: SIGSEGV" in page.locator("#table").inner_text()
-    page.close()
+    window.finish(page)
 
 
 def test_many_rows_are_drawn_at_once_and_listed_by_and_by(crowd: Any) -> None:

@@ -33,19 +33,36 @@ class Browser:
 
     def __init__(self, chromium: Any) -> None:
         self._chromium = chromium
+        self._finished: list[Any] = []
         self.requests: list[str] = []
         self.messages: list[str] = []
 
     def open(self, file: Path, *, viewport: dict[str, int] = DESKTOP, dark: bool = False, touch: bool = False) -> Any:
-        """Open a page with this file and return it when its chart is drawn."""
+        """Open a page with this file and return it when its chart is drawn.
+
+        A page that a test has finished with is taken again, because it has compiled Plotly, which takes a second.
+        """
+        if self._finished and not touch:
+            page = self._finished.pop()
+            page.set_viewport_size(viewport)
+            page.emulate_media(color_scheme="dark" if dark else "light")
+        else:
+            page = self._new_page(viewport, dark, touch)
+        page.goto(file.as_uri())
+        page.wait_for_selector(DRAWN, state="attached")
+        return page
+
+    def finish(self, page: Any) -> None:
+        """Keep a page, which was not opened for touch, for the next file."""
+        self._finished.append(page)
+
+    def _new_page(self, viewport: dict[str, int], dark: bool, touch: bool) -> Any:
         page = self._chromium.new_page(viewport=viewport, color_scheme="dark" if dark else "light", has_touch=touch)
         page.set_default_timeout(seconds(_TIMEOUT_MS))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.messages.append(f"error: {error}"))
         page.on("dialog", self._dismiss)
-        page.goto(file.as_uri())
-        page.wait_for_selector(DRAWN, state="attached")
         return page
 
     def _dismiss(self, dialog: Any) -> None:

@@ -12,6 +12,21 @@ _TRACES = """chart => chart.data.map(({name, x, y, customdata, hovertext, marker
   ({name, x, y, rows: customdata, hovertext, symbols: marker && marker.symbol, up: bars && bars.array,
     down: bars && bars.arrayminus, colour: line && line.color}))"""
 
+# Sets controls as presses would, without the drawing on the screen after each: a pair of a selector and a value, or a
+# truth for what is checked. What stands right already is left alone.
+_SET = """controls => {
+  for (const [selector, value] of controls) {
+    const control = document.querySelector(selector);
+    if (!control) continue;
+    if (typeof value === 'boolean') {
+      if (control.checked !== value) control.click();
+    } else if (control.value !== value) {
+      control.value = value;
+      control.dispatchEvent(new Event(control.matches('select') ? 'change' : 'input', { bubbles: true }));
+    }
+  }
+}"""
+
 
 def timed(ms: float, spread: float, **changes: Any) -> Measurement:
     """Return a row of two processes, the second one slower, with a tail; its percentiles and bounds all differ."""
@@ -25,7 +40,17 @@ def timed(ms: float, spread: float, **changes: Any) -> Measurement:
 
 def press(page: Any, name: str, value: str) -> None:
     """Select one of several buttons in a row."""
-    page.locator(f"input[name={name}][value='{value}'] + span").click()
+    page.locator(f"{radio(name, value)} + span").click()
+
+
+def set_controls(page: Any, values: dict[str, str | bool]) -> None:
+    """Give controls these values, by their selectors, as far as the page has them. Tests that press are test_page's."""
+    page.evaluate(_SET, list(values.items()))
+
+
+def radio(name: str, value: object) -> str:
+    """Return the selector of one of several buttons in a row."""
+    return f"input[name={name}][value='{value}']"
 
 
 def traces(page: Any) -> list[dict[str, Any]]:
