@@ -68,19 +68,21 @@ def test_what_xnnpack_does_not_take_is_told(tmp_path: Path) -> None:
     assert artifact.operators.fallbacks == {"CUMSUM": 1}
 
 
-def test_half_weights_are_half_the_size(tmp_path: Path) -> None:
-    sizes = {}
-    for precision in ("fp32", "fp16"):
-        folder = tmp_path / precision
-        sizes[precision] = export_subject(
-            as_subject(Wide()), ExportRequest("litert", folder, precision=precision)
-        ).size_bytes
-    assert 0.5 < sizes["fp16"] / sizes["fp32"] < 0.6
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """Precision -> a network with weights enough to weigh them, and to keep threads busy."""
+    folder = tmp_path_factory.mktemp("wide")
+    orders = [ExportRequest("litert", folder, precision=precision) for precision in ("fp32", "fp16")]
+    return {order.precision: export_subject(as_subject(Wide()), order) for order in orders}
+
+
+def test_half_weights_are_half_the_size(wide: dict[str, Artifact]) -> None:
+    assert 0.5 < wide["fp16"].size_bytes / wide["fp32"].size_bytes < 0.6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the time of threads")
-def test_the_thread_count_is_honoured(tmp_path: Path) -> None:
-    artifact = export_subject(as_subject(Wide()), ExportRequest("litert", tmp_path / "out"))
+def test_the_thread_count_is_honoured(wide: dict[str, Artifact]) -> None:
+    artifact = wide["fp32"]
     for threads in (1, 2):
         assert busy_threads(RECIPE.load(artifact.folder / artifact.payload, threads=threads)) == threads
 
