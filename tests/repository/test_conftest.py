@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.recipes import list_recipes
-from support import scheduling
 from support.scheduling import group
 
 SUITE = """
@@ -117,19 +114,9 @@ def test_a_file_stays_with_one_worker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("test", "expected"),
     [
-        (
-            "tests/exporting/test_targets.py::test_every_family_in_every_target[fmvit_t-onnx-fp32]",
-            "test_targets.py onnx",
-        ),
-        ("tests/exporting/test_targets.py::test_raw_pixels_go_in[litert]", "test_targets.py litert"),
-        ("tests/exporting/test_targets.py::test_all_stands_for_the_targets_that_can", "test_targets.py"),
-        ("tests/recipes/test_onnx.py::test_a_network[onnx]", "test_onnx.py"),
+        ("tests/exporting/test_targets.py::test_raw_pixels_go_in[litert]", "test_targets.py"),
         ("tests/evaluation/test_evaluate.py::test_a[x/y::z]", "test_train_digits.py"),
     ],
 )
 def test_tests_that_share_something_dear_are_a_group(test: str, expected: str) -> None:
     assert group(test) == expected
-
-
-def test_every_target_is_told_apart() -> None:
-    assert set(re.findall(r"\w+", scheduling.TARGETS.pattern)) >= {recipe.target for recipe in list_recipes()}

@@ -1,8 +1,9 @@
 """Folds and conversions that commands of a test run share, because documents and tests export the same network often.
 
-A conversion is kept in the run's folder, by its content: the folded graph with its weights, the recipes' files and the
-request. It is converted once; later requests for the same get a copy, which they verify anew. The zygote of commands uses
-this (zygote.py). Tests that call the pipeline themselves convert each time, because they may have changed a recipe.
+A conversion is kept in the run's folder, by its content: the folded graph with its weights, the recipes' files and
+the request. It is converted once; later requests for the same get a copy, which they verify anew. The zygote of
+commands uses this (zygote.py). Tests that call the pipeline themselves convert each time, because they may have
+changed a recipe.
 """
 
 from __future__ import annotations
