@@ -153,9 +153,15 @@ def _flat_parameters(function: Callable[..., None], hints: dict[str, Any]) -> It
     """Yield the parameters that Typer sees, in the order in which help lists them."""
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
-        if not _is_group(hint):
+        if _is_group(hint):
+            yield from _options_of(hint)
+        else:
             yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
-            continue
-        for name, option in inspect.signature(hint).parameters.items():
-            annotation = typing.get_type_hints(hint, include_extras=True)[name]
-            yield option.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+@functools.cache
+def _options_of(group: type[Any]) -> tuple[inspect.Parameter, ...]:
+    """Return the options of a group as parameters."""
+    hints = typing.get_type_hints(group, include_extras=True)
+    fields = inspect.signature(group).parameters.items()
+    return tuple(option.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY) for name, option in fields)
