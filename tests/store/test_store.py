@@ -197,6 +197,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "NUL": {"model": "net\0"},
     "no rate": {"rate_hz": 0.0},
     "rate of NaN": {"rate_hz": float("nan")},
+    "infinite rate": {"rate_hz": float("inf")},
+    "infinite energy": {"energy_j": float("inf")},
     "energy that was not measured": {"energy_j": 0.0},
     "missed frames without a rate": {"missed": 1},
     "negative blocks": {"discarded": -1},
@@ -212,6 +214,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another highest median": {"p50_high_ns": 5_130_000},
     "another least": {"min_ns": 5_010_000},
     "load of NaN": {"snapshots": (dataclasses.replace(snapshot(), load_1min=float("nan")), snapshot())},
+    "infinite load": {"snapshots": (dataclasses.replace(snapshot(), load_1min=float("inf")), snapshot())},
 }
 
 
