@@ -27,6 +27,7 @@ from edgevit.cli import (
 )
 from edgevit.cli.common import report_error
 from edgevit.cli.logs import is_verbose
+from edgevit.cli.options import RootVerboseOption
 from edgevit.errors import EdgevitError
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
+    verbose: RootVerboseOption = 0,
 ) -> None:
     """Fold, export, prove, measure and choose vision models for the devices you have."""
 

@@ -122,8 +122,9 @@ def import_rows(
         raise UsageError("no FILE was named", fix="edgevit db import FILE, or with --from FORM")
     if origin.source or origin.published:
         raise UsageError("--source and --published are for published files", fix="name their form with --from")
+    # Before the database is opened, which creates it.
     for file in files:
-        if is_published(file):
+        if not file.is_file() or is_published(file):
             require_form(file)
     with LatencyDB.open(db) as database:
         results = [database.import_file(file) for file in files]
@@ -152,7 +153,12 @@ def merge(
 ) -> None:
     """Add the rows of another database, which is only read. Each is validated; refused rows go into quarantine."""
     from edgevit.store import LatencyDB
+    from edgevit.store.connect import database_url
+    from edgevit.store.foreign_database import require_existing
 
+    # Before the own database is opened, which creates it.
+    if (address := database_url(source)).get_backend_name() == "sqlite":
+        require_existing(address)
     with LatencyDB.open(db) as database:
         _report(database, database.merge(source), output.as_json)
 

@@ -43,6 +43,11 @@ def set_verbosity(verbose: int) -> int:
     return verbose
 
 
+def raise_verbosity(verbose: int) -> int:
+    """Log what the -v after a verb requests; without one, what those before it requested. Return the number."""
+    return set_verbosity(verbose) if verbose else verbose
+
+
 @contextmanager
 def logged_to(path: Path | None) -> Iterator[None]:
     """Append every record to a file with time stamps meanwhile; without a path do nothing.

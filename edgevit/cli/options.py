@@ -29,7 +29,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgevit.cli.logs import set_verbosity
+from edgevit.cli.logs import raise_verbosity, set_verbosity
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name from `edgevit models`, or FILE.py:FUNCTION of your own model")
@@ -39,17 +39,24 @@ ArtifactsArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display")]
+
+
+def _verbose_option(callback: Callable[[int], int], help_text: str) -> Any:
+    return typer.Option(
+        "--verbose", "-v", count=True, metavar="", show_default=False, callback=callback, help=help_text
+    )
+
+
 VerboseOption = Annotated[
     int,
-    typer.Option(
-        "--verbose",
-        "-v",
-        count=True,
-        metavar="",
-        show_default=False,
-        callback=set_verbosity,
-        help="Log on standard error, more result detail, tracebacks of errors; -vv: log of every step",
+    _verbose_option(
+        raise_verbosity,
+        "Log on standard error, more result detail, tracebacks of errors; -vv: log of every step",
     ),
+]
+# Before the verb.
+RootVerboseOption = Annotated[
+    int, _verbose_option(set_verbosity, "Log on standard error, tracebacks of errors; -vv: log of every step")
 ]
 WeightsOption = Annotated[Path | None, typer.Option(help="Official checkpoint file; default: random weights")]
 SeedOption = Annotated[int, typer.Option(help="Seed of random weights")]

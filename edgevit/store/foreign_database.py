@@ -55,10 +55,16 @@ def _require_head(engine: Engine) -> None:
         raise StoreError("the other database is of another revision", where=describe(engine.url), why=why, fix=fix)
 
 
-def _open_sqlite(address: URL, undo: ExitStack) -> Engine:
+def require_existing(address: URL) -> Path:
+    """Return the path of an SQLite database. Raises StoreError where there is none."""
     path = Path(str(address.database))
     if not path.is_file():
         raise StoreError("there is no such database", where=str(path), fix="name an SQLite file, or a URL")
+    return path
+
+
+def _open_sqlite(address: URL, undo: ExitStack) -> Engine:
+    path = require_existing(address)
     engine = read_only(path, address)
     undo.callback(engine.dispose)
     with engine.connect() as connection:

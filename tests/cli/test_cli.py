@@ -96,7 +96,9 @@ def test_verify_again_and_after_damage(here: Path, tmp_path: Path) -> None:
     (damaged / "net-tiny.onnx").write_bytes(content)
     for verb in ("verify", "profile"):
         assert "damaged" in refused(1, verb, damaged, folder=here)
-    assert "not an artifact" in refused(1, "verify", tmp_path)
+    for folder in (tmp_path, tmp_path / "absent"):
+        told = refused(1, "verify", folder)
+        assert "not an artifact" in told and "name a folder that `edgevit export` wrote" in told
 
 
 def test_profile_keeps_a_row(here: Path) -> None:

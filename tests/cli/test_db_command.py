@@ -14,6 +14,7 @@ from edgevit.cli import main
 from edgevit.devices.registry import local_device
 from edgevit.errors import UsageError
 from edgevit.store import LatencyDB
+from support.command_line import refused
 from support.measured import VENDOR_SUMMARY, failed, measured, published, rated, vendor_row
 from support.stored_rows import execute, row_of_day
 
@@ -180,6 +181,13 @@ def test_export_merge_import_and_quarantine(db: LatencyDB, url: str, tmp_path: P
     assert code == 1 and "0 added, 0 known already, 1 refused" in out and "bad.jsonl, line 1" in out
     assert answer(capsys, "quarantine", "--db", url)["quarantine"][0]["content"] == "hello\n"
     assert "not JSON" in call(capsys, "quarantine", "--db", url)[1]
+
+
+@pytest.mark.parametrize(("verb", "code"), [("import", 2), ("merge", 1)])
+def test_a_file_that_is_not_there_leaves_no_database_behind(verb: str, code: int, tmp_path: Path) -> None:
+    told = refused(code, "db", verb, tmp_path / "absent.jsonl", "--db", tmp_path / "new.db")
+    assert "there is no" in told and "absent.jsonl" in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_epochs_are_listed(db: LatencyDB, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

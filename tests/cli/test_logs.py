@@ -38,6 +38,25 @@ def test_each_v_shows_more(verbose: int, levels: list[str], capsys: pytest.Captu
     assert is_verbose() == bool(verbose)
 
 
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        (["targets"], None),
+        (["-v", "targets"], "INFO"),
+        (["-vv", "targets"], "DEBUG"),
+        (["-v", "targets", "-vv"], "DEBUG"),
+    ],
+)
+def test_the_option_may_come_before_the_verb(words: list[str], level: str | None) -> None:
+    """What the verb itself is told counts more."""
+    set_verbosity(2)
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--json"])
+    assert end.value.code == 0
+    assert is_verbose() == (level is not None)
+    assert level is None or logging.getLogger("edgevit").level == getattr(logging, level)
+
+
 def test_the_option_is_taken_by_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["targets", "-vv", "--json"])
