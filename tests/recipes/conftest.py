@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.heap import imports_stay
+from support.heap import former_files_stay, imports_stay
 
-__all__ = ["imports_stay"]
+__all__ = ["former_files_stay", "imports_stay"]

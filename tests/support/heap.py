@@ -17,6 +17,13 @@ _MANY = 50
 _known = 0
 
 
+@pytest.fixture(autouse=True, scope="module")
+def former_files_stay() -> None:
+    """Collect once before a file; later collections do not look at what the tests before it left in torch's caches."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def imports_stay() -> Iterator[None]:
     """Collect once after many imports; later collections look only at what was made since then."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from support.heap import imports_stay, keep_imports
+from support.heap import former_files_stay, imports_stay, keep_imports
 from support.ml_programs import quiet
 
-__all__ = ["imports_stay"]
+__all__ = ["former_files_stay", "imports_stay"]
 
 
 @pytest.fixture(scope="module")
