@@ -442,10 +442,23 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], Non
     return arrange
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Folded:
+    """The fold that exports begin with, made once for failures of the later steps."""
+    subject = tiny_subject(tmp_path_factory.mktemp("folded"))
+    return fold(subject.module, tuple(subject.example().values()))
+
+
 @pytest.mark.parametrize("step", ["fold", "recipe", "verify_stages", "seal", "publish"])
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=["error", "interrupt"])
 def test_a_failed_export_leaves_nothing_behind(
-    exported: tuple[Artifact, list[str]], tmp_path: Path, fails: Any, monkeypatch: Any, step: str, error: BaseException
+    exported: tuple[Artifact, list[str]],
+    folded: Folded,
+    tmp_path: Path,
+    fails: Any,
+    monkeypatch: Any,
+    step: str,
+    error: BaseException,
 ) -> None:
     # Writes the payload, without the work of a converter.
     def export(model: Any, inputs: Any, path: Path, **options: Any) -> tuple[()]:
@@ -457,6 +470,7 @@ def test_a_failed_export_leaves_nothing_behind(
     old = tmp_path / "old"
     shutil.copytree(exported[0].folder.parent, old)
     monkeypatch.setattr(RECIPE, "export", export)
+    monkeypatch.setattr(pipeline, "fold", lambda module, inputs: folded)
     fails(step, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):
