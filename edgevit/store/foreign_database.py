@@ -56,7 +56,7 @@ def _require_head(engine: Engine) -> None:
 
 
 def require_existing(address: URL) -> Path:
-    """Return the path of an SQLite database. Raises StoreError where there is none."""
+    """Return the path of an SQLite database. Raises StoreError if it does not exist."""
     path = Path(str(address.database))
     if not path.is_file():
         raise StoreError("there is no such database", where=str(path), fix="name an SQLite file, or a URL")
