@@ -88,7 +88,7 @@ def test_crash_says_where(fake: Callable[..., Reply]) -> None:
     assert "string_at" in fake("segv run").error
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "hang_in_c"])
+@pytest.mark.parametrize("behaviour", ["spin", "hang_in_c"])
 def test_hanging_engine_is_stopped(fake: Callable[..., Reply], tmp_path: Path, behaviour: str) -> None:
     begin = time.monotonic()
     limit_s = seconds(1)

@@ -52,6 +52,9 @@ def act(text, when):
         subprocess.run([sys.executable, "-c", "import time; hoard = b'x' * 400_000_000; time.sleep(60)"])
     elif what == "hang":
         while True:
+            time.sleep(0.01)
+    elif what == "spin":
+        while True:
             pass
     elif what == "hang_in_c":
         ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock, as an engine may

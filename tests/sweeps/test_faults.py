@@ -25,6 +25,7 @@ from edgevit_runtime.record import Recipe
 from support import toys
 from support.processes import is_running
 from support.speed import seconds, wait_until
+from support.warmup import shorten_warmups
 
 if sys.platform != "linux":
     pytest.skip("only Linux tells what a process holds", allow_module_level=True)
@@ -48,6 +49,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fakes:
     class Module:
         RECIPE = Recipe("fake", ".txt", "fake-engine", ("fp32",), (), "")
 
+    shorten_warmups(monkeypatch)
     recipe = toys.fake_recipe(tmp_path)
     monkeypatch.setattr(room, "pack", lambda target, path: pack_recipe(recipe, path))
     monkeypatch.setattr(room, "load_recipe", lambda target: Module)
@@ -131,6 +133,7 @@ def test_mapped_files_are_not_held(tmp_path: Path) -> None:
 
 SWEEP = """
 import dataclasses, sys
+from functools import partial
 from pathlib import Path
 from support import toys
 from edgevit.measurement import runner as room
@@ -144,6 +147,7 @@ class Module:
 
 folder = Path(sys.argv[1])
 room.pack = lambda target, path: pack_recipe(folder / "fake.py", path)
+room.Job = partial(room.Job, warmup_min_runs=2, warmup_min_ns=0, warmup_max_ns=0)
 for module in (room, sweep):
     module.load_recipe = lambda target: Module
 sweep.artifact_for = lambda request, db=None: sweep.open_artifact(sweep.artifact_folder(request))
