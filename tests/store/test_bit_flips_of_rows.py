@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from conftest import new_database
+from conftest import DATABASES, new_database
 from edgevit.errors import StoreError
 from edgevit.store import LatencyDB
+from support import postgres
 from support.stored_rows import RECORDS, add_record, execute
 
 FLIPS = 1000
@@ -159,15 +161,24 @@ class Built(NamedTuple):
     created: str = "2026-11-21T10:00:00+00:00"
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_changes_by_hand_are_noticed(url: str, tmp_path: Path, name: str) -> None:
+@pytest.fixture(scope="module", params=DATABASES)
+def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database of every kind of row, in which a check finds nothing."""
+    folder = tmp_path_factory.mktemp("full")
+    url = new_database(request.param, folder, empty=False)
     with LatencyDB.open(url, shipped=False) as db:
         for record in RECORDS:
             add_record(db, record)
-        (tmp_path / "bad.jsonl").write_text('{"model": "net_s"}\n')
-        db.import_jsonl(tmp_path / "bad.jsonl")
+        (folder / "bad.jsonl").write_text('{"model": "net_s"}\n')
+        db.import_jsonl(folder / "bad.jsonl")
         db.record_built(Built("b" * 64))  # type: ignore[arg-type]
         assert db.check().problems == ()
+    return url
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_by_hand_are_noticed(full: str, tmp_path: Path, name: str) -> None:
+    url = postgres.server().copy(full) if "://" in full else str(shutil.copy(full, tmp_path))
     execute(url, *CHANGES[name].split(";"))
     with LatencyDB.open(url, shipped=False) as db:
         assert db.check().problems
