@@ -24,6 +24,7 @@ from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.record import Job, Recipe, Reply, Snapshot, TensorSpec, Timing
 from support import toys
 from support.speed import seconds
+from support.warmup import shorten_warmups
 
 SHORT = Protocol(processes=3, min_runs=5, min_ns=0, percentile=None, timeout_s=seconds(30))
 
@@ -81,7 +82,8 @@ def test_never_imports_torch() -> None:
 
 
 @pytest.mark.onnx
-def test_row_of_a_real_model(tmp_path: Path) -> None:
+def test_row_of_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_warmups(monkeypatch)
     artifact = toys.onnx_artifact(tmp_path / "toy")
     row: Any = profile(artifact, toys.LOCAL, threads=2, protocol=Protocol.quick(batch=3))
     assert (row.status, row.error, row.provenance) == ("ok", "", "measured")
@@ -103,11 +105,14 @@ def test_row_of_a_real_model(tmp_path: Path) -> None:
     assert from_json(Measurement, to_json(row)) == row
 
 
-def test_misbehaving_artifacts_cost_their_own_rows(fakes: Callable[[str, str], Artifact]) -> None:
+def test_misbehaving_artifacts_cost_their_own_rows(
+    fakes: Callable[[str, str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_warmups(monkeypatch)
     texts = {"segv run": "crashed", "exit load": "crashed", "hang run": "timeout", "raise run": "failed",
              "import load": "unsupported", "work run": "ok"}  # fmt: skip
     artifacts = [fakes(text, text.replace(" ", "-")) for text in texts]
-    protocol = dataclasses.replace(SHORT, timeout_s=seconds(3))
+    protocol = dataclasses.replace(SHORT, timeout_s=seconds(2))
     rows = {row.model: row for row in profile_all(artifacts, toys.LOCAL, threads=1, protocol=protocol)}
     assert {name.replace("-", " "): row.status for name, row in rows.items()} == texts
     for row in rows.values():

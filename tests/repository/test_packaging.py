@@ -66,7 +66,8 @@ def make_venv(folder: Path) -> Path:
 
 
 def pip_install(venv: Path, *requirements: str | Path) -> None:
-    options = ("--quiet", "--disable-pip-version-check", "-c", ROOT / ".ci/constraints.txt")
+    # Python compiles what it imports; pip would compile all that is there.
+    options = ("--quiet", "--disable-pip-version-check", "--no-compile", "-c", ROOT / ".ci/constraints.txt")
     succeed(
         sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", *options, *requirements, folder=venv
     )

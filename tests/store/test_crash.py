@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgevit.store import LatencyDB, exchange, jsonl
+from edgevit.store import LatencyDB, jsonl
 from support.measured import measured
 from support.speed import seconds
 from support.writers import IMPORT, script, write_and_kill, write_at_once
@@ -53,22 +53,26 @@ def require_whole(url: str, acknowledged: set[str], at_least: int) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_killed_import_leaves_whole_batches(url: str, tmp_path: Path, seed: int) -> None:
-    rows = [measured([[1000 + i] * 50], nonce=str(i)) for i in range(1500)]
+    count, batch = 400, 100
+    rows = [measured([[1000 + i] * 50], nonce=str(i)) for i in range(count)]
     jsonl.write_lines(tmp_path / "rows.jsonl", rows)
     LatencyDB.open(url, shipped=False).close()
-    with script(IMPORT, url, tmp_path / "rows.jsonl") as importer:
-        time.sleep(seconds(random.Random(seed).uniform(0.5, 1.5)))
+    with script(IMPORT, url, tmp_path / "rows.jsonl", batch) as importer:
+        assert importer.stdout and importer.stdout.readline() == "begun\n"
+        time.sleep(seconds(random.Random(seed).uniform(0.05, 0.2)))
         importer.kill()
+        # It has ended when nobody can write there any more.
+        importer.stdout.read()
     with LatencyDB.open(url, shipped=False) as db:
         there = len(db.measurements())
-        assert db.check().problems == () and (there % exchange.BATCH_ROWS == 0 or there == 1500)
+        assert db.check().problems == () and there % batch == 0
         came = db.import_jsonl(tmp_path / "rows.jsonl")
-        assert came == (1500 - there, there, ()) and db.check().problems == ()
+        assert came == (count - there, there, ()) and db.check().problems == ()
 
 
 def test_opening_costs_neither_torch_nor_alembic(empty_url: str) -> None:
     LatencyDB.open(empty_url, shipped=False).close()
     body = "db.measurements(); db.close(); print(*{name.split('.')[0] for name in sys.modules})"
-    out, error = script(body, empty_url).communicate(timeout=seconds(60))
+    out, error = script(body, empty_url, fresh=True).communicate(timeout=seconds(60))
     assert error == "" and "sqlalchemy" in out.split()
     assert not {"torch", "alembic", "onnxruntime", "numpy", "pyarrow"} & set(out.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -89,9 +90,9 @@ def test_merging_is_associative(tmp_path: Path, kind: str) -> None:
         databases: list[str] = []
         for site in split(noise):
             databases.append(new_database(kind if len(databases) % 2 else "sqlite", tmp_path, empty=False))
+            jsonl.write_lines(tmp_path / "site.jsonl", site)
             with LatencyDB.open(databases[-1], shipped=False) as db:
-                for record in site:
-                    add_record(db, record)
+                assert db.import_jsonl(tmp_path / "site.jsonl").refused == ()
         # Any two become one.
         while len(databases) > 1:
             one, other = noise.sample(databases, 2)
@@ -158,12 +159,19 @@ def test_a_line_that_is_not_what_was_written_is_refused(db: LatencyDB, tmp_path:
 # Foreign databases
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> Path:
-    with LatencyDB.open(new_file(tmp_path / "other.db"), shipped=False) as source:
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "full.db"
+    with LatencyDB.open(new_file(path), shipped=False) as source:
         for record in RECORDS:
             add_record(source, record)
-    return tmp_path / "other.db"
+    return path
+
+
+@pytest.fixture
+def other(full: Path, tmp_path: Path) -> Path:
+    """A database of every kind of row, as a file of this test's own."""
+    return Path(shutil.copy(full, tmp_path / "other.db"))
 
 
 def test_a_merge_only_reads(db: LatencyDB, other: Path) -> None:

@@ -67,7 +67,7 @@ class Server:
         return self._copy("template0" if empty else self._with_tables())
 
     def copy(self, url: str) -> str:
-        """Create a database with the content of another, which nobody may be connected to, and return its URL."""
+        """Create a database with the content of another, which has no client now, and return its URL."""
         return self._copy(url.partition("@/")[2].partition("?")[0])
 
     def _copy(self, template: str) -> str:
