@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -12,11 +11,10 @@ import pytest
 
 from edgevit.cli.export import plan
 from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
-from edgevit.exporting import child_process
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import list_recipes
 from edgevit.records.artifact import ExportRequest
-from support.command_line import edgevit, programs
+from support.command_line import edgevit
 from support.subjects import SIZE, tiny_file
 
 CRASHES = """
@@ -37,12 +35,6 @@ def speak():
     from tiny import tiny
     return tiny()
 """
-
-
-@pytest.fixture
-def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children are forked from a process that has imported torch: seconds less for each."""
-    monkeypatch.setattr(child_process, "sys", SimpleNamespace(executable=str(programs() / "python")))
 
 
 def request_for(folder: Path, function: str = "tiny", **changes: Any) -> ExportRequest:

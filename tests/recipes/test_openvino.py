@@ -14,16 +14,21 @@ import pytest
 from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import ExportRequest
+from support.command_line import programs
 from support.speed import seconds
 from support.subjects import SIZE, tiny_file, tiny_subject
 from support.targets import require_instructions
 
 pytestmark = pytest.mark.openvino
 
+# No other test converts networks of these seeds, so that the programs below convert theirs themselves.
+SEED_OF_EXPORT, SEED_ON_AVX2 = 7, 8
 # A process that forks, or opens a socket, ends.
 EXPORT = """
 import os, socket, sys
 from pathlib import Path
+
+assert "openvino" not in sys.modules
 
 def refuse(*arguments, **how):
     os._exit(9)
@@ -33,14 +38,15 @@ socket.socket.connect = refuse
 
 from edgevit.exporting.child_process import export_here
 from edgevit.records.artifact import ExportRequest
-export_here(ExportRequest("openvino", Path(sys.argv[2]), model=sys.argv[1], input_size={size}))
+export_here(ExportRequest("openvino", Path({out!r}), model={model!r}, input_size={size}))
 assert not [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
 """
 
 
 def test_an_export_sends_nothing_anywhere(tmp_path: Path) -> None:
-    model = f"{tiny_file(tmp_path)}:tiny"
-    command = [sys.executable, "-c", EXPORT.format(size=SIZE), model, str(tmp_path / "out")]
+    model, file = f"{tiny_file(tmp_path, SEED_OF_EXPORT)}:tiny", tmp_path / "export.py"
+    file.write_text(EXPORT.format(size=SIZE, model=model, out=str(tmp_path / "out")))
+    command = [str(programs() / "python"), str(file)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=seconds(300), check=False)
     assert process.returncode == 0, process.stderr
 
@@ -66,14 +72,19 @@ def test_half_weights_take_half_the_room(tmp_path: Path) -> None:
 # ---- a processor without bfloat16 ------------------------------------------------------------------------------------
 
 AVX2_ONLY = {"OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # OpenVINO and its oneDNN each have a limit
-# A worker inherits no variable that could change a number; these two must reach it.
+# A worker inherits no variable that could change a number; these two must reach it, in a Python that starts with them.
 ON_AVX2 = """
 import json, sys
 from pathlib import Path
+from types import SimpleNamespace
+
+assert "openvino" not in sys.modules
+sys.path.insert(0, {tests!r})
 
 from edgevit.devices import transports
 from edgevit.devices.transports import local
 
+local.sys = SimpleNamespace(executable={python!r})
 local.INHERITED = (*transports.INHERITED, "OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA")
 
 from edgevit.cli.export import finishing_line
@@ -86,34 +97,34 @@ from edgevit.recipes import missing_instructions
 from edgevit_runtime.codec import to_data
 from support.subjects import tiny_subject
 
-folder = Path(sys.argv[1])
+folder = Path({folder!r})
 requests = [ExportRequest("openvino", folder, name) for name in ("fp32", "bf16")]
-artifacts = {request.precision: export_subject(tiny_subject(folder), request) for request in requests}
+artifacts = {{request.precision: export_subject(tiny_subject(folder, {seed}), request) for request in requests}}
 artifact = artifacts["bf16"]
 row = profile(artifact, local_device(), threads=1, protocol=Protocol(1, 1, 0, None))
 try:
     verified = verify_artifact(artifact).status
 except TargetUnavailableError as error:
     verified = error.why
-print(json.dumps({
-    "lacking": {name: missing_instructions("openvino", name) for name in ("fp32", "fp16", "bf16")},
+print(json.dumps({{
+    "lacking": {{name: missing_instructions("openvino", name) for name in ("fp32", "fp16", "bf16")}},
     "fp32": artifacts["fp32"].parity.status,
     "parity": to_data(artifact.parity),
     "line": finishing_line(artifact),
     "row": [row.status, row.parity_status, row.error],
     "verified": verified,
-}))
+}}))
 """
 
 
 def test_a_processor_without_bfloat16_exports_what_it_cannot_run(tmp_path: Path) -> None:
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("only x86-64 processors are held to AVX2 by these variables")
-    environment = os.environ | AVX2_ONLY | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", ON_AVX2, str(tmp_path)]
-    process = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=seconds(300), check=False
-    )  # fmt: skip
+    file = tmp_path / "on_avx2.py"
+    places = {"folder": str(tmp_path), "tests": str(Path(__file__).parents[1]), "python": sys.executable}
+    file.write_text(ON_AVX2.format(seed=SEED_ON_AVX2, **places))
+    process = subprocess.run([str(programs() / "python"), str(file)], env=os.environ | AVX2_ONLY, capture_output=True,
+                             text=True, timeout=seconds(300), check=False)  # fmt: skip
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout.splitlines()[-1])
     why = "needs a processor with bf16: OpenVINO computes in f32 on this one"

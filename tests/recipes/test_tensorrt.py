@@ -449,7 +449,7 @@ def test_an_engine_of_unknown_origin_is_opened_by_nobody(exported: Artifact) -> 
 
 
 def test_the_command_line_remembers_what_it_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, warm_children: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, theirs = str(tmp_path / "ours.db"), str(tmp_path / "theirs.db")
     source = tiny_subject(tmp_path)

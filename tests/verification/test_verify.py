@@ -224,6 +224,8 @@ def test_samples_are_noise_and_photographs() -> None:
         assert low <= photograph.min() < photograph.max() <= high
         rows = np.abs(np.diff(photograph, axis=2)).mean()
         assert rows < 0.5 * photograph.std()  # neighbours are alike, as in no noise
+    crops = [crop.tobytes() for (photograph,) in samples.sets[3:] for crop in photograph]
+    assert len(set(crops)) == 6, "each is a part of its own"
     plain = make_samples([IMAGE], Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), crop_pct=1.0))
     assert all(0 <= sample[0].min() <= sample[0].max() <= 1 for sample in plain.sets[3:])
 
