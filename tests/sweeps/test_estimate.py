@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,9 +28,18 @@ RequestFactory = Callable[..., ExportRequest]
 PROTOCOL = Protocol()
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the rows that ship. Each forecast would load them into a new one."""
+    path = tmp_path_factory.mktemp("shipped") / DB
+    LatencyDB.open(str(path)).close()
+    return path
+
+
 @pytest.fixture
-def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RequestFactory:
+def request_of(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RequestFactory:
     """Factory of requests for an own network. With the seconds of an export, its artifact exists as well."""
+    shutil.copy(shipped, tmp_path / DB)
     monkeypatch.chdir(tmp_path)
     from edgevit.sweeps import plan
 
