@@ -82,7 +82,7 @@ def open_artifact(folder: Path) -> Artifact:
         artifact = from_data(Artifact, {**data, "folder": str(folder)})
     except OSError as error:
         why = f"{MANIFEST}: {error.strerror}" if folder.exists() else str(error.strerror)
-        fix = "name a folder that `edgevit export` wrote, such as artifacts/mobilevig_ti-onnx-fp32"
+        fix = "name a folder that `edgevit export` wrote"
         raise ArtifactError("not an artifact", where=str(folder), why=why, fix=fix) from error
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
         raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error

@@ -79,7 +79,10 @@ def _name(node: Node) -> str:
 
 def _result(node: Node) -> list[Any]:
     leaves = torch.utils._pytree.tree_leaves(node.meta.get("val"))
-    return [[list(map(size_of, leaf.shape)), str(leaf.dtype)] for leaf in leaves if isinstance(leaf, Tensor)]
+    # Any open size is -1 here, so that digests of earlier versions hold.
+    sizes = ([max(size_of(size), -1) for size in leaf.shape] for leaf in leaves if isinstance(leaf, Tensor))
+    dtypes = (str(leaf.dtype) for leaf in leaves if isinstance(leaf, Tensor))
+    return [[shape, dtype] for shape, dtype in zip(sizes, dtypes, strict=True)]
 
 
 def _constant(value: Any) -> list[Any]:

@@ -5,6 +5,7 @@ Constants are kept in float64 while the graph is edited, and return to their own
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -42,6 +43,10 @@ DROPOUTS = (
 )
 
 
+# Below the number of any multiple of the batch.
+_UNUSUAL = 2**40
+
+
 class Net:
     """A captured network under edit.
 
@@ -70,7 +75,7 @@ class Net:
         return list(self.graph.nodes)
 
     def shape(self, node: Node) -> tuple[int, ...]:
-        """Return the shape of a node's output; an open batch is -1."""
+        """Return the shape of a node's output; an open batch is -1, k times as many is -k."""
         return tuple(map(size_of, node.meta["val"].shape))
 
     def constant(self, value: Any) -> Tensor | None:
@@ -348,8 +353,17 @@ def origin(node: Node) -> str:
 
 
 def size_of(dimension: int | torch.SymInt) -> int:
-    """Return the size of a captured dimension, -1 where it is open. A size may become fixed during capture."""
-    return -1 if free_symbols(dimension) else int(dimension)
+    """Return the size of a captured dimension; where it is open a negative number: -k for k times the batch.
+
+    A dimension that is open in any other way has a number of its own, so that different sizes never look equal. A size
+    may become fixed during capture.
+    """
+    symbols = free_symbols(dimension)
+    if not symbols:
+        return int(dimension)
+    expression = dimension.node.expr  # type: ignore[union-attr]
+    ratio = expression / next(iter(symbols))
+    return -int(ratio) if ratio.is_Integer and ratio > 0 else -_UNUSUAL - zlib.crc32(str(expression).encode())
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

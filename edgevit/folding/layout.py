@@ -46,16 +46,16 @@ SELECTIONS = (
 MAXIMA = (aten.amax.default, aten.maximum.default)
 
 
-def labels(net: Net, node: Node, axis: int) -> Tensor:
+def labels(node: Node, axis: int) -> Tensor:
     """Return int64 labels of a node's shape: each number's index along `axis`."""
-    shape = probed(net.shape(node))
+    shape = shape_at_probe(node)
     ids = torch.arange(shape[axis], device="cpu")
     return ids.reshape(-1, *(1,) * (len(shape) - axis - 1)).expand(shape)
 
 
-def probed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape with the size PROBE for an open batch."""
-    return tuple(PROBE if size == -1 else size for size in shape)
+def shape_at_probe(node: Node) -> tuple[int, ...]:
+    """Return the shape of a node's output at batch size PROBE: of 4 windows for each image, 4 * PROBE."""
+    return tuple(int(at_probe(size)) for size in node.meta["val"].shape)
 
 
 def send(net: Net, node: Node, tensors: Mapping[Node, Any]) -> Any:
@@ -84,7 +84,7 @@ def descendants(net: Net, source: Node, axis: int) -> tuple[dict[Node, Any], lis
 
     The second list has a pair (reader, tensor) for every reader that does anything else.
     """
-    labels_of: dict[Node, Any] = {source: labels(net, source, axis)}
+    labels_of: dict[Node, Any] = {source: labels(source, axis)}
     readers: list[tuple[Node, Node]] = []
     for node in net.nodes():
         inputs = [tensor for tensor in node.all_input_nodes if tensor in labels_of]

@@ -270,7 +270,7 @@ def test_labels_follow_channels_through_moves() -> None:
     net = capture(model, (TOKENS,))
     (source,) = (node for node in net.nodes() if net.is_linear(node))
     labels_of, readers = descendants(net, source, 2)
-    assert torch.equal(labels(net, source, 2)[0, 0], torch.arange(12))
+    assert torch.equal(labels(source, 2)[0, 0], torch.arange(12))
     last = net.nodes()[-2]
     assert [reader.op for reader, _ in readers] == ["output"]
     assert labels_of[last].unique().tolist() == [3, 4, 5] and labels_of[last][0, 1].unique().tolist() == [4]

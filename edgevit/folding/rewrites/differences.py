@@ -87,7 +87,7 @@ def _shifts(net: Net, source: Node, leaves: list[Node]) -> dict[int, list[int]] 
             return None
         axis = named["dims"][0] % len(net.shape(source))
         # The open axis is the batch.
-        if net.shape(source)[axis] == -1:
+        if net.shape(source)[axis] < 0:
             return None
         shifts.setdefault(axis, [0]).append(named["shifts"][0] % net.shape(source)[axis])
     return {axis: sorted(set(steps)) for axis, steps in shifts.items()} if source in leaves else None

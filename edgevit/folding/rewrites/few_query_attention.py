@@ -69,7 +69,9 @@ def project_late(net: Net, node: Node) -> bool:
     if not all(_is_removable(net, part.source, node, query_part) for part in parts):
         return False
     if query_part is not None:
-        net.replace(query_part.node, _layer(net, query_part))
+        layer = _layer(net, query_part)
+        net.replace(query_part.node, layer)
+        query = layer if query is query_part.node else query
     net.replace(out, _projected_late(net, query, parts, sizes, out))
     return True
 
@@ -105,7 +107,7 @@ def _part(net: Net, node: Node) -> _Part | None:
     if net.shape(node)[:2] != net.shape(source)[:2]:
         return None
     rows, tokens = (descendants(net, source, axis)[0].get(node) for axis in (2, 1))
-    if rows is None or tokens is None or not torch.equal(tokens, labels(net, node, 1)):
+    if rows is None or tokens is None or not torch.equal(tokens, labels(node, 1)):
         return None
     kernel = net.kernel(source)
     chosen = rows[0, 0].to(kernel.weight.device)
@@ -122,7 +124,7 @@ def _query_part(net: Net, query: Node, sources: set[Node]) -> _Part | None:
 def _sizes(net: Net, node: Node, query: Node, parts: list[_Part]) -> _Sizes | None:
     """Return the sizes that all shapes agree on; None where they do not agree."""
     of_query, of_key, of_value = (net.shape(operand) for operand in node.all_input_nodes)
-    if of_key != of_value or of_query[3] != of_key[3] or -1 in of_query[1:] + of_key[1:]:
+    if of_key != of_value or of_query[3] != of_key[3] or min(of_query[1:] + of_key[1:]) < 0:
         return None
     (_, groups, queries, channels), keys = of_query, of_key[2]
     units = net.shape(parts[0].node)[1] // keys

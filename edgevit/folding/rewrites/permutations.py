@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
-from edgevit.folding.layout import MOVES, probed, send
+from edgevit.folding.layout import MOVES, send, shape_at_probe
 
 _ORDERS = (aten.permute.default, aten.transpose.int, aten.movedim.int, aten.movedim.intlist)
 _RANK = 4  # the highest rank that every runtime takes
@@ -22,7 +22,7 @@ def one_gather(net: Net, node: Node) -> bool:
         return False
     chain = _chain(net, node)
     source = net.input(chain[0])
-    if net.shape(source) != net.shape(node) or -1 in net.shape(source)[1:]:
+    if net.shape(source) != net.shape(node) or min(net.shape(source)[1:], default=0) < 0:
         return False
     if sum(is_call(move, *_ORDERS) for move in chain) < 3 and max(len(net.shape(move)) for move in chain) <= _RANK:
         return False
@@ -49,7 +49,7 @@ def _chain(net: Net, node: Node) -> list[Node]:
 
 def _positions(net: Net, source: Node, chain: list[Node]) -> Tensor:
     """Return the position in `source`, counted row by row, of each number at the chain's end."""
-    shape = probed(net.shape(source))
+    shape = shape_at_probe(source)
     positions = torch.arange(torch.Size(shape).numel(), device="cpu").reshape(shape)
     for node in chain:
         positions = send(net, node, {node.all_input_nodes[0]: positions})

@@ -86,7 +86,7 @@ def mean_into_depthwise(net: Net, node: Node) -> bool:
     if not is_call(source, CONVOLUTION) or len(source.users) > 1 or net.shared(source):
         return False
     kernel, shape = net.kernel(source), net.shape(net.input(source))
-    if kernel.weight.shape[1] != 1 or kernel.stride != (1, 1) or -1 in shape[2:]:
+    if kernel.weight.shape[1] != 1 or kernel.stride != (1, 1) or min(shape[2:]) < 0:
         return False
     # With few taps far apart, the convolution reads less than the whole map.
     if math.prod(shape[2:]) > math.prod(kernel.size) * math.prod(net.shape(source)[2:]):
