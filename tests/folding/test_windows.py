@@ -18,17 +18,17 @@ HEADS, CHANNELS, SIDE = 2, 6, 4
 Cut = Callable[[Any, Tensor], tuple[Tensor, ...]]
 
 
-def whole_then(cut: Callable[[Tensor], Any]) -> Cut:
+def whole_then(cut: Callable[[Any], Any]) -> Cut:
     """Return a division of the projected tokens that first separates the heads: (N, T, heads, 3 * channels)."""
     return lambda net, tokens: tuple(cut(net.qkv(tokens).view(*tokens.shape[:2], HEADS, -1)))
 
 
-def packed(order: Callable[[Tensor], Any]) -> Cut:
+def packed(order: Callable[[Any], Any]) -> Cut:
     """Return a division of (N, T, 3, heads, channels)."""
     return lambda net, tokens: tuple(order(net.qkv(tokens).reshape(-1, tokens.shape[1], 3, HEADS, CHANNELS)))
 
 
-def first_then(cut: Callable[[Tensor], Any]) -> Cut:
+def first_then(cut: Callable[[Any], Any]) -> Cut:
     """Return a division of (N, T, 3 * heads * channels) before the heads are separated."""
     return lambda net, tokens: tuple(
         part.reshape(-1, tokens.shape[1], HEADS, CHANNELS) for part in cut(net.qkv(tokens))
@@ -43,7 +43,7 @@ CUTS: dict[str, Cut] = {
     "chunk": first_then(lambda y: y.chunk(3, -1)),
     "split": first_then(lambda y: y.split(HEADS * CHANNELS, -1)),
 }
-PARTITIONS: dict[str, Callable[[Tensor], Tensor]] = {
+PARTITIONS: dict[str, Callable[[Any], Tensor]] = {
     "view": lambda x: (
         x.view(x.shape[0], x.shape[1], x.shape[2] // SIDE, SIDE, x.shape[3] // SIDE, SIDE)
         .permute(0, 2, 4, 3, 5, 1)

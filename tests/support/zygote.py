@@ -23,9 +23,11 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+import zipimport
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,8 +43,10 @@ _FOR_COMMANDS = ("torch.export", "torch._dynamo", "torch.onnx._internal.exporter
 
 
 def import_engine(archive: str, target: str) -> None:
-    """Import what the worker of a target imports, and forget the worker's own modules again."""
+    """Import what the worker of a target imports, and forget the worker's own modules again, but not their code."""
+    zipimport._compile_source = compiled_once(zipimport._compile_source)  # type: ignore[attr-defined]
     sys.path.insert(0, archive)
+    importlib.import_module("edgevit_runtime.worker")
     # The worker reports a missing engine itself.
     with contextlib.suppress(ImportError):
         recipe = importlib.import_module(f"edgevit_recipes.{target}")
@@ -50,6 +54,18 @@ def import_engine(archive: str, target: str) -> None:
     sys.path.remove(archive)
     for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
         del sys.modules[name]
+
+
+def compiled_once(compiled: Callable[[str, bytes], Any]) -> Callable[[str, bytes], Any]:
+    """Return a compiler of an archive's sources that knows those that it has seen under any path."""
+    codes: dict[bytes, Any] = {}
+
+    def known(path: str, source: bytes) -> Any:
+        if source not in codes:
+            codes[source] = compiled(path, source)
+        return codes[source]
+
+    return known
 
 
 def import_for_commands(conversions: Path) -> None:
@@ -135,8 +151,10 @@ def attend(connection: socket.socket) -> NoReturn:
     watched: list[Any] = [end, connection]
     ready, _, _ = select.select(watched, [], [])
     if end not in ready:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program, signal.SIGKILL)
+        # A program that has no group of its own yet is killed by itself.
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(program, signal.SIGKILL)
     _, status = os.waitpid(program, 0)
     with contextlib.suppress(OSError):
         connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
@@ -167,6 +185,8 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    # So that TMPDIR counts.
+    tempfile.tempdir = None
     sys.argv = [request["program"], *request["arguments"]]
     if request["executable"]:
         sys.executable = request["executable"]
