@@ -1,9 +1,10 @@
 """Folding: a trained network into its inference form, with proof."""
 
+from edgevit.folding.agreement import max_rel
 from edgevit.folding.digest import graph_digest
 from edgevit.folding.inference_form import Folded, FoldReport, Unfolded, check_foldable, example_inputs, fold
 from edgevit.folding.kernel import Kernel
-from edgevit.folding.proof import Proof, max_rel, prove
+from edgevit.folding.proof import Proof, prove
 
 __all__ = [
     "FoldReport",

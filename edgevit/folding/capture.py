@@ -39,7 +39,8 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
     if not inputs:
         raise ModelError(f"{type(model).__name__} cannot be captured", why="it was given no inputs")
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
-    module, is_open = _open_or_fixed(model, inputs)
+    # torch.export takes one tensor that is given twice for one input.
+    module, is_open = _open_or_fixed(model, tuple(tensor.view_as(tensor) for tensor in inputs))
     follows_dtype = _follows_dtype(module.graph, dtype)
     _respell(module.graph)
     return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)

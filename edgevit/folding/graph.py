@@ -45,6 +45,8 @@ DROPOUTS = (
 
 # Below the number of any multiple of the batch.
 _UNUSUAL = 2**40
+# Share of its weights by which a network may grow.
+MOST_GROWTH = 0.01
 
 
 class Net:
@@ -67,6 +69,7 @@ class Net:
             self._dtypes[name] = tensor.dtype
             constant = tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
             self._store(name, copies.setdefault(id(tensor), nn.Parameter(constant, requires_grad=False)))
+        self._growth_left = int(MOST_GROWTH * sum(tensor.numel() for tensor in copies.values()))
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -180,6 +183,13 @@ class Net:
         return tensor.double().flatten().expand(shape[axis])
 
     # ---- editing -----------------------------------------------------------------------------------------------
+
+    def grow(self, added: int) -> bool:
+        """Return whether a rewrite may add so many weights, and count them: all together add 1% at most."""
+        if added > max(self._growth_left, 0):
+            return False
+        self._growth_left -= max(added, 0)
+        return True
 
     def set_kernel(self, node: Node, kernel: Kernel) -> None:
         """Give a linear node another kernel, under the names of its present weights."""

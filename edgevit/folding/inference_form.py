@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 
 from edgevit.errors import FoldError, ModelError
 from edgevit.folding.capture import capture
+from edgevit.folding.check import check_fold
 from edgevit.folding.graph import Net, origin
 from edgevit.folding.rewrites import REWRITES
 from edgevit.folding.rewrites.affine import is_norm, why_norm_stays
@@ -79,16 +80,25 @@ def fold(
     inputs: Sequence[Tensor] | None = None,
     *,
     memory_format: torch.memory_format = torch.contiguous_format,
+    check: bool = True,
 ) -> Folded:
     """Fold a model in eval mode; the model itself stays as it is.
 
     inputs: example inputs that fix the sizes (not the batch, where the model leaves it open); a model of the zoo has
     its own. memory_format: layout of 4-D weights. It is contiguous by default, because exporters and engines on CPU
     expect that, and a merged 1x1 kernel otherwise inherits the strides of its matrix product.
-    Raises FoldError in training mode or where a module reports an obstacle, ModelError where capture fails.
+    check: comparison of the folded form with the model on one sample, in float64 where both run in it.
+    Raises FoldError in training mode, where a module reports an obstacle, and where the check finds a difference or
+    nothing to compare; ModelError where capture fails.
     """
-    net, report = _rewritten(model, tuple(inputs) if inputs is not None else example_inputs(model))
-    return _finished(net, report, memory_format)
+    examples = tuple(inputs) if inputs is not None else example_inputs(model)
+    net, report = _rewritten(model, examples)
+    can_widen = check and net.follows_dtype and net.dtype != torch.float64
+    wide = _finished(net, report, memory_format, torch.float64) if can_widen else None
+    folded = _finished(net, report, memory_format)
+    if check:
+        check_fold(model, folded, examples, wide=wide)
+    return folded
 
 
 def fold_in_dtypes(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from edgevit.folding.agreement import cast, compare
 from edgevit.folding.inference_form import Folded, fold, fold_in_dtypes
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32; a wrong epsilon is 1e-2 with a cosine of 1.000.
@@ -31,17 +31,6 @@ class Proof:
         """Return whether both errors are within tolerance; a NaN is not."""
         within64 = self.float64_max_rel <= self.float64_tolerance
         return within64 and self.float32_max_rel <= self.float32_tolerance
-
-
-def max_rel(reference: Tensor, other: Tensor) -> float:
-    """Return max |reference - other| / max |reference|; infinite where shapes differ or a value is not finite."""
-    a, b = reference.detach().double(), other.detach().double()
-    if a.shape != b.shape or not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
-        return math.inf
-    if not a.numel():
-        return 0.0
-    scale, difference = float(a.abs().max()), float((a - b).abs().max())
-    return difference / scale if scale > 0 else math.inf if difference > 0 else 0.0
 
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
@@ -71,23 +60,4 @@ def _error(
     samples = cast(inputs, dtype)
     if folded is not None and (error := compare(trained, folded, samples)) <= limit:
         return error
-    return compare(trained, fold(trained, samples), samples)
-
-
-def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Return the inputs with every floating one in this dtype."""
-    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
-
-
-def compare(trained: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> float:
-    """Return the worst `max_rel` over the outputs of the two on the same inputs; infinite without any output."""
-    with torch.inference_mode():
-        pairs = zip(outputs(trained, inputs), outputs(folded, inputs), strict=True)
-        return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
-
-
-def outputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return a model's outputs as a flat tuple of tensors."""
-    result = model(*inputs)
-    leaves, _ = torch.utils._pytree.tree_flatten(result)
-    return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    return compare(trained, fold(trained, samples, check=False), samples)

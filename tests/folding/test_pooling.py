@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from edgevit.count import count
+from edgevit.folding import fold, prove
 from support.fold_cases import X, case, chain, check, conv
-from support.nets import Toy, fold_and_compare, image, operators
+from support.nets import Toy, fold_and_compare, image, operators, ready
 
 
 @pytest.mark.parametrize(("size", "outputs"), [(75, 38), (38, 19), (19, 10), (8, 4), (9, 3), (7, 1), (5, 5), (9, 4)])
@@ -45,17 +48,25 @@ def test_relu_stays_ahead_of_its_max_pool_where_another_reads_it() -> None:
     assert operators(folded) == {"relu": 1, "max_pool2d": 1}
 
 
+def beside_many(compute: Callable[[Any, Tensor], Tensor], layer: nn.Conv2d) -> nn.Module:
+    """Return a network whose weights are mostly those of another output, so that some more do not matter."""
+    return Toy(lambda net, x: (compute(net, x), net.many(x)), c=layer, many=conv(4, 600, 6))
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "expected"),
     [
-        case("mean, axes kept", Toy(lambda net, x: net.c(x).mean((2, 3), True), c=conv(4, 4, 3, padding=1, groups=4)),
-             X, mean=0, conv2d=1, flatten=0),
-        case("mean, axes dropped", Toy(lambda net, x: net.c(x).mean((-1, -2)), c=conv(4, 4, 3, groups=4)), X, mean=0,
-             flatten=1),
-        case("adaptive", chain(conv(4, 8, 5, padding=4, groups=4, dilation=2), nn.AdaptiveAvgPool2d(1)), X,
-             adaptive_avg_pool2d=0),
+        case("mean, axes kept", beside_many(lambda net, x: net.c(x).mean((2, 3), True),
+                                            conv(4, 4, 3, padding=1, groups=4)), X, mean=0, conv2d=2, flatten=0),
+        case("mean, axes dropped", beside_many(lambda net, x: net.c(x).mean((-1, -2)), conv(4, 4, 3, groups=4)), X,
+             mean=0, flatten=1),
+        case("adaptive", beside_many(lambda net, x: F.adaptive_avg_pool2d(net.c(x), 1),
+                                     conv(4, 8, 5, padding=4, groups=4, dilation=2)), X, adaptive_avg_pool2d=0),
         case("larger than the map", chain(conv(4, 4, 7, padding=3, groups=4), nn.AdaptiveAvgPool2d((1, 1))),
              image(2, 4, 3, 2), adaptive_avg_pool2d=0),
+        case("few other weights", chain(conv(4, 4, 3, groups=4), nn.AdaptiveAvgPool2d(1)), X, adaptive_avg_pool2d=1),
+        case("a large map", beside_many(lambda net, x: net.c(x).mean((2, 3)), conv(4, 4, 3, groups=4)),
+             image(2, 4, 33, 32), mean=1),
         case("mean of one axis", Toy(lambda net, x: net.c(x).mean(3), c=conv(4, 4, 3, groups=4)), X, mean=1),
         case("mean of channels", Toy(lambda net, x: net.c(x).mean((1, 2)), c=conv(4, 4, 3, groups=4)), X, mean=1),
         case("mean of everything", Toy(lambda net, x: net.c(x).mean(), c=conv(4, 4, 3, groups=4)), X, mean=1),
@@ -78,3 +89,14 @@ def test_depthwise_layer_and_mean_become_a_weighted_sum(
     model: nn.Module, inputs: Any, expected: dict[str, int]
 ) -> None:
     check(model, inputs, expected)
+
+
+@pytest.mark.parametrize("with_norm", [False, True], ids=["bare", "with a norm"])
+def test_a_mean_over_a_large_map_adds_no_weights(with_norm: bool) -> None:
+    """As a weighted sum this network would have 805,258 weights instead of 3,082."""
+    layers = [conv(3, 64, 3, stride=2, padding=1), nn.ReLU(), conv(64, 64, 3, padding=1, groups=64)]
+    model = ready(chain(*layers, *[nn.BatchNorm2d(64)] * with_norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(64, 10))).float()  # fmt: skip
+    x = image(1, 3, 224, 224, dtype=torch.float32)
+    assert count(fold(model, (x,)), x).params <= 3082
+    assert prove(model, (x,)).passed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgevit.count import count
 from edgevit.errors import UnknownNameError
 from edgevit.folding import Folded, fold, max_rel
-from edgevit.folding.proof import compare
+from edgevit.folding.agreement import compare
 from edgevit.models import affnet, create_model, list_models, model_card, randomize
 from support.parity_fill import fill, load_golden, noise_image
 

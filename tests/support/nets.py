@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from edgevit.folding import Folded, fold, max_rel
-from edgevit.folding.proof import outputs
+from edgevit.folding.agreement import outputs
 from edgevit.models import randomize
 
 FLOAT64 = 1e-10

@@ -42,9 +42,9 @@ def share(folder: Path) -> None:
     pipeline.fold = functools.partial(fold_once, known)  # type: ignore[attr-defined]
 
 
-def fold_once(known: Mapping[str, Folded], model: nn.Module, inputs: tuple[Any, ...]) -> Folded:
+def fold_once(known: Mapping[str, Folded], model: nn.Module, inputs: tuple[Any, ...], *, check: bool = True) -> Folded:
     """Return the known fold of a network with the same code, weights and sizes, or fold it."""
-    return known.get(module_key(model, inputs)) or fold(model, inputs)
+    return known.get(module_key(model, inputs)) or fold(model, inputs, check=check)
 
 
 def convert_once(

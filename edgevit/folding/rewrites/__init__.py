@@ -1,7 +1,8 @@
 """Exact rewrites: each is a function that examines one node and returns whether it changed the network there.
 
 Contract of a rewrite: the network computes the same function afterwards, in exact arithmetic. It costs no more
-multiply-accumulates than before. It cannot be applied for ever: it removes an operator or moves a constant downstream.
+multiply-accumulates than before. One that adds weights asks `Net.grow` first: all together add 1% at most. It cannot
+be applied for ever: it removes an operator or moves a constant downstream.
 To add a rewrite, write the function in the file of its subject and list it here. The order is the preference.
 """
 

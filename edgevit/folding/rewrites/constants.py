@@ -12,13 +12,26 @@ from edgevit.folding.graph import Net, is_call
 
 
 def constant_expression(net: Net, node: Node) -> bool:
-    """Replace a call on constants by its value: a reshaped layer scale, a masked weight, a part of a split."""
+    """Replace a call on constants by its value: a reshaped layer scale, a masked weight, a part of a split.
+
+    A value with more numbers than what it is computed from stays an expression where the network may not grow by it.
+    """
     sequence: Any = node.args[0] if is_call(node, operator.getitem) else None
     value = _value(net, sequence)[node.args[1]] if _is_constant(net, sequence) else _value(net, node)
     if not isinstance(value, torch.Tensor):
         return False
+    if value.is_floating_point() and not net.grow(value.numel() - _freed(net, node)):
+        return False
     net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta["val"].dtype))
     return True
+
+
+def _freed(net: Net, node: Node) -> int:
+    """Return the number of weights that go with a call on constants: its share of what several calls read."""
+    if is_call(node, operator.getitem):
+        return int(node.meta["val"].numel())
+    sources = ((net.constant(source), len(source.users)) for source in node.all_input_nodes)
+    return sum(constant.numel() // readers for constant, readers in sources if constant is not None)
 
 
 def _is_constant(net: Net, node: Any) -> bool:

@@ -10,6 +10,8 @@ from torch.fx import Node
 from edgevit.folding.graph import CONVOLUTION, Net, aten, is_call
 
 _MAX_SLICES = 4  # as measured by benchmarks/hiera_forms.py
+# Pixels in one float32 sum. Of 12,544 the rounding alone came near the tolerance of the proof.
+_LONGEST_SUM = 1024
 
 
 def plain_max_pool(net: Net, node: Node) -> bool:
@@ -80,7 +82,10 @@ def maxima_of_few(net: Net, node: Node) -> bool:
 
 
 def mean_into_depthwise(net: Net, node: Node) -> bool:
-    """Merge depthwise convolution -> mean over all pixels into one weighted sum per channel."""
+    """Merge depthwise convolution -> mean over all pixels into one weighted sum per channel.
+
+    It has a weight for each pixel, so it is for small maps, and for networks with many other weights.
+    """
     if not _is_global_mean(net, node) or not net.is_linear(source := net.input(node)):
         return False
     if not is_call(source, CONVOLUTION) or len(source.users) > 1 or net.shared(source):
@@ -89,7 +94,10 @@ def mean_into_depthwise(net: Net, node: Node) -> bool:
     if kernel.weight.shape[1] != 1 or kernel.stride != (1, 1) or min(shape[2:]) < 0:
         return False
     # With few taps far apart, the convolution reads less than the whole map.
-    if math.prod(shape[2:]) > math.prod(kernel.size) * math.prod(net.shape(source)[2:]):
+    pixels = math.prod(shape[2:])
+    if pixels > math.prod(kernel.size) * math.prod(net.shape(source)[2:]) or pixels > _LONGEST_SUM:
+        return False
+    if not net.grow(kernel.channels_out * (pixels - math.prod(kernel.size))):
         return False
     summed = net.convolve(net.input(source), kernel.mean_weights(*shape[2:]), before=node)
     # A mean of rank 2 has dropped the pixel axes.

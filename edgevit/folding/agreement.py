@@ -1,0 +1,57 @@
+"""How far two networks differ on the same inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def max_rel(reference: Tensor, other: Tensor) -> float:
+    """Return max |reference - other| / max |reference| over finite numbers.
+
+    It is infinite where shapes differ, or where a number is finite in one of the two only. Equal infinities agree: a
+    mask puts them there. A NaN agrees with nothing.
+    """
+    a, b = (_as_real(tensor.detach()).double() for tensor in (reference, other))
+    if a.shape != b.shape:
+        return math.inf
+    masked = a.isinf() & (a == b)
+    if bool(masked.any()):
+        a, b = a.masked_fill(masked, 0.0), b.masked_fill(masked, 0.0)
+    if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
+        return math.inf
+    if not a.numel():
+        return 0.0
+    scale, difference = float(a.abs().max()), float((a - b).abs().max())
+    return difference / scale if scale > 0 else math.inf if difference > 0 else 0.0
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return the inputs with every floating one in this dtype."""
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
+
+
+def outputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return a model's outputs as a flat tuple of tensors."""
+    result = model(*inputs)
+    leaves, _ = torch.utils._pytree.tree_flatten(result)
+    return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def compare(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """Return the worst `max_rel` over the outputs of the two on the same inputs; infinite without any output."""
+    with torch.inference_mode():
+        return worst(outputs(trained, inputs), outputs(folded, inputs))
+
+
+def worst(expected: Sequence[Tensor], computed: Sequence[Tensor]) -> float:
+    """Return the worst `max_rel` over two lists of outputs; infinite without any output."""
+    pairs = zip(expected, computed, strict=True)
+    return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
