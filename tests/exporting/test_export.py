@@ -470,7 +470,7 @@ def test_a_failed_export_leaves_nothing_behind(
     old = tmp_path / "old"
     shutil.copytree(exported[0].folder.parent, old)
     monkeypatch.setattr(RECIPE, "export", export)
-    monkeypatch.setattr(pipeline, "fold", lambda module, inputs: folded)
+    monkeypatch.setattr(pipeline, "fold", lambda module, inputs, *, check: folded)
     fails(step, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):

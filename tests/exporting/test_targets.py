@@ -75,11 +75,11 @@ COMPUTED: dict[tuple[object, ...], Any] = {}
 network = functools.cache(load_subject)
 
 
-def computed_once(name: str, step: str, right: Callable[..., Any], *arguments: Any) -> Any:
+def computed_once(name: str, step: str, right: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Do a step of the pipeline for a network, or return what it gave before; its numbers are part of it."""
     key = (name, step, *(argument for argument in arguments if isinstance(argument, int)))
     if key not in COMPUTED:
-        COMPUTED[key] = right(*arguments)
+        COMPUTED[key] = right(*arguments, **options)
     return COMPUTED[key]
 
 
