@@ -69,7 +69,8 @@ class Net:
             self._dtypes[name] = tensor.dtype
             constant = tensor.detach().double() if tensor.is_floating_point() else tensor.detach().clone()
             self._store(name, copies.setdefault(id(tensor), nn.Parameter(constant, requires_grad=False)))
-        self._growth_left = int(MOST_GROWTH * sum(tensor.numel() for tensor in copies.values()))
+        weights = sum(tensor.numel() for tensor in copies.values() if tensor.is_floating_point())
+        self._growth_left = int(MOST_GROWTH * weights)
 
     # ---- reading -----------------------------------------------------------------------------------------------
 

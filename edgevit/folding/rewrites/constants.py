@@ -31,7 +31,12 @@ def _freed(net: Net, node: Node) -> int:
     if is_call(node, operator.getitem):
         return int(node.meta["val"].numel())
     sources = ((net.constant(source), len(source.users)) for source in node.all_input_nodes)
-    return sum(constant.numel() // readers for constant, readers in sources if constant is not None)
+    return sum(
+        constant.numel() // readers
+        for constant, readers in sources
+        # Indices are no weights.
+        if constant is not None and constant.is_floating_point()
+    )
 
 
 def _is_constant(net: Net, node: Any) -> bool:

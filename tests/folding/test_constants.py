@@ -1,0 +1,48 @@
+"""Expressions of constants: computed, unless the network would grow by more than 1%."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgevit.count import count
+from support.nets import Toy, fold_and_compare, image, operators
+
+X = image(2, 12, 8)
+
+
+def biased(net: Any, x: Tensor) -> Tensor:
+    """A table of 5 numbers, spread over 12 tokens of 8 channels as Swin spreads its position biases."""
+    return net.fc(x) + net.table[net.index]  # type: ignore[no-any-return]
+
+
+def network(features: int) -> nn.Module:
+    index = torch.arange(12 * features).reshape(12, features) % 5
+    return Toy(biased, fc=nn.Linear(8, features), table=nn.Parameter(torch.rand(5)), index=index)
+
+
+def test_a_value_much_larger_than_its_table_stays_an_expression() -> None:
+    model = network(8)
+    folded = fold_and_compare(model, X)
+    assert operators(folded)["index"] == 1
+    assert count(folded, X).params <= count(model, X).params
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda net, x: net.fc(x) * (net.scale + 1),
+        lambda net, x: net.fc(x) * net.scale[:8] + net.fc(x),
+        lambda net, x: net.fc(x) * net.halves[:8] + net.halves[8:],
+        lambda net, x: (lambda a, b: net.fc(x) * a + b)(*net.halves.chunk(2)),
+    ],
+    ids=["as many numbers", "a part", "two slices of one", "a chunk"],
+)
+def test_a_value_no_larger_than_what_goes_with_it_is_computed(compute: Callable[..., Any]) -> None:
+    parts = {"scale": nn.Parameter(torch.rand(8)), "halves": nn.Parameter(torch.rand(16))}
+    folded = fold_and_compare(Toy(compute, fc=nn.Linear(8, 8), **parts), X)
+    assert not {"slice", "chunk", "index"} & set(operators(folded))
