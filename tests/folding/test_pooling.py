@@ -48,9 +48,9 @@ def test_relu_stays_ahead_of_its_max_pool_where_another_reads_it() -> None:
     assert operators(folded) == {"relu": 1, "max_pool2d": 1}
 
 
-def beside_many(compute: Callable[[Any, Tensor], Tensor], layer: nn.Conv2d) -> nn.Module:
+def beside_many(compute: Callable[[Any, Tensor], Tensor], layer: nn.Conv2d, width: int = 600) -> nn.Module:
     """Return a network whose weights are mostly those of another output, so that some more do not matter."""
-    return Toy(lambda net, x: (compute(net, x), net.many(x)), c=layer, many=conv(4, 600, 6))
+    return Toy(lambda net, x: (compute(net, x), net.many(x)), c=layer, many=conv(4, width, 6))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def beside_many(compute: Callable[[Any, Tensor], Tensor], layer: nn.Conv2d) -> n
         case("larger than the map", chain(conv(4, 4, 7, padding=3, groups=4), nn.AdaptiveAvgPool2d((1, 1))),
              image(2, 4, 3, 2), adaptive_avg_pool2d=0),
         case("few other weights", chain(conv(4, 4, 3, groups=4), nn.AdaptiveAvgPool2d(1)), X, adaptive_avg_pool2d=1),
-        case("a large map", beside_many(lambda net, x: net.c(x).mean((2, 3)), conv(4, 4, 3, groups=4)),
+        case("a large map", beside_many(lambda net, x: net.c(x).mean((2, 3)), conv(4, 4, 3, groups=4), width=3000),
              image(2, 4, 33, 32), mean=1),
         case("mean of one axis", Toy(lambda net, x: net.c(x).mean(3), c=conv(4, 4, 3, groups=4)), X, mean=1),
         case("mean of channels", Toy(lambda net, x: net.c(x).mean((1, 2)), c=conv(4, 4, 3, groups=4)), X, mean=1),
