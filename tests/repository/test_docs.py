@@ -200,7 +200,8 @@ def run_console(block: Block, folder: Path, document: str) -> None:
         unused -= set(taken)
         printed = execute(["bash", "-c", " ".join([command, *taken])], folder, block.exits if last else (0,), location)
         if block.output:
-            assert_shown(shown, printed, location, skeleton if block.output == "checked" else spaced)
+            measured = block.output == "checked"
+            assert_shown(shown, printed, location, skeleton if measured else spaced, rows_in_order=not measured)
     assert not unused, f"{document}:{block.line}: no command takes {unused}"
 
 
@@ -227,17 +228,42 @@ def execute(command: list[str], folder: Path, exits: tuple[int, ...], location: 
     return outcome.stdout
 
 
-def assert_shown(shown: list[str], printed: str, location: str, reduce: Callable[[str], str]) -> None:
+def assert_shown(
+    shown: list[str], printed: str, location: str, reduce: Callable[[str], str], rows_in_order: bool = True
+) -> None:
     """Assert that every line shown was printed, in this order, compared after `reduce`.
 
-    `...` stands for any lines, and at the end of a line for the remainder of it.
+    `...` stands for any lines, and at the end of a line for the remainder of it. The rows of a table that is sorted by
+    what was measured come in any order.
     """
-    printed_lines = iter([reduce(line) for line in printed.splitlines()])
+    printed_lines = [reduce(line) for line in printed.splitlines()]
+    first_rows = {} if rows_in_order else rows_of_tables(printed_lines)
+    start, matched = 0, set[int]()
     for line in shown:
         cut = line.rstrip().endswith("...")
         if expected := reduce(line.rstrip().removesuffix("...") if cut else line):
-            same = (candidate.startswith(expected) if cut else candidate == expected for candidate in printed_lines)
-            assert any(same), f"{location}\ndid not print, or not in this order: {line}\n{printed}"
+            same = (
+                number
+                for number in range(start, len(printed_lines))
+                if number not in matched
+                and (printed_lines[number].startswith(expected) if cut else printed_lines[number] == expected)
+            )
+            number = next(same, None)
+            assert number is not None, f"{location}\ndid not print, or not in this order: {line}\n{printed}"
+            matched.add(number)
+            start = first_rows.get(number, number + 1)
+
+
+def rows_of_tables(lines: list[str]) -> dict[int, int]:
+    """Return the number of every row of every table, from a rule to the next empty line, with its first row's."""
+    first_rows: dict[int, int] = {}
+    first: int | None = None
+    for number, line in enumerate(lines):
+        if first is not None and line:
+            first_rows[number] = first
+        else:
+            first = number + 1 if line == "─" else None
+    return first_rows
 
 
 def spaced(line: str) -> str:
@@ -511,3 +537,10 @@ def test_output_that_is_not_printed_is_noticed() -> None:
             assert_shown(wrong, printed, "", skeleton)
     with pytest.raises(AssertionError):
         assert_shown(["a 1.6 ms"], printed, "", spaced)
+    table = " name\n ───\n b 2\n a 10\n\n c 1\n"
+    with pytest.raises(AssertionError):
+        assert_shown([" a 1", " b 2"], table, "", skeleton)
+    assert_shown([" ───", " a 1...", " b 2", "", " c 1"], table, "", skeleton, rows_in_order=False)
+    for wrong in ([" a 1", " a 1"], [" c 1", "", " a 1"], [" d 1"]):
+        with pytest.raises(AssertionError):
+            assert_shown(wrong, table, "", skeleton, rows_in_order=False)
