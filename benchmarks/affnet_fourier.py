@@ -49,7 +49,9 @@ def with_dft(model: nn.Module) -> nn.Module:
 
 def export(model: nn.Module, image: Tensor, path: Path) -> dict[str, object]:
     path.parent.mkdir()
-    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
+    load_recipe("onnx").export(
+        model, {"image": image}, path, outputs=["output"], precision="fp32", dynamic_batch=False, options={}
+    )
     results = Counter(node.op_type for node in onnx.load(str(path)).graph.node)
     return {"nodes": sum(results.values()), "dft_nodes": results["DFT"], "size_mb": round(path.stat().st_size / 1e6, 2)}
 

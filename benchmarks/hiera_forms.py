@@ -60,7 +60,9 @@ def folding_without(rewrite_name: str) -> Iterator[None]:
 
 def export(model: nn.Module, image: Tensor, path: Path) -> Path:
     path.parent.mkdir(parents=True)
-    load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
+    load_recipe("onnx").export(
+        model, {"image": image}, path, outputs=["output"], precision="fp32", dynamic_batch=False, options={}
+    )
     return path
 
 

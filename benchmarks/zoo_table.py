@@ -64,7 +64,9 @@ def export(model: nn.Module, image: Tensor, folder: Path) -> Path | None:
     folder.mkdir()
     path = folder / "model.onnx"
     try:
-        load_recipe("onnx").export(model, {"image": image}, path, precision="fp32", dynamic_batch=False, options={})
+        load_recipe("onnx").export(
+            model, {"image": image}, path, outputs=["output"], precision="fp32", dynamic_batch=False, options={}
+        )
     except RuntimeError as error:
         print(folder.name, str(error).splitlines()[-3:], file=sys.stderr)
         return None

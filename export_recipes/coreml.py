@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgevit_runtime.input_layouts import of_planes
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError, output_names
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
@@ -32,6 +32,17 @@ RECIPE = Recipe(
     evaluator="mil",
     needs="macOS",
     input_dtypes=("float32", "int32", "uint8"),
+    spellings=(
+        "average_divisor",
+        "bilinear",
+        "celu",
+        "circular_pad",
+        "log_sigmoid",
+        "nearest",
+        "rms_norm",
+        "softplus",
+        "tanh_gelu",
+    ),
 )
 
 # Core ML asks for a bound of an open batch.
@@ -129,6 +140,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -143,11 +155,11 @@ def export(
     stages.mkdir()
     with _quiet():
         program = _capture(model, inputs, dynamic_batch)
-        results = [_convert(program, inputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
+        results = [_convert(program, inputs, outputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
         if precision == "fp16":
             start = time.perf_counter()
             results.append(
-                _convert(program, inputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start)
+                _convert(program, inputs, outputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start)
             )
     shutil.copytree(results[-1].path, path)
     return tuple(results)
@@ -179,7 +191,13 @@ def _capture(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
 
 
 def _convert(
-    program: Any, inputs: Mapping[str, Any], path: Path, precision: str, dynamic_batch: bool, start: float
+    program: Any,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str],
+    path: Path,
+    precision: str,
+    dynamic_batch: bool,
+    start: float,
 ) -> Stage:
     import coremltools as ct
     import numpy as np
@@ -192,11 +210,10 @@ def _convert(
             continue
         batch = ct.RangeDim(1, _LARGEST_BATCH, default=1) if dynamic_batch else tensor.shape[0]
         types.append(ct.TensorType(name, (batch, *tensor.shape[1:]), np.dtype(str(tensor.dtype)[6:]).type))
-    kinds = _output_kinds(program)
     converted = ct.convert(
         program,
         inputs=types,
-        outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(output_names(len(kinds)), kinds, strict=True)],
+        outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(outputs, _output_kinds(program), strict=True)],
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,

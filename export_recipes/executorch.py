@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.input_layouts import half_inside
-from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
@@ -37,10 +37,11 @@ RECIPE = Recipe(
     native="executor_runner",
     aliases=("et", "pte"),
     fixed_batch="a program has its memory planned for one batch when it is written",
+    spellings=("bilinear", "tanh_gelu"),
 )
 
 # A method of a program that returns the inputs' names, which the format itself does not hold.
-NAMES = "input_names"
+NAMES, OUTPUT_NAMES = "input_names", "output_names"
 # A method that returns, as JSON, the graph's operators and those that run in ExecuTorch's kernels.
 OPERATORS = "operators"
 # The first runs pack weights and fill caches, so a trace leaves them out.
@@ -71,13 +72,11 @@ class ExecuTorchSession:
         self._method: Any = self._program.load_method("forward")
         # XNNPACK builds its operators and packs their weights in this time.
         self.compile_ns = time.perf_counter_ns() - begin
-        names = str(self._program.load_method(NAMES)()[0]).splitlines()
+        names, outputs = (str(self._program.load_method(kind)()[0]).splitlines() for kind in (NAMES, OUTPUT_NAMES))
         meta = self._method.method_meta()
         self.engine_version: str = importlib.metadata.version("executorch")
         self.provider = "XnnpackBackend"
         self.inputs = tuple(_spec(meta.input_tensor_meta(i), name) for i, name in enumerate(names))
-        count = meta.num_outputs()
-        outputs = output_names(count)
         self.outputs = tuple(_spec(meta.output_tensor_meta(i), name) for i, name in enumerate(outputs))
         self._feeds: list[Any] = []
         self._results: Sequence[Any] = ()
@@ -198,6 +197,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -213,13 +213,13 @@ def export(
     with quiet():
         start = time.perf_counter()
         program = _respelled(model, inputs)
-        results = [_keep(program, inputs, stages, "respell", "fp32", start)]
+        results = [_keep(program, inputs, outputs, stages, "respell", "fp32", start)]
         if precision == "fp16":
             start = time.perf_counter()
             program = _respelled(half_inside(model), inputs)
-            results.append(_keep(program, inputs, stages, "halve", "fp16", start))
+            results.append(_keep(program, inputs, outputs, stages, "halve", "fp16", start))
         start = time.perf_counter()
-        lowered = _lowered(program, list(inputs))
+        lowered = _lowered(program, list(inputs), outputs)
     result = stages / f"lower{RECIPE.suffix}"
     for file in (path, result):
         file.write_bytes(lowered)
@@ -412,13 +412,20 @@ def _layer_norm(
 # ---- stages --------------------------------------------------------------------------------------------------------
 
 
-def _keep(program: Any, inputs: Mapping[str, Any], folder: Path, name: str, precision: str, start: float) -> Stage:
+def _keep(
+    program: Any,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str],
+    folder: Path,
+    name: str,
+    precision: str,
+    start: float,
+) -> Stage:
     """Save a graph with the names, shapes and dtypes of its ends."""
     import torch
 
     nodes = next(iter(reversed(program.graph.nodes))).args[0]
-    names = output_names(len(nodes))
-    ends = (inputs.items(), zip(names, (node.meta["val"] for node in nodes), strict=True))
+    ends = (inputs.items(), zip(outputs, (node.meta["val"] for node in nodes), strict=True))
     specs = [
         [[name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in end] for end in ends
     ]
@@ -427,8 +434,8 @@ def _keep(program: Any, inputs: Mapping[str, Any], folder: Path, name: str, prec
     return Stage(name, time.perf_counter() - start, path, precision=precision)
 
 
-def _lowered(program: Any, names: Sequence[str]) -> bytes:
-    """Lower a program and return its bytes. Its methods give the inputs' names and the operators outside XNNPACK."""
+def _lowered(program: Any, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """Lower a program and return its bytes. Its methods give the ends' names and the operators outside XNNPACK."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
@@ -439,7 +446,11 @@ def _lowered(program: Any, names: Sequence[str]) -> bytes:
     with _without_patterns():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
-    methods = {NAMES: "\n".join(names), OPERATORS: json.dumps([counts, _operators(edge_program.graph)])}
+    methods = {
+        NAMES: "\n".join(inputs),
+        OUTPUT_NAMES: "\n".join(outputs),
+        OPERATORS: json.dumps([counts, _operators(edge_program.graph)]),
+    }
     final = EdgeProgramManager(edge_program, constant_methods=methods, compile_config=checks)
     return bytes(final.to_executorch().buffer)
 

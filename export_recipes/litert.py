@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
@@ -31,6 +31,7 @@ RECIPE = Recipe(
     harness="litert_benchmark",
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
+    spellings=("bilinear", "ceil_max", "nearest", "tanh_gelu"),
 )
 
 
@@ -127,6 +128,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -141,7 +143,7 @@ def export(
     stages.mkdir()
     start = time.perf_counter()
     with _quiet():
-        _convert(model, inputs, stages / "convert.tflite")
+        _convert(model, inputs, outputs, stages / "convert.tflite")
     results = [Stage("convert", time.perf_counter() - start, stages / "convert.tflite")]
     if precision == "fp16":
         start = time.perf_counter()
@@ -152,21 +154,20 @@ def export(
     return tuple(results)
 
 
-def _convert(model: Any, inputs: Mapping[str, Any], path: Path) -> None:
+def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: Path) -> None:
     import litert_torch
 
     litert_torch.convert(model, tuple(inputs.values())).export(str(path))
-    _rename(path, list(inputs))
+    _rename(path, list(inputs), outputs)
 
 
-def _rename(path: Path, names: Sequence[str]) -> None:
-    """Give the ends of the one signature the names of the model's inputs, and of outputs as other targets have them."""
+def _rename(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give the ends of the one signature the names of the model's inputs and outputs."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model(str(path))
     (signature,) = model.signatureDefs
-    outputs = output_names(len(signature.outputs))
-    for ends, new in ((signature.inputs, names), (signature.outputs, outputs)):
+    for ends, new in ((signature.inputs, inputs), (signature.outputs, outputs)):
         for end, name in zip(ends, new, strict=True):
             end.name = name
     flatbuffer_utils.write_model(model, str(path))

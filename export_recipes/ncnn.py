@@ -22,7 +22,7 @@ from typing import Any
 
 from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.input_layouts import of_planes
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
@@ -35,6 +35,7 @@ RECIPE = Recipe(
     native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
+    spellings=("average_divisor", "ceil_average", "circular_pad", "remainder"),
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
@@ -183,6 +184,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -196,8 +198,8 @@ def export(
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
-        outputs = _trace(*of_planes(model, inputs), trace)
-        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), outputs, ())
+        ends = _specs(inputs, _MAT_DTYPES), _trace(*of_planes(model, inputs), outputs, trace)
+        sidecar = Sidecar("fp32", *ends, ())
         results = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
@@ -214,7 +216,7 @@ def _specs(tensors: Mapping[str, Any], dtypes: Iterable[str]) -> tuple[TensorSpe
     return specs
 
 
-def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpec, ...]:
+def _trace(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: Path) -> tuple[TensorSpec, ...]:
     """Save a TorchScript trace of the model with its outputs as one flat tuple, and return their specs."""
     import torch
 
@@ -243,7 +245,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], path: Path) -> tuple[TensorSpe
         traced.save(str(path))
         results = traced(*examples)
     leaves = results if isinstance(results, tuple) else (results,)
-    return _specs(dict(zip(output_names(len(leaves)), leaves, strict=True)), ("float32",))
+    return _specs(dict(zip(outputs, leaves, strict=True)), ("float32",))
 
 
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:

@@ -18,7 +18,7 @@ from typing import Any
 
 from edgevit_runtime import operator_cost
 from edgevit_runtime.input_layouts import half_inside
-from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec, output_names
+from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
 RECIPE = Recipe(
@@ -31,6 +31,7 @@ RECIPE = Recipe(
     aliases=("ort", "onnxruntime"),
     # On processors for which it has no half-precision kernels, and without rounding in between.
     widens_half=True,
+    spellings=("average_divisor",),
 )
 
 # The suffix of a kernel's time in ONNX Runtime's profile.
@@ -186,6 +187,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -198,11 +200,11 @@ def export(
     stages.mkdir()
     with _quiet():
         results = [
-            _timed("convert", stages / "convert.onnx", _convert, model, inputs, dynamic_batch),
+            _timed("convert", stages / "convert.onnx", _convert, model, inputs, outputs, dynamic_batch),
             _timed("simplify", stages / "simplify.onnx", _simplify_single, stages / "convert.onnx"),
         ]
         if precision == "fp16":
-            halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, dynamic_batch)
+            halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, outputs, dynamic_batch)
             results.append(dataclasses.replace(halved, precision="fp16"))
     shutil.copyfile(stages / f"{results[-1].name}.onnx", path)
     return tuple(results)
@@ -221,7 +223,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
+def _convert(path: Path, model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dynamic_batch: bool) -> None:
     import torch
 
     # A batch of 1 would be taken for a constant by the exporter.
@@ -237,8 +239,7 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: b
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    outputs = program.model.graph.outputs
-    for value, name in zip(outputs, output_names(len(outputs)), strict=True):
+    for value, name in zip(program.model.graph.outputs, outputs, strict=True):
         value.name = name
     program.save(str(path))
 
@@ -282,9 +283,9 @@ def _simplify_single(path: Path, source: Path) -> None:
     onnx.save(model, str(path))
 
 
-def _halve(path: Path, model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> None:
+def _halve(path: Path, model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dynamic_batch: bool) -> None:
     converted = path.with_name("half.onnx")
-    _convert(converted, half_inside(model), inputs, dynamic_batch)
+    _convert(converted, half_inside(model), inputs, outputs, dynamic_batch)
     _simplify(path, converted)
     converted.unlink()
 

@@ -24,7 +24,6 @@ from edgevit_runtime.record import (
     Session,
     Stage,
     TensorSpec,
-    output_names,
 )
 from edgevit_runtime.silence_converters import quiet
 
@@ -38,6 +37,7 @@ RECIPE = Recipe(
     aliases=("ov",),
     harness="benchmark_app",
     processor_needs={"bf16": "bf16"},
+    spellings=("average_divisor", "ceil_average"),
 )
 
 # The path in a model's rt_info that names the precision it computes in.
@@ -213,6 +213,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],
@@ -221,7 +222,7 @@ def export(
     ov = _openvino()
     name = path.name.removesuffix(RECIPE.suffix)
     stages, start = path.parent / "stages", time.perf_counter()
-    converted = _convert(model, inputs, dynamic_batch)
+    converted = _convert(model, inputs, outputs, dynamic_batch)
     results = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
     if precision != "fp32":
         start = time.perf_counter()
@@ -235,7 +236,7 @@ def export(
     return tuple(results)
 
 
-def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
+def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dynamic_batch: bool) -> Any:
     import torch
 
     ov = _openvino()
@@ -252,7 +253,7 @@ def _convert(model: Any, inputs: Mapping[str, Any], dynamic_batch: bool) -> Any:
         port.get_node().set_partial_shape(ov.PartialShape([batch or tensor.shape[0], *tensor.shape[1:]]))
         port.get_tensor().set_names({name})
     converted.validate_nodes_and_infer_types()
-    for port, name in zip(converted.outputs, output_names(len(converted.outputs)), strict=True):
+    for port, name in zip(converted.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})
     return converted
 

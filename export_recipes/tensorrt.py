@@ -261,6 +261,7 @@ def export(
     inputs: Mapping[str, Any],
     path: Path,
     *,
+    outputs: Sequence[str],
     precision: str,
     dynamic_batch: bool,
     options: Mapping[str, str],

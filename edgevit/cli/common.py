@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import textwrap
@@ -157,6 +158,19 @@ def parse_input_size(text: str | None) -> tuple[int, int] | None:
     if min(sizes) < 1:
         raise UsageError(f"{text!r} is not an input size", fix="--input-size 224, or 256x192 for height x width")
     return sizes
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """Return (lowest, highest) of `0,255`. Raise UsageError for other text."""
+    if text is None:
+        return None
+    try:
+        lowest, highest = map(float, text.split(","))
+    except ValueError:
+        lowest = highest = math.nan
+    if not -math.inf < lowest < highest < math.inf:
+        raise UsageError(f"{text!r} is not a range", fix="--input-range 0,1 or --input-range=-1,1")
+    return lowest, highest
 
 
 def parse_duration(text: str) -> float:

@@ -19,7 +19,7 @@ from edgevit.cli.common import (
     say,
     split,
 )
-from edgevit.cli.options import DbOption, ModelArgument, OutOption, OutputOptions, SourceOptions, grouped
+from edgevit.cli.options import DbOption, ModelArgument, OutOption, OutputOptions, SampleOptions, SourceOptions, grouped
 from edgevit.errors import EdgevitError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def run(
     *,
     source: SourceOptions,
     form: FormOptions,
+    samples: SampleOptions,
     db: DbOption = None,
     output: OutputOptions,
 ) -> None:
@@ -74,7 +75,7 @@ def run(
     require_torch()
     from edgevit.exporting.convert import check_request
     from edgevit.recipes import load_recipe
-    from edgevit.records.artifact import ExportRequest
+    from edgevit.records.artifact import ExportRequest, SampleRequest
 
     dtypes = ["uint8"] if form.embed_preprocess else []
     pairs = plan(
@@ -99,6 +100,7 @@ def run(
             embed_preprocess=form.embed_preprocess,
             labels=form.labels,
             options=options[name],
+            samples=SampleRequest(samples.value_range, samples.samples),
         )
         for name, wished in pairs
     ]
@@ -201,7 +203,7 @@ def read_options(
 
 
 def finishing_line(artifact: Artifact) -> str:
-    """Return `onnx fp32 9.1 s, 18.9 MB, 127 operators, passed: max_rel 6.7e-07, 3 noise, 3 photographs -> FOLDER`."""
+    """Return `onnx fp32 9.1 s, 18.9 MB, 127 operators, passed: max_rel 6.7e-07, 2 noise, 3 photographs -> FOLDER`."""
     seconds = sum(stage.seconds for stage in artifact.stages)
     counts, fallbacks = artifact.operators.counts, artifact.operators.fallbacks
     slow = f" ({sum(fallbacks.values())} left to slower kernels)" if fallbacks else ""
@@ -233,8 +235,14 @@ def print_checks(artifact: Artifact) -> None:
     """Print every comparison, stage by stage, and what computed it."""
     checks = artifact.parity.checks if artifact.parity else ()
     rows = [
-        (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance, c.how)
-        for c in checks
+        (
+            check.stage,
+            check.against,
+            *check.figures,
+            "; ".join(filter(None, (check.tolerance, check.problem))),
+            check.how,
+        )
+        for check in checks
     ]
     print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance", "by"), rows, title=_title(artifact))
 

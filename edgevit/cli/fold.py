@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from edgevit.cli.common import millions, parse_input_size, print_json, print_table, say
-from edgevit.cli.options import ModelArgument, OutputOptions, SourceOptions, grouped
+from edgevit.cli.options import ModelArgument, OutputOptions, RangeOptions, SourceOptions, grouped
 
 
 @grouped
-def run(model: ModelArgument, source: SourceOptions, output: OutputOptions) -> None:
+def run(model: ModelArgument, source: SourceOptions, inputs: RangeOptions, output: OutputOptions) -> None:
     """Fold a model and prove that it computes the same."""
     from edgevit.recipes import require_torch
 
@@ -19,7 +19,7 @@ def run(model: ModelArgument, source: SourceOptions, output: OutputOptions) -> N
 
     size = parse_input_size(source.input_size)
     subject = load_subject(model, weights=source.weights, seed=source.seed, input_size=size)
-    evidence = examine(subject.module, subject.example(batch=2), source.seed)
+    evidence = examine(subject.module, subject.example(batch=2), source.seed, inputs.value_range)
     if output.as_json:
         print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})
     else:

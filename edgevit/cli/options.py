@@ -29,6 +29,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgevit.cli.common import parse_range
 from edgevit.cli.logs import raise_verbosity, set_verbosity
 
 ModelArgument = Annotated[
@@ -127,6 +128,30 @@ class ProtocolOptions:
     percentile: PercentileOption = None
     rate: RateOption = None
     max_memory_gb: MemoryOption = None
+
+
+@dataclass(frozen=True)
+class RangeOptions:
+    """The range of the numbers that a model is compared on."""
+
+    input_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Range of an input's numbers, such as 0,255; default: noise around 0"),
+    ] = None
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The range as numbers. Raises UsageError for other text."""
+        return parse_range(self.input_range)
+
+
+@dataclass(frozen=True)
+class SampleOptions(RangeOptions):
+    """What a model is compared on."""
+
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="Samples of the input, as numpy.save writes them: (N, ...)")
+    ] = None
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgevit.cli.common import print_json, print_table, say
-from edgevit.cli.options import DatabaseOptions, OutputOptions, grouped
+from edgevit.cli.options import DatabaseOptions, OutputOptions, SampleOptions, grouped
 
 
 @grouped
@@ -22,6 +22,7 @@ def run(
         typer.Option("--device", "-d", help="Device to run it on, whose result the manifest keeps; default: here"),
     ] = None,
     *,
+    samples: SampleOptions,
     database: DatabaseOptions,
     output: OutputOptions,
 ) -> None:
@@ -30,14 +31,22 @@ def run(
     from edgevit.artifacts.folder import open_artifact
 
     before = open_artifact(artifact).parity
-    parity = edgevit.verify(artifact, weights=weights, device=device, trust=database.trust, db=database.db)
+    parity = edgevit.verify(
+        artifact,
+        weights=weights,
+        device=device,
+        trust=database.trust,
+        db=database.db,
+        input_range=samples.value_range,
+        samples=samples.samples,
+    )
     is_updated = device is not None and open_artifact(artifact).parity != before
     if output.as_json:
         print_json({"artifact": str(artifact), "parity": parity, "manifest_updated": is_updated})
     else:
         rows = [
-            (c.stage, c.against, f"{c.max_rel:.1e}", "equal" if c.snr_db is None else f"{c.snr_db:.0f}", c.tolerance)
-            for c in parity.checks
+            (check.stage, check.against, *check.figures, "; ".join(filter(None, (check.tolerance, check.problem))))
+            for check in parity.checks
         ]
         print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows)
         say(f"{parity.status}: {parity.how}; {parity.inputs}; bytes as sealed")

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgevit.errors import ExportError, UsageError
+from edgevit.errors import EdgevitError, ExportError, UsageError
+from edgevit.exporting.blame import refused_operator
+from edgevit.exporting.outputs import plain_outputs
+from edgevit.exporting.spelling import spelled
 from edgevit.folding import Folded
 from edgevit.recipes import load_recipe, toolchain
 from edgevit_runtime.record import Recipe, RecipeModule, Stage
@@ -81,15 +84,19 @@ def convert(
     dynamic_batch: bool = False,
     allow_unfolded: bool = False,
     options: Mapping[str, str] | None = None,
+    names_operator: bool = True,
 ) -> tuple[Stage, ...]:
     """Run a recipe's export() on a folded model, which leaves the payload and `stages/` beside it.
 
     A recipe that starts from another target's payload gets that one, made in `source/` with stages of its own.
     A model that is not folded is refused, because it would run slower and look all right; `allow_unfolded` is for
-    measuring just that. Raises ExportError where the converter refuses the model.
+    measuring just that. Raises ExportError where the converter refuses the model; with `names_operator` it names the
+    first operator that the converter refuses alone.
     """
     if not isinstance(model, Folded) and not allow_unfolded:
         raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
+    folded = spelled(model, recipe.RECIPE.spellings) if isinstance(model, Folded) else None
+    model, outputs = plain_outputs(folded or model, inputs)
     target, source = recipe.RECIPE.target, recipe.RECIPE.source
     form = {"precision": precision, "dynamic_batch": dynamic_batch}
     before: tuple[Stage, ...] = ()
@@ -98,13 +105,47 @@ def convert(
         base = load_recipe(source)
         source_form = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
         source_form.parent.mkdir()
-        source_stages = convert(model, base, source_form, inputs=inputs, allow_unfolded=allow_unfolded, **form)  # type: ignore[arg-type]
+        source_stages = convert(
+            folded or model,
+            base,
+            source_form,
+            inputs=inputs,
+            allow_unfolded=allow_unfolded,
+            names_operator=names_operator,
+            **form,  # type: ignore[arg-type]
+        )
         before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in source_stages)
-    try:
-        stages = recipe.export(source_form, inputs, payload, options=options or {}, **form)  # type: ignore[arg-type]
+    with _Refusals() as refusals:
+        stages = recipe.export(source_form, inputs, payload, outputs=outputs, options=options or {}, **form)  # type: ignore[arg-type]
         return (*before, *stages)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ExportError(
-            f"{target}'s converter refused the model", why=why.strip(), fix="run it again with -v"
-        ) from error
+    where = refused_operator(folded, recipe, inputs, precision) if names_operator and folded else ""
+    raise ExportError(
+        f"{target}'s converter refused the model",
+        where=where,
+        why=refusals.reason,
+        fix=f"write {where.split()[0]} with other operators, or choose another target"
+        if where
+        else "run it again with -v",
+    ) from refusals.error
+
+
+class _Refusals:
+    """Takes what a converter raises. Converters have exception classes of their own, which have no base in common."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> _Refusals:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, EdgevitError):
+            return False
+        self.error = error
+        return True
+
+    @property
+    def reason(self) -> str:
+        """The first line that the converter said, or the name of its error."""
+        lines = (line.strip() for line in str(self.error).splitlines())
+        return next(filter(None, lines), type(self.error).__name__)

@@ -24,11 +24,13 @@ from edgevit.artifacts.folder import folder_name, publish, require_sealed, resea
 from edgevit.artifacts.trust import require_built_here
 from edgevit.count import count, merged, operator_costs
 from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
+from edgevit.exporting.blame import wrong_operator
 from edgevit.exporting.convert import SOURCE, check_request, convert
+from edgevit.exporting.outputs import plain_outputs
 from edgevit.folding import Folded, fold, graph_digest
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, StageTime
+from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest, StageTime
 from edgevit.records.measurement import Device
 from edgevit.verification import (
     ARTIFACT_STAGE,
@@ -42,7 +44,7 @@ from edgevit.verification import (
     verify_stages,
 )
 from edgevit_runtime.codec import to_json
-from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec, output_names
+from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec
 
 QUARANTINE = "quarantine"
 # Of stages that are no converter's.
@@ -84,12 +86,12 @@ def export_subject(
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
-            parity, reply = _verify(subject, model, recipe, stages, payload, request)
+            parity, reply, value_range = _verify(subject, model, recipe, stages, payload, request)
         draft = _draft(subject, model, request, recipe, versions, folder, payload)
+        draft = dataclasses.replace(draft, input_range=value_range)
         if parity.status == "failed":
-            _quarantine(
-                dataclasses.replace(draft, parity=parity, stages=tuple(clock.times)), request.out / QUARANTINE / name
-            )
+            failed = dataclasses.replace(draft, parity=parity, stages=tuple(clock.times))
+            _quarantine(failed, request.out / QUARANTINE / name, _culprit(subject, model, recipe, request, parity))
         shutil.rmtree(folder / "stages")
         if (folder / SOURCE).exists():
             shutil.rmtree(folder / SOURCE)
@@ -112,13 +114,14 @@ def verify_artifact(
     built_here: Container[str] = (),
     device: Device | None = None,
     module: nn.Module | None = None,
+    samples: SampleRequest | None = None,
 ) -> Parity:
     """Verify an artifact again, against the model it was made from; run here, or on this device.
 
     `built_here` are the digests of artifacts that may run their own code. `module` is the model itself, where no name
-    finds it. Raises CheckpointError for other weights,
-    ArtifactError for code of unknown origin and for a folder that is not as it was sealed, TargetUnavailableError where
-    its engine is not there, DeviceError.
+    finds it. `samples` default to the range that the artifact was exported with. Raises CheckpointError for other
+    weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
+    TargetUnavailableError where its engine is not there, DeviceError, UsageError for samples that do not fit.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
@@ -127,7 +130,8 @@ def verify_artifact(
     # The comparisons below judge the fold.
     folded = fold(subject.module, tuple(subject.example(batch).values()), check=False) if artifact.folded else None
     half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
-    references = _references(subject, folded, batch, artifact.dynamic_batch, half)
+    samples = samples or SampleRequest(artifact.input_range)
+    references = _references(subject, folded, samples, batch, half=half, dynamic_batch=artifact.dynamic_batch)
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)
@@ -156,9 +160,11 @@ def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
         return fold(subject.module, tuple(subject.example(batch).values()), check=False)
 
 
-def _references(subject: Subject, folded: nn.Module | None, batch: int, dynamic_batch: bool, half: bool) -> References:
+def _references(
+    subject: Subject, folded: nn.Module | None, request: SampleRequest, batch: int, *, half: bool, dynamic_batch: bool
+) -> References:
     batch = 2 if dynamic_batch else batch  # an open batch is tried open
-    samples = make_samples(subject.inputs, subject.preprocessing, batch=batch)
+    samples = make_samples(subject.inputs, subject.preprocessing, request, batch=batch)
     return References.of(samples, subject.module, folded, half=half)
 
 
@@ -175,15 +181,21 @@ def _verify(
     stages: Sequence[Stage],
     payload: Path,
     request: ExportRequest,
-) -> tuple[Parity, Reply]:
-    """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship."""
+) -> tuple[Parity, Reply, tuple[float, float] | None]:
+    """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship.
+
+    Return the parity, the reply of the engine, and the range of the samples.
+    """
     folded = None if request.unfolded else model
     half = _needs_half(recipe.RECIPE, request.precision)
-    references = _references(subject, folded, request.batch, request.dynamic_batch, half)
+    references = _references(
+        subject, folded, request.samples, request.batch, half=half, dynamic_batch=request.dynamic_batch
+    )
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
-        return judge(VerificationRun(Reply("failed"), (), ""), checks, references.samples), Reply("failed")
+        parity = judge(VerificationRun(Reply("failed"), (), ""), checks, references.samples)
+        return parity, Reply("failed"), references.samples.value_range
     recipe.annotate(payload, metadata(subject, model, references, request, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
@@ -193,14 +205,14 @@ def _verify(
     # An engine that another machine or processor would run is no error; one that is broken here is.
     if not (run.checks or recipe.RECIPE.needs or run.reply.missing_instructions):
         raise _not_here(target, run)
-    return judge(run, checks, references.samples), run.reply
+    return judge(run, checks, references.samples), run.reply, references.samples.value_range
 
 
 def _found(checks: Sequence[ParityCheck], samples: Samples) -> str:
     """Return what a payload says of its own verification in the moment before it is verified itself."""
     if not checks:
         return "not verified: nothing computed any stage of it where it was made"
-    return f"passed: max_rel {checks[-1].max_rel:.1e}, {samples.description}, at stage {checks[-1].stage}"
+    return f"passed: max_rel {checks[-1].figures[0]}, {samples.description}, at stage {checks[-1].stage}"
 
 
 def _not_here(target: str, run: VerificationRun, device: Device | None = None) -> TargetUnavailableError:
@@ -217,9 +229,9 @@ def _ends(
     """Return inputs and outputs as the model has them, where no engine here can say what the artifact has."""
     batch = -1 if request.dynamic_batch else request.batch
     examples = subject.example(request.batch)
+    names = plain_outputs(model, examples)[1]
     with torch.inference_mode():
-        leaves = torch.utils._pytree.tree_leaves(model(*examples.values()))
-    names = output_names(len(leaves))
+        leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(model(*examples.values())) if torch.is_tensor(leaf)]
     shapes = [(batch, *leaf.shape[1:]) if leaf.shape[0] == request.batch else tuple(leaf.shape) for leaf in leaves]
     inputs = (TensorSpec(name, (batch, *tensor.shape[1:]), str(tensor.dtype)[6:]) for name, tensor in examples.items())
     return tuple(inputs), tuple(TensorSpec(name, shape) for name, shape in zip(names, shapes, strict=True))
@@ -321,7 +333,16 @@ def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
         return ""
 
 
-def _quarantine(artifact: Artifact, final: Path) -> None:
+def _culprit(subject: Subject, model: nn.Module, recipe: RecipeModule, request: ExportRequest, parity: Parity) -> str:
+    """Return the operator that the target gets wrong alone; empty if there is none, or the target is not at fault."""
+    if not isinstance(model, Folded) or parity.failing_stage in _FIXES:
+        return ""
+    samples = make_samples(subject.inputs, subject.preprocessing, request.samples, batch=request.batch)
+    sample = dict(zip(subject.example(request.batch), map(torch.from_numpy, samples.sets[0]), strict=True))
+    return wrong_operator(model, recipe, sample, request.precision)
+
+
+def _quarantine(artifact: Artifact, final: Path, culprit: str) -> None:
     """Move a failed artifact out of the way, sealed with its failure, and raise ParityError."""
     parity = artifact.parity
     assert parity is not None
@@ -329,11 +350,21 @@ def _quarantine(artifact: Artifact, final: Path) -> None:
     publish(seal(artifact), final)
     raise ParityError(
         f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
-        where=f"stage {parity.failing_stage}; the artifact is in quarantine at {final}",
-        why=f"max_rel {parity.max_rel:.1e}, SNR {parity.snr_db} dB; the gate is {parity.tolerance}; by {parity.how}",
+        where=f"stage {parity.failing_stage}{f', {culprit}' * bool(culprit)}; the artifact is in quarantine at {final}",
+        why=f"{_differences(parity)}; the gate is {parity.tolerance}; by {parity.how}",
         fix=_FIXES.get(parity.failing_stage)
+        or (f"write {culprit.split()[0]} with other operators, or report the converter's bug" if culprit else "")
         or f"look at {final}/stages, and report the converter's bug with the stage before and after",
     )
+
+
+def _differences(parity: Parity) -> str:
+    """Return how far a failed artifact is off, and in which channel, or why that cannot be told."""
+    check = next(check for check in parity.checks if not check.passed)
+    if check.problem:
+        return check.problem
+    relative, snr = check.figures
+    return f"max_rel {relative}, SNR {snr} dB" + (f"; {check.channel.label}" if check.channel else "")
 
 
 def _stem(subject: Subject) -> str:

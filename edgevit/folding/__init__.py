@@ -1,7 +1,9 @@
 """Folding: a trained network into its inference form, with proof."""
 
 from edgevit.folding.agreement import max_rel
+from edgevit.folding.answers import require_answers
 from edgevit.folding.digest import graph_digest
+from edgevit.folding.graph import origin
 from edgevit.folding.inference_form import Folded, FoldReport, Unfolded, check_foldable, example_inputs, fold
 from edgevit.folding.kernel import Kernel
 from edgevit.folding.proof import Proof, prove
@@ -17,5 +19,7 @@ __all__ = [
     "fold",
     "graph_digest",
     "max_rel",
+    "origin",
     "prove",
+    "require_answers",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
 
 
-def outputs(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def outputs(model: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return a model's outputs as a flat tuple of tensors."""
     result = model(*inputs)
     leaves, _ = torch.utils._pytree.tree_flatten(result)

@@ -7,6 +7,7 @@ capture.
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import warnings
 from typing import Any
@@ -40,7 +41,13 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
         raise ModelError(f"{type(model).__name__} cannot be captured", why="it was given no inputs")
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     # torch.export takes one tensor that is given twice for one input.
-    module, is_open = _open_or_fixed(model, tuple(tensor.view_as(tensor) for tensor in inputs))
+    distinct = tuple(tensor.view_as(tensor) for tensor in inputs)
+    try:
+        module, is_open = _open_or_fixed(model, distinct)
+    except ModelError:
+        if not _registers_records(model, distinct):
+            raise
+        module, is_open = _open_or_fixed(model, distinct)
     follows_dtype = _follows_dtype(module.graph, dtype)
     _respell(module.graph)
     return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)
@@ -62,6 +69,27 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
     if is_given_batch and -1 not in batches:
         return module, False
     return _export(model, inputs, open_batch=False), False
+
+
+def _registers_records(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Tell torch the dataclasses among a model's outputs, and return whether there are new ones.
+
+    It takes them apart then, as it does dictionaries.
+    """
+    try:
+        with torch.inference_mode():
+            pending = torch.utils._pytree.tree_leaves(model(*inputs))
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+        # The model itself fails, and its capture says so.
+        return False
+    found = False
+    while pending:
+        leaf = pending.pop()
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            torch.export.register_dataclass(type(leaf))
+            pending += torch.utils._pytree.tree_leaves(leaf)
+            found = True
+    return found
 
 
 def _follows_dtype(graph: Graph, dtype: torch.dtype) -> bool:
@@ -190,9 +218,48 @@ def _respell(graph: Graph) -> None:
             _spell_padding(node)
         elif is_call(node, aten._native_batch_norm_legit_no_training.default):
             _spell_norm(graph, node)
+        elif is_call(node, aten.add.Tensor, aten.sub.Tensor):
+            _spell_alpha(graph, node)
+        elif is_call(node, aten.rsub.Scalar):
+            _spell_number_less(graph, node)
+        elif is_call(node, aten.reshape_as.default, aten.view_as.default):
+            _spell_reshape(node)
+        elif is_call(node, aten.instance_norm.default):
+            _spell_instance_norm(node)
         elif is_call(node, aten._assert_tensor_metadata.default):
             # The assertion would refuse the folded network in another dtype or on another device.
             graph.erase_node(node)
+
+
+def _spell_alpha(graph: Graph, node: Node) -> None:
+    """Write a + alpha b as a sum with a product, which the layer before b can take. Some converters drop alpha."""
+    first, second, alpha = arguments(node).values()
+    if alpha == 1:
+        return
+    if isinstance(second, Node):
+        with graph.inserting_before(node):
+            product = graph.call_function(aten.mul.Tensor, (second, alpha))
+        product.meta = {**node.meta, "val": second.meta["val"] * alpha}
+        second = product
+    else:
+        second *= alpha
+    node.args, node.kwargs = (first, second), {}
+
+
+def _spell_number_less(graph: Graph, node: Node) -> None:
+    """Write c - alpha x as c + -alpha x, which the layer before x can take. A converter takes c from x instead."""
+    source, number, alpha = arguments(node).values()
+    with graph.inserting_before(node):
+        product = graph.call_function(aten.mul.Tensor, (source, -alpha))
+    product.meta = dict(node.meta)
+    node.target, node.args, node.kwargs = aten.add.Tensor, (product, number), {}
+
+
+def _spell_reshape(node: Node) -> None:
+    """Write the shape of another tensor as numbers, so that the other tensor has one reader less."""
+    shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
+    if shape.count(-1) <= 1:
+        node.target, node.args, node.kwargs = aten.reshape.default, (node.args[0], shape), {}
 
 
 def _spell_padding(node: Node) -> None:
@@ -218,3 +285,14 @@ def _spell_norm(graph: Graph, node: Node) -> None:
         user.replace_all_uses_with(norm)
         graph.erase_node(user)
     graph.erase_node(node)
+
+
+def _spell_instance_norm(node: Node) -> None:
+    """Write an InstanceNorm with running statistics, which in inference is a BatchNorm, as `batch_norm`."""
+    source, weight, bias, mean, var, uses_input, momentum, eps, _ = arguments(node).values()
+    if not uses_input:
+        node.target, node.args, node.kwargs = (
+            BATCH_NORM,
+            (source, weight, bias, mean, var, False, momentum, eps, False),
+            {},
+        )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.count import Count, count
+from edgevit.folding.agreement import outputs
+from edgevit.folding.answers import require_answers
 from edgevit.folding.inference_form import FoldReport
 from edgevit.folding.proof import Proof, fold_and_prove
 
@@ -23,16 +25,27 @@ class Evidence:
     proof: Proof
 
 
-def examine(model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0) -> Evidence:
-    """Fold a model, count both forms and compare them on noise of the inputs' shapes."""
+def examine(
+    model: nn.Module, inputs: Mapping[str, Tensor], seed: int = 0, value_range: tuple[float, float] | None = None
+) -> Evidence:
+    """Fold a model, count both forms and compare them on noise of the inputs' shapes, standard normal or in a range.
+
+    Raises ModelError where the model's own outputs can prove nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
-    noise = tuple(_noise(tensor, generator) for tensor in inputs.values())
+    noise, others = (tuple(_noise(tensor, generator, value_range) for tensor in inputs.values()) for _ in range(2))
+    with torch.inference_mode():
+        answers = [outputs(model, sample) for sample in (noise, others, noise)]
+    require_answers(type(model).__name__, answers[:2], answers[2])
     folded, proof = fold_and_prove(model, noise)
     single = tuple(tensor[:1] for tensor in noise) if folded.report.batch_is_open else noise
     return Evidence(count(model, *single), count(folded, *single), folded.report, proof)
 
 
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+def _noise(like: Tensor, generator: torch.Generator, value_range: tuple[float, float] | None) -> Tensor:
+    if like.is_floating_point() and value_range is not None:
+        lowest, highest = value_range
+        return (lowest + (highest - lowest) * torch.rand(like.shape, generator=generator)).to(like.dtype)
     if like.is_floating_point():
         return torch.randn(like.shape, generator=generator).to(like.dtype)
     return torch.randint(0, 2, like.shape, generator=generator).to(like.dtype)

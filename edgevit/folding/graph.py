@@ -118,6 +118,13 @@ class Net:
         """Return whether another call uses a node's weights too: folding into them would change that call."""
         return any(len(weight.users) > 1 for weight in node.args[1:3] if isinstance(weight, Node))
 
+    def calls(self, node: Node) -> list[Node]:
+        """Return all calls of a weighted node's layer, in order; the node alone if its weights have other uses too."""
+        weights = [weight for weight in node.args[1:3] if isinstance(weight, Node)]
+        calls = [reader for reader in self.nodes() if reader in weights[0].users]
+        alike = all((call.target, call.args[1:]) == (node.target, node.args[1:]) for call in calls)
+        return calls if alike and all(set(weight.users) == set(calls) for weight in weights) else [node]
+
     def kernel(self, node: Node) -> Kernel:
         """Return the kernel of a linear node."""
         named = self.arguments(node)

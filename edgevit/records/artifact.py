@@ -18,6 +18,18 @@ PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the fi
 
 
 @dataclass(frozen=True)
+class SampleRequest:
+    """What a comparison feeds to floating inputs.
+
+    value_range: the lowest and the highest number of an input; None is standard normal noise. file: samples of a model
+    with one input, as `numpy.save` writes them, of the shape (N, ..); they also set the range that is not given.
+    """
+
+    value_range: tuple[float, float] | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
 class ExportRequest:
     """One export: which model, to which target, in which form. It goes from the command line to the child process.
 
@@ -38,6 +50,7 @@ class ExportRequest:
     embed_preprocess: bool = False
     labels: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
+    samples: SampleRequest = SampleRequest()
 
     @property
     def label(self) -> str:
@@ -46,21 +59,48 @@ class ExportRequest:
 
 
 @dataclass(frozen=True)
+class WorstChannel:
+    """The channel of an output with the largest error, against the magnitude of the channels of its kind."""
+
+    output: int  # its number
+    axis: int
+    channel: int
+    max_rel: float
+    snr_db: float | None  # None where it cannot be told
+
+    @property
+    def label(self) -> str:
+        """`channel 17 (axis 1) of output 0: max_rel 2.1e-02, SNR 21 dB`."""
+        snr = "" if self.snr_db is None else f", SNR {self.snr_db:.0f} dB"
+        return f"channel {self.channel} (axis {self.axis}) of output {self.output}: max_rel {self.max_rel:.1e}{snr}"
+
+
+@dataclass(frozen=True)
 class ParityCheck:
     """One comparison: which form against which, over how many inputs, and how far apart.
 
     max_rel is the largest absolute difference over the largest magnitude of the reference, the worst over the inputs;
-    snr_db is 10 log10 of signal power over error power, None where the two are equal to the bit.
+    snr_db is 10 log10 of signal power over error power, None where the two are equal to the bit. Where nothing can be
+    measured, max_rel is None and `problem` says why.
     """
 
     stage: str
     against: str
-    max_rel: float
+    max_rel: float | None
     snr_db: float | None
     top1_agreement: float
     tolerance: str
     passed: bool
     how: str = ""  # what computed it: an engine with its version and provider, or a reference evaluator
+    channel: WorstChannel | None = None  # the one nearest to the limit for channels, or furthest beyond it
+    problem: str = ""  # "output 0 has the shape (1, 4), and the model's has (1, 3)"
+
+    @property
+    def figures(self) -> tuple[str, str]:
+        """The largest error and the SNR as a table shows them: `6.7e-07`, and `123`, `equal` or `-`."""
+        if self.max_rel is None:
+            return "-", "-"
+        return f"{self.max_rel:.1e}", "equal" if self.snr_db is None else f"{self.snr_db:.0f}"
 
 
 @dataclass(frozen=True)
@@ -139,6 +179,7 @@ class Artifact:
     parity: Parity | None = None
     options: dict[str, str] = field(default_factory=dict)  # of the target
     preprocessing_inside: bool = False  # then the input is uint8 (N, H, W, 3)
+    input_range: tuple[float, float] | None = None  # of the samples of its comparisons; None: standard normal noise
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest

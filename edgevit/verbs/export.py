@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import load_recipe, require_torch
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.sweeps.plan import record_built
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def export(
     embed_preprocess: bool = False,
     labels: str | Path | None = None,
     options: Mapping[str, str] | None = None,
+    input_range: tuple[float, float] | None = None,
+    samples: str | Path | None = None,
     own_process: bool = True,
     db: str | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -67,6 +69,9 @@ def export(
         Input of uint8 images (N, H, W, 3), normalized inside as the model's card says; without a card as for ImageNet.
     labels
         Text file with one class name per line.
+    input_range, samples
+        Lowest and highest number of an input, such as (0, 255), or a file of `numpy.save` with samples (N, ..) of it:
+        what the artifact is compared on. Default: noise around 0, photographs as the model's card preprocesses them.
     own_process
         Export of a named model in a process of its own, so that a converter cannot change or crash this one.
     db
@@ -93,6 +98,7 @@ def export(
         embed_preprocess=embed_preprocess,
         labels=None if labels is None else Path(labels),
         options=dict(options or {}),
+        samples=SampleRequest(input_range, None if samples is None else Path(samples)),
     )
     if isinstance(model, str):
         if inputs is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgevit.artifacts.folder import open_artifact
 from edgevit.devices.registry import load_device
 from edgevit.recipes import require_torch
-from edgevit.records.artifact import Artifact, Parity
+from edgevit.records.artifact import Artifact, Parity, SampleRequest
 from edgevit.sweeps.plan import built_here
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def verify(
     device: str | None = None,
     trust: bool = False,
     db: str | None = None,
+    input_range: tuple[float, float] | None = None,
+    samples: str | Path | None = None,
 ) -> Parity:
     """Check every byte of an artifact, run it against the model it was made from, and return the comparison.
 
@@ -42,6 +44,8 @@ def verify(
         Permission to run native code that the database did not record as built here.
     db
         Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
+    input_range, samples
+        Lowest and highest number of an input, or a file of NumPy with samples of it; default: the range of the export.
 
     The status is "failed" where the two differ. Raises ArtifactError for a damaged folder or code of unknown origin,
     CheckpointError for other weights, TargetUnavailableError where its engine is missing, DeviceError.
@@ -53,7 +57,8 @@ def verify(
     unit = load_device(device) if device else None
     checkpoint = None if weights is None else Path(weights)
     allowed = built_here([opened], db, trust=trust)
-    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, module=model)
+    request = SampleRequest(input_range, None if samples is None else Path(samples)) if input_range or samples else None
+    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, module=model, samples=request)
     if unit is not None:
         record_parity(opened, parity)
     return parity

@@ -1,7 +1,8 @@
-"""Sample inputs of a verification: noise, and crops of real photographs where scikit-image is installed.
+"""Sample inputs of a verification: noise, crops of real photographs where scikit-image is installed, and extremes.
 
-A model that takes raw pixels also gets a black and a white picture. These are the extremes of its input, and give
-norms a variance of zero to divide by.
+Extremes of floating inputs are noise a hundred times smaller, one constant, and zeros with single spikes. They find
+what ordinary inputs hide: an epsilon that a converter changed, or a norm of variance zero. A model that takes raw
+pixels gets a black and a white picture.
 """
 
 from __future__ import annotations
@@ -10,14 +11,22 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgevit.errors import UsageError
+from edgevit.records.artifact import SampleRequest
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
 
-_NOISE_SETS = 3
+STANDARD_NOISE = SampleRequest()
+_NOISE_SETS = 2
+_ROWS = 8  # of a file, at most: every engine computes all of them
+_DIM = 0.01
+_SPIKES = 0.01  # share of the numbers
+_STANDARD = (-4.0, 4.0)  # ends of the spikes beside standard normal noise
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # ship inside scikit-image's wheel: nothing is fetched
 Arrays = tuple[NDArray[np.generic], ...]
 
@@ -29,33 +38,87 @@ class Samples:
     sets: tuple[Arrays, ...]
     description: str
     batch: int
+    extremes: int = 0  # sets at the end that amplify rounding
+    value_range: tuple[float, float] | None = None  # of floating inputs; None: standard normal noise
 
 
 def make_samples(
-    specs: Sequence[TensorSpec], preprocessing: Preprocessing, *, batch: int = 1, seed: int = 0
+    specs: Sequence[TensorSpec],
+    preprocessing: Preprocessing,
+    request: SampleRequest = STANDARD_NOISE,
+    *,
+    batch: int = 1,
+    seed: int = 0,
 ) -> Samples:
-    """Return noise, photographs preprocessed as the model needs them, and extremes; the same for the same seed.
+    """Return noise, the caller's samples or photographs preprocessed as the model needs them, and extremes.
 
-    Noise is standard normal, or uniform over all values of a byte, a boolean or an int8. Wider integers are 0 and 1,
-    because only the model knows which other indices or sizes are legal. The description names every source.
+    Noise is standard normal, uniform in the range of the request, or uniform over all values of a byte, a boolean or an
+    int8. Wider integers are 0 and 1, because only the model knows which other indices or sizes are legal. The same seed
+    gives the same samples. The description names every source. Raises UsageError for a file that does not fit.
     """
     rng = np.random.default_rng(seed)
     sized = [spec.at_batch(batch) for spec in specs]
-    sets = [tuple(_noise(spec, rng) for spec in sized) for _ in range(_NOISE_SETS)]
-    photographs = _photographs(sized[0], preprocessing, rng) if len(sized) == 1 and _is_image(sized[0]) else []
-    extremes = _extremes(sized[0]) if len(sized) == 1 and _is_raw(sized[0]) else {}
-    sources = [f"{len(sets)} noise{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
-    sources += [f"{len(photographs)} photographs"] if photographs else []
-    sources += list(extremes)
-    sources += [] if photographs else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
-    pictures = (*photographs, *extremes.values())
-    return Samples((*sets, *((picture,) for picture in pictures)), ", ".join(sources), batch)
+    value_range, pictures, origin = request.value_range, list[NDArray[np.generic]](), ""
+    if request.file is not None:
+        rows = _read_rows(request.file, specs)
+        value_range = value_range or (float(rows.min()), float(rows.max()))
+        pictures, origin = _batches(rows, sized[0]), f"{min(len(rows), _ROWS)} of {request.file.name}"
+    elif len(sized) == 1 and _is_image(sized[0]):
+        pictures = _photographs(sized[0], preprocessing, rng, value_range)
+        origin = f"{len(pictures)} photographs"
+    sets = [tuple(_noise(spec, rng, value_range) for spec in sized) for _ in range(_NOISE_SETS)]
+    extremes = _extremes(sized, rng, value_range)
+    bounds = f" from {value_range[0]:g} to {value_range[1]:g}" if value_range else ""
+    sources = [f"{len(sets)} noise{bounds}{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
+    sources += [origin] if pictures else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
+    is_raw = len(sized) == 1 and _is_raw(sized[0])
+    sources += list(extremes) if is_raw else [f"{len(extremes)} extremes"] * bool(extremes)
+    every = (*sets, *((picture,) for picture in pictures), *extremes.values())
+    return Samples(every, ", ".join(sources), batch, 0 if is_raw else len(extremes), value_range)
 
 
-def _noise(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
+def _read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
+    """Return the samples of a file, (N, ..) of the model's only input. Raise UsageError where they do not fit it."""
+    problem, shape = "these samples cannot be used", (1, *specs[0].shape[1:])
+    fix = f"numpy.save({file.name!r}, array), the array of the shape (N, {', '.join(map(str, shape[1:]))})"
+    if len(specs) != 1:
+        raise UsageError(problem, where=str(file), why=f"the model has {len(specs)} inputs", fix="--input-range 0,1")
+    try:
+        rows = np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise UsageError(problem, where=str(file), why=error.strerror or str(error), fix=fix) from error
+    except ValueError as error:
+        raise UsageError(
+            problem, where=str(file), why="it is no array of numbers in NumPy's format", fix=fix
+        ) from error
+    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
+        raise UsageError(problem, where=str(file), why="it holds no array of numbers", fix=fix)
+    if rows.ndim == len(shape) - 1:
+        rows = rows[None]
+    if rows.shape[1:] != shape[1:] or not len(rows):
+        raise UsageError(problem, where=str(file), why=f"its shape is {rows.shape}", fix=fix)
+    if not np.isfinite(rows).all():
+        raise UsageError(problem, where=str(file), why="it holds numbers that are not finite", fix=fix)
+    converted = rows.astype(specs[0].dtype)
+    if not _is_floating(specs[0]) and not np.array_equal(converted, rows):
+        raise UsageError(problem, where=str(file), why=f"its numbers are not all of {specs[0].dtype}", fix=fix)
+    return np.asarray(converted)
+
+
+def _batches(rows: NDArray[np.generic], spec: TensorSpec) -> list[NDArray[np.generic]]:
+    """Return rows in batches of the input's size, the last one filled up from the first rows."""
+    used, size = rows[:_ROWS], spec.shape[0]
+    count = -(-len(used) // size)
+    return np.split(np.resize(used, (count * size, *used.shape[1:])), count)
+
+
+def _noise(
+    spec: TensorSpec, rng: np.random.Generator, value_range: tuple[float, float] | None = None
+) -> NDArray[np.generic]:
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
-        return rng.standard_normal(spec.shape).astype(dtype)
+        numbers = rng.uniform(*value_range, spec.shape) if value_range else rng.standard_normal(spec.shape)
+        return numbers.astype(dtype)
     lowest, highest = (
         (0, 1) if dtype.kind == "b" or _is_wide_integer(spec) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     )
@@ -67,8 +130,39 @@ def _is_wide_integer(spec: TensorSpec) -> bool:
     return dtype.kind in "iu" and dtype.itemsize > 1
 
 
-def _extremes(spec: TensorSpec) -> dict[str, NDArray[np.generic]]:
-    return {name: np.full(spec.shape, value, spec.dtype) for name, value in (("black", 0), ("white", 255))}
+def _extremes(
+    specs: Sequence[TensorSpec], rng: np.random.Generator, value_range: tuple[float, float] | None
+) -> dict[str, Arrays]:
+    """Return sets by name: extremes of floating inputs, beside noise for other inputs; two pictures of raw pixels."""
+    if len(specs) == 1 and _is_raw(specs[0]):
+        pictures = (("black", 0), ("white", 255))
+        return {name: (np.full(specs[0].shape, value, specs[0].dtype),) for name, value in pictures}
+    if not any(map(_is_floating, specs)):
+        return {}
+    lowest, highest = value_range or (0.0, 1.0)
+    ends = np.array(value_range or _STANDARD)
+
+    def dim(spec: TensorSpec) -> NDArray[np.float64]:
+        noise = rng.standard_normal(spec.shape) if value_range is None else rng.random(spec.shape) * (highest - lowest)
+        return (lowest if value_range else 0.0) + _DIM * noise
+
+    def constant(spec: TensorSpec) -> NDArray[np.float64]:
+        return np.full(spec.shape, (lowest + highest) / 2)
+
+    def spiky(spec: TensorSpec) -> NDArray[np.float64]:
+        spikes = rng.random(spec.shape) < _SPIKES
+        return np.where(spikes, rng.choice(ends, spec.shape), lowest if value_range else 0.0)
+
+    return {
+        draw.__name__: tuple(
+            draw(spec).astype(spec.dtype) if _is_floating(spec) else _noise(spec, rng) for spec in specs
+        )
+        for draw in (dim, constant, spiky)
+    }
+
+
+def _is_floating(spec: TensorSpec) -> bool:
+    return np.dtype(spec.dtype).kind == "f"
 
 
 def _is_image(spec: TensorSpec) -> bool:
@@ -80,7 +174,12 @@ def _is_raw(spec: TensorSpec) -> bool:
     return len(spec.shape) == 4 and (spec.shape[3], spec.dtype) == (3, "uint8")
 
 
-def _photographs(spec: TensorSpec, preprocessing: Preprocessing, rng: np.random.Generator) -> list[NDArray[np.generic]]:
+def _photographs(
+    spec: TensorSpec,
+    preprocessing: Preprocessing,
+    rng: np.random.Generator,
+    value_range: tuple[float, float] | None,
+) -> list[NDArray[np.generic]]:
     if importlib.util.find_spec("skimage") is None:
         return []
     mean, std = (np.array(value)[:, None, None] for value in (preprocessing.mean, preprocessing.std))
@@ -94,7 +193,12 @@ def _photographs(spec: TensorSpec, preprocessing: Preprocessing, rng: np.random.
             side = int(min(sides) * preprocessing.crop_pct)
             row, column = (int(rng.integers(0, size - side + 1)) for size in sides)
             crop = _crop(name, row, column, side, height, width)
-            crops.append(np.round(crop * 255) if raw else (np.moveaxis(crop, 2, 0) - mean) / std)
+            if raw:
+                crops.append(np.round(crop * 255))
+            elif value_range:
+                crops.append(value_range[0] + np.moveaxis(crop, 2, 0) * (value_range[1] - value_range[0]))
+            else:
+                crops.append((np.moveaxis(crop, 2, 0) - mean) / std)
         batches.append(np.stack(crops).astype(spec.dtype))
     return batches
 

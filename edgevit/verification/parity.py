@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from edgevit.errors import ArtifactError
+from edgevit.folding import require_answers
+from edgevit.folding.agreement import outputs
 from edgevit.records.artifact import Parity, ParityCheck
 from edgevit.records.measurement import Device
 from edgevit.verification.compare import FOLD_GATE, GATES, Gate, compare, failed
@@ -42,8 +44,18 @@ class References:
 
     @classmethod
     def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None, *, half: bool = False) -> References:
-        """Run both forms on every sample, and with `half` the half-precision form too."""
-        plain = cls(samples, _run(trained, samples), None if folded is None else _run(folded, samples))
+        """Run both forms on every sample, and with `half` the half-precision form too.
+
+        Raises ModelError where the trained form's own outputs can prove nothing.
+        """
+        answers = _run(trained, samples)
+        again = _run(trained, dataclasses.replace(samples, sets=samples.sets[:1]))[0]
+        require_answers(
+            type(trained).__name__,
+            [list(map(torch.from_numpy, a)) for a in answers],
+            list(map(torch.from_numpy, again)),
+        )
+        plain = cls(samples, answers, None if folded is None else _run(folded, samples))
         if not half:
             return plain
         model = HalfPrecision(trained if folded is None else folded)
@@ -52,9 +64,8 @@ class References:
 
 def _run(module: Callable[..., Any], samples: Samples) -> list[Arrays]:
     with torch.inference_mode():
-        results = [module(*map(torch.from_numpy, sample_set)) for sample_set in samples.sets]
-    leaves = [torch.utils._pytree.tree_leaves(result) for result in results]
-    return [tuple(leaf.float().numpy() for leaf in result) for result in leaves]
+        results = [outputs(module, list(map(torch.from_numpy, sample_set))) for sample_set in samples.sets]
+    return [tuple(leaf.float().numpy() for leaf in result) for result in results]
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,8 @@ def verify_fold(references: References) -> list[ParityCheck]:
     """Compare the folded form with the training form, both in torch."""
     if references.folded is None:
         return []
-    check = compare("fold", TRAINING_FORM, references.trained, references.folded, FOLD_GATE)
+    extremes = references.samples.extremes
+    check = compare("fold", TRAINING_FORM, references.trained, references.folded, FOLD_GATE, extremes)
     return [dataclasses.replace(check, how=f"torch {torch.__version__}")]
 
 
@@ -101,7 +113,7 @@ def verify_half(references: References) -> list[ParityCheck]:
         return []
     name = TRAINING_FORM if references.folded is None else FOLDED_FORM
     expected = references.trained if references.folded is None else references.folded
-    check = compare("half", name, expected, references.half, GATES["fp16"])
+    check = compare("half", name, expected, references.half, GATES["fp16"], references.samples.extremes)
     computed_by = f"torch {torch.__version__}, rounded to half precision"
     return [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, references.overflow))))]
 
@@ -121,12 +133,12 @@ def _verify(
     try:
         computed = compute(target, payload, references.samples, threads=1, device=device)
     except ArtifactError as error:
-        reason = f"{gate.label}; {error.why}"
-        checks = [failed(stage, name, reason) for name, _ in references_by_name]
+        checks = [failed(stage, name, gate.label, error.why) for name, _ in references_by_name]
         return VerificationRun(Reply("failed", error.why), tuple(checks), error.why)
     if computed.results is None:
         return VerificationRun(computed.reply, (), computed.computed_by)
-    checks = [compare(stage, name, outputs, computed.results, gate) for name, outputs in references_by_name]
+    extremes = references.samples.extremes
+    checks = [compare(stage, name, outputs, computed.results, gate, extremes) for name, outputs in references_by_name]
     computed_by = computed.computed_by
     if computed.by_reference and not all(check.passed for check in checks):
         computed_by = "; ".join(filter(None, (computed_by, _divergence(payload, references.samples))))

@@ -81,6 +81,9 @@ class Recipe:
     widens_half: bool = False  # the engine runs an fp16 payload in single precision, which hides an overflow
     fixed_batch: str = ""  # reason why it takes no open batch; empty: it does
     input_dtypes: tuple[str, ...] = ()  # accepted types; empty: those of its source, or any
+    spellings: tuple[
+        str, ...
+    ] = ()  # operators that the converter gets wrong as they are (edgevit/exporting/spelling.py)
 
 
 @dataclass(frozen=True)
@@ -296,11 +299,14 @@ class RecipeModule(Protocol):
         inputs: Mapping[str, Any],
         path: Path,
         *,
+        outputs: Sequence[str],
         precision: str,
         dynamic_batch: bool,
         options: Mapping[str, str],
     ) -> tuple[Stage, ...]:
         """Write the payload at `path` for these example inputs by name, and return the stages with their durations.
+
+        `outputs` are the names of the outputs, in the model's order.
 
         `model` is a module in evaluation mode, or the path of the payload that RECIPE.source made of it.
         Every stage leaves its result in `stages/` beside the payload, in a form that load() opens. So a wrong result

@@ -223,7 +223,7 @@ def test_a_target_of_fixed_batches_refuses_an_open_one_at_once(target: str, tmp_
     # A direct call of the recipe is refused as well.
     with pytest.raises(ValueError, match=why):
         recipe = load_recipe(target)
-        recipe.export(None, {}, tmp_path / "x", precision="fp32", dynamic_batch=True, options={})
+        recipe.export(None, {}, tmp_path / "x", outputs=[], precision="fp32", dynamic_batch=True, options={})
     assert not (tmp_path / "out").exists()
 
 

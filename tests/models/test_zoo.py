@@ -177,7 +177,7 @@ def test_its_onnx_computes_the_same_and_is_what_it_was(name: str, tmp_path: Path
 
     model, path, x = randomized(name), tmp_path / f"{name}.onnx", inputs(name, 2)
     folded, recipe = fold(model), load_recipe("onnx")
-    recipe.export(folded, {"image": x[:1]}, path, precision="fp32", dynamic_batch=False, options={})
+    recipe.export(folded, {"image": x[:1]}, path, outputs=["output"], precision="fp32", dynamic_batch=False, options={})
     session = recipe.load(path, threads=1)
     for one in torch.split(x, 1):
         session.feed((one.numpy().tobytes(),), 1)

@@ -70,7 +70,9 @@ def build(folder: Path, source: Path, *, dynamic_batch: bool = False, **options:
     payload = folder / "net_tensorrt"
     folder.mkdir(exist_ok=True)
     examples = {"image": image(1, 3, *SIZE, dtype=torch.float32)}
-    stages = RECIPE.export(source, examples, payload, precision="fp32", dynamic_batch=dynamic_batch, options=options)
+    stages = RECIPE.export(
+        source, examples, payload, outputs=["output"], precision="fp32", dynamic_batch=dynamic_batch, options=options
+    )
     assert [(stage.name, stage.path) for stage in stages] == [("build", folder / "stages" / "build_tensorrt")]
     assert stages[0].seconds > 0
     return payload

@@ -48,7 +48,7 @@ devices       | artifacts recipes                                 | platformdirs
 # the rooms
 models        |                                                   | torch safetensors
 folding       | count                                             | torch
-verification  | devices recipes                                   | torch numpy (skimage)
+verification  | devices folding recipes                           | torch numpy (skimage)
 exporting     | models folding verification artifacts count       | torch
 exporting     | recipes                                           |
 measurement   | artifacts devices recipes                         | numpy

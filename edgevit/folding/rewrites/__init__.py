@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from edgevit.folding.graph import Net
-from edgevit.folding.rewrites.affine import affine_into_next, affine_into_previous
+from edgevit.folding.rewrites.affine import affine_into_next, affine_into_previous, affine_into_repeated
+from edgevit.folding.rewrites.affine_through_moves import affine_through_moves
 from edgevit.folding.rewrites.attention import scale_into_query
 from edgevit.folding.rewrites.averages import affine_after_average, linear_after_average
 from edgevit.folding.rewrites.bias import bias_downstream
@@ -47,7 +48,9 @@ REWRITES = (
     Rewrite("Fourier transforms and complex numbers in real ones", complex_region),
     Rewrite("arithmetic ahead of reshapes", reshape_downstream),
     Rewrite("norms and scales into the layer before", affine_into_previous),
+    Rewrite("norms and scales into a layer called several times", affine_into_repeated),
     Rewrite("norms and scales into the layer after", affine_into_next),
+    Rewrite("norms and scales through moves into the layers before", affine_through_moves),
     Rewrite("scales and shifts of token and group norms into the layer after", norm_affine_into_next),
     Rewrite("norms and scales after their average", affine_after_average),
     Rewrite("scales of attention into the queries' layer", scale_into_query),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import BATCH_NORM, Net, aten, is_call
@@ -19,6 +21,40 @@ def affine_into_previous(net: Net, node: Node) -> bool:
             net.replace(node, source)
             return True
     return False
+
+
+def affine_into_repeated(net: Net, node: Node) -> bool:
+    """Merge linear -> affine where one layer is called several times, and an equal affine map follows every call."""
+    for source in filter(net.is_weighted, node.all_input_nodes):
+        calls = net.calls(source)
+        maps = [_only_affine(net, call) for call in calls]
+        first = maps[0]
+        if len(calls) > 1 and first and all(other and _are_equal(first, other) for other in maps):
+            net.scale_and_shift(calls[0], first[1], first[2])
+            for call, affine in zip(calls, maps, strict=True):
+                call.args, call.kwargs = (call.args[0], *calls[0].args[1:]), {}
+                if affine:
+                    net.replace(affine[0], call)
+            return True
+    return False
+
+
+Affine = tuple[Node, Tensor, Tensor | None]
+
+
+def _only_affine(net: Net, source: Node) -> Affine | None:
+    """Return the affine map that is the only reader of a linear map, with scale and shift; None for other readers."""
+    if len(source.users) != 1:
+        return None
+    reader = next(iter(source.users))
+    affine = net.affine(reader, net.channel_axis(source))
+    return (reader, affine[1], affine[2]) if affine and affine[0] is source else None
+
+
+def _are_equal(first: Affine, second: Affine) -> bool:
+    shifts = [affine[2] for affine in (first, second)]
+    same_shift = shifts[0] is shifts[1] or (None not in shifts and torch.equal(*shifts))  # type: ignore[arg-type]
+    return same_shift and torch.equal(first[1], second[1])
 
 
 def affine_into_next(net: Net, node: Node) -> bool:

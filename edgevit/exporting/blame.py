@@ -1,0 +1,138 @@
+"""Names the operator that a converter refuses or gets wrong, by converting each operator of the network alone."""
+
+from __future__ import annotations
+
+import operator
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Interpreter, Node
+
+from edgevit.errors import ArtifactError, ExportError
+from edgevit.folding import Folded, FoldReport, origin
+from edgevit.verification import GATES, Samples
+from edgevit.verification.compare import compare
+from edgevit.verification.engine import compute
+from edgevit_runtime.record import RecipeModule
+
+_TIMEOUT_S = 60.0  # of the search: a network has hundreds of operators
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One operator of a network, with the numbers that it reads in it, as a network of its own."""
+
+    label: str
+    module: Folded
+    inputs: dict[str, Tensor]
+
+
+def refused_operator(model: Folded, recipe: RecipeModule, inputs: Mapping[str, Tensor], precision: str) -> str:
+    """Return `aten.topk of module head` for the first operator that the converter refuses alone; empty without one."""
+    for alone in _within_time(operators_alone(model, inputs)):
+        with tempfile.TemporaryDirectory(prefix="edgevit-blame-") as folder:
+            try:
+                _convert(alone, recipe, Path(folder), precision)
+            except ExportError:
+                return alone.label
+    return ""
+
+
+def wrong_operator(model: Folded, recipe: RecipeModule, sample: Mapping[str, Tensor], precision: str) -> str:
+    """Return the first operator that the finished payload gets wrong alone, on the numbers it has in the network."""
+    target = recipe.RECIPE.target
+    for alone in _within_time(operators_alone(model, sample)):
+        arrays = tuple(tensor.numpy() for tensor in alone.inputs.values())
+        samples = Samples((arrays,), "", arrays[0].shape[0] if arrays[0].ndim else 1)
+        with torch.inference_mode():
+            expected = torch.utils._pytree.tree_leaves(alone.module(*alone.inputs.values()))
+        if not all(leaf.is_floating_point() for leaf in expected):
+            continue
+        with tempfile.TemporaryDirectory(prefix="edgevit-blame-") as folder:
+            try:
+                payload = _convert(alone, recipe, Path(folder), precision)
+                computed = compute(target, payload, samples, threads=1)
+            except (ExportError, ArtifactError):
+                # Alone it cannot be judged.
+                continue
+            reference = [tuple(leaf.float().numpy() for leaf in expected)]
+            if computed.results and not compare("", "", reference, computed.results, GATES[precision]).passed:
+                return alone.label
+    return ""
+
+
+def _convert(alone: Alone, recipe: RecipeModule, folder: Path, precision: str) -> Path:
+    from edgevit.exporting.convert import convert
+
+    payload = folder / f"alone{recipe.RECIPE.suffix}"
+    convert(alone.module, recipe, payload, inputs=alone.inputs, precision=precision, names_operator=False)
+    return payload
+
+
+def _within_time(operators: Iterator[Alone]) -> Iterator[Alone]:
+    end = time.monotonic() + _TIMEOUT_S
+    for alone in operators:
+        yield alone
+        if time.monotonic() > end:
+            return
+
+
+def operators_alone(model: Folded, inputs: Mapping[str, Tensor]) -> Iterator[Alone]:
+    """Yield every operator of a network that reads floating tensors, once for each form of its arguments."""
+    values = _Recorder(model.net)
+    with torch.inference_mode():
+        values.run(*inputs.values())
+    visited = set[str]()
+    for node in model.net.graph.nodes:
+        read = [source for source in node.all_input_nodes if source.op != "get_attr"]
+        tensors = [values.env_of[source] for source in read]
+        if node.op != "call_function" or node.target is operator.getitem or not tensors:
+            continue
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            continue
+        key = f"{node.target} {[(tensor.shape, tensor.dtype) for tensor in tensors]} {_written(node)}"
+        if key not in visited:
+            visited.add(key)
+            yield _alone(model.net, node, dict(zip(read, tensors, strict=True)), values.env_of[node])
+
+
+def _written(node: Node) -> str:
+    """Return a call's arguments with the shapes of constants in their place."""
+    return str(torch.fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.op))
+
+
+class _Recorder(Interpreter):
+    """Runs a network and keeps every value."""
+
+    def __init__(self, net: GraphModule) -> None:
+        super().__init__(net, garbage_collect_values=False)
+        self.env_of: dict[Node, Any] = {}
+
+    def run_node(self, n: Node) -> Any:
+        """Run one node and keep its value."""
+        self.env_of[n] = super().run_node(n)
+        return self.env_of[n]
+
+
+def _alone(net: GraphModule, node: Node, tensors: dict[Node, Tensor], result: Any) -> Alone:
+    graph = Graph()
+    copies = {source: graph.placeholder(f"input{i}") for i, source in enumerate(tensors)}
+    for source in node.all_input_nodes:
+        if source not in copies:
+            copies[source] = graph.get_attr(str(source.target))
+    call = graph.node_copy(node, lambda source: copies[source])
+    if isinstance(result, Tensor):
+        graph.output((call,))
+    else:
+        graph.output(tuple(graph.call_function(operator.getitem, (call, i)) for i in range(len(result))))
+    module = GraphModule(net, graph)
+    name = str(node.target).removesuffix(".default")
+    inputs = {f"input{i}": tensor for i, tensor in enumerate(tensors.values())}
+    shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
+    return Alone(f"{name} of module {origin(node)}", Folded(module, shapes, FoldReport({}, (), False)), inputs)

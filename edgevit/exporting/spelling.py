@@ -1,0 +1,309 @@
+"""Spellings: operators that a converter gets wrong, written before the conversion in others that it gets right.
+
+Each spelling computes the same function. A recipe names those that its converter needs (`Recipe.spellings`), and
+docs/targets.md lists why. To add one, write a function here and list it in SPELLINGS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from edgevit.folding import Folded
+from edgevit.folding.graph import arguments, aten, is_call, pair
+
+
+def spelled(model: Folded, names: Sequence[str]) -> Folded:
+    """Return the network with these spellings; the same object where none applies."""
+    net = GraphModule(model.net, _copied(model.net))
+    changed = [_Speller(net, node).apply(names) for node in list(net.graph.nodes)]
+    if not any(changed):
+        return model
+    net.graph.lint()
+    net.recompile()
+    return Folded(net, model.shapes, model.report)
+
+
+def _copied(net: GraphModule) -> torch.fx.Graph:
+    graph = torch.fx.Graph(tracer_cls=net.graph._tracer_cls)
+    result = graph.graph_copy(net.graph, {}, return_output_node=True)
+    assert isinstance(result, tuple)
+    graph.output(result[0]).meta = dict(result[1].meta)
+    graph.set_codegen(net.graph._codegen)
+    return graph
+
+
+class _Speller:
+    """One node of a network, and the calls that replace it."""
+
+    def __init__(self, net: GraphModule, node: Node) -> None:
+        self.net, self.node = net, node
+
+    def apply(self, names: Sequence[str]) -> bool:
+        """Replace the node by the first of these spellings that knows it. Return whether one does."""
+        for name in names:
+            result = SPELLINGS[name](self)
+            if result is not None:
+                self.node.replace_all_uses_with(result)
+                self.net.graph.erase_node(self.node)
+                return True
+        return False
+
+    def call(self, target: Any, *inputs: Any) -> Node:
+        """Add a call ahead of the node, of the same origin."""
+        with self.net.graph.inserting_before(self.node):
+            call = self.net.graph.call_function(target, inputs)
+        call.meta = {key: self.node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in self.node.meta}
+        leaves = torch.fx.map_arg(inputs, lambda value: value.meta["val"])
+        with self.node.meta["val"].fake_mode:
+            call.meta["val"] = target(*leaves)
+        return call
+
+    def constant(self, tensor: Tensor) -> Node:
+        """Add a constant ahead of the node."""
+        number = 0
+        while hasattr(self.net, name := f"spelled_{number}"):
+            number += 1
+        self.net.register_buffer(name, tensor)
+        with self.net.graph.inserting_before(self.node):
+            node = self.net.graph.get_attr(name)
+        with self.node.meta["val"].fake_mode:
+            node.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        return node
+
+    @property
+    def source(self) -> Node:
+        """The tensor that the node reads first."""
+        first = self.node.args[0]
+        assert isinstance(first, Node)
+        return first
+
+
+def tanh_gelu(at: _Speller) -> Node | None:
+    """Write x Phi(x) with its hyperbolic tangent out: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    if not is_call(at.node, aten.gelu.default) or arguments(at.node)["approximate"] != "tanh":
+        return None
+    x, multiply, add = at.source, aten.mul.Tensor, aten.add.Tensor
+    cube = at.call(multiply, at.call(multiply, x, x), x)
+    inner = at.call(multiply, at.call(add, x, at.call(multiply, cube, 0.044715)), math.sqrt(2 / math.pi))
+    return at.call(multiply, at.call(multiply, x, 0.5), at.call(add, at.call(aten.tanh.default, inner), 1.0))
+
+
+def rms_norm(at: _Speller) -> Node | None:
+    """Write x / sqrt(mean(x^2) + eps) with its own epsilon, times the weight."""
+    if not is_call(at.node, aten.rms_norm.default):
+        return None
+    x, shape, weight, eps = arguments(at.node).values()
+    eps = torch.finfo(x.meta["val"].dtype).eps if eps is None else eps
+    axes = list(range(-len(shape), 0))
+    power = at.call(aten.mean.dim, at.call(aten.mul.Tensor, x, x), axes, True)
+    scaled = at.call(aten.mul.Tensor, x, at.call(aten.rsqrt.default, at.call(aten.add.Tensor, power, eps)))
+    return scaled if weight is None else at.call(aten.mul.Tensor, scaled, weight)
+
+
+def ceil_average(at: _Speller) -> Node | None:
+    """Write an average pool that rounds its size up as a padding, a plain pool and a constant map.
+
+    A window that reaches beyond the padded map counts the numbers inside it alone.
+    """
+    is_average = is_call(at.node, aten.avg_pool2d.default)
+    return _plain_average(at) if is_average and arguments(at.node)["ceil_mode"] else None
+
+
+def average_divisor(at: _Speller) -> Node | None:
+    """Write an average pool with a divisor of its own as a plain pool times a number."""
+    is_average = is_call(at.node, aten.avg_pool2d.default)
+    return _plain_average(at) if is_average and arguments(at.node)["divisor_override"] else None
+
+
+def _plain_average(at: _Speller) -> Node | None:
+    named = arguments(at.node)
+    size, padding = pair(named["kernel_size"]), pair(named["padding"])
+    stride = pair(named["stride"] or named["kernel_size"])
+    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
+    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+        return None
+    spans = [(out - 1) * s + k for out, s, k in zip(outputs, stride, size, strict=True)]
+    after = [max(0, span - side - before) for span, side, before in zip(spans, sides, padding, strict=True)]
+    pads = [padding[1], after[1], padding[0], after[0]]
+    padded = at.call(aten.constant_pad_nd.default, at.source, pads, 0.0) if any(pads) else at.source
+    pooled = at.call(aten.avg_pool2d.default, padded, list(size), list(stride))
+    counts_padding, divisor = named["count_include_pad"], named["divisor_override"]
+    factors = _corrections(size, stride, padding, sides, outputs, counts_padding, divisor)
+    if bool((factors == 1).all()):
+        return pooled
+    if factors.numel() == 1:
+        return at.call(aten.mul.Tensor, pooled, float(factors))
+    value = at.node.meta["val"]
+    return at.call(aten.mul.Tensor, pooled, at.constant(factors.to(value.dtype).to(value.device)))
+
+
+def ceil_max(at: _Speller) -> Node | None:
+    """Write a maximum pool that rounds its size up as a padding with minus infinity and a plain pool."""
+    if not is_call(at.node, aten.max_pool2d.default) or not arguments(at.node)["ceil_mode"]:
+        return None
+    named = arguments(at.node)
+    size, padding, dilation = (pair(named[name]) for name in ("kernel_size", "padding", "dilation"))
+    stride = pair(named["stride"] or named["kernel_size"])
+    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
+    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+        return None
+    spans = [(out - 1) * s + d * (k - 1) + 1 for out, s, d, k in zip(outputs, stride, dilation, size, strict=True)]
+    after = [max(0, span - side - before) for span, side, before in zip(spans, sides, padding, strict=True)]
+    padded = at.source
+    if any(after) or any(padding):
+        pads = [padding[1], after[1], padding[0], after[0]]
+        padded = at.call(aten.constant_pad_nd.default, at.source, pads, -math.inf)
+    return at.call(aten.max_pool2d.default, padded, list(size), list(stride), [0, 0], list(dilation))
+
+
+def _corrections(
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    sides: Sequence[int],
+    outputs: Sequence[int],
+    counts_padding: bool,
+    divisor: int | None,
+) -> Tensor:
+    """Return size / count of every window of an average pool (height, width); a divisor is the count if it is given."""
+    if divisor is not None:
+        return torch.full((1, 1), math.prod(size) / divisor, dtype=torch.float64)
+    counts = []
+    for k, s, p, side, out in zip(size, stride, padding, sides, outputs, strict=True):
+        start = torch.arange(out) * s - p
+        # Windows end at the end of the padding; what lies beyond is never counted.
+        end = (start + k).clamp(max=side + p)
+        counts.append(end - start if counts_padding else end.clamp(max=side) - start.clamp(min=0))
+    return math.prod(size) / (counts[0][:, None] * counts[1][None, :]).double()
+
+
+def nearest(at: _Speller) -> Node | None:
+    """Write nearest resizing as a selection of rows and columns, unless it repeats each of them equally often."""
+    kinds = {aten._upsample_nearest_exact2d.vec: 0.5, aten.upsample_nearest2d.vec: 0.0}
+    if not is_call(at.node, *kinds):
+        return None
+    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
+    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+        return None
+    factors = arguments(at.node)["scale_factors"] or (None, None)
+    indices = [
+        _nearest_index(side, out, factor, kinds[at.node.target])  # type: ignore[index]
+        for side, out, factor in zip(sides, outputs, factors, strict=True)
+    ]
+    times = [out // side for side, out in zip(sides, outputs, strict=True)]
+    if all(
+        torch.equal(index, torch.arange(side).repeat_interleave(count))
+        for index, side, count in zip(indices, sides, times, strict=True)
+    ):
+        if is_call(at.node, aten.upsample_nearest2d.vec):
+            return None
+        return at.call(aten.upsample_nearest2d.vec, at.source, None, [float(count) for count in times])
+    result = at.source
+    for axis, index in enumerate(indices, start=2):
+        result = at.call(aten.index_select.default, result, axis, at.constant(index))
+    return result
+
+
+def _nearest_index(side: int, out: int, factor: float | None, middle: float) -> Tensor:
+    """Return the row or column that each of the result's comes from, as torch computes it, in float32."""
+    step = torch.tensor(side / out if factor is None else 1 / factor, dtype=torch.float32)
+    return ((torch.arange(out, dtype=torch.float32) + middle) * step).floor().long().clamp(max=side - 1)
+
+
+def bilinear(at: _Speller) -> Node | None:
+    """Write bilinear resizing by a factor as one to a size, or as two products where the size is no whole multiple.
+
+    torch steps by the factor, and some engines by the quotient of the sizes.
+    """
+    if not is_call(at.node, aten.upsample_bilinear2d.vec):
+        return None
+    named = arguments(at.node)
+    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
+    if named["scale_factors"] is None or not all(isinstance(side, int) for side in (*sides, *outputs)):
+        return None
+    corners, factors = named["align_corners"], named["scale_factors"]
+    if corners or all(side * factor == out for side, factor, out in zip(sides, factors, outputs, strict=True)):
+        return at.call(aten.upsample_bilinear2d.vec, at.source, list(outputs), corners, None)
+    value = at.node.meta["val"]
+    rows, columns = (
+        torch.ops.aten.upsample_linear1d.vec(torch.eye(side, dtype=torch.float64)[None], None, False, [factor])[0]
+        for side, factor in zip(sides, factors, strict=True)
+    )
+    wide = at.call(aten.matmul.default, at.source, at.constant(columns.to(value.dtype)))
+    return at.call(aten.matmul.default, at.constant(rows.T.contiguous().to(value.dtype)), wide)
+
+
+def log_sigmoid(at: _Speller) -> Node | None:
+    """Write the logarithm of a sigmoid as -softplus(-x)."""
+    if not is_call(at.node, aten.log_sigmoid.default):
+        return None
+    return at.call(aten.neg.default, at.call(aten.softplus.default, at.call(aten.neg.default, at.source)))
+
+
+def softplus(at: _Speller) -> Node | None:
+    """Write log(1 + exp(beta x)) / beta with its slope and its threshold outside."""
+    if not is_call(at.node, aten.softplus.default):
+        return None
+    x, beta, threshold = arguments(at.node).values()
+    if (beta, threshold) == (1, 20):
+        return None
+    steep = at.call(aten.mul.Tensor, x, beta)
+    curve = at.call(aten.mul.Tensor, at.call(aten.softplus.default, steep), 1 / beta)
+    return at.call(aten.where.self, at.call(aten.gt.Scalar, steep, threshold), x, curve)
+
+
+def circular_pad(at: _Speller) -> Node | None:
+    """Write circular padding as a concatenation of slices."""
+    if not is_call(at.node, aten.pad.default) or arguments(at.node)["mode"] != "circular":
+        return None
+    pads, result = arguments(at.node)["pad"], at.source
+    rank = len(at.source.meta["val"].shape)
+    for i in range(0, len(pads), 2):
+        axis, (before, after) = rank - 1 - i // 2, pads[i : i + 2]
+        side = result.meta["val"].shape[axis]
+        if not isinstance(side, int) or before < 0 or after < 0:
+            return None
+        parts = [at.call(aten.slice.Tensor, result, axis, side - before, side)] if before else []
+        parts += [result, *([at.call(aten.slice.Tensor, result, axis, 0, after)] if after else [])]
+        result = at.call(aten.cat.default, parts, axis) if len(parts) > 1 else result
+    return result
+
+
+def remainder(at: _Speller) -> Node | None:
+    """Write x mod d as x - d floor(x / d)."""
+    if not is_call(at.node, aten.remainder.Scalar) or not at.source.meta["val"].is_floating_point():
+        return None
+    divisor = at.node.args[1]
+    whole = at.call(aten.floor.default, at.call(aten.div.Tensor, at.source, divisor))
+    return at.call(aten.sub.Tensor, at.source, at.call(aten.mul.Tensor, whole, divisor))
+
+
+def celu(at: _Speller) -> Node | None:
+    """Write CELU with a as a ELU(x / a)."""
+    if not is_call(at.node, aten.celu.default):
+        return None
+    x, alpha = arguments(at.node).values()
+    curve = at.call(aten.elu.default, at.call(aten.mul.Tensor, x, 1 / alpha), 1.0)
+    return at.call(aten.mul.Tensor, curve, alpha)
+
+
+SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
+    "average_divisor": average_divisor,
+    "bilinear": bilinear,
+    "ceil_average": ceil_average,
+    "ceil_max": ceil_max,
+    "celu": celu,
+    "circular_pad": circular_pad,
+    "log_sigmoid": log_sigmoid,
+    "nearest": nearest,
+    "remainder": remainder,
+    "rms_norm": rms_norm,
+    "softplus": softplus,
+    "tanh_gelu": tanh_gelu,
+}

@@ -1,0 +1,62 @@
+"""References of a comparison: the model's own answers, on inputs that it is made for, or a refusal with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgevit.artifacts.folder import open_artifact
+from edgevit.errors import ModelError
+from edgevit.exporting.pipeline import export_subject, verify_artifact
+from edgevit.records.artifact import ExportRequest, SampleRequest
+from support.nets import Toy
+from support.subjects import as_subject
+
+pytestmark = pytest.mark.onnx
+
+
+NO_ANSWERS: dict[str, tuple[Callable[..., torch.Tensor], str, str]] = {
+    "NaN": (lambda net, x: net.c(x).mean((2, 3)).abs().neg().sqrt(), "itself gives NaN", "--input-range"),
+    "infinity": (lambda net, x: net.c(x).mean((2, 3)) / 0, "itself gives", "--input-range"),
+    "chance": (
+        lambda net, x: net.c(x) + torch.rand_like(x), "two answers to one input", "turn it off",
+    ),
+    "zero": (lambda net, x: net.c(x).mean((2, 3)) * 0, "nothing can be proven", "load trained weights"),
+    "constant": (lambda net, x: net.c(x * 0).mean((2, 3)), "nothing can be proven", "load trained weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_ANSWERS)
+def test_a_model_whose_own_answers_prove_nothing_is_refused_with_the_reason(kind: str, tmp_path: Path) -> None:
+    compute, problem, fix = NO_ANSWERS[kind]
+    out = tmp_path / "out"
+    with pytest.raises(ModelError, match=problem) as caught:
+        export_subject(as_subject(Toy(compute, c=nn.Conv2d(3, 3, 1))), ExportRequest("onnx", out))
+    assert fix in caught.value.fix
+    assert not out.exists()
+
+
+def test_a_range_that_the_model_is_made_for_is_kept_for_the_next_verification(tmp_path: Path) -> None:
+    subject = as_subject(Toy(lambda net, x: net.c(x.sqrt()).mean((2, 3)), c=nn.Conv2d(3, 4, 1)))
+    artifact = export_subject(subject, ExportRequest("onnx", tmp_path, samples=SampleRequest((0.0, 1.0))))
+    assert artifact.input_range == (0.0, 1.0)
+    assert artifact.parity is not None and "noise from 0 to 1" in artifact.parity.inputs
+    parity = verify_artifact(open_artifact(artifact.folder), module=subject.module)
+    assert (parity.status, parity.inputs) == ("passed", artifact.parity.inputs)
+
+
+def test_equal_infinities_of_a_mask_are_equal(tmp_path: Path) -> None:
+    allowed = torch.tensor([True, True, False, True])
+    subject = as_subject(
+        Toy(
+            lambda net, x: net.c(x).mean((2, 3)).masked_fill(~net.allowed, -torch.inf),
+            c=nn.Conv2d(3, 4, 1),
+            allowed=allowed,
+        )
+    )
+    parity = export_subject(subject, ExportRequest("onnx", tmp_path)).parity
+    assert parity is not None and parity.status == "passed"
