@@ -31,7 +31,7 @@ RECIPE = Recipe(
     harness="litert_benchmark",
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
-    spellings=("bilinear", "ceil_max", "nearest", "tanh_gelu"),
+    spellings=("bilinear", "ceil_max", "nearest"),
 )
 
 

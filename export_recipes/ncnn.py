@@ -198,8 +198,7 @@ def export(
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
-        ends = _specs(inputs, _MAT_DTYPES), _trace(*of_planes(model, inputs), outputs, trace)
-        sidecar = Sidecar("fp32", *ends, ())
+        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), _trace(*of_planes(model, inputs), outputs, trace), ())
         results = [_stage("convert", trace, stages, sidecar, start)]
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
@@ -244,8 +243,7 @@ def _trace(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: 
         traced: Any = torch.jit.trace(Flat(), examples, check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(path))
         results = traced(*examples)
-    leaves = results if isinstance(results, tuple) else (results,)
-    return _specs(dict(zip(outputs, leaves, strict=True)), ("float32",))
+    return _specs(dict(zip(outputs, results if len(outputs) > 1 else [results], strict=True)), ("float32",))
 
 
 def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float) -> Stage:

@@ -33,7 +33,7 @@ _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
 @dataclass(frozen=True)
-class FormOptions:
+class FormOptions(SampleOptions):
     """Which form of the model an artifact holds, and which options its target gets."""
 
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the artifact")] = 1
@@ -62,7 +62,6 @@ def run(
     *,
     source: SourceOptions,
     form: FormOptions,
-    samples: SampleOptions,
     db: DbOption = None,
     output: OutputOptions,
 ) -> None:
@@ -78,9 +77,8 @@ def run(
     from edgevit.records.artifact import ExportRequest, SampleRequest
 
     dtypes = ["uint8"] if form.embed_preprocess else []
-    pairs = plan(
-        split(target, "target"), split(precision, "precision"), dynamic_batch=form.dynamic_batch, dtypes=dtypes
-    )
+    names, precisions = split(target, "target"), split(precision, "precision")
+    pairs = plan(names, precisions, dynamic_batch=form.dynamic_batch, dtypes=dtypes)
     recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
     options = read_options(form.option or [], recipes, form.compute_capability)
     for name, wished in pairs:
@@ -100,7 +98,7 @@ def run(
             embed_preprocess=form.embed_preprocess,
             labels=form.labels,
             options=options[name],
-            samples=SampleRequest(samples.value_range, samples.samples),
+            samples=SampleRequest(form.value_range, form.samples),
         )
         for name, wished in pairs
     ]

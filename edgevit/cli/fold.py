@@ -34,9 +34,9 @@ def _print(name: str, weights: str, evidence: object) -> None:
     assert isinstance(evidence, Evidence)
     before, after, proof = evidence.before, evidence.after, evidence.proof
     rows = [
-        ("params M", millions(before.params), millions(after.params), f"{after.params / before.params:.1%}"),
-        ("GMACs", f"{before.macs / 1e9:.3f}", f"{after.macs / 1e9:.3f}", f"{after.macs / before.macs:.1%}"),
-        ("layers", before.layers, after.layers, f"{after.layers / before.layers:.1%}"),
+        ("params M", millions(before.params), millions(after.params), _share(after.params, before.params)),
+        ("GMACs", f"{before.macs / 1e9:.3f}", f"{after.macs / 1e9:.3f}", _share(after.macs, before.macs)),
+        ("layers", before.layers, after.layers, _share(after.layers, before.layers)),
     ]
     print_table((f"{name}, {weights} weights", ">training form", ">folded form", ">left"), rows)
     print_table(("rewrite", ">applied"), evidence.report.rewrites.items())
@@ -45,8 +45,16 @@ def _print(name: str, weights: str, evidence: object) -> None:
     print_table(
         ("proof", ">max relative error", ">tolerance"),
         [
-            ("float64", f"{proof.float64_max_rel:.1e}", f"{proof.float64_tolerance:.0e}"),
-            ("float32", f"{proof.float32_max_rel:.1e}", f"{proof.float32_tolerance:.0e}"),
+            ("float64", _error(proof.float64_max_rel), f"{proof.float64_tolerance:.0e}"),
+            ("float32", _error(proof.float32_max_rel), f"{proof.float32_tolerance:.0e}"),
         ],
     )
     say("the folded form is the trained model" if proof.passed else "PROOF FAILED: the folded form is another function")
+
+
+def _share(after: int, before: int) -> str:
+    return f"{after / before:.1%}" if before else "-"
+
+
+def _error(max_rel: float | None) -> str:
+    return "does not run in it" if max_rel is None else f"{max_rel:.1e}"

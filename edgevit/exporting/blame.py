@@ -44,8 +44,13 @@ def refused_operator(model: Folded, recipe: RecipeModule, inputs: Mapping[str, T
     return ""
 
 
-def wrong_operator(model: Folded, recipe: RecipeModule, sample: Mapping[str, Tensor], precision: str) -> str:
-    """Return the first operator that the finished payload gets wrong alone, on the numbers it has in the network."""
+def wrong_operator(
+    model: Folded, recipe: RecipeModule, sample: Mapping[str, Tensor], precision: str, *, engine_failed: bool
+) -> str:
+    """Return the first operator that the finished payload gets wrong alone, on the numbers it has in the network.
+
+    engine_failed: the engine could not run the whole, so an operator that it cannot run alone is meant too.
+    """
     target = recipe.RECIPE.target
     for alone in _within_time(operators_alone(model, sample)):
         arrays = tuple(tensor.numpy() for tensor in alone.inputs.values())
@@ -58,8 +63,12 @@ def wrong_operator(model: Folded, recipe: RecipeModule, sample: Mapping[str, Ten
             try:
                 payload = _convert(alone, recipe, Path(folder), precision)
                 computed = compute(target, payload, samples, threads=1)
-            except (ExportError, ArtifactError):
+            except ExportError:
                 # Alone it cannot be judged.
+                continue
+            except ArtifactError:
+                if engine_failed:
+                    return alone.label
                 continue
             reference = [tuple(leaf.float().numpy() for leaf in expected)]
             if computed.results and not compare("", "", reference, computed.results, GATES[precision]).passed:
@@ -68,10 +77,10 @@ def wrong_operator(model: Folded, recipe: RecipeModule, sample: Mapping[str, Ten
 
 
 def _convert(alone: Alone, recipe: RecipeModule, folder: Path, precision: str) -> Path:
-    from edgevit.exporting.convert import convert
+    from edgevit.exporting.convert import convert_alone
 
     payload = folder / f"alone{recipe.RECIPE.suffix}"
-    convert(alone.module, recipe, payload, inputs=alone.inputs, precision=precision, names_operator=False)
+    convert_alone(alone.module, recipe, payload, inputs=alone.inputs, precision=precision)
     return payload
 
 
@@ -94,17 +103,18 @@ def operators_alone(model: Folded, inputs: Mapping[str, Tensor]) -> Iterator[Alo
         tensors = [values.env_of[source] for source in read]
         if node.op != "call_function" or node.target is operator.getitem or not tensors:
             continue
-        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        parts = result if isinstance(result := values.env_of[node], (tuple, list)) else (result,)
+        if not all(isinstance(value, Tensor) for value in (*tensors, *parts)):
             continue
         key = f"{node.target} {[(tensor.shape, tensor.dtype) for tensor in tensors]} {_written(node)}"
         if key not in visited:
             visited.add(key)
-            yield _alone(model.net, node, dict(zip(read, tensors, strict=True)), values.env_of[node])
+            yield _alone(model.net, node, dict(zip(read, tensors, strict=True)), result)
 
 
 def _written(node: Node) -> str:
     """Return a call's arguments with the shapes of constants in their place."""
-    return str(torch.fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.op))
+    return str(torch.fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.op == "get_attr"))
 
 
 class _Recorder(Interpreter):

@@ -84,48 +84,55 @@ def convert(
     dynamic_batch: bool = False,
     allow_unfolded: bool = False,
     options: Mapping[str, str] | None = None,
-    names_operator: bool = True,
 ) -> tuple[Stage, ...]:
     """Run a recipe's export() on a folded model, which leaves the payload and `stages/` beside it.
 
     A recipe that starts from another target's payload gets that one, made in `source/` with stages of its own.
     A model that is not folded is refused, because it would run slower and look all right; `allow_unfolded` is for
-    measuring just that. Raises ExportError where the converter refuses the model; with `names_operator` it names the
-    first operator that the converter refuses alone.
+    measuring just that. Raises ExportError where the converter refuses the model, which names the first operator that
+    the converter refuses alone.
     """
     if not isinstance(model, Folded) and not allow_unfolded:
         raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
-    folded = spelled(model, recipe.RECIPE.spellings) if isinstance(model, Folded) else None
-    model, outputs = plain_outputs(folded or model, inputs)
-    target, source = recipe.RECIPE.target, recipe.RECIPE.source
+    try:
+        return convert_alone(
+            model, recipe, payload, inputs=inputs, precision=precision, dynamic_batch=dynamic_batch, options=options
+        )
+    except ExportError as error:
+        operator = refused_operator(model, recipe, inputs, precision) if isinstance(model, Folded) else ""
+        if not operator:
+            raise
+        fix = f"write {operator.split()[0]} with other operators, or choose another target"
+        raise ExportError(error.what, where=operator, why=error.why, fix=fix) from error.__cause__
+
+
+def convert_alone(
+    model: nn.Module,
+    recipe: RecipeModule,
+    payload: Path,
+    *,
+    inputs: Mapping[str, Tensor],
+    precision: str,
+    dynamic_batch: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> tuple[Stage, ...]:
+    """Convert any module as convert() does; its ExportError says what the converter said, and names no operator."""
     form = {"precision": precision, "dynamic_batch": dynamic_batch}
+    spelled_form = spelled(model, recipe.RECIPE.spellings) if isinstance(model, Folded) else model
+    plain, outputs = plain_outputs(spelled_form, inputs)
+    source_form: nn.Module | Path = plain
     before: tuple[Stage, ...] = ()
-    source_form: nn.Module | Path = model
-    if source:
+    if source := recipe.RECIPE.source:
         base = load_recipe(source)
         source_form = payload.parent / SOURCE / f"{payload.name.removesuffix(recipe.RECIPE.suffix)}{base.RECIPE.suffix}"
         source_form.parent.mkdir()
-        source_stages = convert(
-            folded or model,
-            base,
-            source_form,
-            inputs=inputs,
-            allow_unfolded=allow_unfolded,
-            names_operator=names_operator,
-            **form,  # type: ignore[arg-type]
-        )
-        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in source_stages)
+        stages = convert_alone(spelled_form, base, source_form, inputs=inputs, **form)  # type: ignore[arg-type]
+        before = tuple(dataclasses.replace(stage, target=stage.target or source) for stage in stages)
     with _Refusals() as refusals:
         stages = recipe.export(source_form, inputs, payload, outputs=outputs, options=options or {}, **form)  # type: ignore[arg-type]
         return (*before, *stages)
-    where = refused_operator(folded, recipe, inputs, precision) if names_operator and folded else ""
     raise ExportError(
-        f"{target}'s converter refused the model",
-        where=where,
-        why=refusals.reason,
-        fix=f"write {where.split()[0]} with other operators, or choose another target"
-        if where
-        else "run it again with -v",
+        f"{recipe.RECIPE.target}'s converter refused the model", why=refusals.reason, fix="run it again with -v"
     ) from refusals.error
 
 

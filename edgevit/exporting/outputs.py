@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgevit.errors import ExportError
+from edgevit.folding.agreement import register_records
 from edgevit_runtime.record import output_names
 
 
@@ -36,6 +37,7 @@ def plain_outputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[nn.Mo
     """
     with torch.inference_mode():
         result = model(*inputs.values())
+    register_records(result)
     paths = [path for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
     if not paths:
         raise ExportError(f"{type(model).__name__} has no tensor among its outputs")

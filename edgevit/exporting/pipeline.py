@@ -334,12 +334,13 @@ def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
 
 
 def _culprit(subject: Subject, model: nn.Module, recipe: RecipeModule, request: ExportRequest, parity: Parity) -> str:
-    """Return the operator that the target gets wrong alone; empty if there is none, or the target is not at fault."""
+    """Return the operator that the target gets wrong alone; empty without one, or where the target is not at fault."""
     if not isinstance(model, Folded) or parity.failing_stage in _FIXES:
         return ""
     samples = make_samples(subject.inputs, subject.preprocessing, request.samples, batch=request.batch)
     sample = dict(zip(subject.example(request.batch), map(torch.from_numpy, samples.sets[0]), strict=True))
-    return wrong_operator(model, recipe, sample, request.precision)
+    failed_check = next(check for check in parity.checks if not check.passed)
+    return wrong_operator(model, recipe, sample, request.precision, engine_failed=bool(failed_check.problem))
 
 
 def _quarantine(artifact: Artifact, final: Path, culprit: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,8 +45,23 @@ def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
 def outputs(model: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return a model's outputs as a flat tuple of tensors."""
     result = model(*inputs)
-    leaves, _ = torch.utils._pytree.tree_flatten(result)
-    return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    register_records(result)
+    return tuple(leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+
+
+def register_records(result: Any) -> bool:
+    """Tell torch the dataclasses in a result, so that it takes them apart as it does dictionaries.
+
+    Returns whether there are new ones.
+    """
+    pending, found = torch.utils._pytree.tree_leaves(result), False
+    while pending:
+        leaf = pending.pop()
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            torch.export.register_dataclass(type(leaf))
+            pending += torch.utils._pytree.tree_leaves(leaf)
+            found = True
+    return found
 
 
 def compare(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor]) -> float:
@@ -56,3 +74,15 @@ def worst(expected: Sequence[Tensor], computed: Sequence[Tensor]) -> float:
     """Return the worst `max_rel` over two lists of outputs; infinite without any output."""
     pairs = zip(expected, computed, strict=True)
     return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of the model, or itself if it has tensors that cannot be copied."""
+    try:
+        with warnings.catch_warnings():
+            # torch 2.13 copies its own tree specs and warns about it.
+            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+            return copy.deepcopy(model)
+    except RuntimeError:
+        # A buffer with the history of its gradient, for example.
+        return model

@@ -7,7 +7,6 @@ capture.
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 import warnings
 from typing import Any
@@ -18,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
 from edgevit.errors import ModelError
+from edgevit.folding.agreement import register_records
 from edgevit.folding.graph import (
     BATCH_NORM,
     CONVOLUTION,
@@ -72,24 +72,13 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
 
 
 def _registers_records(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Tell torch the dataclasses among a model's outputs, and return whether there are new ones.
-
-    It takes them apart then, as it does dictionaries.
-    """
+    """Tell torch the dataclasses among a model's outputs, and return whether there are new ones."""
     try:
         with torch.inference_mode():
-            pending = torch.utils._pytree.tree_leaves(model(*inputs))
+            return register_records(model(*inputs))
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
         # The model itself fails, and its capture says so.
         return False
-    found = False
-    while pending:
-        leaf = pending.pop()
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            torch.export.register_dataclass(type(leaf))
-            pending += torch.utils._pytree.tree_leaves(leaf)
-            found = True
-    return found
 
 
 def _follows_dtype(graph: Graph, dtype: torch.dtype) -> bool:
@@ -215,7 +204,7 @@ def _respell(graph: Graph) -> None:
             # A view may refuse a memory layout that a rewrite or a weight's format leads to.
             node.target = aten.reshape.default
         elif is_call(node, aten.conv2d.padding):
-            _spell_padding(node)
+            _spell_padding(graph, node)
         elif is_call(node, aten._native_batch_norm_legit_no_training.default):
             _spell_norm(graph, node)
         elif is_call(node, aten.add.Tensor, aten.sub.Tensor):
@@ -262,15 +251,25 @@ def _spell_reshape(node: Node) -> None:
         node.target, node.args, node.kwargs = aten.reshape.default, (node.args[0], shape), {}
 
 
-def _spell_padding(node: Node) -> None:
-    """Write 'same' and 'valid' as numbers, where both sides of an axis get the same padding."""
+def _spell_padding(graph: Graph, node: Node) -> None:
+    """Write 'same' and 'valid' as numbers; a padding that is uneven, as for an even kernel, comes ahead of it."""
     named = arguments(node)
     size, dilation = named["weight"].meta["val"].shape[2:], pair(named["dilation"])
     total = [d * (s - 1) if named["padding"] == "same" else 0 for d, s in zip(dilation, size, strict=True)]
-    if not any(both % 2 for both in total):
-        geometry = (list(pair(named["stride"])), [both // 2 for both in total], list(dilation))
-        node.target, node.kwargs = CONVOLUTION, {}
-        node.args = (named["input"], named["weight"], named["bias"], *geometry, named["groups"])
+    source, padding = named["input"], [both // 2 for both in total]
+    if any(both % 2 for both in total):
+        pads = [side for both in reversed(total) for side in (both // 2, both - both // 2)]
+        with graph.inserting_before(node):
+            padded = graph.call_function(aten.constant_pad_nd.default, (source, pads, 0.0))
+        before = source.meta["val"]
+        sides = [side + both for side, both in zip(before.shape[2:], total, strict=True)]
+        # The operator itself would fix an open batch to the number of its example.
+        with before.fake_mode:
+            padded.meta = {**node.meta, "val": before.new_empty((*before.shape[:2], *sides))}
+        source, padding = padded, [0, 0]
+    node.target, node.kwargs = CONVOLUTION, {}
+    geometry = (list(pair(named["stride"])), padding, list(dilation))
+    node.args = (source, named["weight"], named["bias"], *geometry, named["groups"])
 
 
 def _spell_norm(graph: Graph, node: Node) -> None:

@@ -8,15 +8,13 @@ error there.
 from __future__ import annotations
 
 import contextlib
-import copy
-import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from edgevit.errors import FoldError
-from edgevit.folding.agreement import cast, outputs, worst
+from edgevit.folding.agreement import cast, copied, outputs, worst
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32. In half precision this finds gross errors only.
 LIMITS = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 5e-2, torch.bfloat16: 5e-1}
@@ -31,14 +29,14 @@ def check_fold(model: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], *,
     if any(tensor.is_meta for tensor in (*model.parameters(), *inputs)):
         return
     # A network may count its calls, so copies run.
-    if wide is not None and (trained := _copied(model)) is not model:
+    if wide is not None and (trained := copied(model)) is not model:
         # One that names float32 in its code does not run in float64.
         with contextlib.suppress(RuntimeError):
             _judge(trained.double(), wide, cast(inputs, torch.float64), LIMITS[torch.float64], "float64")
             return
     limit = max((LIMITS[kind] for kind in _kinds(model, inputs)), default=0.0)
     dtype = "float64" if limit == LIMITS[torch.float64] else "the dtype of the model"
-    _judge(_copied(model), _copied(folded), inputs, limit, dtype)
+    _judge(copied(model), copied(folded), inputs, limit, dtype)
 
 
 def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limit: float, dtype: str) -> None:
@@ -72,18 +70,6 @@ def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limi
         why="the model itself gives no finite number for noise, for numbers from 0 to 1, nor for the example inputs",
         fix="give inputs that the model is made for; fold(model, inputs, check=False) does not compare",
     )
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """Return a copy of the model, or itself if it has tensors that cannot be copied."""
-    try:
-        with warnings.catch_warnings():
-            # torch 2.13 copies its own tree specs and warns about it.
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            return copy.deepcopy(model)
-    except RuntimeError:
-        # A buffer with the history of its gradient, for example.
-        return model
 
 
 def _kinds(model: nn.Module, inputs: Sequence[Tensor]) -> set[torch.dtype]:

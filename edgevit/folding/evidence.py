@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.count import Count, count
+from edgevit.errors import ModelError
 from edgevit.folding.agreement import outputs
 from edgevit.folding.answers import require_answers
 from edgevit.folding.inference_form import FoldReport
@@ -34,9 +35,16 @@ def examine(
     """
     generator = torch.Generator().manual_seed(seed)
     noise, others = (tuple(_noise(tensor, generator, value_range) for tensor in inputs.values()) for _ in range(2))
-    with torch.inference_mode():
-        answers = [outputs(model, sample) for sample in (noise, others, noise)]
-    require_answers(type(model).__name__, answers[:2], answers[2])
+    name = type(model).__name__
+    try:
+        with torch.inference_mode():
+            answers = [outputs(model, sample) for sample in (noise, others, noise)]
+    except RuntimeError as error:
+        shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
+        problem = f"{name} does not run on these inputs"
+        fix = "--input-size, or a `card` on the module that tells its inputs"
+        raise ModelError(problem, where=shapes, why=str(error).splitlines()[0], fix=fix) from error
+    require_answers(name, answers[:2], answers[2])
     folded, proof = fold_and_prove(model, noise)
     single = tuple(tensor[:1] for tensor in noise) if folded.report.batch_is_open else noise
     return Evidence(count(model, *single), count(folded, *single), folded.report, proof)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edgevit.folding.agreement import cast, compare
+from edgevit.folding.agreement import cast, compare, copied, outputs
 from edgevit.folding.inference_form import Folded, fold, fold_in_dtypes
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32; a wrong epsilon is 1e-2 with a cosine of 1.000.
@@ -19,18 +18,22 @@ FLOAT32_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Proof:
-    """Largest absolute difference over the reference's largest magnitude, the worst over outputs, per dtype."""
+    """Largest absolute difference over the reference's largest magnitude, the worst over outputs, per dtype.
 
-    float64_max_rel: float
-    float32_max_rel: float
+    None in a dtype in which the model cannot run, because it names another one in its code.
+    """
+
+    float64_max_rel: float | None
+    float32_max_rel: float | None
     float64_tolerance: float = FLOAT64_TOLERANCE
     float32_tolerance: float = FLOAT32_TOLERANCE
 
     @property
     def passed(self) -> bool:
-        """Return whether both errors are within tolerance; a NaN is not."""
-        within64 = self.float64_max_rel <= self.float64_tolerance
-        return within64 and self.float32_max_rel <= self.float32_tolerance
+        """Return whether there is an error, and each is within tolerance; a NaN is not."""
+        limits = ((self.float64_max_rel, self.float64_tolerance), (self.float32_max_rel, self.float32_tolerance))
+        proven = [error <= limit for error, limit in limits if error is not None]
+        return bool(proven) and all(proven)
 
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
@@ -53,11 +56,19 @@ def fold_and_prove(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Folded, 
 
 def _error(
     dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor], folded: Folded | None, limit: float
-) -> float:
-    """Return the worst `max_rel` of the fold in one dtype, from the shared capture if that is within the limit."""
+) -> float | None:
+    """Return the worst `max_rel` of the fold in one dtype, from the shared capture if that is within the limit.
+
+    None where the model does not run in it.
+    """
     parameter = next(model.parameters(), None)
-    trained = model if parameter is None or parameter.dtype == dtype else copy.deepcopy(model).to(dtype)
+    trained = model if parameter is None or parameter.dtype == dtype else copied(model).to(dtype)
     samples = cast(inputs, dtype)
+    try:
+        with torch.inference_mode():
+            outputs(trained, samples)
+    except RuntimeError:
+        return None
     if folded is not None and (error := compare(trained, folded, samples)) <= limit:
         return error
     return compare(trained, fold(trained, samples, check=False), samples)

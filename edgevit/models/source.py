@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import importlib.util
@@ -63,8 +64,11 @@ def subject_of(
         why = "this module may have other weights"
         raise UsageError(f"{name!r} is a model of the zoo", why=why, fix="another name")
     _require_eval(module, name)
+    module, widened = _in_single_precision(module)
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
+    if inputs is not None and widened:
+        inputs = _widened(inputs)
     specs = _specs(inputs) if inputs is not None else known_card.inputs if known_card else ()
     if input_size is not None:
         first, *others = specs or (TensorSpec("image", (-1, 3, 0, 0)),)
@@ -74,6 +78,27 @@ def subject_of(
     preprocessing = known_card.preprocessing if known_card else Preprocessing()
     source = Source(name, "module", state_sha256=state_sha256(module))
     return Subject(name, "custom", module, specs, source, preprocessing, None)
+
+
+def _in_single_precision(module: nn.Module) -> tuple[nn.Module, bool]:
+    """Return a copy in float32 of a module that is all in another floating type, and whether it is one.
+
+    Half precision and bfloat16 are widened exactly. Which precision an artifact has is asked for at its export.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    if len(kinds) != 1 or torch.float32 in kinds:
+        return module, False
+    return copy.deepcopy(module).float(), True
+
+
+def _widened(inputs: Mapping[str, Tensor] | Sequence[Tensor]) -> dict[str, Tensor] | list[Tensor]:
+    def widen(tensor: Tensor) -> Tensor:
+        return tensor.float() if tensor.is_floating_point() else tensor
+
+    if isinstance(inputs, Mapping):
+        return {name: widen(tensor) for name, tensor in inputs.items()}
+    return [widen(tensor) for tensor in inputs]
 
 
 def _own_name(module: nn.Module) -> str:
@@ -134,6 +159,7 @@ def _stranger(file: Path, function: str, weights: Path | None) -> Subject:
     module = _call(_import(file), file, function)
     if weights is not None:
         load_weights(module, weights)
+    module, _ = _in_single_precision(module)
     name = f"{file}:{function}"
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None

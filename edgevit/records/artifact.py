@@ -81,7 +81,7 @@ class ParityCheck:
 
     max_rel is the largest absolute difference over the largest magnitude of the reference, the worst over the inputs;
     snr_db is 10 log10 of signal power over error power, None where the two are equal to the bit. Where nothing can be
-    measured, max_rel is None and `problem` says why.
+    measured, both are None, and `problem` says why.
     """
 
     stage: str
@@ -119,7 +119,7 @@ class Parity:
     max_rel: float | None
     snr_db: float | None  # None too where the two are equal to the bit
     top1_agreement: float | None
-    tolerance: str  # of that comparison; empty where there is none
+    tolerance: str  # of that comparison; empty without one
     checks: tuple[ParityCheck, ...]
     failing_stage: str = ""
 

@@ -176,9 +176,9 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path, dynamic_bat
     batch = "batch" if dynamic_batch else 1
     assert shapes(converted_model.graph.input) == {"in_0": [batch, 3], "in_1": [batch, 6]}
     assert shapes(converted_model.graph.output) == {
-        "output_0": [batch, 4],
-        "output_1": [batch, 4],
-        "output_2": [batch, 6],
+        "words": [batch, 4],
+        "both_0": [batch, 4],
+        "both_1": [batch, 6],
     }
     expected = torch.utils._pytree.tree_leaves(model(words, x))
     for one, other in zip(run(tmp_path / "net.onnx", words, x), expected, strict=True):
@@ -234,7 +234,14 @@ def test_a_converter_that_refuses_is_quoted(tmp_path: Path, message: str) -> Non
 
     refusing = SimpleNamespace(RECIPE=RECIPE.RECIPE, export=export)
     with pytest.raises(ExportError, match="onnx's converter refused the model") as caught:
-        convert(network(), refusing, tmp_path / "x", inputs={}, precision="fp32", allow_unfolded=True)
+        convert(
+            network(),
+            refusing,
+            tmp_path / "x",
+            inputs={"image": torch.zeros(1, 3, 8, 8)},
+            precision="fp32",
+            allow_unfolded=True,
+        )
     assert caught.value.why == ("no kernel for this" if message else "NotImplementedError")
     assert isinstance(caught.value.__cause__, NotImplementedError)
 

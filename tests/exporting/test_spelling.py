@@ -26,7 +26,7 @@ from support.targets import expected_status, marks
 
 IMAGE = TensorSpec("image", (-1, 3, 19, 22))
 # Of a feature map (B, 4, 17, 20), at least one for each spelling.
-WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Any]]] = {
+WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], nn.Module]]]] = {
     "average_divisor": (lambda net, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), {}),
     "bilinear": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="bilinear"), {}),
     "ceil_average": (lambda net, x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), {}),
@@ -36,14 +36,14 @@ WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Any]]] = {
     "log_sigmoid": (lambda net, x: F.logsigmoid(x), {}),
     "nearest": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="nearest"), {}),
     "remainder": (lambda net, x: (x % 0.3).mean((2, 3)), {}),
-    "rms_norm": (lambda net, x: net.norm(x.permute(0, 2, 3, 1)), {"norm": nn.RMSNorm(4)}),
+    "rms_norm": (lambda net, x: net.norm(x.permute(0, 2, 3, 1)), {"norm": lambda: nn.RMSNorm(4)}),
     "softplus": (lambda net, x: F.softplus(x, beta=2, threshold=1), {}),
     "tanh_gelu": (lambda net, x: F.gelu(x, approximate="tanh"), {}),
 }
 
 
 def network(*names: str) -> nn.Module:
-    parts = {key: part for name in names for key, part in WRONG[name][1].items()}
+    parts = {key: part() for name in names for key, part in WRONG[name][1].items()}
 
     def compute(net: Any, x: Tensor) -> dict[str, Tensor]:
         features = net.c(x)

@@ -100,8 +100,8 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
     program = read_program(path)
     assert [(spec.name, spec.shape) for spec in program.inputs] == [("b", (1, 6)), ("a", (1, 4))]
     outputs = [(spec.name, spec.shape, spec.dtype) for spec in program.outputs]
-    floats = [("output_0", (1, 4), "float32"), ("output_1", (1, 6), "float32")]
-    assert outputs == [*floats, ("output_2", (1,), "int32")]
+    floats = [("sum", (1, 4), "float32"), ("both_0", (1, 6), "float32")]
+    assert outputs == [*floats, ("both_1", (1,), "int32")]
 
 
 def test_inputs_of_other_types_are_refused(tmp_path: Path) -> None:

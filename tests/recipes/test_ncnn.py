@@ -157,9 +157,9 @@ def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
     session = RECIPE.load(tmp_path / "net_ncnn_model", threads=1)
     assert session.inputs == (TensorSpec("in_0", (1, 3), "int64"), TensorSpec("in_1", (1, 6)))
     assert [(spec.name, spec.shape) for spec in session.outputs] == [
-        ("output_0", (1, 4)),
-        ("output_1", (1, 4)),
-        ("output_2", (1, 6)),
+        ("words", (1, 4)),
+        ("both_0", (1, 4)),
+        ("both_1", (1, 6)),
     ]
 
 

@@ -15,7 +15,6 @@ from torch.fx import Node
 
 from edgevit.folding.graph import Net
 from edgevit.folding.rewrites.affine import affine_into_next, affine_into_previous, affine_into_repeated
-from edgevit.folding.rewrites.affine_through_moves import affine_through_moves
 from edgevit.folding.rewrites.attention import scale_into_query
 from edgevit.folding.rewrites.averages import affine_after_average, linear_after_average
 from edgevit.folding.rewrites.bias import bias_downstream
@@ -32,6 +31,7 @@ from edgevit.folding.rewrites.permutations import one_gather
 from edgevit.folding.rewrites.pooling import max_pool_before_relu, maxima_of_few, mean_into_depthwise, plain_max_pool
 from edgevit.folding.rewrites.reshape_reordering import reshape_downstream
 from edgevit.folding.rewrites.softshrink import plain_softshrink
+from edgevit.folding.rewrites.through_moves import affine_through_moves
 
 
 @dataclass(frozen=True)

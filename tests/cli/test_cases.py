@@ -1,0 +1,181 @@
+"""Small networks as a new user would try them on the command line: each works, or says in one error what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.command_line import edgevit
+
+NETWORKS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, compute, **parts):
+        super().__init__()
+        self.compute = compute
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self.compute(self, *inputs)
+
+
+def masked():
+    torch.manual_seed(0)
+    net = Net(lambda net, x: net.conv(x).mean((2, 3)).masked_fill(~net.allowed, -torch.inf), conv=nn.Conv2d(3, 4, 1))
+    net.register_buffer("allowed", torch.tensor([True, True, False, True]))
+    return net.eval()
+
+
+def rooted():
+    return Net(lambda net, x: net.conv(x.sqrt()), conv=nn.Conv2d(3, 4, 1)).eval()
+
+
+def noisy():
+    return Net(lambda net, x: net.conv(x) + torch.rand_like(x), conv=nn.Conv2d(3, 3, 1)).eval()
+
+
+def dead():
+    net = Net(lambda net, x: net.conv(x), conv=nn.Conv2d(3, 3, 1))
+    nn.init.zeros_(net.conv.weight)
+    return net.eval()
+
+
+def even_same():
+    parts = (nn.Conv2d(3, 8, 4, padding="same"), nn.BatchNorm2d(8), nn.Conv2d(8, 8, (4, 3), padding="same"))
+    return nn.Sequential(*parts, nn.BatchNorm2d(8)).eval()
+
+
+def half_weights():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).half().eval()
+
+
+def double_weights():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).double().eval()
+
+
+def bfloat_weights():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).bfloat16().eval()
+
+
+def names_float32():
+    one, parts = torch.ones(1, dtype=torch.float32), {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8)}
+    return Net(lambda net, x: net.norm(net.conv(x)).float() * one, **parts).eval()
+
+
+def no_parameters():
+    return nn.PixelUnshuffle(2).eval()
+
+
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)).eval()
+
+
+def one_image_only():
+    parts = {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8)}
+    return Net(lambda net, x: net.norm(net.conv(x)).view(1, 8, -1), **parts).eval()
+
+
+def absent_output():
+    outputs = {"aux": None, "count": 3}
+    return Net(lambda net, x: {"logits": net.conv(x).mean((2, 3)), **outputs}, conv=nn.Conv2d(3, 4, 1)).eval()
+
+
+def heads(joined):
+    torch.manual_seed(1)
+
+    def compute(net, x):
+        features = net.stem(x).relu()
+        boxes = net.box(features).sigmoid().flatten(2) * 640
+        shifted = (features * 30 + 60000).relu()
+        scores = net.score((shifted - shifted.mean((2, 3), keepdim=True)) / 30).sigmoid().flatten(2)
+        return torch.cat((boxes, scores), 1) if joined else (boxes, scores)
+
+    return Net(compute, stem=nn.Conv2d(3, 16, 3, 2, 1), box=nn.Conv2d(16, 4, 1), score=nn.Conv2d(16, 20, 1)).eval()
+
+
+def joined_head():
+    return heads(True)
+
+
+def separate_heads():
+    return heads(False)
+"""
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder with networks.py, which is the working directory."""
+    (tmp_path / "networks.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def folded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return edgevit("fold", f"networks.py:{name}", "--input-size", "32", "--json", *options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masked",
+        "even_same",
+        "half_weights",
+        "double_weights",
+        "bfloat_weights",
+        "names_float32",
+        "no_parameters",
+        "one_image_only",
+        "absent_output",
+    ],
+)
+def test_it_folds_with_proof_and_without_a_norm_left(networks: Path, name: str) -> None:
+    result = folded(name)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["passed"] and report["report"]["unfolded"] == []
+
+
+def test_a_range_makes_a_model_of_roots_provable(networks: Path) -> None:
+    result = folded("rooted")
+    assert result.returncode == 1
+    assert "gives NaN" in result.stderr and "--input-range" in result.stderr
+    assert folded("rooted", "--input-range", "0,1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "fix"),
+    [
+        ("noisy", "gives two answers to one input", "evaluation mode"),
+        ("dead", "nothing can be proven of", "load trained weights"),
+        ("grey", "does not run on these inputs", "--input-size"),
+    ],
+)
+def test_what_proves_nothing_is_named(networks: Path, name: str, problem: str, fix: str) -> None:
+    result = folded(name)
+    assert result.returncode == 1
+    assert problem in result.stderr and fix in result.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "1,0", "a,b", "0,inf", "0,1,2"])
+def test_a_range_that_is_none_is_refused(networks: Path, text: str) -> None:
+    result = folded("rooted", f"--input-range={text}")
+    assert result.returncode == 2
+    assert "is not a range" in result.stderr
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("name", ["joined_head", "separate_heads"])
+def test_scores_that_half_precision_loses_fail_beside_boxes_too(networks: Path, name: str) -> None:
+    arguments = ("export", f"networks.py:{name}", "-t", "onnx", "--precision", "fp16", "--input-size", "32", "-q")
+    result = edgevit(*arguments)
+    assert result.returncode == 4, result.stderr
+    assert "stage half" in result.stderr and "channel" in result.stderr
+    assert edgevit(*arguments, "--precision", "fp32").returncode == 0
