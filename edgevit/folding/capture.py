@@ -236,7 +236,7 @@ def _spell_alpha(graph: Graph, node: Node) -> None:
 
 
 def _spell_number_less(graph: Graph, node: Node) -> None:
-    """Write c - alpha x as c + -alpha x, which the layer before x can take. A converter takes c from x instead."""
+    """Write c - alpha x as c + -alpha x, which the layer before x can take. One converter gets the former wrong."""
     source, number, alpha = arguments(node).values()
     with graph.inserting_before(node):
         product = graph.call_function(aten.mul.Tensor, (source, -alpha))
