@@ -31,7 +31,7 @@ RECIPE = Recipe(
     aliases=("ort", "onnxruntime"),
     # On processors for which it has no half-precision kernels, and without rounding in between.
     widens_half=True,
-    spellings=("average_divisor",),
+    spellings=("attention_of_four_axes", "average_divisor"),
 )
 
 # The suffix of a kernel's time in ONNX Runtime's profile.

@@ -153,6 +153,9 @@ class _Refusals:
 
     @property
     def reason(self) -> str:
-        """The first line that the converter said, or the name of its error."""
-        lines = (line.strip() for line in str(self.error).splitlines())
-        return next(filter(None, lines), type(self.error).__name__)
+        """The first line of what went wrong first, or the name of the error."""
+        error: BaseException | None = self.error
+        while error is not None and error.__cause__ is not None:
+            error = error.__cause__
+        lines = (line.strip() for line in str(error).splitlines())
+        return next(filter(None, lines), type(error).__name__)

@@ -54,14 +54,14 @@ class _Speller:
                 return True
         return False
 
-    def call(self, target: Any, *inputs: Any) -> Node:
+    def call(self, target: Any, *inputs: Any, **options: Any) -> Node:
         """Add a call ahead of the node, of the same origin."""
         with self.net.graph.inserting_before(self.node):
-            call = self.net.graph.call_function(target, inputs)
+            call = self.net.graph.call_function(target, inputs, options)
         call.meta = {key: self.node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in self.node.meta}
         leaves = torch.fx.map_arg(inputs, lambda value: value.meta["val"])
         with self.node.meta["val"].fake_mode:
-            call.meta["val"] = target(*leaves)
+            call.meta["val"] = target(*leaves, **options)
         return call
 
     def constant(self, tensor: Tensor) -> Node:
@@ -113,6 +113,24 @@ def ceil_average(at: _Speller) -> Node | None:
     """
     is_average = is_call(at.node, aten.avg_pool2d.default)
     return _plain_average(at) if is_average and arguments(at.node)["ceil_mode"] else None
+
+
+def attention_of_four_axes(at: _Speller) -> Node | None:
+    """Write attention over more than four axes, or three, with the axes ahead of the heads in one."""
+    if not is_call(at.node, aten.scaled_dot_product_attention.default):
+        return None
+    named = arguments(at.node)
+    operands = [named[name] for name in ("query", "key", "value")]
+    ranks = {len(operand.meta["val"].shape) for operand in operands}
+    if ranks == {4} or len(ranks) > 1 or named["attn_mask"] is not None or named["enable_gqa"]:
+        return None
+    shape = at.node.meta["val"].shape
+    if sum(not isinstance(size, int) for size in shape) > 1:
+        return None
+    rows = [at.call(aten.reshape.default, operand, [-1, 1, *operand.meta["val"].shape[-2:]]) for operand in operands]
+    options = {"is_causal": named["is_causal"], "scale": named["scale"]}
+    attended = at.call(aten.scaled_dot_product_attention.default, *rows, **options)
+    return at.call(aten.reshape.default, attended, [size if isinstance(size, int) else -1 for size in shape])
 
 
 def average_divisor(at: _Speller) -> Node | None:
@@ -294,6 +312,7 @@ def celu(at: _Speller) -> Node | None:
 
 
 SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
+    "attention_of_four_axes": attention_of_four_axes,
     "average_divisor": average_divisor,
     "bilinear": bilinear,
     "ceil_average": ceil_average,

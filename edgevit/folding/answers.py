@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from edgevit.errors import ModelError
-from edgevit.folding.agreement import max_rel
+from edgevit.folding.agreement import max_rel, outputs, worst
 
 # Two runs of one model may add in another order.
 _SAME = 1e-6
+# A right fold rounds in other places than its model, many times.
+ROUNDINGS = 100.0
 _OTHER_INPUTS = "give inputs that the model is made for: --input-range 0,1, or --samples FILE.npy"
 
 
@@ -19,8 +23,8 @@ def require_answers(name: str, answers: Sequence[Sequence[Tensor]], again: Seque
 
     answers: the model's outputs on each sample. again: those on the first sample from a second run.
     """
-    for number, outputs in enumerate(answers, 1):
-        for index, tensor in enumerate(outputs):
+    for number, answer in enumerate(answers, 1):
+        for index, tensor in enumerate(answer):
             where = f"output {index}, on sample {number} of {len(answers)}"
             if bool(tensor.isnan().any()):
                 raise ModelError(
@@ -44,6 +48,25 @@ def require_answers(name: str, answers: Sequence[Sequence[Tensor]], again: Seque
             why=f"its outputs are {'0' if is_zero else 'the same numbers'} on all {len(answers)} samples",
             fix="load trained weights: --weights FILE, or in the function that makes the model",
         )
+
+
+def sensitivity(model: Callable[..., Any], inputs: Sequence[Tensor]) -> float:
+    """Return how far outputs move, by `max_rel`, when floating inputs change in their last digit.
+
+    Rounding anywhere in the model moves them about as far.
+    """
+    generator = torch.Generator().manual_seed(0)
+    expected, moved = outputs(model, inputs), 0.0
+    for _ in range(2):
+        changed = [
+            tensor
+            * (1 + torch.finfo(tensor.dtype).eps * torch.randn(tensor.shape, generator=generator).sign().to(tensor))
+            if tensor.is_floating_point()
+            else tensor
+            for tensor in inputs
+        ]
+        moved = max(moved, worst(expected, outputs(model, changed)))
+    return moved
 
 
 def _are_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -156,9 +157,11 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
 def _write_nothing(graph: Graph) -> bool:
     """Replace `relu_` by `relu`, and so on. Return False where the written tensor has an alias that is read later."""
     positions = {node: i for i, node in enumerate(graph.nodes)}
-    for node in filter(writes, positions):
+    writers = list(filter(writes, positions))
+    owners = _owners(positions) if writers else {}
+    for node in writers:
         written, twin = node.args[0], _functional_twin(node)
-        if twin is None or not isinstance(written, Node) or _has_aliases(written, node, positions):
+        if twin is None or not isinstance(written, Node) or _has_aliases(written, node, positions, owners):
             return False
         node.target = twin
         # The loop's own variables are bound: the callback runs at once, but a linter cannot know that.
@@ -166,10 +169,20 @@ def _write_nothing(graph: Graph) -> bool:
     return True
 
 
-def _has_aliases(written: Node, node: Node, positions: dict[Node, int]) -> bool:
+def _owners(nodes: Iterable[Node]) -> dict[int, list[Node]]:
+    """Return the nodes whose tensors lie in each storage."""
+    owners: dict[int, list[Node]] = {}
+    for node in nodes:
+        for storage in _storages(node):
+            owners.setdefault(storage, []).append(node)
+    return owners
+
+
+def _has_aliases(written: Node, node: Node, positions: dict[Node, int], owners: dict[int, list[Node]]) -> bool:
     """Return whether the written storage belongs to the model or its caller, or is read through an alias later."""
-    position, storages = positions[node], _storages(written)
-    aliases = [other for other in positions if positions[other] < position and _storages(other) & storages]
+    position = positions[node]
+    sharing = dict.fromkeys(other for storage in _storages(written) for other in owners.get(storage, ()))
+    aliases = [other for other in sharing if positions[other] < position]
     later = (user for alias in aliases if alias is not written for user in alias.users if positions[user] > position)
     return any(alias.op != "call_function" for alias in aliases) or any(later)
 

@@ -156,9 +156,11 @@ class Net:
         if node.kwargs.get("alpha", 1) != 1:
             return None
         first, second = node.args[:2]
-        if isinstance(second, Node) and self.constant(second) is None:
+        # c - x = -x + c
+        mirrored = isinstance(second, Node) and self.constant(second) is None
+        if mirrored:
             first, second = second, first
-            if not is_call(node, aten.mul.Tensor, aten.add.Tensor):
+            if is_call(node, aten.div.Tensor):
                 return None
         if not isinstance(first, Node) or self.shape(first) != self.shape(node):
             return None
@@ -173,7 +175,7 @@ class Net:
             aten.mul.Tensor: (vector, None),
             aten.div.Tensor: (1 / vector, None),
             aten.add.Tensor: (one, vector),
-            aten.sub.Tensor: (one, -vector),
+            aten.sub.Tensor: (-one, vector) if mirrored else (one, -vector),
         }
         return (first, *scale_shift[node.target])  # type: ignore[index]
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from edgevit.errors import ArtifactError
+from edgevit.errors import ArtifactError, ModelError
 from edgevit.folding import require_answers
 from edgevit.folding.agreement import cast, copied, outputs
+from edgevit.folding.answers import sensitivity
 from edgevit.records.artifact import Parity, ParityCheck
 from edgevit.records.measurement import Device
 from edgevit.verification.compare import FOLD_GATE, GATES, Gate, compare, failed
@@ -24,6 +25,8 @@ from edgevit.verification.inputs import Arrays, Samples
 from edgevit_runtime.record import Reply, Stage
 
 Status = Literal["passed", "evaluated", "built_not_run", "needs_processor"]
+# By how much rounding of the input alone may move an output, beyond which a gate tells nothing.
+RESTLESS = 1e-4
 TRAINING_FORM, FOLDED_FORM = "training form", "folded form"
 ARTIFACT_STAGE = "artifact"  # the payload as it ships
 
@@ -61,6 +64,8 @@ class References:
         if folded is not None and not all(check.passed for check in verify_fold(plain)):
             # The model may amplify rounding.
             plain = dataclasses.replace(plain, wide=_in_float64(trained, folded, samples))
+            if plain.wide is None or not plain.wide.passed:
+                _require_steady(trained, samples)
         if not half:
             return plain
         model = HalfPrecision(trained if folded is None else folded)
@@ -71,6 +76,18 @@ def _run(module: Callable[..., Any], samples: Samples) -> list[Arrays]:
     with torch.inference_mode():
         results = [outputs(module, list(map(torch.from_numpy, sample_set))) for sample_set in samples.sets]
     return [tuple(leaf.float().numpy() for leaf in result) for result in results]
+
+
+def _require_steady(trained: nn.Module, samples: Samples) -> None:
+    """Raise ModelError for a model that rounding alone moves beyond the gate: no other form can be compared with it."""
+    with torch.inference_mode():
+        moved = max(sensitivity(trained, list(map(torch.from_numpy, arrays))) for arrays in samples.sets)
+    if moved > RESTLESS:
+        raise ModelError(
+            f"nothing can be proven of {type(trained).__name__}",
+            why=f"it amplifies rounding: an input that changes in its last digit changes the output by {moved:.1e}",
+            fix="load trained weights: --weights FILE, or in the function that makes the model",
+        )
 
 
 def _in_float64(trained: nn.Module, folded: nn.Module, samples: Samples) -> ParityCheck | None:

@@ -27,6 +27,10 @@ from support.targets import expected_status, marks
 IMAGE = TensorSpec("image", (-1, 3, 19, 22))
 # Of a feature map (B, 4, 17, 20), at least one for each spelling.
 WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], nn.Module]]]] = {
+    "attention_of_four_axes": (
+        lambda net, x: F.scaled_dot_product_attention(*(x.reshape(-1, 2, 2, 17, 20),) * 3),
+        {},
+    ),
     "average_divisor": (lambda net, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), {}),
     "bilinear": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="bilinear"), {}),
     "ceil_average": (lambda net, x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), {}),
