@@ -1,6 +1,6 @@
-"""Networks that nobody here wrote, folded, proven and exported: what is left of their norms, and what that costs.
+"""Networks of other people, folded, proven and exported: what is left of their norms, and what that costs.
 
-python benchmarks/strangers.py --packages FOLDER [--targets onnx] [--latency] [NAME...]
+python benchmarks/strangers.py --packages FOLDER [--targets onnx] [--markdown] [NAME...]
 
 FOLDER holds timm and transformers (`pip install --no-deps --target FOLDER timm transformers huggingface_hub tokenizers
 regex`). They are no dependency. torchvision_stub stands in for torchvision. Weights are random, norms too. Each network
@@ -41,7 +41,7 @@ def hugging_face() -> dict[str, tuple[Callable[[], Any], int]]:
             hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, image_size=[128, 128],
             num_detection_tokens=10, **small)), 128),
         "hf_depth_anything": (lambda: hf.DepthAnythingForDepthEstimation(hf.DepthAnythingConfig()), 70),
-        "hf_cvt": (lambda: hf.CvtForImageClassification(hf.CvtConfig(depth=[1, 1, 2], **small)), SIZE),
+        "hf_cvt": (lambda: hf.CvtForImageClassification(hf.CvtConfig(**small)), SIZE),
         "hf_rt_detr": (lambda: hf.RTDetrForObjectDetection(hf.RTDetrConfig(
             encoder_layers=1, decoder_layers=1, num_queries=30, anchor_image_size=[128, 128], **small)), 128),
     }  # fmt: skip
@@ -130,11 +130,38 @@ def examine_one(name: str, targets: list[str]) -> dict[str, Any]:
     return row
 
 
+def table(rows: list[dict[str, Any]], targets: list[str]) -> list[str]:
+    """Return the lines of a table in Markdown, and what was refused below it."""
+    heads = ["network", "layers", "params M", "GMACs", "norms left", "by timm", "float64", "fold CPU s", *targets]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    remarks = []
+    for row in rows:
+        name = row["name"]
+        if "layers" not in row:
+            remarks.append(f"- {name}: {row.get('refused') or row.get('crashed') or 'no end in time'}")
+            continue
+        pairs = [" -> ".join(map(str, row["layers"]))]
+        pairs += [
+            " -> ".join(f"{value / scale:.2f}" for value in row[key]) for key, scale in (("params", 1e6), ("macs", 1e9))
+        ]
+        timm = row.get("norms_left_by_timm")
+        cells = [name, *pairs, str(row["norms_left"]), "-" if timm is None else str(timm), f"{row['float64']:.0e}"]
+        cells.append(f"{row['fold_cpu_s']:.1f}")
+        for target in targets:
+            status, figure, *_ = row[target]
+            is_status = not isinstance(figure, str)
+            cells.append(f"{status} {figure:.0e}" if is_status else f"{status} (below)")
+            remarks += [] if is_status else [f"- {name}, {target}: {figure}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", *remarks]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", required=True, type=Path)
     parser.add_argument("--targets", default="onnx")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--markdown", action="store_true", help="print a table in place of JSON")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     targets = [target for target in options.targets.split(",") if target]
@@ -158,7 +185,10 @@ def main() -> None:
             row = {"name": name, "timeout_s": LIMIT_S}
         rows.append(row)
         print(json.dumps(row), file=sys.stderr, flush=True)
-    report("strangers", {"rows": rows})
+    if options.markdown:
+        print("\n".join(table(rows, targets)))
+    else:
+        report("strangers", {"rows": rows})
 
 
 if __name__ == "__main__":
