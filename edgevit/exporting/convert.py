@@ -153,9 +153,12 @@ class _Refusals:
 
     @property
     def reason(self) -> str:
-        """The first line of what went wrong first, or the name of the error."""
+        """The first line that tells, or the name of the error.
+
+        A converter's own exception says that something failed, and its cause what.
+        """
         error: BaseException | None = self.error
-        while error is not None and error.__cause__ is not None:
+        while error is not None and error.__cause__ is not None and type(error).__module__ != "builtins":
             error = error.__cause__
         lines = (line.strip() for line in str(error).splitlines())
         return next(filter(None, lines), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -68,8 +69,12 @@ def test_a_signal_ends_the_program_with_it(number: signal.Signals, tmp_path: Pat
         assert wait_until(lambda: not is_running(program))
 
 
-def test_descriptors_are_handed_on(tmp_path: Path) -> None:
-    reading, writing = os.pipe()
+@pytest.mark.parametrize("number", [100, *range(513, 518)])
+def test_descriptors_are_handed_on(tmp_path: Path, number: int) -> None:
+    reading, low = os.pipe()
+    # In a process with many open files, descriptors have high numbers, such as the zygote uses itself.
+    writing = fcntl.fcntl(low, fcntl.F_DUPFD, number)
+    os.close(low)
     file = tmp_path / "program.py"
     file.write_text(f"import os; os.write({writing}, b'through')")
     subprocess.run([str(programs() / "python"), str(file)], pass_fds=[writing], check=True)

@@ -174,7 +174,9 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Take over the descriptors, folder, environment and arguments of the program, run it, and end as it ends."""
     os.setsid()
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FREE) for descriptor in descriptors]
+    # Above every number that is asked for: a client with many open files asks for high ones.
+    free = max(_FREE, *request["numbers"]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in descriptors]
     for descriptor in descriptors:
         os.close(descriptor)
     for descriptor, number in zip(moved, request["numbers"], strict=True):
