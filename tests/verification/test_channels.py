@@ -108,6 +108,26 @@ def test_noise_that_all_logits_share_is_no_mistake(seed: int, precision: str, cl
     assert passes(expected, computed, GATES[precision])
 
 
+def test_an_output_that_is_nearly_zero_on_one_input_is_judged_by_the_others() -> None:
+    expected = [RNG.standard_normal((1, 6, 50)) for _ in range(3)] + [1e-6 * RNG.standard_normal((1, 6, 50))]
+    computed = [*expected[:3], expected[3] + 1e-7]
+    assert passes(expected, computed, GATES["fp32"]), "a tenth of it, and the rounding of what it is made of"
+    assert not passes(expected, [*expected[:3], expected[3] + 1e-2], GATES["fp32"])
+    assert not passes([expected[3]] * 3, [computed[3]] * 3, GATES["fp32"]), "the others are as small"
+
+
+@pytest.mark.parametrize(
+    ("error", "ordinary", "extreme"), [(5e-5, True, True), (5e-4, False, True), (5e-3, False, False)]
+)
+def test_extremes_have_wider_limits(error: float, ordinary: bool, extreme: bool) -> None:
+    expected = [(RNG.uniform(0.5, 1, (1, 6, 50)),) for _ in range(3)]
+    wrong = [*expected[:2], (expected[2][0] * (1 + error),)]
+    for extremes, passed in ((0, ordinary), (1, extreme)):
+        check = compare("artifact", "model", expected, wrong, GATES["fp32"], extremes)
+        assert check.passed == passed
+        assert ("on extremes" in check.tolerance) == (extremes == 1 and not passed)
+
+
 def test_channels_that_are_zero_may_hold_the_rounding_of_others() -> None:
     expected = [RNG.standard_normal((2, 16, 9, 9)).astype(np.float32) for _ in range(2)]
     for array in expected:
