@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def rounded(array: Array, precision: str) -> Array:
     return (array * (1 + NOISE[precision] * RNG.standard_normal(array.shape))).astype(np.float32)
 
 
-def passes(expected: list[Array], computed: list[Array], gate: Gate) -> bool:
+def passes(expected: Sequence[Array], computed: Sequence[Array], gate: Gate) -> bool:
     return compare("artifact", "model", [(a,) for a in expected], [(b,) for b in computed], gate).passed
 
 
