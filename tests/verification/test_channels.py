@@ -110,8 +110,8 @@ def test_noise_that_all_logits_share_is_no_mistake(seed: int, precision: str, cl
 
 def test_an_output_that_is_nearly_zero_on_one_input_is_judged_by_the_others() -> None:
     expected = [RNG.standard_normal((1, 6, 50)) for _ in range(3)] + [1e-6 * RNG.standard_normal((1, 6, 50))]
-    computed = [*expected[:3], expected[3] + 1e-7]
-    assert passes(expected, computed, GATES["fp32"]), "a tenth of it, and the rounding of what it is made of"
+    computed = [*expected[:3], expected[3] + 1e-5]
+    assert passes(expected, computed, GATES["fp32"]), "ten times what it is, and the rounding of what it is made of"
     assert not passes(expected, [*expected[:3], expected[3] + 1e-2], GATES["fp32"])
     assert not passes([expected[3]] * 3, [computed[3]] * 3, GATES["fp32"]), "the others are as small"
 
