@@ -8,7 +8,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
     litert-torch==0.10.0 ai-edge-litert==2.3.0 torch==2.13.0
 "$folder/venv/bin/python" - "$folder/model.tflite" 2>/dev/null <<'PYTHON'
 import sys
