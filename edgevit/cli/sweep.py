@@ -22,6 +22,7 @@ from edgevit.cli.options import (
     OutOption,
     OutputOptions,
     ProtocolOptions,
+    RangeOptions,
     SeedOption,
     grouped,
 )
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GridOptions:
+class GridOptions(RangeOptions):
     """What is swept beside models and targets, and how the exports are made."""
 
     device: DeviceOption = "local"
@@ -105,6 +106,7 @@ def _sweep(
         grid.seed,
         parse_input_size(grid.input_size),
         grid.out,
+        grid.value_range,
     )
     swept = sweep_plan(requests, grid.device, counts, protocol(protocol_options), again=schedule.again)
     if schedule.dry_run:

@@ -18,7 +18,7 @@ from edgevit.measurement.runner import Protocol
 from edgevit.measurement.summary import FEW_PROCESSES as CUT_SHORT
 from edgevit.measurement.summary import PROTOCOL_PROCESSES
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.store import LatencyDB
 
@@ -40,9 +40,11 @@ def plan(
     seed: int,
     input_size: tuple[int, int] | None,
     out: Path,
+    input_range: tuple[float, float] | None = None,
 ) -> list[ExportRequest]:
     """Return a request for every model in every target in each of these precisions that the target has.
 
+    input_range: that of the inputs on which every artifact is verified.
     Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left,
     TargetUnavailableError for a target whose tools are missing.
     """
@@ -51,7 +53,15 @@ def plan(
     for recipe in recipes:
         toolchain(recipe)
     requests = [
-        ExportRequest(recipe.target, out, precision, name, seed=seed, input_size=input_size)
+        ExportRequest(
+            recipe.target,
+            out,
+            precision,
+            name,
+            seed=seed,
+            input_size=input_size,
+            samples=SampleRequest(input_range),
+        )
         for name in dict.fromkeys(names)
         for recipe in recipes
         for precision in precisions

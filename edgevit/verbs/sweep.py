@@ -52,6 +52,7 @@ def sweep(
     threads: int | Sequence[int] = 1,
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
+    input_range: tuple[float, float] | None = None,
     out: str | Path = "artifacts",
     quick: bool = False,
     percentile: int | None = None,
@@ -77,8 +78,9 @@ def sweep(
         Names from `edgevit targets`, and precisions. Combinations that a target lacks are left out.
     device, threads
         Name from `edgevit devices`, and thread counts of the engine.
-    seed, input_size, out
-        Seed of random weights, input size in pixels, and the folder for artifacts.
+    seed, input_size, input_range, out
+        Seed of random weights, input size in pixels, range of the inputs that artifacts are verified on, and the folder
+        for artifacts.
     quick, percentile, rate, max_memory_gb
         How each artifact is measured, as for `edgevit.profile`.
     max_time_s
@@ -101,6 +103,7 @@ def sweep(
         seed,
         (input_size, input_size) if isinstance(input_size, int) else input_size,
         Path(out),
+        input_range,
     )
     counts = [threads] if isinstance(threads, int) else list(threads)
     swept = sweep_plan(requests, device, counts, protocol, again=again)

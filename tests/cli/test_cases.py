@@ -179,3 +179,13 @@ def test_scores_that_half_precision_loses_fail_beside_boxes_too(networks: Path, 
     assert result.returncode == 4, result.stderr
     assert "stage half" in result.stderr and "channel" in result.stderr
     assert edgevit(*arguments, "--precision", "fp32").returncode == 0
+
+
+@pytest.mark.onnx
+def test_a_sweep_verifies_in_the_range_that_it_is_given(networks: Path) -> None:
+    arguments = ("--models", "networks.py:rooted", "--targets", "onnx", "--input-size", "32", "--quick", "--db", "a.db")
+    refused = edgevit("sweep", *arguments)
+    assert refused.returncode == 1 and "--input-range" in refused.stdout + refused.stderr
+    assert edgevit("sweep", *arguments, "--input-range", "0,1").returncode == 0
+    (manifest,) = networks.glob("artifacts/*/manifest.json")
+    assert json.loads(manifest.read_text())["artifact"]["input_range"] == [0.0, 1.0]
