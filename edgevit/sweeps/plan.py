@@ -127,7 +127,12 @@ def held_artifact(request: ExportRequest) -> Artifact | None:
     except ArtifactError:
         return None
     own_file = request.model not in load_cards()
-    return artifact if own_file or _is_current(artifact, request) else None
+    return artifact if (own_file and _in_range(artifact, request)) or _is_current(artifact, request) else None
+
+
+def _in_range(artifact: Artifact, request: ExportRequest) -> bool:
+    """Return whether an artifact was verified in the range that the request names, if it names one."""
+    return request.samples.value_range in (None, artifact.input_range)
 
 
 def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
@@ -135,7 +140,7 @@ def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
     same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
     good = artifact.parity is not None and artifact.parity.status != "failed"
     as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
-    if not (same_tools and good and as_asked):
+    if not (same_tools and good and as_asked and _in_range(artifact, request)):
         return False
     card = load_cards().get(request.model)
     if card is None:  # a person's own file may have changed: only the weights it makes now can tell

@@ -189,3 +189,8 @@ def test_a_sweep_verifies_in_the_range_that_it_is_given(networks: Path) -> None:
     assert edgevit("sweep", *arguments, "--input-range", "0,1").returncode == 0
     (manifest,) = networks.glob("artifacts/*/manifest.json")
     assert json.loads(manifest.read_text())["artifact"]["input_range"] == [0.0, 1.0]
+    made = manifest.stat().st_mtime_ns
+    assert edgevit("sweep", *arguments).returncode == 0
+    assert manifest.stat().st_mtime_ns == made, "without another range it is taken as it is"
+    assert edgevit("sweep", *arguments, "--input-range", "0,2").returncode == 0
+    assert json.loads(manifest.read_text())["artifact"]["input_range"] == [0.0, 2.0]
