@@ -66,6 +66,8 @@ def make_samples(
     elif len(sized) == 1 and _is_image(sized[0]):
         pictures = _photographs(sized[0], preprocessing, rng, value_range)
         origin = f"{len(pictures)} photographs"
+    if not any(map(_is_floating, sized)):
+        value_range = None  # integers have a range of their own
     sets = [tuple(_noise(spec, rng, value_range) for spec in sized) for _ in range(_NOISE_SETS)]
     extremes = _extremes(sized, rng, value_range)
     bounds = f" from {value_range[0]:g} to {value_range[1]:g}" if value_range else ""

@@ -277,6 +277,12 @@ def test_a_range_holds_every_sample_and_is_named(spec: TensorSpec) -> None:
     assert highest[-3:] == [pytest.approx(2.55, rel=0.05), 127.5, 255]
 
 
+def test_a_range_is_not_claimed_of_integers() -> None:
+    samples = make_samples([RAW], Preprocessing(), SampleRequest((0.0, 1.0)))
+    assert samples.value_range is None and " from " not in samples.description
+    assert max(int(one[0].max()) for one in samples.sets) == 255
+
+
 def test_samples_of_a_file_are_compared_on(tmp_path: Path) -> None:
     file, spec = tmp_path / "mine.npy", TensorSpec("spectrum", (-1, 5, 7))
     rows = np.random.default_rng(0).uniform(10, 20, (3, 5, 7))
