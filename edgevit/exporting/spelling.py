@@ -16,6 +16,7 @@ from torch.fx import GraphModule, Node
 
 from edgevit.folding import Folded
 from edgevit.folding.graph import arguments, aten, is_call, pair
+from edgevit.folding.values import ORIGIN, VALUE, infer, set_constant, shape
 
 
 def spelled(model: Folded, names: Sequence[str]) -> Folded:
@@ -58,10 +59,8 @@ class _Speller:
         """Add a call ahead of the node, of the same origin."""
         with self.net.graph.inserting_before(self.node):
             call = self.net.graph.call_function(target, inputs, options)
-        call.meta = {key: self.node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in self.node.meta}
-        leaves = torch.fx.map_arg(inputs, lambda value: value.meta["val"])
-        with self.node.meta["val"].fake_mode:
-            call.meta["val"] = target(*leaves, **options)
+        call.meta[ORIGIN] = self.node.meta[ORIGIN]
+        infer(call)
         return call
 
     def constant(self, tensor: Tensor) -> Node:
@@ -72,9 +71,13 @@ class _Speller:
         self.net.register_buffer(name, tensor)
         with self.net.graph.inserting_before(self.node):
             node = self.net.graph.get_attr(name)
-        with self.node.meta["val"].fake_mode:
-            node.meta["val"] = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        set_constant(node, tensor)
         return node
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network's constants."""
+        return next((tensor.device for tensor in (*self.net.parameters(), *self.net.buffers())), torch.device("cpu"))
 
     @property
     def source(self) -> Node:
@@ -98,9 +101,9 @@ def rms_norm(at: _Speller) -> Node | None:
     """Write x / sqrt(mean(x^2) + eps) with its own epsilon, times the weight."""
     if not is_call(at.node, aten.rms_norm.default):
         return None
-    x, shape, weight, eps = arguments(at.node).values()
-    eps = torch.finfo(x.meta["val"].dtype).eps if eps is None else eps
-    axes = list(range(-len(shape), 0))
+    x, axes_shape, weight, eps = arguments(at.node).values()
+    eps = torch.finfo(x.meta[VALUE].dtype).eps if eps is None else eps
+    axes = list(range(-len(axes_shape), 0))
     power = at.call(aten.mean.dim, at.call(aten.mul.Tensor, x, x), axes, True)
     scaled = at.call(aten.mul.Tensor, x, at.call(aten.rsqrt.default, at.call(aten.add.Tensor, power, eps)))
     return scaled if weight is None else at.call(aten.mul.Tensor, scaled, weight)
@@ -121,16 +124,16 @@ def attention_of_four_axes(at: _Speller) -> Node | None:
         return None
     named = arguments(at.node)
     operands = [named[name] for name in ("query", "key", "value")]
-    ranks = {len(operand.meta["val"].shape) for operand in operands}
+    ranks = {len(shape(operand)) for operand in operands}
     if ranks == {4} or len(ranks) > 1 or named["attn_mask"] is not None or named["enable_gqa"]:
         return None
-    shape = at.node.meta["val"].shape
-    if sum(not isinstance(size, int) for size in shape) > 1:
+    sizes = [max(size, -1) for size in shape(at.node)]
+    if sizes.count(-1) > 1 or any(min(shape(operand)[-2:]) < 0 for operand in operands):
         return None
-    rows = [at.call(aten.reshape.default, operand, [-1, 1, *operand.meta["val"].shape[-2:]]) for operand in operands]
+    rows = [at.call(aten.reshape.default, operand, [-1, 1, *shape(operand)[-2:]]) for operand in operands]
     options = {"is_causal": named["is_causal"], "scale": named["scale"]}
     attended = at.call(aten.scaled_dot_product_attention.default, *rows, **options)
-    return at.call(aten.reshape.default, attended, [size if isinstance(size, int) else -1 for size in shape])
+    return at.call(aten.reshape.default, attended, sizes)
 
 
 def average_divisor(at: _Speller) -> Node | None:
@@ -143,8 +146,8 @@ def _plain_average(at: _Speller) -> Node | None:
     named = arguments(at.node)
     size, padding = pair(named["kernel_size"]), pair(named["padding"])
     stride = pair(named["stride"] or named["kernel_size"])
-    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
-    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+    sides, outputs = shape(at.source)[-2:], shape(at.node)[-2:]
+    if min(*sides, *outputs) < 0:
         return None
     spans = [(out - 1) * s + k for out, s, k in zip(outputs, stride, size, strict=True)]
     after = [max(0, span - side - before) for span, side, before in zip(spans, sides, padding, strict=True)]
@@ -157,8 +160,8 @@ def _plain_average(at: _Speller) -> Node | None:
         return pooled
     if factors.numel() == 1:
         return at.call(aten.mul.Tensor, pooled, float(factors))
-    value = at.node.meta["val"]
-    return at.call(aten.mul.Tensor, pooled, at.constant(factors.to(value.dtype).to(value.device)))
+    value = at.node.meta[VALUE]
+    return at.call(aten.mul.Tensor, pooled, at.constant(factors.to(value.dtype).to(at.device)))
 
 
 def ceil_max(at: _Speller) -> Node | None:
@@ -168,8 +171,8 @@ def ceil_max(at: _Speller) -> Node | None:
     named = arguments(at.node)
     size, padding, dilation = (pair(named[name]) for name in ("kernel_size", "padding", "dilation"))
     stride = pair(named["stride"] or named["kernel_size"])
-    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
-    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+    sides, outputs = shape(at.source)[-2:], shape(at.node)[-2:]
+    if min(*sides, *outputs) < 0:
         return None
     spans = [(out - 1) * s + d * (k - 1) + 1 for out, s, d, k in zip(outputs, stride, dilation, size, strict=True)]
     after = [max(0, span - side - before) for span, side, before in zip(spans, sides, padding, strict=True)]
@@ -206,8 +209,8 @@ def nearest(at: _Speller) -> Node | None:
     kinds = {aten._upsample_nearest_exact2d.vec: 0.5, aten.upsample_nearest2d.vec: 0.0}
     if not is_call(at.node, *kinds):
         return None
-    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
-    if not all(isinstance(side, int) for side in (*sides, *outputs)):
+    sides, outputs = shape(at.source)[-2:], shape(at.node)[-2:]
+    if min(*sides, *outputs) < 0:
         return None
     factors = arguments(at.node)["scale_factors"] or (None, None)
     indices = [
@@ -242,13 +245,13 @@ def bilinear(at: _Speller) -> Node | None:
     if not is_call(at.node, aten.upsample_bilinear2d.vec):
         return None
     named = arguments(at.node)
-    sides, outputs = at.source.meta["val"].shape[-2:], at.node.meta["val"].shape[-2:]
-    if named["scale_factors"] is None or not all(isinstance(side, int) for side in (*sides, *outputs)):
+    sides, outputs = shape(at.source)[-2:], shape(at.node)[-2:]
+    if named["scale_factors"] is None or min(*sides, *outputs) < 0:
         return None
     corners, factors = named["align_corners"], named["scale_factors"]
     if corners or all(side * factor == out for side, factor, out in zip(sides, factors, outputs, strict=True)):
         return at.call(aten.upsample_bilinear2d.vec, at.source, list(outputs), corners, None)
-    value = at.node.meta["val"]
+    value = at.node.meta[VALUE]
     rows, columns = (
         torch.ops.aten.upsample_linear1d.vec(torch.eye(side, dtype=torch.float64)[None], None, False, [factor])[0]
         for side, factor in zip(sides, factors, strict=True)
@@ -281,11 +284,11 @@ def circular_pad(at: _Speller) -> Node | None:
     if not is_call(at.node, aten.pad.default) or arguments(at.node)["mode"] != "circular":
         return None
     pads, result = arguments(at.node)["pad"], at.source
-    rank = len(at.source.meta["val"].shape)
+    rank = len(shape(at.source))
     for i in range(0, len(pads), 2):
         axis, (before, after) = rank - 1 - i // 2, pads[i : i + 2]
-        side = result.meta["val"].shape[axis]
-        if not isinstance(side, int) or before < 0 or after < 0:
+        side = shape(result)[axis]
+        if side < 0 or before < 0 or after < 0:
             return None
         parts = [at.call(aten.slice.Tensor, result, axis, side - before, side)] if before else []
         parts += [result, *([at.call(aten.slice.Tensor, result, axis, 0, after)] if after else [])]
@@ -295,7 +298,7 @@ def circular_pad(at: _Speller) -> Node | None:
 
 def remainder(at: _Speller) -> Node | None:
     """Write x mod d as x - d floor(x / d)."""
-    if not is_call(at.node, aten.remainder.Scalar) or not at.source.meta["val"].is_floating_point():
+    if not is_call(at.node, aten.remainder.Scalar) or not at.source.meta[VALUE].is_floating_point():
         return None
     divisor = at.node.args[1]
     whole = at.call(aten.floor.default, at.call(aten.div.Tensor, at.source, divisor))

@@ -79,10 +79,15 @@ def worst(expected: Sequence[Tensor], computed: Sequence[Tensor]) -> float:
 def copied(model: nn.Module) -> nn.Module:
     """Return a copy of the model, or itself if it has tensors that cannot be copied."""
     try:
-        with warnings.catch_warnings():
-            # torch 2.13 copies its own tree specs and warns about it.
-            warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
-            return copy.deepcopy(model)
+        return copied_with(model, {})
     except RuntimeError:
         # A buffer with the history of its gradient, for example.
         return model
+
+
+def copied_with(model: nn.Module, replacements: dict[int, Any]) -> nn.Module:
+    """Return a copy of the model that has these objects in place of those with the ids. Raises what a copy raises."""
+    with warnings.catch_warnings():
+        # torch 2.13 copies its own tree specs and warns about it.
+        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+        return copy.deepcopy(model, replacements)

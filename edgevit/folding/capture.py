@@ -1,21 +1,25 @@
-"""Capture of any module as a Net: torch.export, then one spelling for operators that ATen spells in several ways.
+"""Capture of any module as a Net, then one spelling for operators that ATen spells in several ways.
 
-The rewrites may rely on three properties that torch.export does not guarantee. No operator writes to a tensor that
+A recording (recording.py) shows most models. torch.export, which is slower, takes the others, and those for one batch
+size alone. The rewrites may rely on three properties that neither guarantees. No operator writes to a tensor that
 another one reads. No operator depends on a tensor's memory layout. No operator insists on the dtype or device of the
 capture.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from edgevit.errors import ModelError
 from edgevit.folding.agreement import register_records
@@ -28,9 +32,10 @@ from edgevit.folding.graph import (
     aten,
     is_call,
     pair,
-    size_of,
     writes,
 )
+from edgevit.folding.recording import record
+from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, infer, shape
 
 
 def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
@@ -43,15 +48,54 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     # torch.export takes one tensor that is given twice for one input.
     distinct = tuple(tensor.view_as(tensor) for tensor in inputs)
-    try:
-        module, is_open = _open_or_fixed(model, distinct)
-    except ModelError:
-        if not _registers_records(model, distinct):
-            raise
-        module, is_open = _open_or_fixed(model, distinct)
+    module, is_open = _recorded(model, distinct) or _exported(model, distinct)
     follows_dtype = _follows_dtype(module.graph, dtype)
     _respell(module.graph)
     return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)
+
+
+def _recorded(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool] | None:
+    """Return a recording of a model that takes any batch; None where torch.export has to capture it."""
+    module = record(model, inputs)
+    if module is None:
+        return None
+    _drop_dropouts(module.graph)
+    return (module, True) if _write_nothing(module.graph) else None
+
+
+def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
+    """Return what torch.export captures, and whether its batch is open. Raises ModelError where it captures nothing."""
+    try:
+        module, is_open = _open_or_fixed(model, inputs)
+    except ModelError:
+        if not _registers_records(model, inputs):
+            raise
+        module, is_open = _open_or_fixed(model, inputs)
+    _set_values(module.graph)
+    return module, is_open
+
+
+def _set_values(graph: Graph) -> None:
+    """Replace symbols in a graph's values by numbers, at both batch sizes, and note the modules of nodes."""
+    for node in graph.nodes:
+        value, stack = node.meta.get(VALUE), node.meta.get("nn_module_stack") or {}
+        paths = [str(path).partition("@")[0] for path, _ in stack.values()]
+        node.meta |= {ORIGIN: paths[-1] if paths else ""}
+        for key, batch in zip((VALUE, OTHER), BATCHES, strict=True):
+            node.meta[key] = torch.utils._pytree.tree_map(partial(_at_batch, batch=batch), value)
+
+
+def _at_batch(value: Any, batch: int) -> Any:
+    """Return a value of a graph at one batch size: a tensor without data, a number, or what it is."""
+    if isinstance(value, Tensor):
+        sizes = [_at_batch(size, batch) for size in value.shape]
+        strides = [_at_batch(stride, batch) for stride in value.stride()]
+        return torch.empty_strided(sizes, strides, dtype=value.dtype, device="meta")
+    if isinstance(value, torch.SymInt):
+        # One that became fixed during the capture has no symbols left.
+        expression = value.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+    return value
 
 
 def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
@@ -62,12 +106,12 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
     except ModelError:
         # The model may still take exactly the given batch; if not, the next export raises the reason.
         return _export(model, inputs, open_batch=False), False
-    examples = [node.meta["val"] for node in module.graph.find_nodes(op="placeholder")]
-    batches = [size_of(example.shape[0]) for example in examples if example.dim()]
-    if examples[0].dim() and batches[0] == -1:
+    examples = [node.meta[VALUE] for node in module.graph.find_nodes(op="placeholder")]
+    are_open = [bool(free_symbols(example.shape[0])) for example in examples if example.dim()]
+    if examples[0].dim() and are_open[0]:
         return module, True
     is_given_batch = all(tensor is example for tensor, example in zip(inputs, repeated, strict=True))
-    if is_given_batch and -1 not in batches:
+    if is_given_batch and not any(are_open):
         return module, False
     return _export(model, inputs, open_batch=False), False
 
@@ -86,7 +130,7 @@ def _follows_dtype(graph: Graph, dtype: torch.dtype) -> bool:
     """Return whether the graph holds in another floating dtype too: it names none, and computes in `dtype` alone."""
     for node in graph.nodes:
         arguments = torch.utils._pytree.tree_leaves((node.args, node.kwargs))
-        tensors = (leaf for leaf in torch.utils._pytree.tree_leaves(node.meta.get("val")) if isinstance(leaf, Tensor))
+        tensors = (leaf for leaf in torch.utils._pytree.tree_leaves(node.meta.get(VALUE)) if isinstance(leaf, Tensor))
         kinds = {tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype for tensor in tensors}
         named = {kind for kind in arguments if isinstance(kind, torch.dtype)}
         if any(kind.is_floating_point or kind.is_complex for kind in named | kinds - {dtype}):
@@ -108,7 +152,8 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         # Without this, a no_grad() inside the model becomes a graph in the graph.
         with torch.no_grad():
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
-            _drop_dropouts(program)
+            _drop_dropouts(program.graph)
+            program.graph_module.recompile()
             module = program.module(check_guards=False)
             if not _is_flat(module.graph) or not _write_nothing(module.graph):
                 module = _functional(program).module(check_guards=False)
@@ -131,18 +176,17 @@ def _is_flat(graph: Graph) -> bool:
     return not any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in graph.nodes)
 
 
-def _drop_dropouts(program: ExportedProgram) -> None:
+def _drop_dropouts(graph: Graph) -> None:
     """Remove dropouts: in inference they return their input itself.
 
     Their schema does not declare that alias, so functionalization in torch misses it.
     """
-    for node in program.graph.nodes:
+    for node in graph.nodes:
         is_inert = is_call(node, *DROPOUTS) and not arguments(node)["train"]
         # An exported program refers to its outputs by name, so these stay.
         if is_inert and not any(user.op == "output" for user in node.users):
             node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
-    program.graph_module.recompile()
+            graph.erase_node(node)
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:
@@ -189,7 +233,7 @@ def _has_aliases(written: Node, node: Node, positions: dict[Node, int], owners: 
 
 def _storages(node: Node) -> set[int]:
     """Return the storages of a node's tensors. A view shares its base's storage, even if both are fake tensors."""
-    leaves = torch.utils._pytree.tree_leaves(node.meta.get("val"))
+    leaves = torch.utils._pytree.tree_leaves(node.meta.get(VALUE))
     return {leaf.untyped_storage()._cdata for leaf in leaves if isinstance(leaf, Tensor)}
 
 
@@ -200,11 +244,11 @@ def _functional_twin(node: Node) -> Any:
     twin: Any = getattr(packet, overload, None)
     if twin is None or twin._schema.is_mutable:
         return None
-    arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta["val"])
-    with node.meta["val"].fake_mode:
-        result = twin(*arguments[0], **arguments[1])
+    args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta[VALUE])
+    before = node.meta[VALUE]
+    with contextlib.nullcontext() if before.is_meta else before.fake_mode:
+        result = twin(*args, **kwargs)
     # float16 stays float16 when float32 is added in place, but not otherwise.
-    before = node.meta["val"]
     return twin if (result.dtype, result.shape) == (before.dtype, before.shape) else None
 
 
@@ -241,7 +285,8 @@ def _spell_alpha(graph: Graph, node: Node) -> None:
     if isinstance(second, Node):
         with graph.inserting_before(node):
             product = graph.call_function(aten.mul.Tensor, (second, alpha))
-        product.meta = {**node.meta, "val": second.meta["val"] * alpha}
+        product.meta = dict(node.meta)
+        infer(product)
         second = product
     else:
         second *= alpha
@@ -259,26 +304,23 @@ def _spell_number_less(graph: Graph, node: Node) -> None:
 
 def _spell_reshape(node: Node) -> None:
     """Write the shape of another tensor as numbers, so that the other tensor has one reader less."""
-    shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
-    if shape.count(-1) <= 1:
-        node.target, node.args, node.kwargs = aten.reshape.default, (node.args[0], shape), {}
+    sizes = [size if size >= 0 else -1 for size in shape(node)]
+    if sizes.count(-1) <= 1:
+        node.target, node.args, node.kwargs = aten.reshape.default, (node.args[0], sizes), {}
 
 
 def _spell_padding(graph: Graph, node: Node) -> None:
     """Write 'same' and 'valid' as numbers; a padding that is uneven, as for an even kernel, comes ahead of it."""
     named = arguments(node)
-    size, dilation = named["weight"].meta["val"].shape[2:], pair(named["dilation"])
+    size, dilation = named["weight"].meta[VALUE].shape[2:], pair(named["dilation"])
     total = [d * (s - 1) if named["padding"] == "same" else 0 for d, s in zip(dilation, size, strict=True)]
     source, padding = named["input"], [both // 2 for both in total]
     if any(both % 2 for both in total):
         pads = [side for both in reversed(total) for side in (both // 2, both - both // 2)]
         with graph.inserting_before(node):
             padded = graph.call_function(aten.constant_pad_nd.default, (source, pads, 0.0))
-        before = source.meta["val"]
-        sides = [side + both for side, both in zip(before.shape[2:], total, strict=True)]
-        # The operator itself would fix an open batch to the number of its example.
-        with before.fake_mode:
-            padded.meta = {**node.meta, "val": before.new_empty((*before.shape[:2], *sides))}
+        padded.meta = dict(node.meta)
+        infer(padded)
         source, padding = padded, [0, 0]
     node.target, node.kwargs = CONVOLUTION, {}
     geometry = (list(pair(named["stride"])), padding, list(dilation))
@@ -292,7 +334,7 @@ def _spell_norm(graph: Graph, node: Node) -> None:
     source, weight, bias, mean, var, momentum, eps = node.args
     with graph.inserting_before(node):
         norm = graph.call_function(BATCH_NORM, (source, weight, bias, mean, var, False, momentum, eps, False))
-    norm.meta = {**node.meta, "val": node.meta["val"][0]}
+    norm.meta = {**node.meta, VALUE: node.meta[VALUE][0], OTHER: node.meta[OTHER][0]}
     for user in list(node.users):
         user.replace_all_uses_with(norm)
         graph.erase_node(user)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgevit.folding.capture import capture
-from edgevit.folding.graph import arguments, size_of
+from edgevit.folding.graph import arguments
 from edgevit.folding.inference_form import Folded
+from edgevit.folding.values import OTHER, VALUE, size_of
 
 
 def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
@@ -78,11 +79,13 @@ def _name(node: Node) -> str:
 
 
 def _result(node: Node) -> list[Any]:
-    leaves = torch.utils._pytree.tree_leaves(node.meta.get("val"))
+    pairs = zip(*(torch.utils._pytree.tree_leaves(node.meta.get(key)) for key in (VALUE, OTHER)), strict=True)
     # Any open size is -1 here, so that digests of earlier versions hold.
-    sizes = ([max(size_of(size), -1) for size in leaf.shape] for leaf in leaves if isinstance(leaf, Tensor))
-    dtypes = (str(leaf.dtype) for leaf in leaves if isinstance(leaf, Tensor))
-    return [[shape, dtype] for shape, dtype in zip(sizes, dtypes, strict=True)]
+    return [
+        [[max(size_of(*sizes), -1) for sizes in zip(first.shape, other.shape, strict=True)], str(first.dtype)]
+        for first, other in pairs
+        if isinstance(first, Tensor)
+    ]
 
 
 def _constant(value: Any) -> list[Any]:

@@ -5,17 +5,16 @@ Constants are kept in float64 while the graph is edited, and return to their own
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from edgevit.errors import ModelError
 from edgevit.folding.kernel import Kernel, Norm, norm_affine, plus
+from edgevit.folding.values import ORIGIN, VALUE, infer, set_constant, shape
 
 aten = torch.ops.aten
 CONVOLUTION = aten.conv2d.default
@@ -42,9 +41,6 @@ DROPOUTS = (
     aten.feature_alpha_dropout.default,
 )
 
-
-# Below the number of any multiple of the batch.
-_UNUSUAL = 2**40
 # Share of its weights by which a network may grow.
 MOST_GROWTH = 0.01
 
@@ -53,13 +49,13 @@ class Net:
     """A captured network under edit.
 
     batch_is_open: it takes any batch size. follows_dtype: the graph is right in any floating dtype that its constants
-    and inputs have.
+    and inputs have. device: that of the constants.
     """
 
     def __init__(self, module: GraphModule, dtype: torch.dtype, *, batch_is_open: bool, follows_dtype: bool) -> None:
         self.module, self.graph = module, module.graph
         self.dtype, self.batch_is_open, self.follows_dtype = dtype, batch_is_open, follows_dtype
-        self._fake_mode = next(node.meta["val"].fake_mode for node in self.graph.find_nodes(op="placeholder"))
+        self.device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
         self._added = 0
         self._dtypes: dict[str, torch.dtype] = {}
         # Tied weights stay tied, until a fold changes one of them.
@@ -80,7 +76,7 @@ class Net:
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """Return the shape of a node's output; an open batch is -1, k times as many is -k."""
-        return tuple(map(size_of, node.meta["val"].shape))
+        return shape(node)
 
     def constant(self, value: Any) -> Tensor | None:
         """Return the tensor of a constant node, or None; a counter that the model writes to is no constant."""
@@ -165,7 +161,7 @@ class Net:
         if not isinstance(first, Node) or self.shape(first) != self.shape(node):
             return None
         # The quotient of uint8 pixels / 255 is also a conversion.
-        if first.meta["val"].dtype != node.meta["val"].dtype:
+        if first.meta[VALUE].dtype != node.meta[VALUE].dtype:
             return None
         vector = self._per_channel(second, first, axis)
         if vector is None:
@@ -183,7 +179,7 @@ class Net:
         """Return a constant that varies along `axis` alone as a vector (channels,); None for any other value."""
         shape = self.shape(like)
         if isinstance(value, (int, float)):
-            return torch.full((shape[axis],), float(value), dtype=torch.float64, device=like.meta["val"].device)
+            return torch.full((shape[axis],), float(value), dtype=torch.float64, device=self.device)
         tensor = self.constant(value)
         if tensor is None or tensor.dim() > len(shape):
             return None
@@ -229,10 +225,10 @@ class Net:
         named = self.arguments(node)
         path = str(named["weight"].target)
         self._store(path, weight)
-        named["weight"].meta["val"] = self._fake(weight, self._dtypes[path])
+        set_constant(named["weight"], weight, self._dtypes[path])
         bias_node = self._bias(node, bias, path.removesuffix("weight") + "bias")
         node.args, node.kwargs = (named["input"], named["weight"], bias_node, *geometry), {}
-        node.meta["val"] = self._infer(node)
+        infer(node)
 
     def _bias(self, node: Node, bias: Tensor | None, path: str) -> Node | None:
         if bias is None:
@@ -241,7 +237,7 @@ class Net:
         if isinstance(old, Node):
             self._store(str(old.target), bias)
             return old
-        dtype = self.arguments(node)["weight"].meta["val"].dtype
+        dtype = self.arguments(node)["weight"].meta[VALUE].dtype
         return self.add_constant(bias, before=node, path=path, dtype=dtype)
 
     def add_constant(self, tensor: Tensor, *, before: Node, path: str = "", dtype: torch.dtype | None = None) -> Node:
@@ -256,7 +252,7 @@ class Net:
         self._store(path, tensor)
         with self.graph.inserting_before(before):
             node = self.graph.get_attr(path)
-        node.meta["val"] = self._fake(tensor, self._dtypes[path])
+        set_constant(node, tensor, self._dtypes[path])
         return node
 
     def _is_taken(self, path: str) -> bool:
@@ -268,8 +264,8 @@ class Net:
         """Add a call ahead of `before`, with inferred shape and the same origin."""
         with self.graph.inserting_before(before):
             node = self.graph.call_function(target, arguments, named)
-        node.meta = {key: before.meta[key] for key in ("nn_module_stack", "stack_trace") if key in before.meta}
-        node.meta["val"] = self._infer(node)
+        node.meta[ORIGIN] = before.meta.get(ORIGIN, "")
+        infer(node)
         return node
 
     def convolve(self, source: Node, kernel: Kernel, *, before: Node) -> Node:
@@ -333,15 +329,6 @@ class Net:
             parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
             owner.register_parameter(name, parameter)
 
-    def _fake(self, tensor: Tensor, dtype: torch.dtype) -> Any:
-        with self._fake_mode:
-            return torch.empty(tensor.shape, dtype=dtype, device=tensor.device)
-
-    def _infer(self, node: Node) -> Any:
-        arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta["val"])
-        with self._fake_mode:
-            return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
-
 
 _NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
 
@@ -367,23 +354,7 @@ def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[Node]:
 
 def origin(node: Node) -> str:
     """Return the path of the module that a node comes from, or the node's own name where that is unknown."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [str(path) for path, _ in stack.values()]
-    return paths[-1] if paths and paths[-1] else node.name
-
-
-def size_of(dimension: int | torch.SymInt) -> int:
-    """Return the size of a captured dimension; where it is open a negative number: -k for k times the batch.
-
-    A dimension that is open in any other way has a number of its own, so that different sizes never look equal. A size
-    may become fixed during capture.
-    """
-    symbols = free_symbols(dimension)
-    if not symbols:
-        return int(dimension)
-    expression = dimension.node.expr  # type: ignore[union-attr]
-    ratio = expression / next(iter(symbols))
-    return -int(ratio) if ratio.is_Integer and ratio > 0 else -_UNUSUAL - zlib.crc32(str(expression).encode())
+    return node.meta.get(ORIGIN) or node.name
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from edgevit.folding.graph import Net, origin
 from edgevit.folding.rewrites import REWRITES
 from edgevit.folding.rewrites.affine import is_norm, why_norm_stays
 from edgevit.folding.rewrites.branches import why_branches_stay
+from edgevit.folding.values import VALUE
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Folded(nn.Module):
     @property
     def smallest_side(self) -> int | None:
         """Pixels on the shorter side of the smallest feature map (B, C, H, W) above 1 x 1; None without any."""
-        values = (node.meta.get("val") for node in self.net.graph.nodes if node.op == "call_function")
+        values = (node.meta.get(VALUE) for node in self.net.graph.nodes if node.op == "call_function")
         shapes = (value.shape for value in values if isinstance(value, Tensor) and value.dim() == 4)
         return min((min(int(shape[2]), int(shape[3])) for shape in shapes if min(shape[2:]) > 1), default=None)
 

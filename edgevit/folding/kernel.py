@@ -91,9 +91,8 @@ class Kernel:
         return cls(weight, bias, stride, padding, dilation, groups)
 
     @classmethod
-    def identity(cls, channels: int, like: Tensor | None = None) -> Kernel:
-        """Return the 1x1 depthwise kernel that changes nothing, on the device of `like`."""
-        device = None if like is None else like.device
+    def identity(cls, channels: int, device: torch.device | None = None) -> Kernel:
+        """Return the 1x1 depthwise kernel that changes nothing."""
         ones = torch.ones(channels, 1, 1, 1, dtype=torch.float64, device=device)
         return cls.of(ones, groups=channels)
 

@@ -1,7 +1,7 @@
 """Tracks numbers that are only moved: through reshapes, transpositions, slices and similar operators.
 
 To find where a channel of one tensor ends up in another, tensors of labels pass through the graph's own operators. So
-no second definition of `reshape` or `split` is needed. An open batch has the size PROBE here.
+no second definition of `reshape` or `split` is needed. An open batch has the size BATCHES[0] here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
-
-# In a batch of one, an operator that mixes images would look like one that does not.
-PROBE = 2
+from edgevit.folding.values import VALUE
 
 # Operators that keep the same numbers, each once.
 MOVES = (
@@ -54,29 +52,21 @@ def labels(node: Node, axis: int) -> Tensor:
 
 
 def shape_at_probe(node: Node) -> tuple[int, ...]:
-    """Return the shape of a node's output at batch size PROBE: of 4 windows for each image, 4 * PROBE."""
-    return tuple(int(at_probe(size)) for size in node.meta["val"].shape)
+    """Return the shape of a node's output at batch size BATCHES[0]: of 4 windows for each image, 4 times as many."""
+    return tuple(node.meta[VALUE].shape)
 
 
 def send(net: Net, node: Node, tensors: Mapping[Node, Any]) -> Any:
-    """Return the result of a call on these tensors in place of its inputs, at batch size PROBE."""
+    """Return the result of a call on these tensors in place of its inputs, at batch size BATCHES[0]."""
 
     def value(source: Node) -> Any:
         constant = net.constant(source)
         if source in tensors:
             return tensors[source]
-        return at_probe(source.meta["val"]) if constant is None else constant
+        return source.meta[VALUE] if constant is None else constant
 
     arguments, keywords = torch.fx.map_arg((node.args, dict(node.kwargs)), value)
     return node.target(*arguments, **keywords)  # type: ignore[operator]
-
-
-def at_probe(size: Any) -> Any:
-    """Return a size that depends on the batch as a number, and any other value unchanged."""
-    if not isinstance(size, torch.SymInt):
-        return size
-    expression = size.node.expr
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, PROBE)))
 
 
 def descendants(net: Net, source: Node, axis: int) -> tuple[dict[Node, Any], list[tuple[Node, Node]]]:

@@ -134,7 +134,7 @@ def test_add_of_the_identity_is_the_shortcut(kernel: Kernel, grown: int) -> None
     centred = Kernel(weight, None, (1, 1), padding, kernel.dilation, kernel.groups)
     x = an_image(centred)
     assert_same(run(centred, x) + x, run(centred.add(Kernel.identity(channels)), x))
-    assert_same(run(centred, x) + x, run(Kernel.identity(channels, like=x).add(centred), x))
+    assert_same(run(centred, x) + x, run(Kernel.identity(channels, device=x.device).add(centred), x))
     assert Kernel.identity(channels).add(Kernel.identity(channels)).groups == channels
 
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgevit.folding.capture import capture
-from edgevit.folding.layout import PROBE, shape_at_probe
+from edgevit.folding.layout import shape_at_probe
+from edgevit.folding.values import BATCHES
 from support.nets import Toy, fold_and_compare, image, operators, ready
 
 HEADS, CHANNELS, SIDE = 2, 6, 4
@@ -93,7 +94,7 @@ def test_sizes_of_windows_are_told_from_the_batch() -> None:
     net = capture(ready(windowed("view", "chunk", pooled=False)), (image(2, 3, 8, 12),))
     [linear] = [node for node in net.nodes() if net.is_linear(node)]
     assert net.shape(linear) == (-6, SIDE * SIDE, 3 * HEADS * CHANNELS)
-    assert shape_at_probe(linear) == (6 * PROBE, SIDE * SIDE, 3 * HEADS * CHANNELS)
+    assert shape_at_probe(linear) == (6 * BATCHES[0], SIDE * SIDE, 3 * HEADS * CHANNELS)
     [images] = net.graph.find_nodes(op="placeholder")
     assert net.shape(images)[0] == -1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch.fx import Node
 
 from edgevit.folding.graph import BATCH_NORM, LINEAR, Net, aten, is_call
+from edgevit.folding.values import ORIGIN
 
 
 def affine_after_average(net: Net, node: Node) -> bool:
@@ -25,7 +26,7 @@ def affine_after_average(net: Net, node: Node) -> bool:
     average = net.call(node.target, x, *node.args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]
     arguments = [average if argument is x else argument for argument in source.args]
     moved = net.call(source.target, *arguments, before=node, **source.kwargs)  # type: ignore[arg-type]
-    moved.meta |= {key: source.meta[key] for key in ("nn_module_stack", "stack_trace") if key in source.meta}
+    moved.meta[ORIGIN] = source.meta[ORIGIN]
     net.replace(node, moved)
     return True
 

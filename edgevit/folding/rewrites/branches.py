@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
 from edgevit.folding.kernel import Kernel, added, added_macs
+from edgevit.folding.values import VALUE
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _is_sum(net: Net, node: object) -> bool:
         return False
     if not all(isinstance(operand, Node) for operand in node.args):
         return False
-    kinds = {(net.shape(value), value.meta["val"].dtype) for value in (node, *node.all_input_nodes)}
+    kinds = {(net.shape(value), value.meta[VALUE].dtype) for value in (node, *node.all_input_nodes)}
     return len(kinds) == 1
 
 
@@ -169,7 +170,7 @@ def _affine_of(net: Net, node: Node, source: Node, axis: int) -> Branch | None:
             return None
         node = affine[0]
         steps.append(affine[1:])
-    kernel = Kernel.identity(net.shape(source)[axis], like=source.meta["val"])
+    kernel = Kernel.identity(net.shape(source)[axis], device=net.device)
     for scale, shift in reversed(steps):
         kernel = kernel.then_affine(scale, shift)
     return Branch(source, kernel, kernel.macs_per_pixel, is_linear=False)

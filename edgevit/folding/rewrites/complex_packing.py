@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
+from edgevit.folding.values import VALUE
 
 # Functions of one number at a time, which real and imaginary parts may pass together.
 _ELEMENTWISE = (
@@ -35,7 +36,7 @@ _ELEMENTWISE = (
 
 def is_complex(value: Any) -> bool:
     """Return whether a node's value is one complex tensor."""
-    return isinstance(value, Node) and isinstance(value.meta.get("val"), Tensor) and value.meta["val"].is_complex()
+    return isinstance(value, Node) and isinstance(value.meta.get(VALUE), Tensor) and value.meta[VALUE].is_complex()
 
 
 class Region:
@@ -77,7 +78,7 @@ class Region:
         if constant is not None:
             real = constant.real if constant.is_complex() else constant
             imaginary = constant.imag if constant.is_complex() else torch.zeros_like(constant)
-            dtype = value.meta["val"].dtype.to_real()
+            dtype = value.meta[VALUE].dtype.to_real()
             add = self.net.add_constant
             return add(real.double(), before=before, dtype=dtype), add(imaginary.double(), before=before, dtype=dtype)
         if value not in self.packed:
@@ -100,7 +101,7 @@ class Region:
 
     def constant(self, tensor: Tensor, like: Node) -> Node:
         """Add a real constant ahead of `like`, in the precision of that complex node."""
-        return self.net.add_constant(tensor, before=like, dtype=like.meta["val"].dtype.to_real())
+        return self.net.add_constant(tensor, before=like, dtype=like.meta[VALUE].dtype.to_real())
 
 
 def _connected(net: Net, start: Node) -> set[Node]:

@@ -9,6 +9,7 @@ from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
 from edgevit.folding.kernel import Kernel, plus
+from edgevit.folding.values import VALUE
 
 
 def difference_into_weights(net: Net, node: Node) -> bool:
@@ -73,5 +74,5 @@ def _is_difference(net: Net, node: Node) -> bool:
     if not is_call(node, aten.sub.Tensor) or len(node.users) > 1 or net.arguments(node)["alpha"] != 1:
         return False
     operands = [operand for operand in node.args if isinstance(operand, Node)]
-    kinds = {(net.shape(value), value.meta["val"].dtype) for value in (node, *operands)}
+    kinds = {(net.shape(value), value.meta[VALUE].dtype) for value in (node, *operands)}
     return len(operands) == 2 and len(kinds) == 1

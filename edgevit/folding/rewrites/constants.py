@@ -9,6 +9,7 @@ import torch
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, is_call
+from edgevit.folding.values import VALUE
 
 
 def constant_expression(net: Net, node: Node) -> bool:
@@ -22,14 +23,14 @@ def constant_expression(net: Net, node: Node) -> bool:
         return False
     if value.is_floating_point() and not net.grow(value.numel() - _freed(net, node)):
         return False
-    net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta["val"].dtype))
+    net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta[VALUE].dtype))
     return True
 
 
 def _freed(net: Net, node: Node) -> int:
     """Return the number of weights that go with a call on constants: its share of what several calls read."""
     if is_call(node, operator.getitem):
-        return int(node.meta["val"].numel())
+        return int(node.meta[VALUE].numel())
     sources = ((net.constant(source), len(source.users)) for source in node.all_input_nodes)
     return sum(
         constant.numel() // readers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
+from edgevit.folding.values import VALUE
 
 _MAXIMUM = (aten.maximum.default, aten.max.other)
 _MINIMUM = (aten.minimum.default, aten.min.other)
@@ -12,7 +13,7 @@ _MINIMUM = (aten.minimum.default, aten.min.other)
 
 def max_of_differences(net: Net, node: Node) -> bool:
     """Replace max(a - b, a - c) by a - min(b, c), equal to the bit, as rounding is monotonic. Zeros count as a - a."""
-    if not is_call(node, *_MAXIMUM) or not node.meta["val"].dtype.is_floating_point:
+    if not is_call(node, *_MAXIMUM) or not node.meta[VALUE].dtype.is_floating_point:
         return False
     operands = [(operand, _difference(net, operand)) for operand in node.args[:2]]
     differences = [difference for _, difference in operands if difference is not None]
@@ -21,7 +22,7 @@ def max_of_differences(net: Net, node: Node) -> bool:
     minuend = differences[0][0]
     if any(other is not minuend for other, _ in differences) or net.shape(minuend) != net.shape(node):
         return False
-    if minuend.meta["val"].dtype != node.meta["val"].dtype:
+    if minuend.meta[VALUE].dtype != node.meta[VALUE].dtype:
         return False
     subtrahends = [minuend if difference is None else difference[1] for _, difference in operands]
     minimum = net.call(aten.minimum.default, *subtrahends, before=node)

@@ -19,6 +19,7 @@ from torch.fx import Node
 from edgevit.folding.graph import LINEAR, Net, aten, is_call
 from edgevit.folding.layout import MAXIMA, MOVES, SELECTIONS, descendants, labels
 from edgevit.folding.rewrites.attention import ATTENTION, origin_of
+from edgevit.folding.values import VALUE
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _part(net: Net, node: Node) -> _Part | None:
     if source is None or not is_call(source, LINEAR) or net.shared(source) or len(net.shape(source)) != 3:
         return None
     # A split gives a list of tensors.
-    if not isinstance(node.meta["val"], Tensor) or len(net.shape(node)) != 3:
+    if not isinstance(node.meta[VALUE], Tensor) or len(net.shape(node)) != 3:
         return None
     if net.shape(node)[:2] != net.shape(source)[:2]:
         return None

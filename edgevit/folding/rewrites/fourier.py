@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
+from edgevit.folding.values import VALUE
 
 # Pixels up to which one product is faster than two, though it has more multiplications. The two-step form has a small
 # product per channel, which costs more to start. Measured by benchmarks/affnet_fourier.py in ONNX Runtime, one thread.
@@ -72,7 +73,7 @@ def transform(net: Net, source: Node, kind: Transform, before: Node) -> Node:
 
 def _one_product(net: Net, source: Node, kind: Transform, channels: int, before: Node) -> Node:
     matrix = _constant(net, _whole(kind), source, before)
-    flat = net.call(aten.reshape.default, source, [-1, channels, matrix.meta["val"].shape[0]], before=before)
+    flat = net.call(aten.reshape.default, source, [-1, channels, matrix.meta[VALUE].shape[0]], before=before)
     return net.call(aten.matmul.default, flat, matrix, before=before)
 
 
@@ -93,8 +94,8 @@ def _two_products(net: Net, source: Node, kind: Transform, channels: int, before
 
 
 def _constant(net: Net, tensor: Tensor, source: Node, before: Node) -> Node:
-    like = source.meta["val"]
-    return net.add_constant(tensor.to(like.device), before=before, dtype=like.dtype)
+    like = source.meta[VALUE]
+    return net.add_constant(tensor.to(net.device), before=before, dtype=like.dtype)
 
 
 def _whole(kind: Transform) -> Tensor:

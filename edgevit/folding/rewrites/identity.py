@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch.fx import Node
 
 from edgevit.folding.graph import DROPOUTS, Net, aten, is_call
+from edgevit.folding.values import VALUE
 
 _COPIES = (
     aten.alias.default,
@@ -33,5 +35,6 @@ def drop_identity(net: Net, node: Node) -> bool:
 def _casts_nothing(net: Net, node: Node) -> bool:
     if not is_call(node, *_CASTS):
         return False
-    before, after = net.input(node).meta["val"], node.meta["val"]
-    return bool(before.dtype == after.dtype and before.device == after.device)
+    device = net.arguments(node).get("device")
+    same_device = device is None or torch.device(device) == net.device
+    return bool(same_device and net.input(node).meta[VALUE].dtype == node.meta[VALUE].dtype)

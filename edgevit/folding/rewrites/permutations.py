@@ -30,7 +30,7 @@ def one_gather(net: Net, node: Node) -> bool:
     if gather is None or gather[0] == 0:
         return False
     axis, indices = gather
-    index = net.add_constant(indices.to(source.meta["val"].device), before=node)
+    index = net.add_constant(indices.to(net.device), before=node)
     net.replace(node, net.call(aten.index_select.default, source, axis, index, before=node))
     return True
 

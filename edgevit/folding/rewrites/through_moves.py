@@ -12,6 +12,7 @@ from torch.fx import Node
 
 from edgevit.folding.graph import BATCH_NORM, Net, aten, is_call
 from edgevit.folding.layout import MOVES, SELECTIONS, labels, send, shape_at_probe
+from edgevit.folding.values import VALUE
 
 _MOVES = (
     *MOVES,
@@ -77,7 +78,7 @@ def affine_through_moves(net: Net, node: Node) -> bool:
         return False
     for layer in layers:
         rows = slice(offsets[layer], offsets[layer] + _channels(net, layer))
-        device = net.arguments(layer)["weight"].meta["val"].device
+        device = net.device
         scale, shift = (None if vector is None else vector[rows].to(device) for vector in by_label)
         assert scale is not None
         net.scale_and_shift(layer, scale, shift)
@@ -108,7 +109,7 @@ class _Affine:
 
 def _affine(net: Net, node: Node) -> _Affine | None:
     """Read a node as an affine map of the channels of some axis; None for any other node."""
-    value = node.meta.get("val")
+    value = node.meta.get(VALUE)
     if not isinstance(value, Tensor):
         return None
     for axis in (1,) if is_call(node, BATCH_NORM) else range(1, value.dim()):
@@ -153,7 +154,7 @@ def _moved_inputs(net: Net, node: Node) -> list[Node]:
         if padded or named.get("divisor_override") is not None:
             return []
     first, *others = node.all_input_nodes
-    tensors = (other for other in others if isinstance(other.meta.get("val"), Tensor))
+    tensors = (other for other in others if isinstance(other.meta.get(VALUE), Tensor))
     return [first] if all(net.constant(other) is not None for other in tensors) else []
 
 

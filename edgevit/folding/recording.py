@@ -1,0 +1,347 @@
+"""Recording: the operators that a model calls, seen by running it on tensors without data at two batch sizes.
+
+A size that is the same in both runs is fixed; one that grows with the batch is written as a multiple of it. A model
+that does anything else is left to torch.export, which reasons about sizes and takes much longer: one that decides by
+values, that calls other operators at another batch, or that computes with tensors of no known origin.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.schema_check_mode import SchemaCheckMode
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgevit.folding.agreement import copied_with, register_records
+from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, aten, without_data
+
+# What a forward raises that does not run here; torch.export then says why, or succeeds.
+FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+_AUTOCAST = ("cpu", "cuda")
+
+
+class _UnrecordableError(RuntimeError):
+    """The model does something that a recording does not show."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A tensor of a recording: a constant by its path, an input or a result by its number."""
+
+    name: str | int
+
+
+@dataclass
+class _Call:
+    """A call of an operator, with slots in place of tensors."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    slots: Any
+    module: str
+
+
+@dataclass
+class _Run:
+    """One run of a model: its inputs, its calls and its output, with slots in place of tensors."""
+
+    inputs: tuple[Tensor, ...]
+    calls: list[_Call] = field(default_factory=list)
+    output: Any = None
+    spec: Any = None
+    # Constants that the model makes of Python numbers.
+    lifted: dict[str, Tensor] = field(default_factory=dict)
+
+
+def record(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule | None:
+    """Return the graph of a model that takes any batch, or None where a recording cannot show it.
+
+    The model and its attributes stay as they are. Nodes have their values at both of BATCHES.
+    """
+    constants = _constants(model)
+    if not inputs[0].dim() or any(type(tensor) not in (Tensor, nn.Parameter) for tensor in constants.values()):
+        return None
+    try:
+        hollow = _hollow(model, constants)
+        device = next((tensor.device for tensor in constants.values()), inputs[0].device)
+        stand_ins = _constants(hollow)
+        runs = [_run(hollow, stand_ins, _at_batch(inputs, batch), device) for batch in BATCHES]
+        return _Builder(model, constants, stand_ins, runs).module()
+    except FAILURES:
+        return None
+
+
+def _constants(model: nn.Module) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+
+
+def _hollow(model: nn.Module, constants: dict[str, Tensor]) -> nn.Module:
+    """Return a copy of the model whose parameters and buffers have no data. Tied ones stay tied."""
+    stand_ins: dict[int, Any] = {}
+    for tensor in constants.values():
+        empty = torch.empty_like(tensor.detach(), device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+    return copied_with(model, stand_ins)
+
+
+def _at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
+    """Return inputs without data, with `batch` rows where they have as many as the first one."""
+    rows = inputs[0].shape[0]
+    shapes = (
+        (batch, *tensor.shape[1:]) if tensor.dim() and tensor.shape[0] == rows else tensor.shape for tensor in inputs
+    )
+    return tuple(
+        torch.empty(shape, dtype=tensor.dtype, device="meta") for shape, tensor in zip(shapes, inputs, strict=True)
+    )
+
+
+def _run(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tensor, ...], device: torch.device) -> _Run:
+    """Run a model without data. Raises _UnrecordableError, or what the model raises."""
+    recorder = _Recorder(constants, inputs, device)
+    # Norms take torch's setting of cuDNN as an argument. The graph, and so its digest, must not depend on it.
+    cudnn_off = torch.backends.cudnn.flags(enabled=False)
+    with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder:
+        result = model(*inputs)
+    if recorder.is_spoilt:
+        raise _UnrecordableError
+    register_records(result)
+    leaves, recorder.run.spec = pytree.tree_flatten(result)
+    recorder.run.output = [recorder.slot(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return recorder.run
+
+
+@contextmanager
+def _scopes(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Tell the recorder which module runs."""
+
+    def enter(name: str, *_: Any) -> None:
+        recorder.modules.append(name)
+
+    def leave(*_: Any) -> None:
+        recorder.modules.pop()
+
+    handles: list[Any] = []
+    for name, module in model.named_modules():
+        handles += [module.register_forward_pre_hook(partial(enter, name)), module.register_forward_hook(leave)]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
+    """Notes every call ahead of its decomposition into simpler operators.
+
+    torch takes only its own modes at that place, so this one is derived from the simplest of these.
+    """
+
+    def __init__(self, constants: dict[str, Tensor], inputs: tuple[Tensor, ...], device: torch.device) -> None:
+        TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
+        self.device, self.run = device, _Run(inputs)
+        self.modules: list[str] = []
+        self._begun = self._ended = 0
+        self._slots = {id(tensor): _Slot(name) for name, tensor in constants.items()}
+        self._twins = {_place_of(tensor): _Slot(name) for name, tensor in constants.items()}
+        # A tensor that is freed would leave its id to another one.
+        self._alive: list[Any] = []
+        self._count = 0
+        for tensor in inputs:
+            self._number(tensor)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler for this class."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note the call and return its result, which has no data either."""
+        self._begun += 1
+        result = self._call(func, args, kwargs or {})
+        self._ended += 1
+        return result
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether a call raised an error, which the model may have caught."""
+        return self._begun != self._ended
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if torch.is_grad_enabled() or any(map(torch.is_autocast_enabled, _AUTOCAST)):
+            raise _UnrecordableError
+        if func is aten.lift_fresh.default:
+            return self._lift(args[0])
+        noted = [self._noted(args), {name: self._noted(value) for name, value in kwargs.items()}]
+        with torch._C._DisablePythonDispatcher():
+            result = without_data(func, args, kwargs)
+        self._alive += [args, kwargs]
+        self._note(func, tuple(noted[0]), noted[1], result)
+        return result
+
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        slots = pytree.tree_map(lambda leaf: self._number(leaf) if isinstance(leaf, Tensor) else None, result)
+        self.run.calls.append(_Call(func, args, kwargs, result, slots, self.modules[-1] if self.modules else ""))
+
+    def _number(self, tensor: Tensor) -> _Slot:
+        self._alive.append(tensor)
+        slot = self._slots[id(tensor)] = self._twins[_place_of(tensor)] = _Slot(self._count)
+        self._count += 1
+        return slot
+
+    def slot(self, tensor: Tensor) -> _Slot:
+        """Return the slot of a tensor. Raises _UnrecordableError for one that no recorded call made."""
+        # torch wraps what some operators return again, and `tensor.data` is such a twin too.
+        slot = self._slots.get(id(tensor)) or self._twins.get(_place_of(tensor))
+        if slot is None:
+            raise _UnrecordableError
+        return slot
+
+    def _noted(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.slot(value)
+        if isinstance(value, (list, tuple)):
+            return [self._noted(part) for part in value]
+        # The model asked a tensor without data where it lies.
+        return self.device if isinstance(value, torch.device) and value.type == "meta" else value
+
+    def _lift(self, numbers: Tensor) -> Tensor:
+        """Take a tensor that the model has just made of Python numbers as a constant."""
+        if numbers.is_meta or id(numbers) in self._slots:
+            raise _UnrecordableError
+        name = f"lifted_tensor_{len(self.run.lifted)}"
+        self.run.lifted[name] = numbers.detach().clone()
+        result = torch.empty_like(numbers, device="meta")
+        self._note(aten.lift_fresh_copy.default, (_Slot(name),), {}, result)
+        return result
+
+
+def _place_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what tells a tensor's numbers from those of others: their storage, and how they lie in it."""
+    place = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+    return (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+
+
+class _Builder:
+    """The graph of two runs of a model, one at each batch size."""
+
+    def __init__(
+        self, model: nn.Module, constants: dict[str, Tensor], stand_ins: dict[str, Tensor], runs: Sequence[_Run]
+    ) -> None:
+        self._model, self._constants, self._runs = model, constants, runs
+        self._stand_ins = stand_ins
+        self._graph = Graph()
+        self._nodes: dict[str | int, Node] = {}
+        self._multiples: dict[int, Node] = {}
+        self._inputs: list[Node] = []
+
+    def module(self) -> GraphModule:
+        """Return the module. Raises _UnrecordableError where the two runs differ by more than the batch."""
+        first, other = self._runs
+        names = self._input_names()
+        for number, values in enumerate(zip(first.inputs, other.inputs, strict=True)):
+            node = self._graph.placeholder(names[number])
+            self._nodes[number] = _valued(node, *values, module="")
+            self._inputs.append(node)
+        self._check_alike(first, other)
+        for calls in zip(first.calls, other.calls, strict=True):
+            self._add(*calls)
+        leaves = [self._merged(*pair) for pair in zip(first.output, other.output, strict=True)]
+        self._graph.output(tuple(leaves))
+        in_spec = pytree.tree_flatten((tuple(first.inputs), {}))[1]
+        self._graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, in_spec, first.spec)))
+        used = {str(node.target) for node in self._graph.find_nodes(op="get_attr")}
+        return GraphModule({name: self._constant(name) for name in sorted(used)}, self._graph)
+
+    def _check_alike(self, first: _Run, other: _Run) -> None:
+        same_constants = first.lifted.keys() == other.lifted.keys() and all(
+            torch.equal(tensor, other.lifted[name]) for name, tensor in first.lifted.items()
+        )
+        same_calls = [call.target for call in first.calls] == [call.target for call in other.calls]
+        if not same_constants or not same_calls or first.spec != other.spec:
+            raise _UnrecordableError
+
+    def _input_names(self) -> list[str]:
+        parameters = inspect.signature(self._model.forward).parameters.values()
+        plain = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+        count = len(self._runs[0].inputs)
+        return [*plain, *(f"input_{i}" for i in range(len(plain), count))][:count]
+
+    def _add(self, first: _Call, other: _Call) -> None:
+        if first.slots != other.slots or first.kwargs.keys() != other.kwargs.keys():
+            raise _UnrecordableError
+        args = self._merged(first.args, other.args)
+        kwargs = {name: self._merged(value, other.kwargs[name]) for name, value in first.kwargs.items()}
+        name = first.target.overloadpacket.__name__
+        node = self._graph.create_node("call_function", first.target, args, kwargs, name)
+        _valued(node, first.result, other.result, module=first.module)
+        self._place(node, first.slots, first.result, other.result)
+
+    def _place(self, node: Node, slots: Any, first: Any, other: Any) -> None:
+        """Let a node, or a node for each of its parts, stand for a result."""
+        if isinstance(slots, _Slot):
+            self._nodes[slots.name] = node
+        elif isinstance(slots, (list, tuple)):
+            for index, slot in enumerate(slots):
+                part = self._graph.call_function(operator.getitem, (node, index))
+                _valued(part, first[index], other[index], module=node.meta[ORIGIN])
+                self._place(part, slot, first[index], other[index])
+
+    def _merged(self, first: Any, other: Any) -> Any:
+        """Return an argument of both runs as one: nodes for tensors and for what depends on the batch."""
+        if isinstance(first, _Slot) and first == other:
+            return self._nodes[first.name] if first.name in self._nodes else self._constant_node(str(first.name))
+        if type(first) is not type(other):
+            raise _UnrecordableError
+        if isinstance(first, (list, tuple)) and len(first) == len(other):
+            return type(first)([self._merged(*pair) for pair in zip(first, other, strict=True)])
+        if isinstance(first, int) and not isinstance(first, bool) and first != other:
+            return self._multiple(first, other)
+        # A float that is no number is equal to nothing.
+        if first != other and not (isinstance(first, float) and repr(first) == repr(other)):
+            raise _UnrecordableError
+        return first
+
+    def _multiple(self, first: int, other: int) -> Node:
+        """Return a node for a number that is a multiple of the batch."""
+        times, rest = divmod(first, BATCHES[0])
+        if rest or times < 1 or other != times * BATCHES[1]:
+            raise _UnrecordableError
+        if 1 not in self._multiples:
+            with self._graph.inserting_after(self._inputs[-1]):
+                node = self._graph.create_node("call_function", aten.sym_size.int, (self._inputs[0], 0), name="batch")
+            self._multiples[1] = _valued(node, *BATCHES, module="")
+        if times not in self._multiples:
+            with self._graph.inserting_after(self._multiples[1]):
+                node = self._graph.call_function(operator.mul, (self._multiples[1], times))
+            self._multiples[times] = _valued(node, first, other, module="")
+        return self._multiples[times]
+
+    def _constant_node(self, name: str) -> Node:
+        with self._graph.inserting_before(self._inputs[0]):
+            node = self._graph.get_attr(name)
+        # A stand-in shares its storage with its views, as the constant does.
+        empty = self._stand_ins.get(name)
+        empty = torch.empty_like(self._constant(name), device="meta") if empty is None else empty
+        self._nodes[name] = _valued(node, empty, empty, module="")
+        return node
+
+    def _constant(self, name: str) -> Tensor:
+        return self._runs[0].lifted[name] if name in self._runs[0].lifted else self._constants[name]
+
+
+def _valued(node: Node, first: Any, other: Any, *, module: str) -> Node:
+    node.meta |= {VALUE: first, OTHER: other, ORIGIN: module}
+    return node
