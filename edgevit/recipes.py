@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -45,6 +46,15 @@ def load_recipe(name: str) -> RecipeModule:
 def recipe_file(target: str) -> Path:
     """Return the recipe's source file, which travels to the device."""
     return Path(str(importlib.resources.files(_PACKAGE))) / f"{target}.py"
+
+
+@cache
+def recipe_sha256(target: str) -> str:
+    """Return the digest of the code that writes a target: its recipe, and the recipe whose output that one converts."""
+    digest, recipe = hashlib.sha256(), load_recipe(target).RECIPE
+    for name in filter(None, (recipe.target, recipe.source)):
+        digest.update(recipe_file(name).read_bytes())
+    return digest.hexdigest()
 
 
 def evaluator_source(recipe: Recipe) -> Path:

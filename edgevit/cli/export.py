@@ -11,7 +11,6 @@ import typer
 
 from edgevit.cli.common import (
     error_fields,
-    parse_input_size,
     print_json,
     print_table,
     progress,
@@ -19,7 +18,17 @@ from edgevit.cli.common import (
     say,
     split,
 )
-from edgevit.cli.options import DbOption, ModelArgument, OutOption, OutputOptions, SampleOptions, SourceOptions, grouped
+from edgevit.cli.options import (
+    DbOption,
+    LabelsOption,
+    ModelArgument,
+    OutOption,
+    OutputOptions,
+    PreprocessingOptions,
+    SampleOptions,
+    SourceOptions,
+    grouped,
+)
 from edgevit.errors import EdgevitError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
 @dataclass(frozen=True)
-class FormOptions(SampleOptions):
+class FormOptions(PreprocessingOptions, SampleOptions):
     """Which form of the model an artifact holds, and which options its target gets."""
 
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the artifact")] = 1
@@ -42,7 +51,7 @@ class FormOptions(SampleOptions):
     embed_preprocess: Annotated[
         bool, typer.Option("--embed-preprocess", help="Input of uint8 images (N, H, W, 3), normalized inside")
     ] = False
-    labels: Annotated[Path | None, typer.Option(help="Text file with one class name per line")] = None
+    labels: LabelsOption = None
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of the target, from `edgevit targets --json`; repeatable"),
@@ -72,36 +81,7 @@ def run(
     from edgevit.recipes import require_torch
 
     require_torch()
-    from edgevit.exporting.convert import check_request
-    from edgevit.recipes import load_recipe
-    from edgevit.records.artifact import ExportRequest, SampleRequest
-
-    dtypes = ["uint8"] if form.embed_preprocess else []
-    names, precisions = split(target, "target"), split(precision, "precision")
-    pairs = plan(names, precisions, dynamic_batch=form.dynamic_batch, dtypes=dtypes)
-    recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
-    options = read_options(form.option or [], recipes, form.compute_capability)
-    for name, wished in pairs:
-        check_request(load_recipe(name), wished, options=options[name])
-    requests = [
-        ExportRequest(
-            name,
-            out,
-            wished,
-            model,
-            weights=source.weights,
-            seed=source.seed,
-            input_size=parse_input_size(source.input_size),
-            batch=form.batch_size,
-            dynamic_batch=form.dynamic_batch,
-            unfolded=form.unfolded,
-            embed_preprocess=form.embed_preprocess,
-            labels=form.labels,
-            options=options[name],
-            samples=SampleRequest(form.value_range, form.samples),
-        )
-        for name, wished in pairs
-    ]
+    requests = read_requests(model, target, precision, out, source, form)
     artifacts: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(output.hides_progress) as bars:
@@ -115,6 +95,44 @@ def run(
     show(artifacts, failed, as_json=output.as_json, verbose=bool(output.verbose))
     if failed:
         raise typer.Exit(failed[0].exit_code)
+
+
+def read_requests(
+    model: str, target: str, precision: str, out: Path, source: SourceOptions, form: FormOptions
+) -> list[ExportRequest]:
+    """Return the requests of a command line. Raises UsageError where an option makes no sense for a target."""
+    from edgevit.exporting.convert import check_request
+    from edgevit.recipes import load_recipe
+    from edgevit.records.artifact import ExportRequest, SampleRequest
+
+    dtypes = ["uint8"] if form.embed_preprocess else []
+    names, precisions = split(target, "target"), split(precision, "precision")
+    pairs = plan(names, precisions, dynamic_batch=form.dynamic_batch, dtypes=dtypes)
+    recipes = {name: load_recipe(name).RECIPE for name, _ in pairs}
+    options = read_options(form.option or [], recipes, form.compute_capability)
+    for name, wished in pairs:
+        check_request(load_recipe(name), wished, options=options[name])
+    return [
+        ExportRequest(
+            name,
+            out,
+            wished,
+            model,
+            weights=source.weights,
+            seed=source.seed,
+            input_size=source.size,
+            input_shapes=source.shapes,
+            preprocessing=form.stated,
+            batch=form.batch_size,
+            dynamic_batch=form.dynamic_batch,
+            unfolded=form.unfolded,
+            embed_preprocess=form.embed_preprocess,
+            labels=form.labels,
+            options=options[name],
+            samples=SampleRequest(form.value_range, form.samples),
+        )
+        for name, wished in pairs
+    ]
 
 
 def plan(
@@ -259,7 +277,18 @@ def snippet(artifact: Artifact) -> str:
 
 
 def _input_says(artifact: Artifact) -> str:
+    from edgevit.records.input_shapes import describe_inputs
+    from edgevit.records.preprocessing import describe_assumed, takes_image
+
     preprocessing = artifact.preprocessing
+    if not takes_image(artifact.model_inputs):
+        return describe_inputs(artifact.inputs)
+    assumed = describe_assumed(preprocessing)
+    caveat = f"; assumed, not stated: {assumed}" if assumed else ""
     if artifact.preprocessing_inside:
-        return f"pixels 0 to 255, {preprocessing.colour}, height x width x channels"
-    return f"{preprocessing.layout}, {preprocessing.colour}, (pixel / 255 - {preprocessing.mean}) / {preprocessing.std}"
+        return f"pixels 0 to 255, {preprocessing.colour}, height x width x channels{caveat}"
+    numbers = f"(pixel / 255 - {preprocessing.mean}) / {preprocessing.std}"
+    if preprocessing.range != (0.0, 1.0):
+        low, high = preprocessing.range
+        numbers = f"(pixel / 255 * {high - low:g} + {low:g} - {preprocessing.mean}) / {preprocessing.std}"
+    return f"{preprocessing.layout}, {preprocessing.colour}, {numbers}{caveat}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edgevit.cli.common import millions, parse_input_size, print_json, print_table, say
+from edgevit.cli.common import millions, print_json, print_table, say
 from edgevit.cli.options import ModelArgument, OutputOptions, RangeOptions, SourceOptions, grouped
 
 
@@ -15,10 +15,12 @@ def run(model: ModelArgument, source: SourceOptions, inputs: RangeOptions, outpu
 
     require_torch()
     from edgevit.folding.evidence import examine
-    from edgevit.models.source import load_subject
+    from edgevit.models.source import load_subject, require_taken
 
-    size = parse_input_size(source.input_size)
-    subject = load_subject(model, weights=source.weights, seed=source.seed, input_size=size)
+    subject = load_subject(
+        model, weights=source.weights, seed=source.seed, input_size=source.size, input_shapes=source.shapes
+    )
+    require_taken(subject, batch=2)
     evidence = examine(subject.module, subject.example(batch=2), source.seed, inputs.value_range)
     if output.as_json:
         print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})

@@ -29,8 +29,11 @@ from typing import Annotated, Any
 
 import typer
 
-from edgevit.cli.common import parse_range
+from edgevit.cli.common import parse_input_size, parse_range
 from edgevit.cli.logs import raise_verbosity, set_verbosity
+from edgevit.records.input_shapes import EXAMPLE, read_input_shapes
+from edgevit.records.preprocessing import StatedPreprocessing, read_stated
+from edgevit_runtime.record import TensorSpec
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name from `edgevit models`, or FILE.py:FUNCTION of your own model")
@@ -64,6 +67,11 @@ SeedOption = Annotated[int, typer.Option(help="Seed of random weights")]
 InputSizeOption = Annotated[
     str | None, typer.Option(help="Input size in pixels, 224 or 256x192 (height x width); default: the model card's")
 ]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]SHAPE[:TYPE]", help=f"Shape of an input, batch of 1 first: {EXAMPLE}; repeatable"),
+]
+LabelsOption = Annotated[Path | None, typer.Option(help="Text file with one class name per line")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Number of engine threads")]
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help="Name from `edgevit devices`")]
 DbOption = Annotated[
@@ -112,12 +120,55 @@ class DatabaseOptions:
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """How a model is loaded: from which weights, and at which input size."""
+class InputOptions:
+    """What a model takes: the size of its image, or the shapes of all inputs."""
+
+    input_size: InputSizeOption = None
+    input_shape: InputShapeOption = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width. Raises UsageError for other text."""
+        return parse_input_size(self.input_size)
+
+    @property
+    def shapes(self) -> tuple[TensorSpec, ...]:
+        """The inputs that were described, the batch open. Raises UsageError for other text."""
+        return read_input_shapes(self.input_shape or [])
+
+
+@dataclass(frozen=True)
+class SourceOptions(InputOptions):
+    """How a model is loaded: from which weights, and with which inputs."""
 
     weights: WeightsOption = None
     seed: SeedOption = 0
-    input_size: InputSizeOption = None
+
+
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """How an image becomes an input. What is not stated here or beside the model is assumed, and numbers say so."""
+
+    mean: Annotated[str | None, typer.Option(help="Mean of each channel, or one for all: 0.485,0.456,0.406")] = None
+    std: Annotated[str | None, typer.Option(help="Deviation of each channel, or one for all: 0.229,0.224,0.225")] = None
+    pixel_range: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LOW,HIGH", help="Range of pixels before mean and deviation: 0,1 or 0,255"),
+    ] = None
+    resize: Annotated[
+        str | None, typer.Option(help="Shorter side of the resized image, HEIGHTxWIDTH, or stretch to the input's size")
+    ] = None
+    crop: Annotated[
+        float | None, typer.Option(help="Crop as a share of the resized image, or in pixels beside --resize")
+    ] = None
+    interpolation: Annotated[str | None, typer.Option(help="Interpolation of the resize: bilinear, bicubic...")] = None
+    color: Annotated[str | None, typer.Option(help="Order of the colors: RGB, BGR or grey")] = None
+
+    @property
+    def stated(self) -> StatedPreprocessing:
+        """The statements as a record. Raises UsageError for text that makes no sense."""
+        names = ("mean", "std", "resize", "crop", "interpolation", "color")
+        return read_stated({**{name: getattr(self, name) for name in names}, "range": self.pixel_range})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgevit.errors import UsageError
-from edgevit.records.model import Preprocessing
+from edgevit.records.model import IMAGE_CHANNELS, Preprocessing
+from edgevit.records.preprocessing import GREY
 from edgevit_runtime.record import TensorSpec
 
 # A format here is a decoder for untrusted files. PostScript is left out, because it starts a program.
@@ -25,7 +26,7 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "MPO")
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF's tag, and its value for an image without rotation
 _WITHOUT_RANGE = ("I", "F")  # modes whose values of black and white are undefined
 _MAX_PIXELS = 2**28  # of a resized image: a line of one pixel's width would take gigabytes
-_CHANNELS = 3
+_IMAGE_DIMENSIONS = 3  # of pixels: height, width, channels
 # The errors of Pillow's decoders for damaged files.
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, NotImplementedError,
@@ -41,7 +42,7 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """The cropped pixels of an image, uint8 (H, W, 3). turned: its EXIF data asks for a rotation; none is applied."""
+    """The cropped pixels of an image, uint8 (H, W, C). turned: its EXIF data asks for a rotation; none is applied."""
 
     pixels: Pixels
     turned: bool
@@ -52,7 +53,8 @@ def read_picture(data: bytes, preprocessing: Preprocessing, height: int, width: 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
-            return Picture(cropped(as_rgb(image), preprocessing, height, width), _is_turned(image))
+            converted = as_grey(image) if preprocessing.colour == GREY else as_rgb(image)
+            return Picture(cropped(converted, preprocessing, height, width), _is_turned(image))
     except UnreadableError:
         raise
     except _DAMAGED as error:
@@ -74,6 +76,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def as_grey(image: Image.Image) -> Image.Image:
+    """Convert any image to one channel of 8 bits, by the luma of ITU-R 601-2. Raises UnreadableError as as_rgb does."""
+    return as_rgb(image).convert("L")
+
+
 def _is_turned(image: Image.Image) -> bool:
     try:
         return image.getexif().get(_ORIENTATION, _UPRIGHT) not in (None, 0, _UPRIGHT)
@@ -82,19 +89,28 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def cropped(image: Image.Image, preprocessing: Preprocessing, height: int, width: int) -> Pixels:
-    """Resize so that the crop is `crop_pct` of the side that fits it closest, then crop the centre: (H, W, 3)."""
+    """Resize as the preprocessing says, then crop the centre: (H, W, 3), or (H, W, 1) of a grey image."""
     size = resized_size(image.size, preprocessing, height, width)
     if math.prod(size) > _MAX_PIXELS:
         raise UnreadableError(f"{image.size[0]}x{image.size[1]} pixels: too thin to be resized")
     resized = image.resize(size, Image.Resampling[_resampling(preprocessing.interpolation)])
     x, y = round((size[0] - width) / 2), round((size[1] - height) / 2)
     pixels: Pixels = np.asarray(resized)[y : y + height, x : x + width]
-    return pixels
+    return pixels if pixels.ndim == _IMAGE_DIMENSIONS else pixels[..., None]
 
 
 def resized_size(size: tuple[int, int], preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
-    """Return the (width, height) in pixels to which an image of `size` (width, height) is resized; the ratio stays."""
+    """Return the (width, height) in pixels to which an image of `size` (width, height) is resized.
+
+    The ratio of the sides stays, unless the preprocessing stretches or names both sides.
+    """
     wide, high = (math.floor(side / preprocessing.crop_pct) for side in (width, height))
+    if len(preprocessing.resize) > 1:
+        high, wide = preprocessing.resize
+    elif preprocessing.resize:
+        wide = high = preprocessing.resize[0]
+    if preprocessing.stretch or len(preprocessing.resize) > 1:
+        return wide, high
     if size[0] * high <= size[1] * wide:
         return wide, int(wide * size[1] / size[0])
     return int(high * size[0] / size[1]), high
@@ -109,7 +125,7 @@ def _resampling(interpolation: str) -> str:
 
 
 def as_input(pixels: Pixels, preprocessing: Preprocessing, spec: TensorSpec) -> NDArray[np.generic]:
-    """Convert pixels uint8 (H, W, 3) to one sample of an input: unchanged for uint8, else normalised (3, H, W)."""
+    """Convert pixels uint8 (H, W, C) to one sample of an input: unchanged for uint8, else normalised (C, H, W)."""
     if preprocessing.colour == "BGR":
         pixels = pixels[..., ::-1]
     if spec.dtype == "uint8":
@@ -126,9 +142,9 @@ def image_size(inputs: tuple[TensorSpec, ...], preprocessing: Preprocessing) -> 
     """Return (height, width) of the image that a model takes. Raises UsageError for other inputs."""
     if len(inputs) == 1 and len(inputs[0].shape) == 4:
         shape, dtype = inputs[0].shape, inputs[0].dtype
-        if dtype == "uint8" and shape[3] == _CHANNELS:
+        if dtype == "uint8" and shape[3] in IMAGE_CHANNELS:
             return shape[1], shape[2]
-        if dtype in ("float32", "float16") and shape[1] == _CHANNELS and preprocessing.layout == "NCHW":
+        if dtype in ("float32", "float16") and shape[1] in IMAGE_CHANNELS and preprocessing.layout == "NCHW":
             return shape[2], shape[3]
     listed = ", ".join(f"{spec.name} {list(spec.shape)} {spec.dtype}" for spec in inputs)
     raise UsageError("the model takes no image, or not only one", why=f"its inputs: {listed}")

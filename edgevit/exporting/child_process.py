@@ -57,19 +57,30 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
 
 def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in this process. Raise what load_subject() and export_subject() raise."""
-    from edgevit.models.source import load_subject
+    from edgevit.models.source import load_subject, require_taken
 
-    subject = load_subject(request.model, weights=request.weights, seed=request.seed, input_size=request.input_size)
+    subject = load_subject(
+        request.model,
+        weights=request.weights,
+        seed=request.seed,
+        input_size=request.input_size,
+        input_shapes=request.input_shapes,
+        preprocessing=request.preprocessing,
+    )
+    require_taken(subject, request.batch)
     return export_loaded(subject, request, on_stage)
 
 
 def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[str], None]) -> Artifact:
     """Export a loaded model in this process, with the preprocessing and labels of the request."""
+    from edgevit.artifacts.labels import read_labels
     from edgevit.exporting.pipeline import export_subject
     from edgevit.models.source import with_labels, with_preprocessing
 
     subject = with_preprocessing(subject) if request.embed_preprocess else subject
-    subject = with_labels(subject, request.labels) if request.labels else subject
+    labels = subject.labels if request.labels is None else read_labels(request.labels)
+    if labels:
+        subject = with_labels(subject, labels, str(request.labels or f"`labels` of {subject.name}"), request.batch)
     return export_subject(subject, request, on_stage)
 
 

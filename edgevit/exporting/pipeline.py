@@ -29,7 +29,7 @@ from edgevit.exporting.convert import SOURCE, check_request, convert
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.folding import Folded, fold, graph_digest
 from edgevit.models.source import Subject, reload_subject
-from edgevit.recipes import load_recipe
+from edgevit.recipes import load_recipe, recipe_sha256
 from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest, StageTime
 from edgevit.records.measurement import Device
 from edgevit.verification import (
@@ -252,10 +252,11 @@ def metadata(
 ) -> dict[str, str]:
     """Return what a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
 
-    `names` and `stride` are there where they can be told: class numbers of a classifier, and how many input pixels a
-    side of the smallest feature map's pixel spans.
+    `names`, `imgsz` and `stride` are there where they can be told: classes of a classifier, sides of an image, and how
+    many input pixels a side of the smallest feature map's pixel spans.
     """
     card, shape = subject.card, subject.inputs[0].shape
+    is_image = len(shape) == 4
     sides = list(shape[1:3] if subject.preprocessing_inside else shape[2:])
     logits = references.trained[0]
     classes = logits[0].shape[-1] if card and len(logits) == 1 and logits[0].ndim == 2 else 0
@@ -263,7 +264,8 @@ def metadata(
     labels = subject.labels or tuple(f"class{number}" for number in range(classes))
     optional = {
         "names": str(dict(enumerate(labels))) if labels else "",
-        "stride": str(round(sides[-1] / side)) if side else "",
+        "stride": str(round(sides[-1] / side)) if side and is_image else "",
+        "imgsz": str(sides) if is_image else "",
     }
     required = {
         "description": f"{subject.name} for {target}, {request.precision}",
@@ -273,7 +275,6 @@ def metadata(
         "license": card.licence if card else "unknown",
         "task": "classify" if card else "unknown",
         "batch": "dynamic" if request.dynamic_batch else str(request.batch),
-        "imgsz": str(sides),
         "edgevit.fold": "unfolded" if request.unfolded else "folded",
         "edgevit.source": to_json(subject.source),
         "edgevit.preprocessing": to_json(subject.preprocessing),
@@ -319,6 +320,8 @@ def _draft(
         options=dict(request.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
+        model_inputs=subject.model_inputs,
+        recipe_sha256=recipe_sha256(recipe.RECIPE.target),
         graph_digest=_graph_digest(model, subject, request.batch),
         costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -220,7 +220,8 @@ def _card(name: str, top1_percent: float) -> ModelCard:
         provenance="published",
         top1_percent=top1_percent,
         top1_source="arXiv 2307.14008",
-        preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        # The configuration of the official evaluation is missing from its code.
+        preprocessing=Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), assumed=("crop", "interpolation")),
     )
 
 

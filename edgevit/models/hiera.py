@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgevit.models.layers import DropPath
-from edgevit.records.model import ModelCard
+from edgevit.records.model import ModelCard, Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 HEAD_STD, HEAD_SCALE = 0.02, 0.001  # official initialisation: all weights, and the classifier on top of it
@@ -210,6 +210,7 @@ CARDS = (
         provenance="published",
         top1_percent=82.8,
         top1_source="README of github.com/facebookresearch/hiera",
+        preprocessing=Preprocessing(),
     ),
 )
 

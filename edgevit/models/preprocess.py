@@ -10,7 +10,7 @@ from edgevit_runtime.record import TensorSpec
 
 
 class Preprocessed(nn.Module):
-    """A model behind its normalisation: takes a uint8 image (N, H, W, 3) in the card's colour order.
+    """A model behind its normalisation: takes a uint8 image (N, H, W, C) in the order of its colours, or a grey one.
 
     The caller crops and resizes. Folding moves the scale into the first layer where it can.
     """
@@ -29,19 +29,20 @@ class Preprocessed(nn.Module):
         self.train(model.training)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map uint8 (N, H, W, 3) to the model's output."""
+        """Map uint8 (N, H, W, C) to the model's output."""
         # The product converts to the model's dtype: a cast would name a dtype and prevent half(). It comes first,
         # because TensorRT takes bytes for no other operator.
         out: Tensor = self.model((image * self.scale + self.shift).permute(0, 3, 1, 2))
         return out
 
 
-def takes_image(inputs: tuple[TensorSpec, ...]) -> bool:
-    """Return whether the only input is an image as models take it: float32 (N, 3, H, W)."""
-    return len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[1] == 3 and inputs[0].dtype == "float32"
-
-
 def raw_image(spec: TensorSpec) -> TensorSpec:
-    """Return the raw image, uint8 (N, H, W, 3), of an input (N, 3, H, W)."""
+    """Return the raw image, uint8 (N, H, W, C), of an input (N, C, H, W)."""
     batch, channels, height, width = spec.shape
     return TensorSpec(spec.name, (batch, height, width, channels), "uint8")
+
+
+def normalised_image(spec: TensorSpec) -> TensorSpec:
+    """Return the input (N, C, H, W) of a raw image, uint8 (N, H, W, C)."""
+    batch, height, width, channels = spec.shape
+    return TensorSpec(spec.name, (batch, channels, height, width))

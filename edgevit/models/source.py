@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
-from edgevit.models import create_model, list_models, load_weights, model_card, randomize
-from edgevit.models.preprocess import Preprocessed, raw_image, takes_image
+from edgevit.models import create_model, list_models, load_weights, model_card, randomize, statements
+from edgevit.models.preprocess import Preprocessed, normalised_image, raw_image
+from edgevit.models.statements import read_statements, stated_inputs, stated_preprocessing
 from edgevit.records.artifact import Artifact, Source
+from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ModelCard, Preprocessing
+from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, takes_image
 from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import TensorSpec
 
@@ -40,6 +44,12 @@ class Subject:
     card: ModelCard | None
     preprocessing_inside: bool = False
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+    inputs_assumed: bool = False  # one RGB image, because only its size was stated
+
+    @property
+    def model_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the model as it was loaded, before preprocessing went inside."""
+        return tuple(map(normalised_image, self.inputs)) if self.preprocessing_inside else self.inputs
 
     def example(self, batch: int = 1) -> dict[str, Tensor]:
         """Return zeros of the inputs' sizes, by name."""
@@ -52,8 +62,10 @@ def subject_of(
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
     input_size: tuple[int, int] | None = None,
     name: str = "",
+    input_shapes: tuple[TensorSpec, ...] = (),
+    preprocessing: StatedPreprocessing = NOTHING_STATED,
 ) -> Subject:
-    """Return a module of this process as a Subject, with these example inputs or those of its card.
+    """Return a module of this process as a Subject, with these example inputs, these shapes, or those of its card.
 
     Without a name it is called by its class and a digest of its structure and weights. It never has its card's name:
     published accuracies are of the official weights, and these may be any. Raise ModelError in training mode,
@@ -69,15 +81,13 @@ def subject_of(
     known_card = card if isinstance(card, ModelCard) else None
     if inputs is not None and widened:
         inputs = _widened(inputs)
-    specs = _specs(inputs) if inputs is not None else known_card.inputs if known_card else ()
-    if input_size is not None:
-        first, *others = specs or (TensorSpec("image", (-1, 3, 0, 0)),)
-        specs = (dataclasses.replace(first, shape=(*first.shape[:-2], *input_size)), *others)
-    if not specs:
+    known = _specs(inputs) if inputs is not None else known_card.inputs if known_card else ()
+    if not (known or input_size or input_shapes):
         raise UsageError(f"{name} does not say what it takes", fix="inputs=(example tensor, ...), or input_size=224")
-    preprocessing = known_card.preprocessing if known_card else Preprocessing()
+    specs = stated_inputs(module, known, InputRequest(input_size, input_shapes), name)
+    completed = stated_preprocessing(known_card, None, preprocessing, specs)
     source = Source(name, "module", state_sha256=state_sha256(module))
-    return Subject(name, "custom", module, specs, source, preprocessing, None)
+    return Subject(name, "custom", module, specs, source, completed, None)
 
 
 def _in_single_precision(module: nn.Module) -> tuple[nn.Module, bool]:
@@ -119,33 +129,36 @@ def _specs(inputs: Mapping[str, Tensor] | Sequence[Tensor]) -> tuple[TensorSpec,
 
 
 def load_subject(
-    model: str, *, weights: Path | None = None, seed: int = 0, input_size: tuple[int, int] | None = None
+    model: str,
+    *,
+    weights: Path | None = None,
+    seed: int = 0,
+    input_size: tuple[int, int] | None = None,
+    input_shapes: tuple[TensorSpec, ...] = (),
+    preprocessing: StatedPreprocessing = NOTHING_STATED,
 ) -> Subject:
-    """Load a model by what a person typed.
+    """Load a model by what a person typed, with the inputs and the preprocessing that the options state.
 
     Without weights a model of the zoo is random, norms and scales too, so that its folds and exports are tested on
     values that could go wrong; such an artifact is honest for latency and parity and says that it is random.
     Raises UnknownNameError, ModelError, CheckpointError, UsageError.
     """
-    match = _FILE_AND_FUNCTION.match(model)
-    subject = _stranger(Path(match["file"]), match["function"], weights) if match else _zoo(model, weights, seed)
-    if input_size is not None:
-        first, *others = subject.inputs or (TensorSpec("image", (-1, 3, 0, 0)),)
-        first = dataclasses.replace(first, shape=(*first.shape[:-2], *input_size))
-        return dataclasses.replace(subject, inputs=(first, *others))
-    if not subject.inputs:
-        raise UsageError(f"{model} does not say what it takes", fix="--input-size 224, or a `card` on the module")
-    return subject
+    match, request = _FILE_AND_FUNCTION.match(model), InputRequest(input_size, input_shapes)
+    if match:
+        return _stranger(Path(match["file"]), match["function"], weights, request, preprocessing)
+    return _zoo(model, weights, seed, request, preprocessing)
 
 
-def _zoo(name: str, weights: Path | None, seed: int) -> Subject:
+def _zoo(
+    name: str, weights: Path | None, seed: int, request: InputRequest, preprocessing: StatedPreprocessing
+) -> Subject:
     card = model_card(name)
     module = create_model(name, weights, seed=seed)
     if weights is None:
         randomize(module, seed)
-    return Subject(
-        name, card.family, module, card.inputs, _source(name, module, weights, seed), card.preprocessing, card
-    )
+    inputs = stated_inputs(module, card.inputs, request, name)
+    completed = stated_preprocessing(card, None, preprocessing, inputs)
+    return Subject(name, card.family, module, inputs, _source(name, module, weights, seed), completed, card)
 
 
 def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None) -> Source:
@@ -155,19 +168,29 @@ def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None
     return Source(name, "file", None, weights.name, file_sha256(weights), digest)
 
 
-def _stranger(file: Path, function: str, weights: Path | None) -> Subject:
-    module = _call(_import(file), file, function)
+def _stranger(
+    file: Path, function: str, weights: Path | None, request: InputRequest, preprocessing: StatedPreprocessing
+) -> Subject:
+    imported, name = _import(file), f"{file}:{function}"
+    module = _call(imported, file, function)
     if weights is not None:
         load_weights(module, weights)
     module, _ = _in_single_precision(module)
-    name = f"{file}:{function}"
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
-    inputs = known_card.inputs if known_card else ()
-    preprocessing = known_card.preprocessing if known_card else Preprocessing()
-    source = _source(name, module, weights, None)
+    beside = read_statements(vars(imported), getattr(imported, function), name)
+    known = beside.inputs or (known_card.inputs if known_card else ())
+    inputs = stated_inputs(module, known, request, name)
     return Subject(
-        name, known_card.family if known_card else "custom", module, inputs, source, preprocessing, known_card
+        name,
+        known_card.family if known_card else "custom",
+        module,
+        inputs,
+        _source(name, module, weights, None),
+        stated_preprocessing(known_card, beside.preprocessing, preprocessing, inputs),
+        known_card,
+        labels=beside.labels,
+        inputs_assumed=not (known or request.shapes),
     )
 
 
@@ -206,25 +229,29 @@ def with_preprocessing(subject: Subject) -> Subject:
     """Return the model with its preprocessing in front: uint8 (N, H, W, 3) in. Raise UsageError without an image."""
     if not takes_image(subject.inputs):
         problem = f"{subject.name} takes no image, or not only one"
-        raise UsageError(problem, why=f"its inputs: {subject.inputs}", fix="leave --embed-preprocess out")
+        raise UsageError(
+            problem, why=f"its inputs: {describe_inputs(subject.inputs)}", fix="leave --embed-preprocess out"
+        )
     module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
     return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)
 
 
-def with_labels(subject: Subject, file: Path) -> Subject:
-    """Return the model with the names of its classes, one a line. Raise UsageError where their number differs."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("the labels cannot be read", where=str(file), why=str(error)) from error
-    labels = tuple(line.strip() for line in lines if line.strip())
+def require_taken(subject: Subject, batch: int) -> None:
+    """Raise ModelError where the model cannot compute its inputs at this batch: their shapes are others."""
+    statements.require_taken(subject.module, subject.example(batch), subject.name, guessed=subject.inputs_assumed)
+
+
+def with_labels(subject: Subject, labels: Sequence[str], where: str, batch: int = 1) -> Subject:
+    """Return the model with the names of its classes. Raise UsageError where their number or one name cannot be."""
+    if repeated := [name for name, count in Counter(labels).items() if count > 1]:
+        raise UsageError(f"two classes have the label {repeated[0]!r}", where=where, fix="one label a class")
     with torch.inference_mode():
-        outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example().values()))
+        outputs = torch.utils._pytree.tree_leaves(subject.module(*subject.example(batch).values()))
     shape = list(outputs[0].shape)
     if len(outputs) != 1 or len(shape) != 2 or shape[1] != len(labels):
         problem = f"{len(labels)} labels do not fit what {subject.name} puts out"
-        raise UsageError(problem, where=str(file), why=f"{shape} for one input", fix="one label a line, one a class")
-    return dataclasses.replace(subject, labels=labels)
+        raise UsageError(problem, where=where, why=f"{shape} for one input", fix="one label a line, one a class")
+    return dataclasses.replace(subject, labels=tuple(labels))
 
 
 def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module | None = None) -> Subject:
@@ -234,7 +261,7 @@ def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module |
     """
     source = artifact.source
     if module is not None:
-        return _as_exported(artifact, _with_inputs_of(artifact, module), type(module).__name__)
+        return _as_exported(artifact, subject_of(module, input_shapes=artifact.model_inputs), type(module).__name__)
     if source.weights == "module":
         problem = f"the artifact was made from a module of a Python process, {source.model}"
         raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
@@ -242,20 +269,9 @@ def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module |
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
         )
-    size = _image_size(artifact)
-    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_size=size)
+    inputs = artifact.model_inputs
+    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_shapes=inputs)
     return _as_exported(artifact, subject, str(weights) if weights else source.model)
-
-
-def _with_inputs_of(artifact: Artifact, module: nn.Module) -> Subject:
-    """Return a module as a Subject with the inputs that its artifact had before preprocessing went inside."""
-    size = _image_size(artifact)
-    if artifact.preprocessing_inside:
-        return subject_of(module, input_size=size)
-    inputs = {
-        spec.name: torch.zeros(spec.at_batch(1).shape, dtype=getattr(torch, spec.dtype)) for spec in artifact.inputs
-    }
-    return subject_of(module, inputs)
 
 
 def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject:
@@ -264,13 +280,6 @@ def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject
         raise CheckpointError("these are not the weights the artifact was made from", where=location)
     subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
     return with_preprocessing(subject) if artifact.preprocessing_inside else subject
-
-
-def _image_size(artifact: Artifact) -> tuple[int, int] | None:
-    shape = artifact.inputs[0].shape
-    if len(shape) != 4:
-        return None
-    return (shape[1], shape[2]) if artifact.preprocessing_inside else (shape[2], shape[3])
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgevit.errors import ModelError
-from edgevit.records.model import ModelCard, PublishedLatency
+from edgevit.records.model import ModelCard, Preprocessing, PublishedLatency
 from edgevit_runtime.record import TensorSpec
 
 BN_EPS = 1e-6  # everywhere in this family; the default 1e-5 is off by 1e-2 relative at the logits
@@ -235,6 +235,7 @@ def _card(name: str, top1_percent: float, *latencies_ms: float) -> ModelCard:
         provenance="published",
         top1_percent=top1_percent,
         top1_source=_README,
+        preprocessing=Preprocessing(),
         latencies=tuple(
             PublishedLatency("NVIDIA A100", engine, precision, latency_ms, _README)
             for (engine, precision), latency_ms in zip(_ENGINES, latencies_ms, strict=False)  # the widest: PyTorch only

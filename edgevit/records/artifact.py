@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgevit.records.model import OperatorCost, Preprocessing
+from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
 from edgevit_runtime.record import Operators, TensorSpec
 
 SCHEMA_VERSION = 1
-MANIFEST_VERSION = 2  # of Artifact: since 2 a parity names its failing stage, and what its processor lacks
+MANIFEST_VERSION = 3  # of Artifact: since 3 it names what was assumed, and the recipe that wrote it
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 
 
@@ -44,6 +45,8 @@ class ExportRequest:
     weights: Path | None = None
     seed: int = 0
     input_size: tuple[int, int] | None = None
+    input_shapes: tuple[TensorSpec, ...] = ()  # all inputs, the batch open, as -1; empty: as the model says
+    preprocessing: StatedPreprocessing = NOTHING_STATED
     batch: int = 1
     dynamic_batch: bool = False
     unfolded: bool = False
@@ -182,6 +185,8 @@ class Artifact:
     input_range: tuple[float, float] | None = None  # of the samples of its comparisons; None: standard normal noise
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+    model_inputs: tuple[TensorSpec, ...] = ()  # of the model itself, the batch open, as -1
+    recipe_sha256: str = ""  # of the recipe's file, which wrote the payload
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = MANIFEST_VERSION

@@ -61,20 +61,34 @@ class PublishedLatency:
     source: str
 
 
+IMAGE_CHANNELS = (1, 3)  # of images that files can give: grey, or coloured
+# What a person can state of a preprocessing. `crop` stands for crop_pct, resize and stretch together.
+STATEABLE = ("mean", "std", "range", "crop", "interpolation", "color")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps from an image to the input: resize so that the crop is `crop_pct` of it, then (pixel/255 - mean) / std.
+    """The steps from an image to the input: resize, crop the centre, then (pixel/255 - mean) / std.
 
+    Without `resize` the shorter side is resized so that the crop is `crop_pct` of it. resize: (pixels of the shorter
+    side,), or (height, width), which does not keep the ratio of the sides. stretch: neither does a resize by crop_pct.
     interpolation: that of the resize, by Pillow's names: bicubic, bilinear, nearest...
+    colour: RGB, BGR or GREY, which has one channel. assumed: those of STATEABLE that were not stated.
     """
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_pct: float = 0.875
     layout: str = "NCHW"
     colour: str = "RGB"
     range: tuple[float, float] = (0.0, 1.0)
     interpolation: str = "bicubic"
+    resize: tuple[int, ...] = ()
+    stretch: bool = False
+    assumed: tuple[str, ...] = ()
+
+
+ASSUMED_PREPROCESSING = Preprocessing(assumed=STATEABLE)
 
 
 @dataclass(frozen=True)
@@ -83,18 +97,19 @@ class ModelCard:
 
     `params` and `macs` are of the training form, `folded_*` of the folded one; both are counted by edgevit at the
     card's input size and batch 1. top1_percent is ImageNet-1k, as `source` reports it for the official weights.
+    The card of a person's own network needs only the fields that are known; `inputs` and `preprocessing` matter most.
     """
 
-    name: str
-    family: str
-    inputs: tuple[TensorSpec, ...]
-    source: str
-    licence: str
-    provenance: Provenance
-    top1_percent: float | None
-    top1_source: str
+    name: str = ""
+    family: str = "custom"
+    inputs: tuple[TensorSpec, ...] = ()
+    source: str = ""
+    licence: str = ""
+    provenance: Provenance = "reconstructed"
+    top1_percent: float | None = None
+    top1_source: str = ""
     latencies: tuple[PublishedLatency, ...] = ()
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = ASSUMED_PREPROCESSING
     params: int | None = None
     macs: int | None = None
     folded_params: int | None = None

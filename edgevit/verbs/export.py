@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import load_recipe, require_torch
 from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
+from edgevit.records.input_shapes import read_input_shapes
+from edgevit.records.preprocessing import read_stated
 from edgevit.sweeps.plan import record_built
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ def export(
     weights: str | Path | None = None,
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
+    input_shape: str | Sequence[str | int] | Mapping[str, str | Sequence[int]] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     batch_size: int = 1,
     dynamic_batch: bool = False,
     unfolded: bool = False,
@@ -61,6 +65,11 @@ def export(
         Official checkpoint of a named model; without one its weights are random, from this seed.
     input_size
         Input size in pixels, as a number or as (height, width); default: the model card's.
+    input_shape
+        Shapes of all inputs, the batch of 1 first: (1, 1, 28, 28), "tokens=1x77:int64", or a mapping from their names.
+    preprocessing
+        How an image becomes the input, as a mapping with some of mean, std, range, resize, crop, interpolation and
+        color. Default: as the model says, and the rest as for ImageNet, which the artifact marks as assumed.
     batch_size, dynamic_batch
         Batch size of the artifact, or an open one.
     unfolded
@@ -92,6 +101,8 @@ def export(
         weights=None if weights is None else Path(weights),
         seed=seed,
         input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
+        input_shapes=() if input_shape is None else read_input_shapes(input_shape),
+        preprocessing=read_stated(preprocessing or {}),
         batch=batch_size,
         dynamic_batch=dynamic_batch,
         unfolded=unfolded,
@@ -141,7 +152,15 @@ def _export_module(
 
     if request.weights is not None:
         raise UsageError("weights are of a named model", why="a module has its own", fix="leave weights= out")
-    return export_loaded(subject_of(module, inputs, request.input_size, request.model), request, on_stage or _ignore)
+    subject = subject_of(
+        module,
+        inputs,
+        request.input_size,
+        request.model,
+        input_shapes=request.input_shapes,
+        preprocessing=request.preprocessing,
+    )
+    return export_loaded(subject, request, on_stage or _ignore)
 
 
 def _ignore(stage: str) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgevit.errors import UsageError
 from edgevit.records.artifact import SampleRequest
-from edgevit.records.model import Preprocessing
+from edgevit.records.model import IMAGE_CHANNELS, Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 STANDARD_NOISE = SampleRequest()
@@ -72,7 +72,7 @@ def make_samples(
     extremes = _extremes(sized, rng, value_range)
     bounds = f" from {value_range[0]:g} to {value_range[1]:g}" if value_range else ""
     sources = [f"{len(sets)} noise{bounds}{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
-    sources += [origin] if pictures else ["no photographs (pip install 'edgevit[photos]', one RGB input)"]
+    sources += [origin] if pictures else ["no photographs (pip install 'edgevit[photos]', one image as input)"]
     is_raw = len(sized) == 1 and _is_raw(sized[0])
     sources += list(extremes) if is_raw else [f"{len(extremes)} extremes"] * bool(extremes)
     every = (*sets, *((picture,) for picture in pictures), *extremes.values())
@@ -168,12 +168,14 @@ def _is_floating(spec: TensorSpec) -> bool:
 
 
 def _is_image(spec: TensorSpec) -> bool:
-    """Return whether the input is an image, float (N, 3, H, W) or raw (N, H, W, 3)."""
-    return (len(spec.shape) == 4 and (spec.shape[1], spec.dtype) == (3, "float32")) or _is_raw(spec)
+    """Return whether the input is an image, float (N, C, H, W) or raw (N, H, W, C), coloured or grey."""
+    if len(spec.shape) != 4:
+        return False
+    return (spec.shape[1] in IMAGE_CHANNELS and spec.dtype == "float32") or _is_raw(spec)
 
 
 def _is_raw(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 4 and (spec.shape[3], spec.dtype) == (3, "uint8")
+    return len(spec.shape) == 4 and spec.shape[3] in IMAGE_CHANNELS and spec.dtype == "uint8"
 
 
 def _photographs(
@@ -187,6 +189,7 @@ def _photographs(
     mean, std = (np.array(value)[:, None, None] for value in (preprocessing.mean, preprocessing.std))
     raw = _is_raw(spec)
     batch, height, width = spec.shape[0], *(spec.shape[1:3] if raw else spec.shape[2:])
+    channels = spec.shape[3 if raw else 1]
     batches = []
     for name in _PHOTOGRAPHS:
         sides = _photograph(name).shape[:2]
@@ -195,6 +198,8 @@ def _photographs(
             side = int(min(sides) * preprocessing.crop_pct)
             row, column = (int(rng.integers(0, size - side + 1)) for size in sides)
             crop = _crop(name, row, column, side, height, width)
+            if channels == 1:
+                crop = crop.mean(2, keepdims=True)
             if raw:
                 crops.append(np.round(crop * 255))
             elif value_range:

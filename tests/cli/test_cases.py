@@ -78,6 +78,46 @@ def grey():
     return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)).eval()
 
 
+def four_channels():
+    return nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)).eval()
+
+
+def sound():
+    return nn.Sequential(nn.Conv1d(40, 8, 3), nn.BatchNorm1d(8), nn.ReLU()).eval()
+
+
+def volume():
+    return nn.Sequential(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8), nn.ReLU()).eval()
+
+
+class Siamese(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, x, y):
+        return self.body(x).mean((2, 3)) - 2 * self.body(y).mean((2, 3))
+
+
+def siamese():
+    torch.manual_seed(0)
+    return Siamese().eval()
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.line = nn.Embedding(2, 8), nn.Linear(8, 8)
+
+    def forward(self, ids, weight):
+        return self.line(self.words(ids)) * weight
+
+
+def tokens():
+    torch.manual_seed(0)
+    return Tokens().eval()
+
+
 def one_image_only():
     parts = {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8)}
     return Net(lambda net, x: net.norm(net.conv(x)).view(1, 8, -1), **parts).eval()
@@ -155,13 +195,67 @@ def test_a_range_makes_a_model_of_roots_provable(networks: Path) -> None:
     [
         ("noisy", "gives two answers to one input", "evaluation mode"),
         ("dead", "nothing can be proven of", "load trained weights"),
-        ("grey", "does not run on these inputs", "--input-size"),
+        ("grey", "which was assumed: one RGB image of --input-size", "--input-shape"),
+        ("siamese", "which was assumed: one RGB image of --input-size", "--input-shape"),
     ],
 )
 def test_what_proves_nothing_is_named(networks: Path, name: str, problem: str, fix: str) -> None:
     result = folded(name)
     assert result.returncode == 1
     assert problem in result.stderr and fix in result.stderr
+
+
+INPUTS = {
+    "grey": ["1x1x32x32"],
+    "four_channels": ["1x4x32x32"],
+    "sound": ["1x40x50"],
+    "volume": ["1x1x8x8x8"],
+    # Named as in forward, so that their order on the command line does not matter.
+    "siamese": ["y=1x3x16x20", "x=1x3x32x24"],
+    "tokens": ["1x9:int64", "weight=1x1x8:float32"],
+}
+
+
+def shapes_of(name: str) -> list[str]:
+    return [word for shape in INPUTS[name] for word in ("--input-shape", shape)]
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_network_of_any_inputs_is_folded_exported_and_verified_again(networks: Path, name: str) -> None:
+    result = edgevit("fold", f"networks.py:{name}", "--json", *shapes_of(name))
+    assert result.returncode == 0 and json.loads(result.stdout)["passed"], result.stderr
+    exported = edgevit("export", f"networks.py:{name}", "-t", "onnx", "--json", *shapes_of(name))
+    assert exported.returncode == 0, exported.stderr
+    (artifact,) = json.loads(exported.stdout)["artifacts"]
+    assert artifact["parity"]["status"] == "passed"
+    if name == "siamese":
+        shapes = [(spec["name"], spec["shape"]) for spec in artifact["inputs"]]
+        assert shapes == [("x", [1, 3, 32, 24]), ("y", [1, 3, 16, 20])], "as forward takes them"
+    assert edgevit("verify", artifact["folder"]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("shapes", "problem"),
+    [
+        (["1x3x32x32"], "takes 2 input(s), and 1 were stated"),
+        (["x=1x3x32x32", "x=1x3x32x32"], "two inputs have the name 'x'"),
+        (["y=1x3x32x32", "1x3x32x32"], "the order of the inputs"),
+        (["2x3x32x32", "2x3x32x32"], "begins with 2"),
+        (["1x3x32x32:half", "1x3x32x32"], "no type of an input"),
+        (["1x0x32x32", "1x3x32x32"], "no shape of an input"),
+        (["3x", "1x3x32x32"], "no shape of an input"),
+    ],
+)
+def test_inputs_that_cannot_be_are_refused(networks: Path, shapes: list[str], problem: str) -> None:
+    words = [word for shape in shapes for word in ("--input-shape", shape)]
+    result = edgevit("fold", "networks.py:siamese", *words)
+    assert result.returncode == 2 and problem in result.stderr, result.stderr
+
+
+def test_a_size_beside_a_shape_is_refused(networks: Path) -> None:
+    result = folded("grey", "--input-shape", "1x1x32x32")
+    assert result.returncode == 2 and "say the same" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["0", "1,0", "a,b", "0,inf", "0,1,2"])

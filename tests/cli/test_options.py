@@ -15,6 +15,7 @@ from edgevit import __version__
 from edgevit.cli import app
 from edgevit.cli.options import OutputOptions, grouped
 
+PREPROCESSING = {"--mean", "--std", "--range", "--resize", "--crop", "--interpolation", "--color"}
 OUTPUT = {"--json", "-q/--quiet", "-v/--verbose"}
 # Every command with its options, those of OUTPUT aside, and its arguments.
 COMMANDS = {
@@ -22,8 +23,9 @@ COMMANDS = {
     "models": {"pattern", "--refresh"},
     "targets": set(),
     "doctor": {"-t/--target", "--try", "--db"},
-    "fold": {"model", "--weights", "--seed", "--input-size", "--input-range"},
+    "fold": {"model", "--weights", "--seed", "--input-size", "--input-shape", "--input-range"},
     "export": {"model", "-t/--target", "--precision", "-o/--out", "--weights", "--seed", "--input-size", "--batch-size",
+               "--input-shape", *PREPROCESSING,
                "--dynamic-batch", "--unfolded", "--embed-preprocess", "--labels", "--option", "--compute-capability",
                "--input-range", "--samples", "--db"},
     "verify": {"artifact", "--weights", "-d/--device", "--input-range", "--samples", "--db", "--trust"},

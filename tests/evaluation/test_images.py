@@ -141,7 +141,7 @@ def test_the_default_is_bit_for_bit_what_float32_tensors_give() -> None:
     [
         (TensorSpec("ids", (1, 77), "int64"),),
         (INPUT, INPUT),
-        (TensorSpec("image", (1, 1, 24, 24)),),
+        (TensorSpec("image", (1, 4, 24, 24)),),
         (TensorSpec("image", (1, 24, 24, 3)),),
     ],
 )

@@ -238,7 +238,7 @@ def test_without_scikit_image_the_samples_say_so(monkeypatch: pytest.MonkeyPatch
     )
     samples = make_samples([IMAGE], Preprocessing())
     assert len(samples.sets) == 5
-    missing = "no photographs (pip install 'edgevit[photos]', one RGB input)"
+    missing = "no photographs (pip install 'edgevit[photos]', one image as input)"
     assert samples.description == f"2 noise, {missing}, 3 extremes"
 
 
@@ -259,7 +259,7 @@ def test_raw_pixels_are_tried_at_both_ends() -> None:
 
 
 def test_floating_inputs_are_tried_dim_constant_and_spiky() -> None:
-    samples = make_samples([TensorSpec("grey", (-1, 1, 40, 40))], Preprocessing())
+    samples = make_samples([TensorSpec("pair", (-1, 2, 40, 40))], Preprocessing())
     noise, _, dim, constant, spiky = (one[0] for one in samples.sets)
     assert 0.005 < dim.std() / noise.std() < 0.02
     assert constant.min() == constant.max() == 0.5
@@ -355,12 +355,12 @@ def test_a_model_of_words_is_verified_by_valid_ones(tmp_path: Path) -> None:
     "specs",
     [
         [IMAGE, TensorSpec("other", (-1, 3, 4, 4))],
-        [TensorSpec("grey", (-1, 1, 8, 8))],
+        [TensorSpec("four", (-1, 4, 8, 8))],
         [TensorSpec("words", (-1, 7), "int64"), TensorSpec("mask", (-1, 7), "bool")],
         [TensorSpec("half", (-1, 3, 8, 8), "float16")],
     ],
 )
-def test_what_is_no_rgb_image_gets_noise_of_its_kind(specs: list[TensorSpec]) -> None:
+def test_what_is_no_image_gets_noise_of_its_kind(specs: list[TensorSpec]) -> None:
     samples = make_samples(specs, Preprocessing(), batch=3)
     assert "2 noise" in samples.description and "no photographs" in samples.description
     for one in samples.sets:
