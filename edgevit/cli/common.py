@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import re
 import sys
 import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.records.artifact import SCHEMA_VERSION
@@ -18,6 +20,10 @@ from edgevit.records.artifact import SCHEMA_VERSION
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+
+# Where JSON goes while only_json_on_stdout() is active; empty: to standard output.
+_json_streams: list[TextIO] = []
 
 
 def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
@@ -42,7 +48,34 @@ def print_json(data: dict[str, Any]) -> None:
     from edgevit_runtime.codec import to_data
 
     text = json.dumps({"schema_version": SCHEMA_VERSION, **to_data(data)}, indent=1, allow_nan=False)
-    sys.stdout.write(text + "\n")
+    stream = _json_streams[-1] if _json_streams else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
+@contextmanager
+def only_json_on_stdout() -> Iterator[None]:
+    """Send to standard error all that is printed meanwhile, by a user's network too, except for the JSON object."""
+    with contextlib.ExitStack() as stack:
+        stdout: TextIO = sys.stdout
+        answers = stdout
+        if _is_first_descriptor(stdout):
+            # Programs that the network's code starts, and libraries in C, write to the descriptor.
+            stdout.flush()
+            answers = stack.enter_context(os.fdopen(os.dup(1), "w", encoding=stdout.encoding))
+            os.dup2(2, 1)
+            stack.callback(lambda: os.dup2(answers.fileno(), 1))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        _json_streams.append(answers)
+        stack.callback(_json_streams.pop)
+        yield
+
+
+def _is_first_descriptor(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 1
+    except OSError:  # a stream in memory has none
+        return False
 
 
 def print_table(

@@ -17,6 +17,7 @@ A group may extend another one by inheritance. Every command takes OutputOptions
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -29,7 +30,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgevit.cli.common import parse_input_size, parse_range
+from edgevit.cli.common import only_json_on_stdout, parse_input_size, parse_range
 from edgevit.cli.logs import raise_verbosity, set_verbosity
 from edgevit.records.input_shapes import EXAMPLE, read_input_shapes
 from edgevit.records.preprocessing import StatedPreprocessing, read_stated
@@ -220,7 +221,9 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
             name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
             for name, group in groups.items()
         }
-        function(**values, **records)
+        in_json = any(isinstance(record, OutputOptions) and record.as_json for record in records.values())
+        with only_json_on_stdout() if in_json else contextlib.nullcontext():
+            function(**values, **records)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -1,34 +1,30 @@
-"""What a person means by MODEL: a name of the zoo, or `path/to/file.py:function` that returns any nn.Module."""
+"""What a person means by MODEL: a name of the zoo, or FILE.py:FUNCTION that returns any nn.Module."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import hashlib
-import importlib.util
-import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from edgevit.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from edgevit.errors import CheckpointError, UsageError
 from edgevit.models import create_model, list_models, load_weights, model_card, randomize, statements
 from edgevit.models.preprocess import Preprocessed, normalised_image, raw_image
 from edgevit.models.statements import read_statements, stated_inputs, stated_preprocessing
+from edgevit.models.user_function import call_user_function, require_eval
 from edgevit.records.artifact import Artifact, Source
 from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ModelCard, Preprocessing
+from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, takes_image
 from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import TensorSpec
-
-_FILE_AND_FUNCTION = re.compile(r"^(?P<file>.+\.py):(?P<function>\w+)$")
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def subject_of(
     if name in list_models():
         why = "this module may have other weights"
         raise UsageError(f"{name!r} is a model of the zoo", why=why, fix="another name")
-    _require_eval(module, name)
+    require_eval(module, name)
     module, widened = _in_single_precision(module)
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
@@ -143,10 +139,9 @@ def load_subject(
     values that could go wrong; such an artifact is honest for latency and parity and says that it is random.
     Raises UnknownNameError, ModelError, CheckpointError, UsageError.
     """
-    match, request = _FILE_AND_FUNCTION.match(model), InputRequest(input_size, input_shapes)
-    if match:
-        return _stranger(Path(match["file"]), match["function"], weights, request, preprocessing)
-    return _zoo(model, weights, seed, request, preprocessing)
+    request = InputRequest(input_size, input_shapes)
+    load = _own if ModelReference.parse(model).is_own else _zoo
+    return load(model, weights, seed, request, preprocessing)
 
 
 def _zoo(
@@ -168,17 +163,18 @@ def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None
     return Source(name, "file", None, weights.name, file_sha256(weights), digest)
 
 
-def _stranger(
-    file: Path, function: str, weights: Path | None, request: InputRequest, preprocessing: StatedPreprocessing
+def _own(
+    name: str, weights: Path | None, seed: int, request: InputRequest, preprocessing: StatedPreprocessing
 ) -> Subject:
-    imported, name = _import(file), f"{file}:{function}"
-    module = _call(imported, file, function)
+    """Return what a user's own function builds, with weights of a file, of the function, or drawn from the seed."""
+    built = call_user_function(name, seed, keeps_weights=weights is None)
+    module = built.module
     if weights is not None:
         load_weights(module, weights)
     module, _ = _in_single_precision(module)
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
-    beside = read_statements(vars(imported), getattr(imported, function), name)
+    beside = read_statements(vars(built.definitions), built.function, name)
     known = beside.inputs or (known_card.inputs if known_card else ())
     inputs = stated_inputs(module, known, request, name)
     return Subject(
@@ -186,43 +182,12 @@ def _stranger(
         known_card.family if known_card else "custom",
         module,
         inputs,
-        _source(name, module, weights, None),
+        _source(name, module, weights, seed if built.is_drawn else None),
         stated_preprocessing(known_card, beside.preprocessing, preprocessing, inputs),
         known_card,
         labels=beside.labels,
         inputs_assumed=not (known or request.shapes),
     )
-
-
-def _import(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise ModelError("no such file", where=str(file), fix="MODEL is a name of `edgevit models` or FILE.py:FUNCTION")
-    spec = importlib.util.spec_from_file_location(f"edgevit_subject_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ModelError("not a Python file", where=str(file))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and pickle look for what the file defines
-    spec.loader.exec_module(module)
-    return module
-
-
-def _call(module: ModuleType, file: Path, function: str) -> nn.Module:
-    functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    if function not in functions:
-        raise UnknownNameError(f"function in {file}", function, functions, listing=f"see {file}")
-    built, location = getattr(module, function)(), f"{file}:{function}"
-    if not isinstance(built, nn.Module):
-        raise ModelError(f"it returned {type(built).__name__}, not a torch.nn.Module", where=location)
-    _require_eval(built, location)
-    return built
-
-
-def _require_eval(module: nn.Module, location: str) -> None:
-    """Raise ModelError for a module in training mode."""
-    if module.training:
-        raise ModelError(
-            "the model is in training mode", where=location, why="its norms use the batch", fix="return model.eval()"
-        )
 
 
 def with_preprocessing(subject: Subject) -> Subject:

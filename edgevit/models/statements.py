@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edgevit.errors import ModelError, UsageError
+from edgevit.errors import UsageError
+from edgevit.models.user_code import UserCode
 from edgevit.records.input_shapes import InputRequest, describe_inputs, name_inputs, read_input_shapes
 from edgevit.records.model import ASSUMED_PREPROCESSING, ModelCard, Preprocessing
 from edgevit.records.preprocessing import StatedPreprocessing, complete, read_stated
@@ -95,18 +96,13 @@ def stated_preprocessing(
 
 def require_taken(module: nn.Module, inputs: Mapping[str, Tensor], model: str, *, guessed: bool) -> None:
     """Raise ModelError where a network cannot compute inputs of these shapes. guessed: an RGB image was assumed."""
-    try:
-        with torch.inference_mode():
-            module(*inputs.values())
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-        specs = [
-            TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in inputs.items()
-        ]
-        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-        how = "which was assumed: one RGB image of --input-size" if guessed else "which was stated"
-        fix = "--input-shape 1x1x28x28 says another shape, and NAME=SHAPE:TYPE each of several inputs"
-        raise ModelError(f"{model} does not take {describe_inputs(specs)}, {how}", why=why, fix=fix) from error
+    specs = [
+        TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for name, tensor in inputs.items()
+    ]
+    how = "which was assumed: one RGB image of --input-size" if guessed else "which was stated"
+    with UserCode(model, f"{describe_inputs(specs)}, {how}"), torch.inference_mode():
+        module(*inputs.values())
 
 
 def _parameters(module: nn.Module) -> tuple[tuple[str, ...], int]:

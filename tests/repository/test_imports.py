@@ -46,7 +46,7 @@ count         |                                                   | torch
 artifacts     |                                                   |
 devices       | artifacts recipes                                 | platformdirs
 # the rooms
-models        |                                                   | torch safetensors
+models        |                                                   | torch numpy safetensors
 folding       | count                                             | torch
 verification  | devices folding recipes                           | torch numpy (skimage)
 exporting     | models folding verification artifacts count       | torch
@@ -434,7 +434,7 @@ LOADERS = {
     "edgevit.devices.vendor_tools": {"import_module"},  # its own modules
     "edgevit.published.importers": {"import_module"},  # its own modules
     "edgevit.devices.transports": {"import_module"},  # its own modules
-    "edgevit.models.source": {"spec_from_file_location", "exec_module"},  # FILE.py:FUNCTION of the user
+    "edgevit.models.user_code": {"spec_from_file_location", "exec_module", "import_module"},  # FILE.py of the user
     "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
 }
 

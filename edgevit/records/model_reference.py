@@ -1,0 +1,40 @@
+"""Model references: the forms of MODEL that a person may type, told apart without loading anything."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_FORMS = (
+    ("timm", re.compile(r"^timm:(?P<name>.+)$")),
+    ("hf", re.compile(r"^hf:(?P<name>.+)$")),
+    ("file", re.compile(r"^(?P<name>.+\.py):(?P<function>\w+)$")),
+    ("module", re.compile(r"^(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>\w+)$")),
+)
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """What MODEL names: a model of the zoo, a function of a user's own code, or a network of timm or transformers.
+
+    name: the zoo's or timm's name, the path of FILE.py, `package.module`, or the folder of `hf:FOLDER`.
+    function: of FILE.py:FUNCTION and package.module:FUNCTION.
+    """
+
+    kind: Literal["zoo", "file", "module", "timm", "hf"]
+    name: str
+    function: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ModelReference:
+        """Return what a text refers to; a text of no other form is a name of the zoo."""
+        for kind, form in _FORMS:
+            if match := form.match(text):
+                return cls(kind, **match.groupdict())  # type: ignore[arg-type]
+        return cls("zoo", text)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model has no card in the zoo."""
+        return self.kind != "zoo"
