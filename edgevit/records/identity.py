@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgevit.errors import StoreError
-from edgevit.records.measurement import Accuracy, Measurement
+from edgevit.records.measurement import Accuracy, Confusion, Measurement
 from edgevit.records.model import Graph, OperatorCost
 from edgevit_runtime.codec import to_data, to_json
 from edgevit_runtime.record import Host, Snapshot, VendorSummary
@@ -44,7 +44,23 @@ def accuracy_id(accuracy: Accuracy) -> str:
     # 75 and 75.0 are the same number, and different texts.
     for name in ("value", "error"):
         fields[name] = None if fields[name] is None else float(fields[name])
+    # Later fields are in the digest only where they tell something: older accuracies keep their ids.
+    for name, empty in (("assumed", []), ("preprocessing", None)):
+        if fields[name] == empty:
+            del fields[name]
     return _sha256(to_json(fields))
+
+
+def confusion_id(confusion: Confusion) -> str:
+    """Return the digest of an accuracy's id, labels and counts."""
+    return _sha256(to_json([confusion.accuracy_id, confusion.labels, confusion.counts]))
+
+
+def identify_confusion(accuracy_id: str, labels: Sequence[str], counts: Mapping[tuple[int, int], int]) -> Confusion:
+    """Return a confusion with its id. counts: number of images by (class of the images, class that was given)."""
+    ordered = tuple((actual, predicted, images) for (actual, predicted), images in sorted(counts.items()))
+    confusion = Confusion("", accuracy_id, tuple(labels), ordered)
+    return dataclasses.replace(confusion, confusion_id=confusion_id(confusion))
 
 
 def graph_id(graph: Graph) -> str:

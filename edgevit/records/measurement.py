@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgevit.records.model import Provenance
+from edgevit.records.model import Preprocessing, Provenance
 from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec, VendorSummary
 
 EMULATED = "emulated"  # flag of a row of an emulated processor: it represents no device
@@ -16,6 +16,8 @@ SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's progr
 MEAN_ONLY = "mean_only"  # flag of a row with neither samples nor a median
 NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed differently from the parity check
 DIGEST = "sha256:"  # prefix of an engine's version that is the digest of its program, which prints no version
+CLASS_ORDER = "class_order"  # assumed by an accuracy: the order of the classes in the output
+NO_CLASS = -1  # of a Confusion
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
 
@@ -115,7 +117,8 @@ class Accuracy:
     metric contains its unit: top1_percent, top5_percent. error is half the width of the 95% interval of `value`, in the
     same unit; None where it is unknown. A measured accuracy belongs to one artifact in its engine. A published one
     belongs to a model, with the official weights unless `note` says otherwise. accuracy_id is the digest of all other
-    fields (identity.accuracy_id).
+    fields (identity.accuracy_id). assumed: what the value rests on and was not stated, by the names of
+    model.STATEABLE, or CLASS_ORDER.
     """
 
     accuracy_id: str
@@ -141,6 +144,23 @@ class Accuracy:
     dataset_sha256: str = ""  # of the examples, where they were available
     started: str = ""  # ISO 8601, UTC
     note: str = ""
+    assumed: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None  # of the images; None: not reported
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The classes that an artifact gave to the images of a data set: the confusion matrix of an accuracy.
+
+    labels: names of the classes, in the order of the output. counts: (class of the images, class that the artifact
+    gave, number of images), in order and without zeros; NO_CLASS for scores that are not numbers. confusion_id is the
+    digest of the other fields (identity.confusion_id).
+    """
+
+    confusion_id: str
+    accuracy_id: str  # of the top-1 accuracy
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from edgevit.errors import StoreError
 from edgevit.store import (
     accuracies,
+    confusions,
     epoch_table,
     exchange,
     graphs,
@@ -106,6 +107,8 @@ class _CheckRun:
             validate_noise(floor)
         for graph in graphs.read(connection):
             graphs.validate_graph(graph)
+        for confusion in confusions.read(connection):
+            confusions.validate_confusion(confusion)
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
 from edgevit.records.artifact import Artifact
-from edgevit.records.measurement import Accuracy, Device, Epoch, Measurement, NoiseFloor, SweepRecord
+from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
 from edgevit.store import (
     accuracies,
+    confusions,
     epoch_table,
     exchange,
     graphs,
@@ -218,6 +219,20 @@ class LatencyDB:
             stored = accuracies.read(connection)
         matching = [one for one in stored if all(getattr(one, name) == value for name, value in filters.items())]
         return sorted(matching, key=attrgetter("model", "dataset", "metric", "started", "accuracy_id"))
+
+    def add_evaluation(self, together: Sequence[Accuracy], confusion: Confusion) -> int:
+        """Store the accuracies of one evaluation and its confusion, or nothing. Return how many accuracies are new."""
+        for accuracy in together:
+            accuracies.validate_accuracy(accuracy)
+        confusions.validate_confusion(confusion)
+        with self._transaction(write=True) as connection:
+            confusions.insert(connection, confusion)
+            return sum([accuracies.insert(connection, accuracy) for accuracy in together])
+
+    def confusions(self) -> list[Confusion]:
+        """Return every confusion, by id."""
+        with self._transaction() as connection:
+            return confusions.read(connection)
 
     def add_graph(self, graph: Graph) -> bool:
         """Store a network's operators and return whether they are new. Raises StoreError if they cannot be true.

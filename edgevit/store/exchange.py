@@ -17,10 +17,11 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from edgevit.errors import StoreError
-from edgevit.records.measurement import Accuracy, Epoch, Measurement, NoiseFloor
+from edgevit.records.measurement import Accuracy, Confusion, Epoch, Measurement, NoiseFloor
 from edgevit.records.model import Graph
 from edgevit.store import (
     accuracies,
+    confusions,
     epoch_table,
     graphs,
     partition_checksums,
@@ -121,6 +122,8 @@ def _check(parsed: ParsedRecord) -> ParsedRecord:
                 validate_noise(record)
             case Graph():
                 graphs.validate_graph(record)
+            case Confusion():
+                confusions.validate_confusion(record)
     except StoreError as error:
         return _refuse(parsed, "impossible", error)
     expected = columns["row_sha256"] if columns else checksum_of(record)
@@ -158,6 +161,8 @@ def _insert(connection: Connection, batch: list[ParsedRecord]) -> list[bool | Pa
                 outcome = _insert_noise(connection, parsed.record)
             case Graph():
                 outcome = graphs.insert(connection, parsed.record)
+            case Confusion():
+                outcome = confusions.insert(connection, parsed.record)
         outcomes.append(_refuse(parsed, outcome.code, outcome.error) if isinstance(outcome, Conflict) else outcome)
     return outcomes
 
@@ -176,7 +181,7 @@ _moment = attrgetter("device_id", "started")
 
 
 def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
-    """Yield all portable records: measurements by id, then accuracies, noise floors and graphs.
+    """Yield all portable records: measurements by id, then accuracies, noise floors, graphs and confusions.
 
     Each batch of rows has its own transaction, because a slow reader would keep writers out. Raises StoreError where a
     record is damaged, or where rows are missing.
@@ -198,6 +203,7 @@ def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
         yield from accuracies.read(connection)
         yield from small_tables.noise_floors(connection)
         yield from graphs.read(connection)
+        yield from confusions.read(connection)
 
 
 def count_measurements(connection: Connection) -> int:

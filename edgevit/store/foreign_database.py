@@ -15,7 +15,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Engine, create_engine, event
 
 from edgevit.errors import StoreError
-from edgevit.store import accuracies, exchange, graphs, queries, schema, small_tables
+from edgevit.store import accuracies, confusions, exchange, graphs, queries, schema, small_tables
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, translate_errors
 from edgevit.store.json_records import ParsedRecord
 from edgevit.store.refusals import RefusalReason
@@ -118,7 +118,7 @@ def parse_records(engine: Engine) -> Iterator[ParsedRecord]:
             exchange.count_measurements(connection)
     except StoreError as error:
         yield ParsedRecord(name, None, RefusalReason("missing_rows", f"{error.what}: {error.why}"), b"")
-    for read in (accuracies.read, small_tables.noise_floors, graphs.read):
+    for read in (accuracies.read, small_tables.noise_floors, graphs.read, confusions.read):
         try:
             with translate_errors(engine.url), engine.connect() as connection:
                 records: Sequence[Any] = read(connection)

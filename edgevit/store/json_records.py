@@ -6,21 +6,22 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from edgevit.records.identity import accuracy_id, graph_id
-from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
+from edgevit.records.identity import accuracy_id, confusion_id, graph_id
+from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
 from edgevit.records.model import Graph
 from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import Values, head_values
 from edgevit_runtime.codec import RecordError, from_data, to_json
 
-PortableRecord = Measurement | Accuracy | NoiseFloor | Graph
+PortableRecord = Measurement | Accuracy | NoiseFloor | Graph | Confusion
 # A measurement is the JSON object itself, with its checksum beside its fields. Other records stand below their kind.
 _CHECKSUM = "row_sha256"
-_KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph]] = {
+_KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph] | type[Confusion]] = {
     "accuracy": Accuracy,
     "noise_floor": NoiseFloor,
     "graph": Graph,
+    "confusion": Confusion,
 }
 
 
@@ -71,6 +72,8 @@ def checksum_of(record: PortableRecord) -> str:
         return accuracy_id(record)
     if isinstance(record, Graph):
         return graph_id(record)
+    if isinstance(record, Confusion):
+        return confusion_id(record)
     return hashlib.sha256(to_json(record).encode("ascii")).hexdigest()
 
 

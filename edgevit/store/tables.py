@@ -249,12 +249,26 @@ accuracy = Table(
     Column("dataset_sha256", Text, nullable=False),
     Column("started", Text, nullable=False),
     Column("note", Text, nullable=False),
+    Column("assumed_json", Text, nullable=False, server_default=text("'[]'")),
+    Column("preprocessing_json", Text, nullable=False, server_default=text("'null'")),
     _one_of("provenance", Provenance),
     CheckConstraint("length(accuracy_id) = 64", "digest"),
     CheckConstraint("value >= 0 AND (metric NOT IN ('top1_percent', 'top5_percent') OR value <= 100)", "percent"),
     CheckConstraint("error >= 0 AND examples > 0", "error"),
     CheckConstraint("provenance <> 'published' OR source <> ''", "source"),
     Index("ix_accuracy_model", "model", "dataset"),
+    sqlite_strict=True,
+)
+
+# See records.measurement.Confusion; the id is the digest of the other columns.
+confusion = Table(
+    "confusion",
+    METADATA,
+    Column("confusion_id", Text, primary_key=True),
+    Column("accuracy_id", Text, nullable=False),
+    Column("labels_json", Text, nullable=False),
+    Column("counts_json", Text, nullable=False),
+    CheckConstraint("length(confusion_id) = 64 AND length(accuracy_id) = 64", "digests"),
     sqlite_strict=True,
 )
 

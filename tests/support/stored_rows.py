@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from edgevit.records.identity import identify
-from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
+from edgevit.records.identity import identify, identify_confusion
+from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
 from edgevit.records.model import Graph
 from edgevit.store import LatencyDB, PublishedValues, published_row
 from edgevit.store.connect import WRITE, create, database_url
@@ -90,7 +90,8 @@ _JUMP = [
 ]
 RECORDS: list[PortableRecord] = [
     *SHAPES.values(), *variants(9), rated(), rated(92.4, metric="top5_percent"), rated(model="net_m"), floor(),
-    floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64), *_JUMP,
+    floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64),
+    identify_confusion("a" * 64, ("cat", "dog"), {(0, 0): 5, (0, 1): 1}), *_JUMP,
 ]  # fmt: skip
 
 
@@ -105,3 +106,5 @@ def add_record(db: LatencyDB, record: PortableRecord) -> None:
             db.add_noise(record)
         case Graph():
             db.add_graph(record)
+        case Confusion():
+            db.add_evaluation([], record)
