@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit.cli.common import error_fields, print_json, print_table, progress, report_error, say
-from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOptions, grouped
+from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOptions, PreprocessingOptions, grouped
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _SHOWN = 10  # unreadable files by name; --json names all
 
 
 @dataclass(frozen=True)
-class ImageOptions:
-    """Which images are classified, and how they are called."""
+class ImageOptions(PreprocessingOptions):
+    """Which images are classified, how they are called, and how they become inputs."""
 
     limit: Annotated[
         int | None, typer.Option(min=1, help="Number of images, drawn at random, the same each time; default: all")
@@ -115,7 +115,11 @@ def _evaluate(
     return edgevit.evaluate(
         artifact,
         data,
-        **vars(images),
+        limit=images.limit,
+        classes=images.classes,
+        dataset=images.dataset,
+        skip_unreadable=images.skip_unreadable,
+        preprocessing=images.statements,
         **vars(reference),
         threads=threads,
         batch_size=batch_size,
@@ -127,10 +131,18 @@ def _evaluate(
 
 def _data(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation as JSON data, with shares beside their counts."""
-    fields = {name: value for name, value in vars(evaluation).items() if name not in ("top1", "top5", "agreement")}
+    shown_apart = ("top1", "top5", "agreement", "confusion")
+    fields = {name: value for name, value in vars(evaluation).items() if name not in shown_apart}
+    labels, counts = evaluation.confusion.labels, evaluation.confusion.counts
     agreement = evaluation.agreement
     model = None if agreement is None else {**vars(agreement), "top1": _rate(agreement.top1)}
-    return {**fields, "top1": _rate(evaluation.top1), "top5": _rate(evaluation.top5), "agreement": model}
+    return {
+        **fields,
+        "top1": _rate(evaluation.top1),
+        "top5": _rate(evaluation.top5),
+        "agreement": model,
+        "confusion": {"labels": labels, "counts": counts},
+    }
 
 
 def _rate(rate: Proportion | None) -> dict[str, Any] | None:
@@ -145,6 +157,7 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     """Print each evaluation, then notes on the numbers."""
     from edgevit.cards import load_cards
     from edgevit.records.model import IMAGENET
+    from edgevit.records.preprocessing import describe_preprocessing, state_options
 
     if not evaluations:
         return
@@ -156,7 +169,7 @@ def show(evaluations: Sequence[Evaluation]) -> None:
         low, high = evaluation.top1.interval_percent
         speed = f"{evaluation.top1.total / evaluation.seconds:.0f}"
         rates = (
-            f"{evaluation.top1.percent:.2f}",
+            f"{evaluation.top1.percent:.2f}{' assumed' * bool(evaluation.assumed)}",
             f"{low:.2f} .. {high:.2f}",
             f"{evaluation.top5.percent:.2f}" if evaluation.top5 else "",
         )
@@ -174,6 +187,10 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     print_table(columns, lines)
     for evaluation in evaluations:
         say(f"measured: {evaluation.dataset}, {evaluation.images}; {evaluation.engine}")
+        say(evaluation.class_order)
+        say(f"preprocessing: {describe_preprocessing(evaluation.preprocessing)}")
+        if options := state_options(evaluation.preprocessing):
+            say(f"assumed, so check it and state it: {options}")
         if evaluation.agreement is not None:
             model = evaluation.agreement
             say(
@@ -187,10 +204,12 @@ def show(evaluations: Sequence[Evaluation]) -> None:
 
 
 def require_pillow() -> None:
-    """Raise TargetUnavailableError with the command that mends it where Pillow is missing."""
+    """Raise TargetUnavailableError with the command that mends it where Pillow or SciPy is missing."""
     import importlib.util
 
     from edgevit.errors import TargetUnavailableError
 
-    if importlib.util.find_spec("PIL") is None:
-        raise TargetUnavailableError("this needs pillow, which is not installed", fix="pip install 'edgevit[evaluate]'")
+    for module, name in (("PIL", "pillow"), ("scipy", "scipy")):
+        if importlib.util.find_spec(module) is None:
+            problem = f"this needs {name}, which is not installed"
+            raise TargetUnavailableError(problem, fix="pip install 'edgevit[evaluate]'")

@@ -166,10 +166,16 @@ class PreprocessingOptions:
     color: Annotated[str | None, typer.Option(help="Order of the colors: RGB, BGR or grey")] = None
 
     @property
+    def statements(self) -> dict[str, Any]:
+        """What was stated, by name."""
+        names = ("mean", "std", "resize", "crop", "interpolation", "color")
+        values = {**{name: getattr(self, name) for name in names}, "range": self.pixel_range}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
     def stated(self) -> StatedPreprocessing:
         """The statements as a record. Raises UsageError for text that makes no sense."""
-        names = ("mean", "std", "resize", "crop", "interpolation", "color")
-        return read_stated({**{name: getattr(self, name) for name in names}, "range": self.pixel_range})
+        return read_stated(self.statements)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ import os
 import time
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgevit.artifacts.folder import require_sealed
 from edgevit.artifacts.trust import require_built_here
 from edgevit.errors import ArtifactError, UsageError
+from edgevit.evaluation.class_order import require_plausible
+from edgevit.evaluation.confusion import ClassAccuracy, count_answers, per_class
 from edgevit.evaluation.engine import classify
 from edgevit.evaluation.image_folder import ImageFolder, examples_sha256, read_folder
 from edgevit.evaluation.images import image_size
@@ -22,11 +24,14 @@ from edgevit.evaluation.proportion import Proportion
 from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import PROVEN, Artifact
-from edgevit.records.identity import identify_accuracy
-from edgevit.records.measurement import Accuracy
+from edgevit.records.identity import identify_accuracy, identify_confusion
+from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, Accuracy, Confusion
+from edgevit.records.model import Preprocessing
+from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, describe_assumed
 from edgevit_runtime.record import Reply
 
 _TOP5 = 5
+_INSIDE = ("mean", "std", "range", "colour")  # of a Preprocessing: what --embed-preprocess puts inside
 _DIMENSIONS = 2  # of a classifier's output: (N, classes)
 
 
@@ -44,6 +49,7 @@ class EvaluationRequest:
     against_model: bool = False
     weights: Path | None = None  # of the artifact's model; for against_model
     workers: int | None = None
+    preprocessing: StatedPreprocessing = NOTHING_STATED  # what differs from the artifact's
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one artifact. top5 is `None` for five classes or fewer, agreement where it was not requested."""
+    """The result of one artifact. top5 is `None` for five classes or fewer, agreement where it was not requested.
+
+    class_order: the order of the classes in words, with what says so. assumed: what top1 rests on and was not stated,
+    as Accuracy has it. classes: each class with images. confusion: the matrix, as the database keeps it.
+    """
 
     artifact: Path
     model: str
@@ -79,6 +89,11 @@ class Evaluation:
     seconds: float
     notes: tuple[str, ...]
     accuracies: tuple[Accuracy, ...] = field(repr=False)
+    class_order: str
+    assumed: tuple[str, ...]
+    preprocessing: Preprocessing
+    classes: tuple[ClassAccuracy, ...] = field(repr=False)
+    confusion: Confusion = field(repr=False)
 
 
 def evaluate(
@@ -92,8 +107,9 @@ def evaluate(
 
     `built_here` are the digests of artifacts that may run their own code. `on_progress` receives the number of images
     passed to the engine and their total, from another thread. Raises UsageError for random weights, for a data set that
-    does not fit the model, and for an unreadable image. Raises ArtifactError for an artifact that is damaged, of
-    unknown origin, no classifier, or fails, and TargetUnavailableError where no engine here runs it.
+    does not fit the model, for an unreadable image, and where the order of the classes has to be stated. Raises
+    ArtifactError for an artifact that is damaged, of unknown origin, no classifier, or fails, and
+    TargetUnavailableError where no engine here runs it.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
@@ -102,6 +118,7 @@ def evaluate(
     batch = batch_size(artifact, request.batch)
     # This refuses a model without images before the folder is read.
     image_size(artifact.inputs, artifact.preprocessing)
+    preprocessing = stated_for(artifact, request.preprocessing)
     folder = read_folder(
         request.data,
         classes,
@@ -112,7 +129,7 @@ def evaluate(
     )
     reference = ReferenceModel.of(artifact, request.weights, request.threads) if request.against_model else None
     workers = request.workers or os.cpu_count() or 1
-    feed = ImageFeed(folder.examples, artifact.preprocessing, artifact.inputs[0], workers, request.skip_unreadable)
+    feed = ImageFeed(folder.examples, preprocessing, artifact.inputs[0], workers, request.skip_unreadable)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     total = len(folder.examples)
     batches = _counted(feed.batches(batch), batch, total, on_progress)
@@ -130,6 +147,18 @@ def evaluate(
         )
     outcome = _Outcome(artifact, folder, feed, reply, by_reference, reference, started)
     return outcome.evaluation(time.perf_counter() - clock)
+
+
+def stated_for(artifact: Artifact, stated: StatedPreprocessing) -> Preprocessing:
+    """Return the artifact's preprocessing with what was stated. Raises UsageError for what is fixed inside of it."""
+    inside, preprocessing = artifact.preprocessing_inside, artifact.preprocessing
+    completed = complete(preprocessing, stated, artifact.inputs, raw=inside)
+    if inside and any(getattr(completed, name) != getattr(preprocessing, name) for name in _INSIDE):
+        problem = "mean, deviation, range and color are inside the artifact"
+        command = f"edgevit export {artifact.source.model} --target {artifact.target} --embed-preprocess"
+        fix = f"{command}, with these options"
+        raise UsageError(problem, where=str(artifact.folder), fix=fix)
+    return completed
 
 
 def _require_trained(artifact: Artifact) -> None:
@@ -198,13 +227,16 @@ class _Outcome:
         if not self.classified:
             raise UsageError("no image of the data set can be read", where=str(self.folder.examples[0].path))
         artifact, folder = self.artifact, self.folder
-        classes = class_count(artifact)
+        class_number = class_count(artifact)
         top1, agreement = self.proportion(1), self.agreement()
-        top5 = self.proportion(_TOP5) if classes > _TOP5 else None
+        top5 = self.proportion(_TOP5) if class_number > _TOP5 else None
         digest = examples_sha256(folder.examples, self.feed.digests)
         rows = [self.accuracy("top1_percent", top1, digest)]
         rows += [self.accuracy("top5_percent", top5, digest)] if top5 else []
         rows += [self.model_accuracy(agreement.top1, digest)] if agreement else []
+        counts = count_answers((label, classes[0] if classes else NO_CLASS) for label, classes, _ in self.classified)
+        assumed = describe_assumed(self.feed.preprocessing)
+        require_plausible(folder, counts, top1, f"; preprocessing was assumed, too: {assumed}" if assumed else "")
         return Evaluation(
             artifact=artifact.folder,
             model=artifact.model,
@@ -221,7 +253,17 @@ class _Outcome:
             seconds=seconds,
             notes=self.notes(),
             accuracies=tuple(rows),
+            class_order=folder.describe_order(),
+            assumed=self.assumed,
+            preprocessing=self.feed.preprocessing,
+            classes=per_class(counts, folder.labels),
+            confusion=identify_confusion(rows[0].accuracy_id, folder.labels, counts),
         )
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the accuracy rests on and was not stated: preprocessing, and the order of the classes."""
+        return (*self.feed.preprocessing.assumed, *[CLASS_ORDER] * self.folder.order_is_assumed)
 
     def proportion(self, top: int) -> Proportion:
         """Count the images with their label among the first `top` classes."""
@@ -241,9 +283,13 @@ class _Outcome:
 
     def notes(self) -> tuple[str, ...]:
         """Return the caveats of the accuracy, most important first."""
+        assumed = describe_assumed(self.feed.preprocessing)
+        used, written = (replace(one, assumed=()) for one in (self.feed.preprocessing, self.artifact.preprocessing))
         artifact, invalid = self.artifact, sum(not classes for _, classes, _ in self.classified)
         proven = artifact.parity.status if artifact.parity else "unverified"
         caveats = {
+            f"preprocessing assumed, not stated: {assumed}": assumed,
+            "the artifact's manifest says another preprocessing: export it again with these options": used != written,
             "computed by the reference evaluator, not by the target's engine": self.by_reference,
             f"parity {proven}: the artifact is not proven to compute the model": proven not in PROVEN,
             f"{invalid} images gave NaN and count as wrong": invalid,
@@ -282,6 +328,8 @@ class _Outcome:
                 dataset_sha256=digest,
                 started=self.started,
                 note="; ".join(self.notes()),
+                assumed=self.assumed,
+                preprocessing=self.feed.preprocessing,
             )
         )
 
@@ -306,5 +354,7 @@ class _Outcome:
                 input_size=image_size(artifact.inputs, artifact.preprocessing),
                 dataset_sha256=digest,
                 started=self.started,
+                assumed=self.assumed,
+                preprocessing=self.feed.preprocessing,
             )
         )

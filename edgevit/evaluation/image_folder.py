@@ -15,16 +15,30 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgevit.errors import UsageError
 from edgevit.records.model import IMAGENET
 
 # The suffixes of images in torchvision's ImageFolder.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
+_SYNSET = re.compile(r"n\d{8}")
+_IMAGENET_CLASSES = 1000
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
 _SPLITS = ("val", "validation", "test")
 _SEED = 0  # of the draw of a part
 _SHOWN = 3  # names in a message
+
+
+# What says which class a folder has: a list of the caller, the artifact's labels, ImageNet's names, or nothing.
+ClassOrder = Literal["classes", "labels", "synsets", "folders"]
+_ORDERS: dict[ClassOrder, str] = {
+    "classes": "by --classes",
+    "labels": "by the artifact's labels",
+    "synsets": "by ImageNet's synsets",
+    "folders": "by the names of the folders (assumed)",
+}
+CLASSES_FIX = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,8 @@ class ImageFolder:
     """The images to classify, by name, and the other content of the folder.
 
     images: number of images in the folder, of which `examples` may be a part. passed_over: files whose names are not
-    those of images. empty: classes of the model without an image.
+    those of images. empty: classes of the model without an image. labels: of the classes, in the order of the outputs.
+    order: what says that this is their order.
     """
 
     dataset: str
@@ -50,6 +65,20 @@ class ImageFolder:
     classes: int
     empty: int
     passed_over: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    order: ClassOrder = "folders"
+
+    @property
+    def order_is_assumed(self) -> bool:
+        """Whether the order of the classes is that of the folders' names, which nothing stated."""
+        return self.order == "folders"
+
+    def describe_order(self) -> str:
+        """Return `class order: 0 = green, 1 = orange, 2 = red, by the names of the folders (assumed)`."""
+        numbered = [f"{number} = {label}" for number, label in enumerate(self.labels)]
+        if len(numbered) > 2 * _SHOWN:
+            numbered = [*numbered[:_SHOWN], "...", *numbered[-1:]]
+        return f"class order: {', '.join(numbered)}, {_ORDERS[self.order]}"
 
     def describe(self) -> str:
         """Return `360 images of 10 classes`, or `500 of 50000 images of 1000 classes, drawn with seed 0`."""
@@ -78,7 +107,8 @@ def read_folder(
     Raises UsageError for a missing folder, for a folder without images, and for classes that are not the model's.
     """
     folders = _class_folders(root)
-    order = _order(root, list(folders), classes, labels, names)
+    source, ordered = _order(root, list(folders), classes, labels, names)
+    order = {name: number for number, name in enumerate(ordered) if name in folders}
     files = {name: _files(path) for name, path in folders.items()}
     examples = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
     images = [example for example in examples if _is_image(example.path)]
@@ -92,6 +122,8 @@ def read_folder(
         classes=classes,
         empty=classes - len({example.label for example in images}),
         passed_over=tuple(example.name for example in examples if not _is_image(example.path)),
+        labels=tuple(ordered),
+        order=source,
     )
 
 
@@ -128,21 +160,25 @@ def composed(name: str) -> str:
 
 def _order(
     root: Path, folders: Sequence[str], classes: int, labels: Sequence[str], names: Path | None
-) -> dict[str, int]:
-    """Return the class of each folder."""
+) -> tuple[ClassOrder, list[str]]:
+    """Return the names of the classes in the order of the outputs, and what says that it is this one."""
     if names is not None:
-        return _by_list(root, folders, _read_names(names, classes, folders), str(names))
+        listed = _read_names(names, classes, folders)
+        _require_listed(root, folders, listed, str(names))
+        return "classes", listed
     labels = [composed(label) for label in labels]
     if set(folders) & set(labels) and len(labels) == classes:
-        return _by_list(root, folders, labels, "the artifact's labels")
+        _require_listed(root, folders, labels, "the artifact's labels")
+        return "labels", labels
     if len(folders) != classes:
         raise _other_count(root, folders, classes)
     as_numbers = _as_numbers(folders)
     if as_numbers != list(folders):
         why = f"by name they are {', '.join(folders[:_SHOWN])}..., and as numbers {', '.join(as_numbers[:_SHOWN])}..."
-        fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
-        raise UsageError("the class folders are numbers, and their order can be two", where=str(root), why=why, fix=fix)
-    return {name: number for number, name in enumerate(folders)}
+        problem = "the class folders are numbers, and their order can be two"
+        raise UsageError(problem, where=str(root), why=why, fix=CLASSES_FIX)
+    is_imagenet = classes == _IMAGENET_CLASSES and all(map(_SYNSET.fullmatch, folders))
+    return ("synsets" if is_imagenet else "folders"), list(folders)
 
 
 def _as_numbers(folders: Sequence[str]) -> list[str]:
@@ -152,18 +188,16 @@ def _as_numbers(folders: Sequence[str]) -> list[str]:
     return sorted(folders, key=lambda name: (int(name), name))
 
 
-def _by_list(root: Path, folders: Sequence[str], listed: Sequence[str], source: str) -> dict[str, int]:
-    """Return the position of each folder in a list of names. Raises UsageError for one that is missing or repeated."""
+def _require_listed(root: Path, folders: Sequence[str], listed: Sequence[str], source: str) -> None:
+    """Raise UsageError for a folder that is missing from a list of names, or repeated there."""
     count = Counter(listed)
     twice = [name for name in folders if count[name] > 1]
     for wrong, problem in ((_not_in(folders, count), "not among"), (twice, "twice among")):
         if wrong:
             shown = ", ".join(map(repr, wrong[:_SHOWN]))
             why = f"{len(wrong)} of {len(folders)}: {shown}{'...' if len(wrong) > _SHOWN else ''}"
-            fix = "--classes FILE, with the names of the folders in the order of the model's outputs, one a line"
-            raise UsageError(f"class folders of {root} are {problem} the names", where=source, why=why, fix=fix)
-    positions = {name: number for number, name in enumerate(listed)}
-    return {name: positions[name] for name in folders}
+            problem = f"class folders of {root} are {problem} the names"
+            raise UsageError(problem, where=source, why=why, fix=CLASSES_FIX)
 
 
 def _not_in(folders: Sequence[str], count: Counter[str]) -> list[str]:

@@ -126,6 +126,20 @@ def describe_assumed(preprocessing: Preprocessing) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def describe_preprocessing(preprocessing: Preprocessing) -> str:
+    """Return `shorter side to 256 (bicubic), centre crop, RGB, (pixel / 255 - 0.5) / 0.25`."""
+    if preprocessing.resize:
+        by = _by(preprocessing.resize)
+        size = f"{'sides' if len(preprocessing.resize) > 1 else 'shorter side'} to {by}"
+    else:
+        size = f"crop {preprocessing.crop_pct:g}{' of the stretched image' * preprocessing.stretch}"
+    low, high = preprocessing.range
+    scaled = "pixel / 255" if (low, high) == (0, 1) else f"pixel / 255 * {high - low:g} + {low:g}"
+    mean, std = (_joined(sorted(set(numbers)) if len(set(numbers)) == 1 else numbers)
+                 for numbers in (preprocessing.mean, preprocessing.std))  # fmt: skip
+    return f"{size} ({preprocessing.interpolation}), {preprocessing.colour}, ({scaled} - {mean}) / {std}"
+
+
 def state_options(preprocessing: Preprocessing) -> str:
     """Return the options that state what is assumed, with the values that were assumed: what a person has to check."""
     values = {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from edgevit.artifacts.folder import open_artifact
 from edgevit.evaluation import Evaluation, EvaluationRequest
 from edgevit.evaluation import evaluate as evaluate_images
 from edgevit.records.artifact import Artifact
+from edgevit.records.preprocessing import read_stated
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import built_here
 
@@ -28,6 +30,7 @@ def evaluate(
     weights: str | Path | None = None,
     trust: bool = False,
     db: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure top-1 and top-5 accuracy through an exported artifact, and keep it in the database.
@@ -56,10 +59,13 @@ def evaluate(
         Compare with the model itself, in torch, from this checkpoint.
     trust, db
         Permission to run native code that this database did not record as built here; the database.
+    preprocessing
+        What differs from the artifact's preprocessing, as for `edgevit.export`.
     on_progress
         Function that is called with the number of images done and of all, from another thread.
 
-    Raises UsageError for random weights, data that do not fit the model or unreadable images, ArtifactError,
+    Raises UsageError for random weights, data that do not fit the model, unreadable images, and an order of the classes
+    that has to be stated; ArtifactError,
     CheckpointError, TargetUnavailableError where nothing here runs it.
     """
     opened = open_artifact(artifact.folder if isinstance(artifact, Artifact) else Path(artifact))
@@ -73,6 +79,7 @@ def evaluate(
         skip_unreadable=skip_unreadable,
         against_model=against_model,
         weights=None if weights is None else Path(weights),
+        preprocessing=read_stated(preprocessing or {}),
     )
     evaluation = evaluate_images(
         opened,
@@ -81,5 +88,5 @@ def evaluate(
         on_progress=on_progress or (lambda finished, total: None),
     )
     with LatencyDB.open(db) as database:
-        database.add_accuracies(evaluation.accuracies)
+        database.add_evaluation(evaluation.accuracies, evaluation.confusion)
     return evaluation

@@ -32,7 +32,7 @@ COMMANDS = {
     "profile": {"artifacts", "-d/--device", "--threads", "--batch-size", "--quick", "--percentile", "--rate",
                 "--max-memory-gb", "--roofline", "--layers", "--harness", "--db", "--trust"},
     "evaluate": {"artifacts", "--data", "--limit", "--threads", "--batch-size/--batch", "--classes", "--dataset",
-                 "--skip-unreadable", "--against-model", "--weights", "--db", "--trust"},
+                 "--skip-unreadable", "--against-model", "--weights", *PREPROCESSING, "--db", "--trust"},
     "sweep": {"--models", "--targets", "-d/--device", "--precision", "--threads", "--seed", "--input-size",
               "--input-range", "-o/--out",
               "--quick", "--percentile", "--rate", "--max-memory-gb", "--dry-run", "--max-time", "--again", "--log",

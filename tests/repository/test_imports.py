@@ -60,7 +60,7 @@ selection     | recipes (store)                                   |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
-evaluation    | artifacts devices recipes (models)                | numpy PIL (torch)
+evaluation    | artifacts devices recipes (models)                | numpy PIL (torch scipy)
 sweeps        | artifacts cards exporting measurement prediction  |
 sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
