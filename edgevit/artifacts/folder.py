@@ -8,15 +8,18 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edgevit.errors import ArtifactError
-from edgevit.records.artifact import MANIFEST_VERSION, Artifact, Parity
+from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity
+from edgevit.records.model_reference import ModelReference
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
+from edgevit_runtime.record import TensorSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,11 +27,43 @@ MANIFEST = "manifest.json"
 _FIX = "export it again: edgevit export MODEL --target T"
 
 
-def folder_name(model: str, target: str, precision: str) -> str:
-    """Return the folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`."""
+def folder_name(model: str, target: str, precision: str, size: str = "") -> str:
+    """Return the folder of an artifact below the output folder; a user's `file.py:function` becomes `file-function`.
+
+    size: ExportRequest.size_label, of inputs that are not the card's.
+    """
+    return "-".join([short_name(model), *filter(None, [size]), target, precision])
+
+
+def short_name(model: str) -> str:
+    """Return a model's name without its folder, in letters that every file system takes."""
     short = model.split("/")[-1].replace(".py:", "-")
     safe = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in short)
-    return f"{safe.strip('-.')}-{target}-{precision}"
+    return safe.strip("-.")
+
+
+def folder_of(request: ExportRequest, card_inputs: Sequence[TensorSpec] = (), name: str = "") -> Path:
+    """Return the folder that the artifact of a request has, or will have. name: of the model, if not the request's.
+
+    Where another file's function of this name has the folder, the digest of the file's place is in the name.
+    """
+    model, size = name or request.model, request.size_label(card_inputs)
+    form = "unfolded-" if request.unfolded else ""
+    plain = request.out / (form + folder_name(model, request.target, request.precision, size))
+    origin = ModelReference.parse(model).origin
+    if not origin:
+        return plain
+    told_apart = folder_name(f"{short_name(model)}-{origin}", request.target, request.precision, size)
+    separate = request.out / (form + told_apart)
+    return separate if separate.exists() or _origin_in(plain) not in ("", origin) else plain
+
+
+def _origin_in(folder: Path) -> str:
+    """Return where the model of an artifact came from; empty where no readable artifact is there."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_bytes())["artifact"]["source"]["origin"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def seal(artifact: Artifact) -> Artifact:

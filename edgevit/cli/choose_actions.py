@@ -59,9 +59,12 @@ def _request(model: str, target: str, precision: str, size: tuple[int, ...], out
 
 
 def _given(request: ExportRequest, artifacts: Sequence[Artifact]) -> Artifact | None:
-    """Return the artifact of the request among the given ones."""
+    """Return the artifact of the request among the given ones: of its model, its form and its input size."""
+    from edgevit.sweeps.freshness import is_of_form
+
     key = (request.model, request.target, request.precision)
-    return next((one for one in artifacts if (one.model, one.target, one.precision) == key), None)
+    same = (one for one in artifacts if (one.model, one.target, one.precision) == key)
+    return next((one for one in same if is_of_form(one, request)), None)
 
 
 def hand_over(

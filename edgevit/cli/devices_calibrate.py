@@ -120,6 +120,7 @@ class _Work:
         """Take models: folders are finished artifacts, all else is exported where it is missing."""
         from edgevit.artifacts.folder import MANIFEST, open_artifact
         from edgevit.errors import UsageError
+        from edgevit.records.artifact import ExportRequest
         from edgevit.sweeps.plan import plan
 
         folders = [Path(text) for text in models if (Path(text) / MANIFEST).is_file()]
@@ -130,7 +131,7 @@ class _Work:
             self.artifacts[artifact.model] = artifact
         names = [text for text in models if Path(text) not in folders]
         if names:
-            for request in plan(names, [self.target], [self.precision], 0, None, out):
+            for request in plan(names, [self.target], [self.precision], ExportRequest("", out)):
                 self.requests.setdefault(request.model, request)
 
     @property

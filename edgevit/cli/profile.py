@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +47,18 @@ class AnalysisOptions:
     ] = False
 
 
+@dataclass(frozen=True)
+class OriginOptions(DatabaseOptions):
+    """What artifacts must have been made from, and the database."""
+
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the artifacts must be made from; default: any")
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with the labels that the artifacts must have; default: any")
+    ] = None
+
+
 @grouped
 def run(
     artifacts: ArtifactsArgument,
@@ -55,17 +68,20 @@ def run(
     *,
     protocol_options: ProtocolOptions,
     analysis: AnalysisOptions,
-    database: DatabaseOptions,
+    database: OriginOptions,
     output: OutputOptions,
 ) -> None:
     """Measure artifacts in fresh processes, in random order, and keep the rows."""
     from edgevit.artifacts.folder import open_artifact
+    from edgevit.artifacts.origin import require_origin
     from edgevit.devices.registry import load_device
 
     db, trust = database.db, database.trust
     opened = [open_artifact(folder) for folder in artifacts]
     unit = load_device(device)
     protocol_used = protocol(protocol_options, batch_size)
+    for artifact in opened:
+        require_origin(artifact, database.weights, database.labels)
     rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
     if output.as_json:
         shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}

@@ -13,32 +13,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import parse_duration, parse_input_size, print_json, print_table, progress, say, split
+from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, split
 from edgevit.cli.logs import logged_to
 from edgevit.cli.options import (
     DbOption,
     DeviceOption,
-    InputSizeOption,
+    InputOptions,
+    LabelsOption,
     OutOption,
     OutputOptions,
+    PreprocessingOptions,
     ProtocolOptions,
     RangeOptions,
     SeedOption,
+    WeightsOption,
     grouped,
 )
 from edgevit.cli.profile import print_rows, protocol, summary
 
 _LEFT_SHOWN = 5
+NOTHING_MEASURED = 6  # exit code: not known enough, as that of `edgevit choose`
 
 if TYPE_CHECKING:
     from edgevit.measurement.runner import Progress
+    from edgevit.records.artifact import ExportRequest
     from edgevit.sweeps.estimate import SweepStep
     from edgevit.sweeps.run import SweepPlan, SweepRun
     from edgevit.verbs.sweep import SweepResult
 
 
 @dataclass(frozen=True)
-class GridOptions(RangeOptions):
+class GridOptions(InputOptions, PreprocessingOptions, RangeOptions):
     """What is swept beside models and targets, and how the exports are made."""
 
     device: DeviceOption = "local"
@@ -46,9 +51,26 @@ class GridOptions(RangeOptions):
         str, typer.Option(help="Precisions with commas between; a target's missing ones are left out")
     ] = "fp32"
     threads: Annotated[str, typer.Option(help="Thread counts with commas between")] = "1"
+    weights: WeightsOption = None
     seed: SeedOption = 0
-    input_size: InputSizeOption = None
+    labels: LabelsOption = None
     out: OutOption = Path("artifacts")
+
+    def template(self) -> ExportRequest:
+        """Return what all exports have in common. Raises UsageError for an option that makes no sense."""
+        from edgevit.records.artifact import ExportRequest, SampleRequest
+
+        return ExportRequest(
+            "",
+            self.out,
+            weights=self.weights,
+            seed=self.seed,
+            input_size=self.size,
+            input_shapes=self.shapes,
+            preprocessing=self.stated,
+            labels=self.labels,
+            samples=SampleRequest(self.value_range),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,15 +121,8 @@ def _sweep(
 
     counts = _thread_counts(grid.threads)
     seconds = math.inf if schedule.max_time is None else parse_duration(schedule.max_time)
-    requests = plan(
-        split(models, "model"),
-        split(targets, "target"),
-        split(grid.precision, "precision"),
-        grid.seed,
-        parse_input_size(grid.input_size),
-        grid.out,
-        grid.value_range,
-    )
+    names = (split(models, "model"), split(targets, "target"), split(grid.precision, "precision"))
+    requests = plan(*names, grid.template())
     swept = sweep_plan(requests, grid.device, counts, protocol(protocol_options), again=schedule.again)
     if schedule.dry_run:
         show_plan(forecast(swept, db), output.as_json)
@@ -117,8 +132,17 @@ def _sweep(
     for epoch in run.epochs:
         print(describe_epoch(epoch), file=sys.stderr)
     _report(result, output.as_json)
-    if result.failures or any(row.status != "ok" for row in result.measurements):
-        raise typer.Exit(max([failure.error.exit_code for failure in result.failures], default=1))
+    if code := _exit_code(result):
+        raise typer.Exit(code)
+
+
+def _exit_code(result: SweepResult) -> int:
+    """Return 0 where everything ran, else what failed; NOTHING_MEASURED where the time ended before a latency."""
+    if result.failures:
+        return max(failure.error.exit_code for failure in result.failures)
+    if result.known_failures or any(row.status != "ok" for row in result.measurements):
+        return 1
+    return 0 if result.has_measurement else NOTHING_MEASURED
 
 
 @contextmanager
@@ -177,12 +201,20 @@ def _report(result: SweepResult, as_json: bool) -> None:
             {"request": one.request.label, "error": one.error.what, "why": one.error.why} for one in result.failures
         ]
         measurements = [summary(row) for row in result.measurements]
+        known = [summary(row) for row in result.known_failures]
         counts = {"held": result.already_measured, "failures": failures, "remaining": result.remaining}
+        counts["known_failures"] = known
         print_json({"measurements": measurements, **counts})
         return
     print_rows(result.measurements)
-    if result.already_measured:
-        say(f"{result.already_measured} already in the database and not measured again (--again does)")
+    measured_before = result.already_measured - len(result.known_failures)
+    if measured_before:
+        say(f"{measured_before} already in the database and not measured again (--again does)")
+    for row in result.known_failures:
+        name = f"{row.model} {row.target} {row.precision}, {row.threads} thread(s)"
+        say(f"{row.status} before, and nothing changed since: {name} (--again tries it)")
+    if not result.has_measurement:
+        say("nothing was measured")
     if result.remaining:
         more = f" and {len(result.remaining) - _LEFT_SHOWN} more" if len(result.remaining) > _LEFT_SHOWN else ""
         say(

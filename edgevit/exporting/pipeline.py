@@ -20,18 +20,19 @@ import torch
 from torch import nn
 
 from edgevit import __version__
-from edgevit.artifacts.folder import folder_name, publish, require_sealed, reseal, seal
+from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
 from edgevit.artifacts.trust import require_built_here
 from edgevit.count import count, merged, operator_costs
 from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
 from edgevit.exporting.blame import wrong_operator
 from edgevit.exporting.convert import SOURCE, check_request, convert
 from edgevit.exporting.outputs import plain_outputs
-from edgevit.folding import Folded, fold, graph_digest
+from edgevit.folding import Folded, fold, graph_digest, network_digest
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
 from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest, StageTime
 from edgevit.records.measurement import Device
+from edgevit.records.model_reference import ModelReference
 from edgevit.verification import (
     ARTIFACT_STAGE,
     References,
@@ -67,8 +68,7 @@ def export_subject(
     versions = check_request(
         recipe, request.precision, dynamic_batch=request.dynamic_batch, options=request.options, dtypes=dtypes
     )
-    form = "unfolded-" if request.unfolded else ""
-    name = form + folder_name(subject.name, recipe.RECIPE.target, request.precision)
+    name = _final(subject, request).name
     clock = _Clock(on_stage)
     with _staging(request.out, name) as folder:
         model = subject.module if request.unfolded else _fold(subject, request.batch, clock)
@@ -104,7 +104,14 @@ def export_subject(
             stages=tuple(clock.times),
             parity=parity,
         )
-        return publish(seal(sealed), request.out / name)
+        return publish(seal(sealed), _final(subject, request))
+
+
+def _final(subject: Subject, request: ExportRequest) -> Path:
+    """Return the folder that the artifact will have."""
+    is_zoo = subject.card is not None and not ModelReference.parse(subject.name).is_own
+    named = dataclasses.replace(request, target=load_recipe(request.target).RECIPE.target)
+    return folder_of(named, subject.card.inputs if is_zoo and subject.card else (), subject.name)
 
 
 def verify_artifact(
@@ -322,10 +329,20 @@ def _draft(
         labels=subject.labels,
         model_inputs=subject.model_inputs,
         recipe_sha256=recipe_sha256(recipe.RECIPE.target),
+        network_sha256=network_sha256(subject, request.batch),
+        batch=request.batch,
         graph_digest=_graph_digest(model, subject, request.batch),
         costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def network_sha256(subject: Subject, batch: int) -> str:
+    """Return the digest of what a model computes, before its fold; empty for one that cannot be captured."""
+    try:
+        return network_digest(subject.module, tuple(subject.example(batch).values()))
+    except ModelError:
+        return ""
 
 
 def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
@@ -372,7 +389,7 @@ def _differences(parity: Parity) -> str:
 
 
 def _stem(subject: Subject) -> str:
-    return folder_name(subject.name, "", "").rstrip("-")
+    return short_name(subject.name)
 
 
 @contextmanager

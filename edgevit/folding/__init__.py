@@ -2,7 +2,7 @@
 
 from edgevit.folding.agreement import max_rel
 from edgevit.folding.answers import require_answers
-from edgevit.folding.digest import graph_digest
+from edgevit.folding.digest import graph_digest, network_digest
 from edgevit.folding.graph import origin
 from edgevit.folding.inference_form import Folded, FoldReport, Unfolded, check_foldable, example_inputs, fold
 from edgevit.folding.kernel import Kernel
@@ -19,6 +19,7 @@ __all__ = [
     "fold",
     "graph_digest",
     "max_rel",
+    "network_digest",
     "origin",
     "prove",
     "require_answers",

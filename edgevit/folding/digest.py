@@ -35,6 +35,20 @@ def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def network_digest(model: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """Return the sha256 in hex of a network's operators with all of its weights and constants: of what it computes.
+
+    Raises ModelError where it cannot be captured.
+    """
+    module = capture(model, tuple(inputs)).module
+    digest = hashlib.sha256(json.dumps(operator_list(module), separators=(",", ":"), allow_nan=True).encode("ascii"))
+    for node in module.graph.find_nodes(op="get_attr"):
+        value = _resolve(module, str(node.target))
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def operator_list(module: GraphModule) -> list[Any]:
     """Return the canonical list: each node's kind, arguments and result; an earlier node is named by its index."""
     indices: dict[Node, int] = {}

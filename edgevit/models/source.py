@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -157,10 +158,11 @@ def _zoo(
 
 
 def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None) -> Source:
-    digest = state_sha256(module)
+    digest, origin = state_sha256(module), ModelReference.parse(name).origin
     if weights is None:
-        return Source(name, "random" if seed is not None else "function", seed, state_sha256=digest)
-    return Source(name, "file", None, weights.name, file_sha256(weights), digest)
+        kind: Literal["random", "function"] = "random" if seed is not None else "function"
+        return Source(name, kind, seed, state_sha256=digest, origin=origin)
+    return Source(name, "file", None, weights.name, file_sha256(weights), digest, origin)
 
 
 def _own(

@@ -5,6 +5,7 @@ They are frozen, and can be written to JSON and read back (see edgevit_runtime.c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from edgevit_runtime.record import Operators, TensorSpec
 
 SCHEMA_VERSION = 1
 MANIFEST_VERSION = 3  # of Artifact: since 3 it names what was assumed, and the recipe that wrote it
+_RGB, _IMAGE_SIDES = 3, 2
 PROVEN = ("passed", "evaluated")  # the statuses of Parity that say: what the file computes has been compared
 
 
@@ -59,6 +61,18 @@ class ExportRequest:
     def label(self) -> str:
         """The request in three words: `mobilevig_ti onnx fp32`."""
         return f"{self.model} {self.target} {self.precision}"
+
+    def size_label(self, card_inputs: Sequence[TensorSpec] = ()) -> str:
+        """Return `64x48` for inputs that were asked for, and empty where they are those of the card, or were not."""
+        shapes = [spec.shape[1:] for spec in self.input_shapes]
+        if self.input_size is not None:
+            shapes = [(_RGB, *self.input_size)]
+        if shapes == [spec.shape[1:] for spec in card_inputs]:
+            return ""
+        if len(shapes) == 1 and len(shapes[0]) == _IMAGE_SIDES + 1 and shapes[0][0] == _RGB:
+            height, width = shapes[0][1:]
+            return str(height) if height == width else f"{height}x{width}"
+        return "_".join("x".join(map(str, shape)) for shape in shapes)
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,7 @@ class Source:
     weights_file: str = ""
     weights_sha256: str = ""
     state_sha256: str = ""  # of the tensors themselves, however they were stored
+    origin: str = ""  # digest of the place of a user's file or folder: tells two of one name apart
 
 
 @dataclass(frozen=True)
@@ -187,6 +202,8 @@ class Artifact:
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
     model_inputs: tuple[TensorSpec, ...] = ()  # of the model itself, the batch open, as -1
     recipe_sha256: str = ""  # of the recipe's file, which wrote the payload
+    network_sha256: str = ""  # of operators, weights and constants before the fold; empty: they cannot be captured
+    batch: int = 1  # of the request; an open batch was tried with it
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = MANIFEST_VERSION

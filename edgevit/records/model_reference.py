@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+_ORIGIN_DIGITS = 8
 _FORMS = (
     ("timm", re.compile(r"^timm:(?P<name>.+)$")),
     ("hf", re.compile(r"^hf:(?P<name>.+)$")),
@@ -38,3 +42,11 @@ class ModelReference:
     def is_own(self) -> bool:
         """Whether the model has no card in the zoo."""
         return self.kind != "zoo"
+
+    @property
+    def origin(self) -> str:
+        """Digest of the place of a user's file or folder; empty for a name that means the same everywhere."""
+        if self.kind not in ("file", "hf"):
+            return ""
+        place = f"{Path(self.name).resolve()}:{self.function}"
+        return hashlib.sha256(os.fsencode(place)).hexdigest()[:_ORIGIN_DIGITS]

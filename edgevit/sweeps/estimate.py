@@ -50,7 +50,7 @@ def forecast(plan: SweepPlan, db: str | None) -> list[SweepStep]:
     for count in plan.thread_counts:
         missing = artifacts
         if not plan.again:
-            missing = still_to_measure(artifacts, device, count, db, protocol, engines=plan.engines)
+            missing = still_to_measure(artifacts, device, count, db, protocol, engines=plan.engines, host=plan.host)
         for request, artifact in existing:
             label = f"{request.label}, {count} thread(s)"
             if artifact is None or artifact in missing:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgevit import __version__
-from edgevit.artifacts.folder import folder_name, open_artifact
+from edgevit.artifacts.folder import folder_of, open_artifact
 from edgevit.artifacts.trust import require_built_here
 from edgevit.cards import load_cards
 from edgevit.errors import OWN_MODEL, ArtifactError, UnknownNameError, UsageError
@@ -18,50 +17,39 @@ from edgevit.measurement.runner import Protocol
 from edgevit.measurement.summary import FEW_PROCESSES as CUT_SHORT
 from edgevit.measurement.summary import PROTOCOL_PROCESSES
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
-from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
+from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.store import LatencyDB
+from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far
+from edgevit_runtime.record import Host
 
 _LOG = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from edgevit.models.source import Subject
 
 
 def artifact_folder(request: ExportRequest) -> Path:
     """Return where the artifact of a request is, or will be."""
-    return request.out / folder_name(request.model, request.target, request.precision)
+    card = load_cards().get(request.model)
+    return folder_of(request, card.inputs if card else ())
 
 
 def plan(
-    models: Sequence[str],
-    targets: Sequence[str],
-    precisions: Sequence[str],
-    seed: int,
-    input_size: tuple[int, int] | None,
-    out: Path,
-    input_range: tuple[float, float] | None = None,
+    models: Sequence[str], targets: Sequence[str], precisions: Sequence[str], template: ExportRequest
 ) -> list[ExportRequest]:
     """Return a request for every model in every target in each of these precisions that the target has.
 
-    input_range: that of the inputs on which every artifact is verified.
-    Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left,
-    TargetUnavailableError for a target whose tools are missing.
+    template: everything else of the requests, such as the input size and the folder.
+    Raises UnknownNameError for a name or pattern that means nothing, UsageError where no combination is left or one
+    checkpoint would be of several models, TargetUnavailableError for a target whose tools are missing.
     """
     names = [name for pattern in models for name in _expand(pattern)]
+    if template.weights is not None and len(set(names)) > 1:
+        why = f"{len(set(names))} models are to be swept"
+        raise UsageError("a checkpoint is of one model", where=str(template.weights), why=why, fix="--models NAME")
     recipes = [load_recipe(target).RECIPE for target in targets]
     for recipe in recipes:
         toolchain(recipe)
     requests = [
-        ExportRequest(
-            recipe.target,
-            out,
-            precision,
-            name,
-            seed=seed,
-            input_size=input_size,
-            samples=SampleRequest(input_range),
-        )
+        dataclasses.replace(template, model=name, target=recipe.target, precision=precision)
         for name in dict.fromkeys(names)
         for recipe in recipes
         for precision in precisions
@@ -93,7 +81,7 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
         require_built_here(artifact, load_recipe(request.target).RECIPE, built_here([artifact], db))
     except ArtifactError:  # not there, damaged, or from elsewhere: make it
         artifact = None
-    if artifact is not None and _is_current(artifact, request):
+    if artifact is not None and is_current(artifact, request):
         _LOG.debug("cache hit: %s is in %s", request.label, artifact.folder)
         return artifact
     _LOG.info("exporting %s", request.label)
@@ -126,43 +114,14 @@ def held_artifact(request: ExportRequest) -> Artifact | None:
         artifact = open_artifact(artifact_folder(request))
     except ArtifactError:
         return None
-    own_file = request.model not in load_cards()
-    return artifact if (own_file and _in_range(artifact, request)) or _is_current(artifact, request) else None
-
-
-def _in_range(artifact: Artifact, request: ExportRequest) -> bool:
-    """Return whether an artifact was verified in the range that the request names, if it names one."""
-    return request.samples.value_range in (None, artifact.input_range)
-
-
-def _is_current(artifact: Artifact, request: ExportRequest) -> bool:
-    """Return whether an export now would make just this artifact: same weights, size, form and tools."""
-    same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(load_recipe(request.target).RECIPE)}
-    good = artifact.parity is not None and artifact.parity.status != "failed"
-    as_asked = artifact.folded and not artifact.dynamic_batch and not artifact.options
-    if not (same_tools and good and as_asked and _in_range(artifact, request)):
-        return False
-    card = load_cards().get(request.model)
-    if card is None:  # a person's own file may have changed: only the weights it makes now can tell
-        return _subject(request).source == artifact.source
-    size = request.input_size or card.inputs[0].shape[-2:]
-    same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
-    shape = artifact.inputs[0].shape
-    return same_source and shape[0] == 1 and shape[-2:] == size
+    shows = is_current_so_far if request.model not in load_cards() or request.weights else is_current
+    return artifact if shows(artifact, request) else None
 
 
 def _export(request: ExportRequest) -> Artifact:
     """Export in a process of its own, so that a converter that crashes costs one row of the sweep."""
     require_torch()
     return export_separately(request)
-
-
-def _subject(request: ExportRequest) -> Subject:
-    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
-    require_torch()
-    from edgevit.models.source import load_subject
-
-    return load_subject(request.model, seed=request.seed, input_size=request.input_size)
 
 
 def still_to_measure(
@@ -173,17 +132,51 @@ def still_to_measure(
     protocol: Protocol,
     *,
     engines: Mapping[str, str] | None = None,
+    host: Host | None = None,
 ) -> list[Artifact]:
     """Return artifacts without a row of this device, thread count, batch, rate, engine version and protocol.
 
     `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
     stand in for the whole protocol, one without the percentile's bound not for one that was asked for it, unless the
     program that measured it tells no bound at all. A throttled row says that the device was hot, and is tried again.
+    So is one that did not run, once its artifact or the device's system (`host`) is another.
     """
+    rows = _standing_rows(device, threads, db, protocol)
+    return [artifact for artifact in artifacts if not _rows_of(artifact, rows, engines, host)]
+
+
+def known_failures(
+    artifacts: Sequence[Artifact],
+    device: Device,
+    threads: int,
+    db: str | None,
+    protocol: Protocol,
+    *,
+    engines: Mapping[str, str] | None = None,
+    host: Host | None = None,
+) -> list[Measurement]:
+    """Return the newest row of each artifact that did not run and is not tried again, as still_to_measure decides."""
+    rows = _standing_rows(device, threads, db, protocol)
+    of_each = [_rows_of(artifact, rows, engines, host) for artifact in artifacts]
+    return [
+        max(of_one, key=lambda row: row.started)
+        for of_one in of_each
+        if of_one and not any(row.status == "ok" for row in of_one)
+    ]
+
+
+def _standing_rows(device: Device, threads: int, db: str | None, protocol: Protocol) -> list[Measurement]:
     with LatencyDB.open(db) as database:
         rows = database.measurements(device=device.device_id, threads=threads)
-    standing = [row for row in rows if _stands_for(row, protocol)]
-    return [artifact for artifact in artifacts if not any(_is_of(row, artifact, engines) for row in standing)]
+    return [row for row in rows if _stands_for(row, protocol)]
+
+
+def _rows_of(
+    artifact: Artifact, rows: Sequence[Measurement], engines: Mapping[str, str] | None, host: Host | None
+) -> list[Measurement]:
+    """Return the rows that count for an artifact: measured, or failed where nothing has changed since."""
+    of_artifact = (row for row in rows if _is_of(row, artifact, engines))
+    return [row for row in of_artifact if row.status == "ok" or failure_stands(row, artifact, host)]
 
 
 def _stands_for(row: Measurement, protocol: Protocol) -> bool:

@@ -12,8 +12,9 @@ from edgevit.errors import EdgevitError
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import Device, Epoch, Measurement
-from edgevit.sweeps.plan import artifact_for, still_to_measure
+from edgevit.sweeps.plan import artifact_for, known_failures, still_to_measure
 from edgevit.sweeps.recording import measure_and_record
+from edgevit_runtime.record import Host
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,13 +40,15 @@ class SweepPlan:
     protocol: Protocol
     again: bool = False
     engines: Mapping[str, str] | None = None
+    host: Host | None = None  # the device's system now; None: not known
 
 
 @dataclass
 class SweepRun:
     """The state of a sweep: rows that were added, failures, and labels of what is left. `ends`: by time.monotonic().
 
-    `already_measured` counts the rows that the database had before.
+    `already_measured` counts the rows that the database had before. `known_failures` are those of them that did not
+    run, and whose cause still stands.
     """
 
     plan: SweepPlan
@@ -57,6 +60,7 @@ class SweepRun:
     epochs: list[Epoch] = field(default_factory=list)
     failures: list[SweepFailure] = field(default_factory=list)
     already_measured: int = 0
+    known_failures: list[Measurement] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
 
     @property
@@ -90,7 +94,10 @@ class SweepRun:
         """Add the rows that the database lacks."""
         plan, missing = self.plan, list(artifacts)
         if not plan.again:
-            missing = still_to_measure(artifacts, plan.device, count, self.db, plan.protocol, engines=plan.engines)
+            where = (plan.device, count, self.db, plan.protocol)
+            missing = still_to_measure(artifacts, *where, engines=plan.engines, host=plan.host)
+            rest = [artifact for artifact in artifacts if artifact not in missing]
+            self.known_failures += known_failures(rest, *where, engines=plan.engines, host=plan.host) if rest else []
         self.already_measured += len(artifacts) - len(missing)
         if self.is_over:
             self.remaining += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from edgevit.artifacts.folder import open_artifact
+from edgevit.artifacts.origin import require_origin
 from edgevit.devices.registry import LOCAL, load_device
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact
@@ -29,6 +30,8 @@ def profile(
     percentile: int | None = ...,
     rate: float | None = ...,
     max_memory_gb: float | None = ...,
+    weights: str | Path | None = ...,
+    labels: str | Path | None = ...,
     trust: bool = ...,
     db: str | None = ...,
     on_progress: Callable[[Progress], None] | None = ...,
@@ -44,6 +47,8 @@ def profile(
     percentile: int | None = ...,
     rate: float | None = ...,
     max_memory_gb: float | None = ...,
+    weights: str | Path | None = ...,
+    labels: str | Path | None = ...,
     trust: bool = ...,
     db: str | None = ...,
     on_progress: Callable[[Progress], None] | None = ...,
@@ -58,6 +63,8 @@ def profile(
     percentile: int | None = None,
     rate: float | None = None,
     max_memory_gb: float | None = None,
+    weights: str | Path | None = None,
+    labels: str | Path | None = None,
     trust: bool = False,
     db: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -85,16 +92,21 @@ def profile(
         Camera frames per second; default: back-to-back runs.
     max_memory_gb
         Memory limit of a process; default: 80% of the device's memory.
+    weights, labels
+        Checkpoint that the artifact must be made from, and file with the labels that it must have; default: any.
     trust, db
         Permission to run native code that this database did not record as built here; the database.
     on_progress
         Function that is called after each process.
 
     A row's status says whether the artifact ran. Raises ArtifactError for a damaged artifact or code of unknown origin,
-    UsageError and UnknownNameError for a request that makes no sense, DeviceError where the device is lost.
+    CheckpointError for other weights, UsageError and UnknownNameError for a request that makes no sense, DeviceError
+    where the device is lost.
     """
     several = isinstance(artifact, list | tuple)
     opened = [_opened(one) for one in (artifact if isinstance(artifact, list | tuple) else [artifact])]
+    for one in opened:
+        require_origin(one, None if weights is None else Path(weights), None if labels is None else Path(labels))
     outcome = measure_and_record(
         opened,
         load_device(device),

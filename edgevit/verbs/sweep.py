@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,37 @@ from typing import Any
 from edgevit.devices.enroll import detect
 from edgevit.devices.registry import LOCAL, load_device
 from edgevit.measurement.runner import Progress, Protocol
-from edgevit.records.artifact import ExportRequest
+from edgevit.records.artifact import ExportRequest, SampleRequest
+from edgevit.records.input_shapes import read_input_shapes
+from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
+from edgevit.records.preprocessing import read_stated
 from edgevit.sweeps.plan import plan
 from edgevit.sweeps.recording import describe_epoch
 from edgevit.sweeps.run import SweepFailure, SweepPlan, SweepRun, by_model
 from edgevit.verbs.profile import protocol_of
+from edgevit_runtime import environment
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep added to the database, what that already had, what failed, and what remained when the time ended."""
+    """What a sweep added to the database, what that already had, what failed, and what remained when the time ended.
+
+    known_failures: rows that the database already had, which did not run, and whose cause still stands.
+    """
 
     measurements: Measurements
     already_measured: int
     failures: tuple[SweepFailure, ...]
     remaining: tuple[str, ...]
+    known_failures: tuple[Measurement, ...] = ()
+
+    @property
+    def has_measurement(self) -> bool:
+        """Whether at least one latency was measured, now or before."""
+        return any(row.status == "ok" for row in self.measurements) or self.already_measured > len(self.known_failures)
 
     def to_frame(self) -> Any:
         """Return a pandas.DataFrame of the new rows. Raise UsageError where pandas is missing."""
@@ -50,8 +63,12 @@ def sweep(
     device: str = LOCAL,
     precision: str | Sequence[str] = "fp32",
     threads: int | Sequence[int] = 1,
+    weights: str | Path | None = None,
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
+    input_shape: str | Sequence[str | int] | Mapping[str, str | Sequence[int]] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    labels: str | Path | None = None,
     input_range: tuple[float, float] | None = None,
     out: str | Path = "artifacts",
     quick: bool = False,
@@ -78,9 +95,12 @@ def sweep(
         Names from `edgevit targets`, and precisions. Combinations that a target lacks are left out.
     device, threads
         Name from `edgevit devices`, and thread counts of the engine.
-    seed, input_size, input_range, out
-        Seed of random weights, input size in pixels, range of the inputs that artifacts are verified on, and the folder
-        for artifacts.
+    weights, seed
+        Checkpoint of the only model; without one weights are random, from this seed.
+    input_size, input_shape, preprocessing, labels
+        What the models take and put out, as for `edgevit.export`.
+    input_range, out
+        Range of the inputs that artifacts are verified on, and the folder for artifacts.
     quick, percentile, rate, max_memory_gb
         How each artifact is measured, as for `edgevit.profile`.
     max_time_s
@@ -96,15 +116,18 @@ def sweep(
     a request that makes no sense, TargetUnavailableError for a missing converter, DeviceError where the device is lost.
     """
     protocol = protocol_of(quick=quick, percentile=percentile, rate=rate, max_memory_gb=max_memory_gb)
-    requests = plan(
-        _several(models),
-        _several(targets),
-        _several(precision),
-        seed,
-        (input_size, input_size) if isinstance(input_size, int) else input_size,
+    template = ExportRequest(
+        "",
         Path(out),
-        input_range,
+        weights=None if weights is None else Path(weights),
+        seed=seed,
+        input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
+        input_shapes=() if input_shape is None else read_input_shapes(input_shape),
+        preprocessing=read_stated(preprocessing or {}),
+        labels=None if labels is None else Path(labels),
+        samples=SampleRequest(input_range),
     )
+    requests = plan(_several(models), _several(targets), _several(precision), template)
     counts = [threads] if isinstance(threads, int) else list(threads)
     swept = sweep_plan(requests, device, counts, protocol, again=again)
     run = SweepRun(swept, db, _end(max_time_s), on_export or (lambda label, total: None), on_progress)
@@ -116,8 +139,10 @@ def sweep_plan(
 ) -> SweepPlan:
     """Return the plan of a sweep. Raise DeviceError at once for a remote device that does not answer."""
     unit = load_device(device)
-    engines = None if unit.name == LOCAL else detect(unit).detected.engines
-    return SweepPlan(requests, unit, thread_counts, protocol, again, engines)
+    if unit.name == LOCAL:
+        return SweepPlan(requests, unit, thread_counts, protocol, again, host=environment.host())
+    detected = detect(unit)
+    return SweepPlan(requests, unit, thread_counts, protocol, again, detected.detected.engines, detected.host)
 
 
 def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
@@ -126,7 +151,13 @@ def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
     run.run(by_model(requests) if in_turns else [requests])
     for epoch in run.epochs:
         _LOG.warning(describe_epoch(epoch))
-    return SweepResult(Measurements(run.rows), run.already_measured, tuple(run.failures), tuple(run.remaining))
+    return SweepResult(
+        Measurements(run.rows),
+        run.already_measured,
+        tuple(run.failures),
+        tuple(run.remaining),
+        tuple(run.known_failures),
+    )
 
 
 def _end(max_time_s: float | None) -> float:

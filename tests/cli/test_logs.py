@@ -14,6 +14,7 @@ from edgevit.cli.logs import is_verbose, logged_to, set_verbosity
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.measurement import runner
 from edgevit.models import create_model
+from edgevit.records.artifact import ExportRequest
 from edgevit.sweeps.plan import plan
 from edgevit_runtime.record import Reply, Timing
 from support.command_line import edgevit
@@ -114,7 +115,11 @@ def test_discarded_blocks_and_retries_are_logged(
 
 
 def test_an_unknown_model_may_be_a_file_of_your_own() -> None:
-    for attempt in (lambda: create_model("mobilevig_t"), lambda: plan(["mobilevig_t"], [], [], 0, None, Path())):
+    template = ExportRequest("", Path())
+    for attempt in (
+        lambda: create_model("mobilevig_t"),
+        lambda: plan(["mobilevig_t"], [], [], template),
+    ):
         with pytest.raises(UnknownNameError) as caught:
             attempt()
         assert caught.value.why.startswith("did you mean mobilevig_ti")

@@ -505,7 +505,7 @@ def test_a_sweep_makes_an_engine_of_unknown_origin_again(
     db, model = str(tmp_path / "x.db"), exported.source.model
     request = ExportRequest("tensorrt", exported.folder.parent, exported.precision, model, input_size=SIZE)
     again = dataclasses.replace(exported, sha256="0" * 64)
-    monkeypatch.setattr(plan, "_is_current", lambda artifact, request: True)
+    monkeypatch.setattr(plan, "is_current", lambda artifact, request: True)
     monkeypatch.setattr(plan, "_export", lambda request: again)
     assert plan.artifact_for(request, db) == again
     with LatencyDB.open(db) as database:

@@ -1,0 +1,114 @@
+"""Freshness: whether an artifact is just the one that an export would make now, and whether a failure still stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from edgevit import __version__
+from edgevit.artifacts.labels import read_labels
+from edgevit.cards import load_cards
+from edgevit.recipes import load_recipe, recipe_sha256, require_torch, toolchain
+from edgevit.records.artifact import Artifact, ExportRequest, Source
+from edgevit.records.measurement import Measurement
+from edgevit.records.model import ModelCard, Preprocessing
+from edgevit.records.preprocessing import complete
+from edgevit_runtime.digest import file_sha256
+from edgevit_runtime.record import Host, TensorSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkFacts:
+    """What loading a model shows of it: all that decides what its artifact holds."""
+
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    network_sha256: str  # empty: the network cannot be captured
+
+
+def is_current(artifact: Artifact, request: ExportRequest) -> bool:
+    """Return whether an export of the request would make just this artifact now.
+
+    A model of the zoo with random weights is known by its name. Any other is loaded: only what it computes now can
+    tell. Raises what loading it raises.
+    """
+    if not is_current_so_far(artifact, request):
+        return False
+    card = load_cards().get(request.model)
+    if card is not None and request.weights is None and not request.input_shapes:
+        return _is_of_card(artifact, request, card)
+    facts = _network_facts(dataclasses.replace(request, target="", precision="", labels=None))
+    labels = facts.labels if request.labels is None else read_labels(request.labels)
+    found = NetworkFacts(
+        artifact.source, artifact.model_inputs, artifact.preprocessing, artifact.labels, artifact.network_sha256
+    )
+    # What cannot be captured is never known to be the same.
+    return bool(facts.network_sha256) and found == dataclasses.replace(facts, labels=labels)
+
+
+def is_current_so_far(artifact: Artifact, request: ExportRequest) -> bool:
+    """Return whether an artifact is the one of the request, as far as that shows without loading the model."""
+    recipe = load_recipe(request.target).RECIPE
+    same_tools = artifact.toolchain == {"edgevit": __version__, **toolchain(recipe)}
+    same_recipe = artifact.recipe_sha256 == recipe_sha256(recipe.target)
+    proven = artifact.parity is not None and artifact.parity.status != "failed"
+    in_range = request.samples.value_range in (None, artifact.input_range)
+    same_labels = request.labels is None or artifact.labels == read_labels(request.labels)
+    same_weights = request.weights is None or artifact.source.weights_sha256 == file_sha256(request.weights)
+    of_request = same_labels and same_weights and is_of_form(artifact, request)
+    return same_tools and same_recipe and proven and in_range and of_request
+
+
+def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
+    """Return whether an artifact has the form and the input size of a request. Without a size it is the card's."""
+    form = (artifact.folded, artifact.dynamic_batch, artifact.preprocessing_inside, artifact.options, artifact.batch)
+    requested = (not request.unfolded, request.dynamic_batch, request.embed_preprocess, request.options, request.batch)
+    if form != requested:
+        return False
+    shapes = [(spec.shape, spec.dtype) for spec in artifact.model_inputs]
+    if request.input_shapes:
+        return sorted(shapes) == sorted((spec.shape, spec.dtype) for spec in request.input_shapes)
+    card = load_cards().get(request.model)
+    if request.input_size is None:
+        return card is None or shapes == [(spec.shape, spec.dtype) for spec in card.inputs]
+    return bool(shapes) and shapes[0][0][-2:] == request.input_size
+
+
+def _is_of_card(artifact: Artifact, request: ExportRequest, card: ModelCard) -> bool:
+    """Return whether an artifact has the random weights of a model of the zoo, and its preprocessing and labels."""
+    same_source = (artifact.source.weights, artifact.source.seed) == ("random", request.seed)
+    same_preprocessing = artifact.preprocessing == complete(
+        card.preprocessing, request.preprocessing, artifact.model_inputs
+    )
+    return same_source and same_preprocessing and (request.labels is not None or not artifact.labels)
+
+
+def _network_facts(request: ExportRequest) -> NetworkFacts:
+    """Load the model of a request, and return what shows."""
+    # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
+    require_torch()
+    from edgevit.exporting.pipeline import network_sha256
+    from edgevit.models.source import load_subject
+
+    subject = load_subject(
+        request.model,
+        weights=request.weights,
+        seed=request.seed,
+        input_size=request.input_size,
+        input_shapes=request.input_shapes,
+        preprocessing=request.preprocessing,
+    )
+    network = network_sha256(subject, request.batch)
+    return NetworkFacts(subject.source, subject.model_inputs, subject.preprocessing, subject.labels, network)
+
+
+def failure_stands(row: Measurement, artifact: Artifact, host: Host | None) -> bool:
+    """Return whether a row that did not run would most likely not run again: nothing it depends on is newer.
+
+    The artifact is exported again whenever its network, recipe or tools changed, so a later export may run. So may the
+    same file on another system. host: the device's system now; None: not known.
+    """
+    same_system = host is None or row.host is None or host == row.host
+    return same_system and datetime.fromisoformat(row.started) >= datetime.fromisoformat(artifact.created)

@@ -1,0 +1,174 @@
+"""An artifact is used again only if an export would make the same one; a failure stands while nothing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from edgevit.artifacts.folder import folder_of, open_artifact
+from edgevit.exporting.child_process import export_here
+from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.input_shapes import read_input_shapes
+from edgevit.records.measurement import Measurement
+from edgevit.records.preprocessing import read_stated
+from edgevit.sweeps import freshness
+from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, is_of_form
+from support.command_line import edgevit
+from support.measured import HOST, failed
+
+NET = """
+import torch
+from torch import nn
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 3)
+        self.scale = torch.full((1,), 2.0)  # neither a parameter nor a buffer
+
+    def forward(self, x):
+        return self.head(self.act(self.conv(x) * self.scale).mean((2, 3)))
+
+
+def net():
+    torch.manual_seed(0)
+    return Scaled().eval()
+"""
+SIZE = (24, 24)
+
+
+@pytest.fixture
+def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExportRequest:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET, encoding="utf-8")
+    return ExportRequest("onnx", Path("artifacts"), model="net.py:net", input_size=SIZE)
+
+
+def rewrite(old: str, new: str) -> None:
+    assert old in NET
+    Path("net.py").write_text(NET.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.onnx
+def test_an_artifact_is_current_only_while_all_of_its_facts_are_the_same(request_of: ExportRequest) -> None:
+    artifact = export_here(request_of)
+    assert is_current(artifact, request_of) and is_current_so_far(artifact, request_of)
+    for old, new in (
+        ("nn.ReLU()", "nn.Hardswish()"),
+        ("(1,), 2.0", "(1,), 3.0"),
+        ("manual_seed(0)", "manual_seed(1)"),
+        ("def net", "labels = ['a', 'b', 'c']\n\n\ndef net"),
+        ("def net", "preprocessing = {'mean': 0.5}\n\n\ndef net"),
+    ):
+        rewrite(old, new)
+        assert not is_current(artifact, request_of), new
+    rewrite("def net", "# a remark\n\n\ndef net")
+    assert is_current(artifact, request_of), "a remark changes nothing"
+    Path("labels.txt").write_text("a\nb\nc\n")
+    others = {
+        "another size": dataclasses.replace(request_of, input_size=(32, 32)),
+        "no size": dataclasses.replace(request_of, input_size=None, input_shapes=read_input_shapes("1x3x24x20")),
+        "another name": dataclasses.replace(request_of, input_size=None, input_shapes=read_input_shapes("y=1x3x24x24")),
+        "mean": dataclasses.replace(request_of, preprocessing=read_stated({"mean": 0.5})),
+        "the same mean, stated": dataclasses.replace(
+            request_of, preprocessing=read_stated({"mean": (0.485, 0.456, 0.406)})
+        ),
+        "labels": dataclasses.replace(request_of, labels=Path("labels.txt")),
+        "open batch": dataclasses.replace(request_of, dynamic_batch=True),
+        "batch": dataclasses.replace(request_of, batch=2),
+    }
+    for name, request in others.items():
+        assert not is_current(artifact, request), name
+    same = dataclasses.replace(request_of, input_size=None, input_shapes=read_input_shapes("1x3x24x24"))
+    assert is_current(artifact, same)
+
+
+@pytest.mark.onnx
+def test_another_recipe_or_tool_makes_an_artifact_anew(
+    request_of: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = export_here(request_of)
+    with monkeypatch.context() as patch:
+        patch.setattr(freshness, "recipe_sha256", lambda target: "0" * 64)
+        assert not is_current(artifact, request_of)
+    older = dataclasses.replace(artifact, toolchain=artifact.toolchain | {"onnx": "1.0"})
+    assert not is_current(older, request_of) and is_current(artifact, request_of)
+
+
+@pytest.mark.onnx
+def test_a_sweep_of_another_size_or_function_measures_anew(request_of: ExportRequest) -> None:
+    """What was wrong in silence: a stale artifact for a new input size, and for a new activation."""
+    sweep = ("sweep", "--models", "net.py:net", "--targets", "onnx", "--quick", "--db", "a.db", "--json")
+
+    def run(size: int) -> list[dict[str, object]]:
+        result = edgevit(*sweep, "--input-size", size)
+        assert result.returncode == 0, result.stderr
+        return list(json.loads(result.stdout)["measurements"])
+
+    (first,), (second,) = run(24), run(32)
+    assert [row["inputs"][0]["shape"] for row in (first, second)] == [[1, 3, 24, 24], [1, 3, 32, 32]]  # type: ignore[index]
+    assert sorted(folder.name for folder in Path("artifacts").iterdir()) == [
+        "net-net-24-onnx-fp32",
+        "net-net-32-onnx-fp32",
+    ]
+    assert run(24) == [] and run(32) == [], "each is there, and measured once"
+    rewrite("nn.ReLU()", "nn.Hardswish()")
+    (third,) = run(24)
+    assert third["graph_digest"] != first["graph_digest"] and third["artifact_sha256"] != first["artifact_sha256"]
+
+
+@pytest.mark.onnx
+def test_two_files_with_a_function_of_one_name_have_two_folders(request_of: ExportRequest) -> None:
+    for name, width in (("a", 4), ("b", 5)):
+        Path(name).mkdir()
+        text = NET.replace("nn.Conv2d(3, 4, 3)", f"nn.Conv2d(3, {width}, 3)").replace(
+            "nn.Linear(4, 3)", f"nn.Linear({width}, 3)"
+        )
+        Path(name, "net.py").write_text(text, encoding="utf-8")
+    first = export_here(dataclasses.replace(request_of, model="a/net.py:net"))
+    second = export_here(dataclasses.replace(request_of, model="b/net.py:net"))
+    assert first.folder.name == "net-net-24-onnx-fp32" and second.folder != first.folder
+    assert [open_artifact(one.folder).params for one in (first, second)] == [first.params, second.params]
+    # By whatever path a file is named, it finds its own folder.
+    again = dataclasses.replace(request_of, model=str(Path("b/net.py").resolve()) + ":net")
+    assert folder_of(again) == second.folder
+    assert export_here(again).folder == second.folder
+
+
+@pytest.mark.parametrize(
+    ("shapes", "label"),
+    [
+        (["1x3x64x64"], "64"), (["1x3x64x48"], "64x48"), (["1x1x28x28"], "1x28x28"), (["1x40x100"], "40x100"),
+        (["x=1x3x8x8", "y=1x77:int64"], "3x8x8_77"), ([], ""),
+    ],
+)  # fmt: skip
+def test_a_folder_names_the_inputs_that_were_asked_for(shapes: list[str], label: str) -> None:
+    request = ExportRequest("onnx", Path(), model="f.py:g", input_shapes=read_input_shapes(shapes))
+    assert request.size_label() == label
+    card = read_input_shapes("1x3x64x64")
+    assert ExportRequest("onnx", Path(), model="m", input_size=(64, 64)).size_label(card) == ""
+    assert ExportRequest("onnx", Path(), model="m", input_size=(64, 48)).size_label(card) == "64x48"
+
+
+def test_a_given_artifact_counts_only_in_the_form_that_is_asked_for(request_of: ExportRequest) -> None:
+    artifact = export_here(request_of)
+    assert is_of_form(artifact, request_of)
+    for change in ({"input_size": (32, 32)}, {"unfolded": True}, {"dynamic_batch": True}, {"options": {"a": "b"}},
+                   {"embed_preprocess": True}, {"batch": 2}):  # fmt: skip
+        assert not is_of_form(artifact, dataclasses.replace(request_of, **change)), change
+
+
+def at(row: Measurement, started: str) -> Measurement:
+    return dataclasses.replace(row, started=started, host=HOST)
+
+
+def test_a_failure_stands_until_the_artifact_or_the_system_is_newer(request_of: ExportRequest) -> None:
+    artifact: Artifact = export_here(request_of)
+    later, earlier = at(failed(), "2126-01-01T00:00:00+00:00"), at(failed(), "2026-01-01T00:00:00+00:00")
+    assert failure_stands(later, artifact, HOST) and failure_stands(later, artifact, None)
+    assert not failure_stands(earlier, artifact, HOST), "it was exported again since"
+    assert not failure_stands(later, artifact, dataclasses.replace(HOST, kernel="7.0")), "another system"
