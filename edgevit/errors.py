@@ -13,8 +13,9 @@
     |-- ParityError                 4  an artifact does not compute what the model computes
     `-- TargetUnavailableError      5  the target cannot be built or run on this machine
 
-`edgevit choose` also ends with 3 where nothing fits, with 5 where no candidate in question runs, and with 6 where a
-candidate may fit that was not measured. These are answers, and no errors.
+`edgevit choose` also ends with 3 where nothing fits, with 5 where no candidate in question runs, with 6 where a
+candidate may fit that was not measured, and with 7 where the accuracy of nothing that fits is known. These are answers,
+and no errors.
 
 A message says what went wrong, where, why, and the command that mends it.
 """

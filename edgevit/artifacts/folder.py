@@ -132,6 +132,16 @@ def open_artifact(folder: Path) -> Artifact:
     return artifact
 
 
+def find_artifact(out: Path, sha256: str) -> Path | None:
+    """Return the folder below `out` whose manifest names this digest. Its files are not checked."""
+    for path in sorted(out.glob(f"*/{MANIFEST}")):
+        # A manifest that cannot be read is of no artifact that could be named.
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads(path.read_bytes())["artifact"]["sha256"] == sha256:
+                return path.parent
+    return None
+
+
 def _require_version(data: Any, path: Path) -> None:
     """Raise ArtifactError for the manifest of another version of edgevit."""
     version = data.get("schema_version") if isinstance(data, dict) else None

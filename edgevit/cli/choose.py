@@ -18,36 +18,45 @@ if TYPE_CHECKING:
     from edgevit.records.choice import Budget, Choice, JointChoice
     from edgevit.selection import CandidateFilter, Question
 
-EXIT_CODES = {"chosen": 0, "infeasible": 3, "unsupported": 5, "unmeasured": 6}
+EXIT_CODES = {"chosen": 0, "infeasible": 3, "unsupported": 5, "unmeasured": 6, "no_accuracy": 7}
 
 
 @dataclass(frozen=True)
 class BudgetOptions:
     """The limits that a candidate must meet."""
 
-    max_latency: Annotated[str | None, typer.Option(help="Latency budget, as 25ms, 0.025s or 25000us; 25 means ms")] = (
-        None
-    )
+    max_latency: Annotated[
+        str | None,
+        typer.Option("--max-latency", "--budget", help="Latency budget, as 33ms, 0.033s or 30fps; 33 means ms"),
+    ] = None
     percentile: Annotated[int, typer.Option(help="Latency percentile of the budget, 1-99")] = 90
     min_top1: Annotated[float | None, typer.Option(help="Lowest top-1 accuracy in percent")] = None
     max_size_mb: Annotated[float | None, typer.Option(help="Largest artifact, 10^6 bytes")] = None
     max_memory_mb: Annotated[float | None, typer.Option(help="Highest memory of the process, 10^6 bytes")] = None
     max_energy_mj: Annotated[float | None, typer.Option(help="Highest energy of a run in millijoules")] = None
+    objective: Annotated[str, typer.Option(help="Number by which what fits ranks: accurate, fastest or smallest")] = (
+        "accurate"
+    )
 
     def budget(self) -> Budget:
-        """Return the budget. Raises UsageError for a latency that makes no sense."""
+        """Return the budget. Raises UsageError for a latency that makes no sense, UnknownNameError for an objective."""
         from edgevit.records.choice import Budget
-        from edgevit.selection import parse_latency
+        from edgevit.selection import objective_named, parse_latency
 
         latency_ms = None if self.max_latency is None else parse_latency(self.max_latency)
         sizes = (self.max_size_mb, self.max_memory_mb, self.max_energy_mj)
-        return Budget(latency_ms, self.percentile, self.min_top1, *sizes)
+        return Budget(latency_ms, self.percentile, self.min_top1, *sizes, objective_named(self.objective))
 
 
 @dataclass(frozen=True)
 class FilterOptions:
     """The candidates in question."""
 
+    models: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Models in question, as mine.py:* or mobilevig_*, with commas between"),
+    ] = None
+    task: Annotated[str, typer.Option(help="Task of the models in question; any: all tasks")] = "classify"
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="Targets in question, with commas between; default: all")
     ] = None
@@ -76,6 +85,8 @@ class FilterOptions:
             engines=_names(self.engine, "engine"),
             licences=_names(self.licence, "licence"),
             reconstructed=self.reconstructed,
+            models=_names(self.models, "model"),
+            task=self.task,
         )
 
 
@@ -142,7 +153,8 @@ def run(
 ) -> None:
     """Choose the most accurate model whose latency's upper bound fits; exit code 3 if none does.
 
-    Exit code 5: no candidate in question runs there; 6: a candidate may fit that was not measured.
+    Exit code 5: no candidate in question runs there; 6: a candidate may fit that was not measured; 7: candidates fit,
+    and the accuracy of none is known.
     """
     question = _question(device, limits, filters, evidence)
     artifacts = _opened(actions.artifacts)

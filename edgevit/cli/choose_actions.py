@@ -29,7 +29,7 @@ def measure_suggested(
     """
     from edgevit.cli.options import ProtocolOptions
     from edgevit.cli.profile import measure, protocol
-    from edgevit.devices.registry import load_device
+    from edgevit.devices.registry import load_device, reached_as
     from edgevit.records.choice import Choice
     from edgevit.sweeps.plan import artifact_for
 
@@ -39,7 +39,7 @@ def measure_suggested(
         suggestions = [suggestion for suggestion in one.measure_next if suggestion.does == "measure"]
         if not suggestions:
             continue
-        device = load_device(one.device)
+        device = load_device(reached_as(one.device) or one.device)
         for threads in sorted({suggestion.threads or 1 for suggestion in suggestions}):
             requests = [
                 _request(suggestion.model, suggestion.target, suggestion.precision, suggestion.input_size, out)
@@ -70,15 +70,16 @@ def _given(request: ExportRequest, artifacts: Sequence[Artifact]) -> Artifact | 
 def hand_over(
     choice: Choice | JointChoice, artifacts: Sequence[Artifact], out: Path, weights: Path | None, db: str | None
 ) -> list[dict[str, str]]:
-    """Put the picked artifact into a folder below `out`, and describe it; do nothing where there is no pick.
+    """Put the picked artifact into a folder below `out`, and describe it; do nothing where nothing is chosen.
 
-    It is a copy of the very one that was measured where that is among the given ones. Otherwise it is exported and
-    verified; raises the errors of an export.
+    A pick of unknown accuracy is handed over only for another objective, which does not rest on accuracies. It is a
+    copy of the very one that was measured where that is among the given ones. Otherwise it is exported and verified;
+    raises the errors of an export.
     """
     from edgevit.records.choice import Choice
 
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
-    if picked is None:
+    if picked is None or (choice.outcome != "chosen" and choice.budget.objective == "accurate"):
         return []
     artifact = None if weights else _copied(picked, artifacts, out)
     description = "a copy of the artifact that the row is of"

@@ -21,7 +21,11 @@ _NO_PICK = {
     "infeasible": "nothing on {} fits the budget",
     "unmeasured": "nothing on {} is known to fit the budget, and something may",
     "unsupported": "nothing that was asked for runs on {}",
+    "no_accuracy": "nothing on {} is chosen: some fits the other limits, and the accuracy of none is known",
 }
+# Above the first of those that fit, where the accuracy of none is known.
+_NO_ACCURACY = "nothing on {} is chosen: the accuracy of nothing that fits is known; the {} is"
+_SUPERLATIVES = {"accurate": "fastest", "fastest": "fastest", "smallest": "smallest"}
 
 
 class _Line(NamedTuple):
@@ -48,6 +52,8 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
     elif choice.picked is None:
         say(_NO_PICK[choice.outcome].format(choice.device))
     else:
+        if choice.outcome == "no_accuracy":
+            say(_NO_ACCURACY.format(choice.device, _SUPERLATIVES[choice.budget.objective]))
         say(f"{_name(choice.picked)}, on {choice.device}")
         say_wrapped("  " + ", ".join(_facts(choice.picked, choice.budget.percentile)))
     lines = list(_lines(choice, pareto=pareto, why=why))
@@ -67,7 +73,8 @@ def _print_one(choice: Choice, *, pareto: bool, why: bool, predicts: bool) -> No
 
 
 def _lines(choice: Choice, *, pareto: bool, why: bool) -> Iterator[_Line]:
-    verdicts = ["picked" if candidate is choice.picked else "fits" for candidate in choice.fitting]
+    chosen = choice.picked if choice.outcome == "chosen" else None
+    verdicts = ["picked" if candidate is chosen else "fits" for candidate in choice.fitting]
     fits = [_Line(candidate, verdict, verdict) for candidate, verdict in zip(choice.fitting, verdicts, strict=True)]
     if pareto:
         yield from (_Line(candidate, "", "") for candidate in choice.front)
@@ -128,8 +135,10 @@ def _print_unmeasured(choice: Choice, *, predicts: bool) -> None:
     unknown = [name for name in choice.unmeasured if name not in with_latency]
     if unknown:
         say_wrapped(f"not measured on {choice.device}{', nor predicted' if predicts else ''}: {', '.join(unknown)}")
-        if predicts:
-            say(f"  {shlex.join(('edgevit', 'devices', 'calibrate', choice.device, '--budget', '10min'))}")
+        from edgevit.devices.registry import reached_as
+
+        if predicts and (name := reached_as(choice.device)):
+            say(f"  {shlex.join(('edgevit', 'devices', 'calibrate', name, '--budget', '10min'))}")
 
 
 # The table
@@ -251,7 +260,10 @@ def _top1(candidate: Candidate) -> str | float | None:
 def _print_suggestions(suggestions: Iterable[Suggestion], prefix: str) -> None:
     for one in suggestions:
         say_wrapped(f"{prefix}{one.does} next: {one.model} {one.target} {one.precision}, {one.why}")
-        say(f"  {one.command}")
+        if one.command:
+            say(f"  {one.command}")
+        if one.artifact:
+            say(f"  its artifact is in {one.artifact}")
 
 
 # Several devices
@@ -265,6 +277,8 @@ def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
         say(_NO_PICK[choice.outcome].format(names))
     else:
         first = choice.picked[0]
+        if choice.outcome == "no_accuracy":
+            say(_NO_ACCURACY.format(names, _SUPERLATIVES[choice.budget.objective]))
         say(f"{first.model}, {first.target} {first.precision}, on each of {names}")
         for device, candidate in zip(choice.devices, choice.picked, strict=True):
             say_wrapped(f"  {device}: {', '.join(_facts(candidate, percentile))}, {candidate.threads} thread(s)")
@@ -281,7 +295,8 @@ def _print_fitting(choice: JointChoice, *, pareto: bool, why: bool) -> None:
     listed, why = choice.front if pareto else choice.fitting, why and not pareto
     columns = ["model", "target", "prec.", ">top-1 %", *(f">{device} at most" for device in choice.devices), "verdict"]
     shown = listed if why or pareto else listed[:_SHOWN]
-    rows = [(*_joint_cells(one), "picked" if one is choice.picked else "fits") for one in shown]
+    chosen = choice.picked if choice.outcome == "chosen" else None
+    rows = [(*_joint_cells(one), "picked" if one is chosen else "fits") for one in shown]
     below = ["" for _ in rows]
     if why:
         empty = [""] * (1 + len(choice.devices))

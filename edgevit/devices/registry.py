@@ -99,6 +99,17 @@ def list_devices() -> list[Device]:
     return [local_device(), *(_read(file) for _, file in sorted(_files().items()))]
 
 
+def reached_as(device: str) -> str:
+    """Return the name by which this machine reaches a device (its name, device_id or class); empty where it does not.
+
+    Several units of a class have no name in common.
+    """
+    devices = list_devices()
+    exact = [one.name for one in devices if device in (one.name, one.device_id)]
+    of_class = [one.name for one in devices if one.device_class == device]
+    return exact[0] if exact else of_class[0] if len(of_class) == 1 else ""
+
+
 def load_device(name: str) -> Device:
     """Return the device of this name. Raises UnknownNameError, or DeviceError if its file is bad."""
     if name == LOCAL:

@@ -12,12 +12,20 @@ from typing import Any, Literal
 from edgevit.records import choice_views
 from edgevit.records.model import IMAGENET, Provenance
 
-SCHEMA_VERSION = 2  # of Choice and JointChoice: since 2 notes are records, and flags are codes
+# Of Choice and JointChoice. Since 2 notes are records, and flags are codes. Since 3 an answer without a known accuracy
+# is no_accuracy, a command may be empty, and the zoo is in question only where it was measured or named.
+SCHEMA_VERSION = 3
+
+# The number by which candidates that fit rank.
+Objective = Literal["accurate", "fastest", "smallest"]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The limits of an answer; None means no limit. `percentile` is that of the latency: 1 to 99."""
+    """The limits of an answer, and the number by which candidates within them rank.
+
+    None means no limit. `percentile` is that of the latency: 1 to 99.
+    """
 
     max_latency_ms: float | None = None
     percentile: int = 90
@@ -27,6 +35,7 @@ class Budget:
     max_memory_mb: float | None = None
     # Energy of one run.
     max_energy_mj: float | None = None
+    objective: Objective = "accurate"
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ class Candidate:
     basis: Basis | None = None
     # The source of a published accuracy that is not the card's.
     top1_source: str = ""
+    # What the model does: classify, detect...; empty: not known.
+    task: str = ""
 
 
 # Why the predictor says nothing of a model on a column.
@@ -131,6 +142,8 @@ ReasonCode = Literal[
     "other_threads",
     "other_engine",
     "other_licence",
+    "other_model",
+    "other_task",
     "no_published_weights",
     "not_evaluated",
     # superseded
@@ -179,7 +192,9 @@ class Rejection:
 class Suggestion:
     """A measurement or an evaluation that may change the answer, with its reason and its command.
 
+    command: runs as it is printed; empty where no command does, because the device or a folder is not known here.
     input_size: height and width in pixels; empty: not known. does: measure the latency, or evaluate the accuracy.
+    artifact: the folder of what is to be evaluated, where that is known here.
     """
 
     model: str
@@ -190,11 +205,12 @@ class Suggestion:
     command: str
     input_size: tuple[int, ...] = ()
     does: Literal["measure", "evaluate"] = "measure"
+    artifact: str = ""
 
 
 # How a question ends. infeasible: all known numbers break the budget. unmeasured: a candidate without numbers may fit.
-# unsupported: no candidate of the filter runs there.
-Outcome = Literal["chosen", "infeasible", "unmeasured", "unsupported"]
+# unsupported: no candidate of the filter runs there. no_accuracy: candidates fit, and the accuracy of none is known.
+Outcome = Literal["chosen", "infeasible", "unmeasured", "unsupported", "no_accuracy"]
 
 # Kinds of notes that concern the pick alone.
 PickNoteKind = Literal[
@@ -207,6 +223,8 @@ PickNoteKind = Literal[
     "pick_not_evaluated",
     "accuracy_tie",
     "speed_tie",
+    "speed_tie_accurate",
+    "unrated_is_better",
     "near_limit",
 ]
 NoteKind = Literal[
@@ -215,6 +233,8 @@ NoteKind = Literal[
     "several_units",
     "nothing_succeeded",
     "published_left_out",
+    "other_tasks_left_out",
+    "medians_known",
     "reconstructed_left_out",
     "published_accuracies",
     "none_evaluated",
@@ -242,8 +262,10 @@ class Note:
 class Choice:
     """The answer: the pick, or None, and the reasons against every other candidate.
 
+    outcome: only `chosen` makes the pick a choice; with `no_accuracy` it leads those that fit, by the other numbers.
     fitting: best first; the pick leads. front: of those the ones that no other beats in accuracy and in latency,
-    fastest first. unmeasured: models of the zoo without a row on this device. dataset: that of the accuracies.
+    fastest first. unmeasured: models of the zoo that are in question, without a row on this device. dataset: that of
+    the accuracies.
     """
 
     device: str

@@ -40,16 +40,14 @@ def joint_repr(choice: JointChoice) -> str:
 
 def choice_html(choice: Choice) -> str:
     """Return a small HTML table: the pick, other candidates that fit, and the nearest misses."""
-    others = [candidate for candidate in choice.fitting if candidate is not choice.picked]
-    lines = [_cells(choice.picked, "picked")] if choice.picked else []
-    lines += [_cells(candidate, "fits") for candidate in others[:_FITTING]]
+    lines = [_cells(candidate, _verdict(choice, candidate)) for candidate in choice.fitting[: 1 + _FITTING]]
     missed = (rejection for rejection in choice.rejected if rejection.excess is not None)
     nearest = sorted(missed, key=lambda rejection: (rejection.excess or 0.0, rejection.candidate.measurement_id))
     lines += [_cells(rejection.candidate, rejection.reason) for rejection in nearest[:_MISSES]]
     columns = ["model", "target", "precision", "threads", "top-1 %"]
     columns += [f"p{choice.budget.percentile} ms", "at most", "latency", "verdict"]
-    caption = f"{choice.device}: {choice.outcome}, {len(choice.fitting)} fit, {len(choice.rejected)} do not"
-    return _table(caption, columns, lines)
+    counts = f"{len(choice.fitting)} fit, {len(choice.rejected)} do not"
+    return _table(f"{choice.device}: {_outcome(choice)}, {counts}", columns, lines)
 
 
 def joint_html(choice: JointChoice) -> str:
@@ -58,10 +56,21 @@ def joint_html(choice: JointChoice) -> str:
     lines = []
     for candidates in choice.fitting[: 1 + _FITTING]:
         first, bounds = candidates[0], [_number(one.latency_upper_ms or one.latency_ms) for one in candidates]
-        verdict = "picked" if candidates is choice.picked else "fits"
+        verdict = "picked" if candidates == choice.picked and choice.outcome == "chosen" else "fits"
         lines.append([first.model, first.target, first.precision, *bounds, verdict])
-    caption = f"{' and '.join(choice.devices)}: {choice.outcome}, {len(choice.fitting)} fit on all"
+    caption = f"{' and '.join(choice.devices)}: {_outcome(choice)}, {len(choice.fitting)} fit on all"
     return "\n".join([_table(caption, columns, lines), *map(choice_html, choice.choices)])
+
+
+def _verdict(choice: Choice, candidate: Candidate) -> str:
+    """Return whether a candidate that fits is the choice: nothing of unknown accuracy is."""
+    return "picked" if candidate == choice.picked and choice.outcome == "chosen" else "fits"
+
+
+def _outcome(choice: Choice | JointChoice) -> str:
+    """Return the outcome, with the objective where that is not the usual one."""
+    objective = choice.budget.objective
+    return choice.outcome if objective == "accurate" else f"{choice.outcome} ({objective})"
 
 
 def _cells(candidate: Candidate, verdict: str) -> list[str]:
@@ -88,7 +97,7 @@ def choice_lines(choice: Choice) -> Iterator[dict[str, Any]]:
     """Yield a line of a frame for each candidate, best first."""
     from edgevit.records.choice import Basis
 
-    verdicts = [(one, "picked" if one is choice.picked else "fits", "") for one in choice.fitting]
+    verdicts = [(one, _verdict(choice, one), "") for one in choice.fitting]
     verdicts += [(rejection.candidate, rejection.kind, rejection.reason) for rejection in choice.rejected]
     for candidate, verdict, reason in verdicts:
         basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(field.name for field in fields(Basis))

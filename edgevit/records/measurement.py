@@ -15,6 +15,7 @@ EMULATED = "emulated"  # flag of a row of an emulated processor: it represents n
 SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's program printed a summary only
 MEAN_ONLY = "mean_only"  # flag of a row with neither samples nor a median
 NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed differently from the parity check
+TASK = "task:"  # prefix of the flag of a published row whose source names the task of the model
 DIGEST = "sha256:"  # prefix of an engine's version that is the digest of its program, which prints no version
 CLASS_ORDER = "class_order"  # assumed by an accuracy: the order of the classes in the output
 NO_CLASS = -1  # of a Confusion

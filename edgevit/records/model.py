@@ -12,6 +12,8 @@ from edgevit_runtime.record import TensorSpec
 
 Provenance = Literal["published", "measured", "predicted", "reconstructed"]
 IMAGENET = "imagenet-1k val"  # data set of the cards' accuracies
+CLASSIFY = "classify"  # the task of every model with a top-1 accuracy
+ANY_TASK = "any"
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from edgevit.selection.answer import NOTHING, Evidence, choose_among
 from edgevit.selection.api import Question, answers, choose, targets_named, unit_or_class
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter, PredictedCell
 from edgevit.selection.cells import Cell
+from edgevit.selection.commands import NO_COMMANDS, Commands
 from edgevit.selection.joint import choose_jointly
-from edgevit.selection.limits import check_budget, parse_latency
+from edgevit.selection.limits import check_budget, objective_named, parse_latency
 from edgevit.selection.other_devices import OtherDevices
 from edgevit.selection.predictions import predicted_cells
 from edgevit.selection.query import PredictionOptions, ask, noise_floors, not_measured, read_other_devices
@@ -34,8 +35,10 @@ from edgevit.selection.ranking import PickStep, pick_steps
 __all__ = [
     "EVERYTHING",
     "NOTHING",
+    "NO_COMMANDS",
     "CandidateFilter",
     "Cell",
+    "Commands",
     "Evidence",
     "OtherDevices",
     "PickStep",
@@ -50,6 +53,7 @@ __all__ = [
     "choose_jointly",
     "noise_floors",
     "not_measured",
+    "objective_named",
     "parse_latency",
     "pick_steps",
     "predicted_cells",

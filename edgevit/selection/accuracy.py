@@ -6,8 +6,8 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edgevit.records.choice import Candidate, Note
-from edgevit.records.measurement import Accuracy, Measurement
-from edgevit.records.model import IMAGENET, ModelCard, Provenance
+from edgevit.records.measurement import TASK, Accuracy, Measurement
+from edgevit.records.model import CLASSIFY, IMAGENET, ModelCard, Provenance
 from edgevit.selection.cells import Run
 from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, note
 
@@ -18,7 +18,7 @@ _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken 
 class Top1(NamedTuple):
     """An accuracy in percent with its provenance, half the width of its 95% interval, flags, and its source.
 
-    source: of a published accuracy that is not the card's.
+    source: of a published accuracy that is not the card's. task: of the model; empty: not known.
     """
 
     percent: float | None
@@ -26,13 +26,14 @@ class Top1(NamedTuple):
     error_percent: float | None = None
     flags: tuple[str, ...] = ()
     source: str = ""
+    task: str = ""
 
 
 class Ratings(NamedTuple):
     """Accuracies, indexed for look-up. Without a data set they are published ones, of ImageNet.
 
     of_artifact, of_graph: measured on the data set. of_model: published ones that the database keeps. sets_of: by
-    artifact, the data sets that it was evaluated on.
+    artifact, the data sets that it was evaluated on. rated: models with a top-1 accuracy on any data set.
     """
 
     dataset: str | None = None
@@ -40,6 +41,7 @@ class Ratings(NamedTuple):
     of_graph: Mapping[Hashable, Collection[Accuracy]] = {}
     of_model: Mapping[str, Collection[Accuracy]] = {}
     sets_of: Mapping[str, Collection[str]] = {}
+    rated: Collection[str] = frozenset()
 
     @classmethod
     def of(cls, accuracies: Iterable[Accuracy], dataset: str | None) -> Ratings:
@@ -63,10 +65,20 @@ class Ratings(NamedTuple):
             published = accuracy.provenance == "published" and not accuracy.artifact_sha256
             if published and accuracy.dataset == (dataset or IMAGENET):
                 of_model.setdefault(accuracy.model, []).append(accuracy)
-        return cls(dataset, of_artifact, of_graph, of_model, sets_of)
+        rated = frozenset(accuracy.model for accuracy in top1)
+        return cls(dataset, of_artifact, of_graph, of_model, sets_of, rated)
 
     def top1(self, run: Run, card: ModelCard | None) -> Top1:
-        """Return the accuracy of the model that a row ran, or that a cell would run.
+        """Return the accuracy and the task of the model that a row ran, or that a cell would run."""
+        return self._top1(run, card)._replace(task=self._task(run, card))
+
+    def _task(self, run: Run, card: ModelCard | None) -> str:
+        """Return the task that the source of a row names, else that of models with a top-1 accuracy; empty: unknown."""
+        named = next((flag.removeprefix(TASK) for flag in run.flags if flag.startswith(TASK)), "")
+        return named or (CLASSIFY if card or run.model in self.rated else "")
+
+    def _top1(self, run: Run, card: ModelCard | None) -> Top1:
+        """Return the accuracy of a run.
 
         With a data set, a measurement of this very artifact comes first, then one of the only other artifact with its
         graph, target and precision. Then come published ones: for ImageNet the card's, and where that has none, or for

@@ -20,14 +20,18 @@ from edgevit.selection.candidates import (
     why_excluded_by_filter,
     why_model_excluded,
     why_row_excluded,
+    why_task_excluded,
+    zoo_in_question,
 )
 from edgevit.selection.caveats import (
     nearness,
     notes_on_accuracy,
+    notes_on_medians,
     notes_on_omissions,
     notes_on_prediction,
     notes_on_rows,
 )
+from edgevit.selection.commands import NO_COMMANDS, Commands
 from edgevit.selection.constraints import latency_for_budget, why_excluded_by_budget, why_excluded_by_dataset
 from edgevit.selection.limits import Percentile, PercentileEstimate
 from edgevit.selection.ranking import front_of, nearest, rank, ranked
@@ -44,7 +48,7 @@ class Evidence(NamedTuple):
 
     floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from
     epochs that are over. predicted: cells without a row. estimates: by measurement_id, of a percentile that rows do
-    not keep.
+    not keep. commands: those that run here.
     """
 
     floors: Collection[NoiseFloor] = ()
@@ -52,6 +56,7 @@ class Evidence(NamedTuple):
     former: Collection[str] = ()
     predicted: Sequence[PredictedCell] = ()
     estimates: Mapping[str, PercentileEstimate] = {}
+    commands: Commands = NO_COMMANDS
 
 
 NOTHING = Evidence()
@@ -86,6 +91,7 @@ class _Judge(NamedTuple):
             candidate = predicted_candidate(prediction, self.evidence.ratings.top1(cell, card), card)
             reason = why_excluded_by_filter(cell, self.candidate_filter)
             reason = reason or why_model_excluded(candidate, self.candidate_filter)
+            reason = reason or why_task_excluded(candidate, self.candidate_filter, published=cell.published_only)
             if reason:
                 yield candidate, Exclusion((reason,), None, "not_asked")
             elif prediction.refusal:
@@ -116,17 +122,21 @@ def choose_among(
     judge = _Judge(budget, cards, candidate_filter, evidence, newest)
     judged = [*judge.rows(rows), *judge.predictions()]
     noise = resolution(evidence.floors)
-    fitting = ranked((candidate for candidate, excluded in judged if excluded is None), noise[0])
+    fitting = ranked((candidate for candidate, excluded in judged if excluded is None), noise[0], budget.objective)
     rejected = _rejections(judged)
     picked = fitting[0] if fitting else None
     counted = [row for row in rows if candidate_filter.published or row.provenance != "published"]
+    current = [row for row in rows if row.measurement_id not in evidence.former and EMULATED not in row.flags]
+    zoo = zoo_in_question(current, cards, candidate_filter)
+    goal = Goal(budget, ratings.dataset, cards, evidence.commands._replace(zoo=cards.keys()))
     notes: list[Note] = [
         *notes_on_rows(counted, device, picked, newest),
         *notes_on_prediction(picked),
-        *notes_on_accuracy(fitting),
+        *notes_on_accuracy(fitting, budget.objective),
         *nearness(fitting, budget, noise),
         *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
         *notes_on_omissions(len(rows) - len(counted), rejected),
+        *notes_on_medians(rows, fitting, rejected, budget),
     ]
     return Choice(
         device=device,
@@ -135,12 +145,12 @@ def choose_among(
         fitting=tuple(fitting),
         rejected=tuple(rejected),
         nearest_misses=() if picked else nearest(rejected),
-        unmeasured=tuple(sorted(set(cards) - {row.model for row in counted})),
+        unmeasured=tuple(sorted(zoo - {row.model for row in counted})),
         notes=tuple(notes),
         dataset=ratings.dataset or IMAGENET,
         outcome=outcome_of(picked, rejected),
         front=tuple(front_of(fitting, lambda candidate: (candidate.top1_percent, latency_for_budget(candidate)))),
-        measure_next=suggest(picked, rejected, Goal(budget, device, ratings.dataset, cards)),
+        measure_next=suggest(fitting, rejected, goal),
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from edgevit.cards import load_cards
-from edgevit.devices.registry import LOCAL, list_devices, local_device
-from edgevit.errors import UsageError
+from edgevit.devices.registry import LOCAL, list_devices, local_device, reached_as
+from edgevit.errors import OWN_MODEL, UnknownNameError, UsageError
 from edgevit.recipes import load_recipe
-from edgevit.records.choice import Budget, Choice, JointChoice, Note
+from edgevit.records.choice import Budget, Choice, JointChoice, Note, Objective
+from edgevit.records.model import CLASSIFY, ModelCard
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
+from edgevit.selection.commands import Commands
 from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, check_confidence, parse_latency
 from edgevit.selection.query import USUAL, PredictionOptions, ask
@@ -42,6 +44,9 @@ def choose(
     max_size_mb: float | None = ...,
     max_memory_mb: float | None = ...,
     max_energy_mj: float | None = ...,
+    objective: Objective = ...,
+    models: str | Collection[str] | None = ...,
+    task: str = ...,
     target: str | Collection[str] | None = ...,
     precision: str | Collection[str] | None = ...,
     engine: str | Collection[str] | None = ...,
@@ -64,6 +69,9 @@ def choose(
     max_size_mb: float | None = ...,
     max_memory_mb: float | None = ...,
     max_energy_mj: float | None = ...,
+    objective: Objective = ...,
+    models: str | Collection[str] | None = ...,
+    task: str = ...,
     target: str | Collection[str] | None = ...,
     precision: str | Collection[str] | None = ...,
     engine: str | Collection[str] | None = ...,
@@ -85,6 +93,9 @@ def choose(
     max_size_mb: float | None = None,
     max_memory_mb: float | None = None,
     max_energy_mj: float | None = None,
+    objective: Objective = "accurate",
+    models: str | Collection[str] | None = None,
+    task: str = CLASSIFY,
     target: str | Collection[str] | None = None,
     precision: str | Collection[str] | None = None,
     engine: str | Collection[str] | None = None,
@@ -99,11 +110,12 @@ def choose(
 ) -> Choice | JointChoice:
     """Choose the most accurate model whose latency fits, on a device or on each of several.
 
-    The answer has the pick, all that fits, and the reasons against every other candidate:
+    The answer has the pick, all that fits, and the reasons against every other candidate. The pick is a choice only
+    where `outcome` is "chosen":
 
         >>> import edgevit
-        >>> answer = edgevit.choose("x86_64-linux-amd-epyc-2c", max_latency="25ms", min_top1=70)
-        >>> answer.picked.model, answer.picked.latency_upper_ms
+        >>> answer = edgevit.choose("x86_64-linux-amd-epyc-2c", max_latency="40fps", min_top1=70)
+        >>> answer.outcome, answer.picked.model, answer.picked.latency_upper_ms
         >>> answer.to_frame()
 
     Parameters
@@ -111,7 +123,7 @@ def choose(
     device
         A name, device_id or device_class; `local` is this very machine. Several ask for one artifact for all of them.
     max_latency
-        Latency budget, as "25ms" or in milliseconds, compared with the upper bound at `percentile`.
+        Latency budget, as "25ms", "40fps" or in milliseconds, compared with the upper bound at `percentile`.
     percentile
         Latency percentile of the budget, 1-99.
     min_top1
@@ -122,6 +134,13 @@ def choose(
         Highest memory of the process, 10^6 bytes.
     max_energy_mj
         Highest energy of a run in millijoules.
+    objective
+        Number by which candidates that fit rank: "accurate", "fastest" or "smallest".
+    models
+        Patterns of the names of models in question, one or several: "mobilevig_*", "mine.py:*".
+    task
+        Task of the models in question: "classify", a task that sources of published rows name, or "any". Measured
+        models of unknown task are always in question.
     target, precision, engine, licence
         Names of the candidates in question, one or several; a target may be an alias.
     threads
@@ -142,7 +161,8 @@ def choose(
     Raises
     ------
     UsageError
-        For a question that makes no sense; its subclass UnknownNameError for a device without rows.
+        For a question that makes no sense; its subclass UnknownNameError for a device without rows, and for a pattern
+        that no model has.
     StoreError
         For a database that cannot be read.
     """
@@ -157,10 +177,12 @@ def choose(
         engines=_several(engine),
         licences=_several(licence),
         reconstructed=reconstructed,
+        models=_several(models),
+        task=task,
     )
     question = Question(
         (device,) if isinstance(device, str) else tuple(device),
-        Budget(latency_ms, percentile, min_top1, max_size_mb, max_memory_mb, max_energy_mj),
+        Budget(latency_ms, percentile, min_top1, max_size_mb, max_memory_mb, max_energy_mj, objective),
         candidate_filter,
         PredictionOptions(predict, confidence),
         dataset,
@@ -180,6 +202,7 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
     if not question.devices:
         raise UsageError("no device named", fix="name one of edgevit devices")
     cards = load_cards()
+    _check_models(db, question.candidate_filter.models, cards)
     choices = []
     for name in dict.fromkeys(question.devices):
         choice = ask(
@@ -191,9 +214,18 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
             prediction=question.prediction,
             dataset=question.dataset,
             label=name,
+            commands=Commands(reached_as(name)),
         )
         choices.append(dataclasses.replace(choice, notes=(*_owner_note(db, name), *choice.notes)))
     return choices
+
+
+def _check_models(db: LatencyDB, patterns: Collection[str] | None, cards: Mapping[str, ModelCard]) -> None:
+    """Raise UnknownNameError for a pattern that no model of the zoo and none with a row has."""
+    names = {*cards, *db.models()} if patterns else set()
+    for pattern in patterns or ():
+        if not any(map(CandidateFilter(models=(pattern,)).names, names)):
+            raise UnknownNameError("model", pattern, names, listing="edgevit db show", or_else=OWN_MODEL)
 
 
 def unit_or_class(device: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from edgevit.records.artifact import PROVEN
 from edgevit.records.choice import Basis, Candidate, Reason, RejectionKind
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Measurement
-from edgevit.records.model import ModelCard, Provenance
+from edgevit.records.model import ANY_TASK, CLASSIFY, ModelCard, Provenance
 from edgevit.selection.accuracy import Top1
 from edgevit.selection.cells import Cell, Run
 from edgevit.selection.limits import PercentileEstimate
@@ -32,6 +33,8 @@ class CandidateFilter:
 
     licences: of the model, by its card. published: rows that others published count. reconstructed: models count
     whose papers published no weights. unrated: models count without an accuracy on the data set of the question.
+    models: patterns of names. task: what the models do. A measured model of unknown task is in question for each task,
+    a published one for ANY_TASK only.
     """
 
     targets: Collection[str] | None = None
@@ -42,6 +45,15 @@ class CandidateFilter:
     licences: Collection[str] | None = None
     reconstructed: bool = False
     unrated: bool = False
+    models: Collection[str] | None = None
+    task: str = CLASSIFY
+
+    def names(self, model: str) -> bool:
+        """Return whether a model of this name is in question; a pattern may leave out the folder of a file."""
+        short = model.rsplit("/", 1)[-1]
+        return self.models is None or any(
+            fnmatchcase(model, pattern) or fnmatchcase(short, pattern) for pattern in self.models
+        )
 
 
 EVERYTHING = CandidateFilter()
@@ -54,6 +66,19 @@ class PredictedCell(NamedTuple):
     estimate: PercentileEstimate
     basis: Basis
     refusal: Reason | None = None
+
+
+def zoo_in_question(
+    rows: Collection[Measurement], cards: Mapping[str, ModelCard], candidate_filter: CandidateFilter
+) -> frozenset[str]:
+    """Return the models of the zoo that may be candidates on a device without a row of their own.
+
+    rows: the device's. Where all measured ones are of other models, the zoo is in question only if a pattern names it.
+    """
+    measured = {row.model for row in rows if row.provenance == "measured"}
+    if candidate_filter.models is None and measured and not measured & cards.keys():
+        return frozenset()
+    return frozenset(filter(candidate_filter.names, cards))
 
 
 def measured_candidate(
@@ -99,6 +124,7 @@ def _candidate(
         top1_provenance=top1.provenance,
         top1_error_percent=top1.error_percent,
         top1_source=top1.source,
+        task=top1.task,
         latency_ms=None if latency_ns is None else latency_ns / 1e6,
         latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
         latency_provenance=provenance,
@@ -124,6 +150,7 @@ def why_row_excluded(
 ) -> Exclusion | None:
     """Return the exclusion of a row before it is compared with a budget. `former`: ids of earlier epochs."""
     reason = why_excluded_by_filter(row, candidate_filter) or why_model_excluded(candidate, candidate_filter)
+    reason = reason or why_task_excluded(candidate, candidate_filter, published=row.provenance == "published")
     if reason:
         return Exclusion((reason,), None, "not_asked")
     if row.measurement_id in former:
@@ -155,11 +182,23 @@ def why_excluded_by_filter(run: Run, candidate_filter: CandidateFilter) -> Reaso
 
 def why_model_excluded(candidate: Candidate, candidate_filter: CandidateFilter) -> Reason | None:
     """Return the reason why a candidate's model is not in question; None where it is."""
+    if not candidate_filter.names(candidate.model):
+        return Reason("other_model", candidate.model)
     if candidate_filter.licences is not None and not _is_named(candidate.licence, candidate_filter.licences):
         return Reason("other_licence", candidate.licence or "unknown")
     if candidate.top1_provenance == "reconstructed" and not candidate_filter.reconstructed:
         return Reason("no_published_weights")
     return None
+
+
+def why_task_excluded(candidate: Candidate, candidate_filter: CandidateFilter, *, published: bool) -> Reason | None:
+    """Return the reason why a candidate's task is not in question; None where it is.
+
+    published: all that is known of the model was published by others, so that it may do anything.
+    """
+    if candidate_filter.task in (ANY_TASK, candidate.task) or not (candidate.task or published):
+        return None
+    return Reason("other_task", candidate.task or "unknown")
 
 
 def _is_named(name: str, names: Collection[str]) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from edgevit.records.choice import Budget, Candidate, Note, Rejection
+from edgevit.records.choice import Budget, Candidate, Note, NoteKind, Objective, Rejection
 from edgevit.records.measurement import Measurement
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
 from edgevit.selection.wording import OLDER_ENGINE, note
 
 _AGREEMENT = 0.1  # share beyond which the processes of a grade D disagree
+_MEDIAN = 50  # percentile of which sources tell most
 
 
 def nearness(fitting: Sequence[Candidate], budget: Budget, noise: tuple[float, str]) -> Iterable[Note]:
@@ -21,23 +22,40 @@ def nearness(fitting: Sequence[Candidate], budget: Budget, noise: tuple[float, s
     if not fitting or fitting[0].latency_provenance != "measured" or fitting[0].latency_upper_ms is None:
         return
     share, source = noise
-    fastest = min(as_accurate(fitting), key=rank_by_speed)
-    if (latency_for_budget(fastest) or 0.0) < fitting[0].latency_upper_ms:
-        yield note("speed_tie", _name(fastest), source, numbers=(share,))
+    rated = [candidate for candidate in fitting if candidate.top1_percent is not None] or fitting
+    rivals = as_accurate(fitting) if budget.objective == "accurate" else rated
+    fastest = min(rivals, key=rank_by_speed)
+    is_slower = (latency_for_budget(fastest) or 0.0) < fitting[0].latency_upper_ms
+    if is_slower and budget.objective != "smallest":
+        kind: NoteKind = "speed_tie" if budget.objective == "accurate" else "speed_tie_accurate"
+        yield note(kind, _name(fastest), source, numbers=(share,))
     if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + share) > budget.max_latency_ms:
         yield note("near_limit", source, numbers=(share,))
 
 
-def notes_on_accuracy(fitting: Sequence[Candidate]) -> Iterable[Note]:
-    """Yield a note where the pick's accuracy is not known, or where it is not the highest."""
+def notes_on_accuracy(fitting: Sequence[Candidate], objective: Objective) -> Iterable[Note]:
+    """Yield a note where the pick's accuracy is not known, or where it is not the best by a number of another one."""
     if not fitting:
         return
     picked, best = fitting[0], min(fitting, key=rank)
     if picked.top1_percent is None:
         yield note("pick_accuracy_unknown")
+    elif objective == "fastest":
+        yield from _better(fitting, latency_for_budget, "faster")
+    elif objective == "smallest":
+        yield from _better(fitting, lambda candidate: candidate.size_mb, "smaller")
     elif best.top1_percent is not None and best.top1_percent > picked.top1_percent:
         lost = best.top1_percent - picked.top1_percent
         yield note("accuracy_tie", _name(best), numbers=(lost, best.top1_error_percent or 0.0))
+
+
+def _better(fitting: Sequence[Candidate], number: Callable[[Candidate], float | None], word: str) -> Iterable[Note]:
+    """Yield a note on the candidate of unknown accuracy that has the least number, where the pick has more."""
+    of_pick = number(fitting[0])
+    numbers = ((number(one), rank(one), one) for one in fitting if one.top1_percent is None)
+    least = min(((value, key, one) for value, key, one in numbers if value is not None), default=None)
+    if least and of_pick is not None and least[0] < of_pick:
+        yield note("unrated_is_better", _name(least[2]), word)
 
 
 def _name(candidate: Candidate) -> str:
@@ -59,9 +77,29 @@ def notes_on_omissions(published_rows: int, rejected: Sequence[Rejection]) -> It
     """Yield the notes on candidates that an option takes in: published rows, models without published weights."""
     if published_rows:
         yield note("published_left_out", numbers=(published_rows,))
+    of_published = (one for one in rejected if one.candidate.latency_provenance == "published")
+    if others := sum(any(reason.code == "other_task" for reason in one.reasons) for one in of_published):
+        yield note("other_tasks_left_out", numbers=(others,))
     codes = {(reason.code, rejection.candidate.model) for rejection in rejected for reason in rejection.reasons}
     if models := sorted(model for code, model in codes if code == "no_published_weights"):
         yield note("reconstructed_left_out", *models)
+
+
+def notes_on_medians(
+    rows: Sequence[Measurement], fitting: Sequence[Candidate], rejected: Sequence[Rejection], budget: Budget
+) -> Iterable[Note]:
+    """Yield a note where no candidate has the percentile of the budget, and some have a median."""
+    if budget.percentile <= _MEDIAN or any(latency_for_budget(candidate) is not None for candidate in fitting):
+        return
+    in_question = [*fitting, *(rejection.candidate for rejection in rejected if rejection.kind == "budget")]
+    without = {one.measurement_id for one in in_question if latency_for_budget(one) is None}
+    if count := sum(row.measurement_id in without and _has_median(row) for row in rows):
+        yield note("medians_known", numbers=(count, budget.percentile))
+
+
+def _has_median(row: Measurement) -> bool:
+    """Return whether a budget on the median could be compared with a row."""
+    return (row.p50_ns if row.provenance == "published" else row.p50_high_ns) is not None
 
 
 def notes_on_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgevit.records.measurement import Measurement
+from edgevit.records.measurement import TASK, Measurement
 from edgevit.records.model import ModelCard
 from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit_runtime.record import TensorSpec
@@ -15,7 +15,8 @@ from edgevit_runtime.record import TensorSpec
 class Cell:
     """A model in a configuration of a device without a row: the run that a prediction is made for.
 
-    cell_id: names the cell in one answer. The artifact is the known one of this model, target and precision; its
+    cell_id: names the cell in one answer. flags: that of the model's task, if a source names one. published_only: each
+    row of the model was published by others. The artifact is the known one of this model, target and precision; its
     fields are empty where it was never built.
     """
 
@@ -32,6 +33,8 @@ class Cell:
     artifact_sha256: str = ""
     artifact_bytes: int = 0
     parity_status: str = ""
+    flags: tuple[str, ...] = ()
+    published_only: bool = False
 
     @property
     def batch(self) -> int:
@@ -48,6 +51,8 @@ def cell_at(
     card: ModelCard | None,
     built_row: Measurement | None = None,
     model_row: Measurement | None = None,
+    *,
+    published_only: bool = False,
 ) -> Cell:
     """Return the cell of a model (by its alias) in the configuration of a row.
 
@@ -71,6 +76,8 @@ def cell_at(
         artifact_sha256=built_row.artifact_sha256 if built_row else "",
         artifact_bytes=built_row.artifact_bytes if built_row else 0,
         parity_status=built_row.parity_status if built_row else "",
+        flags=tuple(flag for flag in model_row.flags if flag.startswith(TASK)) if model_row else (),
+        published_only=published_only,
     )
 
 

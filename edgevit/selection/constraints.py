@@ -50,7 +50,7 @@ def broken_limits(candidate: Candidate, budget: Budget) -> list[BrokenLimit]:
     """Return every limit of the budget that a candidate does not meet."""
     return [
         *_latency(candidate, budget),
-        *_most("size", candidate.size_mb, budget.max_size_mb),
+        *_most("size", candidate.size_mb, budget.max_size_mb, is_needed=budget.objective == "smallest"),
         *_most("peak memory", candidate.memory_mb, budget.max_memory_mb),
         *_most("energy", candidate.energy_mj, budget.max_energy_mj),
         *_accuracy(candidate, budget),
@@ -76,11 +76,11 @@ def latency_for_budget(candidate: Candidate) -> float | None:
 
 def _latency(candidate: Candidate, budget: Budget) -> Iterable[BrokenLimit]:
     limit, latency, name = budget.max_latency_ms, latency_for_budget(candidate), f"p{budget.percentile}"
-    if limit is None:
-        return
     if latency is None:
-        yield BrokenLimit(Reason(_missing_bound(candidate), name), None, is_open=True)
-    elif latency > limit:
+        # The fastest is among those whose latency is known.
+        if limit is not None or budget.objective == "fastest":
+            yield BrokenLimit(Reason(_missing_bound(candidate), name), None, is_open=True)
+    elif limit is not None and latency > limit:
         basis = candidate.basis
         may_fit = basis is not None and basis.lower_ms is not None and basis.lower_ms <= limit
         reason = Reason(_latency_code(candidate), name, value=latency, limit=limit)
@@ -111,13 +111,15 @@ _CODES: dict[_Quantity, tuple[ReasonCode, ReasonCode]] = {
 }
 
 
-def _most(name: _Quantity, value: float | None, limit: float | None) -> Iterable[BrokenLimit]:
+def _most(
+    name: _Quantity, value: float | None, limit: float | None, *, is_needed: bool = False
+) -> Iterable[BrokenLimit]:
+    """Yield the limit if it is broken. is_needed: candidates rank by the value, so that it must be known anyway."""
     above, unknown = _CODES[name]
-    if limit is None:
-        return
     if value is None:
-        yield BrokenLimit(Reason(unknown, name), None, is_open=True)
-    elif value > limit:
+        if limit is not None or is_needed:
+            yield BrokenLimit(Reason(unknown, name), None, is_open=True)
+    elif limit is not None and value > limit:
         reason = Reason(above, name, value=value, limit=limit)
         yield BrokenLimit(reason, excess_of(reason))
 

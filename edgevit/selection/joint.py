@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from edgevit.records.choice import Candidate, Choice, JointChoice, JointRejection, Note, Outcome, Reason
+from edgevit.records.choice import Candidate, Choice, JointChoice, JointRejection, Note, Objective, Outcome, Reason
 from edgevit.selection.caveats import notes_on_prediction
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import accuracy_tiers, front_of
@@ -46,8 +46,7 @@ def choose_jointly(choices: Sequence[Choice]) -> JointChoice:
     on_all = {key: [table.get(key, _UNKNOWN) for table in tables] for key in keys}
     devices = tuple(choice.device for choice in choices)
     fitting = [candidates for on_devices in on_all.values() if (candidates := _fitting(on_devices))]
-    tiers = accuracy_tiers(sorted(fitting, key=_rank), _least_accurate)
-    fitting = [candidates for tier in tiers for candidates in sorted(tier, key=_rank_by_speed)]
+    fitting = list(_best_first(fitting, choices[0].budget.objective))
     rejected = tuple(_rejections(on_all, devices))
     picked = fitting[0] if fitting else ()
     return JointChoice(
@@ -58,7 +57,7 @@ def choose_jointly(choices: Sequence[Choice]) -> JointChoice:
         rejected=rejected,
         choices=tuple(choices),
         notes=tuple(_notes(choices, picked)),
-        outcome=_outcome(bool(fitting), rejected, choices),
+        outcome=_outcome(picked, rejected, choices),
         front=tuple(front_of(fitting, lambda candidates: (_accuracy(candidates), _slowest(candidates)))),
     )
 
@@ -110,9 +109,26 @@ def _key(candidate: Candidate) -> _Key:
 
 def _rank(candidates: _Candidates) -> tuple[float | str, ...]:
     top1, slowest, first = _accuracy(candidates), _slowest(candidates), candidates[0]
-    sizes = [candidate.size_mb for candidate in candidates if candidate.size_mb is not None]
     numbers = (math.inf if top1 is None else -top1, math.inf if slowest is None else slowest)
-    return (*numbers, max(sizes, default=math.inf), first.model, first.target, first.precision)
+    return (*numbers, _largest(candidates), first.model, first.target, first.precision)
+
+
+def _best_first(fitting: Sequence[_Candidates], objective: Objective) -> Iterator[_Candidates]:
+    """Yield the artifacts that fit, best first; for another objective than accuracy, those of known accuracy lead."""
+    if objective == "accurate":
+        for tier in accuracy_tiers(sorted(fitting, key=_rank), _least_accurate):
+            yield from sorted(tier, key=_rank_by_speed)
+        return
+    order = _rank_by_speed if objective == "fastest" else _rank_by_size
+    yield from sorted(fitting, key=lambda candidates: (_accuracy(candidates) is None, *order(candidates)))
+
+
+def _rank_by_size(candidates: _Candidates) -> tuple[float | str, ...]:
+    return (_largest(candidates), *_rank(candidates))
+
+
+def _largest(candidates: _Candidates) -> float:
+    return max((one.size_mb for one in candidates if one.size_mb is not None), default=math.inf)
 
 
 def _rank_by_speed(candidates: _Candidates) -> tuple[float | str, ...]:
@@ -136,9 +152,12 @@ def _slowest(candidates: _Candidates) -> float | None:
     return max(latencies) if len(latencies) == len(candidates) else None
 
 
-def _outcome(fits: bool, rejected: Sequence[JointRejection], choices: Sequence[Choice]) -> Outcome:
-    if fits:
-        return "chosen"
+def _outcome(picked: _Candidates, rejected: Sequence[JointRejection], choices: Sequence[Choice]) -> Outcome:
+    if picked:
+        return "no_accuracy" if _accuracy(picked) is None else "chosen"
     if any(choice.outcome == "unsupported" for choice in choices):
         return "unsupported"
-    return "unmeasured" if any(rejection.is_open for rejection in rejected) else "infeasible"
+    if any(rejection.is_open for rejection in rejected):
+        return "unmeasured"
+    codes = ({reason.code for reasons in rejection.reasons for reason in reasons} for rejection in rejected)
+    return "no_accuracy" if any(one == {"accuracy_unknown"} for one in codes) else "infeasible"

@@ -13,7 +13,7 @@ from edgevit.records.artifact import PROVEN
 from edgevit.records.choice import Basis, Reason
 from edgevit.records.measurement import EMULATED, Measurement
 from edgevit.records.model import ModelCard
-from edgevit.selection.candidates import CandidateFilter, PredictedCell, why_excluded_by_filter
+from edgevit.selection.candidates import CandidateFilter, PredictedCell, why_excluded_by_filter, zoo_in_question
 from edgevit.selection.cells import AttemptedCells, Cell, cell_at
 from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit.selection.limits import BOUNDS, Percentile, kept_above
@@ -39,8 +39,8 @@ def predicted_cells(
     """Predict each cell of a device's configurations: every model that has no row there.
 
     rows: the device's, of its current epoch; a device class may have several units, and the slowest of them counts.
-    Models are those of `cards`, and those with a measured row anywhere; those with a published row where the filter
-    includes them. A cell that cannot be predicted has a refusal.
+    Models are those of the zoo that are in question, and those with a measured row anywhere; those with a published row
+    where the filter includes them. A cell that cannot be predicted has a refusal.
     """
     task = _Task(rows, cards, candidate_filter, percentile, confidence)
     if not task.anchors:
@@ -100,6 +100,7 @@ class _CellPredictor:
         self._aliases = ModelAliases([*task.rows, *other_rows], task.cards)
         self._attempted = AttemptedCells(task.rows, self._aliases)
         self._newest = {self._aliases.of(row): row for row in self._rows}
+        self._measured = {self._aliases.of(row) for row in self._rows if row.provenance == "measured"}
         self._configurations_of: dict[str, set[Configuration]] = {}
         for row in self._rows:
             self._configurations_of.setdefault(self._aliases.of(row), set()).add(Configuration.of(row))
@@ -134,9 +135,15 @@ class _CellPredictor:
 
     def _candidates(self) -> list[str]:
         """Return the aliases of models in question, in their order."""
-        published = self._task.candidate_filter.published
-        with_rows = {self._aliases.of(row) for row in self._rows if row.provenance == "measured" or published}
-        return sorted(with_rows | set(self._task.cards))
+        task = self._task
+        published, zoo = task.candidate_filter.published, zoo_in_question(task.rows, task.cards, task.candidate_filter)
+        with_rows = {
+            self._aliases.of(row)
+            for row in self._rows
+            if (row.provenance == "measured" or published)
+            and (row.model in zoo or (row.model not in task.cards and task.candidate_filter.names(row.model)))
+        }
+        return sorted(with_rows | zoo)
 
     def _why_hopeless(self, anchors: Sequence[Measurement], missing: Sequence[str]) -> Reason | None:
         """Return why no missing model can be predicted, where that is clear without the predictor."""
@@ -153,7 +160,9 @@ class _CellPredictor:
 
     def _cell(self, alias: str, anchor: Measurement) -> Cell:
         built = self._built.get((alias, anchor.target, anchor.precision))
-        return cell_at(anchor, alias, self._task.cards.get(alias), built, self._newest.get(alias))
+        newest = self._newest.get(alias)
+        published_only = newest is not None and alias not in self._measured
+        return cell_at(anchor, alias, self._task.cards.get(alias), built, newest, published_only=published_only)
 
     def _predicted(self, cell: Cell, prediction: Prediction, label: str) -> PredictedCell:
         task, level = self._task, prediction.level

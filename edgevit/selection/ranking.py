@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from edgevit.records.choice import Candidate, Rejection
+from edgevit.records.choice import Candidate, Objective, Rejection
 from edgevit.selection.constraints import latency_for_budget
 
 _NEAREST = 3
@@ -23,9 +23,20 @@ def rank(candidate: Candidate) -> tuple[float | str, ...]:
     return (math.inf if top1 is None else -top1, *worst, *name)
 
 
-def ranked(fitting: Iterable[Candidate], noise_share: float) -> list[Candidate]:
-    """Return the candidates best first: by tiers of accuracy, and in each tier the faster ones first."""
-    return list(_best_first(fitting, noise_share))
+def ranked(fitting: Iterable[Candidate], noise_share: float, objective: Objective = "accurate") -> list[Candidate]:
+    """Return the candidates best first: by tiers of accuracy, and in each tier the faster ones first.
+
+    For another objective the fastest, or the smallest, come first, and of equal ones the most accurate. Those of
+    unknown accuracy come after all others.
+    """
+    if objective == "accurate":
+        return list(_best_first(fitting, noise_share))
+    candidates = list(fitting)
+    rated = [candidate for candidate in candidates if candidate.top1_percent is not None]
+    unrated = [candidate for candidate in candidates if candidate.top1_percent is None]
+    if objective == "smallest":
+        return sorted(rated, key=rank_by_size) + sorted(unrated, key=rank_by_size)
+    return [candidate for group in (rated, unrated) for candidate in _fastest_first(group, noise_share, rank)]
 
 
 class PickStep(NamedTuple):
@@ -112,13 +123,20 @@ def tells_apart(better: Candidate, other: Candidate) -> bool:
     return better.top1_percent - other.top1_percent > (better.top1_error_percent or 0.0)
 
 
-def _fastest_first(tier: Iterable[Candidate], noise_share: float) -> Iterator[Candidate]:
-    """Yield all that the device cannot tell from the fastest, smallest first; then the same of the others."""
+def _fastest_first(
+    tier: Iterable[Candidate],
+    noise_share: float,
+    order: Callable[[Candidate], tuple[float | str, ...]] | None = None,
+) -> Iterator[Candidate]:
+    """Yield all that the device cannot tell from the fastest, smallest first; then the same of the others.
+
+    order: the order of those that are alike, if it is another one.
+    """
     remaining = sorted(tier, key=rank_by_speed)
     while remaining:
         # They are sorted, so that those that are alike come first.
         alike = sum(_as_fast(remaining[0], other, noise_share) for other in remaining)
-        yield from sorted(remaining[:alike], key=_rank_by_size)
+        yield from sorted(remaining[:alike], key=order or rank_by_size)
         remaining = remaining[alike:]
 
 
@@ -133,7 +151,8 @@ def rank_by_speed(candidate: Candidate) -> tuple[float | str, ...]:
     return (math.inf if upper is None else upper, *rank(candidate))
 
 
-def _rank_by_size(candidate: Candidate) -> tuple[float | str, ...]:
+def rank_by_size(candidate: Candidate) -> tuple[float | str, ...]:
+    """Return a sort key: smaller first (unknown last), then as `rank` has it."""
     return (math.inf if candidate.size_mb is None else candidate.size_mb, *rank(candidate))
 
 

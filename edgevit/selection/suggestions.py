@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from edgevit.records.choice import Budget, Candidate, Outcome, Rejection, Suggestion
 from edgevit.records.model import ModelCard
 from edgevit.selection.accuracy import image_size
-from edgevit.selection.constraints import broken_limits
+from edgevit.selection.commands import NO_COMMANDS, Commands
+from edgevit.selection.constraints import broken_limits, latency_for_budget
 from edgevit.selection.ranking import rank, tells_apart
-from edgevit.selection.wording import NOT_AT_CARD_SIZE, PICK_IS_PREDICTED, why_evaluate, why_measure
+from edgevit.selection.wording import PICK_IS_PREDICTED, WHY_RATE, why_evaluate, why_measure
 
-OWN_FILE = ".py:"  # in the name of a model of a person's own file, which has no card that tells its size
 _COUNT = 3
 _GAP_CHANCE = 0.5  # that a row without a bound fits once it has one: there is no evidence
 _ANY_GAIN = 1.0  # points that an answer is worth more than none, and the hope for a model that no card rates
 
 
-_Scored = tuple[float, Candidate, Suggestion]
+class _Scored(NamedTuple):
+    """A suggestion before its command is known, and what it is hoped to gain."""
+
+    gain: float
+    candidate: Candidate
+    does: Literal["measure", "evaluate"]
+    why: str
 
 
 class Goal(NamedTuple):
-    """The question: a budget on a device, by accuracies on a data set (None: published ones)."""
+    """The question: a budget, by accuracies on a data set (None: published ones), and the commands that run here."""
 
     budget: Budget
-    device: str
     dataset: str | None
     cards: Mapping[str, ModelCard]
+    commands: Commands = NO_COMMANDS
 
     def published_top1(self, candidate: Candidate) -> float | None:
         """Return the published accuracy of a model in percent, which is the hope for an evaluation."""
@@ -38,12 +43,17 @@ class Goal(NamedTuple):
         return card.top1_percent if card else None
 
 
-def outcome_of(picked: object, rejected: Collection[Rejection]) -> Outcome:
-    """Return how the question ends: chosen, or whether that is known, not measured yet, or impossible to run."""
+def outcome_of(picked: Candidate | None, rejected: Collection[Rejection]) -> Outcome:
+    """Return how the question ends: chosen, or whether that is known, not measured yet, or impossible to run.
+
+    A pick of unknown accuracy is not chosen, nor is there an answer where only unknown accuracies are in its way.
+    """
     if picked:
-        return "chosen"
+        return "no_accuracy" if picked.top1_percent is None else "chosen"
     if any(rejection.is_open for rejection in rejected):
         return "unmeasured"
+    if any(map(_lacks_accuracy_alone, rejected)):
+        return "no_accuracy"
     in_question = [rejection for rejection in rejected if rejection.kind not in ("not_asked", "superseded")]
     if any(rejection.kind == "budget" for rejection in in_question):
         return "infeasible"
@@ -51,42 +61,84 @@ def outcome_of(picked: object, rejected: Collection[Rejection]) -> Outcome:
     return "unsupported" if failed and all(failed) else "unmeasured"
 
 
-def suggest(picked: Candidate | None, rejected: Iterable[Rejection], goal: Goal) -> tuple[Suggestion, ...]:
+def _lacks_accuracy_alone(rejection: Rejection) -> bool:
+    return all(reason.code == "accuracy_unknown" for reason in rejection.reasons)
+
+
+def suggest(fitting: Sequence[Candidate], rejected: Collection[Rejection], goal: Goal) -> tuple[Suggestion, ...]:
     """Return up to three suggestions, best first: measure a predicted pick, then candidates that may beat it.
 
-    Those are weighed by the accuracy they would gain and the chance that they fit. The chance is taken as even between
-    the ends of the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated;
-    its hoped gain is that of the published accuracies.
+    Those are weighed by what they would gain and the chance that they fit. The chance is taken as even between the ends
+    of the interval, in logarithms. An artifact without an accuracy on the data set is to be evaluated; its hoped gain
+    is that of the published accuracies. Where no accuracy is known, what fits is to be evaluated. What edgevit cannot
+    build is not suggested.
     """
+    picked = fitting[0] if fitting else None
     scored: list[_Scored] = []
     if picked and picked.basis:
-        scored.append((math.inf, picked, _measure(picked, PICK_IS_PREDICTED, goal)))
+        scored.append(_Scored(math.inf, picked, "measure", PICK_IS_PREDICTED))
+    if outcome_of(picked, rejected) == "no_accuracy":
+        unrated = [*fitting, *(one.candidate for one in rejected if _lacks_accuracy_alone(one))]
+        scored += [_Scored(_ANY_GAIN, one, "evaluate", WHY_RATE) for one in unrated if one.artifact_sha256]
+    if picked and goal.budget.objective == "fastest":
+        predicted = (candidate for candidate in fitting[1:] if candidate.basis)
+        scored += [suggestion for candidate in predicted for suggestion in _measurement(candidate, picked, goal)]
     for rejection in rejected:
         if rejection.is_open:
             score = _measurement if rejection.kind != "not_asked" else _evaluation
             scored += score(rejection.candidate, picked, goal)
-    best_first = sorted(scored, key=lambda entry: (-entry[0], rank(entry[1])))
-    by_command = dict[str, Suggestion]()
-    for gain, _, suggestion in best_first:
-        if gain > 0:
-            # An artifact is evaluated once for all thread counts.
-            by_command.setdefault(suggestion.command, suggestion)
-    return tuple(by_command.values())[:_COUNT]
+    return tuple(_best(scored, goal.commands))
+
+
+def _best(scored: Iterable[_Scored], commands: Commands) -> Iterator[Suggestion]:
+    """Yield the best suggestions that can be followed, each once: an artifact is evaluated for all thread counts."""
+    keys = set[object]()
+    for gain, candidate, does, why in sorted(scored, key=lambda one: (-one.gain, rank(one.candidate))):
+        identity, size = (candidate.model, candidate.target, candidate.precision), image_size(candidate.input_shape)
+        key = (does, *identity, size, candidate.threads if does == "measure" else 0)
+        if gain <= 0 or key in keys or not commands.can_build(candidate):
+            continue
+        keys.add(key)
+        if does == "measure":
+            yield Suggestion(*identity, candidate.threads, why, commands.measure(candidate), size)
+        else:
+            folder = commands.artifact(candidate)
+            yield Suggestion(*identity, candidate.threads, why, "", size, "evaluate", folder)
+        if len(keys) == _COUNT:
+            return
 
 
 def _measurement(candidate: Candidate, picked: Candidate | None, goal: Goal) -> Iterator[_Scored]:
-    gain = _gain(candidate, picked)
+    gain = _gain(candidate, picked, goal.budget)
     if gain is not None:
-        why = why_measure(candidate, goal.budget.percentile, gain if picked else None)
-        yield _chance(candidate, goal.budget) * gain, candidate, _measure(candidate, why, goal)
+        why = why_measure(candidate, goal.budget, gain if picked else None)
+        yield _Scored(_chance(candidate, goal.budget) * gain, candidate, "measure", why)
 
 
-def _gain(candidate: Candidate, picked: Candidate | None) -> float | None:
-    """Return the points of accuracy more than the pick has; None where it would not be picked in its place."""
+def _gain(candidate: Candidate, picked: Candidate | None, budget: Budget) -> float | None:
+    """Return the points of accuracy, or percent of the other objective's number, by which a candidate beats the pick.
+
+    None: it would not be picked in its place.
+    """
     top1 = candidate.top1_percent
     if picked is None:
         return _ANY_GAIN + (top1 or 0.0)
-    return (top1 or 0.0) - (picked.top1_percent or 0.0) if tells_apart(candidate, picked) else None
+    if budget.objective == "accurate" or (top1 is None) != (picked.top1_percent is None):
+        return (top1 or 0.0) - (picked.top1_percent or 0.0) if tells_apart(candidate, picked) else None
+    number: Callable[[Candidate], float | None] = _latency if budget.objective == "fastest" else _size
+    hoped, of_pick = number(candidate), number(picked)
+    if hoped is None or not of_pick:
+        return _ANY_GAIN
+    return 100 * (1 - hoped / of_pick) if hoped < of_pick else None
+
+
+def _latency(candidate: Candidate) -> float | None:
+    """Return the latency that a measurement would show, as far as it is known."""
+    return candidate.latency_ms if candidate.basis else latency_for_budget(candidate)
+
+
+def _size(candidate: Candidate) -> float | None:
+    return candidate.size_mb
 
 
 def _evaluation(candidate: Candidate, picked: Candidate | None, goal: Goal) -> Iterator[_Scored]:
@@ -98,7 +150,7 @@ def _evaluation(candidate: Candidate, picked: Candidate | None, goal: Goal) -> I
     if candidate.artifact_sha256 and gain > 0:
         fits = not broken_limits(candidate, replace(goal.budget, min_top1_percent=None))
         why = why_evaluate(goal.dataset or "", published, fits=fits)
-        yield (1.0 if fits else _chance(candidate, goal.budget)) * gain, candidate, _evaluate(candidate, why, goal)
+        yield _Scored((1.0 if fits else _chance(candidate, goal.budget)) * gain, candidate, "evaluate", why)
 
 
 def _chance(candidate: Candidate, budget: Budget) -> float:
@@ -108,26 +160,3 @@ def _chance(candidate: Candidate, budget: Budget) -> float:
     if limit is None or basis.upper_ms <= limit:
         return 1.0
     return max(0.0, math.log(limit / basis.lower_ms) / math.log(basis.upper_ms / basis.lower_ms))
-
-
-def _measure(candidate: Candidate, why: str, goal: Goal) -> Suggestion:
-    words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
-    size = image_size(candidate.input_shape)
-    if size and (OWN_FILE in candidate.model or NOT_AT_CARD_SIZE in candidate.flags):
-        words += ["--input-size", "x".join(map(str, size))]
-    words += ["--threads", str(candidate.threads)] if candidate.threads else []
-    command = shlex.join(("edgevit", "sweep", *words, "--device", goal.device))
-    return Suggestion(*_identity(candidate), why, command, size)
-
-
-def _evaluate(candidate: Candidate, why: str, goal: Goal) -> Suggestion:
-    # The folder is the one where `edgevit export` puts an artifact by default. The place of the images is not known.
-    from edgevit.artifacts.folder import folder_name
-
-    folder = f"artifacts/{folder_name(candidate.model, candidate.target, candidate.precision)}"
-    command = shlex.join(("edgevit", "evaluate", folder, "--data", "FOLDER", "--dataset", goal.dataset or ""))
-    return Suggestion(*_identity(candidate), why, command, image_size(candidate.input_shape), "evaluate")
-
-
-def _identity(candidate: Candidate) -> tuple[str, str, str, int]:
-    return (candidate.model, candidate.target, candidate.precision, candidate.threads)

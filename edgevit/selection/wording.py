@@ -6,9 +6,11 @@ import typing
 from collections.abc import Iterable, Sequence
 
 from edgevit.records.choice import (
+    Budget,
     Candidate,
     Note,
     NoteKind,
+    Objective,
     PickNoteKind,
     Reason,
     ReasonCode,
@@ -52,6 +54,8 @@ _REASONS: dict[ReasonCode, str] = {
     "other_threads": "not asked for: {value:g} threads",
     "other_engine": "not asked for: engine {subject}",
     "other_licence": "not asked for: licence {subject}",
+    "other_model": "not asked for: model {subject}",
+    "other_task": "not asked for: task {subject}",
     "no_published_weights": "not asked for: reconstructed from its paper, which published no weights",
     "not_evaluated": "not evaluated on {subject!r}",
     "earlier_epoch": "measured before the device changed: edgevit db epochs",
@@ -78,6 +82,13 @@ _NOTES: dict[NoteKind, str] = {
     "published_left_out": (
         "{numbers[0]:g} published row(s) left out: others measured those, and --published takes them in"
     ),
+    "other_tasks_left_out": (
+        "{numbers[0]:g} published row(s) left out, whose models have another task or an unknown one: --task any takes "
+        "them in"
+    ),
+    "medians_known": (
+        "no p{numbers[1]:g} is known of {numbers[0]:g} candidate(s) whose median is: --percentile 50 compares medians"
+    ),
     "reconstructed_left_out": (
         "left out: {listed}, reconstructed from papers that published no weights; --reconstructed takes them in by the "
         "papers' accuracies"
@@ -100,12 +111,18 @@ _NOTES: dict[NoteKind, str] = {
         "confidence its latency is at most what is shown; --measure tells"
     ),
     "pick_not_exported": "the pick has not been exported yet: --export exports and verifies it",
-    "pick_accuracy_unknown": "the accuracy of the pick is not known, nor that of anything else that fits",
+    "pick_accuracy_unknown": (
+        "the accuracy of the pick is not known, nor that of anything else that fits, so that nothing is chosen"
+    ),
     "pick_not_evaluated": "the pick was not evaluated on {subjects[0]!r}, others were: edgevit evaluate",
     "accuracy_tie": (
         "{subjects[0]} is {numbers[0]:.2f} points more accurate, which is within the error of its evaluation "
         "({numbers[1]:.2f}): the faster one is picked"
     ),
+    "speed_tie_accurate": (
+        "{subjects[0]} is faster by less than {numbers[0]:.1%} ({subjects[1]}): the more accurate one is picked"
+    ),
+    "unrated_is_better": "{subjects[0]} is {subjects[1]} than the pick, and its accuracy is not known",
     "speed_tie": "{subjects[0]} is faster by less than {numbers[0]:.1%} ({subjects[1]}): the smaller one is picked",
     "near_limit": (
         "the pick is nearer to the limit than {numbers[0]:.1%} ({subjects[0]}), so another measurement may break it"
@@ -115,6 +132,12 @@ _ABOUT_PICK = frozenset(typing.get_args(PickNoteKind))
 FITS = "fits"
 UNKNOWN_THERE = "nothing is known of it there"
 PICK_IS_PREDICTED = "it is the pick, and only predicted"
+WHY_RATE = "it fits, and its accuracy is not known"
+_BETTER: dict[Objective, str] = {
+    "accurate": "{:.1f} points more accurate than the pick",
+    "fastest": "{:.1f}% faster than the pick",
+    "smallest": "{:.1f}% smaller than the pick",
+}
 OLDER_ENGINE = "older_engine"
 NOT_AT_CARD_SIZE = "not_at_card_size"
 TOP1_OF_FP32 = "top1_of_fp32"
@@ -180,14 +203,14 @@ def remarks(candidate: Candidate) -> tuple[str, ...]:
     return (*predicted, *flags, *source)
 
 
-def why_measure(candidate: Candidate, percentile: int, gain: float | None) -> str:
-    """Return why a measurement may change the answer. gain: points more than the pick has; None: nothing fits yet."""
+def why_measure(candidate: Candidate, budget: Budget, gain: float | None) -> str:
+    """Return why a measurement may change the answer. gain: by the budget's objective; None: nothing fits yet."""
     basis = candidate.basis
     interval = "a number that the budget needs is missing"
     if basis and basis.lower_ms is not None and basis.upper_ms is not None:
-        interval = f"predicted between {basis.lower_ms:.3g} and {basis.upper_ms:.3g} ms at p{percentile}"
-    would = "is an answer" if gain is None else f"is {gain:.1f} points more accurate than the pick"
-    return f"{interval}; if it fits it {would}"
+        interval = f"predicted between {basis.lower_ms:.3g} and {basis.upper_ms:.3g} ms at p{budget.percentile}"
+    would = "an answer" if gain is None else _BETTER[budget.objective].format(gain)
+    return f"{interval}; if it fits it is {would}"
 
 
 def why_evaluate(dataset: str, published_top1: float | None, *, fits: bool) -> str:

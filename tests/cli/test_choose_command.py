@@ -62,9 +62,20 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the devices that this machine reaches: pi5, and no pi4."""
+    folder = tmp_path_factory.mktemp("devices")
+    lines = [f'{name} = "{value}"' for name, value in (("device_id", "pi-0001"), ("device_class", "raspberry-pi-5"),
+                                                       ("transport", "ssh"))]  # fmt: skip
+    (folder / "pi5.toml").write_text("\n".join(lines))
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def no_shipped_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_shipped_rows(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
     monkeypatch.setattr("edgevit.store.jsonl.shipped_files", list)
+    monkeypatch.setattr("edgevit.devices.registry.user_folder", lambda: devices)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -198,7 +209,7 @@ def test_a_data_set_that_nothing_was_evaluated_on(database: str, capsys: pytest.
     code, text = run(capsys, "--device", "pi5", "--db", database, "--max-latency", "15ms", "--dataset", "birds")
     assert code == 6 and text.startswith("nothing on pi5 is known to fit the budget, and something may")
     assert "evaluate next: hiera_tiny onnx fp32" not in text, "it may be measured to fit, and other artifacts do fit"
-    assert "\n  edgevit evaluate artifacts/mobilevig_m-onnx-fp32 --data FOLDER --dataset birds\n" in text
+    assert "evaluate next: mobilevig_m onnx fp32" in text and "edgevit evaluate artifacts" not in text
 
 
 # From Python

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Basis, Budget, Candidate, Choice
 from edgevit.records.measurement import Measurement
-from edgevit.selection import CandidateFilter, Evidence, PredictedCell, choose_among, choose_jointly
+from edgevit.selection import CandidateFilter, Commands, Evidence, PredictedCell, choose_among, choose_jointly
 from edgevit.selection.constraints import latency_for_budget
 from edgevit_runtime.codec import from_json, to_json
 from support.candidates import BUDGETS, CARDS, GUESSES, LIMITS, MS, ROWS, answer, guess, row, texts
@@ -25,7 +25,7 @@ def asked(
     budget: Budget,
     candidate_filter: CandidateFilter | None = None,
 ) -> Choice:
-    evidence = Evidence(predicted=guesses)
+    evidence = Evidence(predicted=guesses, commands=Commands("pi5"))
     return choose_among(
         rows, "pi5", budget, cards=CARDS, candidate_filter=candidate_filter or CandidateFilter(), evidence=evidence
     )
@@ -237,7 +237,7 @@ def test_what_is_picked_for_several_devices_fits_on_each(
     kinds = [{(i.model, i.target, i.precision, i.input_shape) for i in choice.fitting} for choice in choices]
     assert len(result.fitting) == len(kinds[0] & kinds[1])
     assert result.picked == (result.fitting[0] if result.fitting else ())
-    assert (result.outcome == "chosen") == bool(result.picked)
+    assert (result.outcome == "chosen") == (bool(result.picked) and all(one.top1_percent for one in result.picked))
 
 
 def test_what_does_not_fit_on_all_says_where_it_does_not() -> None:

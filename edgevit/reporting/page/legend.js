@@ -95,11 +95,17 @@ function drawPicks() {
     return;
   }
   const lines = picks().map(([device, entry]) => {
-    const answer = entry ? [selector(entry), pickFacts(entry)] : ['nothing shown fits'];
-    return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, answer);
+    return el('p', {}, el('b', {}, REPORT.devices[device].label), `: `, pickWords(entry));
   });
   const lead = `Most accurate within ${short(state.budget)} ms at p${state.percentile}, by its upper bound${provenanceOfPicks()}:`;
   box.replaceChildren(...(lines.length ? [el('p', { class: 'muted' }, lead), ...lines] : []), ...unanswered());
+}
+
+/** Return a device's pick in words; as for `edgevit choose`, nothing of unknown accuracy is chosen. */
+function pickWords(entry) {
+  if (!entry) return ['nothing shown fits'];
+  const lead = entry.top1_percent === null ? ['nothing is chosen, as no accuracy is known of what fits; the fastest is '] : [];
+  return [...lead, selector(entry), pickFacts(entry)];
 }
 
 function pickFacts(entry) {

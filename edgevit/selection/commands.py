@@ -1,0 +1,62 @@
+"""Commands that an answer suggests: each runs as it is printed, on this machine and in this folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from edgevit.errors import UnknownNameError
+from edgevit.records.choice import Candidate
+from edgevit.selection.accuracy import image_size
+from edgevit.selection.wording import NOT_AT_CARD_SIZE
+
+OWN_FILE = ".py:"  # in the name of a model of a person's own file, which has no card that tells its size
+# The folder where `edgevit export` and `edgevit sweep` put artifacts by default.
+_OUT = Path("artifacts")
+
+
+class Commands(NamedTuple):
+    """The facts that decide which commands run here.
+
+    device: the name by which this machine reaches the device; empty: it does not. zoo: names of models with a card.
+    """
+
+    device: str = ""
+    zoo: Collection[str] = frozenset()
+
+    def can_build(self, candidate: Candidate) -> bool:
+        """Return whether edgevit makes such an artifact of such a model at all, here or elsewhere."""
+        from edgevit.recipes import load_recipe
+
+        # The source of another model has a colon in its name, or an artifact of it was made.
+        if not (candidate.model in self.zoo or ":" in candidate.model or candidate.artifact_sha256):
+            return False
+        try:
+            return candidate.precision in load_recipe(candidate.target).RECIPE.precisions
+        except UnknownNameError:
+            return False
+
+    def measure(self, candidate: Candidate) -> str:
+        """Return the command that measures a candidate; empty where its device or its file is not known here."""
+        file = candidate.model.rpartition(OWN_FILE)[0]
+        if not self.device or not (candidate.model in self.zoo or (file and Path(f"{file}.py").is_file())):
+            return ""
+        words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
+        size = image_size(candidate.input_shape)
+        if size and (file or NOT_AT_CARD_SIZE in candidate.flags):
+            words += ["--input-size", "x".join(map(str, size))]
+        words += ["--threads", str(candidate.threads)] if candidate.threads else []
+        return shlex.join(("edgevit", "sweep", *words, "--device", self.device))
+
+    @staticmethod
+    def artifact(candidate: Candidate) -> str:
+        """Return the folder of the candidate's very artifact, if it is where artifacts are put by default."""
+        from edgevit.artifacts.folder import find_artifact
+
+        folder = find_artifact(_OUT, candidate.artifact_sha256)
+        return "" if folder is None else str(folder)
+
+
+NO_COMMANDS = Commands()
