@@ -96,6 +96,17 @@ def missing(recipe: Recipe) -> list[str]:
     return source + [name for name in dict.fromkeys((*recipe.requires, *engine)) if not installed((name,))[1]]
 
 
+def usable_target() -> str:
+    """Return the first target that this machine can build and run, in the order of names; else the first of all."""
+    recipes = list_recipes()
+    usable = (recipe for recipe in recipes if not missing(recipe) and _is_at_home(recipe.target))
+    return next(usable, recipes[0]).target
+
+
+def _is_at_home(target: str) -> bool:
+    return not (why_unavailable(target, "build") or why_unavailable(target, "run"))
+
+
 def toolchain(recipe: Recipe) -> dict[str, str]:
     """Return the versions of a conversion's distributions. Raises TargetUnavailableError if one is missing."""
     versions = toolchain(load_recipe(recipe.source).RECIPE) if recipe.source else {}

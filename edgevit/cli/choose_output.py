@@ -21,10 +21,10 @@ _NO_PICK = {
     "infeasible": "nothing on {} fits the budget",
     "unmeasured": "nothing on {} is known to fit the budget, and something may",
     "unsupported": "nothing that was asked for runs on {}",
-    "no_accuracy": "nothing on {} is chosen: some fits the other limits, and the accuracy of none is known",
+    "no_accuracy": "nothing on {} is chosen: no accuracy is known of what fits the other limits",
 }
 # Above the first of those that fit, where the accuracy of none is known.
-_NO_ACCURACY = "nothing on {} is chosen: the accuracy of nothing that fits is known; the {} is"
+_NO_ACCURACY = "nothing on {} is chosen: no accuracy is known of what fits; the {} is"
 _SUPERLATIVES = {"accurate": "fastest", "fastest": "fastest", "smallest": "smallest"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.errors import TargetUnavailableError, UsageError
-from edgevit.records.choice import Candidate, Choice, JointChoice
+from edgevit.records.choice import Candidate, Choice, JointChoice, Outcome
 from edgevit.reporting.axes import GRID, INK, MUTED, draw_names, draw_panel
 from edgevit.reporting.points import Panel, panels
 from edgevit.store.jsonl import atomic_write
@@ -72,7 +72,8 @@ def _drawing() -> Iterator[Any]:
 def _draw_one(figure: Any, choice: Choice) -> None:
     [panel] = panels(choice)
     axes = figure.subplots()
-    _title(axes, f"{choice.device}: {_answer(choice.picked)}{_threads(choice.picked)}")
+    threads = _threads(choice.picked) if choice.outcome == "chosen" else ""
+    _title(axes, f"{choice.device}: {_answer(choice.picked, choice.outcome)}{threads}")
     _draw_all(figure, [axes], [panel], _MOST_TICKS)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
@@ -91,7 +92,7 @@ def _draw_several(figure: Any, choice: JointChoice) -> None:
     for spare in cells[len(device_panels) :]:
         spare.set_visible(False)
     picked = choice.picked[0] if choice.picked else None
-    answer = _answer(picked) if picked else "nothing fits on all"
+    answer = _answer(picked, choice.outcome) if picked else "nothing fits on all"
     style = {"x": 0.01, "ha": "left", "color": INK, "fontsize": 13, "fontweight": "bold"}
     figure.suptitle(f"{' and '.join(choice.devices)}: {answer}", **style)
     for axes, panel in zip(cells, device_panels, strict=False):
@@ -121,7 +122,10 @@ def _title(axes: Any, text: str, fontweight: str = "bold") -> None:
     axes.set_title(text, loc="left", color=INK, fontsize=12, fontweight=fontweight)
 
 
-def _answer(picked: Candidate | None) -> str:
+def _answer(picked: Candidate | None, outcome: Outcome) -> str:
+    """Return the pick in words; nothing of unknown accuracy is one."""
+    if outcome == "no_accuracy":
+        return "nothing chosen, as no accuracy is known"
     return "nothing fits" if picked is None else f"{picked.model}, {picked.target} {picked.precision}"
 
 

@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from edgevit.cards import load_cards
-from edgevit.devices.registry import LOCAL, list_devices, local_device, reached_as
+from edgevit.devices.registry import LOCAL, list_devices, local_device
 from edgevit.errors import OWN_MODEL, UnknownNameError, UsageError
 from edgevit.recipes import load_recipe
 from edgevit.records.choice import Budget, Choice, JointChoice, Note, Objective
 from edgevit.records.model import CLASSIFY, ModelCard
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
-from edgevit.selection.commands import Commands
 from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, check_confidence, parse_latency
 from edgevit.selection.query import USUAL, PredictionOptions, ask
@@ -214,7 +213,6 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
             prediction=question.prediction,
             dataset=question.dataset,
             label=name,
-            commands=Commands(reached_as(name)),
         )
         choices.append(dataclasses.replace(choice, notes=(*_owner_note(db, name), *choice.notes)))
     return choices

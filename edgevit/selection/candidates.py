@@ -74,7 +74,10 @@ def zoo_in_question(
     """Return the models of the zoo that may be candidates on a device without a row of their own.
 
     rows: the device's. Where all measured ones are of other models, the zoo is in question only if a pattern names it.
+    All of its models are classifiers.
     """
+    if candidate_filter.task not in (ANY_TASK, CLASSIFY):
+        return frozenset()
     measured = {row.model for row in rows if row.provenance == "measured"}
     if candidate_filter.models is None and measured and not measured & cards.keys():
         return frozenset()

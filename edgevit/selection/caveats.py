@@ -11,7 +11,6 @@ from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
 from edgevit.selection.wording import OLDER_ENGINE, note
 
 _AGREEMENT = 0.1  # share beyond which the processes of a grade D disagree
-_MEDIAN = 50  # percentile of which sources tell most
 
 
 def nearness(fitting: Sequence[Candidate], budget: Budget, noise: tuple[float, str]) -> Iterable[Note]:
@@ -89,7 +88,7 @@ def notes_on_medians(
     rows: Sequence[Measurement], fitting: Sequence[Candidate], rejected: Sequence[Rejection], budget: Budget
 ) -> Iterable[Note]:
     """Yield a note where no candidate has the percentile of the budget, and some have a median."""
-    if budget.percentile <= _MEDIAN or any(latency_for_budget(candidate) is not None for candidate in fitting):
+    if any(latency_for_budget(candidate) is not None for candidate in fitting):
         return
     in_question = [*fitting, *(rejection.candidate for rejection in rejected if rejection.kind == "budget")]
     without = {one.measurement_id for one in in_question if latency_for_budget(one) is None}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgevit.cards import load_operators
 from edgevit.devices.registry import LOCAL, reached_as
 from edgevit.errors import UnknownNameError
+from edgevit.recipes import usable_target
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.records.model import ModelCard, OperatorCost
 from edgevit.selection.accuracy import TOP1, Ratings
 from edgevit.selection.answer import Evidence, choose_among
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
-from edgevit.selection.commands import NO_COMMANDS, Commands
+from edgevit.selection.commands import Commands
 from edgevit.selection.limits import BOUNDS, PercentileEstimate, check_budget, check_confidence
 from edgevit.selection.other_devices import OtherDevices
 from edgevit.selection.predictions import predicted_cells
@@ -46,12 +47,11 @@ def ask(
     prediction: PredictionOptions = USUAL,
     dataset: str | None = None,
     label: str = "",
-    commands: Commands = NO_COMMANDS,
 ) -> Choice:
     """Answer the question for a device (its name, device_id or device_class), which the answer calls `label`.
 
-    dataset: as for Ratings. commands: those that run here. Raises UsageError for a budget or confidence that makes no
-    sense, UnknownNameError for a device without any row, StoreError.
+    dataset: as for Ratings. Raises UsageError for a budget or confidence that makes no sense, UnknownNameError for a
+    device without any row, StoreError.
     """
     check_budget(budget)
     check_confidence(prediction.confidence)
@@ -64,7 +64,7 @@ def ask(
         Ratings.of(db.accuracies(metric=TOP1), dataset),
         former,
         estimates=_estimates(db, current, budget.percentile),
-        commands=commands,
+        commands=Commands(reached_as(label or device)),
     )
     if prediction.enabled:
         others = read_other_devices(db, device, cards)
@@ -99,7 +99,7 @@ def not_measured(db: LatencyDB, device: str) -> UnknownNameError:
     """Return the error for a device without a row, with the devices that have some."""
     names = {name for unit in db.devices() for name in (unit.name, unit.device_class)} - {LOCAL}
     name = reached_as(device)
-    words = ("edgevit", "sweep", "--device", name, "--models", "mobilevig_*", "--targets", "onnx")
+    words = ("edgevit", "sweep", "--device", name, "--models", "mobilevig_*", "--targets", usable_target())
     listing = shlex.join(words) if name else "edgevit devices"
     return UnknownNameError("measured device", device, names or ["none yet"], listing=listing)
 

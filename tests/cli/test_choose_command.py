@@ -212,6 +212,87 @@ def test_a_data_set_that_nothing_was_evaluated_on(database: str, capsys: pytest.
     assert "evaluate next: mobilevig_m onnx fp32" in text and "edgevit evaluate artifacts" not in text
 
 
+# Objectives, patterns, and accuracies that are not known
+
+
+@pytest.fixture
+def unrated(tmp_path: Path) -> str:
+    """Two networks of one's own that were never evaluated."""
+    path = str(tmp_path / "own.db")
+    with LatencyDB.open(path, shipped=False) as db:
+        for model, ms in (("mine.py:small", 3), ("mine.py:large", 8)):
+            db.add(row(model, ms))
+    return path
+
+
+def test_nothing_of_unknown_accuracy_is_chosen(unrated: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--device", "pi5", "--db", unrated, "--max-latency", "100fps")
+    code, text = run(capsys, *arguments)
+    start = "nothing on pi5 is chosen: no accuracy is known of what fits; the fastest is\nmine.py:small, onnx fp32"
+    assert code == 7 and text.startswith(start) and "picked" not in "\n".join(table(text))
+    assert "vanillanet" not in text, "the zoo was neither measured nor named"
+    code, text = run(capsys, *arguments, "--json")
+    answer = json.loads(text)
+    assert (code, answer["outcome"], answer["picked"]["model"]) == (7, "no_accuracy", "mine.py:small")
+    code, text = run(capsys, *arguments, "--min-top1", "70")
+    assert code == 7 and text.startswith("nothing on pi5 is chosen: no accuracy is known of what fits the other limits")
+    both = run(capsys, "--device", "pi5,raspberry-pi-5", *arguments[2:])
+    assert both[0] == 7 and both[1].startswith("nothing on pi5 and raspberry-pi-5 is chosen: no accuracy is known")
+    assert "picked" not in both[1].replace("the pick", "")
+
+
+def test_an_unknown_accuracy_is_handed_over_only_for_another_objective(
+    unrated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgevit.cli import choose_actions
+
+    handed: list[str] = []
+
+    def export(picked: Candidate, *_: object) -> Any:
+        handed.append(picked.model)
+        raise UsageError("exported")
+
+    monkeypatch.setattr(choose_actions, "_exported", export)
+    arguments = ("--device", "pi5", "--db", unrated, "--export", str(tmp_path / "out"))
+    code, text = run(capsys, *arguments)
+    assert (code, handed) == (7, []) and "exported" not in text
+    assert run(capsys, *arguments, "--objective", "fastest")[0] == 2 and handed == ["mine.py:small"]
+
+
+def test_what_is_no_choice_is_none_in_python_and_in_notebooks(unrated: str) -> None:
+    answer = edgevit.choose("pi5", db=unrated)
+    assert answer.outcome == "no_accuracy" and "outcome='no_accuracy'" in repr(answer)
+    assert [line[-1] for line in html_rows(answer._repr_html_())] == ["fits", "fits"]
+    assert "<caption>pi5: no_accuracy, 2 fit" in answer._repr_html_()
+    assert set(answer.to_frame()["verdict"]) == {"fits"}
+    both = edgevit.choose(["pi5", "raspberry-pi-5"], db=unrated)
+    assert both.outcome == "no_accuracy" and "picked" not in both._repr_html_()
+    smallest = edgevit.choose("pi5", objective="smallest", db=unrated)
+    assert "<caption>pi5: no_accuracy (smallest), 2 fit" in smallest._repr_html_()
+
+
+@pytest.mark.parametrize("objective", ["accurate", "fastest", "smallest"])
+def test_the_command_and_the_function_answer_alike(
+    objective: Any, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--budget", "66.6fps", "--objective", objective, "--models", "vanillanet_*,mobilevig_*", "--task", "any")
+    shown = json.loads(run(capsys, "--device", "pi5", "--db", database, *options, "--json")[1])
+    answer = edgevit.choose("pi5", max_latency="66.6fps", objective=objective, models=["vanillanet_*", "mobilevig_*"],
+                            task="any", db=database)  # fmt: skip
+    assert answer.picked and (shown["picked"]["measurement_id"], shown["outcome"]) == (
+        answer.picked.measurement_id, "chosen",
+    )  # fmt: skip
+    assert shown["budget"]["objective"] == answer.budget.objective == objective
+    assert shown["budget"]["max_latency_ms"] == pytest.approx(1000 / 66.6)
+    assert len(shown["fitting"]) == len(answer.fitting) > 0
+
+
+def test_the_picture_of_no_choice_names_none(unrated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "choice.svg"
+    assert run(capsys, "--device", "pi5", "--db", unrated, "--plot", str(picture))[0] == 7
+    assert "pi5: nothing chosen, as no accuracy is known" in picture.read_text()
+
+
 # From Python
 
 

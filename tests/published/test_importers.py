@@ -253,6 +253,20 @@ def test_a_copy_with_another_number_is_refused(tmp_path: Path) -> None:
     assert "two_numbers_of_one_run" in result.codes
 
 
+def test_aihub_says_the_task_of_a_model_in_the_file_beside(tmp_path: Path) -> None:
+    for name in (AIHUB, NESTED):
+        (tmp_path / name.name).write_text(name.read_text())
+    (tmp_path / "aihub_info.csv").write_text("model,use_case\nmade_net,Object Detection\nmade_parts,Robotics\nshort\n")
+    rows = imported("aihub", tmp_path / AIHUB.name).rows
+    tasks = {(row.model, flag) for row in rows for flag in row.flags if flag.startswith("task:")}
+    assert tasks == {("made_net", "task:detect")}, "a part of a model does not do what the model does"
+    (folder := tmp_path / "made_net").mkdir()
+    (folder / "perf.yaml").write_text(NESTED.read_text())
+    (folder / "info.yaml").write_text("name: Made-Net\nuse_case: Image Classification\n")
+    flags = [row.flags for row in imported("aihub", folder / "perf.yaml").rows]
+    assert flags and all("task:classify" in of_row for of_row in flags)
+
+
 def test_aihub_yaml_says_what_the_table_says() -> None:
     rows, _, codes, _ = imported("aihub", NESTED, source="x")
     assert codes == []
@@ -323,6 +337,12 @@ def test_mlperf() -> None:
     assert {(one.model, one.value, one.examples) for one in accuracies} == {("madenet-quantized", 70.5, 50_000)}
     assert {accuracy.dataset for accuracy in accuracies} == {"imagenet-1k val"}, "the detector's metric is not named"
     assert codes == ["contradicts_itself", "no_valid_latency", "out_of_order"]
+
+
+def test_mlperf_says_the_task_by_the_name_of_its_benchmark(tmp_path: Path) -> None:
+    (path := tmp_path / "mlperf.csv").write_text(MLPERF.read_text().replace("madedetector", "retinanet"))
+    tasks = {row.model: row.flags for row in imported("mlperf", path).rows}
+    assert tasks["retinanet"] == ("task:detect",) and tasks["madenet-quantized"] == ()
 
 
 # timm
@@ -455,9 +475,13 @@ def test_choose_leaves_out_what_others_published_unless_asked(tmp_path: Path) ->
     code, text = run(*question)
     assert code == 6 and "4 published row(s) left out" in text and "made_net" not in text
     code, text = run(*question, "--published")
-    assert code == 0 and "made_net, litert float, threads not told" in text
+    assert code == 6 and "published row(s) left out, whose models have another task or an unknown one" in text
+    of_any_task = (*question, "--task", "any", "--published")
+    code, text = run(*of_any_task)
+    assert code == 7 and text.startswith("nothing on aihub/Phone A is chosen: no accuracy is known of what fits")
+    assert "made_net, litert float, threads not told" in text
     assert "p50 1.25 ms (published), no bound" in text and "headline_unstated" in text and "parity unknown" in text
-    picked = json.loads(run(*question, "--published", "--json")[1])["picked"]
+    picked = json.loads(run(*of_any_task, "--json")[1])["picked"]
     assert (picked["latency_provenance"], picked["latency_ms"], picked["latency_upper_ms"]) == ("published", 1.25, None)
 
 

@@ -147,6 +147,9 @@ def test_published_rows_of_other_tasks_stay_out(shelf: LatencyDB) -> None:
 def test_a_task_takes_in_what_its_source_calls_so(shelf: LatencyDB) -> None:
     detectors = asked(shelf, task="detect")
     assert {one.model for one in detectors.fitting} == {"yolo", "mine.py:net"} and detectors.outcome == "no_accuracy"
+    question = CandidateFilter(models=("*",), task="detect")
+    zoo = ask(shelf, "pi5", Budget(), cards=load_cards(), candidate_filter=question)
+    assert zoo.unmeasured == () and not models(zoo) & load_cards().keys(), "all of the zoo are classifiers"
     assert {one.model for one in asked(shelf, task="any").fitting} == {"resnet50", "yolo", "whisper", "mine.py:net"}
 
 

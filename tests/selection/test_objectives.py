@@ -84,7 +84,8 @@ def test_the_fastest_that_fits_is_picked() -> None:
 
 
 def test_of_those_that_the_device_cannot_tell_apart_the_more_accurate_is_picked() -> None:
-    choice = asked(row("a", 10.0), row("b", 10.2), row("c", 10.6), share=0.05, objective="fastest")
+    rows = (row("a", 10.0, artifact_bytes=1 * MS), row("b", 10.2), row("c", 10.6))
+    choice = asked(*rows, share=0.05, objective="fastest")
     assert [one.model for one in choice.fitting] == ["b", "a", "c"]
     assert texts(choice) == (
         "a onnx fp32 is faster by less than 5.0% (the noise floor of pi5): the more accurate one is picked",

@@ -1,7 +1,8 @@
 """Qualcomm AI Hub Models: latencies on hosted phones and boards, as a table (csv or Parquet) or as its perf.yaml.
 
 One job on one device gives one number, without a spread. The files do not say which statistic of its runs it is. The
-Parquet table is the history of the files over the releases of the repository.
+Parquet table is the history of the files over the releases of the repository. The task of a model is in another file
+beside them, if that is there: info.yaml, or a table whose name has `info` in place of `perf`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from edgevit.published.importers import Publication
 from edgevit.published.importers.reading.names import is_target, same_name, target_of
 from edgevit.published.importers.reading.tables import Line, claims, csv_head, csv_lines, parquet_head, parquet_lines
+from edgevit.published.importers.reading.tasks import task_flags
 from edgevit.published.importers.reading.units import ns_from_ms, ns_from_us, utc
 from edgevit.published.importers.reading.yamls import yaml_document, yaml_head
 from edgevit.published.screening import Claim, ClaimError
@@ -25,6 +27,7 @@ LICENCE = "BSD-3-Clause"
 FILE = ""
 _PROJECT = "github.com/qualcomm/ai-hub-models"
 _COLUMNS = frozenset(("model", "component", "precision", "device", "runtime", "job_id", "status", "latency_ms", "unit"))
+_INFO_COLUMNS = frozenset(("model", "use_case"))
 _TOOL = re.compile(r"v_(?P<tool>\w+)")
 # Columns of versions in the history.
 _TOOLS_OF_HISTORY = ("onnx_runtime", "qairt", "tflite")
@@ -46,15 +49,27 @@ def read(publication: Publication) -> Iterator[Claim]:
     """Yield every job as a claim. Raises StoreError where the file cannot be read."""
     path = publication.path
     lines = {".yaml": _yaml_lines, ".yml": _yaml_lines, ".parquet": parquet_lines}.get(path.suffix, csv_lines)
-    return claims(lines(path), partial(_claim, publication))
+    return claims(lines(path), partial(_claim, publication, _task_by_model(path)))
 
 
-def _claim(publication: Publication, line: Line) -> Claim:
+def _task_by_model(path: Path) -> dict[str, str]:
+    """Return the tasks in the file beside this one, by the names of models; empty where no such file is."""
+    if path.suffix in (".yaml", ".yml"):
+        beside = path.with_name(f"info{path.suffix}")
+        return {path.absolute().parent.name: str(yaml_document(beside).get("use_case", ""))} if beside.is_file() else {}
+    beside = path.with_name(path.stem.replace("perf", "info") + ".csv")
+    if not set(csv_head(beside)) >= _INFO_COLUMNS:
+        return {}
+    lines = (line.values for line in csv_lines(beside) if line.values)
+    return {values["model"]: values["use_case"] for values in lines}
+
+
+def _claim(publication: Publication, task_by_model: Mapping[str, str], line: Line) -> Claim:
     job = {name: value for name, value in line.values.items() if value not in (None, "")}
-    return line.claim(_row(job, publication), origin=str(job.get("job_id", "")))
+    return line.claim(_row(job, publication, task_by_model), origin=str(job.get("job_id", "")))
 
 
-def _row(job: Mapping[str, Any], publication: Publication) -> PublishedValues:
+def _row(job: Mapping[str, Any], publication: Publication, task_by_model: Mapping[str, str]) -> PublishedValues:
     for name in ("model", "component", "precision", "device", "runtime"):
         if not isinstance(job.get(name), str):
             raise ClaimError("missing_field", f"{name} is {job.get(name)!r}")
@@ -78,21 +93,23 @@ def _row(job: Mapping[str, Any], publication: Publication) -> PublishedValues:
         compute_unit=str(job.get("unit", "")).lower(),
         started=started,
         untold=(*_UNTOLD, *undated),
-        **_outcome(job),
+        **_outcome(job, task_flags(task_by_model.get(model, "")) if same_name(model, component) else ()),
     )
 
 
-def _outcome(job: Mapping[str, Any]) -> dict[str, Any]:
+def _outcome(job: Mapping[str, Any], flags: tuple[str, ...]) -> dict[str, Any]:
+    """Return the latency of a job, or its failure, with the flags of its model. A part of a model has no task."""
     status = job.get("status")
     if status == "Failed":
-        return {"p50_ns": None, "status": "failed", "error": "the job failed; the source does not say why"}
+        why = "the job failed; the source does not say why"
+        return {"p50_ns": None, "status": "failed", "error": why, "flags": flags}
     if status != "Passed":
         raise ClaimError("no_latency", f"the status is {status!r}")
     if "latency_us" in job:
         p50_ns = ns_from_us(job["latency_us"], "inference_time")
     else:
         p50_ns = ns_from_ms(job.get("latency_ms"), "latency_ms")
-    return {"p50_ns": p50_ns, "flags": ("headline_unstated",)}
+    return {"p50_ns": p50_ns, "flags": ("headline_unstated", *flags)}
 
 
 def _runtime(name: str) -> str:

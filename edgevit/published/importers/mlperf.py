@@ -15,6 +15,7 @@ from typing import Any
 from edgevit.published.importers import Publication
 from edgevit.published.importers.reading.names import NOT_STATED, target_of
 from edgevit.published.importers.reading.tables import Line, claims, csv_head, csv_lines
+from edgevit.published.importers.reading.tasks import task_flags
 from edgevit.published.importers.reading.units import ns_from_ns, number, whole
 from edgevit.published.screening import Claim, ClaimError
 from edgevit.records.identity import identify_accuracy
@@ -31,6 +32,18 @@ _COLUMNS = frozenset(
 # LoadGen sets a minimum number of runs, and reports no count.
 _UNTOLD = ("batch", "precision", "processes", "runs")
 _FRAMEWORK = re.compile(r"(?P<name>.+?) v(?P<version>[0-9][\w.]*)\s*(?P<provider>.*)")
+# How names of its benchmarks begin, but for classifiers: those are known by their accuracy on ImageNet.
+_TASKS = {
+    "3d-unet": "semantic segmentation",
+    "bert-": "question answering",
+    "dlrm": "recommendation",
+    "gptj": "text generation",
+    "llama": "text generation",
+    "retinanet": "object detection",
+    "rnnt": "speech recognition",
+    "ssd-": "object detection",
+    "stable-diffusion": "image generation",
+}
 # Images of the validation set of ImageNet-1k.
 _IMAGENET = 50_000
 
@@ -70,6 +83,7 @@ def _row(values: dict[str, Any], publication: Publication) -> PublishedValues:
         provider=framework["provider"].strip("()") if framework else "",
         compute_unit="cpu" if values["accelerator"] == "-" else values["accelerator"],
         started=publication.published,
+        flags=task_flags(next((task for start, task in _TASKS.items() if values["model"].startswith(start)), "")),
         untold=(*_UNTOLD, "started"),
         **times,
     )
