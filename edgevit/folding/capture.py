@@ -34,7 +34,7 @@ from edgevit.folding.graph import (
     pair,
     writes,
 )
-from edgevit.folding.recording import record
+from edgevit.folding.recording import BatchDecidesError, record
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, infer, shape
 
 
@@ -48,14 +48,20 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     # torch.export takes one tensor that is given twice for one input.
     distinct = tuple(tensor.view_as(tensor) for tensor in inputs)
-    module, is_open = _recorded(model, distinct) or _exported(model, distinct)
+    try:
+        module, is_open = _recorded(model, distinct) or _exported(model, distinct)
+    except BatchDecidesError:
+        module, is_open = _exported(model, distinct, open_batch=False)
     follows_dtype = _follows_dtype(module.graph, dtype)
     _respell(module.graph)
     return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)
 
 
 def _recorded(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool] | None:
-    """Return a recording of a model that takes any batch; None where torch.export has to capture it."""
+    """Return a recording of a model that takes any batch; None where torch.export has to capture it.
+
+    Raises BatchDecidesError.
+    """
     module = record(model, inputs)
     if module is None:
         return None
@@ -63,14 +69,15 @@ def _recorded(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule
     return (module, True) if _write_nothing(module.graph) else None
 
 
-def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
+def _exported(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool = True) -> tuple[GraphModule, bool]:
     """Return what torch.export captures, and whether its batch is open. Raises ModelError where it captures nothing."""
+    export = _open_or_fixed if open_batch else _fixed
     try:
-        module, is_open = _open_or_fixed(model, inputs)
+        module, is_open = export(model, inputs)
     except ModelError:
         if not _registers_records(model, inputs):
             raise
-        module, is_open = _open_or_fixed(model, inputs)
+        module, is_open = export(model, inputs)
     _set_values(module.graph)
     return module, is_open
 
@@ -105,7 +112,7 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
         module = _export(model, repeated, open_batch=True)
     except ModelError:
         # The model may still take exactly the given batch; if not, the next export raises the reason.
-        return _export(model, inputs, open_batch=False), False
+        return _fixed(model, inputs)
     examples = [node.meta[VALUE] for node in module.graph.find_nodes(op="placeholder")]
     are_open = [bool(free_symbols(example.shape[0])) for example in examples if example.dim()]
     if examples[0].dim() and are_open[0]:
@@ -113,6 +120,10 @@ def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphM
     is_given_batch = all(tensor is example for tensor, example in zip(inputs, repeated, strict=True))
     if is_given_batch and not any(are_open):
         return module, False
+    return _fixed(model, inputs)
+
+
+def _fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
     return _export(model, inputs, open_batch=False), False
 
 
@@ -152,6 +163,8 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         # Without this, a no_grad() inside the model becomes a graph in the graph.
         with torch.no_grad():
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
+            if open_batch and program._guards_code:
+                raise ValueError("the graph holds for some batch sizes alone")
             _drop_dropouts(program.graph)
             program.graph_module.recompile()
             module = program.module(check_guards=False)

@@ -1,8 +1,8 @@
-"""Recording: the operators that a model calls, seen by running it on tensors without data at two batch sizes.
+"""Recording: the operators that a model calls, seen by running it on tensors without data at three batch sizes.
 
-A size that is the same in both runs is fixed; one that grows with the batch is written as a multiple of it. A model
-that does anything else is left to torch.export, which reasons about sizes and takes much longer: one that decides by
-values, that calls other operators at another batch, or that computes with tensors of no known origin.
+A size that is the same in all runs is fixed; one that grows with the batch is written as a multiple of it. A model that
+calls other operators at another batch takes no open one. What a recording cannot show is left to torch.export, which
+reasons about sizes and takes much longer: decisions by values, and tensors of no known origin.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,8 +32,16 @@ FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, As
 _AUTOCAST = ("cpu", "cuda")
 
 
+# The sizes at which nodes have values, then a single image, which models like to treat in a way of its own.
+_RUNS = (*BATCHES, 1)
+
+
 class _UnrecordableError(RuntimeError):
     """The model does something that a recording does not show."""
+
+
+class BatchDecidesError(RuntimeError):
+    """The model computes something else at another batch size, or takes no other."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class _Call:
     """A call of an operator, with slots in place of tensors."""
 
     target: Any
-    args: tuple[Any, ...]
+    args: list[Any]
     kwargs: dict[str, Any]
     result: Any
     slots: Any
@@ -70,19 +78,36 @@ class _Run:
 def record(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule | None:
     """Return the graph of a model that takes any batch, or None where a recording cannot show it.
 
-    The model and its attributes stay as they are. Nodes have their values at both of BATCHES.
+    The model and its attributes stay as they are. Nodes have their values at both of BATCHES. Raises BatchDecidesError.
     """
     constants = _constants(model)
     if not inputs[0].dim() or any(type(tensor) not in (Tensor, nn.Parameter) for tensor in constants.values()):
         return None
     try:
+        return _recorded(model, constants, inputs, anew=False)
+    except (BatchDecidesError, _UnrecordableError):
+        # The model may have kept a tensor from its first run.
+        with suppress(_UnrecordableError):
+            return _recorded(model, constants, inputs, anew=True)
+    return None
+
+
+def _recorded(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tensor, ...], *, anew: bool) -> GraphModule:
+    """Run a model at each batch and return the graph; `anew` takes another copy of the model for each run."""
+    device = next((tensor.device for tensor in constants.values()), inputs[0].device)
+    runs: list[_Run] = []
+    try:
         hollow = _hollow(model, constants)
-        device = next((tensor.device for tensor in constants.values()), inputs[0].device)
         stand_ins = _constants(hollow)
-        runs = [_run(hollow, stand_ins, _at_batch(inputs, batch), device) for batch in BATCHES]
+        for batch in _RUNS:
+            current = _hollow(model, constants) if runs and anew else hollow
+            runs.append(_run(current, _at_batch(inputs, batch), device))
         return _Builder(model, constants, stand_ins, runs).module()
-    except FAILURES:
-        return None
+    except (BatchDecidesError, _UnrecordableError):
+        raise
+    except FAILURES as error:
+        # A model that does not run at all without data may run with it.
+        raise (BatchDecidesError if runs else _UnrecordableError) from error
 
 
 def _constants(model: nn.Module) -> dict[str, Tensor]:
@@ -110,9 +135,9 @@ def _at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
     )
 
 
-def _run(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tensor, ...], device: torch.device) -> _Run:
+def _run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.device) -> _Run:
     """Run a model without data. Raises _UnrecordableError, or what the model raises."""
-    recorder = _Recorder(constants, inputs, device)
+    recorder = _Recorder(_constants(model), inputs, device)
     # Norms take torch's setting of cuDNN as an argument. The graph, and so its digest, must not depend on it.
     cudnn_off = torch.backends.cudnn.flags(enabled=False)
     with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder:
@@ -184,14 +209,14 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
             raise _UnrecordableError
         if func is aten.lift_fresh.default:
             return self._lift(args[0])
-        noted = [self._noted(args), {name: self._noted(value) for name, value in kwargs.items()}]
+        noted = (self._noted(args), {name: self._noted(value) for name, value in kwargs.items()})
         with torch._C._DisablePythonDispatcher():
             result = without_data(func, args, kwargs)
         self._alive += [args, kwargs]
-        self._note(func, tuple(noted[0]), noted[1], result)
+        self._note(func, *noted, result)
         return result
 
-    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def _note(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Any) -> None:
         slots = pytree.tree_map(lambda leaf: self._number(leaf) if isinstance(leaf, Tensor) else None, result)
         self.run.calls.append(_Call(func, args, kwargs, result, slots, self.modules[-1] if self.modules else ""))
 
@@ -224,7 +249,7 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         name = f"lifted_tensor_{len(self.run.lifted)}"
         self.run.lifted[name] = numbers.detach().clone()
         result = torch.empty_like(numbers, device="meta")
-        self._note(aten.lift_fresh_copy.default, (_Slot(name),), {}, result)
+        self._note(aten.lift_fresh_copy.default, [_Slot(name)], {}, result)
         return result
 
 
@@ -235,7 +260,7 @@ def _place_of(tensor: Tensor) -> tuple[Any, ...]:
 
 
 class _Builder:
-    """The graph of two runs of a model, one at each batch size."""
+    """The graph of several runs of a model, one at each batch size."""
 
     def __init__(
         self, model: nn.Module, constants: dict[str, Tensor], stand_ins: dict[str, Tensor], runs: Sequence[_Run]
@@ -248,30 +273,22 @@ class _Builder:
         self._inputs: list[Node] = []
 
     def module(self) -> GraphModule:
-        """Return the module. Raises _UnrecordableError where the two runs differ by more than the batch."""
-        first, other = self._runs
+        """Return the module. Raises BatchDecidesError or _UnrecordableError where the runs differ."""
+        first = self._runs[0]
         names = self._input_names()
-        for number, values in enumerate(zip(first.inputs, other.inputs, strict=True)):
+        for number, values in enumerate(zip(*(run.inputs for run in self._runs), strict=True)):
             node = self._graph.placeholder(names[number])
-            self._nodes[number] = _valued(node, *values, module="")
+            self._nodes[number] = _valued(node, values, module="")
             self._inputs.append(node)
-        self._check_alike(first, other)
-        for calls in zip(first.calls, other.calls, strict=True):
-            self._add(*calls)
-        leaves = [self._merged(*pair) for pair in zip(first.output, other.output, strict=True)]
-        self._graph.output(tuple(leaves))
+        for run in self._runs[1:]:
+            _check_alike(first, run)
+        for calls in zip(*(run.calls for run in self._runs), strict=True):
+            self._add(calls)
+        self._graph.output(tuple(self._merged([run.output for run in self._runs])))
         in_spec = pytree.tree_flatten((tuple(first.inputs), {}))[1]
         self._graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, in_spec, first.spec)))
         used = {str(node.target) for node in self._graph.find_nodes(op="get_attr")}
         return GraphModule({name: self._constant(name) for name in sorted(used)}, self._graph)
-
-    def _check_alike(self, first: _Run, other: _Run) -> None:
-        same_constants = first.lifted.keys() == other.lifted.keys() and all(
-            torch.equal(tensor, other.lifted[name]) for name, tensor in first.lifted.items()
-        )
-        same_calls = [call.target for call in first.calls] == [call.target for call in other.calls]
-        if not same_constants or not same_calls or first.spec != other.spec:
-            raise _UnrecordableError
 
     def _input_names(self) -> list[str]:
         parameters = inspect.signature(self._model.forward).parameters.values()
@@ -279,54 +296,58 @@ class _Builder:
         count = len(self._runs[0].inputs)
         return [*plain, *(f"input_{i}" for i in range(len(plain), count))][:count]
 
-    def _add(self, first: _Call, other: _Call) -> None:
-        if first.slots != other.slots or first.kwargs.keys() != other.kwargs.keys():
-            raise _UnrecordableError
-        args = self._merged(first.args, other.args)
-        kwargs = {name: self._merged(value, other.kwargs[name]) for name, value in first.kwargs.items()}
+    def _add(self, calls: Sequence[_Call]) -> None:
+        first = calls[0]
+        if any(call.kwargs.keys() != first.kwargs.keys() for call in calls):
+            raise BatchDecidesError
+        args = self._merged([call.args for call in calls])
+        kwargs = {name: self._merged([call.kwargs[name] for call in calls]) for name in first.kwargs}
         name = first.target.overloadpacket.__name__
-        node = self._graph.create_node("call_function", first.target, args, kwargs, name)
-        _valued(node, first.result, other.result, module=first.module)
-        self._place(node, first.slots, first.result, other.result)
+        node = self._graph.create_node("call_function", first.target, tuple(args), kwargs, name)
+        results = [call.result for call in calls]
+        self._place(_valued(node, results, module=first.module), first.slots, results)
 
-    def _place(self, node: Node, slots: Any, first: Any, other: Any) -> None:
+    def _place(self, node: Node, slots: Any, results: Sequence[Any]) -> None:
         """Let a node, or a node for each of its parts, stand for a result."""
         if isinstance(slots, _Slot):
             self._nodes[slots.name] = node
         elif isinstance(slots, (list, tuple)):
             for index, slot in enumerate(slots):
                 part = self._graph.call_function(operator.getitem, (node, index))
-                _valued(part, first[index], other[index], module=node.meta[ORIGIN])
-                self._place(part, slot, first[index], other[index])
+                parts = [result[index] for result in results]
+                self._place(_valued(part, parts, module=node.meta[ORIGIN]), slot, parts)
 
-    def _merged(self, first: Any, other: Any) -> Any:
-        """Return an argument of both runs as one: nodes for tensors and for what depends on the batch."""
-        if isinstance(first, _Slot) and first == other:
-            return self._nodes[first.name] if first.name in self._nodes else self._constant_node(str(first.name))
-        if type(first) is not type(other):
-            raise _UnrecordableError
-        if isinstance(first, (list, tuple)) and len(first) == len(other):
-            return type(first)([self._merged(*pair) for pair in zip(first, other, strict=True)])
-        if isinstance(first, int) and not isinstance(first, bool) and first != other:
-            return self._multiple(first, other)
+    def _merged(self, values: Sequence[Any]) -> Any:
+        """Return an argument of all runs as one: nodes for tensors and for what depends on the batch."""
+        first, *others = values
+        if any(type(other) is not type(first) for other in others):
+            raise BatchDecidesError
+        if isinstance(first, list):
+            if any(len(other) != len(first) for other in others):
+                raise BatchDecidesError
+            return [self._merged(parts) for parts in zip(*values, strict=True)]
         # A float that is no number is equal to nothing.
-        if first != other and not (isinstance(first, float) and repr(first) == repr(other)):
-            raise _UnrecordableError
-        return first
+        if any(other != first and repr(other) != repr(first) for other in others):
+            return self._multiple(values)
+        if not isinstance(first, _Slot):
+            return first
+        return self._nodes[first.name] if first.name in self._nodes else self._constant_node(str(first.name))
 
-    def _multiple(self, first: int, other: int) -> Node:
-        """Return a node for a number that is a multiple of the batch."""
-        times, rest = divmod(first, BATCHES[0])
-        if rest or times < 1 or other != times * BATCHES[1]:
+    def _multiple(self, values: Sequence[Any]) -> Node:
+        """Return a node for a number that is a multiple of the batch. Raises an error for anything else."""
+        if type(values[0]) is not int:
+            raise BatchDecidesError if isinstance(values[0], _Slot) else _UnrecordableError
+        times = values[-1]
+        if times < 1 or list(values) != [times * batch for batch in _RUNS]:
             raise _UnrecordableError
         if 1 not in self._multiples:
             with self._graph.inserting_after(self._inputs[-1]):
                 node = self._graph.create_node("call_function", aten.sym_size.int, (self._inputs[0], 0), name="batch")
-            self._multiples[1] = _valued(node, *BATCHES, module="")
+            self._multiples[1] = _valued(node, _RUNS, module="")
         if times not in self._multiples:
             with self._graph.inserting_after(self._multiples[1]):
                 node = self._graph.call_function(operator.mul, (self._multiples[1], times))
-            self._multiples[times] = _valued(node, first, other, module="")
+            self._multiples[times] = _valued(node, values, module="")
         return self._multiples[times]
 
     def _constant_node(self, name: str) -> Node:
@@ -335,13 +356,23 @@ class _Builder:
         # A stand-in shares its storage with its views, as the constant does.
         empty = self._stand_ins.get(name)
         empty = torch.empty_like(self._constant(name), device="meta") if empty is None else empty
-        self._nodes[name] = _valued(node, empty, empty, module="")
+        self._nodes[name] = _valued(node, [empty] * len(_RUNS), module="")
         return node
 
     def _constant(self, name: str) -> Tensor:
         return self._runs[0].lifted[name] if name in self._runs[0].lifted else self._constants[name]
 
 
-def _valued(node: Node, first: Any, other: Any, *, module: str) -> Node:
-    node.meta |= {VALUE: first, OTHER: other, ORIGIN: module}
+def _check_alike(first: _Run, other: _Run) -> None:
+    """Raise BatchDecidesError where two runs call other operators, or return something else."""
+    same_calls = [call.target for call in first.calls] == [call.target for call in other.calls]
+    if not same_calls or first.spec != other.spec or first.lifted.keys() != other.lifted.keys():
+        raise BatchDecidesError
+    if not all(torch.equal(tensor, other.lifted[name]) for name, tensor in first.lifted.items()):
+        raise BatchDecidesError
+
+
+def _valued(node: Node, values: Sequence[Any], *, module: str) -> Node:
+    """Give a node its values at BATCHES, the first two of the runs."""
+    node.meta |= {VALUE: values[0], OTHER: values[1], ORIGIN: module}
     return node

@@ -147,7 +147,8 @@ SHAPES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "channels last": (lambda x: x.permute(0, 2, 3, 1), -1),
     "row of tokens": (lambda x: x.flatten(2).transpose(1, 2).flatten(0, 1), -1),
     "resized": (lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"), 1),
-    "shuffled": (lambda x: F.channel_shuffle(x, 2), 1),
+    # Moves ahead of it may leave an odd number of channels.
+    "shuffled": (lambda x: x if x.shape[1] % 2 else F.channel_shuffle(x, 2), 1),
     "half": (lambda x: x[:, ::2], 1),
 }
 

@@ -1,0 +1,247 @@
+"""Recordings show the same graph as torch.export, and what they cannot show is left to it."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgevit.folding import capture, fold
+from edgevit.folding.agreement import register_records
+from edgevit.folding.digest import operator_list
+from edgevit.folding.graph import aten
+from edgevit.folding.inference_form import example_inputs
+from edgevit.folding.recording import BatchDecidesError, record
+from edgevit.folding.values import size_of
+from edgevit.models import create_model
+from support.nets import Toy, assert_same, image, ready
+
+MAP = image(2, 4, 6, 6)
+
+
+@dataclass
+class Scores:
+    """A record that a model returns."""
+
+    logits: Tensor
+    count: int
+
+
+def batch_in_shapes(net: Any, x: Tensor) -> Any:
+    rows = net.a(x).reshape(x.shape[0] * 4, -1)
+    return net.token.expand(x.shape[0], -1, -1), rows.view(x.shape[0], 4, 6, 6)
+
+
+def windows(net: Any, x: Tensor) -> Any:
+    parts = net.a(x).view(x.shape[0], 4, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5)
+    return parts.reshape(-1, 4, 3, 3).chunk(2, 1)
+
+
+def made_of_numbers(net: Any, x: Tensor) -> Any:
+    mean = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=x.dtype)
+    return net.a(x - mean[:, None, None]) + torch.arange(6).to(x.dtype) + torch.linspace(0, 1, 6, dtype=x.dtype)
+
+
+def written_in_place(net: Any, x: Tensor) -> Any:
+    y = net.a(x)
+    y += net.b(x)
+    return F.relu(y, inplace=True)
+
+
+def lists_of_results(net: Any, x: Tensor) -> Any:
+    first, second = net.a(x).split([1, 3], 1)
+    top, _ = torch.topk(second.flatten(1), 5, 1)
+    return [first, top, *x.unbind(1)]
+
+
+def kept_from_the_first_call(net: Any, x: Tensor) -> Any:
+    if not hasattr(net, "grid"):
+        net.grid = torch.ones_like(x[:1]) * 2
+    return net.a(x) * net.grid
+
+
+RECORDED: dict[str, Callable[[Any, Tensor], Any]] = {
+    "a layer": lambda net, x: net.a(x),
+    "the batch in shapes": batch_in_shapes,
+    "windows in the batch": windows,
+    "constants of numbers": made_of_numbers,
+    "writes in place": written_in_place,
+    "several results": lists_of_results,
+    "one layer twice": lambda net, x: net.a(net.a(x)),
+    "tied weights": lambda net, x: net.tied(net.a(x)),
+    "a dictionary with None and numbers": lambda net, x: {"scores": net.a(x), "none": None, "batch": x.shape[0]},
+    "a record": lambda net, x: Scores(net.a(x).mean((2, 3)), 3),
+    "attention": lambda net, x: net.attention(*[x.flatten(2).transpose(1, 2)] * 3)[0],
+    "a transformer's layer": lambda net, x: net.layer(x.flatten(2).transpose(1, 2)),
+    "a tensor that is kept": kept_from_the_first_call,
+    "data of a parameter": lambda net, x: net.a(x) * net.scale.data,
+    "an input as output": lambda net, x: (x, net.a(x)),
+}
+
+
+# torch.export 2.13 ends in an error, because it keeps a tensor of its own among the constants.
+NOT_EXPORTED = {"a tensor that is kept", "constants of numbers", "data of a parameter"}
+
+
+def network(compute: Callable[[Any, Tensor], Any]) -> nn.Module:
+    a, tied = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    tied.weight = a.weight
+    parts = {"a": a, "b": nn.Conv2d(4, 4, 3, padding=1), "tied": tied, "token": nn.Parameter(torch.rand(1, 1, 4))}
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    return ready(Toy(compute, attention=attention, layer=layer, scale=nn.Parameter(torch.rand(4, 1, 1)), **parts))
+
+
+def graphs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[Any], list[Any]]:
+    """Return the operators of a recording and of torch.export, without those that no output needs."""
+    recorded, exported = record(model, inputs), capture._exported(model, inputs)
+    assert recorded is not None and exported[1]
+    for module in (recorded, exported[0]):
+        capture._drop_dropouts(module.graph)
+        assert capture._write_nothing(module.graph)
+        capture._respell(module.graph)
+        for node in list(module.graph.nodes):
+            # torch.export adds these where it wraps a tensor again.
+            if node.op == "call_function" and node.target in (aten.detach.default, aten.alias.default):
+                node.replace_all_uses_with(node.args[0])
+            elif node.target is operator.mul:
+                node.args = tuple(sorted(node.args, key=lambda factor: isinstance(factor, int)))
+        module.graph.eliminate_dead_code()
+    return operator_list(recorded), operator_list(exported[0])
+
+
+@pytest.mark.parametrize("name", RECORDED.keys() - NOT_EXPORTED)
+def test_a_recording_is_what_torch_exports(name: str) -> None:
+    model = network(RECORDED[name])
+    register_records(model(MAP))
+    recorded, exported = graphs(model, (MAP,))
+    assert recorded == exported
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recording_computes_what_the_model_computes(name: str) -> None:
+    """At batches that it was not recorded at, and into the same containers."""
+    model = network(RECORDED[name])
+    module = record(model, (MAP,))
+    assert module is not None
+    for batch in (1, 5):
+        x = image(batch, 4, 6, 6)
+        expected, computed = model(x), module(x)
+        assert_same(model, module, [x])
+        assert torch.utils._pytree.tree_structure(expected) == torch.utils._pytree.tree_structure(computed)
+
+
+@pytest.mark.parametrize("name", ["vanillanet_5", "mobilevig_ti", "hiera_tiny"])
+def test_families_are_recorded_as_torch_exports_them(name: str) -> None:
+    model = create_model(name).eval()
+    recorded, exported = graphs(model, example_inputs(model))
+    assert recorded == exported
+
+
+def caught(net: Any, x: Tensor) -> Any:
+    try:
+        return net.a(x) * float(x.flatten()[0])
+    except RuntimeError:
+        return net.a(x)
+
+
+def under_autocast(net: Any, x: Tensor) -> Any:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return net.a(x)
+
+
+def with_gradients(net: Any, x: Tensor) -> Any:
+    with torch.enable_grad():
+        return net.a(x)
+
+
+UNRECORDED: dict[str, Callable[[Any, Tensor], Any]] = {
+    "reads a value": lambda net, x: net.a(x) * float(x.sum() > 0),
+    "catches the error of reading one": caught,
+    "counts the batch otherwise": lambda net, x: net.a(x)[: x.shape[0] - 1],
+    "scales by the batch": lambda net, x: net.a(x) * (1.5 * x.shape[0]),
+    "computes in another precision": under_autocast,
+    "records gradients": with_gradients,
+    "maps over images": lambda net, x: torch.vmap(lambda image: image.sum())(net.a(x)),
+}
+BATCH_DECIDES: dict[str, Callable[[Any, Tensor], Any]] = {
+    "odd or even": lambda net, x: net.a(x) if x.shape[0] % 2 else net.b(x),
+    "one image or more": lambda net, x: net.a(x) if x.shape[0] == 1 else net.b(x),
+    "many images": lambda net, x: net.a(x) if x.shape[0] > 60 else net.b(x),
+    "a reshape": lambda net, x: net.a(x).reshape(2, 144),
+    "a reshape by the images": lambda net, x: net.a(x).reshape(32, -1),
+    "a constant": lambda net, x: net.a(x) + torch.tensor(x.shape[0]),
+    "a container": lambda net, x: [net.a(x)] * x.shape[0],
+    "an axis": lambda net, x: net.a(x).mean([2, 3] if x.shape[0] > 2 else [2]),
+    "which tensor is read": lambda net, x: net.b((net.a(x), x)[x.shape[0] % 2]),
+}
+
+
+@pytest.mark.parametrize("name", UNRECORDED)
+def test_what_a_recording_would_show_wrongly_is_not_recorded(name: str) -> None:
+    assert record(network(UNRECORDED[name]), (MAP,)) is None
+
+
+@pytest.mark.parametrize("name", BATCH_DECIDES)
+def test_a_batch_that_decides_is_never_folded_as_open(name: str) -> None:
+    model = network(BATCH_DECIDES[name])
+    with pytest.raises(BatchDecidesError):
+        record(model, (MAP,))
+    folded = fold(model, (MAP,))
+    assert not folded.report.batch_is_open and folded.shapes == ((2, 4, 6, 6),)
+    assert_same(model, folded, [MAP])
+
+
+@pytest.mark.parametrize("largest", [2, 8])
+def test_a_batch_that_decides_is_seen_in_the_conditions_of_torch_export(largest: int) -> None:
+    """In a model that no recording shows, and beyond the batches at which models are recorded."""
+
+    unregistered = torch.full((4, 1, 1), 2.0, dtype=torch.float64)
+
+    def compute(net: Any, x: Tensor) -> Any:
+        y = net.a(x) * unregistered
+        return net.b(y) if x.shape[0] > largest else y
+
+    model = network(compute)
+    assert record(model, (MAP,)) is None
+    folded = fold(model, (MAP,))
+    assert not folded.report.batch_is_open
+    assert_same(model, folded, [MAP])
+
+
+def test_recording_leaves_the_model_as_it_is() -> None:
+    model = network(kept_from_the_first_call)
+    model.marks = []  # type: ignore[assignment]
+    before = {name: (id(tensor), tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
+    attributes = [set(vars(module)) for module in model.modules()]
+    record(model, (MAP,))
+    assert [set(vars(module)) for module in model.modules()] == attributes
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        assert id(tensor) == before[name][0] and torch.equal(tensor, before[name][1])
+
+
+def test_the_module_of_each_call_is_known() -> None:
+    module = record(
+        nn.Sequential(nn.Conv2d(4, 4, 1), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())).eval(), (MAP.float(),)
+    )
+    assert module is not None
+    calls = [node for node in module.graph.nodes if node.op == "call_function"]
+    assert [node.meta["module"] for node in calls] == ["0", "1.0", "1.1"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [((7, 7), 7), ((2, 67), -1), ((8, 268), -4), ((3, 68), None), ((1, 1), 1), ((67, 2), None)]
+)
+def test_sizes_follow_the_batch_by_their_values_at_two(sizes: tuple[int, int], expected: int | None) -> None:
+    size = size_of(*sizes)
+    assert size == expected if expected is not None else size < -(2**40)
+    assert size_of(3, 68) != size_of(4, 69)
+    assert math.isfinite(size)
