@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from edgevit.errors import OWN_MODEL, ModelError, UnknownNameError
-from edgevit.models.checkpoint import load_weights, read_checkpoint
+from edgevit.models.checkpoint import load_weights
 from edgevit.models.random_weights import randomize
 from edgevit.records.model import ModelCard
 
-__all__ = ["create_model", "list_models", "load_weights", "model_card", "randomize", "read_checkpoint"]
+__all__ = ["create_model", "list_models", "load_weights", "model_card", "randomize"]
 
 
 class Family(Protocol):

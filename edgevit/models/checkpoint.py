@@ -1,181 +1,238 @@
-"""Reads published checkpoints safely and completely, or not at all: no code in the file runs.
+"""Checkpoints as people save them: the weights of a model are found, checked and loaded, all of them or none.
 
-A training checkpoint nests its weights, and has the training's arguments and numbers beside them. These are read as
-blanks (`_Unread`), because no part of them is needed. torch's weights-only reader refuses every other object.
+checkpoint_file reads a file without running code of it, and checkpoint_sets finds the weights in it. Where a file has
+raw and averaged weights the averaged ones are taken, as the papers' READMEs evaluate them.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import struct
-import warnings
-import zipfile
-from collections.abc import Iterable, Mapping
+import dataclasses
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, ModelError
+from edgevit.models.checkpoint_file import SAVE_AGAIN, read_content
+from edgevit.models.checkpoint_sets import (
+    WHOLE_FILE,
+    Expected,
+    WeightSet,
+    averaged_elsewhere,
+    find_sets,
+    flatten,
+    is_dense,
+    is_named,
+    is_same,
+)
+from edgevit.records.artifact import WeightsChoice
+from edgevit_runtime.digest import file_sha256
 
-# Keys that weights are nested under, best first: the papers' READMEs evaluate the averaged weights (EMA).
-NESTS = ("model_ema", "state_dict_ema", "model", "state_dict", "model_state")
-EXTRA_STATE = "_extra_state"  # torch's key for what a module saves beside tensors; a model may do without it
-_SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), path)"
 _NAME_IT = "name the model that these weights were trained as: edgevit models"
 _WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}), which on the command line FILE.py:FUNCTION returns"
+_OTHER_CHECKPOINT = "take a checkpoint from before the training diverged, or download the file again"
+_VARIANCES = ("running_var", "moving_variance")
 SHOWN = 10  # names of each kind in a refusal
 
-# What torch.load raises on a damaged file, as found by cutting and overwriting files (tests/models/test_checkpoint.py).
-_DAMAGE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    SafetensorError,
-)
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Which weights of a checkpoint a model has now, and the digest of the files that they were read from."""
+
+    choice: WeightsChoice
+    sha256: str
 
 
-class _Unread:
-    """Stands for an unused object of a checkpoint: accepts any arguments and any state, and keeps none."""
+def load_weights(model: nn.Module, path: str | Path, *, key: str = "", classes: int | None = None) -> LoadedWeights:
+    """Copy the weights of a checkpoint into the model, every one or none, and return which ones they are.
 
-    def __new__(cls, *_: object) -> _Unread:
-        return super().__new__(cls)
+    path: a .pth, .pt, .ckpt, .bin or .safetensors file, an index of shards, or a folder that has one. key: which of
+    several sets of weights; without one the averaged set. Precision follows the model (a half-precision file fills a
+    float32 model). `classes` is the model's number of classes, so that a refusal can name the file's.
 
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-# Arguments of the training and NumPy numbers (best accuracy so far, ...), by the names that pickles know them.
-_BLANKS = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the state dict in a .pth, .pth.tar, .pt or .safetensors file: key -> tensor, on the CPU.
-
-    Nested weights are found under NESTS in that order, else the file itself is the state dict. The prefix `module.`,
-    which data-parallel training puts before every key, is removed. Raises CheckpointError: no such file, damaged,
-    needs code, no weights in it, a value that is no dense tensor, NaN or infinity.
+    Raises CheckpointError for a file that is missing, damaged or needs code, for weights of another model, for several
+    sets that could be meant, and for numbers that cannot be weights: beyond the model's precision, NaN, a variance
+    below 0. All is checked before the first tensor is copied.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError("no such checkpoint file", where=str(path), fix="check the path given as --weights")
-    state = _without_module(_unnested(_read(path), path))
-    for key, value in state.items():
-        _check_value(key, value, path)
-    return state
-
-
-def load_weights(model: nn.Module, path: str | Path, *, classes: int | None = None) -> None:
-    """Copy a checkpoint into the model, every key or none: all are checked before the first tensor is copied.
-
-    Precision follows the model (a half-precision file fills a float32 model). `classes` is the model's number of
-    classes, so that a refusal can name the file's. Raises CheckpointError as read_checkpoint does, and where keys are
-    missing, unexpected, or of another shape or kind than the model's.
-    """
-    state = read_checkpoint(path)
-    expected = model.state_dict()
-    if problems := _mismatches(expected, state):
-        message, fix = f"these weights are not of this {type(model).__name__}", _NAME_IT
-        if classes is not None and (other := _its_classes(expected, state, classes)):
-            message = f"these weights are of a {type(model).__name__} with {other} classes, not {classes}"
-            fix = _WITH_CLASSES.format(other)
-        raise CheckpointError(message, where=str(path), why="; ".join(problems), fix=fix)
+    read = read_content(path)
+    flat = flatten(read.content)
+    expected = Expected.of(model)
+    if not any(isinstance(value, Tensor) for value in flat.values()):
+        kind = f"a {type(read.content).__name__} without tensors" if read.content else "an empty file"
+        raise CheckpointError("no weights in this checkpoint", where=str(path), why=f"it holds {kind}", fix=SAVE_AGAIN)
+    sets = find_sets(flat, expected)
+    weights, choice = _Chooser(path, flat, expected, sets).choose(key, model, classes)
+    for name, value in weights.tensors.items():
+        _check_value(name, value, expected.tensors[name].dtype, path)
     try:
-        # A model may refuse its own extra state, before any tensor is copied.
-        model.load_state_dict(state, strict=True)
+        # Counters may be missing, and a model may refuse its own extra state before any tensor is copied.
+        model.load_state_dict(dict(weights.tensors), strict=False)
     except ModelError as error:
         raise CheckpointError(error.what, where=str(path), why=error.why, fix="save the model again") from error
+    return LoadedWeights(choice, _digest(read.files))
 
 
-def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(_Unread, name) for name in _BLANKS]):
-            # torch warns of old formats and protocols; the file is read, or refused below.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        raise _refusal(error, path) from error
+@dataclass(frozen=True)
+class _Chooser:
+    """Chooses among the sets of weights of one file."""
+
+    path: Path
+    flat: Mapping[tuple[str, ...], Any]
+    expected: Expected
+    sets: Sequence[WeightSet]
+
+    def choose(self, key: str, model: nn.Module, classes: int | None) -> tuple[WeightSet, WeightsChoice]:
+        """Return the set that the key names, else the averaged one, else the only one."""
+        fitting = [weights for weights in self.sets if weights.fits]
+        completed = {weights.key: self._completed(weights, fitting) for weights in self.sets}
+        candidates = [weights for weights in completed.values() if weights.fits]
+        if key:
+            candidates = self._named(key, candidates)
+        elif not candidates:
+            raise self._mismatch(model, classes)
+        elif any(weights.is_averaged for weights in candidates):
+            candidates = [weights for weights in candidates if weights.is_averaged]
+        elif elsewhere := averaged_elsewhere(self.flat, self.expected, candidates):
+            raise self._unreadable_average(elsewhere, candidates[0])
+        first, *others = candidates
+        if different := [weights for weights in others if not is_same(first, weights)]:
+            raise self._ambiguous([first, *different])
+        every_key = [weights.key for weights in completed.values() if weights.fits]
+        left_out = self._left_out([weights for weights in completed.values() if weights.fits])
+        whole = first.key in {weights.key for weights in fitting}
+        choice = WeightsChoice(
+            key=first.key,
+            averaged=first.is_averaged,
+            others=tuple(one for one in every_key if one != first.key),
+            buffers_from="" if whole else fitting[0].key,
+            left_out=left_out[:SHOWN],
+            left_out_count=len(left_out),
+        )
+        return first, choice
+
+    def _completed(self, weights: WeightSet, fitting: Sequence[WeightSet]) -> WeightSet:
+        """Return averages of parameters alone with the statistics of the raw weights, as their tools use them."""
+        lacks_buffers_only = weights.missing and set(weights.missing) <= self.expected.buffers
+        raw = [other for other in fitting if not other.is_averaged]
+        if not (weights.is_averaged and lacks_buffers_only and len(raw) == 1):
+            return weights
+        if weights.problems or weights.unexpected:
+            return weights
+        added = {name: raw[0].tensors[name] for name in weights.missing}
+        return dataclasses.replace(weights, tensors={**weights.tensors, **added}, missing=())
+
+    def _named(self, key: str, candidates: Sequence[WeightSet]) -> list[WeightSet]:
+        exact = [weights for weights in candidates if weights.key == key]
+        matches = exact or [weights for weights in candidates if is_named(weights.key, key)]
+        if matches:
+            return matches
+        others = [weights for weights in self.sets if is_named(weights.key, key) and not weights.fits]
+        if others:
+            problem, why = f"the weights under {key!r} are not of this model", "; ".join(_problems(others[0]))
+        else:
+            problem, why = f"no weights under {key!r} in this checkpoint", ""
+        listed = ", ".join(weights.key for weights in candidates) or "none"
+        why = f"{why}; sets of this model: {listed}" if why else f"sets of this model: {listed}"
+        fix = " or ".join(_option(weights.key) for weights in candidates[:3]) or _NAME_IT
+        raise CheckpointError(problem, where=str(self.path), why=why, fix=fix)
+
+    def _ambiguous(self, candidates: Sequence[WeightSet]) -> CheckpointError:
+        keys = [weights.key for weights in candidates]
+        kind = "averaged weights" if all(weights.is_averaged for weights in candidates) else "weights"
+        return CheckpointError(
+            f"several sets of {kind} in this checkpoint",
+            where=str(self.path),
+            why=f"all of them fit the model, and they differ: {_first(keys)}",
+            fix=" or ".join(map(_option, keys[:SHOWN])),
+        )
+
+    def _unreadable_average(self, key: str, raw: WeightSet) -> CheckpointError:
+        near = [weights for weights in self.sets if weights.is_averaged and not weights.fits]
+        why = "; ".join(_problems(near[0])) if near else "its tensors do not have the model's names"
+        return CheckpointError(
+            f"the averaged weights under {key!r} cannot be told",
+            where=str(self.path),
+            why=why,
+            fix=f"{_option(raw.key)} takes the raw ones knowingly; or save the averaged ones as a state dict",
+        )
+
+    def _left_out(self, used: Sequence[WeightSet]) -> tuple[str, ...]:
+        """Return floating tensors beside the sets, which the model has no use for."""
+        matched = {path for weights in used for path in weights.names.values()}
+        return tuple(
+            ".".join(path)
+            for path, value in self.flat.items()
+            if path not in matched and isinstance(value, Tensor) and value.is_floating_point() and value.dim()
+        )
+
+    def _mismatch(self, model: nn.Module, classes: int | None) -> CheckpointError:
+        """Return the refusal of weights of another model, by the set that is nearest to it."""
+        message, fix = f"these weights are not of this {type(model).__name__}", _NAME_IT
+        if not self.sets:
+            keys = [".".join(path) for path, value in self.flat.items() if isinstance(value, Tensor)]
+            lines = _counted(missing=self.expected.lacks({}), unexpected=keys)
+            return CheckpointError(message, where=str(self.path), why="; ".join(lines), fix=fix)
+        nearest = self.sets[0]
+        if classes is not None and (other := _its_classes(self.expected, nearest, classes)):
+            message = f"these weights are of a {type(model).__name__} with {other} classes, not {classes}"
+            fix = _WITH_CLASSES.format(other)
+        under = f"under {nearest.key!r}: " if nearest.key != WHOLE_FILE else ""
+        return CheckpointError(message, where=str(self.path), why=under + "; ".join(_problems(nearest)), fix=fix)
 
 
-def _refusal(error: Exception, path: Path) -> CheckpointError:
-    """Return the error to raise, without torch's own advice of weights_only=False, which runs any code in the file."""
-    message = str(error).split("WeightsUnpickler error:")[-1].strip()
-    if isinstance(error, pickle.UnpicklingError) and (code := re.search(r"GLOBAL (\S+)", message)):
-        why = f"it asks for {code[1]}, which is neither a tensor nor a number and may run code"
-        return CheckpointError("checkpoint refused as unsafe", where=str(path), why=why, fix=_SAVE_AGAIN)
-    why = f"{type(error).__name__}: {message.splitlines()[0][:200] if message else 'the file ends early'}"
-    fix = f"download the file again; if it stays so, {_SAVE_AGAIN}"
-    return CheckpointError("checkpoint cannot be read", where=str(path), why=why, fix=fix)
+def _option(key: str) -> str:
+    return f"--weights-key {shlex.quote(key)}"
 
 
-def _unnested(content: Any, path: Path) -> dict[str, Any]:
-    if isinstance(content, Mapping) and content:
-        inner = (content[nest] for nest in NESTS if content.get(nest) is not None)
-        return dict(next((weights for weights in inner if isinstance(weights, Mapping) and weights), content))
-    kind = "an empty file" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-    raise CheckpointError("no weights in this checkpoint", where=str(path), why=f"it holds {kind}", fix=_SAVE_AGAIN)
-
-
-def _without_module(state: dict[str, Any]) -> dict[str, Any]:
-    if all(str(key).startswith("module.") for key in state):
-        return {str(key).removeprefix("module."): value for key, value in state.items()}
-    return state
-
-
-def _check_value(key: object, value: Any, path: Path) -> None:
-    if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-        why = f"{key!r} is {type(value).__name__}, not a dense tensor; weights are looked for under {', '.join(NESTS)}"
-        raise CheckpointError("no state dict in this checkpoint", where=str(path), why=why, fix=_SAVE_AGAIN)
+def _check_value(name: str, value: Tensor, precision: torch.dtype, path: Path) -> None:
+    """Raise CheckpointError for numbers that the model cannot have: NaN, too large for it, a variance below 0."""
+    message, problem, fix = "weights that cannot be", "", _OTHER_CHECKPOINT
     # Floats of 8 bits have no isfinite.
     wide = value.float() if value.is_floating_point() and value.element_size() < 4 else value
     if bad := int((~torch.isfinite(wide)).sum()):
-        why = f"{key} holds NaN or infinity in {bad} of {value.numel()} values"
-        fix = "take a checkpoint from before the training diverged, or download the file again"
-        raise CheckpointError("weights that are not finite", where=str(path), why=why, fix=fix)
+        message = "weights that are not finite"
+        problem = f"{name} holds NaN or infinity in {bad} of {value.numel()} values"
+    elif value.is_floating_point() and (bad := int((~torch.isfinite(value.to(precision))).sum())):
+        kind = str(precision).removeprefix("torch.")
+        problem = f"{name} holds numbers beyond {kind} in {bad} of {value.numel()} values"
+        fix = "scale the network so that its weights fit, and save it again"
+    elif name.rpartition(".")[2] in _VARIANCES and (bad := int((wide < 0).sum())):
+        problem = f"{name} is a variance, and {bad} of {value.numel()} values are below 0"
+    if problem:
+        raise CheckpointError(message, where=str(path), why=problem, fix=fix)
 
 
-def _mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def _problems(weights: WeightSet) -> list[str]:
     """Return one line per kind of mismatch: the number, and the first names."""
-    missing = [key for key in expected if key not in state and key.split(".")[-1] != EXTRA_STATE]
-    unexpected = [key for key in state if key not in expected]
-    common = ((key, expected[key], state[key]) for key in expected if key in state)
-    wrong = [f"{key} is {_form(has)}, not {_form(want)}" for key, want, has in common if _form(want) != _form(has)]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
-    return [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds if names]
+    return _counted(missing=weights.missing, unexpected=weights.unexpected, of_another_shape=weights.problems)
 
 
-def _its_classes(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], classes: int) -> int | None:
+def _counted(**kinds: Sequence[str]) -> list[str]:
+    return [f"{len(names)} {kind.replace('_', ' ')}: {_first(names)}" for kind, names in kinds.items() if names]
+
+
+def _its_classes(expected: Expected, weights: WeightSet, classes: int) -> int | None:
     """Return a checkpoint's number of classes if it differs from the model in that alone, else None."""
-    needed = {key for key in expected if key.split(".")[-1] != EXTRA_STATE}
-    if not needed <= state.keys() <= expected.keys():
+    if weights.missing or weights.unexpected or not all(map(is_dense, weights.tensors.values())):
         return None
-    shapes = ((expected[key].shape, value.shape) for key, value in state.items())
+    shapes = ((expected.tensors[name].shape, value.shape) for name, value in weights.tensors.items())
     sides = {pair for both in shapes for pair in zip_longest(*both, fillvalue=0) if pair[0] != pair[1]}
     return next((other for want, other in sides if want == classes), None) if len(sides) == 1 else None
 
 
-def _form(tensor: Tensor) -> str:
-    """Return shape and kind of number; floats of all precisions are one kind, integers another."""
-    kind = "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
-    return f"{kind} {tuple(tensor.shape)}"
+def _digest(files: Sequence[Path]) -> str:
+    """Return the digest of a file, or of several by their names."""
+    if len(files) == 1:
+        return file_sha256(files[0])
+    lines = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _first(names: Iterable[str]) -> str:

@@ -156,6 +156,38 @@ class StageTime:
 
 
 @dataclass(frozen=True)
+class WeightsChoice:
+    """Which set of weights of a checkpoint was taken, by the key that precedes its names in the file.
+
+    `.` is the key of weights without one. buffers_from: the set whose running statistics complete averages that have
+    parameters alone. left_out: names of the first tensors of the file that are in no set of the model.
+    """
+
+    key: str
+    averaged: bool = False
+    others: tuple[str, ...] = ()  # keys of the sets that fit the model, too
+    buffers_from: str = ""
+    left_out: tuple[str, ...] = ()
+    left_out_count: int = 0
+
+    def describe(self, file: str) -> str:
+        """Return the sentence that a screen shows; empty where the file holds one set and nothing else."""
+        if not (self.others or self.averaged or self.buffers_from or self.left_out):
+            return ""
+        kind = "the averaged set " if self.averaged else ""
+        parts = [f"weights: {kind}{self.key} of {file}"]
+        if self.buffers_from:
+            parts.append(f"running statistics of {self.buffers_from}")
+        if self.others:
+            named = ", ".join(self.others)
+            parts.append(f"not {named} (--weights-key {self.others[0]} takes that)")
+        if self.left_out:
+            shown = ", ".join(self.left_out[:3]) + ", ..." * (self.left_out_count > 3)
+            parts.append(f"{self.left_out_count} tensors of the file are no part of the model: {shown}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
 
@@ -167,6 +199,15 @@ class Source:
     weights_sha256: str = ""
     state_sha256: str = ""  # of the tensors themselves, however they were stored
     origin: str = ""  # digest of the place of a user's file or folder: tells two of one name apart
+    choice: WeightsChoice | None = None  # of a file: which of its weights
+
+    def describe_weights(self) -> str:
+        """Return what a screen says of the weights of a file with several sets, or of drawn ones; else nothing."""
+        if self.choice is not None:
+            return self.choice.describe(self.weights_file)
+        if self.weights == "random" and ":" in self.model:
+            return f"weights: random, drawn by {self.model} from seed {self.seed}: --weights FILE loads trained ones"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError
-from edgevit.models import create_model, load_weights, read_checkpoint
+from edgevit.models import create_model, load_weights
 from edgevit.models.vanillanet import VanillaNet
 from support.parity_fill import fill, load_golden
 
@@ -34,6 +34,13 @@ AVERAGED = {key: value + 1 for key, value in STATE.items()}  # recognisable
 
 def same(loaded: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return loaded.keys() == expected.keys() and all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def loaded(path: Path | str) -> dict[str, Tensor]:
+    """Return the weights of a model that has loaded a checkpoint."""
+    model = small_model()
+    load_weights(model, path)
+    return dict(model.state_dict())
 
 
 def write(path: Path, content: Any, **options: Any) -> Path:
@@ -60,12 +67,12 @@ def refused(path: Path, model: nn.Module | None = None) -> CheckpointError:
 @pytest.mark.parametrize("nest", [None, "model_ema", "state_dict_ema", "model", "state_dict", "model_state"])
 def test_published_forms_are_read(tmp_path: Path, suffix: str, nest: str | None) -> None:
     content = {nest: STATE, "epoch": 299} if nest else STATE
-    assert same(read_checkpoint(write(tmp_path / f"w{suffix}", content)), STATE)
+    assert same(loaded(write(tmp_path / f"w{suffix}", content)), STATE)
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(dict(STATE), tmp_path / "w.safetensors")
-    assert same(read_checkpoint(str(tmp_path / "w.safetensors")), STATE)
+    assert same(loaded(str(tmp_path / "w.safetensors")), STATE)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -79,29 +86,22 @@ def test_training_checkpoints_are_read_whatever_lies_beside_the_weights(tmp_path
         "best": [np.float64(81.2), np.float32(1.0), np.int64(3), np.uint8(1), np.bool_(True)],
     }
     path = write(tmp_path / "w.pth.tar", content, _use_new_zipfile_serialization=not legacy)
-    assert same(read_checkpoint(path), AVERAGED)
+    assert same(loaded(path), AVERAGED)
 
 
 def test_numpy_numbers_of_older_files_are_read(tmp_path: Path) -> None:
     """NumPy 1 wrote numpy.core where NumPy 2 writes numpy._core, and had no separate modules for dtypes."""
     path = write(tmp_path / "w.pth", {"model": STATE, "best": np.float64(1.0)}, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert same(read_checkpoint(path), STATE)
+    assert same(loaded(path), STATE)
 
 
 @pytest.mark.parametrize("absent", [None, {}])
 def test_averaged_weights_come_first_unless_there_are_none(tmp_path: Path, absent: object) -> None:
     both = write(tmp_path / "a.pth", {"state_dict": STATE, "state_dict_ema": AVERAGED})
-    assert same(read_checkpoint(both), AVERAGED)
+    assert same(loaded(both), AVERAGED)
     one = write(tmp_path / "b.pth", {"state_dict": STATE, "state_dict_ema": absent})
-    assert same(read_checkpoint(one), STATE)
-
-
-def test_a_prefix_is_stripped_from_all_keys_or_from_none(tmp_path: Path) -> None:
-    keys = ["module.a", "module.b"]
-    for names, expected in ((keys, {"a", "b"}), ([*keys, "c"], {*keys, "c"})):
-        path = write(tmp_path / "w.pth", {name: torch.ones(1) for name in names})
-        assert set(read_checkpoint(path)) == expected
+    assert same(loaded(one), STATE)
 
 
 def test_precision_follows_the_model(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_damaged_files_are_refused(tmp_path: Path, form: str) -> None:
             damaged[draw.randrange(min(len(damaged), reach))] = draw.randrange(256)
         path.write_bytes(damaged)
         try:
-            assert all(isinstance(value, Tensor) for value in read_checkpoint(path).values())
+            assert all(torch.isfinite(value).all() for value in loaded(path).values())
         except CheckpointError as error:
             assert "weights_only" not in str(error)
 
@@ -205,15 +205,13 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, form: str)
     assert trace.exists() == (form == "torch")  # it would have run
 
 
-@pytest.mark.parametrize("stowaway", [small_model(), Path("x"), np.zeros(3), torch.nn.Linear])
-def test_anything_but_tensors_and_numbers_is_refused(tmp_path: Path, stowaway: object) -> None:
+@pytest.mark.parametrize("stowaway", [small_model(), torch.nn.Linear, os.getcwd, np.array([small_model()])])
+def test_whole_models_and_code_are_refused(tmp_path: Path, stowaway: object) -> None:
     error = refused(write(tmp_path / "w.pth", {"model": STATE, "extra": stowaway}))
     assert "unsafe" in error.what and "state_dict()" in error.fix
 
 
-@pytest.mark.parametrize(
-    "content", [{}, [STATE], 3, {"model": {}}, {"epoch": 3}, {**STATE, "note": "x"}, {3: torch.ones(1)}]
-)
+@pytest.mark.parametrize("content", [{}, [], 3, {"model": {}}, {"epoch": 3}, "text", [{"a": [1]}]])
 def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: object) -> None:
     error = refused(write(tmp_path / "w.pth", content))
     assert error.what.endswith("in this checkpoint") and error.why
@@ -230,7 +228,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: str, dtype
 
 
 def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
-    assert "not a dense" in refused(write(tmp_path / "w.pth", {**STATE, "0.bias": torch.ones(4).to_sparse()})).why
+    error = refused(write(tmp_path / "w.pth", {**STATE, "0.bias": torch.ones(4).to_sparse()}))
+    assert error.why == "1 of another shape: 0.bias is Tensor, not a dense tensor, not float (4,)"
 
 
 def test_another_model_s_weights_are_refused_with_names_and_numbers(tmp_path: Path) -> None:
