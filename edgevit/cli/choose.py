@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit.cli.common import print_json, say, split
-from edgevit.cli.options import DbOption, OutOption, OutputOptions, QuickOption, grouped
+from edgevit.cli.options import DbOption, OutOption, OutputOptions, QuickOption, WeightsKeyOption, grouped
 from edgevit.cli.report import PlotOption, draw
+from edgevit.records.artifact import WeightsRequest
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact
@@ -126,14 +127,20 @@ class ActionOptions:
         Path | None, typer.Option(metavar="FOLDER", help="Folder to hand over the picked artifact in, verified")
     ] = None
     weights: Annotated[
-        Path | None, typer.Option(help="Official checkpoint file for --export; default: random weights")
+        Path | None, typer.Option(help="Checkpoint file for --export; default: random weights, or the function's")
     ] = None
+    weights_key: WeightsKeyOption = ""
     artifacts: Annotated[
         str | None,
         typer.Option(help="Artifact folders that may be measured or handed over, with commas between"),
     ] = None
     out: OutOption = Path("artifacts")
     quick: QuickOption = False
+
+    @property
+    def weights_request(self) -> WeightsRequest:
+        """The weights of the picked model for its export."""
+        return WeightsRequest(self.weights, self.weights_key)
 
 
 @grouped
@@ -165,7 +172,7 @@ def run(
     if actions.export is not None:
         from edgevit.cli.choose_actions import hand_over
 
-        results["exported"] = hand_over(choice, artifacts, actions.export, actions.weights, db)
+        results["exported"] = hand_over(choice, artifacts, actions.export, actions.weights_request, db)
     if view.plot is not None:
         draw(choice, view.plot)
     if output.as_json:

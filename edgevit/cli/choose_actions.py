@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgevit.records.artifact import Artifact, ExportRequest
+    from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest
     from edgevit.records.choice import Candidate, Choice, JointChoice
     from edgevit.records.measurement import Measurement
 
@@ -68,7 +68,7 @@ def _given(request: ExportRequest, artifacts: Sequence[Artifact]) -> Artifact | 
 
 
 def hand_over(
-    choice: Choice | JointChoice, artifacts: Sequence[Artifact], out: Path, weights: Path | None, db: str | None
+    choice: Choice | JointChoice, artifacts: Sequence[Artifact], out: Path, weights: WeightsRequest, db: str | None
 ) -> list[dict[str, str]]:
     """Put the picked artifact into a folder below `out`, and describe it; do nothing where nothing is chosen.
 
@@ -81,7 +81,7 @@ def hand_over(
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
     if picked is None or (choice.outcome != "chosen" and choice.budget.objective == "accurate"):
         return []
-    artifact = None if weights else _copied(picked, artifacts, out)
+    artifact = None if weights.file else _copied(picked, artifacts, out)
     description = "a copy of the artifact that the row is of"
     if artifact is None:
         artifact = _exported(picked, out, weights, db)
@@ -108,17 +108,17 @@ def _copied(picked: Candidate, artifacts: Sequence[Artifact], out: Path) -> Arti
     return open_artifact(target)
 
 
-def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None) -> Artifact:
+def _exported(picked: Candidate, out: Path, weights: WeightsRequest, db: str | None) -> Artifact:
     from edgevit.exporting.child_process import export_separately
     from edgevit.recipes import require_torch
     from edgevit.selection.accuracy import image_size
     from edgevit.sweeps.plan import artifact_for, record_built
 
     request = _request(picked.model, picked.target, picked.precision, image_size(picked.input_shape), out)
-    if weights is None:
+    if weights.file is None:
         return artifact_for(request, db)
     require_torch()
-    artifact = export_separately(dataclasses.replace(request, weights=weights))
+    artifact = export_separately(dataclasses.replace(request, weights=weights.file, weights_key=weights.key))
     record_built(artifact, db)
     return artifact
 
@@ -126,7 +126,10 @@ def _exported(picked: Candidate, out: Path, weights: Path | None, db: str | None
 def _describe(picked: Candidate, artifact: Artifact) -> str:
     """Return how an artifact that was exported for the answer compares with the measured one."""
     parity = f"parity {artifact.parity.status}" if artifact.parity else "parity unknown"
-    random = ", random weights: --weights FILE takes a checkpoint" if artifact.source.weights == "random" else ""
+    weights = artifact.source.describe_weights()
+    if not weights and artifact.source.weights == "random":
+        weights = "random weights: --weights FILE takes a checkpoint"
+    caveat = f", {weights}" * bool(weights)
     if artifact.sha256 == picked.artifact_sha256:
-        return f"{parity}, the artifact that the row is of{random}"
-    return f"{parity}, not the very file that the numbers are of{random}"
+        return f"{parity}, the artifact that the row is of{caveat}"
+    return f"{parity}, not the very file that the numbers are of{caveat}"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from edgevit.records.artifact import Source
+
 
 # Where JSON goes while only_json_on_stdout() is active; empty: to standard output.
 _json_streams: list[TextIO] = []
@@ -119,6 +121,12 @@ def _interleaved(lines: Sequence[str], below: Sequence[str]) -> Iterator[str]:
 def say(text: str) -> None:
     """Print a line on standard output."""
     sys.stdout.write(text + "\n")
+
+
+def say_weights(sources: Iterable[Source]) -> None:
+    """Print once which weights were taken where a file holds several sets, or where they were drawn at random."""
+    for text in dict.fromkeys(filter(None, (source.describe_weights() for source in sources))):
+        say(text)
 
 
 def say_wrapped(text: str) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit.cli.common import error_fields, print_json, print_table, progress, report_error, say
-from edgevit.cli.options import ArtifactsArgument, DatabaseOptions, OutputOptions, PreprocessingOptions, grouped
+from edgevit.cli.options import (
+    ArtifactsArgument,
+    DatabaseOptions,
+    EarlierKeyOption,
+    OutputOptions,
+    PreprocessingOptions,
+    grouped,
+)
 from edgevit.errors import EdgevitError
 
 if TYPE_CHECKING:
@@ -51,6 +58,7 @@ class ReferenceOptions:
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint that the artifact was made from, for --against-model")
     ] = None
+    weights_key: EarlierKeyOption = ""
 
 
 @grouped

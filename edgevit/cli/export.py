@@ -16,6 +16,7 @@ from edgevit.cli.common import (
     progress,
     report_error,
     say,
+    say_weights,
     split,
 )
 from edgevit.cli.options import (
@@ -119,6 +120,7 @@ def read_requests(
             wished,
             model,
             weights=source.weights,
+            weights_key=source.weights_key,
             seed=source.seed,
             input_size=source.size,
             input_shapes=source.shapes,
@@ -180,6 +182,7 @@ def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_js
     if as_json:
         print_json({"artifacts": artifacts, "failures": [error_fields(error) for error in failed]})
         return
+    say_weights(artifact.source for artifact in artifacts)
     for artifact in artifacts:
         say(finishing_line(artifact))
     if verbose:

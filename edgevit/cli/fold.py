@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edgevit.cli.common import millions, print_json, print_table, say
+from edgevit.cli.common import millions, print_json, print_table, say, say_weights
 from edgevit.cli.options import ModelArgument, OutputOptions, RangeOptions, SourceOptions, grouped
 
 
@@ -17,15 +17,14 @@ def run(model: ModelArgument, source: SourceOptions, inputs: RangeOptions, outpu
     from edgevit.folding.evidence import examine
     from edgevit.models.source import load_subject, require_taken
 
-    subject = load_subject(
-        model, weights=source.weights, seed=source.seed, input_size=source.size, input_shapes=source.shapes
-    )
+    subject = load_subject(model, weights=source.weights_request, input_size=source.size, input_shapes=source.shapes)
     require_taken(subject, batch=2)
     evidence = examine(subject.module, subject.example(batch=2), source.seed, inputs.value_range)
     if output.as_json:
         print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})
     else:
         _print(subject.name, subject.source.weights, evidence)
+        say_weights([subject.source])
     if not evidence.proof.passed:
         raise typer.Exit(4)
 

@@ -32,6 +32,7 @@ import typer
 
 from edgevit.cli.common import only_json_on_stdout, parse_input_size, parse_range
 from edgevit.cli.logs import raise_verbosity, set_verbosity
+from edgevit.records.artifact import WeightsRequest
 from edgevit.records.input_shapes import EXAMPLE, read_input_shapes
 from edgevit.records.preprocessing import StatedPreprocessing, read_stated
 from edgevit_runtime.record import TensorSpec
@@ -63,7 +64,17 @@ VerboseOption = Annotated[
 RootVerboseOption = Annotated[
     int, _verbose_option(set_verbosity, "Log on standard error, tracebacks of errors; -vv: log of every step")
 ]
-WeightsOption = Annotated[Path | None, typer.Option(help="Official checkpoint file; default: random weights")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Checkpoint file, or folder of shards; default: random weights, or the function's")
+]
+WeightsKeyOption = Annotated[
+    str,
+    typer.Option(metavar="KEY", help="Set of weights in that file: model, ema...; default: the averaged one"),
+]
+EarlierKeyOption = Annotated[
+    str,
+    typer.Option("--weights-key", metavar="KEY", help="Set of weights in that file; default: the one of the export"),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of random weights")]
 InputSizeOption = Annotated[
     str | None, typer.Option(help="Input size in pixels, 224 or 256x192 (height x width); default: the model card's")
@@ -143,7 +154,13 @@ class SourceOptions(InputOptions):
     """How a model is loaded: from which weights, and with which inputs."""
 
     weights: WeightsOption = None
+    weights_key: WeightsKeyOption = ""
     seed: SeedOption = 0
+
+    @property
+    def weights_request(self) -> WeightsRequest:
+        """The weights of the model."""
+        return WeightsRequest(self.weights, self.weights_key, self.seed)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from edgevit.cli.options import (
     ThreadsOption,
     grouped,
 )
+from edgevit.records.artifact import WeightsRequest
 
 _LAYERS_SHOWN, _KINDS_SHOWN, _NAME_CHARACTERS = 20, 6, 60
 
@@ -54,6 +55,9 @@ class OriginOptions(DatabaseOptions):
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint that the artifacts must be made from; default: any")
     ] = None
+    weights_key: Annotated[
+        str, typer.Option(metavar="KEY", help="Set of weights that the artifacts must be made from; default: any")
+    ] = ""
     labels: Annotated[
         Path | None, typer.Option(help="Text file with the labels that the artifacts must have; default: any")
     ] = None
@@ -81,7 +85,7 @@ def run(
     unit = load_device(device)
     protocol_used = protocol(protocol_options, batch_size)
     for artifact in opened:
-        require_origin(artifact, database.weights, database.labels)
+        require_origin(artifact, WeightsRequest(database.weights, database.weights_key), database.labels)
     rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
     if output.as_json:
         shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}

@@ -26,6 +26,7 @@ from edgevit.cli.options import (
     ProtocolOptions,
     RangeOptions,
     SeedOption,
+    WeightsKeyOption,
     WeightsOption,
     grouped,
 )
@@ -52,6 +53,7 @@ class GridOptions(InputOptions, PreprocessingOptions, RangeOptions):
     ] = "fp32"
     threads: Annotated[str, typer.Option(help="Thread counts with commas between")] = "1"
     weights: WeightsOption = None
+    weights_key: WeightsKeyOption = ""
     seed: SeedOption = 0
     labels: LabelsOption = None
     out: OutOption = Path("artifacts")
@@ -64,6 +66,7 @@ class GridOptions(InputOptions, PreprocessingOptions, RangeOptions):
             "",
             self.out,
             weights=self.weights,
+            weights_key=self.weights_key,
             seed=self.seed,
             input_size=self.size,
             input_shapes=self.shapes,

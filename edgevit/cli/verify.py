@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgevit.cli.common import print_json, print_table, say
-from edgevit.cli.options import DatabaseOptions, OutputOptions, SampleOptions, grouped
+from edgevit.cli.common import print_json, print_table, say, say_weights
+from edgevit.cli.options import DatabaseOptions, EarlierKeyOption, OutputOptions, SampleOptions, grouped
 
 
 @grouped
@@ -17,6 +17,7 @@ def run(
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint that the artifact was made from; default: as its manifest says")
     ] = None,
+    weights_key: EarlierKeyOption = "",
     device: Annotated[
         str | None,
         typer.Option("--device", "-d", help="Device to run it on, whose result the manifest keeps; default: here"),
@@ -30,10 +31,12 @@ def run(
     import edgevit
     from edgevit.artifacts.folder import open_artifact
 
-    before = open_artifact(artifact).parity
+    opened = open_artifact(artifact)
+    before = opened.parity
     parity = edgevit.verify(
         artifact,
         weights=weights,
+        weights_key=weights_key,
         device=device,
         trust=database.trust,
         db=database.db,
@@ -49,6 +52,7 @@ def run(
             for check in parity.checks
         ]
         print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows)
+        say_weights([opened.source])
         say(f"{parity.status}: {parity.how}; {parity.inputs}; bytes as sealed")
         if is_updated:
             say(f"the manifest now says so; before: {before.status if before else 'unverified'}")

@@ -23,7 +23,7 @@ from edgevit.evaluation.prefetch import Batch, ImageFeed
 from edgevit.evaluation.proportion import Proportion
 from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import PROVEN, Artifact
+from edgevit.records.artifact import NO_CHECKPOINT, PROVEN, Artifact, WeightsRequest
 from edgevit.records.identity import identify_accuracy, identify_confusion
 from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, Accuracy, Confusion
 from edgevit.records.model import Preprocessing
@@ -47,7 +47,7 @@ class EvaluationRequest:
     dataset: str = ""  # its name; default: the folder's name
     skip_unreadable: bool = False
     against_model: bool = False
-    weights: Path | None = None  # of the artifact's model; for against_model
+    weights: WeightsRequest = NO_CHECKPOINT  # of the artifact's model; for against_model
     workers: int | None = None
     preprocessing: StatedPreprocessing = NOTHING_STATED  # what differs from the artifact's
 

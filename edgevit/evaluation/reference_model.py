@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgevit.evaluation.prefetch import Batch
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, WeightsRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +24,7 @@ class ReferenceModel:
     classes: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, artifact: Artifact, weights: Path | None, threads: int) -> ReferenceModel:
+    def of(cls, artifact: Artifact, weights: WeightsRequest, threads: int) -> ReferenceModel:
         """Load the trained model. Raises CheckpointError for weights other than the artifact's."""
         from edgevit.recipes import require_torch
 

@@ -61,8 +61,7 @@ def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda
 
     subject = load_subject(
         request.model,
-        weights=request.weights,
-        seed=request.seed,
+        weights=request.weights_request,
         input_size=request.input_size,
         input_shapes=request.input_shapes,
         preprocessing=request.preprocessing,

@@ -30,7 +30,16 @@ from edgevit.exporting.outputs import plain_outputs
 from edgevit.folding import Folded, fold, graph_digest, network_digest
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
-from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest, StageTime
+from edgevit.records.artifact import (
+    NO_CHECKPOINT,
+    Artifact,
+    ExportRequest,
+    Parity,
+    ParityCheck,
+    SampleRequest,
+    StageTime,
+    WeightsRequest,
+)
 from edgevit.records.measurement import Device
 from edgevit.records.model_reference import ModelReference
 from edgevit.verification import (
@@ -116,7 +125,7 @@ def _final(subject: Subject, request: ExportRequest) -> Path:
 
 def verify_artifact(
     artifact: Artifact,
-    weights: Path | None = None,
+    weights: WeightsRequest = NO_CHECKPOINT,
     *,
     built_here: Container[str] = (),
     device: Device | None = None,

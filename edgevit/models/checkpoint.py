@@ -7,7 +7,6 @@ raw and averaged weights the averaged ones are taken, as the papers' READMEs eva
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.errors import CheckpointError, ModelError
 from edgevit.models.checkpoint_file import SAVE_AGAIN, read_content
 from edgevit.models.checkpoint_sets import (
@@ -28,11 +28,9 @@ from edgevit.models.checkpoint_sets import (
     find_sets,
     flatten,
     is_dense,
-    is_named,
     is_same,
 )
-from edgevit.records.artifact import WeightsChoice
-from edgevit_runtime.digest import file_sha256
+from edgevit.records.artifact import WeightsChoice, is_named
 
 _NAME_IT = "name the model that these weights were trained as: edgevit models"
 _WITH_CLASSES = "create_model(NAME, WEIGHTS, classes={}), which on the command line FILE.py:FUNCTION returns"
@@ -49,25 +47,30 @@ class LoadedWeights:
     sha256: str
 
 
-def load_weights(model: nn.Module, path: str | Path, *, key: str = "", classes: int | None = None) -> LoadedWeights:
+def load_weights(
+    model: nn.Module, path: str | Path, *, key: str = "", earlier_key: str = "", classes: int | None = None
+) -> LoadedWeights:
     """Copy the weights of a checkpoint into the model, every one or none, and return which ones they are.
 
     path: a .pth, .pt, .ckpt, .bin or .safetensors file, an index of shards, or a folder that has one. key: which of
-    several sets of weights; without one the averaged set. Precision follows the model (a half-precision file fills a
-    float32 model). `classes` is the model's number of classes, so that a refusal can name the file's.
+    several sets of weights; without one the set of `earlier_key`, if there is one, else the averaged set. Precision
+    follows the model (a half-precision file fills a float32 model). `classes` is the model's number of classes, so
+    that a refusal can name the file's.
 
     Raises CheckpointError for a file that is missing, damaged or needs code, for weights of another model, for several
     sets that could be meant, and for numbers that cannot be weights: beyond the model's precision, NaN, a variance
     below 0. All is checked before the first tensor is copied.
     """
     path = Path(path)
-    read = read_content(path)
-    flat = flatten(read.content)
+    content = read_content(path)
+    flat = flatten(content)
     expected = Expected.of(model)
     if not any(isinstance(value, Tensor) for value in flat.values()):
-        kind = f"a {type(read.content).__name__} without tensors" if read.content else "an empty file"
+        kind = f"a {type(content).__name__} without tensors" if content else "an empty file"
         raise CheckpointError("no weights in this checkpoint", where=str(path), why=f"it holds {kind}", fix=SAVE_AGAIN)
     sets = find_sets(flat, expected)
+    if not key and any(weights.key == earlier_key for weights in sets):
+        key = earlier_key
     weights, choice = _Chooser(path, flat, expected, sets).choose(key, model, classes)
     for name, value in weights.tensors.items():
         _check_value(name, value, expected.tensors[name].dtype, path)
@@ -76,7 +79,15 @@ def load_weights(model: nn.Module, path: str | Path, *, key: str = "", classes: 
         model.load_state_dict(dict(weights.tensors), strict=False)
     except ModelError as error:
         raise CheckpointError(error.what, where=str(path), why=error.why, fix="save the model again") from error
-    return LoadedWeights(choice, _digest(read.files))
+    return LoadedWeights(choice, checkpoint_sha256(path))
+
+
+def require_sound(model: nn.Module, where: str) -> None:
+    """Raise CheckpointError where a model's own parameters or variances cannot be: NaN, beyond float32, below 0."""
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, value in named.items():
+        if isinstance(value, nn.Parameter) or name.rpartition(".")[2] in _VARIANCES:
+            _check_value(name, value.detach(), torch.float32 if value.is_floating_point() else value.dtype, Path(where))
 
 
 @dataclass(frozen=True)
@@ -130,10 +141,10 @@ class _Chooser:
 
     def _named(self, key: str, candidates: Sequence[WeightSet]) -> list[WeightSet]:
         exact = [weights for weights in candidates if weights.key == key]
-        matches = exact or [weights for weights in candidates if is_named(weights.key, key)]
+        matches = exact or [weights for weights in candidates if is_named(key, weights.key)]
         if matches:
             return matches
-        others = [weights for weights in self.sets if is_named(weights.key, key) and not weights.fits]
+        others = [weights for weights in self.sets if is_named(key, weights.key) and not weights.fits]
         if others:
             problem, why = f"the weights under {key!r} are not of this model", "; ".join(_problems(others[0]))
         else:
@@ -225,14 +236,6 @@ def _its_classes(expected: Expected, weights: WeightSet, classes: int) -> int | 
     shapes = ((expected.tensors[name].shape, value.shape) for name, value in weights.tensors.items())
     sides = {pair for both in shapes for pair in zip_longest(*both, fillvalue=0) if pair[0] != pair[1]}
     return next((other for want, other in sides if want == classes), None) if len(sides) == 1 else None
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """Return the digest of a file, or of several by their names."""
-    if len(files) == 1:
-        return file_sha256(files[0])
-    lines = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _first(names: Iterable[str]) -> str:

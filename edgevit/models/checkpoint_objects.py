@@ -142,7 +142,7 @@ def _class_named(name: str) -> type:
 
 
 def object_with_tensors(content: Any) -> str:
-    """Return the name of a class whose object holds tensors as attributes; empty where there is none."""
+    """Return the name of a class whose object holds tensors as attributes; empty where no object does."""
     for value in _values(content):
         name = getattr(value, "_edgevit_class", "")
         if name and any(isinstance(inner, (Tensor, StoredArray)) for inner in _values(list(vars(value).values()))):

@@ -139,11 +139,6 @@ def is_same(first: WeightSet, second: WeightSet) -> bool:
     )
 
 
-def is_named(key: str, wish: str) -> bool:
-    """Return whether a person who writes `wish` may mean the set of this key: whole steps of it."""
-    return f".{wish}." in f".{key}." or key == wish
-
-
 def describe_form(tensor: Any) -> str:
     """Return shape and kind of number; floats of all precisions are one kind, integers another."""
     if not is_dense(tensor):

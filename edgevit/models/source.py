@@ -8,7 +8,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,16 +15,18 @@ from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError, UsageError
 from edgevit.models import create_model, list_models, load_weights, model_card, randomize, statements
+from edgevit.models.checkpoint import require_sound
 from edgevit.models.preprocess import Preprocessed, normalised_image, raw_image
 from edgevit.models.statements import read_statements, stated_inputs, stated_preprocessing
 from edgevit.models.user_function import call_user_function, require_eval
-from edgevit.records.artifact import Artifact, Source
+from edgevit.records.artifact import NO_CHECKPOINT, Artifact, Source, WeightsRequest
 from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ModelCard, Preprocessing
 from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, takes_image
-from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import TensorSpec
+
+_ZOO_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,7 @@ def _specs(inputs: Mapping[str, Tensor] | Sequence[Tensor]) -> tuple[TensorSpec,
 def load_subject(
     model: str,
     *,
-    weights: Path | None = None,
-    seed: int = 0,
+    weights: WeightsRequest = NO_CHECKPOINT,
     input_size: tuple[int, int] | None = None,
     input_shapes: tuple[TensorSpec, ...] = (),
     preprocessing: StatedPreprocessing = NOTHING_STATED,
@@ -140,40 +140,48 @@ def load_subject(
     values that could go wrong; such an artifact is honest for latency and parity and says that it is random.
     Raises UnknownNameError, ModelError, CheckpointError, UsageError.
     """
+    if weights.key and weights.file is None:
+        raise UsageError("a key of weights without their file", fix=f"--weights FILE --weights-key {weights.key}")
     request = InputRequest(input_size, input_shapes)
     load = _own if ModelReference.parse(model).is_own else _zoo
-    return load(model, weights, seed, request, preprocessing)
+    return load(model, weights, request, preprocessing)
 
 
-def _zoo(
-    name: str, weights: Path | None, seed: int, request: InputRequest, preprocessing: StatedPreprocessing
-) -> Subject:
+def _zoo(name: str, weights: WeightsRequest, request: InputRequest, preprocessing: StatedPreprocessing) -> Subject:
     card = model_card(name)
-    module = create_model(name, weights, seed=seed)
-    if weights is None:
-        randomize(module, seed)
+    module = create_model(name, seed=weights.seed)
+    if weights.file is None:
+        randomize(module, weights.seed)
+    source = _source(name, module, weights, classes=_ZOO_CLASSES, seed=weights.seed)
     inputs = stated_inputs(module, card.inputs, request, name)
     completed = stated_preprocessing(card, None, preprocessing, inputs)
-    return Subject(name, card.family, module, inputs, _source(name, module, weights, seed), completed, card)
+    return Subject(name, card.family, module, inputs, source, completed, card)
 
 
-def _source(name: str, module: nn.Module, weights: Path | None, seed: int | None) -> Source:
-    digest, origin = state_sha256(module), ModelReference.parse(name).origin
-    if weights is None:
+def _source(
+    name: str, module: nn.Module, weights: WeightsRequest, *, classes: int | None = None, seed: int | None = None
+) -> Source:
+    """Load the weights of a file, if there is one, and return where the module's weights come from.
+
+    seed: that of random weights; None: they are those of a user's function.
+    """
+    origin = ModelReference.parse(name).origin
+    if weights.file is None:
         kind: Literal["random", "function"] = "random" if seed is not None else "function"
-        return Source(name, kind, seed, state_sha256=digest, origin=origin)
-    return Source(name, "file", None, weights.name, file_sha256(weights), digest, origin)
+        return Source(name, kind, seed, state_sha256=state_sha256(module), origin=origin)
+    loaded = load_weights(module, weights.file, key=weights.key, earlier_key=weights.earlier_key, classes=classes)
+    return Source(name, "file", None, weights.file.name, loaded.sha256, state_sha256(module), origin, loaded.choice)
 
 
-def _own(
-    name: str, weights: Path | None, seed: int, request: InputRequest, preprocessing: StatedPreprocessing
-) -> Subject:
+def _own(name: str, weights: WeightsRequest, request: InputRequest, preprocessing: StatedPreprocessing) -> Subject:
     """Return what a user's own function builds, with weights of a file, of the function, or drawn from the seed."""
-    built = call_user_function(name, seed, keeps_weights=weights is None)
-    module = built.module
-    if weights is not None:
-        load_weights(module, weights)
-    module, _ = _in_single_precision(module)
+    built = call_user_function(name, weights.seed, keeps_weights=weights.file is None)
+    source = _source(name, built.module, weights, seed=weights.seed if built.is_drawn else None)
+    if weights.file is None:
+        require_sound(built.module, name)
+    module, is_widened = _in_single_precision(built.module)
+    if is_widened:
+        source = dataclasses.replace(source, state_sha256=state_sha256(module))
     card = getattr(module, "card", None)
     known_card = card if isinstance(card, ModelCard) else None
     beside = read_statements(vars(built.definitions), built.function, name)
@@ -184,7 +192,7 @@ def _own(
         known_card.family if known_card else "custom",
         module,
         inputs,
-        _source(name, module, weights, seed if built.is_drawn else None),
+        source,
         stated_preprocessing(known_card, beside.preprocessing, preprocessing, inputs),
         known_card,
         labels=beside.labels,
@@ -221,10 +229,11 @@ def with_labels(subject: Subject, labels: Sequence[str], where: str, batch: int 
     return dataclasses.replace(subject, labels=tuple(labels))
 
 
-def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module | None = None) -> Subject:
+def reload_subject(artifact: Artifact, weights: WeightsRequest, module: nn.Module | None = None) -> Subject:
     """Return the very model an artifact was made from. Raise CheckpointError where these are not its weights.
 
-    `module` is the model itself, for an artifact whose model no name can find.
+    Without a key the set of weights is the one that the export took. `module` is the model itself, for an artifact
+    whose model no name can find.
     """
     source = artifact.source
     if module is not None:
@@ -232,19 +241,22 @@ def reload_subject(artifact: Artifact, weights: Path | None, module: nn.Module |
     if source.weights == "module":
         problem = f"the artifact was made from a module of a Python process, {source.model}"
         raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
-    if source.weights == "file" and weights is None:
+    if source.weights == "file" and weights.file is None:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
         )
-    inputs = artifact.model_inputs
-    subject = load_subject(source.model, weights=weights, seed=source.seed or 0, input_shapes=inputs)
-    return _as_exported(artifact, subject, str(weights) if weights else source.model)
+    weights = WeightsRequest(weights.file, weights.key, source.seed or 0, source.choice.key if source.choice else "")
+    subject = load_subject(source.model, weights=weights, input_shapes=artifact.model_inputs)
+    return _as_exported(artifact, subject, str(weights.file or source.model))
 
 
 def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject:
     """Return the subject as it was exported. Raise CheckpointError where its weights are others."""
     if subject.source.state_sha256 != artifact.source.state_sha256:
-        raise CheckpointError("these are not the weights the artifact was made from", where=location)
+        choice = artifact.source.choice
+        made_from = f"it was made from {choice.key} of {artifact.source.weights_file}" if choice else ""
+        why = "; ".join(filter(None, [made_from, subject.source.describe_weights()]))
+        raise CheckpointError("these are not the weights the artifact was made from", where=location, why=why)
     subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
     return with_preprocessing(subject) if artifact.preprocessing_inside else subject
 

@@ -33,6 +33,23 @@ class SampleRequest:
 
 
 @dataclass(frozen=True)
+class WeightsRequest:
+    """Which weights a model gets: those of a checkpoint, else random ones from a seed or those of a user's function.
+
+    file: a checkpoint file, an index of shards, or a folder. key: which of its sets of weights; empty: the averaged
+    one, or `earlier_key`, the set that an earlier export took, where the file has it.
+    """
+
+    file: Path | None = None
+    key: str = ""
+    seed: int = 0
+    earlier_key: str = ""
+
+
+NO_CHECKPOINT = WeightsRequest()
+
+
+@dataclass(frozen=True)
 class ExportRequest:
     """One export: which model, to which target, in which form. It goes from the command line to the child process.
 
@@ -45,6 +62,7 @@ class ExportRequest:
     precision: str = "fp32"
     model: str = ""
     weights: Path | None = None
+    weights_key: str = ""
     seed: int = 0
     input_size: tuple[int, int] | None = None
     input_shapes: tuple[TensorSpec, ...] = ()  # all inputs, the batch open, as -1; empty: as the model says
@@ -56,6 +74,11 @@ class ExportRequest:
     labels: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
     samples: SampleRequest = SampleRequest()
+
+    @property
+    def weights_request(self) -> WeightsRequest:
+        """The weights of the model."""
+        return WeightsRequest(self.weights, self.weights_key, self.seed)
 
     @property
     def label(self) -> str:
@@ -153,6 +176,11 @@ class StageTime:
 
     name: str
     seconds: float
+
+
+def is_named(wish: str, key: str) -> bool:
+    """Return whether a person who writes `wish` may mean the set of weights of this key: whole steps of it."""
+    return f".{wish}." in f".{key}." or key == wish
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class ModelReference:
     @property
     def origin(self) -> str:
         """Digest of the place of a user's file or folder; empty for a name that means the same everywhere."""
-        if self.kind not in ("file", "hf"):
+        if self.kind == "zoo" or (self.kind == "timm" and not Path(self.name).is_dir()):
             return ""
-        place = f"{Path(self.name).resolve()}:{self.function}"
+        file = Path(*self.name.split(".")) if self.kind == "module" else Path(self.name)
+        place = f"{file.resolve()}:{self.function}"
         return hashlib.sha256(os.fsencode(place)).hexdigest()[:_ORIGIN_DIGITS]

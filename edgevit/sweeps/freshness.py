@@ -8,12 +8,12 @@ from datetime import datetime
 from edgevit import __version__
 from edgevit.artifacts.labels import read_labels
 from edgevit.cards import load_cards
+from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.recipes import load_recipe, recipe_sha256, require_torch, toolchain
-from edgevit.records.artifact import Artifact, ExportRequest, Source
+from edgevit.records.artifact import Artifact, ExportRequest, Source, is_named
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard, Preprocessing
 from edgevit.records.preprocessing import complete
-from edgevit_runtime.digest import file_sha256
 from edgevit_runtime.record import Host, TensorSpec
 
 
@@ -56,7 +56,9 @@ def is_current_so_far(artifact: Artifact, request: ExportRequest) -> bool:
     proven = artifact.parity is not None and artifact.parity.status != "failed"
     in_range = request.samples.value_range in (None, artifact.input_range)
     same_labels = request.labels is None or artifact.labels == read_labels(request.labels)
-    same_weights = request.weights is None or artifact.source.weights_sha256 == file_sha256(request.weights)
+    same_weights = request.weights is None or artifact.source.weights_sha256 == checkpoint_sha256(request.weights)
+    choice = artifact.source.choice
+    same_weights &= not request.weights_key or (choice is not None and is_named(request.weights_key, choice.key))
     of_request = same_labels and same_weights and is_of_form(artifact, request)
     return same_tools and same_recipe and proven and in_range and of_request
 
@@ -94,8 +96,7 @@ def _network_facts(request: ExportRequest) -> NetworkFacts:
 
     subject = load_subject(
         request.model,
-        weights=request.weights,
-        seed=request.seed,
+        weights=request.weights_request,
         input_size=request.input_size,
         input_shapes=request.input_shapes,
         preprocessing=request.preprocessing,

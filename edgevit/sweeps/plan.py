@@ -19,6 +19,7 @@ from edgevit.measurement.summary import PROTOCOL_PROCESSES
 from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
+from edgevit.records.model_reference import ModelReference
 from edgevit.store import LatencyDB
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far
 from edgevit_runtime.record import Host
@@ -62,7 +63,7 @@ def plan(
 
 
 def _expand(pattern: str) -> list[str]:
-    if ".py:" in pattern:
+    if ModelReference.parse(pattern).is_own:
         return [pattern]
     cards = load_cards()
     names = [name for name in cards if fnmatchcase(name, pattern)]

@@ -10,7 +10,7 @@ from typing import Any
 from edgevit.artifacts.folder import open_artifact
 from edgevit.evaluation import Evaluation, EvaluationRequest
 from edgevit.evaluation import evaluate as evaluate_images
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, WeightsRequest
 from edgevit.records.preprocessing import read_stated
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import built_here
@@ -28,6 +28,7 @@ def evaluate(
     skip_unreadable: bool = False,
     against_model: bool = False,
     weights: str | Path | None = None,
+    weights_key: str = "",
     trust: bool = False,
     db: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -55,8 +56,9 @@ def evaluate(
         Name of the data set; default: the folder's.
     skip_unreadable
         Leave out and count files that cannot be read.
-    against_model, weights
-        Compare with the model itself, in torch, from this checkpoint.
+    against_model, weights, weights_key
+        Compare with the model itself, in torch, from this checkpoint and this set of its weights; default: the set that
+        the artifact was made from.
     trust, db
         Permission to run native code that this database did not record as built here; the database.
     preprocessing
@@ -78,7 +80,7 @@ def evaluate(
         dataset=dataset,
         skip_unreadable=skip_unreadable,
         against_model=against_model,
-        weights=None if weights is None else Path(weights),
+        weights=WeightsRequest(None if weights is None else Path(weights), weights_key),
         preprocessing=read_stated(preprocessing or {}),
     )
     evaluation = evaluate_images(

@@ -27,6 +27,7 @@ def export(
     name: str = "",
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
     weights: str | Path | None = None,
+    weights_key: str = "",
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
     input_shape: str | Sequence[str | int] | Mapping[str, str | Sequence[int]] | None = None,
@@ -61,8 +62,9 @@ def export(
         Name of an nn.Module in files and rows; default: its class and a digest of its structure and weights.
     inputs
         Example inputs of an nn.Module. They fix its input names, sizes and types, not the batch size.
-    weights, seed
-        Official checkpoint of a named model; without one its weights are random, from this seed.
+    weights, weights_key, seed
+        Checkpoint of a named model, and which of its sets of weights; default: the averaged one. Without a checkpoint
+        the weights are random, from this seed, or those of the function.
     input_size
         Input size in pixels, as a number or as (height, width); default: the model card's.
     input_shape
@@ -99,6 +101,7 @@ def export(
         precision,
         model if isinstance(model, str) else name,
         weights=None if weights is None else Path(weights),
+        weights_key=weights_key,
         seed=seed,
         input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
         input_shapes=() if input_shape is None else read_input_shapes(input_shape),

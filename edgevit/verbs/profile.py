@@ -11,7 +11,7 @@ from edgevit.artifacts.folder import open_artifact
 from edgevit.artifacts.origin import require_origin
 from edgevit.devices.registry import LOCAL, load_device
 from edgevit.measurement.runner import Progress, Protocol
-from edgevit.records.artifact import Artifact
+from edgevit.records.artifact import Artifact, WeightsRequest
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
 from edgevit.sweeps.recording import describe_epoch, measure_and_record
@@ -31,6 +31,7 @@ def profile(
     rate: float | None = ...,
     max_memory_gb: float | None = ...,
     weights: str | Path | None = ...,
+    weights_key: str = ...,
     labels: str | Path | None = ...,
     trust: bool = ...,
     db: str | None = ...,
@@ -48,6 +49,7 @@ def profile(
     rate: float | None = ...,
     max_memory_gb: float | None = ...,
     weights: str | Path | None = ...,
+    weights_key: str = ...,
     labels: str | Path | None = ...,
     trust: bool = ...,
     db: str | None = ...,
@@ -64,6 +66,7 @@ def profile(
     rate: float | None = None,
     max_memory_gb: float | None = None,
     weights: str | Path | None = None,
+    weights_key: str = "",
     labels: str | Path | None = None,
     trust: bool = False,
     db: str | None = None,
@@ -92,8 +95,9 @@ def profile(
         Camera frames per second; default: back-to-back runs.
     max_memory_gb
         Memory limit of a process; default: 80% of the device's memory.
-    weights, labels
-        Checkpoint that the artifact must be made from, and file with the labels that it must have; default: any.
+    weights, weights_key, labels
+        Checkpoint and set of its weights that the artifact must be made from, and file with the labels that it must
+        have; default: any.
     trust, db
         Permission to run native code that this database did not record as built here; the database.
     on_progress
@@ -105,8 +109,9 @@ def profile(
     """
     several = isinstance(artifact, list | tuple)
     opened = [_opened(one) for one in (artifact if isinstance(artifact, list | tuple) else [artifact])]
+    origin = WeightsRequest(None if weights is None else Path(weights), weights_key)
     for one in opened:
-        require_origin(one, None if weights is None else Path(weights), None if labels is None else Path(labels))
+        require_origin(one, origin, None if labels is None else Path(labels))
     outcome = measure_and_record(
         opened,
         load_device(device),

@@ -64,6 +64,7 @@ def sweep(
     precision: str | Sequence[str] = "fp32",
     threads: int | Sequence[int] = 1,
     weights: str | Path | None = None,
+    weights_key: str = "",
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
     input_shape: str | Sequence[str | int] | Mapping[str, str | Sequence[int]] | None = None,
@@ -95,8 +96,9 @@ def sweep(
         Names from `edgevit targets`, and precisions. Combinations that a target lacks are left out.
     device, threads
         Name from `edgevit devices`, and thread counts of the engine.
-    weights, seed
-        Checkpoint of the only model; without one weights are random, from this seed.
+    weights, weights_key, seed
+        Checkpoint of the only model, and which of its sets of weights; default: the averaged one. Without a checkpoint
+        weights are random, from this seed.
     input_size, input_shape, preprocessing, labels
         What the models take and put out, as for `edgevit.export`.
     input_range, out
@@ -120,6 +122,7 @@ def sweep(
         "",
         Path(out),
         weights=None if weights is None else Path(weights),
+        weights_key=weights_key,
         seed=seed,
         input_size=(input_size, input_size) if isinstance(input_size, int) else input_size,
         input_shapes=() if input_shape is None else read_input_shapes(input_shape),

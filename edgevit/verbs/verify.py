@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgevit.artifacts.folder import open_artifact
 from edgevit.devices.registry import load_device
 from edgevit.recipes import require_torch
-from edgevit.records.artifact import Artifact, Parity, SampleRequest
+from edgevit.records.artifact import Artifact, Parity, SampleRequest, WeightsRequest
 from edgevit.sweeps.plan import built_here
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def verify(
     *,
     model: nn.Module | None = None,
     weights: str | Path | None = None,
+    weights_key: str = "",
     device: str | None = None,
     trust: bool = False,
     db: str | None = None,
@@ -36,8 +37,9 @@ def verify(
     ----------
     artifact
         Folder that `edgevit.export` wrote, or the artifact that it returned.
-    model, weights
-        The module, or the checkpoint, that the artifact was made from, where its manifest cannot find them by name.
+    model, weights, weights_key
+        The module, or the checkpoint, that the artifact was made from, where its manifest cannot find them by name. The
+        key names one of several sets of weights; default: the one that the manifest names.
     device
         Name from `edgevit devices` to run it on; the manifest then keeps the result. Default: this process's machine.
     trust
@@ -55,7 +57,7 @@ def verify(
 
     opened = open_artifact(artifact.folder if isinstance(artifact, Artifact) else Path(artifact))
     unit = load_device(device) if device else None
-    checkpoint = None if weights is None else Path(weights)
+    checkpoint = WeightsRequest(None if weights is None else Path(weights), weights_key)
     allowed = built_here([opened], db, trust=trust)
     request = SampleRequest(input_range, None if samples is None else Path(samples)) if input_range or samples else None
     parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, module=model, samples=request)

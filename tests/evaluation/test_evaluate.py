@@ -30,7 +30,7 @@ from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, 
 from edgevit.evaluation.prefetch import in_order
 from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
-from edgevit.records.artifact import Artifact, ExportRequest, Source
+from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsRequest
 from edgevit.store import LatencyDB
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Recipe, TensorSpec
@@ -360,7 +360,7 @@ def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exp
     changed = trained_digits.module("vanillanet").state_dict()
     changed = {name: value * 2 if name.endswith("weight") else value for name, value in changed.items()}
     torch.save(changed, tmp_path / "other.pth")
-    request = EvaluationRequest(data, against_model=True, weights=tmp_path / "other.pth")
+    request = EvaluationRequest(data, against_model=True, weights=WeightsRequest(tmp_path / "other.pth"))
     with pytest.raises(CheckpointError, match="not the weights the artifact was made from"):
         evaluate(artifact_in(exported / "open"), request)
 

@@ -16,6 +16,7 @@ import torch
 from edgevit.errors import EdgevitError, ModelError, UnknownNameError
 from edgevit.models.source import Subject, load_subject, require_taken
 from edgevit.models.user_code import UserCode, import_definitions
+from edgevit.records.artifact import WeightsRequest
 from edgevit.records.model_reference import ModelReference
 from support.command_line import edgevit
 
@@ -31,18 +32,18 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def load(model: str, **options: object) -> Subject:
-    return load_subject(model, input_size=SIZE, **options)  # type: ignore[arg-type]
+def load(model: str, seed: int = 0, weights: Path | None = None) -> Subject:
+    return load_subject(model, input_size=SIZE, weights=WeightsRequest(weights, seed=seed))
 
 
 def channels(subject: Subject) -> int:
     return int(subject.module.get_parameter("0.weight").shape[0])
 
 
-def failure(model: str, **options: object) -> ModelError:
+def failure(model: str) -> ModelError:
     """Return the error of a model's code, after a check of its form: five lines at most, the user's own first."""
     with pytest.raises(ModelError) as caught:
-        require_taken(load(model, **options), batch=1)
+        require_taken(load(model), batch=1)
     assert len(str(caught.value).splitlines()) <= 5
     return caught.value
 

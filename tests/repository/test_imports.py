@@ -42,11 +42,12 @@ errors        |                                                   |
 records       |                                                   | (pandas)
 recipes       |                                                   |
 cards         |                                                   |
+checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     |                                                   |
+artifacts     | checkpoint_files                                  |
 devices       | artifacts recipes                                 | platformdirs
 # the rooms
-models        |                                                   | torch numpy safetensors
+models        | checkpoint_files                                  | torch numpy safetensors
 folding       | count                                             | torch
 verification  | devices folding recipes                           | torch numpy (skimage)
 exporting     | models folding verification artifacts count       | torch
@@ -61,7 +62,8 @@ reporting     | artifacts selection devices measurement store     | (plotly matp
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
 evaluation    | artifacts devices recipes (models)                | numpy PIL (torch scipy)
-sweeps        | artifacts cards exporting measurement prediction  |
+sweeps        | artifacts cards checkpoint_files exporting        |
+sweeps        | measurement prediction                            |
 sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
 verbs         | artifacts cards devices evaluation exporting      | (torch)

@@ -19,7 +19,7 @@ from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import fold
 from edgevit.models import randomize
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest
+from edgevit.records.artifact import Artifact, ExportRequest, Parity, ParityCheck, SampleRequest, WeightsRequest
 from edgevit.records.model import Preprocessing
 from edgevit.verification import (
     FOLD_GATE,
@@ -481,10 +481,11 @@ def test_an_artifact_made_from_a_file_asks_for_it(good: Artifact, tmp_path: Path
     subject = tiny_subject(tmp_path)
     torch.save(subject.module.state_dict(), tmp_path / "net.pth")
     same = dataclasses.replace(from_file, model=good.source.model)
-    assert verify_artifact(dataclasses.replace(good, source=same), tmp_path / "net.pth").status == "passed"
+    request = WeightsRequest(tmp_path / "net.pth")
+    assert verify_artifact(dataclasses.replace(good, source=same), request).status == "passed"
     torch.save(tiny_subject(tmp_path, seed=2).module.state_dict(), tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="not the weights"):
-        verify_artifact(dataclasses.replace(good, source=same), tmp_path / "net.pth")
+        verify_artifact(dataclasses.replace(good, source=same), request)
 
 
 @onnx_only
