@@ -20,7 +20,7 @@ _SHARD = re.compile(r"-\d+-of-\d+\.")
 def find_checkpoint(path: Path) -> Path:
     """Return the file of a checkpoint: the path itself, or the file with the weights in a folder.
 
-    Raises CheckpointError where there is none, or several could be meant.
+    Raises CheckpointError where it has none, or several could be meant.
     """
     if path.is_dir():
         return _file_in(path)
