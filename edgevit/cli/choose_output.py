@@ -234,7 +234,9 @@ def _facts(picked: Candidate, percentile: int) -> list[str]:
     facts = [*_latency_fact(picked, f"p{percentile}")]
     facts += [f"grade {picked.grade}"] if picked.grade else []
     facts += [
-        f"top-1 {_top1(picked)}% ({picked.top1_provenance})" if picked.top1_percent is not None else "top-1 unknown"
+        f"top-1 {_top1(picked, mark='')}% ({picked.top1_provenance}{', assumed' * bool(picked.top1_assumed)})"
+        if picked.top1_percent is not None
+        else "top-1 unknown"
     ]
     facts += [] if picked.size_mb is None else [f"{picked.size_mb:.1f} MB"]
     facts += [] if picked.memory_mb is None else [f"{picked.memory_mb:.0f} MB of memory"]
@@ -250,11 +252,11 @@ def _latency_fact(picked: Candidate, percentile: str) -> Iterator[str]:
         yield f"{percentile} {picked.latency_ms:.3g} ms ({picked.latency_provenance}), no bound"
 
 
-def _top1(candidate: Candidate) -> str | float | None:
+def _top1(candidate: Candidate, mark: str = " assumed") -> str | float | None:
     """Return a published accuracy to two digits, or a measured one with its error."""
     if candidate.top1_percent is None or candidate.top1_error_percent is None:
         return None if candidate.top1_percent is None else round(candidate.top1_percent, 2)
-    return f"{candidate.top1_percent:.2f} ± {candidate.top1_error_percent:.2f}"
+    return f"{candidate.top1_percent:.2f} ± {candidate.top1_error_percent:.2f}{mark * bool(candidate.top1_assumed)}"
 
 
 def _print_suggestions(suggestions: Iterable[Suggestion], prefix: str) -> None:

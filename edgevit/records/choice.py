@@ -98,6 +98,8 @@ class Candidate:
     top1_source: str = ""
     # What the model does: classify, detect...; empty: not known.
     task: str = ""
+    # What the accuracy rests on and was not stated, as records.measurement.Accuracy has it.
+    top1_assumed: tuple[str, ...] = ()
 
 
 # Why the predictor says nothing of a model on a column.
@@ -220,6 +222,7 @@ PickNoteKind = Literal[
     "pick_predicted",
     "pick_not_exported",
     "pick_accuracy_unknown",
+    "pick_accuracy_assumed",
     "pick_not_evaluated",
     "accuracy_tie",
     "speed_tie",

@@ -20,7 +20,7 @@ def describe(candidate: Candidate, percentile: int) -> str:
     upper, latency, top1 = candidate.latency_upper_ms, candidate.latency_ms, candidate.top1_percent
     bound = f"p{percentile} unknown" if latency is None else f"p{percentile} {latency:.3g} ms"
     bound = bound if upper is None else f"p{percentile} <= {upper:.3g} ms"
-    accuracy = "top-1 unknown" if top1 is None else f"top-1 {top1:.4g}%"
+    accuracy = "top-1 unknown" if top1 is None else f"top-1 {top1:.4g}%{' (assumed)' * bool(candidate.top1_assumed)}"
     return f"{candidate.model} {candidate.target} {candidate.precision}, {bound}, {accuracy}"
 
 
@@ -75,6 +75,7 @@ def _outcome(choice: Choice | JointChoice) -> str:
 
 def _cells(candidate: Candidate, verdict: str) -> list[str]:
     top1 = "" if candidate.top1_percent is None else f"{candidate.top1_percent:.4g}"
+    top1 += " assumed" * bool(top1 and candidate.top1_assumed)
     latencies = [_number(candidate.latency_ms), _number(candidate.latency_upper_ms), candidate.latency_provenance]
     identity = [candidate.model, candidate.target, candidate.precision, str(candidate.threads or "")]
     return [*identity, top1, *latencies, verdict]

@@ -18,6 +18,7 @@ from edgevit.records.measurement import Measurement
 from edgevit.records.model import IMAGENET, ModelCard
 from edgevit.reporting.candidates import origin
 from edgevit.reporting.chooser_answers import ReportContext, answers
+from edgevit.reporting.evaluations import evaluation_parts
 from edgevit.reporting.evidence import ArtifactScan, find_artifacts, model_parts
 from edgevit.reporting.options import DEFAULTS, ReportOptions
 from edgevit.reporting.page_answers import CandidateKey, device_answers, key_of
@@ -55,7 +56,8 @@ def collect(
     check_confidence(options.confidence)
     now = now or datetime.now(UTC)
     units = find_units(database, options.devices, options.published)
-    ratings = Ratings.of(database.accuracies(metric=TOP1), options.dataset)
+    accuracies = database.accuracies(metric=TOP1)
+    ratings = Ratings.of(accuracies, options.dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
     context = ReportContext(cards, ratings, options)
@@ -79,7 +81,7 @@ def collect(
         predicted_confidence=options.confidence if options.predict else None,
         devices=tuple(parts),
         entries=tuple(entries),
-        models=model_parts(entries, cards, artifacts.artifacts),
+        models=model_parts(entries, cards, artifacts.artifacts, evaluation_parts(accuracies, database.confusions())),
         artifacts_read=folder is not None,
         problems=artifacts.problems,
         choose_options=tuple(choose_options),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from edgevit.artifacts.folder import MANIFEST, open_artifact
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.records.artifact import Artifact, Source
 from edgevit.records.model import ModelCard
-from edgevit.reporting.page_records import ArtifactPart, Entry, ModelPart, Proof
+from edgevit.reporting.page_records import ArtifactPart, Entry, EvaluationPart, ModelPart, Proof
 
 
 class ArtifactScan(NamedTuple):
@@ -40,17 +41,21 @@ def find_artifacts(folder: Path) -> ArtifactScan:
 
 
 def model_parts(
-    entries: Sequence[Entry], cards: Mapping[str, ModelCard], artifacts: Sequence[Artifact]
+    entries: Sequence[Entry],
+    cards: Mapping[str, ModelCard],
+    artifacts: Sequence[Artifact],
+    evaluations: Mapping[str, tuple[EvaluationPart, ...]],
 ) -> tuple[ModelPart, ...]:
     """Describe the models of these rows and artifacts, sorted by name."""
     of_model: dict[str, list[Entry]] = {artifact.model: [] for artifact in artifacts}
     for entry in entries:
         of_model.setdefault(entry.model, []).append(entry)
     measured = {entry.artifact_sha256 for entry in entries if entry.latency_provenance == "measured"} - {""}
-    return tuple(
+    parts = (
         _model(name, rows, cards.get(name), [artifact for artifact in artifacts if artifact.model == name], measured)
         for name, rows in sorted(of_model.items())
     )
+    return tuple(replace(part, evaluations=evaluations.get(part.name, ())) for part in parts)
 
 
 def _model(

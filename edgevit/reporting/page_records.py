@@ -51,6 +51,8 @@ class Entry:
     top1_percent: float | None
     top1_error_percent: float | None
     top1_provenance: Provenance
+    # What the accuracy rests on and was not stated.
+    top1_assumed: tuple[str, ...]
     latency_provenance: Provenance
     provenance: Provenance
     p50: Latency
@@ -185,8 +187,41 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class ClassPart:
+    """The right answers on the images of one class, and the class that most of its other images were given."""
+
+    label: str
+    right: int
+    images: int
+    taken_for: str
+    taken: int
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """A measured accuracy with its confusion matrix. assumed: what it rests on, in words; empty: nothing assumed.
+
+    matrix: numbers of images, a row for the class of the images and a column for the class that was given, in the order
+    of `labels`; empty for more classes than a table shows. classes: the worst first.
+    """
+
+    target: str
+    precision: str
+    artifact_sha256: str
+    dataset: str
+    percent: float
+    error_percent: float | None
+    images: int
+    assumed: str
+    measured: str
+    labels: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+    classes: tuple[ClassPart, ...]
+
+
+@dataclass(frozen=True)
 class ModelPart:
-    """A model with rows: the facts of its card, if it has one, its cost after folding, and its proofs."""
+    """A model with rows: the facts of its card, if it has one, its cost after folding, its proofs and evaluations."""
 
     name: str
     family: str
@@ -202,6 +237,7 @@ class ModelPart:
     folded_macs: int | None
     proofs: tuple[Proof, ...]
     artifacts: tuple[ArtifactPart, ...]
+    evaluations: tuple[EvaluationPart, ...] = ()
 
 
 @dataclass(frozen=True)

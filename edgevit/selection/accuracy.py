@@ -9,7 +9,7 @@ from edgevit.records.choice import Candidate, Note
 from edgevit.records.measurement import TASK, Accuracy, Measurement
 from edgevit.records.model import CLASSIFY, IMAGENET, ModelCard, Provenance
 from edgevit.selection.cells import Run
-from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, note
+from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, describe_assumptions, note
 
 TOP1 = "top1_percent"  # the metric that is chosen by
 _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
@@ -18,7 +18,8 @@ _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken 
 class Top1(NamedTuple):
     """An accuracy in percent with its provenance, half the width of its 95% interval, flags, and its source.
 
-    source: of a published accuracy that is not the card's. task: of the model; empty: not known.
+    source: of a published accuracy that is not the card's. task: of the model; empty: not known. assumed: what it rests
+    on and was not stated.
     """
 
     percent: float | None
@@ -27,6 +28,7 @@ class Top1(NamedTuple):
     flags: tuple[str, ...] = ()
     source: str = ""
     task: str = ""
+    assumed: tuple[str, ...] = ()
 
 
 class Ratings(NamedTuple):
@@ -47,11 +49,12 @@ class Ratings(NamedTuple):
     def of(cls, accuracies: Iterable[Accuracy], dataset: str | None) -> Ratings:
         """Return the index of these accuracies.
 
-        Of one artifact, the accuracy from most images counts, and of those the newest.
+        Of one artifact, an accuracy that rests on nothing assumed comes first, then that from most images, then the
+        newest.
         """
         top1 = [accuracy for accuracy in accuracies if accuracy.metric == TOP1]
         measured = sorted(
-            filter(_is_measured, top1), key=lambda accuracy: (accuracy.examples or 0, *_newness(accuracy))
+            filter(_is_measured, top1), key=lambda one: (not one.assumed, one.examples or 0, *_newness(one))
         )
         of_artifact = {accuracy.artifact_sha256: accuracy for accuracy in measured if accuracy.dataset == dataset}
         of_graph: dict[Hashable, list[Accuracy]] = {}
@@ -85,11 +88,11 @@ class Ratings(NamedTuple):
         another data set, the database's.
         """
         if accuracy := self.of_artifact.get(run.artifact_sha256):
-            return Top1(accuracy.value, "measured", accuracy.error)
+            return Top1(accuracy.value, "measured", accuracy.error, assumed=accuracy.assumed)
         others = self.of_graph.get(_graph(run), ()) if run.graph_digest else ()
         if len(others) == 1:
             [other] = others
-            return Top1(other.value, "measured", other.error, (TOP1_OF_OTHER_WEIGHTS,))
+            return Top1(other.value, "measured", other.error, (TOP1_OF_OTHER_WEIGHTS,), assumed=other.assumed)
         of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
         if of_card.percent is not None or of_card.provenance == "reconstructed":
             return of_card
@@ -108,6 +111,8 @@ class Ratings(NamedTuple):
             yield note("none_evaluated", self.dataset, *sets)
         elif picked and picked.top1_provenance != "measured":
             yield note("pick_not_evaluated", self.dataset)
+        if picked and picked.top1_assumed:
+            yield note("pick_accuracy_assumed", describe_assumptions(picked.top1_assumed))
 
 
 def _by_card(run: Run, card: ModelCard | None) -> Top1:

@@ -128,6 +128,7 @@ def _candidate(
         top1_error_percent=top1.error_percent,
         top1_source=top1.source,
         task=top1.task,
+        top1_assumed=top1.assumed,
         latency_ms=None if latency_ns is None else latency_ns / 1e6,
         latency_upper_ms=None if upper_ns is None else upper_ns / 1e6,
         latency_provenance=provenance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from edgevit.records.choice import (
     Budget,
@@ -17,6 +17,7 @@ from edgevit.records.choice import (
     RefusalCode,
     RejectionKind,
 )
+from edgevit.records.measurement import CLASS_ORDER
 
 _REFUSALS = frozenset(typing.get_args(RefusalCode))
 _REASONS: dict[ReasonCode, str] = {
@@ -114,6 +115,9 @@ _NOTES: dict[NoteKind, str] = {
     "pick_accuracy_unknown": (
         "the accuracy of the pick is not known, nor that of anything else that fits, so that nothing is chosen"
     ),
+    "pick_accuracy_assumed": (
+        "the accuracy of the pick rests on {subjects[0]}: state it (edgevit evaluate --help) and evaluate again"
+    ),
     "pick_not_evaluated": "the pick was not evaluated on {subjects[0]!r}, others were: edgevit evaluate",
     "accuracy_tie": (
         "{subjects[0]} is {numbers[0]:.2f} points more accurate, which is within the error of its evaluation "
@@ -194,10 +198,19 @@ def note(kind: NoteKind, *subjects: str, numbers: Sequence[float] = ()) -> Note:
     return Note(kind, text, kind in _ABOUT_PICK, subjects, tuple(numbers))
 
 
+def describe_assumptions(assumed: Collection[str]) -> str:
+    """Return `assumed preprocessing (mean, std) and class order`: what an accuracy rests on; empty for nothing."""
+    preprocessing = [name for name in assumed if name != CLASS_ORDER]
+    parts = [f"preprocessing ({', '.join(preprocessing)})"] if preprocessing else []
+    parts += ["class order"] if CLASS_ORDER in assumed else []
+    return f"assumed {' and '.join(parts)}" if parts else ""
+
+
 def remarks(candidate: Candidate) -> tuple[str, ...]:
     """Return the English of a candidate's flags, of its accuracy's source and of its predicted percentile."""
     source = [f"top-1 from {candidate.top1_source}"] if candidate.top1_source else []
     percentile = candidate.basis.percentile if candidate.basis else None
+    source += [f"top-1 rests on {describe_assumptions(candidate.top1_assumed)}"] if candidate.top1_assumed else []
     predicted = [] if percentile is None else [f"predicted at p{percentile}"]
     flags = (_FLAGS.get(flag, flag) for flag in candidate.flags)
     return (*predicted, *flags, *source)

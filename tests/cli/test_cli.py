@@ -33,7 +33,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = edgevit("export", "net.py:tiny", "-t", "ort", "--input-size", "32", "-o", "out", "--json", folder=folder)
     assert outcome.returncode == 0, outcome.stderr
     (folder / "export.json").write_text(outcome.stdout)
-    outcome = edgevit("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
+    outcome = edgevit("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--db", "x.db", "--json", folder=folder)
     assert outcome.returncode == 0, outcome.stderr
     (folder / "profile.json").write_text(outcome.stdout)
     return folder
@@ -81,16 +81,16 @@ def test_export_leaves_one_verified_artifact(here: Path) -> None:
     [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
     assert artifact["parity"]["status"] == "passed" and artifact["folded"]
     assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "convert", "simplify", "artifact"}
-    assert sorted(path.name for path in (here / "out").iterdir()) == ["net-tiny-onnx-fp32"]
-    files = sorted(path.name for path in (here / "out" / "net-tiny-onnx-fp32").iterdir())
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["net-tiny-32-onnx-fp32"]
+    files = sorted(path.name for path in (here / "out" / "net-tiny-32-onnx-fp32").iterdir())
     assert files == ["manifest.json", "net-tiny.onnx"]
 
 
 def test_verify_again_and_after_damage(here: Path, tmp_path: Path) -> None:
-    outcome = edgevit("verify", "out/net-tiny-onnx-fp32", folder=here)
+    outcome = edgevit("verify", "out/net-tiny-32-onnx-fp32", folder=here)
     assert outcome.returncode == 0 and "passed: onnxruntime" in outcome.stdout
     damaged = tmp_path / "damaged"
-    shutil.copytree(here / "out" / "net-tiny-onnx-fp32", damaged)
+    shutil.copytree(here / "out" / "net-tiny-32-onnx-fp32", damaged)
     content = bytearray((damaged / "net-tiny.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (damaged / "net-tiny.onnx").write_bytes(content)
@@ -165,7 +165,7 @@ def test_rows_that_ship_and_did_not_repeat_themselves_have_a_file_of_their_own()
 
 
 def test_a_measured_network_has_its_operators_in_the_database(here: Path) -> None:
-    artifact = json.loads((here / "out/net-tiny-onnx-fp32/manifest.json").read_text())["artifact"]
+    artifact = json.loads((here / "out/net-tiny-32-onnx-fp32/manifest.json").read_text())["artifact"]
     with LatencyDB.open(str(here / "x.db")) as db:
         [graph] = db.graphs()
     assert graph.graph_digest == artifact["graph_digest"]
@@ -173,7 +173,7 @@ def test_a_measured_network_has_its_operators_in_the_database(here: Path) -> Non
 
 
 def test_choose_hands_over_the_very_artifact(here: Path) -> None:
-    choose = ("choose", "--db", "x.db", "--objective", "fastest", "--artifacts", "out/net-tiny-onnx-fp32")
+    choose = ("choose", "--db", "x.db", "--objective", "fastest", "--artifacts", "out/net-tiny-32-onnx-fp32")
     outcome = edgevit(*choose, "--export", "given", "--json", folder=here)
     assert outcome.returncode == 7, outcome.stderr
     [exported] = json.loads(outcome.stdout)["exported"]
@@ -186,7 +186,7 @@ def test_choose_hands_over_the_very_artifact(here: Path) -> None:
 def test_choose_exports_what_is_not_held(here: Path) -> None:
     outcome = edgevit("choose", "--db", "x.db", "--objective", "smallest", "--export", "made", folder=here)
     assert outcome.returncode == 7, outcome.stderr
-    assert "exported: made/net-tiny-onnx-fp32 (parity passed" in outcome.stdout
+    assert "exported: made/net-tiny-32-onnx-fp32 (parity passed" in outcome.stdout
 
 
 def test_choose_measures_what_the_budget_needs(here: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_choose_measures_what_the_budget_needs(here: Path, tmp_path: Path) -> No
     assert (before.returncode, answer["outcome"]) == (6, "unmeasured")
     [suggestion] = answer["measure_next"]
     assert suggestion["model"] == "net.py:tiny" and "--input-size 32x32" in suggestion["command"]
-    after = edgevit(*choose, "--measure", "--artifacts", "out/net-tiny-onnx-fp32", folder=here)
+    after = edgevit(*choose, "--measure", "--artifacts", "out/net-tiny-32-onnx-fp32", folder=here)
     answer = json.loads(after.stdout)
     assert (after.returncode, len(answer["measured"])) == (7, 1), after.stderr
     assert answer["picked"]["measurement_id"] == answer["measured"][0]["measurement_id"]
@@ -209,7 +209,7 @@ def test_devices_calibrate(here: Path, tmp_path: Path) -> None:
         "calibrate",
         "local",
         "--models",
-        "out/net-tiny-onnx-fp32",
+        "out/net-tiny-32-onnx-fp32",
         "--quick",
         "--db",
         tmp_path / "c.db",
@@ -248,7 +248,7 @@ def test_a_dry_run_says_what_is_missing_and_does_nothing(here: Path) -> None:
 
 
 def test_rates_and_limits_are_asked_for(here: Path) -> None:
-    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--db", "r.db", "--json")
+    profile = ("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--db", "r.db", "--json")
     outcome = edgevit(*profile, "--rate", "200", "--percentile", "90", folder=here)
     assert outcome.returncode == 0, outcome.stderr
     [row] = json.loads(outcome.stdout)["measurements"]
@@ -280,7 +280,7 @@ NO_HARNESS = "no vendor's program is known that runs artifacts of onnx"
 
 
 def test_a_number_is_explained(here: Path) -> None:
-    profile = ("profile", "out/net-tiny-onnx-fp32", "--quick", "--roofline", "--layers", "--harness", "--db", "l.db")
+    profile = ("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--roofline", "--layers", "--harness", "--db", "l.db")
     report = json.loads(edgevit(*profile, "--json", folder=here).stdout)
     assert report["peak"]["gflops"] > 0 and report["peak"]["gb_per_s"] > 0
     [bound], [table] = report["roofline"], report["layers"]

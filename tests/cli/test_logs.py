@@ -97,7 +97,9 @@ def test_a_sweep_logs_processes_cache_hits_and_published_files(tmp_path: Path) -
     assert "edgevit.sweeps.plan: exporting net.py:net onnx fp32" in first and "cache hit" not in first
     outcome = edgevit(*sweep, "--again", "-vv", folder=tmp_path)
     assert outcome.returncode == 0
-    assert "D edgevit.sweeps.plan: cache hit: net.py:net onnx fp32 is in artifacts/net-net-onnx-fp32" in outcome.stderr
+    assert (
+        "D edgevit.sweeps.plan: cache hit: net.py:net onnx fp32 is in artifacts/net-net-32-onnx-fp32" in outcome.stderr
+    )
 
 
 def test_discarded_blocks_and_retries_are_logged(

@@ -19,6 +19,7 @@ from edgevit.cli import app, main
 from edgevit.cli.common import parse_input_size
 from edgevit.devices.registry import load_device
 from edgevit.recipes import load_recipe
+from edgevit.records.artifact import ExportRequest
 from edgevit.records.identity import identify
 from edgevit.records.measurement import Measurement
 from edgevit.store import LatencyDB
@@ -88,7 +89,8 @@ def check(command: str) -> str:
     verb, values = parsed(command)
     if verb == "sweep":
         size = parse_input_size(values["input_size"])
-        requests = plan([values["models"]], [values["targets"]], [values["precision"]], 0, size, Path("out"))
+        template = ExportRequest("", Path("out"), input_size=size)
+        requests = plan([values["models"]], [values["targets"]], [values["precision"]], template)
         assert len(requests) == 1 and int(values["threads"]) > 0
         own_file = requests[0].model.rpartition(":")[0]
         assert requests[0].model in load_cards() or Path(own_file).is_file()
@@ -188,5 +190,5 @@ def test_a_device_without_rows_is_told_of_with_a_command_that_runs(capsys: pytes
         fixes[device] = json.loads(capsys.readouterr().err)["error"]["fix"]
     verb, values = parsed(fixes["my board"])
     assert verb == "sweep" and load_device(values["device"]).name == "my board"
-    assert plan([values["models"]], [values["targets"]], ["fp32"], 0, None, Path("out"))
+    assert plan([values["models"]], [values["targets"]], ["fp32"], ExportRequest("", Path("out")))
     assert fixes["pi7"] == "edgevit devices"

@@ -58,7 +58,7 @@ def test_arm64_is_detected_proven_flagged_and_never_chosen(board: list[str], tmp
         (tmp_path / "net.py").write_text(STRANGER)
         export = ("export", "net.py:tiny", "-t", "onnx", "--input-size", "32", "-o", "out")
         assert edgevit(*export, folder=tmp_path).returncode == 0
-        here = ("out/net-tiny-onnx-fp32", "--device", "arm64")
+        here = ("out/net-tiny-32-onnx-fp32", "--device", "arm64")
         verified = edgevit("verify", *here, "--json", folder=tmp_path)
         assert verified.returncode == 0, verified.stderr
         parity = json.loads(verified.stdout)["parity"]

@@ -84,7 +84,7 @@ def test_from_an_address_to_a_proof(sshd: Sshd, tmp_path: Path) -> None:
         removed = edgevit("devices", "remove", "board")
     assert removed.returncode == 0 and "board.toml" in removed.stdout
     assert "no device of yours is called 'board'" in refused(2, "devices", "remove", "board")
-    assert "no device is called 'board'" in refused(2, "profile", tmp_path / "out/net-tiny-onnx-fp32", "-d", "board")
+    assert "no device is called 'board'" in refused(2, "profile", tmp_path / "out/net-tiny-32-onnx-fp32", "-d", "board")
 
 
 def measure_and_verify(folder: Path) -> None:
@@ -98,8 +98,8 @@ def measure_and_verify(folder: Path) -> None:
     assert (json.loads(process.stdout)["held"], json.loads(process.stdout)["measurements"]) == (1, [])
     plan = edgevit(*sweep, "--device", "board", "--dry-run", "--json", "--db", "x.db", folder=folder)
     assert [step["does"] for step in json.loads(plan.stdout)["steps"]] == ["nothing"]
-    artifact: Any = open_artifact(folder / "out/net-tiny-onnx-fp32")
-    verify = ("verify", "out/net-tiny-onnx-fp32", "--device", "board")
+    artifact: Any = open_artifact(folder / "out/net-tiny-32-onnx-fp32")
+    verify = ("verify", "out/net-tiny-32-onnx-fp32", "--device", "board")
     process = edgevit(*verify, "--json", folder=folder)
     assert json.loads(process.stdout)["manifest_updated"] is False, "it had passed already"
     before = reseal(artifact, unproven(artifact.parity))
@@ -110,7 +110,7 @@ def measure_and_verify(folder: Path) -> None:
         and "on board (" in process.stdout
         and "before: built_not_run" in process.stdout
     )
-    after: Any = open_artifact(folder / "out/net-tiny-onnx-fp32")
+    after: Any = open_artifact(folder / "out/net-tiny-32-onnx-fp32")
     assert (after.parity.status, after.sha256) == ("passed", before.sha256)
     assert "on board (" in after.parity.how
     assert [check.stage for check in after.parity.checks] == [check.stage for check in artifact.parity.checks]
@@ -135,9 +135,9 @@ def test_verify_where_the_engine_is_missing(sshd: Sshd, tmp_path: Path) -> None:
     device = ("devices", "add", "bare", *flags(sshd)[:-4], "--python", python)
     assert edgevit(*device).returncode == 0
     try:
-        error = refused(5, "verify", "out/net-tiny-onnx-fp32", "--device", "bare", folder=tmp_path)
+        error = refused(5, "verify", "out/net-tiny-32-onnx-fp32", "--device", "bare", folder=tmp_path)
         assert "target onnx cannot run on bare" in error and f"{python} -m pip install onnxruntime" in error
-        process = edgevit("profile", "out/net-tiny-onnx-fp32", "-d", "bare", "--quick", "--json", folder=tmp_path)
+        process = edgevit("profile", "out/net-tiny-32-onnx-fp32", "-d", "bare", "--quick", "--json", folder=tmp_path)
         assert [row["status"] for row in json.loads(process.stdout)["measurements"]] == ["unsupported"]
     finally:
         edgevit("devices", "remove", "bare")

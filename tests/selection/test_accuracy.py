@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
-from edgevit.records.measurement import Accuracy, Measurement
+from edgevit.records.measurement import CLASS_ORDER, Accuracy, Measurement
 from edgevit.records.model import IMAGENET
 from edgevit.selection import Evidence, ask, choose_among
 from edgevit.selection.accuracy import Ratings
@@ -282,3 +282,23 @@ def test_choose_ranks_published_rows_by_published_accuracies(url: str) -> None:
         ("their_s", 71.0),
     ]
     assert remarks(choice.fitting[0]) == ("top-1 from arXiv:2206.04040",)
+
+
+def test_an_accuracy_that_rests_on_an_assumption_says_so_everywhere() -> None:
+    assumed = evaluated(44.8, dataset="digits", assumed=("mean", "std", CLASS_ORDER))
+    choice = answer([row()], [assumed], "digits")
+    assert choice.picked is not None and choice.picked.top1_assumed == ("mean", "std", CLASS_ORDER)
+    assert "top-1 rests on assumed preprocessing (mean, std) and class order" in remarks(choice.picked)
+    assert "pick_accuracy_assumed" in [note.kind for note in choice.notes]
+    assert "top-1 44.8% (assumed)" in repr(choice) and "44.8 assumed" in choice._repr_html_()
+
+
+def test_an_accuracy_that_rests_on_nothing_assumed_counts_before_one_from_more_images() -> None:
+    kept = [
+        evaluated(44.8, dataset="digits", assumed=("mean",), examples=5000, started="2026-11-22T10:00:00+00:00"),
+        evaluated(98.2, dataset="digits", examples=360),
+    ]
+    for order in (kept, kept[::-1]):
+        choice = answer([row()], order, "digits")
+        assert accuracies(choice) == {"net_s": (98.2, "measured", 0.4)}
+        assert "pick_accuracy_assumed" not in [note.kind for note in choice.notes]

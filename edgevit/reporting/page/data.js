@@ -57,6 +57,11 @@ function accuracy(entry) {
   return error === null ? String(entry.top1_percent) : `${entry.top1_percent.toFixed(2)} ± ${error.toFixed(2)}`;
 }
 
+/** Return where an accuracy comes from, and whether it rests on something that was assumed. */
+function rating(entry) {
+  return entry.top1_assumed.length ? `${entry.top1_provenance}, assumed` : entry.top1_provenance;
+}
+
 function isPredicted(entry) {
   return entry.latency_provenance === 'predicted';
 }
@@ -64,7 +69,8 @@ function isPredicted(entry) {
 /** Return the provenance of both numbers of a row. */
 function origin(entry) {
   const rebuilt = entry.top1_provenance === 'reconstructed' && entry.provenance !== 'reconstructed';
-  return rebuilt ? `${entry.provenance}, reconstructed` : entry.provenance;
+  const plain = rebuilt ? `${entry.provenance}, reconstructed` : entry.provenance;
+  return entry.top1_assumed.length ? `${plain}, accuracy assumed` : plain;
 }
 
 /** Return the evidence of a prediction. */

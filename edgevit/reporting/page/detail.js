@@ -86,7 +86,7 @@ function drawDetail() {
       ['Engine', `${entry.engine} ${entry.engine_version} ${entry.provider}`.trim()],
       [
         'Top-1',
-        entry.top1_percent === null ? UNKNOWN : `${accuracy(entry)}% (${entry.top1_provenance}; ${REPORT.dataset})`,
+        entry.top1_percent === null ? UNKNOWN : `${accuracy(entry)}% (${rating(entry)}; ${REPORT.dataset})`,
       ],
       ['p50', median(p50)],
       ['p90', span(p90)],

@@ -200,6 +200,51 @@ function modelTable(models) {
   );
 }
 
+function classTable(evaluation) {
+  const head = [['class'], ['right, %', true], ['images', true], ['most of the others given'], ['images', true]];
+  return simpleTable(
+    head,
+    evaluation.classes.map((one) => [
+      one.label,
+      ((100 * one.right) / one.images).toFixed(1),
+      one.images,
+      one.taken_for,
+      one.taken || '',
+    ]),
+    'Accuracy of each class, the worst first',
+  );
+}
+
+function matrixTable(evaluation) {
+  const head = [['images of'], ...evaluation.labels.map((label) => [label, true])];
+  return simpleTable(
+    head,
+    evaluation.matrix.map((row, i) => [
+      evaluation.labels[i],
+      ...row.map((images, j) => (i === j && images ? el('b', {}, images) : images || '')),
+    ]),
+    'Confusion matrix: a row for the class of the images, a column for the class that they were given',
+  );
+}
+
+function evaluationPart(evaluation) {
+  const error = evaluation.error_percent === null ? '' : ` ± ${evaluation.error_percent.toFixed(2)}`;
+  const assumed = evaluation.assumed ? `; it rests on ${evaluation.assumed}` : '';
+  return el(
+    'div',
+    {},
+    el(
+      'p',
+      {},
+      el('b', {}, `${evaluation.target} ${evaluation.precision} on ${evaluation.dataset}`),
+      `, top-1 ${evaluation.percent.toFixed(2)}${error}% of ${count(evaluation.images, 'image', 'images')}, measured ${day(evaluation.measured)}`,
+      el('span', { class: 'warn' }, assumed),
+    ),
+    el('div', { class: 'scroll' }, classTable(evaluation)),
+    evaluation.matrix.length ? el('div', { class: 'scroll' }, matrixTable(evaluation)) : '',
+  );
+}
+
 function modelPart(model) {
   const summary = [model.family, model.carded ? model.provenance : 'no card: not of this zoo', proven(model)];
   return el(
@@ -216,6 +261,7 @@ function modelPart(model) {
     ]),
     proofTable(model),
     model.artifacts.map(artifactPart),
+    model.evaluations.map(evaluationPart),
   );
 }
 

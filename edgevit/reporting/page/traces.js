@@ -41,7 +41,7 @@ function predictionLines(entry, times, bound) {
 }
 
 function top1Line(entry) {
-  return `top-1 ${accuracy(entry)}% (${entry.top1_provenance})`;
+  return `top-1 ${accuracy(entry)}% (${rating(entry)})`;
 }
 
 function hoverOf(entry, lines) {
