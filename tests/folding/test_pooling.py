@@ -100,3 +100,19 @@ def test_a_mean_over_a_large_map_adds_no_weights(with_norm: bool) -> None:
     x = image(1, 3, 224, 224, dtype=torch.float32)
     assert count(fold(model, (x,)), x).params <= 3082
     assert prove(model, (x,)).passed
+
+
+PARTS_OF_LISTS: dict[str, Callable[[Any], Any]] = {
+    "unbind": lambda y: y.unbind(2)[1],
+    "split": lambda y: y.split(3, 2)[0],
+    "sorted values": lambda y: y.sort(2).values,
+    "maximum and its index": lambda y: y.max(2).values,
+}
+
+
+@pytest.mark.parametrize("name", PARTS_OF_LISTS)
+def test_a_mean_over_a_part_of_several_results_folds(name: str) -> None:
+    """What such an operator gives is a list, which has no shape."""
+    divided = PARTS_OF_LISTS[name]
+    model = Toy(lambda net, x: divided(net.c(x)).mean(-1), c=conv(4, 4, 3))
+    assert operators(fold_and_compare(model, X))["conv2d"] == 1

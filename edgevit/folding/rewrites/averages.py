@@ -66,10 +66,12 @@ def linear_after_average(net: Net, node: Node) -> bool:
     if _commutes(net, source, node):
         net.replace(node, _averaged_first(net, source, node))
         return True
+    # Other operators may read a list of tensors, which has no shape.
+    if not is_call(source, aten.add.Tensor) or net.arguments(source)["alpha"] != 1:
+        return False
     shape = net.shape(source)
     terms = [term for term in source.args[:2] if isinstance(term, Node) and net.shape(term) == shape]
-    is_sum = is_call(source, aten.add.Tensor) and net.arguments(source)["alpha"] == 1 and len(terms) == 2
-    if not is_sum or not any(len(term.users) == 1 and _commutes(net, term, node) for term in terms):
+    if len(terms) != 2 or not any(len(term.users) == 1 and _commutes(net, term, node) for term in terms):
         return False
     means = [_same_average(net, term, node) for term in terms]
     net.replace(node, net.call(aten.add.Tensor, *means, before=node))
