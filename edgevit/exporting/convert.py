@@ -6,17 +6,19 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from edgevit.errors import EdgevitError, ExportError, UsageError
 from edgevit.exporting.blame import refused_operator
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.spelling import spelled
-from edgevit.folding import Folded
+from edgevit.folding import Folded, origin
 from edgevit.recipes import load_recipe, toolchain
 from edgevit_runtime.record import Recipe, RecipeModule, Stage
 
 SOURCE = "source"  # folder beside a payload: the payload it was made from
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def check_request(
@@ -94,6 +96,8 @@ def convert(
     """
     if not isinstance(model, Folded) and not allow_unfolded:
         raise ExportError(f"{type(model).__name__} is not folded", fix="fold(model) first, or ask for it: --unfolded")
+    if isinstance(model, Folded):
+        _require_single_precision(model)
     try:
         return convert_alone(
             model, recipe, payload, inputs=inputs, precision=precision, dynamic_batch=dynamic_batch, options=options
@@ -104,6 +108,23 @@ def convert(
             raise
         fix = f"write {operator.split()[0]} with other operators, or choose another target"
         raise ExportError(error.what, where=operator, why=error.why, fix=fix) from error.__cause__
+
+
+def _require_single_precision(model: Folded) -> None:
+    """Raise ExportError where a part of the model computes in half precision.
+
+    An engine rounds otherwise there, so nothing could be compared with the model.
+    """
+    for node in model.net.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "call_function" and isinstance(value, Tensor) and value.dtype in _HALVES:
+            raise ExportError(
+                f"a part of the model computes in {str(value.dtype).removeprefix('torch.')}",
+                where=f"{node.target} of {origin(node)}",
+                why="the precision of an artifact is that of its export, for the whole model",
+                fix="export the model in single precision: model.float(), and no cast to half in its forward; then "
+                "--precision fp16 makes all of it half",
+            )
 
 
 def convert_alone(

@@ -28,6 +28,7 @@ from edgevit.exporting.blame import wrong_operator
 from edgevit.exporting.convert import SOURCE, check_request, convert
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.folding import Folded, fold, graph_digest, network_digest
+from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
 from edgevit.records.artifact import (
@@ -79,7 +80,7 @@ def export_subject(
     )
     name = _final(subject, request).name
     clock = _Clock(on_stage)
-    with _staging(request.out, name) as folder:
+    with _staging(request.out, name) as folder, unchanged(subject.module):
         model = subject.module if request.unfolded else _fold(subject, request.batch, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
@@ -147,7 +148,8 @@ def verify_artifact(
     folded = fold(subject.module, tuple(subject.example(batch).values()), check=False) if artifact.folded else None
     half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
     samples = samples or SampleRequest(artifact.input_range)
-    references = _references(subject, folded, samples, batch, half=half, dynamic_batch=artifact.dynamic_batch)
+    with unchanged(subject.module):
+        references = _references(subject, folded, samples, batch, half=half, dynamic_batch=artifact.dynamic_batch)
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)

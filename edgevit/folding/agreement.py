@@ -76,13 +76,19 @@ def worst(expected: Sequence[Tensor], computed: Sequence[Tensor]) -> float:
     return max((max_rel(reference, other) for reference, other in pairs), default=math.inf)
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of the model, or itself if it has tensors that cannot be copied."""
+def copied(model: nn.Module) -> nn.Module | None:
+    """Return a copy of the model; None if it holds something that cannot be copied, such as a lock."""
+    # A tensor with the history of its gradient does not let itself be copied; here its numbers are.
+    computed = (tensor for module in model.modules() for tensor in torch.utils._pytree.tree_leaves(vars(module)))
+    copies: dict[int, Any] = {
+        id(tensor): tensor.detach().clone()
+        for tensor in computed
+        if isinstance(tensor, Tensor) and tensor.requires_grad and not tensor.is_leaf
+    }
     try:
-        return copied_with(model, {})
-    except RuntimeError:
-        # A buffer with the history of its gradient, for example.
-        return model
+        return copied_with(model, copies)
+    except (RuntimeError, TypeError):
+        return None
 
 
 def copied_with(model: nn.Module, replacements: dict[int, Any]) -> nn.Module:
@@ -91,3 +97,22 @@ def copied_with(model: nn.Module, replacements: dict[int, Any]) -> nn.Module:
         # torch 2.13 copies its own tree specs and warns about it.
         warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
         return copy.deepcopy(model, replacements)
+
+
+def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    """Return a copy of the model with every floating parameter and buffer in this dtype; None if it cannot be copied.
+
+    Tensors that are plain attributes, such as filled caches, are in it too.
+    """
+    copy_ = copied(model)
+    if copy_ is None:
+        return None
+    for module in copy_.to(dtype).modules():
+        for name, value in vars(module).items():
+            if isinstance(value, (Tensor, dict, list, tuple)) and not name.startswith("_"):
+                vars(module)[name] = torch.utils._pytree.tree_map(lambda leaf: _cast_leaf(leaf, dtype), value)
+    return copy_
+
+
+def _cast_leaf(leaf: Any, dtype: torch.dtype) -> Any:
+    return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf

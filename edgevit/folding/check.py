@@ -8,40 +8,79 @@ error there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from edgevit.errors import FoldError
-from edgevit.folding.agreement import cast, copied, outputs, worst
+from edgevit.folding.agreement import cast, copied, in_dtype, outputs, worst
+from edgevit.folding.one_dtype import OneDtype
+from edgevit.folding.restoration import State
+
+if TYPE_CHECKING:
+    from edgevit.folding.inference_form import Folded
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32. In half precision this finds gross errors only.
 LIMITS = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 5e-2, torch.bfloat16: 5e-1}
+Refold = Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]
+# A model without a memory gives the same answer after another input, rounding of threads aside.
+LARGEST_CHANGE = 1e-6
 
 
-def check_fold(model: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], *, wide: nn.Module | None = None) -> None:
+def check_fold(
+    model: nn.Module, folded: Folded, inputs: Sequence[Tensor], *, wide: nn.Module | None = None, refold: Refold
+) -> None:
     """Raise FoldError where the folded form differs from its model, or where nothing can be compared.
 
-    wide: the folded form in float64, where the graph is right in that too. A model on the meta device computes nothing,
-    so nothing is checked.
+    wide: the folded form with all its weights in float64. A network of several dtypes is then compared in float64
+    alone. refold: a fold without a check, for one that reads its own precision. A model on the meta device computes
+    nothing, so nothing is checked.
     """
     if any(tensor.is_meta for tensor in (*model.parameters(), *inputs)):
         return
     # A network may count its calls, so copies run.
-    if wide is not None and (trained := copied(model)) is not model:
-        # One that names float32 in its code does not run in float64.
+    limit = max((LIMITS[kind] for kind in _kinds(model, folded, inputs)), default=0.0)
+    if wide is not None and (trained := in_dtype(model, torch.float64)) is not None:
+        # One that makes tensors of its own in float32 may not run in float64.
         with contextlib.suppress(RuntimeError):
-            _judge(trained.double(), wide, cast(inputs, torch.float64), LIMITS[torch.float64], "float64")
-            return
-    limit = max((LIMITS[kind] for kind in _kinds(model, inputs)), default=0.0)
+            mode = contextlib.nullcontext() if folded.follows_dtype else OneDtype(torch.float64)
+            if _agrees_in_float64(trained, wide, cast(inputs, torch.float64), mode, refold, limit):
+                return
     dtype = "float64" if limit == LIMITS[torch.float64] else "the dtype of the model"
-    _judge(copied(model), copied(folded), inputs, limit, dtype)
+    _judge(copied(model) or model, copied(folded) or folded, inputs, limit, dtype)
+
+
+def _agrees_in_float64(
+    trained: nn.Module,
+    wide: nn.Module,
+    inputs: tuple[Tensor, ...],
+    mode: contextlib.AbstractContextManager[Any],
+    refold: Refold,
+    limit: float,
+) -> bool:
+    """Raise FoldError as _judge does; return False for a model that reads its precision, whose own fold agrees there.
+
+    limit: that of the model's own dtypes. In half precision it would hide a mistake.
+    """
+    try:
+        with mode:
+            _judge(trained, wide, inputs, LIMITS[torch.float64], "float64")
+        return True
+    except FoldError:
+        if limit > LIMITS[torch.float32]:
+            raise
+    # A capture of its own needs the model to run without the mode.
+    with torch.inference_mode():
+        outputs(trained, inputs)
+    _judge(trained, refold(trained, inputs), inputs, LIMITS[torch.float64], "float64")
+    return False
 
 
 def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limit: float, dtype: str) -> None:
     """Compare on the first sample that the model has an answer to. Raise FoldError as check_fold does."""
-    name = type(trained).__name__
+    name, state = type(trained).__name__, State(trained)
     for sample in _samples(inputs):
         with torch.inference_mode():
             expected = outputs(trained, [tensor.clone() for tensor in sample])
@@ -49,6 +88,8 @@ def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limi
                 continue
             error = worst(expected, outputs(folded, [tensor.clone() for tensor in sample]))
             if error <= limit:
+                if state.has_changed():
+                    _require_no_memory(trained, sample, expected)
                 return
             again = worst(expected, outputs(trained, [tensor.clone() for tensor in sample]))
         if again > 0:
@@ -72,9 +113,23 @@ def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limi
     )
 
 
-def _kinds(model: nn.Module, inputs: Sequence[Tensor]) -> set[torch.dtype]:
-    """Return the floating dtypes of a model's tensors and inputs; one without a limit counts as float32."""
-    tensors = (*model.parameters(), *model.buffers(), *inputs)
+def _require_no_memory(trained: nn.Module, sample: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Raise FoldError where a model that changes its own attributes answers differently after another input."""
+    outputs(trained, [-tensor if tensor.is_floating_point() else tensor.clone() for tensor in sample])
+    if worst(expected, outputs(trained, [tensor.clone() for tensor in sample])) > LARGEST_CHANGE:
+        raise FoldError(
+            "the model's answer depends on the inputs that it had before",
+            where=type(trained).__name__,
+            why="its forward keeps tensors of one call for the next, and a folded form has no memory",
+            fix="let such a tensor be an input and an output; fold(model, inputs, check=False) does not compare",
+        )
+
+
+def _kinds(model: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> set[torch.dtype]:
+    """Return the floating dtypes in which a model computes; one without a limit counts as float32."""
+    values = torch.utils._pytree.tree_leaves([node.meta.get("val") for node in folded.net.graph.nodes])
+    computed = (value for value in values if isinstance(value, Tensor))
+    tensors = (*model.parameters(), *model.buffers(), *inputs, *computed)
     return {kind if (kind := tensor.dtype) in LIMITS else torch.float32 for tensor in tensors if not _is_whole(tensor)}
 
 

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgevit.folding.capture import capture
 from edgevit.folding.graph import arguments
-from edgevit.folding.inference_form import Folded
+from edgevit.folding.inference_form import Folded, captured
 from edgevit.folding.values import OTHER, VALUE, size_of
 
 
@@ -30,7 +29,7 @@ def graph_digest(model: nn.Module, inputs: Sequence[Tensor] = ()) -> str:
     A folded network has its graph already. Any other is captured first, with `inputs` that fix its sizes. Raises
     ModelError where it cannot be captured.
     """
-    module = model.net if isinstance(model, Folded) else capture(model, tuple(inputs)).module
+    module = model.net if isinstance(model, Folded) else captured(model, tuple(inputs)).module
     text = json.dumps(operator_list(module), separators=(",", ":"), allow_nan=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -40,7 +39,7 @@ def network_digest(model: nn.Module, inputs: Sequence[Tensor]) -> str:
 
     Raises ModelError where it cannot be captured.
     """
-    module = capture(model, tuple(inputs)).module
+    module = captured(model, tuple(inputs)).module
     digest = hashlib.sha256(json.dumps(operator_list(module), separators=(",", ":"), allow_nan=True).encode("ascii"))
     for node in module.graph.find_nodes(op="get_attr"):
         value = _resolve(module, str(node.target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from edgevit.folding.agreement import outputs
 from edgevit.folding.answers import require_answers
 from edgevit.folding.inference_form import FoldReport
 from edgevit.folding.proof import Proof, fold_and_prove
+from edgevit.folding.restoration import unchanged
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,25 @@ def examine(
     """
     generator = torch.Generator().manual_seed(seed)
     noise, others = (tuple(_noise(tensor, generator, value_range) for tensor in inputs.values()) for _ in range(2))
+    with unchanged(model):
+        _require_answers(model, inputs, (noise, others, noise))
+        folded, proof = fold_and_prove(model, noise)
+        single = tuple(tensor[:1] for tensor in noise) if folded.report.batch_is_open else noise
+        return Evidence(count(model, *single), count(folded, *single), folded.report, proof)
+
+
+def _require_answers(model: nn.Module, inputs: Mapping[str, Tensor], samples: Sequence[tuple[Tensor, ...]]) -> None:
     name = type(model).__name__
     try:
         with torch.inference_mode():
-            answers = [outputs(model, sample) for sample in (noise, others, noise)]
-    except RuntimeError as error:
+            answers = [outputs(model, sample) for sample in samples]
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
         problem = f"{name} does not run on these inputs"
         fix = "--input-size, or a `card` on the module that tells its inputs"
-        raise ModelError(problem, where=shapes, why=str(error).splitlines()[0], fix=fix) from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(problem, where=shapes, why=why, fix=fix) from error
     require_answers(name, answers[:2], answers[2])
-    folded, proof = fold_and_prove(model, noise)
-    single = tuple(tensor[:1] for tensor in noise) if folded.report.batch_is_open else noise
-    return Evidence(count(model, *single), count(folded, *single), folded.report, proof)
 
 
 def _noise(like: Tensor, generator: torch.Generator, value_range: tuple[float, float] | None) -> Tensor:

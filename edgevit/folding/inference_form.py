@@ -7,6 +7,7 @@ The engine knows operators, not architectures. It captures any module as a graph
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,18 @@ from edgevit.errors import FoldError, ModelError
 from edgevit.folding.capture import capture
 from edgevit.folding.check import check_fold
 from edgevit.folding.graph import Net, origin
+from edgevit.folding.restoration import State, unchanged
 from edgevit.folding.rewrites import REWRITES
 from edgevit.folding.rewrites.affine import is_norm, why_norm_stays
 from edgevit.folding.rewrites.branches import why_branches_stay
 from edgevit.folding.values import VALUE
+
+# Warnings of torch.export about what the capture has right: a cache that is filled, a constant computed of weights.
+_ABOUT_CACHES = (
+    "The tensor attributes? .* assigned during export",
+    "A model attribute .* requires gradient",
+    "The .grad attribute of a Tensor that is not a leaf",
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,12 @@ class FoldReport:
 class Folded(nn.Module):
     """A network in inference form, for inputs of the size it was folded at; it is not made for gradients."""
 
-    def __init__(self, net: GraphModule, shapes: tuple[tuple[int, ...], ...], report: FoldReport) -> None:
+    def __init__(
+        self, net: GraphModule, shapes: tuple[tuple[int, ...], ...], report: FoldReport, *, follows_dtype: bool = True
+    ) -> None:
+        """Wrap a graph. follows_dtype: it names no floating dtype, so it computes in that of its weights and inputs."""
         super().__init__()
-        self.net, self.shapes, self.report = net, shapes, report
+        self.net, self.shapes, self.report, self.follows_dtype = net, shapes, report, follows_dtype
         self.eval()
 
     @property
@@ -93,42 +105,71 @@ def fold(
     nothing to compare; ModelError where capture fails.
     """
     examples = tuple(inputs) if inputs is not None else example_inputs(model)
-    net, report = _rewritten(model, examples)
-    can_widen = check and net.follows_dtype and net.dtype != torch.float64
-    wide = _finished(net, report, memory_format, torch.float64) if can_widen else None
-    folded = _finished(net, report, memory_format)
-    if check:
-        check_fold(model, folded, examples, wide=wide)
+    with unchanged(model):
+        net, report = _rewritten(model, examples)
+        can_widen = check and not (net.follows_dtype and net.dtype == torch.float64)
+        wide = _finished(net, report, memory_format, torch.float64) if can_widen else None
+        folded = _finished(net, report, memory_format)
+        if check:
+            check_fold(model, folded, examples, wide=wide, refold=lambda *subject: fold(*subject, check=False))
     return folded
 
 
 def fold_in_dtypes(
     model: nn.Module, inputs: tuple[Tensor, ...], dtypes: Sequence[torch.dtype]
-) -> dict[torch.dtype, Folded]:
-    """Fold a model once, and return the fold in the model's own dtype and in those of `dtypes` that the capture serves.
+) -> tuple[Folded, dict[torch.dtype, Folded]]:
+    """Fold a model once, and return the fold, and by dtype the same with all weights in one of `dtypes`.
 
-    A dtype is served if it holds every value of the model's own dtype and the captured graph follows its constants'
-    dtype. Raises as fold does.
+    A dtype is among them if it holds every value of the model's own dtype. A fold that does not follow the dtype of its
+    weights computes in one dtype only under OneDtype. Raises as fold does.
     """
     net, report = _rewritten(model, inputs)
     contiguous = torch.contiguous_format
-    wider = [dtype for dtype in dtypes if dtype != net.dtype and torch.promote_types(dtype, net.dtype) == dtype]
-    folds = {dtype: _finished(net, report, contiguous, dtype) for dtype in wider if net.follows_dtype}
-    return {**folds, net.dtype: _finished(net, report, contiguous)}
+    wider = [dtype for dtype in dtypes if torch.promote_types(dtype, net.dtype) == dtype]
+    copies = [dtype for dtype in wider if not (net.follows_dtype and dtype == net.dtype)]
+    folds = {dtype: _finished(net, report, contiguous, dtype) for dtype in copies}
+    folded = _finished(net, report, contiguous)
+    return folded, folds if len(copies) == len(wider) else {**folds, net.dtype: folded}
 
 
 def _rewritten(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Net, FoldReport]:
     check_foldable(model)
-    net = capture(model, inputs)
+    net = captured(model, inputs)
     applied = apply_rewrites(net)
     return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
+
+
+def captured(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
+    """Capture a model; one that fills its caches at the first call is captured with them filled, where it must."""
+    with unchanged(model), warnings.catch_warnings():
+        for message in _ABOUT_CACHES:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        try:
+            with unchanged(model):
+                return capture(model, inputs)
+        except ModelError:
+            if not _fills_a_cache(model, inputs):
+                raise
+        return capture(model, inputs)
+
+
+def _fills_a_cache(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Run a model, and return whether that changed any of its attributes."""
+    state = State(model)
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+        # The model itself fails, and its capture says so.
+        return False
+    return state.has_changed()
 
 
 def _finished(
     net: Net, report: FoldReport, memory_format: torch.memory_format, dtype: torch.dtype | None = None
 ) -> Folded:
     shapes = tuple(net.shape(node) for node in net.graph.find_nodes(op="placeholder"))
-    return Folded(net.finish(memory_format, dtype=dtype), shapes, report)
+    return Folded(net.finish(memory_format, dtype=dtype), shapes, report, follows_dtype=net.follows_dtype)
 
 
 def _unfolded(net: Net) -> Iterator[Unfolded]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgevit.folding.agreement import cast, compare, copied, outputs
+from edgevit.folding.agreement import cast, compare, in_dtype, outputs
 from edgevit.folding.answers import ROUNDINGS, sensitivity
 from edgevit.folding.inference_form import Folded, fold, fold_in_dtypes
+from edgevit.folding.one_dtype import OneDtype
+from edgevit.folding.restoration import unchanged
 
 # A right fold is about 1e-15 in float64 and 1e-7 in float32; a wrong epsilon is 1e-2 with a cosine of 1.000.
 FLOAT64_TOLERANCE = 1e-10
@@ -23,8 +27,8 @@ LARGEST_TOLERANCE = {torch.float64: 1e-7, torch.float32: float("inf")}
 class Proof:
     """Largest absolute difference over the reference's largest magnitude, the worst over outputs, per dtype.
 
-    None in a dtype in which the model cannot run, because it names another one in its code. Where the model amplifies
-    rounding, a tolerance is what rounding alone may cause.
+    None in a dtype in which the model cannot run, because it makes tensors of another one in its code. Where the model
+    amplifies rounding, a tolerance is what rounding alone may cause.
     """
 
     float64_max_rel: float | None
@@ -48,43 +52,68 @@ def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
 def fold_and_prove(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Folded, Proof]:
     """Fold a model, and compare its fold in float64 and float32 with the model itself in that dtype on `inputs`.
 
-    One capture serves every dtype that it holds in. Where the graph depends on its dtype, or the shared capture is out
-    of tolerance, a copy of the model in that dtype is captured and folded for itself.
+    One capture serves every dtype that it holds in. A network of several dtypes is computed in one alone, so that its
+    own rounding hides nothing. Where the shared capture is out of tolerance, a copy of the model in that dtype is
+    captured and folded for itself.
     """
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
-    folds = fold_in_dtypes(model, cast(inputs, dtype), (torch.float64, torch.float32))
-    tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
-    errors = {kind: _error(kind, model, inputs, folds.get(kind), limit) for kind, limit in tolerances.items()}
-    for kind, error in errors.items():
-        if error is not None and error > tolerances[kind]:
-            tolerances[kind] = max(tolerances[kind], min(_rounding(kind, model, inputs), LARGEST_TOLERANCE[kind]))
-    return folds[dtype], Proof(errors[torch.float64], errors[torch.float32], *tolerances.values())
+    with unchanged(model):
+        folded, folds = fold_in_dtypes(model, cast(inputs, dtype), (torch.float64, torch.float32))
+        mixed = not folded.follows_dtype
+        tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
+        subjects = {kind: _Subject(kind, _in(kind, model, mixed), cast(inputs, kind), mixed) for kind in tolerances}
+        errors = {kind: subjects[kind].error(folds.get(kind), limit) for kind, limit in tolerances.items()}
+        for kind, error in errors.items():
+            if error is not None and error > tolerances[kind]:
+                tolerances[kind] = max(tolerances[kind], min(subjects[kind].rounding(), LARGEST_TOLERANCE[kind]))
+    return folded, Proof(errors[torch.float64], errors[torch.float32], *tolerances.values())
 
 
-def _error(
-    dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor], folded: Folded | None, limit: float
-) -> float | None:
-    """Return the worst `max_rel` of the fold in one dtype, from the shared capture if that is within the limit.
-
-    None where the model does not run in it.
-    """
+def _in(dtype: torch.dtype, model: nn.Module, mixed: bool) -> nn.Module | None:
+    """Return the model in a dtype: itself if that is its own; None if it cannot be copied."""
     parameter = next(model.parameters(), None)
-    trained = model if parameter is None or parameter.dtype == dtype else copied(model).to(dtype)
-    samples = cast(inputs, dtype)
-    try:
-        with torch.inference_mode():
-            outputs(trained, samples)
-    except RuntimeError:
-        return None
-    if folded is not None and (error := compare(trained, folded, samples)) <= limit:
-        return error
-    return compare(trained, fold(trained, samples, check=False), samples)
+    is_its_own = parameter is None or parameter.dtype == dtype
+    return model if is_its_own and not mixed else in_dtype(model, dtype)
 
 
-def _rounding(dtype: torch.dtype, model: nn.Module, inputs: Sequence[Tensor]) -> float:
-    """Return the error that rounding alone may cause in a dtype; 0 where the model does not run in it."""
-    try:
-        with torch.inference_mode():
-            return ROUNDINGS * sensitivity(copied(model).to(dtype), cast(inputs, dtype))
-    except RuntimeError:
-        return 0.0
+@dataclass(frozen=True)
+class _Subject:
+    """A model in one dtype, and its inputs in it. There may be no such copy."""
+
+    dtype: torch.dtype
+    model: nn.Module | None
+    inputs: tuple[Tensor, ...]
+    mixed: bool
+
+    def error(self, folded: Folded | None, limit: float) -> float | None:
+        """Return the worst `max_rel` of the fold, from the shared capture if that is within the limit.
+
+        None where the model does not run in the dtype.
+        """
+        if self.model is None:
+            return None
+        error = None
+        if folded is not None:
+            # What computes in one dtype under the mode need not run without it.
+            with contextlib.suppress(RuntimeError), self._alone():
+                error = compare(self.model, folded, self.inputs)
+            if error is not None and error <= limit:
+                return error
+        try:
+            with torch.inference_mode():
+                outputs(self.model, self.inputs)
+            return compare(self.model, fold(self.model, self.inputs, check=False), self.inputs)
+        except RuntimeError:
+            return error
+
+    def rounding(self) -> float:
+        """Return the error that rounding alone may cause; 0 where the model does not run in the dtype."""
+        try:
+            with torch.inference_mode(), self._alone():
+                return 0.0 if self.model is None else ROUNDINGS * sensitivity(self.model, self.inputs)
+        except RuntimeError:
+            return 0.0
+
+    def _alone(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the mode in which a network of several dtypes computes in this one."""
+        return OneDtype(self.dtype) if self.mixed else contextlib.nullcontext()

@@ -13,8 +13,9 @@ from torch import nn
 
 from edgevit.errors import ArtifactError, ModelError
 from edgevit.folding import require_answers
-from edgevit.folding.agreement import cast, copied, outputs
+from edgevit.folding.agreement import cast, in_dtype, outputs
 from edgevit.folding.answers import sensitivity
+from edgevit.folding.one_dtype import OneDtype
 from edgevit.records.artifact import Parity, ParityCheck
 from edgevit.records.measurement import Device
 from edgevit.verification.compare import FOLD_GATE, GATES, Gate, compare, failed
@@ -94,10 +95,12 @@ def _in_float64(trained: nn.Module, folded: nn.Module, samples: Samples) -> Pari
     """Compare the two forms with their weights as they are, in float64; None where one of them names another type."""
     results = []
     for form in (trained, folded):
-        wide = copied(form).double()
+        wide = in_dtype(form, torch.float64)
         inputs = [cast(list(map(torch.from_numpy, arrays)), torch.float64) for arrays in samples.sets]
+        if wide is None:
+            return None
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), OneDtype(torch.float64):
                 results.append([tuple(leaf.double().numpy() for leaf in outputs(wide, tensors)) for tensors in inputs])
         except RuntimeError:
             return None

@@ -118,6 +118,10 @@ def tokens():
     return Tokens().eval()
 
 
+def broken():
+    return Net(lambda net, x: net.convolution(x), conv=nn.Conv2d(3, 8, 3)).eval()
+
+
 def one_image_only():
     parts = {"conv": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8)}
     return Net(lambda net, x: net.norm(net.conv(x)).view(1, 8, -1), **parts).eval()
@@ -197,6 +201,7 @@ def test_a_range_makes_a_model_of_roots_provable(networks: Path) -> None:
         ("dead", "nothing can be proven of", "load trained weights"),
         ("grey", "which was assumed: one RGB image of --input-size", "--input-shape"),
         ("siamese", "which was assumed: one RGB image of --input-size", "--input-shape"),
+        ("broken", "has no attribute 'convolution'", "--input-s"),
     ],
 )
 def test_what_proves_nothing_is_named(networks: Path, name: str, problem: str, fix: str) -> None:

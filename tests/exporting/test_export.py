@@ -21,6 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import edgevit
 from edgevit.artifacts.folder import MANIFEST, folder_name, open_artifact, publish, seal
 from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavailableError, UnknownNameError, UsageError
 from edgevit.exporting import pipeline
@@ -36,6 +37,7 @@ from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import TensorSpec
 from support.exporters import forget_registry
 from support.nets import Toy, image
+from support.present_attributes import attributes
 from support.subjects import SIZE, tiny_file, tiny_subject
 
 pytestmark = pytest.mark.onnx
@@ -551,6 +553,27 @@ def test_a_model_that_fixes_its_batch_is_exported_at_that_batch(tmp_path: Path) 
     with pytest.raises(ModelError):
         export_subject(tiny_subject(tmp_path, function="two_at_a_time"), ExportRequest("onnx", tmp_path / "one"))
     assert not (tmp_path / "one").exists()
+
+
+def test_an_exported_module_is_the_same_afterwards(tmp_path: Path) -> None:
+    """It fills a cache at its first call, counts its calls, and has a buffer with the history of its gradient."""
+
+    def compute(net: Any, x: torch.Tensor) -> Any:
+        net.calls += 1
+        y = net.conv(x) * net.scale
+        if not hasattr(net, "grid"):
+            net.grid = torch.linspace(0, 1, y.shape[-1])
+        return y + net.grid
+
+    model = Toy(compute, conv=nn.Conv2d(3, 4, 3)).eval()
+    model.raw = nn.Parameter(torch.linspace(-1, 1, 4)[:, None, None])
+    model.register_buffer("scale", model.raw.sigmoid())
+    vars(model)["calls"] = 0
+    before = attributes(model)
+    artifact = edgevit.export(model, "onnx", inputs=[image(1, 3, *SIZE, dtype=torch.float32)], out=tmp_path)
+    assert artifact.parity is not None and artifact.parity.status == "passed"
+    assert edgevit.verify(artifact, model=model).status == "passed"
+    assert attributes(model) == before
 
 
 def test_an_unfolded_half_precision_artifact_of_any_batch(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, is_call
+from edgevit.folding.one_dtype import OneDtype
 from edgevit.folding.values import VALUE
 
 
@@ -52,7 +53,9 @@ def _value(net: Net, node: Node) -> Any:
     if not _is_constant(net, node):
         return None
     arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), net.constant)
-    return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+    # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
+    with OneDtype(torch.float64):
+        return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
 
 
 def _is_random(node: Node) -> bool:
