@@ -135,11 +135,11 @@ def _sweep(
     for epoch in run.epochs:
         print(describe_epoch(epoch), file=sys.stderr)
     _report(result, output.as_json)
-    if code := _exit_code(result):
+    if code := exit_code(result):
         raise typer.Exit(code)
 
 
-def _exit_code(result: SweepResult) -> int:
+def exit_code(result: SweepResult) -> int:
     """Return 0 where everything ran, else what failed; NOTHING_MEASURED where the time ended before a latency."""
     if result.failures:
         return max(failure.error.exit_code for failure in result.failures)

@@ -9,15 +9,22 @@ from pathlib import Path
 import pytest
 
 from edgevit.artifacts.folder import folder_of, open_artifact
+from edgevit.cli.sweep import exit_code
 from edgevit.exporting.child_process import export_here
+from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
+from edgevit.records.measurements import Measurements
 from edgevit.records.preprocessing import read_stated
-from edgevit.sweeps import freshness
+from edgevit.store import LatencyDB
+from edgevit.sweeps import freshness, plan
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, is_of_form
+from edgevit.sweeps.plan import known_failures, still_to_measure
+from edgevit.verbs.sweep import SweepResult
+from support import toys
 from support.command_line import edgevit
-from support.measured import HOST, failed
+from support.measured import HOST, failed, measured
 
 NET = """
 import torch
@@ -172,3 +179,41 @@ def test_a_failure_stands_until_the_artifact_or_the_system_is_newer(request_of: 
     assert failure_stands(later, artifact, HOST) and failure_stands(later, artifact, None)
     assert not failure_stands(earlier, artifact, HOST), "it was exported again since"
     assert not failure_stands(later, artifact, dataclasses.replace(HOST, kernel="7.0")), "another system"
+
+
+def test_a_failure_that_stands_is_told_and_is_no_success(
+    request_of: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = export_here(request_of)
+    monkeypatch.setattr(plan, "_engine_version", lambda artifact, engines: "1.0")
+    row = failed(
+        "unsupported",
+        artifact_sha256=artifact.sha256,
+        engine_version="1.0",
+        host=HOST,
+        started="2126-01-01T00:00:00+00:00",
+        device_id=toys.LOCAL.device_id,
+        threads=1,
+    )
+    with LatencyDB.open("a.db", shipped=False) as db:
+        db.add(row)
+    where = ([artifact], toys.LOCAL, 1, "a.db", Protocol())
+    assert still_to_measure(*where, host=HOST) == []
+    assert [row.status for row in known_failures(*where, host=HOST)] == ["unsupported"]
+    upgraded = dataclasses.replace(HOST, python="3.14.1")
+    assert still_to_measure(*where, host=upgraded) == [artifact] and known_failures(*where, host=upgraded) == []
+    again = dataclasses.replace(artifact, created="2126-01-02T00:00:00+00:00")
+    assert still_to_measure([again], *where[1:], host=HOST) == [again], "its network, recipe or tools changed"
+
+
+@pytest.mark.parametrize(
+    ("rows", "known", "before", "code"),
+    [([], 0, 0, 6), ([], 0, 1, 0), ([], 1, 1, 1), ([], 1, 2, 1), (["failed"], 0, 0, 1), (["ok"], 0, 0, 0)],
+)
+def test_the_exit_code_of_a_sweep_says_that_nothing_was_measured(
+    rows: list[str], known: int, before: int, code: int
+) -> None:
+    new = [measured() if status == "ok" else failed() for status in rows]
+    result = SweepResult(Measurements(new), before, (), (), (failed(),) * known)
+    assert exit_code(result) == code
+    assert result.has_measurement == ("ok" in rows or before > known)
