@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgevit.count import count
 from support.fold_cases import TOKENS, X, case, chain, check, conv, norm, parameter, repvgg
-from support.nets import Toy, image
+from support.nets import Toy, fold_and_compare, image
 
 
 def two_branches(a: nn.Module, b: nn.Module, combine: Callable[[Tensor, Tensor], Tensor] = torch.add) -> nn.Module:
@@ -146,3 +147,12 @@ def test_expressions_of_constants_are_computed(model: nn.Module, inputs: Any, ex
 )  # fmt: skip
 def test_arithmetic_goes_ahead_of_reshapes(model: nn.Module, inputs: Any, expected: dict[str, int]) -> None:
     check(model, inputs, expected)
+
+
+@pytest.mark.parametrize("third", [lambda y: y, lambda y: y - y], ids=["itself", "a difference with itself"])
+def test_a_layer_that_is_joined_twice_is_not_merged_into_each_place(third: Any) -> None:
+    """Each merge would save the layer's cost, which goes only once."""
+    model = Toy(lambda net, x: net.b(torch.cat(((y := net.a(x)), third(y), x), 2)), a=nn.Linear(3, 2),
+                b=nn.Linear(7, 4))  # fmt: skip
+    x = image(2, 5, 3)
+    assert count(fold_and_compare(model, x), x).macs <= count(model, x).macs

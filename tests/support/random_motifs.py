@@ -187,7 +187,7 @@ def networks(drawing: Drawing) -> tuple[RandomNetwork, tuple[int, ...]]:
     """Return a network with random weights in float64, and the shape of its input without the batch."""
     shape = drawing(st.sampled_from(INPUTS))
     b = Builder(drawing, torch.zeros(BATCH, *shape, dtype=torch.float64))
-    for _ in range(drawing(st.integers(3, 12))):
+    for _ in range(drawing(st.integers(6, 14))):
         index = len(b.values) - 1
         if index and not drawing(st.integers(0, 3)):
             index = b.integer(0, index)

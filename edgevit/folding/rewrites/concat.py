@@ -48,7 +48,8 @@ def compose_through_concat(net: Net, node: Node) -> bool:
     weights = list(torch.split(reader.weight, [net.shape(part)[axis] for part in parts], 1))
     for i, part in enumerate(parts):
         block = dataclasses.replace(reader, weight=weights[i], bias=None)
-        if part.target == node.target and _is_composable(net, part, block):
+        # What is joined twice would be computed twice.
+        if parts.count(part) == 1 and part.target == node.target and _is_composable(net, part, block):
             merged = block.compose(net.kernel(part))
             parts[i], weights[i] = net.input(part), merged.dense().weight
             rejoined = net.call(aten.cat.default, parts, axis, before=node)
