@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from support.command_line import edgevit
 
@@ -293,3 +295,22 @@ def test_a_sweep_verifies_in_the_range_that_it_is_given(networks: Path) -> None:
     assert manifest.stat().st_mtime_ns == made, "without another range it is taken as it is"
     assert edgevit("sweep", *arguments, "--input-range", "0,2").returncode == 0
     assert json.loads(manifest.read_text())["artifact"]["input_range"] == [0.0, 2.0]
+
+
+@pytest.mark.onnx
+def test_profile_takes_only_artifacts_of_the_named_checkpoint_and_labels(networks: Path) -> None:
+    state = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)).state_dict()
+    torch.save(state, networks / "grey.pt")
+    torch.save({name: tensor + 1 for name, tensor in state.items()}, networks / "other.pt")
+    (networks / "names.txt").write_text("a\nb\n")
+    shape = ("--input-shape", "1x1x32x32")
+    assert edgevit("export", "networks.py:grey", "-t", "onnx", "--weights", "grey.pt", *shape, "-q").returncode == 0
+    profile = ("profile", "artifacts/networks-grey-1x32x32-onnx-fp32", "--quick", "--db", "a.db")
+    refused_weights = edgevit(*profile, "--weights", "other.pt")
+    assert refused_weights.returncode == 1 and "it was made from grey.pt" in refused_weights.stderr
+    refused_labels = edgevit(*profile, "--weights", "grey.pt", "--labels", "names.txt")
+    assert refused_labels.returncode == 2 and "the artifact has other labels" in refused_labels.stderr
+    assert edgevit(*profile, "--weights", "grey.pt").returncode == 0
+    sweep = ("sweep", "--models", "networks.py:grey,networks.py:masked", "--targets", "onnx", "--weights", "grey.pt")
+    several = edgevit(*sweep, *shape)
+    assert several.returncode == 2 and "a checkpoint is of one model" in several.stderr

@@ -276,3 +276,38 @@ def test_text_in_a_png_is_no_matter() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "手")
     assert np.array_equal(pixels_of(Image.fromarray(COLOURS), pnginfo=info), COLOURS)
+
+
+# Stated sizes and grey images
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "size"),
+    [
+        (Preprocessing(resize=(40,)), (60, 40)),
+        (Preprocessing(resize=(40, 48)), (48, 40)),
+        (Preprocessing(crop_pct=1.0, stretch=True), (32, 32)),
+        (Preprocessing(crop_pct=0.8, stretch=True), (40, 40)),
+    ],
+)
+def test_a_stated_size_is_the_size_of_the_resized_image(preprocessing: Preprocessing, size: tuple[int, int]) -> None:
+    assert resized_size((90, 60), preprocessing, 32, 32) == size
+    image = Image.fromarray(COLOURS).resize((90, 60))
+    expected = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    x, y = (size[0] - 32) // 2, (size[1] - 32) // 2
+    pixels = read_picture(encoded(image), preprocessing, 32, 32).pixels
+    assert np.array_equal(pixels, expected[y : y + 32, x : x + 32])
+
+
+def test_a_grey_input_gets_luma_and_its_own_mean() -> None:
+    preprocessing = Preprocessing(mean=(0.5,), std=(0.25,), colour="GREY", crop_pct=1.0)
+    pixels = read_picture(encoded(Image.fromarray(COLOURS)), preprocessing, 32, 32).pixels
+    red, green, blue = np.moveaxis(COLOURS.astype(np.float64), 2, 0)
+    assert (
+        pixels.shape == (32, 32, 1) and np.abs(pixels[..., 0] - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 1
+    )
+    sample = as_input(pixels, preprocessing, TensorSpec("image", (1, 1, 32, 32)))
+    assert sample.shape == (1, 32, 32)
+    assert np.allclose(sample[0], (pixels[..., 0] / 255 - 0.5) / 0.25, atol=1e-5)
+    assert image_size((TensorSpec("image", (1, 1, 32, 32)),), preprocessing) == (32, 32)
+    assert image_size((TensorSpec("image", (1, 32, 32, 1), "uint8"),), preprocessing) == (32, 32)
