@@ -82,6 +82,17 @@ def load_weights(
     return LoadedWeights(choice, checkpoint_sha256(path))
 
 
+def count_classes(model: nn.Module, path: str | Path, classes: int, *, key: str = "") -> int | None:
+    """Return a checkpoint's number of classes where it differs from the model in that alone, else None.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    expected = Expected.of(model)
+    sets = find_sets(flatten(read_content(Path(path))), expected)
+    counts = [_its_classes(expected, weights, classes) for weights in sets if not key or is_named(key, weights.key)]
+    return next((count for count in counts if count), None)
+
+
 def require_sound(model: nn.Module, where: str) -> None:
     """Raise CheckpointError where a model's own parameters or variances cannot be: NaN, beyond float32, below 0."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -1,4 +1,4 @@
-"""What a person means by MODEL: a name of the zoo, or FILE.py:FUNCTION that returns any nn.Module."""
+"""What a person means by MODEL: a name of the zoo, a function of their own, or a network of timm or transformers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -16,14 +17,16 @@ from torch import Tensor, nn
 from edgevit.errors import CheckpointError, UsageError
 from edgevit.models import create_model, list_models, load_weights, model_card, randomize, statements
 from edgevit.models.checkpoint import require_sound
+from edgevit.models.hf_network import build_hf
 from edgevit.models.preprocess import Preprocessed, normalised_image, raw_image
 from edgevit.models.statements import read_statements, stated_inputs, stated_preprocessing
+from edgevit.models.timm_network import build_timm
 from edgevit.models.user_function import call_user_function, require_eval
 from edgevit.records.artifact import NO_CHECKPOINT, Artifact, Source, WeightsRequest
 from edgevit.records.input_shapes import InputRequest, describe_inputs
-from edgevit.records.model import ModelCard, Preprocessing
+from edgevit.records.model import ASSUMED_PREPROCESSING, ModelCard, Preprocessing
 from edgevit.records.model_reference import ModelReference
-from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, takes_image
+from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, takes_image
 from edgevit_runtime.record import TensorSpec
 
 _ZOO_CLASSES = 1000
@@ -143,8 +146,8 @@ def load_subject(
     if weights.key and weights.file is None:
         raise UsageError("a key of weights without their file", fix=f"--weights FILE --weights-key {weights.key}")
     request = InputRequest(input_size, input_shapes)
-    load = _own if ModelReference.parse(model).is_own else _zoo
-    return load(model, weights, request, preprocessing)
+    loaders = {"zoo": _zoo, "file": _own, "module": _own, "timm": _library, "hf": _library}
+    return loaders[ModelReference.parse(model).kind](model, weights, request, preprocessing)
 
 
 def _zoo(name: str, weights: WeightsRequest, request: InputRequest, preprocessing: StatedPreprocessing) -> Subject:
@@ -200,6 +203,20 @@ def _own(name: str, weights: WeightsRequest, request: InputRequest, preprocessin
     )
 
 
+def _library(name: str, weights: WeightsRequest, request: InputRequest, preprocessing: StatedPreprocessing) -> Subject:
+    """Return a network of timm or transformers, with what its own configuration states where the options do not."""
+    reference = ModelReference.parse(name)
+    network = (build_timm if reference.kind == "timm" else build_hf)(reference.name, weights)
+    module, _ = _in_single_precision(network.module)
+    state, origin = state_sha256(module), reference.origin
+    source = Source(name, "random", weights.seed, state_sha256=state, origin=origin)
+    if (loaded := network.loaded) is not None:
+        source = Source(name, "file", None, network.weights_file, loaded.sha256, state, origin, loaded.choice)
+    inputs = stated_inputs(module, network.inputs, request, name)
+    stated = complete(ASSUMED_PREPROCESSING, preprocessing.over(network.preprocessing), inputs)
+    return Subject(name, network.family, module, inputs, source, stated, None, labels=network.labels)
+
+
 def with_preprocessing(subject: Subject) -> Subject:
     """Return the model with its preprocessing in front: uint8 (N, H, W, 3) in. Raise UsageError without an image."""
     if not takes_image(subject.inputs):
@@ -241,7 +258,9 @@ def reload_subject(artifact: Artifact, weights: WeightsRequest, module: nn.Modul
     if source.weights == "module":
         problem = f"the artifact was made from a module of a Python process, {source.model}"
         raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
-    if source.weights == "file" and weights.file is None:
+    reference = ModelReference.parse(source.model)
+    brings_weights = reference.kind in ("timm", "hf") and Path(reference.name).name == source.weights_file
+    if source.weights == "file" and weights.file is None and not brings_weights:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
         )

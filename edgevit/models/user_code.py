@@ -80,10 +80,12 @@ class UserCode:
             return why, "put what runs the program below: if __name__ == '__main__':"
         message = next(iter(str(error).strip().splitlines()), "")[:_LONGEST]
         why = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        reference = ModelReference.parse(self.model)
+        if reference.kind in ("timm", "hf"):
+            return why, f"pip install -U 'edgevit[{reference.kind}]'"
         if isinstance(error, ModuleNotFoundError) and error.name:
             package = error.name.partition(".")[0]
             return why, f"{sys.executable} -m pip install PACKAGE, with the package that has {package}"
-        reference = ModelReference.parse(self.model)
         if isinstance(error, ImportError) and reference.kind == "file" and _RELATIVE_IMPORT.match(line):
             file = Path(reference.name).resolve()
             name = f"{file.parent.name}.{file.stem}:{reference.function}"

@@ -52,6 +52,13 @@ class StatedPreprocessing:
         names = [name for name in ("mean", "std", "range", "interpolation", "color") if getattr(self, name)]
         return frozenset([*names, *["crop"] * bool(self.resize or self.stretch or self.crop)])
 
+    def over(self, other: StatedPreprocessing) -> StatedPreprocessing:
+        """Return what either states; of two different statements this one counts. Resize and crop belong together."""
+        names = ["mean", "std", "range", "interpolation", "color"]
+        geometry = self if "crop" in self.stated else other
+        fields = {name: getattr(self, name) or getattr(other, name) for name in names}
+        return StatedPreprocessing(**fields, resize=geometry.resize, stretch=geometry.stretch, crop=geometry.crop)
+
 
 NOTHING_STATED = StatedPreprocessing()
 

@@ -48,6 +48,7 @@ artifacts     | checkpoint_files                                  |
 devices       | artifacts recipes                                 | platformdirs
 # the rooms
 models        | checkpoint_files                                  | torch numpy safetensors
+models        |                                                   | (timm transformers)
 folding       | count                                             | torch
 verification  | devices folding recipes                           | torch numpy (skimage)
 exporting     | models folding verification artifacts count       | torch
