@@ -32,6 +32,9 @@ $(READY) $(DEMO_READY): pyproject.toml .ci/constraints.txt
 		{ echo 'edgevit needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c .ci/constraints.txt -e '.[$(EXTRA)]'
+	@# timm wants torchvision, whose wheel must match the build of torch. The tests have a stand-in for it.
+	@test $(EXTRA) != test || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		-c .ci/constraints.txt timm
 	@touch $@
 
 demo: $(DEMO_READY) ## fold, export, prove and time three models here, then choose one for a budget in their middle

@@ -38,7 +38,10 @@ from edgevit.records.preprocessing import StatedPreprocessing, read_stated
 from edgevit_runtime.record import TensorSpec
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Name from `edgevit models`, or FILE.py:FUNCTION of your own model")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Name from `edgevit models`, FILE.py:FUNCTION of your own, timm:NAME or hf:FOLDER"
+    ),
 ]
 ArtifactsArgument = Annotated[
     list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact folders that `edgevit export` wrote")

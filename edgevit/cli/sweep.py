@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, split
+from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, say_weights, split
 from edgevit.cli.logs import logged_to
 from edgevit.cli.options import (
     DbOption,
@@ -93,7 +93,9 @@ class ScheduleOptions:
 
 @grouped
 def run(
-    models: Annotated[str, typer.Option(help="Names, patterns or FILE.py:FUNCTION, with commas between")],
+    models: Annotated[
+        str, typer.Option(help="Names, patterns, FILE.py:FUNCTION, timm:NAME or hf:FOLDER, with commas between")
+    ],
     targets: Annotated[str, typer.Option(help="Names from `edgevit targets`, with commas between")],
     grid: GridOptions,
     protocol_options: ProtocolOptions,
@@ -135,6 +137,8 @@ def _sweep(
     for epoch in run.epochs:
         print(describe_epoch(epoch), file=sys.stderr)
     _report(result, output.as_json)
+    if not output.as_json:
+        say_weights(run.sources)
     if code := exit_code(result):
         raise typer.Exit(code)
 

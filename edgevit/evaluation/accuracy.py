@@ -297,6 +297,7 @@ class _Outcome:
             f"{len(self.folder.passed_over)} files passed over: no images by their names": self.folder.passed_over,
             f"{self.folder.empty} of the model's classes have no image here": self.folder.empty,
             f"{self.feed.turned} images have an EXIF orientation, which is not applied": self.feed.turned,
+            artifact.source.describe_weights(): artifact.source.describe_weights(),
             "weights as the user's function made them": artifact.source.weights == "function",
             "weights of a module in a Python process": artifact.source.weights == "module",
         }

@@ -42,12 +42,15 @@ def model_card(name: str) -> ModelCard:
     return _find(name)[0]
 
 
-def create_model(name: str, weights: str | Path | None = None, *, classes: int = 1000, seed: int = 0) -> nn.Module:
+def create_model(
+    name: str, weights: str | Path | None = None, *, weights_key: str = "", classes: int = 1000, seed: int = 0
+) -> nn.Module:
     """Create a model in training form, in evaluation mode. `name` is one of list_models(), or an official alias.
 
-    `weights` is a checkpoint file of a model with as many classes. Without one the weights are random, on the CPU the
-    same for the same seed; the CPU's global random state stays as it was. Raises UnknownNameError and CheckpointError.
-    A CheckpointError names another number of classes, if the file has one.
+    `weights` is a checkpoint of a model with as many classes, and `weights_key` one of several sets of weights in it;
+    default: the averaged one. Without a checkpoint the weights are random, on the CPU the same for the same seed; the
+    CPU's global random state stays as it was. Raises UnknownNameError and CheckpointError. A CheckpointError names
+    another number of classes, if the file has one.
     """
     card, family = _find(name)
     with torch.random.fork_rng(devices=[]):
@@ -56,7 +59,7 @@ def create_model(name: str, weights: str | Path | None = None, *, classes: int =
     # A fold reads the input's size from the card. It is no state, so it does not pass through __setattr__.
     model.__dict__["card"] = card
     if weights is not None:
-        load_weights(model, Path(weights), classes=classes)
+        load_weights(model, Path(weights), key=weights_key, classes=classes)
     return model.eval()
 
 

@@ -22,7 +22,7 @@ from typing import NoReturn
 from edgevit.errors import EdgevitError, ModelError
 from edgevit.records.model_reference import ModelReference
 
-_MODEL_FORMS = "MODEL is a name of `edgevit models`, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION"
+_MODEL_FORMS = "MODEL is a name of `edgevit models`, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, timm:NAME or hf:FOLDER"
 _OTHER_INPUTS = "--input-shape 1x1x28x28 says another shape, and NAME=SHAPE:TYPE each of several inputs"
 _NEVER_HIDDEN = frozenset({"edgevit", "edgevit_runtime", "__main__", *sys.stdlib_module_names})
 _INSTALLED = tuple(map(Path, (*site.getsitepackages(), site.getusersitepackages())))

@@ -53,8 +53,8 @@ NO_CHECKPOINT = WeightsRequest()
 class ExportRequest:
     """One export: which model, to which target, in which form. It goes from the command line to the child process.
 
-    `model` is a zoo name or FILE.py:FUNCTION, and empty where the module itself is handed over. `labels` is a text file
-    with a class name per line; `options` are the target's own.
+    `model` is any form of MODEL (model_reference), and empty where the module itself is handed over. `labels` is a text
+    file with a class name per line; `options` are the target's own.
     """
 
     target: str
@@ -219,7 +219,7 @@ class WeightsChoice:
 class Source:
     """Where the weights of an artifact come from. Random weights are honest for latency and parity, never accuracy."""
 
-    model: str  # a zoo name, or path/to/file.py:function
+    model: str  # any form of MODEL (model_reference)
     # function: as the user's function made them; module: as a module of a Python process had them
     weights: Literal["random", "file", "function", "module"]
     seed: int | None = None

@@ -108,7 +108,7 @@ def _artifact(artifact: Artifact, measured: Collection[str]) -> ArtifactPart:
 def _weights(source: Source) -> str:
     named = {
         "random": f"random, seed {source.seed}",
-        "file": Path(source.weights_file).name,
+        "file": Path(source.weights_file).name + (f", {source.choice.key}" if source.choice else ""),
         "function": "of the function",
         "module": "of the module",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import NamedTuple
 
 from edgevit.errors import UnknownNameError
 from edgevit.records.choice import Candidate
+from edgevit.records.model_reference import ModelReference
 from edgevit.selection.accuracy import image_size
 from edgevit.selection.wording import NOT_AT_CARD_SIZE
 
-OWN_FILE = ".py:"  # in the name of a model of a person's own file, which has no card that tells its size
 # The folder where `edgevit export` and `edgevit sweep` put artifacts by default.
 _OUT = Path("artifacts")
 
@@ -40,12 +41,11 @@ class Commands(NamedTuple):
 
     def measure(self, candidate: Candidate) -> str:
         """Return the command that measures a candidate; empty where its device or its file is not known here."""
-        file = candidate.model.rpartition(OWN_FILE)[0]
-        if not self.device or not (candidate.model in self.zoo or (file and Path(f"{file}.py").is_file())):
+        if not self.device or not (candidate.model in self.zoo or _is_here(candidate.model)):
             return ""
         words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
         size = image_size(candidate.input_shape)
-        if size and (file or NOT_AT_CARD_SIZE in candidate.flags):
+        if size and (candidate.model not in self.zoo or NOT_AT_CARD_SIZE in candidate.flags):
             words += ["--input-size", "x".join(map(str, size))]
         words += ["--threads", str(candidate.threads)] if candidate.threads else []
         return shlex.join(("edgevit", "sweep", *words, "--device", self.device))
@@ -57,6 +57,18 @@ class Commands(NamedTuple):
 
         folder = find_artifact(_OUT, candidate.artifact_sha256)
         return "" if folder is None else str(folder)
+
+
+def _is_here(model: str) -> bool:
+    """Return whether the file or folder of a model that is not of the zoo is where it was, or its library is here."""
+    reference = ModelReference.parse(model)
+    path = Path(reference.name)
+    if reference.kind == "module":
+        path = Path(*reference.name.split("."))
+        return path.with_suffix(".py").is_file() or path.is_dir()
+    if reference.kind == "timm":
+        return importlib.util.find_spec("timm") is not None and ("/" not in reference.name or path.is_dir())
+    return path.is_dir() if reference.kind == "hf" else reference.kind == "file" and path.is_file()
 
 
 NO_COMMANDS = Commands()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from edgevit.errors import EdgevitError
 from edgevit.measurement.runner import Progress, Protocol
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.records.measurement import Device, Epoch, Measurement
 from edgevit.sweeps.plan import artifact_for, known_failures, still_to_measure
 from edgevit.sweeps.recording import measure_and_record
@@ -62,6 +62,7 @@ class SweepRun:
     already_measured: int = 0
     known_failures: list[Measurement] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -84,7 +85,9 @@ class SweepRun:
                 continue
             self.on_export(request.label, len(requests))
             try:
-                artifacts.append(artifact_for(request, self.db))
+                artifact = artifact_for(request, self.db)
+                artifacts.append(artifact)
+                self.sources.append(artifact.source)
             except EdgevitError as error:
                 _LOG.info("%s failed: %s", request.label, error.what)
                 self.failures.append(SweepFailure(request, error))

@@ -53,7 +53,8 @@ def export(
     Parameters
     ----------
     model
-        Name from `edgevit.list_models()`, "FILE.py:FUNCTION", or an nn.Module in eval mode.
+        Name from `edgevit.list_models()`, "FILE.py:FUNCTION", "package.module:FUNCTION", "timm:NAME", "hf:FOLDER", or
+        an nn.Module in eval mode.
     target, precision, options
         Name from `edgevit targets`, a precision that it has, and options of its own.
     out

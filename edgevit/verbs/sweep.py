@@ -91,7 +91,7 @@ def sweep(
     Parameters
     ----------
     models
-        Names or shell patterns of the zoo, or FILE.py:FUNCTION; one or several.
+        Names or shell patterns of the zoo, FILE.py:FUNCTION, timm:NAME or hf:FOLDER; one or several.
     targets, precision
         Names from `edgevit targets`, and precisions. Combinations that a target lacks are left out.
     device, threads
