@@ -13,7 +13,7 @@ from edgevit.errors import StoreError
 from edgevit.records.identity import identify_confusion
 from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, Accuracy, Confusion
 from edgevit.records.model import Preprocessing
-from edgevit.store import LatencyDB
+from edgevit.store import LatencyDB, partition_checksums, tables
 from edgevit.store.confusions import validate_confusion
 from edgevit.store.connect import create, database_url
 from support.measured import rated
@@ -88,3 +88,14 @@ def test_older_accuracies_keep_their_ids_and_checksums(empty_url: str) -> None:
         assert db.confusions() == [] and db.check().problems == ()
         assert db.add_accuracy(stated) and not db.add_accuracy(plain)
         assert db.check().problems == ()
+
+
+def test_ids_and_checksums_of_the_schema_before_hold() -> None:
+    """These are digests that revision 0005 wrote."""
+    row = rated()
+    assert row.accuracy_id == "67f0bdcbfb9b18d021de0dac7084a80b9f94c09f05a66567d7d88786aa4b908a"
+    values = {name: value for name, value in vars(row).items() if f"{name}_json" not in tables.accuracy.columns}
+    values |= {"untold_json": '["error"]', "input_size_json": "[]", "assumed_json": "[]", "preprocessing_json": "null"}
+    checksum = partition_checksums.checksum_of(tables.accuracy, values)
+    assert checksum == 1128133248009462833
+    assert partition_checksums.checksum_of(tables.accuracy, values | {"assumed_json": '["mean"]'}) != checksum
