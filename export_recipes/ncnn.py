@@ -35,7 +35,7 @@ RECIPE = Recipe(
     native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
-    spellings=("average_divisor", "ceil_average", "circular_pad", "remainder"),
+    spellings=("average_divisor", "ceil_average", "circular_pad", "matrix_transpose", "remainder"),
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
@@ -326,6 +326,16 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
 # ---- what ncnn has not, or has slowly, as what it has -------------------------------------------------------------
 
 
+def _call(graph: Any, name: Any, *inputs: Any) -> Any:
+    """Add a call of an ATen operator, or of a function, with its result's shape, which later rewrites may read."""
+    import torch
+
+    function = operator.attrgetter(name)(torch.ops.aten) if isinstance(name, str) else name
+    node = graph.call_function(function, inputs)
+    node.meta["val"] = function(*torch.fx.map_arg(inputs, lambda source: source.meta["val"]))
+    return node
+
+
 def _without_unbinds(captured: Any) -> None:
     """Replace unbind by reshaped chunks of size one. For unbind pnnx writes slow reshapes to sizes known at run time.
 
@@ -338,37 +348,33 @@ def _without_unbinds(captured: Any) -> None:
         source, axis = node.args[0], node.args[1] if len(node.args) > 1 else 0
         size = source.meta["val"].shape[axis]
         with graph.inserting_before(node):
-            chunks = graph.call_function(aten.chunk.default, (source, size, axis))
+            chunks = _call(graph, "chunk.default", source, size, axis)
         for user in list(node.users):
             with graph.inserting_before(user):
-                chunk = graph.call_function(operator.getitem, (chunks, user.args[1]))
-                new = graph.call_function(aten.reshape.default, (chunk, list(user.meta["val"].shape)))
+                chunk = _call(graph, operator.getitem, chunks, user.args[1])
+                new = _call(graph, "reshape.default", chunk, list(user.meta["val"].shape))
             user.replace_all_uses_with(new)
             graph.erase_node(user)
         graph.erase_node(node)
-    captured.recompile()
 
 
 def _with_flat_rows(captured: Any) -> None:
     """Put the rows of products with a constant matrix in one axis, for the same reason: AFFNet took 4 times as long."""
     import torch
 
-    aten, graph = torch.ops.aten, captured.graph
-    linear, matmul = aten.linear.default, aten.matmul.default
-    for node in graph.nodes:
-        if node.target not in (linear, matmul):
-            continue
+    graph, products = captured.graph, (torch.ops.aten.linear.default, torch.ops.aten.matmul.default)
+    for node in [node for node in graph.nodes if node.target in products]:
         source, factor, shape = node.args[0], node.args[1], list(node.meta["val"].shape)
         if len(shape) < 4 or factor.meta["val"].ndim != 2:
             continue
         view = [shape[0], -1, source.meta["val"].shape[-1]]
         with graph.inserting_before(node):
-            rows = graph.call_function(aten.reshape.default, (source, view))
+            rows = _call(graph, "reshape.default", source, view)
         node.replace_input_with(source, rows)
+        node.meta["val"] = node.meta["val"].reshape(*view[:-1], shape[-1])
         with graph.inserting_after(node):
-            new = graph.call_function(aten.reshape.default, (node, shape))
+            new = _call(graph, "reshape.default", node, shape)
         node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
-    captured.recompile()
 
 
 def _without_deep_moves(captured: Any) -> None:
@@ -390,11 +396,10 @@ def _without_deep_moves(captured: Any) -> None:
             source = source.args[0]
         with graph.inserting_before(node):
             moved = _transposed(graph, source, shape[0] if fixed else 1, moves)
-            new = graph.call_function(aten.reshape.default, (moved, list(node.meta["val"].shape)))
+            new = _call(graph, "reshape.default", moved, list(node.meta["val"].shape))
         for user in list(node.users):
             user.replace_input_with(node, moved if user.target in reshapes else new)
     graph.eliminate_dead_code()
-    captured.recompile()
 
 
 def _without_gathers(captured: Any) -> None:
@@ -418,36 +423,30 @@ def _without_gathers(captured: Any) -> None:
             if digits is not None:
                 new = _reordered(graph, source, shape, axis, digits)
             elif len(runs) <= _MOST_SLICES:
-                parts = [graph.call_function(aten.slice.Tensor, (source, axis, *run)) for run in runs]
-                new = graph.call_function(aten.cat.default, (parts, axis))
+                parts = [_call(graph, "slice.Tensor", source, axis, *run) for run in runs]
+                new = _call(graph, "cat.default", parts, axis)
             else:
                 continue
         node.replace_all_uses_with(new)
         graph.erase_node(node)
-    captured.recompile()
 
 
 def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: list[_Axis]) -> Any:
-    import torch
-
     batch = shape[0] if axis else 1
     # Strides of 0 and -1 distinguish these two from every digit.
     before = (math.prod(shape[:axis]) // batch, 0)
     after = (math.prod(shape[axis + 1 :]), -1)
     now = sorted(digits, key=lambda digit: -digit[1])
     moved = _transposed(graph, source, batch, _block_swaps([before, *now, after], [before, *digits, after]))
-    return graph.call_function(torch.ops.aten.reshape.default, (moved, shape))
+    return _call(graph, "reshape.default", moved, shape)
 
 
 def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]) -> Any:
     """Apply each move to a tensor of a batch and four axes, the most that ncnn holds."""
-    import torch
-
-    aten = torch.ops.aten
     for outer, *sizes in moves:
         view = [batch, *sizes] if outer == 1 else [batch, outer, *sizes]
-        value = graph.call_function(aten.reshape.default, (value, view))
-        value = graph.call_function(aten.transpose.int, (value, -3, -2))
+        value = _call(graph, "reshape.default", value, view)
+        value = _call(graph, "transpose.int", value, -3, -2)
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +34,49 @@ class Alone:
     inputs: dict[str, Tensor]
 
 
-def refused_operator(model: Folded, recipe: RecipeModule, inputs: Mapping[str, Tensor], precision: str) -> str:
-    """Return `aten.topk of module head` for the first operator that the converter refuses alone; empty without one."""
+@dataclass(frozen=True)
+class RefusedOperator:
+    """An operator that a converter refuses alone: `aten.topk of module head`, and the converter's reason there.
+
+    reason: empty where the converter raised it at the same line of its code as for the whole network.
+    """
+
+    label: str
+    reason: str
+
+
+def refused_operator(
+    model: Folded, recipe: RecipeModule, inputs: Mapping[str, Tensor], precision: str, whole: ExportError
+) -> RefusedOperator | None:
+    """Return the first operator that the converter refuses alone where it refused the whole network; None without one.
+
+    Some operators are refused only because they stand alone. So one that is refused at another line of the converter
+    counts only where no operator is refused at the same line.
+    """
+    other: RefusedOperator | None = None
     for alone in _within_time(operators_alone(model, inputs)):
         with tempfile.TemporaryDirectory(prefix="edgevit-blame-") as folder:
             try:
                 _convert(alone, recipe, Path(folder), precision)
-            except ExportError:
-                return alone.label
-    return ""
+            except ExportError as error:
+                if _raised_at(error) == _raised_at(whole):
+                    return RefusedOperator(alone.label, "")
+                other = other or RefusedOperator(alone.label, error.why)
+    return other
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that tells most: a converter's own exception says that something failed, and its cause what."""
+    while error.__cause__ is not None and type(error).__module__ != "builtins":
+        error = error.__cause__
+    return error
+
+
+def _raised_at(error: ExportError) -> tuple[str, int]:
+    """Return the file and the line where a converter's error was raised."""
+    cause = root_cause(error)
+    frames = traceback.extract_tb(cause.__traceback__)
+    return (frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0)
 
 
 def wrong_operator(
@@ -140,7 +175,9 @@ def _alone(net: GraphModule, node: Node, tensors: dict[Node, Tensor], result: An
     if isinstance(result, Tensor):
         graph.output((call,))
     else:
-        graph.output(tuple(graph.call_function(operator.getitem, (call, i)) for i in range(len(result))))
+        # Of several results those that the network reads: a converter may refuse the type of another.
+        parts = dict.fromkeys(reader.args[1] for reader in node.users if reader.target is operator.getitem)
+        graph.output(tuple(graph.call_function(operator.getitem, (call, part)) for part in parts or range(len(result))))
     module = GraphModule(net, graph)
     name = str(node.target).removesuffix(".default")
     inputs = {f"input{i}": tensor for i, tensor in enumerate(tensors.values())}

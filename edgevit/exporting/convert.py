@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.errors import EdgevitError, ExportError, UsageError
-from edgevit.exporting.blame import refused_operator
+from edgevit.exporting.blame import refused_operator, root_cause
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.spelling import spelled
 from edgevit.folding import Folded, origin
@@ -103,11 +103,13 @@ def convert(
             model, recipe, payload, inputs=inputs, precision=precision, dynamic_batch=dynamic_batch, options=options
         )
     except ExportError as error:
-        operator = refused_operator(model, recipe, inputs, precision) if isinstance(model, Folded) else ""
-        if not operator:
+        operator = refused_operator(model, recipe, inputs, precision, error) if isinstance(model, Folded) else None
+        if operator is None:
             raise
-        fix = f"write {operator.split()[0]} with other operators, or choose another target"
-        raise ExportError(error.what, where=operator, why=error.why, fix=fix) from error.__cause__
+        name = operator.label.split()[0]
+        why = f"{error.why}; {name} alone: {operator.reason}" if operator.reason else error.why
+        fix = f"write {name} with other operators, or choose another target"
+        raise ExportError(error.what, where=operator.label, why=why, fix=fix) from error.__cause__
 
 
 def _require_single_precision(model: Folded) -> None:
@@ -174,12 +176,7 @@ class _Refusals:
 
     @property
     def reason(self) -> str:
-        """The first line that tells, or the name of the error.
-
-        A converter's own exception says that something failed, and its cause what.
-        """
-        error: BaseException | None = self.error
-        while error is not None and error.__cause__ is not None and type(error).__module__ != "builtins":
-            error = error.__cause__
+        """The first line that tells, or the name of the error."""
+        error = root_cause(self.error) if self.error else None
         lines = (line.strip() for line in str(error).splitlines())
         return next(filter(None, lines), type(error).__name__)

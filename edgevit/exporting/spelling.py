@@ -305,6 +305,11 @@ def remainder(at: _Speller) -> Node | None:
     return at.call(aten.sub.Tensor, at.source, at.call(aten.mul.Tensor, whole, divisor))
 
 
+def matrix_transpose(at: _Speller) -> Node | None:
+    """Write `.mT` as an exchange of the last two axes."""
+    return at.call(aten.transpose.int, at.source, -2, -1) if is_call(at.node, aten.mT.default) else None
+
+
 def celu(at: _Speller) -> Node | None:
     """Write CELU with a as a ELU(x / a)."""
     if not is_call(at.node, aten.celu.default):
@@ -323,6 +328,7 @@ SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "celu": celu,
     "circular_pad": circular_pad,
     "log_sigmoid": log_sigmoid,
+    "matrix_transpose": matrix_transpose,
     "nearest": nearest,
     "remainder": remainder,
     "rms_norm": rms_norm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgevit.folding import fold
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import ExportRequest
 from support.nets import Toy, image, ready
-from support.subjects import as_subject
+from support.subjects import SIZE, as_subject
 
 
 class Sorted(nn.Module):
@@ -52,6 +53,28 @@ def test_an_operator_that_is_refused_is_named_with_its_module(tmp_path: Path) ->
     assert caught.value.where == "aten.sort of module 2"
     assert caught.value.fix == "write aten.sort with other operators, or choose another target"
     assert caught.value.where in str(caught.value)
+
+
+class Ranking(nn.Module):
+    """Ranks what one row of a product says of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = nn.Linear(math.prod(SIZE), 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the numbers in ascending order. Alone, pnnx drops the slice of an input."""
+        weights = self.products(x.flatten(2)).softmax(-1)
+        result: torch.Tensor = weights[:, 0, 1:].sort(-1).values
+        return result
+
+
+@pytest.mark.ncnn
+def test_an_operator_that_is_refused_only_because_it_stands_alone_is_not_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="ncnn's converter refused the model") as caught:
+        export_subject(as_subject(nn.Sequential(Ranking())), ExportRequest("ncnn", tmp_path / "out"))
+    assert caught.value.where == "aten.sort of module 0"
+    assert "no layer for aten::sort" in caught.value.why
 
 
 @pytest.mark.onnx

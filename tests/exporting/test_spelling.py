@@ -38,6 +38,7 @@ WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], n
     "celu": (lambda net, x: F.celu(x, 0.7), {}),
     "circular_pad": (lambda net, x: F.pad(x, (1, 2, 2, 1), mode="circular"), {}),
     "log_sigmoid": (lambda net, x: F.logsigmoid(x), {}),
+    "matrix_transpose": (lambda net, x: x.flatten(2).mT, {}),
     "nearest": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="nearest"), {}),
     "remainder": (lambda net, x: (x % 0.3).mean((2, 3)), {}),
     "rms_norm": (lambda net, x: net.norm(x.permute(0, 2, 3, 1)), {"norm": lambda: nn.RMSNorm(4)}),

@@ -287,6 +287,19 @@ def test_a_gather_with_a_constant_index_runs(tmp_path: Path, axis: int, kind: st
     assert ("Permute" in kinds) == (kind == "transposed")
 
 
+def test_a_product_of_what_was_unbound_converts(tmp_path: Path) -> None:
+    """Attention written out: the forms that ncnn has are made one after the other, and each reads the shapes."""
+
+    def attend(net: Any, x: Tensor) -> Tensor:
+        tokens = net.patches(x).flatten(2).transpose(1, 2)
+        q, k, v = net.qkv(tokens).reshape(-1, 12, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = (q @ k.transpose(-2, -1) / 2).softmax(-1) @ v
+        result: Tensor = mixed.transpose(1, 2).reshape(-1, 12, 8)
+        return result
+
+    assert_computes(tmp_path, Toy(attend, patches=nn.Conv2d(3, 4, 2, 2), qkv=nn.Linear(4, 24)), f32(1, 3, 8, 6))
+
+
 def test_no_reshape_is_left_to_the_run_time(tmp_path: Path) -> None:
     """Each costs milliseconds: pnnx makes them of unbind and of products with four axes."""
     x = f32(1, 3, *SIZE)
