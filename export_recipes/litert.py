@@ -50,9 +50,11 @@ class LiteRtSession:
         self.provider = "XNNPACK" if has_delegate else "LiteRT's own kernels"
         (signature,) = self._interpreter._get_full_signature_list().values()
         details = {tensor["index"]: tensor for tensor in self._interpreter.get_tensor_details()}
-        self.inputs = tuple(_spec(name, details[index]) for name, index in signature["inputs"].items())
-        self.outputs = tuple(_spec(name, details[index]) for name, index in signature["outputs"].items())
-        self._in, self._out = (list(signature[end].values()) for end in ("inputs", "outputs"))
+        inputs = _in_order(signature["inputs"], self._interpreter.get_input_details())
+        outputs = _in_order(signature["outputs"], self._interpreter.get_output_details())
+        self.inputs = tuple(_spec(name, details[index]) for name, index in inputs.items())
+        self.outputs = tuple(_spec(name, details[index]) for name, index in outputs.items())
+        self._in, self._out = list(inputs.values()), list(outputs.values())
 
     def feed(self, tensors: Sequence[bytes], batch: int) -> None:
         """Set the inputs from raw bytes."""
@@ -68,6 +70,12 @@ class LiteRtSession:
     def fetch(self) -> tuple[bytes, ...]:
         """Return the last outputs as raw bytes."""
         return tuple(self._interpreter.get_tensor(index).tobytes() for index in self._out)
+
+
+def _in_order(ends: Mapping[str, int], tensors: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the ends of a signature, which is sorted by name, in the order of the model's tensors."""
+    order = [tensor["index"] for tensor in tensors]
+    return dict(sorted(ends.items(), key=lambda end: order.index(end[1])))
 
 
 def _spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
@@ -167,9 +175,12 @@ def _rename(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
 
     model = flatbuffer_utils.read_model(str(path))
     (signature,) = model.signatureDefs
-    for ends, new in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        for end, name in zip(ends, new, strict=True):
-            end.name = name
+    graph = model.subgraphs[signature.subgraphIndex]
+    ends = ((signature.inputs, graph.inputs, inputs), (signature.outputs, graph.outputs, outputs))
+    for parts, tensors, names in ends:
+        order = [int(tensor) for tensor in tensors]
+        for part, name in zip(sorted(parts, key=lambda part: order.index(part.tensorIndex)), names, strict=True):
+            part.name = name
     flatbuffer_utils.write_model(model, str(path))
 
 

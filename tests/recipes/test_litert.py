@@ -15,6 +15,7 @@ from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
+from support.nets import Toy
 from support.phones import Mixed, Wide, busy_threads
 from support.subjects import as_subject, tiny_subject
 
@@ -57,6 +58,14 @@ def test_a_payload_says_what_it_is(exported: Artifact) -> None:
     entries = metadata(exported.folder / exported.payload)
     assert entries["edgevit.precision"] == exported.precision
     assert entries["edgevit.parity"].startswith("passed")
+
+
+def test_outputs_keep_the_models_order_whatever_their_names(tmp_path: Path) -> None:
+    heads = {name: nn.Conv2d(3, channels, 1) for name, channels in (("scores", 4), ("boxes", 2), ("all", 3))}
+    model = Toy(lambda net, x: {name: getattr(net, name)(x) for name in heads}, **heads)
+    artifact = export_subject(as_subject(model), ExportRequest("litert", tmp_path / "out"))
+    assert artifact.parity is not None and artifact.parity.status == "passed"
+    assert [(spec.name, spec.shape[1]) for spec in artifact.outputs] == [("scores", 4), ("boxes", 2), ("all", 3)]
 
 
 def test_what_xnnpack_does_not_take_is_told(tmp_path: Path) -> None:
