@@ -51,6 +51,8 @@ def test_both_sets_are_named_and_the_manifest_keeps_the_choice(model: str, tmp_p
     assert outcome.returncode == 0 and SENTENCE in outcome.stdout
     text = refused(1, "verify", folder, "--weights", weights, "--weights-key", "model")
     assert "not the weights the artifact was made from" in text and "made from model_ema of best.pth" in text
+    text = refused(1, "profile", folder, "--weights", weights, "--weights-key", "model")
+    assert "not made from model of a checkpoint" in text and "it was made from model_ema of best.pth" in text
 
 
 def test_a_key_takes_the_raw_set_and_verify_finds_it_again(model: str, tmp_path: Path) -> None:
