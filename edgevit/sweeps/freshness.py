@@ -12,8 +12,8 @@ from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.recipes import load_recipe, recipe_sha256, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest, Source, is_named
 from edgevit.records.measurement import Measurement
-from edgevit.records.model import ModelCard, Preprocessing
-from edgevit.records.preprocessing import complete
+from edgevit.records.model import STATEABLE, ModelCard, Preprocessing
+from edgevit.records.preprocessing import complete, takes_image
 from edgevit_runtime.record import Host, TensorSpec
 
 
@@ -76,6 +76,18 @@ def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
     if request.input_size is None:
         return card is None or shapes == [(spec.shape, spec.dtype) for spec in card.inputs]
     return bool(shapes) and shapes[0][0][-2:] == request.input_size
+
+
+def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
+    """Return the options that an artifact was made with, and that the request would lose by replacing it."""
+    lost = ["--weights FILE"] if artifact.source.weights == "file" and request.weights is None else []
+    has_labels = bool(artifact.labels) and request.labels is None
+    stated = set(STATEABLE) - set(artifact.preprocessing.assumed) if takes_image(artifact.model_inputs) else set()
+    if not (has_labels or stated) or request.model in load_cards():
+        return lost
+    facts = _network_facts(dataclasses.replace(request, weights=None, weights_key="", labels=None))
+    lost += [f"--{name}" for name in STATEABLE if name in stated and name in facts.preprocessing.assumed]
+    return [*lost, *["--labels FILE"] * (has_labels and not facts.labels)]
 
 
 def _is_of_card(artifact: Artifact, request: ExportRequest, card: ModelCard) -> bool:

@@ -21,7 +21,7 @@ from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.records.model_reference import ModelReference
 from edgevit.store import LatencyDB
-from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far
+from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, lost_statements
 from edgevit_runtime.record import Host
 
 _LOG = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _expand(pattern: str) -> list[str]:
 def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
     """Return the artifact, from its folder if it is just the one that would be made now, else exported anew.
 
-    Raises what an export raises.
+    Raises what an export raises, and UsageError where it would replace an artifact by one for which less was stated.
     """
     try:
         artifact = open_artifact(artifact_folder(request))
@@ -85,6 +85,10 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
     if artifact is not None and is_current(artifact, request):
         _LOG.debug("cache hit: %s is in %s", request.label, artifact.folder)
         return artifact
+    if artifact is not None and (lost := lost_statements(artifact, request)):
+        problem = "the artifact there was made with options that are missing now"
+        fix = f"{' '.join(lost)} as at its export, or another folder: -o FOLDER"
+        raise UsageError(problem, where=str(artifact.folder), why=f"missing: {', '.join(lost)}", fix=fix)
     _LOG.info("exporting %s", request.label)
     exported = _export(request)
     record_built(exported, db)

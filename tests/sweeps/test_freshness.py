@@ -10,6 +10,7 @@ import pytest
 
 from edgevit.artifacts.folder import folder_of, open_artifact
 from edgevit.cli.sweep import exit_code
+from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here
 from edgevit.measurement.runner import Protocol
 from edgevit.records.artifact import Artifact, ExportRequest
@@ -217,3 +218,20 @@ def test_the_exit_code_of_a_sweep_says_that_nothing_was_measured(
     result = SweepResult(Measurements(new), before, (), (), (failed(),) * known)
     assert exit_code(result) == code
     assert result.has_measurement == ("ok" in rows or before > known)
+
+
+@pytest.mark.onnx
+def test_a_sweep_replaces_no_artifact_for_which_more_was_stated(request_of: ExportRequest) -> None:
+    Path("labels.txt").write_text("a\nb\nc\n")
+    stated = dataclasses.replace(
+        request_of, preprocessing=read_stated({"mean": 0.5, "std": 0.5}), labels=Path("labels.txt")
+    )
+    artifact = export_here(stated)
+    with pytest.raises(UsageError, match="options that are missing now") as caught:
+        plan.artifact_for(request_of, "a.db")
+    assert caught.value.fix.startswith("--mean --std --labels FILE as at its export")
+    assert plan.artifact_for(stated, "a.db") == artifact, "it is as it was"
+    rewrite("def net", "preprocessing = {'mean': 0.5, 'std': 0.5}\nlabels = ['a', 'b', 'c']\n\n\ndef net")
+    assert plan.artifact_for(request_of, "a.db") == artifact, "the file states the same now"
+    of_checkpoint = dataclasses.replace(artifact, source=dataclasses.replace(artifact.source, weights="file"))
+    assert freshness.lost_statements(of_checkpoint, request_of) == ["--weights FILE"]
