@@ -10,6 +10,7 @@
     |-- ArtifactError               1  an artifact is damaged, incomplete or cannot be written
     |-- DeviceError                 1  a device cannot be reached or is not what it was
     |-- StoreError                  1  the latency database cannot be opened, read or written
+    |   `-- RowRefusedError         1  a row cannot be true; others are not concerned
     |-- ParityError                 4  an artifact does not compute what the model computes
     `-- TargetUnavailableError      5  the target cannot be built or run on this machine
 
@@ -89,6 +90,10 @@ class DeviceError(EdgevitError):
 
 class StoreError(EdgevitError):
     """The latency database cannot be opened, read or written."""
+
+
+class RowRefusedError(StoreError):
+    """A row cannot be true, so that the database refuses it."""
 
 
 class ParityError(EdgevitError):

@@ -16,6 +16,7 @@ from typing import Any
 from edgevit.errors import ArtifactError
 from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity
 from edgevit.records.model_reference import ModelReference
+from edgevit.scratch import mark
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
@@ -71,7 +72,7 @@ def seal(artifact: Artifact) -> Artifact:
     folder = artifact.folder
     files = file_digests(folder)
     sealed = dataclasses.replace(artifact, sha256=digest_of(files), size_bytes=tree_bytes(folder), files=files)
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    temporary = folder / f".{MANIFEST}.{mark()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(_manifest_text(sealed))
         file.flush()
@@ -176,7 +177,7 @@ def publish(artifact: Artifact, final: Path) -> Artifact:
     """
     if final.exists() and not (final / MANIFEST).is_file():
         raise ArtifactError("something else has the artifact's name", where=str(final), fix="move it, or -o FOLDER")
-    old = final.with_name(f".{final.name}.old.{os.getpid()}")
+    old = final.with_name(f".{final.name}.old.{mark()}")
     try:
         if final.exists():
             final.rename(old)

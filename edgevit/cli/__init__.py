@@ -28,6 +28,7 @@ from edgevit.cli import (
 from edgevit.cli.common import report_error
 from edgevit.cli.logs import is_verbose
 from edgevit.cli.options import RootVerboseOption
+from edgevit.cli.signals import unwinding
 from edgevit.errors import EdgevitError
 
 app = typer.Typer(
@@ -64,9 +65,10 @@ app.add_typer(db.app, name="db")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line. An error raised on purpose becomes its message and exit code, any other a traceback."""
-    try:
-        app(args=None if arguments is None else list(arguments))
-    except EdgevitError as error:
-        words = sys.argv[1:] if arguments is None else arguments
-        report_error(error, as_json="--json" in words, verbose=is_verbose())
-        sys.exit(error.exit_code)
+    with unwinding():
+        try:
+            app(args=None if arguments is None else list(arguments))
+        except EdgevitError as error:
+            words = sys.argv[1:] if arguments is None else arguments
+            report_error(error, as_json="--json" in words, verbose=is_verbose())
+            sys.exit(error.exit_code)

@@ -206,7 +206,7 @@ def _answer(question: Question, db: str | None) -> Choice | JointChoice:
     from edgevit.selection import answers, choose_jointly
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         choices = answers(database, question)
     return choices[0] if len(choices) == 1 else choose_jointly(choices)
 

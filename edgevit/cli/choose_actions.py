@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgevit.cli.common import warn
+from edgevit.scratch import mark, remove
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest
@@ -27,6 +32,7 @@ def measure_suggested(
 
     Raises UnknownNameError for a device that is only known by its rows, and the errors of an export or a device.
     """
+    from edgevit.artifacts.folder_lock import locked_folder
     from edgevit.cli.options import ProtocolOptions
     from edgevit.cli.profile import measure, protocol
     from edgevit.devices.registry import load_device, reached_as
@@ -46,8 +52,9 @@ def measure_suggested(
                 for suggestion in suggestions
                 if (suggestion.threads or 1) == threads
             ]
-            needed = [_given(request, artifacts) or artifact_for(request, db) for request in requests]
-            rows += measure(needed, device, threads, settings, db, quiet, sweep=True)
+            with locked_folder(out, warn):
+                needed = [_given(request, artifacts) or artifact_for(request, db) for request in requests]
+                rows += measure(needed, device, threads, settings, db, quiet, sweep=True)
     return rows
 
 
@@ -76,16 +83,18 @@ def hand_over(
     copy of the very one that was measured where that is among the given ones. Otherwise it is exported and verified;
     raises the errors of an export.
     """
+    from edgevit.artifacts.folder_lock import locked_folder
     from edgevit.records.choice import Choice
 
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
     if picked is None or (choice.outcome != "chosen" and choice.budget.objective == "accurate"):
         return []
-    artifact = None if weights.file else _copied(picked, artifacts, out)
-    description = "a copy of the artifact that the row is of"
-    if artifact is None:
-        artifact = _exported(picked, out, weights, db)
-        description = _describe(picked, artifact)
+    with locked_folder(out, warn):
+        artifact = None if weights.file else _copied(picked, artifacts, out)
+        description = "a copy of the artifact that the row is of"
+        if artifact is None:
+            artifact = _exported(picked, out, weights, db)
+            description = _describe(picked, artifact)
     parity = artifact.parity.status if artifact.parity else "unknown"
     return [{"folder": str(artifact.folder), "sha256": artifact.sha256, "parity": parity, "says": description}]
 
@@ -99,11 +108,17 @@ def _copied(picked: Candidate, artifacts: Sequence[Artifact], out: Path) -> Arti
     if measured is None:
         return None
     target = out / measured.folder.resolve().name
+    part = target.with_name(f".{target.name}.{mark()}.partial")
     try:
-        shutil.copytree(measured.folder, target)
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        shutil.copytree(measured.folder, part)
+        part.rename(target)
     except OSError as error:
         fix = "name another folder with --export"
         raise ArtifactError("the artifact cannot be copied", where=str(target), why=str(error), fix=fix) from error
+    finally:
+        remove(part)
     # Opening it checks every byte of the copy.
     return open_artifact(target)
 

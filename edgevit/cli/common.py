@@ -129,6 +129,11 @@ def say_weights(sources: Iterable[Source]) -> None:
         say(text)
 
 
+def warn(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def say_wrapped(text: str) -> None:
     """Print words on standard output in as many lines as they take, all but the first indented."""
     lines = textwrap.wrap(text, _console().width, subsequent_indent="    ", break_long_words=False)

@@ -31,7 +31,7 @@ def stats(*, db: DbOption = None, output: OutputOptions) -> None:
     from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         totals, devices = database.stats(), database.devices()
     if output.as_json:
         counts = {"tables": totals.tables, "status": totals.status}
@@ -71,7 +71,7 @@ def show(
     from edgevit.store import LatencyDB
 
     _require_provenance(filters.provenance)
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         if row is not None:
             _show_one(database, row, output.as_json)
             return
@@ -177,7 +177,7 @@ def epochs(
     from edgevit.devices.registry import display_name
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         if refresh:
             database.refresh_epochs()
         changes = database.epochs(device)
@@ -216,7 +216,7 @@ def sql(
     from edgevit.store import LatencyDB
     from edgevit.store.readonly_sql import as_dicts
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         result = database.query(statement, limit)
     if output.as_json:
         print_json({"columns": result.columns, "rows": list(as_dicts(result))})
@@ -241,7 +241,7 @@ def compare(
     from edgevit.measurement.compare import compare as compare_rows
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         rows = [_row(database, name, device, threads, rate) for name in (first, second)]
         floors = [floor for row in rows if (floor := database.noise(row.device_id)) is not None]
     comparison = compare_rows(rows[0], rows[1], floors)

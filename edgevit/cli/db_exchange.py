@@ -48,7 +48,7 @@ def export_rows(
     """Write every row with its samples, and accuracies, noise floors and graphs, to a file."""
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         count = database.export_file(file, _selection(database, device, grade))
     if output.as_json:
         print_json({"file": str(file), "rows": count})
@@ -207,7 +207,7 @@ def quarantine(*, db: DbOption = None, output: OutputOptions) -> None:
     """Show the records that imports and merges refused, with the reasons; --json has their contents."""
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         records = database.quarantine()
     if output.as_json:
         print_json({"quarantine": list(map(_quarantine_data, records))})
@@ -233,7 +233,7 @@ def check(*, db: DbOption = None, output: OutputOptions) -> None:
     """Compare everything stored with its checksums, ids and samples; exit code 1 if something is wrong."""
     from edgevit.store import LatencyDB
 
-    with LatencyDB.open(db, shipped=False) as database:
+    with LatencyDB.open(db, shipped=False, create_file=False) as database:
         report = database.check()
     counts = {"rows": report.rows, "accuracies": report.accuracies, "quarantined": report.quarantined}
     if output.as_json:

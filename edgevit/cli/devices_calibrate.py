@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import parse_duration, print_json, print_table, say, split
+from edgevit.cli.common import parse_duration, print_json, print_table, say, split, warn
 from edgevit.cli.options import DbOption, OutOption, OutputOptions, ProtocolOptions, QuickOption, ThreadsOption, grouped
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def run(
     output: OutputOptions,
 ) -> None:
     """Measure the models that shrink the intervals of all others most, within a budget of time."""
+    from edgevit.artifacts.folder_lock import locked_folder
     from edgevit.cli.profile import protocol
     from edgevit.devices.registry import load_device
     from edgevit.recipes import load_recipe
@@ -75,15 +76,16 @@ def run(
         if calibration.dry_run:
             _show_plan(Knowledge(database, calibrated, work.operators).anchors(costs, seconds), costs, output.as_json)
             return
-        calibration_result = calibrate(
-            database,
-            calibrated,
-            costs,
-            seconds,
-            work.measure,
-            operators=work.operators,
-            confidence=column.confidence,
-        )
+        with locked_folder(calibration.out, warn):
+            calibration_result = calibrate(
+                database,
+                calibrated,
+                costs,
+                seconds,
+                work.measure,
+                operators=work.operators,
+                confidence=column.confidence,
+            )
     if output.as_json:
         print_json({"calibrated": calibration_result, "failures": work.failures})
         return

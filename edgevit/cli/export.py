@@ -18,6 +18,7 @@ from edgevit.cli.common import (
     say,
     say_weights,
     split,
+    warn,
 )
 from edgevit.cli.options import (
     DbOption,
@@ -77,7 +78,7 @@ def run(
 ) -> None:
     """Fold, export and verify a model; what fails verification is quarantined (exit code 4).
 
-    Of several targets or precisions each is exported in a process of its own, and one that fails stops no other.
+    Each target and precision is exported in a process of its own, and one of several that fails stops no other.
     """
     from edgevit.recipes import require_torch
 
@@ -88,7 +89,7 @@ def run(
     with progress(output.hides_progress) as bars:
         for request in requests:
             try:
-                artifacts.append(_export(request, db, bars, alone=len(requests) == 1))
+                artifacts.append(_export(request, db, bars))
             except EdgevitError as error:
                 if len(requests) == 1:
                     raise
@@ -102,7 +103,7 @@ def read_requests(
     model: str, target: str, precision: str, out: Path, source: SourceOptions, form: FormOptions
 ) -> list[ExportRequest]:
     """Return the requests of a command line. Raises UsageError where an option makes no sense for a target."""
-    from edgevit.exporting.convert import check_request
+    from edgevit.exporting.requirements import check_request
     from edgevit.recipes import load_recipe
     from edgevit.records.artifact import ExportRequest, SampleRequest
 
@@ -145,7 +146,7 @@ def plan(
     Raises UsageError where a target named has none of them, or takes no open batch or no such inputs, and where `all`
     stands for none; TargetUnavailableError where its tools are missing.
     """
-    from edgevit.exporting.convert import check_request
+    from edgevit.exporting.requirements import check_request
     from edgevit.recipes import list_recipes, load_recipe, missing
 
     names = [recipe.target for recipe in list_recipes() if not missing(recipe)] if ALL in targets else targets
@@ -164,8 +165,8 @@ def plan(
     return pairs
 
 
-def _export(request: ExportRequest, db: str | None, bars: Progress, *, alone: bool) -> Artifact:
-    """Export with a progress row of its own. A request that is alone needs no process of its own."""
+def _export(request: ExportRequest, db: str | None, bars: Progress) -> Artifact:
+    """Export in a process of its own, with a progress row."""
     from edgevit.verbs.export import export_named
 
     label = f"{request.target} {request.precision}"
@@ -174,7 +175,7 @@ def _export(request: ExportRequest, db: str | None, bars: Progress, *, alone: bo
     def on_stage(stage: str) -> None:
         bars.update(task, description=f"{label}: {stage}", advance=1)
 
-    return export_named(request, db, own_process=not alone, on_stage=on_stage)
+    return export_named(request, db, on_stage=on_stage, on_wait=warn)
 
 
 def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:

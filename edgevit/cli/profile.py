@@ -131,7 +131,10 @@ def measure(
     trust: bool = False,
     sweep: bool = False,
 ) -> list[Measurement]:
-    """Measure and record artifacts with a progress bar; print the epochs that begin. Return the rows."""
+    """Measure and record artifacts with a progress bar; print the epochs that begin. Return the rows.
+
+    Raises RowRefusedError for a row that cannot be true, after all others are in the database.
+    """
     from edgevit.sweeps.recording import describe_epoch, measure_and_record
 
     with measuring(quiet, len(artifacts) * protocol_used.processes) as show:
@@ -140,6 +143,7 @@ def measure(
         )
     for epoch in outcome.epochs:
         print(describe_epoch(epoch), file=sys.stderr)
+    outcome.require_all()
     return outcome.rows
 
 

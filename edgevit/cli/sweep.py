@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, say_weights, split
+from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, say_weights, split, warn
 from edgevit.cli.logs import logged_to
 from edgevit.cli.options import (
     DbOption,
@@ -147,7 +147,7 @@ def exit_code(result: SweepResult) -> int:
     """Return 0 where everything ran, else what failed; NOTHING_MEASURED where the time ended before a latency."""
     if result.failures:
         return max(failure.error.exit_code for failure in result.failures)
-    if result.known_failures or any(row.status != "ok" for row in result.measurements):
+    if result.refused or result.known_failures or any(row.status != "ok" for row in result.measurements):
         return 1
     return 0 if result.has_measurement else NOTHING_MEASURED
 
@@ -167,7 +167,7 @@ def _running(swept: SweepPlan, db: str | None, ends: float, quiet: bool) -> Iter
         def show_process(state: Progress) -> None:
             bars.update(task, description=state.artifact.folder.name, completed=state.finished, total=state.total)
 
-        yield SweepRun(swept, db, ends, show_export, show_process)
+        yield SweepRun(swept, db, ends, show_export, show_process, warn)
 
 
 def show_plan(steps: Sequence[SweepStep], as_json: bool) -> None:
@@ -207,6 +207,7 @@ def _report(result: SweepResult, as_json: bool) -> None:
         failures = [
             {"request": one.request.label, "error": one.error.what, "why": one.error.why} for one in result.failures
         ]
+        failures += [{"request": one.where, "error": one.what, "why": one.why} for one in result.refused]
         measurements = [summary(row) for row in result.measurements]
         known = [summary(row) for row in result.known_failures]
         counts = {"held": result.already_measured, "failures": failures, "remaining": result.remaining}
@@ -229,3 +230,5 @@ def _report(result: SweepResult, as_json: bool) -> None:
         )
     for failure in result.failures:
         print(f"failed: {failure.request.label}: {failure.error}", file=sys.stderr)
+    for refusal in result.refused:
+        print(f"failed: {refusal}", file=sys.stderr)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.records.measurement import Device
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.codec import to_data
 from edgevit_runtime.record import DeviceInventory, Host, Job, Reply
 
@@ -61,7 +61,7 @@ def detect(device: Device) -> DetectedDevice:
     """Detect a device's hardware and engines, and fill in its id and class. Raises DeviceError without an answer."""
     names = dict.fromkeys(name for recipe in list_recipes() for name in (recipe.engine, *recipe.engine_choices))
     job = Job("detect", "", "", "", "", 1, engines=tuple(names))
-    with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
+    with scratch_folder() as folder:
         files = {WORKER: pack_recipe(None, Path(folder) / WORKER)}
         reply = load_transport(device.transport).run(device, files, job, timeout_s=_TIMEOUT_S)
     return _detected_device(device, reply)

@@ -6,7 +6,6 @@ import dataclasses
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from edgevit.doctor.imports import Import, why_not_importable
 from edgevit.doctor.records import Check, describe_versions
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.recipes import MODELS_NEED, list_recipes
+from edgevit.scratch import scratch_folder
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import Job
 
@@ -58,7 +58,7 @@ def check_worker() -> Check:
     job = Job("time", target, "absent", "absent", "", 1)
     try:
         device = local_device()
-        with tempfile.TemporaryDirectory(prefix="edgevit-doctor-") as folder:
+        with scratch_folder("doctor") as folder:
             files = {WORKER: pack(target, Path(folder) / WORKER)}
             reply = load_transport(device.transport).run(device, files, job, timeout_s=_TIMEOUT_S)
     except EdgevitError as error:

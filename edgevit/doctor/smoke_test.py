@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgevit.exporting.child_process import export_separately
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe, missing
 from edgevit.records.artifact import Artifact, ExportRequest, Parity
+from edgevit.scratch import scratch_folder
 
 _FEW = Protocol(processes=1, min_runs=10, min_ns=0, percentile=None)
 # The stage of the pipeline that judges a finished payload.
@@ -44,7 +44,7 @@ def try_targets(
 
     Cells that are no or elsewhere stay as they are. No file is kept, and no row enters the database.
     """
-    with tempfile.TemporaryDirectory(prefix="edgevit-doctor-") as folder:
+    with scratch_folder("doctor") as folder:
         return tuple(_try(row, Path(folder), on_progress) for row in rows)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from edgevit.errors import ArtifactError, TargetUnavailableError
 from edgevit.evaluation.prefetch import Batch
 from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.artifact import Artifact
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, Reply
 
 STALL_S = 300.0  # limit of one batch: the reference evaluators need seconds for an image
@@ -64,7 +64,7 @@ def _run(
         stall_s=STALL_S,
     )
     device = local_device()
-    with tempfile.TemporaryDirectory(prefix="edgevit-evaluate-") as name, ThreadPoolExecutor(1) as feeder:
+    with scratch_folder("evaluate") as name, ThreadPoolExecutor(1) as feeder:
         pipe = Path(name) / _FEEDS
         os.mkfifo(pipe, 0o600)
         files = {WORKER: pack_recipe(recipe, Path(name) / WORKER), _ARTIFACT: artifact.folder, _FEEDS: pipe}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from edgevit.errors import ArtifactError, ExportError
 from edgevit.folding import Folded, FoldReport, origin
+from edgevit.scratch import scratch_folder
 from edgevit.verification import GATES, Samples
 from edgevit.verification.compare import compare
 from edgevit.verification.engine import compute
@@ -55,7 +55,7 @@ def refused_operator(
     """
     other: RefusedOperator | None = None
     for alone in _within_time(operators_alone(model, inputs)):
-        with tempfile.TemporaryDirectory(prefix="edgevit-blame-") as folder:
+        with scratch_folder("blame") as folder:
             try:
                 _convert(alone, recipe, Path(folder), precision)
             except ExportError as error:
@@ -94,7 +94,7 @@ def wrong_operator(
             expected = torch.utils._pytree.tree_leaves(alone.module(*alone.inputs.values()))
         if not all(leaf.is_floating_point() for leaf in expected):
             continue
-        with tempfile.TemporaryDirectory(prefix="edgevit-blame-") as folder:
+        with scratch_folder("blame") as folder:
             try:
                 payload = _convert(alone, recipe, Path(folder), precision)
                 computed = compute(target, payload, samples, threads=1)

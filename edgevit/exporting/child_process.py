@@ -1,12 +1,15 @@
 """One export in a process of its own: converters change global state, and one that crashes must take nothing with it.
 
+A converter may compute for minutes without hearing a signal. The parent hears it, and ends the process.
+
 The parent starts `python -m edgevit.exporting.child_process` with an ExportRequest as JSON on its standard input. The
-child answers line by line in JSON on a pipe: the stages as they start, then the artifact or the error. What converters
-print goes to a file, whose end is shown where the child died without an answer.
+child answers line by line in JSON on a pipe: the stages as they start, records of the log, then the artifact or the
+error. What converters print goes to a file, whose end is shown where the child died without an answer.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -20,8 +23,10 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevit import errors
+from edgevit.artifacts.folder_lock import clear_output
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.scratch import clear_temporary
 from edgevit_runtime.codec import from_data, from_json, to_data, to_json
 
 _LOG = logging.getLogger(__name__)
@@ -30,13 +35,17 @@ if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
 _TAIL = 2000  # characters of what a dead child printed
+_GRACE_S = 1.0  # for the child to clean up, before it is killed
+_SHELL = 128  # what a shell adds to the number of a signal
+_PR_SET_PDEATHSIG = 1
 
 
 def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in a fresh process. Raises what was raised there, and ExportError where the process itself died."""
     reading, writing = os.pipe()
     with tempfile.TemporaryFile("w+", errors="replace") as printed:
-        command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing)]
+        level = logging.getLogger("edgevit").getEffectiveLevel()
+        command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing), str(level)]
         _LOG.debug("process started: %s", shlex.join(command))
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, pass_fds=[writing])
         os.close(writing)
@@ -48,11 +57,28 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
                 artifact = _listen(answers, on_stage)
             code = child.wait()
         finally:
-            child.kill()
-            child.wait()
+            _end(child, request)
         if artifact is None:
             raise _death(request, code, printed)
         return artifact
+
+
+def _end(child: subprocess.Popen[bytes], request: ExportRequest) -> None:
+    """End the child if it still runs, and remove what it could not remove itself."""
+    try:
+        if child.poll() is None:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE_S)
+    finally:
+        child.kill()
+        child.wait()
+    if child.returncode != 0:
+        clear_output(request.out)
+        clear_temporary()
+        with suppress(OSError):
+            # Empty, it held nothing but what was removed.
+            request.out.rmdir()
 
 
 def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
@@ -88,6 +114,8 @@ def _listen(answers: IO[str], on_stage: Callable[[str], None]) -> Artifact | Non
         kind, data = next(iter(json.loads(line).items()))
         if kind == "stage":
             on_stage(data)
+        elif kind == "log":
+            logging.getLogger(data["name"]).log(data["level"], "%s", data["text"])
         elif kind == "artifact":
             return from_data(Artifact, data)
         else:
@@ -125,6 +153,37 @@ def _serve(pipe: IO[str], request: ExportRequest) -> None:
         _answer(pipe, "error", {"type": type(error).__name__, **parts})
 
 
+class _PipeHandler(logging.Handler):
+    """Sends records of the log to the parent."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record as its text."""
+        _answer(self._pipe, "log", {"name": record.name, "level": record.levelno, "text": record.getMessage()})
+
+
+def _log_to(pipe: IO[str], level: int) -> None:
+    logger = logging.getLogger("edgevit")
+    logger.setLevel(level)
+    logger.addHandler(_PipeHandler(pipe))
+
+
+def _end_with_parent() -> None:
+    """End on SIGTERM and SIGHUP after cleaning up, and where the parent is killed, as far as the system tells that."""
+    parent = os.getppid()
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda received, _: sys.exit(_SHELL + received))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(_SHELL + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
+        _log_to(answers, int(sys.argv[2]))
         _serve(answers, from_json(ExportRequest, sys.stdin.buffer.read()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -21,12 +20,14 @@ from torch import nn
 
 from edgevit import __version__
 from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
+from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here
 from edgevit.count import count, merged, operator_costs
-from edgevit.errors import ArtifactError, ModelError, ParityError, TargetUnavailableError
+from edgevit.errors import ModelError, ParityError, TargetUnavailableError
 from edgevit.exporting.blame import wrong_operator
-from edgevit.exporting.convert import SOURCE, check_request, convert
+from edgevit.exporting.convert import SOURCE, convert
 from edgevit.exporting.outputs import plain_outputs
+from edgevit.exporting.requirements import check_request
 from edgevit.folding import Folded, fold, graph_digest, network_digest
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
@@ -43,6 +44,7 @@ from edgevit.records.artifact import (
 )
 from edgevit.records.measurement import Device
 from edgevit.records.model_reference import ModelReference
+from edgevit.scratch import mark
 from edgevit.verification import (
     ARTIFACT_STAGE,
     References,
@@ -406,15 +408,12 @@ def _stem(subject: Subject) -> str:
 @contextmanager
 def _staging(out: Path, name: str) -> Iterator[Path]:
     """Yield a hidden folder in `out`; remove it at the end unless it was renamed. Raise ArtifactError if it fails."""
-    is_new, folder = not out.exists(), out / f".{name}.{os.getpid()}.partial"
+    is_new, folder = not out.exists(), out / f".{name}.{mark()}.partial"
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     except OSError as error:
-        problem = "cannot write to the output folder"
-        raise ArtifactError(
-            problem, where=str(out), why=str(error.strerror), fix="-o FOLDER you may write to"
-        ) from error
+        raise unwritable(out, error) from error
     try:
         yield folder
     finally:

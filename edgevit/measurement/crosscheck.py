@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import tempfile
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgevit.measurement.summary import PROTOCOL_MIN_NS, PROTOCOL_MIN_RUNS, PROT
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job
 
 AGREEMENT = 0.03  # share of the medians: two programs on one engine, each of which repeats itself within 2%
@@ -134,7 +134,7 @@ def run_harness(command: list[str], parse: Callable[[str], OutputT], threads: in
     Raises ValueError with the end of its output where it failed or printed no times.
     """
     timeout_s = Protocol().timeout_s
-    with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
+    with scratch_folder() as name:
         folder, path = Path(name), Path(name) / _OUTPUT
         with path.open("wb") as output:
             code = run_group(command, folder, worker_environment(folder, threads), timeout_s, output, output)

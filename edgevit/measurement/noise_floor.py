@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from edgevit.measurement import workloads
 from edgevit.measurement.runner import Protocol, run_unthrottled
 from edgevit.measurement.summary import PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
 from edgevit.records.measurement import Device, NoiseFloor
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Timing
 
@@ -86,7 +86,7 @@ def run_workload(
     worker's error where it failed, and for an emulated processor.
     """
     transport, timeout_s = load_transport(device.transport), Protocol().timeout_s
-    with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
+    with scratch_folder() as name:
         folder = Path(name) / _FOLDER
         folder.mkdir()
         (folder / _PAYLOAD).write_text(text, encoding="utf-8")

@@ -9,7 +9,6 @@ NumPy's.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgevit.measurement.runner import Protocol
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device, Measurement
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, LayerTime
 
 # An operator's time is the median of so many runs: engines count in microseconds, and one run is noise.
@@ -110,7 +110,7 @@ def layer_times(
 ) -> LayerTable:
     """Measure each operator's time in a separate process. With a peak, each is compared with its own limit."""
     recipe = load_recipe(artifact.target).RECIPE
-    with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
+    with scratch_folder() as folder:
         files = {WORKER: pack(recipe.target, Path(folder) / WORKER), _FOLDER: artifact.folder}
         job = Job(
             task="layers",

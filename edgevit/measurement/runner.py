@@ -12,7 +12,6 @@ import math
 import random
 import secrets
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, Reply, Timing
 
 _LOG = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class _Sweep:
 
     def rounds(self, rows: list[_Row], on_progress: Callable[[Progress], None]) -> Iterator[Measurement]:
         processes, finished = self.protocol.processes, 0
-        with tempfile.TemporaryDirectory(prefix="edgevit-") as folder:
+        with scratch_folder() as folder:
             workers = {row.target: pack(row.target, Path(folder) / f"{row.target}.pyz") for row in rows}
             for turn in range(processes):
                 total = finished + len(rows) * (processes - turn)

@@ -186,7 +186,7 @@ def choose(
         PredictionOptions(predict, confidence),
         dataset,
     )
-    with nullcontext(db) if isinstance(db, LatencyDB) else LatencyDB.open(db) as database:
+    with nullcontext(db) if isinstance(db, LatencyDB) else LatencyDB.open(db, create_file=False) as database:
         choices = answers(database, question)
     return choices[0] if isinstance(device, str) else choose_jointly(choices)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
 import os
@@ -124,6 +125,20 @@ def database_url(url: str | None = None) -> URL:
         ) from error
     # SQLAlchemy's own default is another driver, which we do not test.
     return address.set(drivername=f"{POSTGRES}+psycopg") if address.drivername in (POSTGRES, "postgres") else address
+
+
+def require_file(url: URL) -> None:
+    """Raise StoreError where the URL is of an SQLite file that does not exist, with files of nearly that name."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return
+    path = Path(url.database)
+    if path.exists():
+        return
+    beside = sorted(other.name for other in path.parent.glob("*") if other.is_file()) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=3) or [name for name in beside if name.endswith(path.suffix)]
+    why = f"beside it are {', '.join(near[:3])}" if near else "no file of its kind is beside it"
+    fix = "name an existing file with --db; edgevit profile and sweep make a new one"
+    raise StoreError("there is no such database", where=str(path), why=why, fix=fix)
 
 
 def create(url: URL) -> Engine:

@@ -34,7 +34,7 @@ from edgevit.store import (
     tables,
 )
 from edgevit.store.check import CheckReport, check
-from edgevit.store.connect import WRITE, create, database_url, describe, translate_errors
+from edgevit.store.connect import WRITE, create, database_url, describe, require_file, translate_errors
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord
 from edgevit.store.overview import DatabaseStats, DeviceSummary
 from edgevit.store.quarantine import QuarantinedRecord
@@ -61,14 +61,16 @@ class LatencyDB:
         self.opened_epochs: list[Epoch] = []
 
     @classmethod
-    def open(cls, url: str | None = None, *, shipped: bool = True) -> LatencyDB:
+    def open(cls, url: str | None = None, *, shipped: bool = True, create_file: bool = True) -> LatencyDB:
         """Open a database, create or migrate it where needed, and add the rows that ship with edgevit if `shipped`.
 
         `url` is an SQLAlchemy URL or the path of an SQLite file; default: EDGEVIT_DB, else a file in the user's data
-        folder. Raises StoreError for a file that is no latency database, is damaged, not writable, or of a newer
-        edgevit.
+        folder. Without `create_file` a file that `url` names must exist. Raises StoreError for a file that is no
+        latency database, is damaged, not writable, or of a newer edgevit.
         """
         address = database_url(url)
+        if url and not create_file:
+            require_file(address)
         with ExitStack() as undo:
             engine = create(address)
             undo.callback(engine.dispose)

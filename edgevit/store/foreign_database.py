@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Engine, create_engine, event
 
 from edgevit.errors import StoreError
+from edgevit.scratch import scratch_folder
 from edgevit.store import accuracies, confusions, exchange, graphs, queries, schema, small_tables
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, translate_errors
 from edgevit.store.json_records import ParsedRecord
@@ -79,7 +79,7 @@ def _open_sqlite(address: URL, undo: ExitStack) -> Engine:
     if revision == schema.HEAD:
         return engine
     _LOG.debug("%s has revision %s: migrating a copy", path, revision)
-    folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="edgevit-"))
+    folder = undo.enter_context(scratch_folder())
     copy = create(URL.create("sqlite", database=str(_copy(path, Path(folder)))))
     undo.callback(copy.dispose)
     schema.ensure_schema(copy)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from edgevit.errors import StoreError
+from edgevit.errors import RowRefusedError, StoreError
 from edgevit.records.identity import validate_identity
 from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor
 from edgevit.records.model import Provenance
@@ -32,12 +32,12 @@ _FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")
 def validate_measurement(measurement: Measurement) -> None:
     """Check one row, with its samples, before it enters the database.
 
-    Raises StoreError with the first problem. Some values no database holds: NaN, beyond 64 bits, half a surrogate.
+    Raises RowRefusedError with the first problem. Some values no database holds: NaN, beyond 64 bits, half a surrogate.
     Times may be negative or out of order, samples may contradict the headline, and a key or id may be of another row.
     """
     if problem := next(_problems(measurement), ""):
         fix = "measure again, or leave it out"
-        raise StoreError("the row is refused", where=_name(measurement), why=problem, fix=fix)
+        raise RowRefusedError("the row is refused", where=_name(measurement), why=problem, fix=fix)
     validate_identity(measurement)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from edgevit.errors import RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol, profile_all
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify_graph
@@ -15,10 +16,16 @@ from edgevit.sweeps.plan import built_here
 
 
 class Recorded(NamedTuple):
-    """Rows that were added, and the epochs of the device that they began."""
+    """Rows that were added, and the epochs of the device that they began; and why other rows were refused."""
 
     rows: list[Measurement]
     epochs: Sequence[Epoch]
+    refused: Sequence[RowRefusedError] = ()
+
+    def require_all(self) -> None:
+        """Raise the first RowRefusedError, if any; the rows that were added stay."""
+        for error in self.refused:
+            raise error
 
 
 def measure_and_record(
@@ -34,9 +41,10 @@ def measure_and_record(
 ) -> Recorded:
     """Measure artifacts and add each row at once; with `sweep` the database also records that they came of one.
 
-    Raise what `profile_all` raises; the rows that came before stay in the database.
+    A row that the database refuses costs the others nothing. Raise what `profile_all` raises; the rows that came before
+    stay in the database.
     """
-    rows = []
+    rows, refused = list[Measurement](), list[RowRefusedError]()
     allowed = built_here(artifacts, db, trust=trust)
     with LatencyDB.open(db) as database:
         labels = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
@@ -44,11 +52,14 @@ def measure_and_record(
         for row in profile_all(
             artifacts, device, threads=threads, protocol=protocol, on_progress=on_progress, built_here=allowed
         ):
-            database.add(row, sweep_id=sweep_id)
-            rows.append(row)
+            try:
+                database.add(row, sweep_id=sweep_id)
+                rows.append(row)
+            except RowRefusedError as error:
+                refused.append(error)
         for graph in dict.fromkeys(filter(None, map(graph_of, artifacts))):
             database.add_graph(graph)
-        return Recorded(rows, database.opened_epochs)
+        return Recorded(rows, database.opened_epochs, refused)
 
 
 def graph_of(artifact: Artifact) -> Graph | None:

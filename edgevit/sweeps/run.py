@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgevit.errors import EdgevitError
+from edgevit.artifacts.folder_lock import warn_in_log
+from edgevit.errors import EdgevitError, RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.records.measurement import Device, Epoch, Measurement
@@ -56,6 +57,7 @@ class SweepRun:
     ends: float
     on_export: Callable[[str, int], None] = lambda label, total: None
     on_progress: Callable[[Progress], None] | None = None
+    on_wait: Callable[[str], None] = warn_in_log
     rows: list[Measurement] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     failures: list[SweepFailure] = field(default_factory=list)
@@ -63,6 +65,7 @@ class SweepRun:
     known_failures: list[Measurement] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    refused: list[RowRefusedError] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -110,6 +113,7 @@ class SweepRun:
             )
             self.rows += outcome.rows
             self.epochs += outcome.epochs
+            self.refused += outcome.refused
 
 
 def by_model(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgevit.artifacts.folder_lock import locked_folder, warn_in_log
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import load_recipe, require_torch
@@ -121,8 +122,9 @@ def export(
         if name:
             raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
         return export_named(request, db, own_process=own_process, on_stage=on_stage)
-    artifact = _export_module(model, request, inputs, on_stage)
-    record_built(artifact, db)
+    with locked_folder(request.out):
+        artifact = _export_module(model, request, inputs, on_stage)
+        record_built(artifact, db)
     return artifact
 
 
@@ -132,15 +134,20 @@ def export_named(
     *,
     own_process: bool = True,
     on_stage: Callable[[str], None] | None = None,
+    on_wait: Callable[[str], None] = warn_in_log,
 ) -> Artifact:
-    """Export a model that the request names, and record it as built here. Raise as `export` does."""
+    """Export a model that the request names, and record it as built here. Raise as `export` does.
+
+    on_wait: called with the run that holds the output folder, before waiting for its end.
+    """
     require_torch()
-    from edgevit.exporting.convert import check_request
+    from edgevit.exporting.requirements import check_request
 
     check_request(load_recipe(request.target), request.precision, options=request.options)
     run = export_separately if own_process else export_here
-    artifact = run(request, on_stage or _ignore)
-    record_built(artifact, db)
+    with locked_folder(request.out, on_wait):
+        artifact = run(request, on_stage or _ignore)
+        record_built(artifact, db)
     return artifact
 
 

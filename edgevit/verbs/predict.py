@@ -78,7 +78,7 @@ def predict(
     check_confidence(confidence)
     names = frozenset(name for pattern in _several(models) for name in _matching(pattern))
     recipe = load_recipe(target).RECIPE
-    with LatencyDB.open(db) as database:
+    with LatencyDB.open(db, create_file=False) as database:
         column = Column(_device(device, database), recipe.target, precision, threads, percentile)
         knowledge = Knowledge(database, column, {})
         return Predictions(_in_order(knowledge.predictions(names - knowledge.measured, confidence)))

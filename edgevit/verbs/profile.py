@@ -105,7 +105,7 @@ def profile(
 
     A row's status says whether the artifact ran. Raises ArtifactError for a damaged artifact or code of unknown origin,
     CheckpointError for other weights, UsageError and UnknownNameError for a request that makes no sense, DeviceError
-    where the device is lost.
+    where the device is lost, and RowRefusedError for a row that cannot be true, after all others were stored.
     """
     several = isinstance(artifact, list | tuple)
     opened = [_opened(one) for one in (artifact if isinstance(artifact, list | tuple) else [artifact])]
@@ -123,6 +123,7 @@ def profile(
     )
     for epoch in outcome.epochs:
         _LOG.warning(describe_epoch(epoch))
+    outcome.require_all()
     return Measurements(outcome.rows) if several else outcome.rows[0]
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgevit.artifacts.folder_lock import locked_folder
 from edgevit.devices.enroll import detect
 from edgevit.devices.registry import LOCAL, load_device
+from edgevit.errors import RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
@@ -31,7 +33,8 @@ _LOG = logging.getLogger(__name__)
 class SweepResult:
     """What a sweep added to the database, what that already had, what failed, and what remained when the time ended.
 
-    known_failures: rows that the database already had, which did not run, and whose cause still stands.
+    known_failures: rows that the database already had, which did not run, and whose cause still stands. refused: of
+    measurements that cannot be true.
     """
 
     measurements: Measurements
@@ -39,6 +42,7 @@ class SweepResult:
     failures: tuple[SweepFailure, ...]
     remaining: tuple[str, ...]
     known_failures: tuple[Measurement, ...] = ()
+    refused: tuple[RowRefusedError, ...] = ()
 
     @property
     def has_measurement(self) -> bool:
@@ -151,7 +155,9 @@ def sweep_plan(
 def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
     """Run a sweep, model by model or all in one go, and return what came of it."""
     requests = run.plan.requests
-    run.run(by_model(requests) if in_turns else [requests])
+    # Another sweep into the same folder ends first; what it measured is not measured again.
+    with locked_folder(requests[0].out, run.on_wait):
+        run.run(by_model(requests) if in_turns else [requests])
     for epoch in run.epochs:
         _LOG.warning(describe_epoch(epoch))
     return SweepResult(
@@ -160,6 +166,7 @@ def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
         tuple(run.failures),
         tuple(run.remaining),
         tuple(run.known_failures),
+        tuple(run.refused),
     )
 
 

@@ -7,7 +7,6 @@ load() of its own, which travels to the worker in the same way.
 from __future__ import annotations
 
 import base64
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import ArtifactError
 from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.measurement import Device
+from edgevit.scratch import scratch_folder
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Reply
@@ -66,7 +66,7 @@ def compute(target: str, payload: Path, samples: Samples, *, threads: int, devic
 
 
 def _run(recipe: Path, payload: Path, samples: Samples, threads: int, device: Device) -> Reply:
-    with tempfile.TemporaryDirectory(prefix="edgevit-verify-") as name:
+    with scratch_folder("verify") as name:
         feeds = Path(name) / "feeds.bin"
         arrays = (array for sample_set in samples.sets for array in sample_set)
         feeds.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))

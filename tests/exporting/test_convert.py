@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.errors import ExportError, UsageError
-from edgevit.exporting.convert import check_request, convert
+from edgevit.exporting.convert import convert
+from edgevit.exporting.requirements import check_request
 from edgevit.folding import fold
 from edgevit.recipes import list_recipes, load_recipe
 from support.nets import Toy, image

@@ -25,8 +25,9 @@ import edgevit
 from edgevit.artifacts.folder import MANIFEST, folder_name, open_artifact, publish, seal
 from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavailableError, UnknownNameError, UsageError
 from edgevit.exporting import pipeline
-from edgevit.exporting.convert import check_request, convert
+from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject, verify_artifact
+from edgevit.exporting.requirements import check_request
 from edgevit.folding import Folded, fold
 from edgevit.models import create_model, randomize
 from edgevit.models.source import load_subject, with_preprocessing

@@ -22,8 +22,9 @@ from torch import nn
 from edgevit.cli import main
 from edgevit.devices.registry import load_device
 from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
-from edgevit.exporting.convert import check_request, convert
+from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject, verify_artifact
+from edgevit.exporting.requirements import check_request
 from edgevit.folding import fold
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import engine_of, load_recipe

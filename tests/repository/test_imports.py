@@ -39,22 +39,23 @@ TABLE = """
                 imports of edgevit                                  imports of other packages
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
+scratch       |                                                   |
 records       |                                                   | (pandas)
 recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     | checkpoint_files                                  |
-devices       | artifacts recipes                                 | platformdirs
+artifacts     | checkpoint_files scratch                          | filelock
+devices       | artifacts recipes scratch                         | platformdirs
 # the rooms
 models        | checkpoint_files                                  | torch numpy safetensors
 models        |                                                   | (timm transformers)
 folding       | count                                             | torch
-verification  | devices folding recipes                           | torch numpy (skimage)
+verification  | devices folding recipes scratch                   | torch numpy (skimage)
 exporting     | models folding verification artifacts count       | torch
-exporting     | recipes                                           |
-measurement   | artifacts devices recipes                         | numpy
-store         |                                                   | sqlalchemy platformdirs
+exporting     | recipes scratch                                   |
+measurement   | artifacts devices recipes scratch                 | numpy
+store         | scratch                                           | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 prediction    |                                                   | numpy
 selection     | (artifacts) cards devices measurement prediction  | packaging
@@ -62,17 +63,19 @@ selection     | recipes (store)                                   |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
-evaluation    | artifacts devices recipes (models)                | numpy PIL (torch scipy)
+evaluation    | artifacts devices recipes scratch (models)        | numpy PIL (torch scipy)
 sweeps        | artifacts cards checkpoint_files exporting        |
 sweeps        | measurement prediction                            |
 sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
+doctor        | scratch                                           |
 verbs         | artifacts cards devices evaluation exporting      | (torch)
 verbs         | measurement prediction recipes reporting          |
 verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
 cli           | (exporting folding measurement models published)  |
 cli           | (recipes reporting selection store sweeps verbs)  |
+cli           | scratch                                           |
 # the package itself imports a room only when one of its names is used
 edgevit       | (folding models selection store verbs)            |
 latency_db    | store                                             | sqlalchemy alembic

@@ -26,6 +26,7 @@ from edgevit.devices.transports import (
 )
 from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
+from edgevit.scratch import scratch_folder
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Job, Reply
 
@@ -41,7 +42,7 @@ class LocalTransport:
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
         """Run the worker as Transport.run does. Nothing is copied: the worker's folder contains links to the files."""
         try:
-            with tempfile.TemporaryDirectory(prefix="edgevit-") as name:
+            with scratch_folder() as name:
                 return _run(Path(name), files, job, timeout_s)
         except OSError as error:
             raise DeviceError(
