@@ -37,11 +37,9 @@ def unwinding() -> Iterator[None]:
             signal.signal(number, interrupt)
     try:
         yield
-    except BaseException:
-        # Click has its own exit code for an interruption, and a closed terminal fails to take its last words.
-        if received:
-            raise SystemExit(_SHELL + received[0]) from None
-        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        # Click has its own exit code for an interruption, and a closed terminal fails to take its last words.
+        if received:
+            raise SystemExit(_SHELL + received[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import importlib.resources
 import logging
@@ -13,6 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from edgevit.errors import StoreError
+from edgevit.scratch import is_left_behind, mark, remove
 from edgevit.store.json_records import ParsedRecord, PortableRecord, read_line, to_line
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +59,10 @@ def atomic_write(path: Path, contents: str = "the rows") -> Iterator[Path]:
 
     Raises StoreError where the file cannot be written; `contents` names in the message what it holds.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{mark()}.part")
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if is_left_behind(other):
+            remove(other)
     try:
         yield part
         with part.open("r+b") as written:

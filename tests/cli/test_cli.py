@@ -138,11 +138,13 @@ def test_choose_picks_misses_and_refuses(here: Path) -> None:
     assert miss["kind"] == "budget" and miss["excess"] > 0 and "above 1e-06 ms" in miss["reason"]
     refused(2, "choose", "--max-latency", "ten", "--db", "x.db", folder=here)
     refused(2, "choose", "--max-latency", "5ms", "--percentile", "100", "--db", "x.db", folder=here)
+    LatencyDB.open(str(here / "empty.db")).close()
     assert "edgevit sweep" in refused(2, "choose", "--max-latency", "5ms", "--db", "empty.db", folder=here)
 
 
 def test_choose_answers_from_shipped_rows(tmp_path: Path) -> None:
     device = "x86_64-linux-amd-epyc-2c"
+    LatencyDB.open(str(tmp_path / "fresh.db")).close()
     command = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
     outcome = edgevit(*command, "--json", folder=tmp_path)
     picked = json.loads(outcome.stdout)["picked"]

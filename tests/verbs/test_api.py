@@ -171,6 +171,7 @@ def test_one_artifact_gives_a_row_and_several_give_rows(artifact: Artifact, tmp_
 
 
 def test_predictions_are_of_models_that_a_device_has_not_measured(tmp_path: Path) -> None:
+    edgevit.LatencyDB.open(str(tmp_path / "x.db")).close()
     predictions = edgevit.predict(["mobilevig_ti", "mobilevig_s"], "onnx", db=str(tmp_path / "x.db"))
     assert [one.model for one in predictions] == ["mobilevig_s", "mobilevig_ti"]
     assert {one.level for one in predictions} == {"refused"}, "this device has no row"
