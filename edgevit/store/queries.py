@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, UniqueConstraint, select
 
-from edgevit.errors import StoreError
+from edgevit.errors import RowRefusedError, StoreError
 from edgevit.records.measurement import Measurement
 from edgevit.store import partition_checksums, rows, small_tables, tables
 from edgevit.store.refusals import RefusalCode
@@ -198,7 +198,8 @@ def _conflict(connection: Connection, row: Measurement, rival: Measurement | Non
     different = [name for name in vars(other) if getattr(other, name) != getattr(row, name)]
     why = f"the row kept here has another {', '.join(different)}"
     fix = "one of the two was altered: compare them with their source"
-    return Conflict("contradiction", StoreError(f"two rows have the id {row.measurement_id[:12]}...", why=why, fix=fix))
+    refusal = RowRefusedError(f"two rows have the id {row.measurement_id[:12]}...", why=why, fix=fix)
+    return Conflict("contradiction", refusal)
 
 
 def _reference_numbers(connection: Connection, new: Sequence[Measurement]) -> list[Values]:

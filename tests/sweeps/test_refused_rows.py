@@ -19,7 +19,11 @@ from support.measured import measured
 
 
 def test_a_refused_row_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [measured(model="first"), dataclasses.replace(measured(model="wrong"), p50_ns=-1), measured(model="last")]
+    rows = [
+        measured(model="first", nonce="1"),
+        dataclasses.replace(measured(model="wrong"), p50_ns=-1),
+        measured(model="last"),
+    ]
 
     def profile_all(*_: Any, **options: Any) -> Iterator[Measurement]:
         yield from rows
