@@ -9,13 +9,14 @@ from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from edgevit.artifacts.folder import require_sealed
 from edgevit.artifacts.trust import require_built_here
 from edgevit.errors import ArtifactError, UsageError
-from edgevit.evaluation.class_order import require_plausible
-from edgevit.evaluation.confusion import ClassAccuracy, count_answers, per_class
+from edgevit.evaluation.class_order import BetterOrder, better_order, require_plausible
+from edgevit.evaluation.confusion import ClassAccuracy, Counts, count_answers, per_class
 from edgevit.evaluation.engine import classify
 from edgevit.evaluation.image_folder import ImageFolder, examples_sha256, read_folder
 from edgevit.evaluation.images import image_size
@@ -234,7 +235,7 @@ class _Outcome:
         rows = [self.accuracy("top1_percent", top1, digest)]
         rows += [self.accuracy("top5_percent", top5, digest)] if top5 else []
         rows += [self.model_accuracy(agreement.top1, digest)] if agreement else []
-        counts = count_answers((label, classes[0] if classes else NO_CLASS) for label, classes, _ in self.classified)
+        counts = self.counts
         assumed = describe_assumed(self.feed.preprocessing)
         require_plausible(folder, counts, top1, f"; preprocessing was assumed, too: {assumed}" if assumed else "")
         return Evaluation(
@@ -265,6 +266,16 @@ class _Outcome:
         """What the accuracy rests on and was not stated: preprocessing, and the order of the classes."""
         return (*self.feed.preprocessing.assumed, *[CLASS_ORDER] * self.folder.order_is_assumed)
 
+    @cached_property
+    def counts(self) -> Counts:
+        """The number of images by their class and the class that the artifact gave."""
+        return count_answers((label, classes[0] if classes else NO_CLASS) for label, classes, _ in self.classified)
+
+    @cached_property
+    def better_order(self) -> BetterOrder | None:
+        """The order of the classes that the answers speak for, where it is another."""
+        return better_order(self.counts, self.folder.labels, self.proportion(1))
+
     def proportion(self, top: int) -> Proportion:
         """Count the images with their label among the first `top` classes."""
         return Proportion(sum(label in classes[:top] for label, classes, _ in self.classified), len(self.classified))
@@ -287,7 +298,9 @@ class _Outcome:
         used, written = (replace(one, assumed=()) for one in (self.feed.preprocessing, self.artifact.preprocessing))
         artifact, invalid = self.artifact, sum(not classes for _, classes, _ in self.classified)
         proven = artifact.parity.status if artifact.parity else "unverified"
+        better = self.better_order
         caveats = {
+            f"another order of the classes gives {better.percent if better else 0:.2f}%: check the stated one": better,
             f"preprocessing assumed, not stated: {assumed}": assumed,
             "the artifact's manifest says another preprocessing: export it again with these options": used != written,
             "computed by the reference evaluator, not by the target's engine": self.by_reference,

@@ -152,6 +152,11 @@ def test_two_classes_that_are_swapped_are_refused(
     with pytest.raises(UsageError, match="another order of the classes gives") as caught:
         evaluate(artifact, request)
     assert "images of 3 are given the output of 4" in caught.value.why
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(CLASSES))
+    stated = EvaluationRequest(request.data, batch=60, preprocessing=request.preprocessing, names=names)
+    notes = evaluate(artifact, stated).notes
+    assert notes[0].startswith("another order of the classes gives"), "a stated one is taken, and told of"
 
 
 def test_a_normalisation_inside_cannot_be_stated_otherwise(own: Path, data: Path, facts: dict[str, object]) -> None:
