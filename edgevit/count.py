@@ -81,6 +81,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         self.costs: list[OperatorCost] = []
         self.weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler for this class, which takes a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -7,9 +7,11 @@ The engine knows operators, not architectures. It captures any module as a graph
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -134,9 +136,22 @@ def fold_in_dtypes(
 
 def _rewritten(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Net, FoldReport]:
     check_foldable(model)
-    net = captured(model, inputs)
-    applied = apply_rewrites(net)
-    return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
+    with _without_collections():
+        net = captured(model, inputs)
+        applied = apply_rewrites(net)
+        return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep Python from looking for garbage: a graph is many objects, and all of them are needed."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def captured(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:

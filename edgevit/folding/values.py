@@ -6,13 +6,14 @@ Both together say which sizes follow the batch, and how. No engine of symbols is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
+
+from edgevit.folding.quick_values import quick_value
 
 aten = torch.ops.aten
 
@@ -67,9 +68,9 @@ def _device_arguments(func: Any) -> tuple[tuple[int, ...], bool]:
 
 def without_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return an operator's result on tensors without data."""
-    quick = _QUICK.get(func)
-    if quick is not None and (result := quick(*args)) is not None:
-        return result
+    quick = quick_value(func, args, kwargs)
+    if quick is not None:
+        return quick
     if not hasattr(func, "_schema"):
         return func(*args, **kwargs)
     positions, has_device = _device_arguments(func)
@@ -78,25 +79,3 @@ def without_data(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         if not positions:
             kwargs = {**kwargs, "device": torch.device("meta")}
     return func(*args, **kwargs)
-
-
-def _norm(source: Tensor, *others: Any) -> Tensor | None:
-    return torch.empty_like(source) if len(others) > 4 and not others[4] else None
-
-
-def _layer_norm(source: Tensor, *_: Any) -> Tensor:
-    return torch.empty(source.shape, dtype=source.dtype, device="meta")
-
-
-def _linear(source: Tensor, weight: Tensor, *_: Any) -> Tensor | None:
-    fits = weight.dim() == 2 and source.dim() and source.shape[-1] == weight.shape[1] and source.dtype == weight.dtype
-    return source.new_empty((*source.shape[:-1], weight.shape[0])) if fits else None
-
-
-# torch computes these step by step in Python where there is no data, which takes up to a hundred times longer.
-_QUICK: dict[Any, Callable[..., Tensor | None]] = {
-    aten.batch_norm.default: _norm,
-    aten.layer_norm.default: _layer_norm,
-    aten.linear.default: _linear,
-    aten.gelu.default: torch.empty_like,
-}

@@ -17,8 +17,10 @@ from edgevit.folding import capture, fold
 from edgevit.folding.agreement import register_records
 from edgevit.folding.digest import operator_list
 from edgevit.folding.graph import aten
+from edgevit.folding.in_place import drop_dropouts, write_nothing
 from edgevit.folding.inference_form import example_inputs
 from edgevit.folding.recording import BatchDecidesError, record
+from edgevit.folding.torch_export import exported
 from edgevit.folding.values import size_of
 from edgevit.models import create_model
 from support.nets import Toy, assert_same, image, ready
@@ -101,11 +103,11 @@ def network(compute: Callable[[Any, Tensor], Any]) -> nn.Module:
 
 def graphs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[Any], list[Any]]:
     """Return the operators of a recording and of torch.export, without those that no output needs."""
-    recorded, exported = record(model, inputs), capture._exported(model, inputs)
-    assert recorded is not None and exported[1]
-    for module in (recorded, exported[0]):
-        capture._drop_dropouts(module.graph)
-        assert capture._write_nothing(module.graph)
+    recording, export = record(model, inputs), exported(model, inputs, open_batch=True)
+    assert recording is not None and export[1]
+    for module in (recording, export[0]):
+        drop_dropouts(module.graph)
+        assert write_nothing(module.graph)
         capture._respell(module.graph)
         for node in list(module.graph.nodes):
             # torch.export adds these where it wraps a tensor again.
@@ -114,15 +116,15 @@ def graphs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[list[Any], lis
             elif node.target is operator.mul:
                 node.args = tuple(sorted(node.args, key=lambda factor: isinstance(factor, int)))
         module.graph.eliminate_dead_code()
-    return operator_list(recorded), operator_list(exported[0])
+    return operator_list(recording), operator_list(export[0])
 
 
 @pytest.mark.parametrize("name", RECORDED.keys() - NOT_EXPORTED)
 def test_a_recording_is_what_torch_exports(name: str) -> None:
     model = network(RECORDED[name])
     register_records(model(MAP))
-    recorded, exported = graphs(model, (MAP,))
-    assert recorded == exported
+    recorded, captured = graphs(model, (MAP,))
+    assert recorded == captured
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -141,8 +143,8 @@ def test_a_recording_computes_what_the_model_computes(name: str) -> None:
 @pytest.mark.parametrize("name", ["vanillanet_5", "mobilevig_ti", "hiera_tiny"])
 def test_families_are_recorded_as_torch_exports_them(name: str) -> None:
     model = create_model(name).eval()
-    recorded, exported = graphs(model, example_inputs(model))
-    assert recorded == exported
+    recorded, captured = graphs(model, example_inputs(model))
+    assert recorded == captured
 
 
 def caught(net: Any, x: Tensor) -> Any:

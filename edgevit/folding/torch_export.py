@@ -1,0 +1,132 @@
+"""Capture by torch.export, of models that no recording shows and of those for one batch size alone."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule
+from torch.fx.experimental.symbolic_shapes import free_symbols
+
+from edgevit.errors import ModelError
+from edgevit.folding.agreement import register_records
+from edgevit.folding.in_place import drop_dropouts, write_nothing
+from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE
+
+
+def exported(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> tuple[GraphModule, bool]:
+    """Return what torch.export captures, and whether its batch is open. Raises ModelError where it captures nothing."""
+    export = _open_or_fixed if open_batch else _fixed
+    try:
+        module, is_open = export(model, inputs)
+    except ModelError:
+        if not _registers_records(model, inputs):
+            raise
+        module, is_open = export(model, inputs)
+    _set_values(module.graph)
+    return module, is_open
+
+
+def _set_values(graph: Graph) -> None:
+    """Replace symbols in a graph's values by numbers, at both batch sizes, and note the modules of nodes."""
+    for node in graph.nodes:
+        value, stack = node.meta.get(VALUE), node.meta.get("nn_module_stack") or {}
+        paths = [str(path).partition("@")[0] for path, _ in stack.values()]
+        node.meta |= {ORIGIN: paths[-1] if paths else ""}
+        for key, batch in zip((VALUE, OTHER), BATCHES, strict=True):
+            node.meta[key] = torch.utils._pytree.tree_map(partial(_at_batch, batch=batch), value)
+
+
+def _at_batch(value: Any, batch: int) -> Any:
+    """Return a value of a graph at one batch size: a tensor without data, a number, or what it is."""
+    if isinstance(value, Tensor):
+        sizes = [_at_batch(size, batch) for size in value.shape]
+        strides = [_at_batch(stride, batch) for stride in value.stride()]
+        return torch.empty_strided(sizes, strides, dtype=value.dtype, device="meta")
+    if isinstance(value, torch.SymInt):
+        # One that became fixed during the capture has no symbols left.
+        expression = value.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+    return value
+
+
+def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
+    """Export with an open batch; export again with a fixed one only where the first attempt does not settle that."""
+    repeated = tuple(_at_least_two(tensor) for tensor in inputs)
+    try:
+        module = _export(model, repeated, open_batch=True)
+    except ModelError:
+        # The model may still take exactly the given batch; if not, the next export raises the reason.
+        return _fixed(model, inputs)
+    examples = [node.meta[VALUE] for node in module.graph.find_nodes(op="placeholder")]
+    are_open = [bool(free_symbols(example.shape[0])) for example in examples if example.dim()]
+    if examples[0].dim() and are_open[0]:
+        return module, True
+    is_given_batch = all(tensor is example for tensor, example in zip(inputs, repeated, strict=True))
+    if is_given_batch and not any(are_open):
+        return module, False
+    return _fixed(model, inputs)
+
+
+def _fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
+    return _export(model, inputs, open_batch=False), False
+
+
+def _registers_records(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Tell torch the dataclasses among a model's outputs, and return whether there are new ones."""
+    try:
+        with torch.inference_mode():
+            return register_records(model(*inputs))
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+        # The model itself fails, and its capture says so.
+        return False
+
+
+def _at_least_two(tensor: Tensor) -> Tensor:
+    """Return the tensor with two rows where it has one: torch.export treats a batch of 1 as a constant."""
+    return tensor.repeat(2, *[1] * (tensor.dim() - 1)) if tensor.dim() and tensor.shape[0] == 1 else tensor
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> GraphModule:
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    # By tensor and not by position, which torch reads differently in forward(self, *inputs).
+    for tensor in inputs:
+        shapes[tensor] = {0: torch.export.Dim.AUTO} if tensor.dim() and open_batch else {}
+    try:
+        # Without this, a no_grad() inside the model becomes a graph in the graph.
+        with torch.no_grad():
+            program = torch.export.export(model, inputs, dynamic_shapes=shapes)
+            if open_batch and program._guards_code:
+                raise ValueError("the graph holds for some batch sizes alone")
+            drop_dropouts(program.graph)
+            program.graph_module.recompile()
+            module = program.module(check_guards=False)
+            if not _is_flat(module.graph) or not write_nothing(module.graph):
+                module = _functional(program).module(check_guards=False)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        name = type(model).__name__
+        fix = "make its forward traceable (torch.export), or check the input size"
+        raise ModelError(f"{name} cannot be captured", why=_first_line(error), fix=fix) from error
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+
+
+def _is_flat(graph: Graph) -> bool:
+    """Return whether no operator holds a graph of its own, as one under autocast() does."""
+    return not any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in graph.nodes)
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    """Remove writes by torch's own decomposition; it is the second choice, because it respells other operators too."""
+    with warnings.catch_warnings():
+        # torch 2.13 copies its own tree specs and warns about it.
+        warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
+        functional: ExportedProgram = program.run_decompositions({})
+    return functional
