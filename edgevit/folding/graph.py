@@ -166,6 +166,9 @@ class Net:
         vector = self._per_channel(second, first, axis)
         if vector is None:
             return None
+        # A quotient of zero is infinite; as a product its factor is none.
+        if is_call(node, aten.div.Tensor) and not vector.is_meta and bool((vector == 0).any()):
+            return None
         one = torch.ones_like(vector)
         scale_shift = {
             aten.mul.Tensor: (vector, None),

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgevit.folding import fold
 from support.fold_cases import ROW, TOKENS, X, case, chain, check, conv, norm, parameter
 from support.nets import Toy, fold_and_compare, image, operators
 
@@ -143,3 +144,15 @@ def test_what_stays_is_listed_with_its_place_and_reason(model: nn.Module, why: s
     assert why in unfolded.reason
     assert unfolded.module in {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert folded.report.summary.endswith("1 left") and unfolded.kind == "norm"
+
+
+@pytest.mark.parametrize(("layer", "x"), [(nn.Linear(4, 5), image(3, 4)), (conv(4, 5), X)], ids=["tokens", "a map"])
+def test_a_quotient_of_zero_stays_a_quotient(layer: nn.Module, x: Tensor) -> None:
+    """Its reciprocal is no weight: infinity times zero is no number."""
+    divisor = parameter(5) if x.dim() == 2 else parameter(5, 1, 1)
+    with torch.no_grad():
+        divisor[2] = 0.0
+    model = Toy(lambda net, x: torch.sigmoid(net.layer(x) / net.divisor), layer=layer, divisor=divisor).double().eval()
+    folded = fold(model, (x,))
+    assert "aten.div.Tensor" in {str(node.target) for node in folded.net.graph.nodes}
+    assert torch.allclose(folded(x), model(x))
