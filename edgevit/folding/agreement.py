@@ -7,6 +7,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,12 +108,15 @@ def in_dtype(model: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     copy_ = copied(model)
     if copy_ is None:
         return None
-    for module in copy_.to(dtype).modules():
+    # A module's own `to` makes complex numbers real.
+    for module in copy_._apply(partial(_cast_leaf, dtype=dtype)).modules():  # type: ignore[no-untyped-call]
         for name, value in vars(module).items():
             if isinstance(value, (Tensor, dict, list, tuple)) and not name.startswith("_"):
-                vars(module)[name] = torch.utils._pytree.tree_map(lambda leaf: _cast_leaf(leaf, dtype), value)
+                vars(module)[name] = torch.utils._pytree.tree_map(partial(_cast_leaf, dtype=dtype), value)
     return copy_
 
 
 def _cast_leaf(leaf: Any, dtype: torch.dtype) -> Any:
+    if isinstance(leaf, Tensor) and leaf.is_complex():
+        return leaf.to(dtype.to_complex())
     return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf

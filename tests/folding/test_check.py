@@ -114,3 +114,18 @@ def test_the_model_itself_stays_as_it_was() -> None:
     fold(model, (IMAGE,))
     assert all(value.dtype == before[name].dtype and torch.equal(value, before[name])
                for name, value in model.state_dict().items())  # fmt: skip
+
+
+ROUNDED = {
+    "a mean of differences": lambda net, x: (
+        (y - y.roll(1, 2)).mean((2, 3)) if (y := net.n(net.a(x))) is not None else x
+    ),
+    "a norm's own mean": lambda net, x: F.layer_norm(net.n(net.a(x)).flatten(2), (36,)).mean(-1),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_an_answer_of_rounding_alone_is_named_as_that(name: str) -> None:
+    model = ready(Toy(ROUNDED[name], a=nn.Conv2d(4, 4, 3, padding=1), n=nn.BatchNorm2d(4)))
+    with pytest.raises(FoldError, match="rounding alone"):
+        fold(model, (image(2, 4, 6, 6),))

@@ -8,13 +8,13 @@ from typing import Any, Protocol, TypeVar
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgevit.count import count
 from support.fold_cases import assert_no_foldable_norm, chain, conv, norm, norms_left, parameter
-from support.nets import Toy, fold_and_compare, image, operators
+from support.nets import Toy, fold_and_compare, image, operators, ready
 
 Value = TypeVar("Value")
 
@@ -194,6 +194,8 @@ def test_random_networks(data: st.DataObject) -> None:
     for tensor in network.parameters():
         nn.init.normal_(tensor)
     x = image(*network.size)
+    # The mean of a map less itself rolled is 0 but for rounding.
+    assume(float(ready(network)(x).detach().abs().max()) > 1e-9)
     folded = fold_and_compare(network, x)
     assert_no_foldable_norm(folded)
     assert len(norms_left(folded)) == operators(folded)["batch_norm"]
