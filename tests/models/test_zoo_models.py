@@ -350,7 +350,6 @@ def test_weights_of_another_model_are_not_taken_for_another_number_of_classes(tm
 
 
 def test_a_network_of_a_person_s_own_file_keeps_its_classes_when_it_is_folded(tmp_path: Path) -> None:
-    """That its export does is shown in docs/guide.md, whose commands are run: `60 images of 3 classes`."""
     file = tmp_path / "mine.py"
     file.write_text("from edgevit import create_model\nnet = lambda: create_model('mobilevig_ti', classes=3)\n")
     subject = load_subject(f"{file}:net", input_size=(64, 64))
