@@ -26,7 +26,7 @@ from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import NO_CHECKPOINT, PROVEN, Artifact, WeightsRequest
 from edgevit.records.identity import identify_accuracy, identify_confusion
-from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, Accuracy, Confusion
+from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, NOT_OF_MANIFEST, Accuracy, Confusion
 from edgevit.records.model import Preprocessing
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, describe_assumed
 from edgevit_runtime.record import Reply
@@ -264,7 +264,15 @@ class _Outcome:
     @property
     def assumed(self) -> tuple[str, ...]:
         """What the accuracy rests on and was not stated: preprocessing, and the order of the classes."""
-        return (*self.feed.preprocessing.assumed, *[CLASS_ORDER] * self.folder.order_is_assumed)
+        order = [CLASS_ORDER] * self.folder.order_is_assumed
+        contradicted = self.has_other_preprocessing or self.folder.contradicts(self.artifact.labels)
+        return (*self.feed.preprocessing.assumed, *order, *[NOT_OF_MANIFEST] * contradicted)
+
+    @property
+    def has_other_preprocessing(self) -> bool:
+        """Whether options made the preprocessing another one than the manifest's."""
+        used, written = (replace(one, assumed=()) for one in (self.feed.preprocessing, self.artifact.preprocessing))
+        return used != written
 
     @cached_property
     def counts(self) -> Counts:
@@ -295,14 +303,18 @@ class _Outcome:
     def notes(self) -> tuple[str, ...]:
         """Return the caveats of the accuracy, most important first."""
         assumed = describe_assumed(self.feed.preprocessing)
-        used, written = (replace(one, assumed=()) for one in (self.feed.preprocessing, self.artifact.preprocessing))
         artifact, invalid = self.artifact, sum(not classes for _, classes, _ in self.classified)
         proven = artifact.parity.status if artifact.parity else "unverified"
         better = self.better_order
         caveats = {
             f"another order of the classes gives {better.percent if better else 0:.2f}%: check the stated one": better,
             f"preprocessing assumed, not stated: {assumed}": assumed,
-            "the artifact's manifest says another preprocessing: export it again with these options": used != written,
+            "the artifact's manifest says another preprocessing: export it again with these options": (
+                self.has_other_preprocessing
+            ),
+            "the artifact's manifest says another order of the classes: export it again with these --labels": (
+                self.folder.contradicts(artifact.labels)
+            ),
             "computed by the reference evaluator, not by the target's engine": self.by_reference,
             f"parity {proven}: the artifact is not proven to compute the model": proven not in PROVEN,
             f"{invalid} images gave NaN and count as wrong": invalid,

@@ -73,6 +73,12 @@ class ImageFolder:
         """Whether the order of the classes is that of the folders' names, which nothing stated."""
         return self.order == "folders"
 
+    def contradicts(self, labels: Sequence[str]) -> bool:
+        """Return whether an artifact's labels name these classes in another order; other names contradict nothing."""
+        names = [composed(label) for label in labels]
+        shared = set(names) & set(self.labels)
+        return any(one != other for one, other in zip(names, self.labels, strict=False) if {one, other} & shared)
+
     def describe_order(self) -> str:
         """Return `class order: 0 = green, 1 = orange, 2 = red, by the names of the folders (assumed)`."""
         numbered = [f"{number} = {label}" for number, label in enumerate(self.labels)]

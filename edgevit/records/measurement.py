@@ -18,6 +18,8 @@ NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed diff
 TASK = "task:"  # prefix of the flag of a published row whose source names the task of the model
 DIGEST = "sha256:"  # prefix of an engine's version that is the digest of its program, which prints no version
 CLASS_ORDER = "class_order"  # assumed by an accuracy: the order of the classes in the output
+# assumed by an accuracy: preprocessing or an order of the classes that the artifact's manifest contradicts
+NOT_OF_MANIFEST = "not_of_manifest"
 NO_CLASS = -1  # of a Confusion
 PROTOCOL_VERSION = 1  # of the measurement: rows of different protocols are never compared
 
@@ -119,7 +121,7 @@ class Accuracy:
     same unit; None where it is unknown. A measured accuracy belongs to one artifact in its engine. A published one
     belongs to a model, with the official weights unless `note` says otherwise. accuracy_id is the digest of all other
     fields (identity.accuracy_id). assumed: what the value rests on and was not stated, by the names of
-    model.STATEABLE, or CLASS_ORDER.
+    model.STATEABLE, CLASS_ORDER or NOT_OF_MANIFEST.
     """
 
     accuracy_id: str

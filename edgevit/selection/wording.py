@@ -17,7 +17,7 @@ from edgevit.records.choice import (
     RefusalCode,
     RejectionKind,
 )
-from edgevit.records.measurement import CLASS_ORDER
+from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST
 
 _REFUSALS = frozenset(typing.get_args(RefusalCode))
 _REASONS: dict[ReasonCode, str] = {
@@ -116,7 +116,7 @@ _NOTES: dict[NoteKind, str] = {
         "the accuracy of the pick is not known, nor that of anything else that fits, so that nothing is chosen"
     ),
     "pick_accuracy_assumed": (
-        "the accuracy of the pick rests on {subjects[0]}: state it (edgevit evaluate --help) and evaluate again"
+        "the accuracy of the pick rests on {subjects[0]}: state it at the export, and evaluate again"
     ),
     "pick_not_evaluated": "the pick was not evaluated on {subjects[0]!r}, others were: edgevit evaluate",
     "accuracy_tie": (
@@ -200,10 +200,12 @@ def note(kind: NoteKind, *subjects: str, numbers: Sequence[float] = ()) -> Note:
 
 def describe_assumptions(assumed: Collection[str]) -> str:
     """Return `assumed preprocessing (mean, std) and class order`: what an accuracy rests on; empty for nothing."""
-    preprocessing = [name for name in assumed if name != CLASS_ORDER]
+    preprocessing = [name for name in assumed if name not in (CLASS_ORDER, NOT_OF_MANIFEST)]
     parts = [f"preprocessing ({', '.join(preprocessing)})"] if preprocessing else []
     parts += ["class order"] if CLASS_ORDER in assumed else []
-    return f"assumed {' and '.join(parts)}" if parts else ""
+    texts = [f"assumed {' and '.join(parts)}"] if parts else []
+    texts += ["options of evaluate that the artifact's manifest contradicts"] if NOT_OF_MANIFEST in assumed else []
+    return ", and on ".join(texts)
 
 
 def remarks(candidate: Candidate) -> tuple[str, ...]:

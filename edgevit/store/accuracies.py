@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from edgevit.errors import StoreError
 from edgevit.records.identity import accuracy_id
-from edgevit.records.measurement import CLASS_ORDER, Accuracy
+from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy
 from edgevit.records.model import STATEABLE, Preprocessing, Provenance
 from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
@@ -66,7 +66,7 @@ def _origin_problems(accuracy: Accuracy) -> Iterator[str]:
             yield "the licence is empty, and `untold` does not say that the source names none"
         if accuracy.error is None and "error" not in accuracy.untold:
             yield "the error is missing, and `untold` does not say so"
-    if unknown := set(accuracy.assumed) - {*STATEABLE, CLASS_ORDER}:
+    if unknown := set(accuracy.assumed) - {*STATEABLE, CLASS_ORDER, NOT_OF_MANIFEST}:
         yield f"it says that {sorted(unknown)[0]!r} was assumed, which it cannot rest on"
     if accuracy.provenance == "measured" and (
         accuracy.examples is None or accuracy.error is None or not accuracy.started

@@ -28,6 +28,7 @@ from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
 from edgevit.evaluation.prefetch import in_order
+from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
 from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsRequest
@@ -346,10 +347,8 @@ def test_images_that_change_their_class_are_counted(
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.Tensor(module(x)).roll(1, 1)
 
-    from edgevit.models import source
-
-    real = source.reload_subject
-    monkeypatch.setattr(source, "reload_subject", lambda *arguments: replace(real(*arguments), module=Damaged()))
+    real = ReferenceModel.of
+    monkeypatch.setattr(ReferenceModel, "of", lambda *arguments: replace(real(*arguments), model=Damaged()))
     evaluation = evaluate(artifact, EvaluationRequest(data, against_model=True, batch=16))
     agreement = evaluation.agreement
     assert agreement is not None and agreement.changed == 360

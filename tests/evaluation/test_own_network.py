@@ -13,10 +13,11 @@ from edgevit.errors import UsageError
 from edgevit.evaluation import Evaluation, EvaluationRequest, Proportion, evaluate
 from edgevit.evaluation.class_order import better_order, is_chance
 from edgevit.evaluation.confusion import count_answers, per_class
+from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
-from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit.records.measurement import CLASS_ORDER, NO_CLASS
+from edgevit.records.artifact import NO_CHECKPOINT, Artifact, ExportRequest
+from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, NOT_OF_MANIFEST
 from edgevit.records.model import STATEABLE
 from edgevit.records.preprocessing import read_stated
 from edgevit.store import LatencyDB
@@ -73,7 +74,7 @@ def test_what_was_stated_is_used_and_no_number_is_marked(
     trained_digits: Digits, right: Evaluation, facts: dict[str, object]
 ) -> None:
     assert abs(right.top1.percent - trained_digits.results[0].before) < 1.0
-    assert right.assumed == (CLASS_ORDER,) and right.preprocessing.mean == (trained_digits.mean,) * 3
+    assert right.assumed == (CLASS_ORDER, NOT_OF_MANIFEST) and right.preprocessing.mean == (trained_digits.mean,) * 3
     assert "the artifact's manifest says another preprocessing" in right.notes[0]
 
 
@@ -99,14 +100,14 @@ def test_the_command_takes_every_statement(
     words = [word for name, value in facts.items() for word in (f"--{name}", value)]
     arguments = ("evaluate", artifact.folder, "--data", data, "--batch", 60, "--classes", classes, *words)
     (shown,) = json.loads(edgevit(*arguments, "--json", "--db", tmp_path / "a.db").stdout)["evaluations"]
-    assert shown["top1"]["right"] == right.top1.right and shown["assumed"] == []
+    assert shown["top1"]["right"] == right.top1.right and shown["assumed"] == [NOT_OF_MANIFEST]
     assert sum(one["images"] for one in shown["classes"]) == 360
     assert sum(images for actual, given, images in shown["confusion"]["counts"] if actual == given) == right.top1.right
     with LatencyDB.open(str(tmp_path / "a.db"), shipped=False) as db:
         (confusion,) = db.confusions()
         (top1,) = db.accuracies(metric="top1_percent")
     assert confusion.accuracy_id == top1.accuracy_id and confusion.labels == CLASSES
-    assert top1.preprocessing == right.preprocessing and top1.assumed == ()
+    assert top1.preprocessing == right.preprocessing and top1.assumed == (NOT_OF_MANIFEST,)
 
 
 def test_statements_beside_the_function_are_as_good_as_options(
@@ -123,6 +124,11 @@ def test_statements_beside_the_function_are_as_good_as_options(
     evaluation = evaluate(artifact, EvaluationRequest(in_words, batch=60))
     assert evaluation.top1 == right.top1 and evaluation.assumed == ()
     assert evaluation.class_order.endswith("by the artifact's labels")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join((*WORDS[1:], WORDS[0])))
+    turned = evaluate(artifact, EvaluationRequest(in_words, batch=60, names=names))
+    assert turned.assumed == (NOT_OF_MANIFEST,), "who runs the artifact reads other labels"
+    assert any("the artifact's manifest says another order of the classes" in note for note in turned.notes)
 
 
 def test_an_alphabetical_order_that_is_wrong_is_refused(
@@ -189,3 +195,20 @@ def test_every_class_has_its_accuracy_and_what_it_is_taken_for() -> None:
     first, last = per_class(count_answers(pairs), ("a", "b", "c"))
     assert (first.label, first.right, first.images, first.percent, first.taken_for) == ("a", 1, 4, 25.0, "c")
     assert (last.label, last.right, last.images, last.taken_for) == ("c", 1, 2, "")
+
+
+def test_a_network_whose_code_changed_since_the_export_is_not_the_model_itself(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    for number, parameter in enumerate(net.parameters()):\n"
+        "        nn.init.constant_(parameter, 0.1 + number)\n"
+        "    return net.eval()\n"
+    )
+    subject = load_subject(f"{file}:net", input_size=(16, 16))
+    artifact = export_subject(with_preprocessing(subject), ExportRequest("onnx", tmp_path / "artifacts"))
+    assert ReferenceModel.of(artifact, NO_CHECKPOINT, 1).classes == []
+    file.write_text(file.read_text().replace("ReLU", "Tanh"))
+    with pytest.raises(UsageError, match="not the network that the artifact was made from"):
+        ReferenceModel.of(artifact, NO_CHECKPOINT, 1)

@@ -63,7 +63,7 @@ selection     | recipes (store)                                   |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
-evaluation    | artifacts devices recipes scratch (models)        | numpy PIL (torch scipy)
+evaluation    | artifacts devices recipes scratch (folding models) | numpy PIL (torch scipy)
 sweeps        | artifacts cards checkpoint_files exporting        |
 sweeps        | measurement prediction                            |
 sweeps        | recipes selection store (models)                  |

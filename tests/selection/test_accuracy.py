@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
-from edgevit.records.measurement import CLASS_ORDER, Accuracy, Measurement
+from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy, Measurement
 from edgevit.records.model import IMAGENET
 from edgevit.selection import Evidence, ask, choose_among
 from edgevit.selection.accuracy import Ratings
@@ -291,6 +291,15 @@ def test_an_accuracy_that_rests_on_an_assumption_says_so_everywhere() -> None:
     assert "top-1 rests on assumed preprocessing (mean, std) and class order" in remarks(choice.picked)
     assert "pick_accuracy_assumed" in [note.kind for note in choice.notes]
     assert "top-1 44.8% (assumed)" in repr(choice) and "44.8 assumed" in choice._repr_html_()
+
+
+def test_an_accuracy_by_options_against_the_manifest_says_so_and_comes_last() -> None:
+    against = evaluated(99.3, dataset="digits", assumed=(NOT_OF_MANIFEST,), started="2026-11-29T10:00:00+00:00")
+    choice = answer([row()], [against], "digits")
+    assert choice.picked is not None and choice.picked.top1_assumed == (NOT_OF_MANIFEST,)
+    assert "top-1 rests on options of evaluate that the artifact's manifest contradicts" in remarks(choice.picked)
+    assert "pick_accuracy_assumed" in [note.kind for note in choice.notes]
+    assert accuracies(answer([row()], [against, evaluated(25.0, dataset="digits")], "digits"))["net_s"][0] == 25.0
 
 
 def test_an_accuracy_that_rests_on_nothing_assumed_counts_before_one_from_more_images() -> None:
