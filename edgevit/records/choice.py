@@ -241,6 +241,7 @@ NoteKind = Literal[
     "reconstructed_left_out",
     "published_accuracies",
     "none_evaluated",
+    "images_differ",
     PickNoteKind,
 ]
 

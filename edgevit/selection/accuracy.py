@@ -111,6 +111,10 @@ class Ratings(NamedTuple):
             yield note("none_evaluated", self.dataset, *sets)
         elif picked and picked.top1_provenance != "measured":
             yield note("pick_not_evaluated", self.dataset)
+        evaluated = [self.of_artifact[row.artifact_sha256] for row in rows if row.artifact_sha256 in self.of_artifact]
+        images = {accuracy.dataset_sha256 for accuracy in evaluated if accuracy.dataset_sha256}
+        if self.dataset is not None and len(images) > 1:
+            yield note("images_differ", self.dataset, numbers=(len(images),))
         if picked and picked.top1_assumed:
             yield note("pick_accuracy_assumed", describe_assumptions(picked.top1_assumed))
 

@@ -98,6 +98,10 @@ _NOTES: dict[NoteKind, str] = {
         "accuracies are published ones; measured ones are kept of {listed}: --dataset NAME chooses by them"
     ),
     "none_evaluated": "nothing here was evaluated on {subjects[0]!r}{others}: edgevit evaluate",
+    "images_differ": (
+        "the accuracies on {subjects[0]!r} are of {numbers[0]:g} different sets of images, so that they do not "
+        "compare: edgevit evaluate with the same --data, --limit and --classes"
+    ),
     "pick_older_engine": (
         "the pick was measured with {subjects[0]} {subjects[1]}; {subjects[2]} is on the device: measure again"
     ),

@@ -302,6 +302,18 @@ def test_an_accuracy_by_options_against_the_manifest_says_so_and_comes_last() ->
     assert accuracies(answer([row()], [against, evaluated(25.0, dataset="digits")], "digits"))["net_s"][0] == 25.0
 
 
+@pytest.mark.parametrize(("other", "differ"), [("2", True), ("1", False)])
+def test_accuracies_of_different_images_under_one_name_are_told_of(other: str, differ: bool) -> None:
+    kept = [
+        evaluated(100.0, dataset="val", dataset_sha256="1" * 64),
+        evaluated(65.0, "b", dataset="val", dataset_sha256=other * 64, graph_digest="f" * 64),
+    ]
+    rows = [row(artifact_sha256="a" * 64), row(artifact_sha256="b" * 64, model="net_m", graph_digest="f" * 64)]
+    notes = {note.kind: note.text for note in answer(rows, kept, "val").notes}
+    assert ("images_differ" in notes) == differ
+    assert not differ or "the accuracies on 'val' are of 2 different sets of images" in notes["images_differ"]
+
+
 def test_an_accuracy_that_rests_on_nothing_assumed_counts_before_one_from_more_images() -> None:
     kept = [
         evaluated(44.8, dataset="digits", assumed=("mean",), examples=5000, started="2026-11-22T10:00:00+00:00"),
