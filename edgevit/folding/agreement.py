@@ -88,7 +88,7 @@ def copied(model: nn.Module) -> nn.Module | None:
     }
     try:
         return copied_with(model, copies)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
         return None
 
 

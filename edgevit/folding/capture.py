@@ -26,8 +26,12 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
 
     Raises ModelError with torch's reason where the model cannot be captured.
     """
+    name = type(model).__name__
     if not inputs:
-        raise ModelError(f"{type(model).__name__} cannot be captured", why="it was given no inputs")
+        raise ModelError(f"{name} cannot be captured", why="it was given no inputs")
+    if other := [type(value).__name__ for value in inputs if not isinstance(value, Tensor)]:
+        fix = "wrap the model in a module that takes tensors"
+        raise ModelError(f"{name} cannot be captured", why=f"an input is a {other[0]}, not a tensor", fix=fix)
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     # torch.export takes one tensor that is given twice for one input.
     distinct = tuple(tensor.view_as(tensor) for tensor in inputs)
@@ -36,6 +40,7 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
     except BatchDecidesError:
         module, is_open = _exported(model, distinct, open_batch=False)
     follows_dtype = _follows_dtype(module.graph, dtype)
+    _refuse_memory(name, module.graph)
     _respell(module.graph)
     return Net(GraphModule(module, module.graph), dtype, batch_is_open=is_open, follows_dtype=follows_dtype)
 
@@ -57,6 +62,27 @@ def _exported(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool)
     from edgevit.folding.torch_export import exported
 
     return exported(model, inputs, open_batch=open_batch)
+
+
+def _refuse_memory(name: str, graph: Graph) -> None:
+    """Raise ModelError where a call depends on what another one left behind, which no operator of a graph says."""
+    for node in graph.nodes:
+        if node.kwargs.get("generator") is not None:
+            raise ModelError(
+                f"{name} cannot be folded",
+                why=f"{node.name} draws from a random generator, which goes on from call to call",
+                fix="draw the numbers once, and keep them as a buffer",
+            )
+        if not is_call(node, BATCH_NORM, aten.instance_norm.default) or not node.args[5]:
+            continue
+        # In training it updates its running statistics, which its schema does not say.
+        statistics = [each for each in node.args[3:5] if isinstance(each, Node)]
+        if any(len(each.users) > 1 or each.op != "get_attr" for each in statistics):
+            raise ModelError(
+                f"{name} cannot be folded",
+                why=f"{node.name} updates running statistics that something else reads",
+                fix="normalise with training=False, or without running statistics",
+            )
 
 
 def _follows_dtype(graph: Graph, dtype: torch.dtype) -> bool:

@@ -158,7 +158,9 @@ class Net:
             first, second = second, first
             if is_call(node, aten.div.Tensor):
                 return None
-        if not isinstance(first, Node) or self.shape(first) != self.shape(node):
+        # A sum may also be of two sizes, or of a tensor and a size.
+        tensors = isinstance(first, Node) and all(isinstance(each.meta.get(VALUE), Tensor) for each in (first, node))
+        if not isinstance(first, Node) or not tensors or self.shape(first) != self.shape(node):
             return None
         # The quotient of uint8 pixels / 255 is also a conversion.
         if first.meta[VALUE].dtype != node.meta[VALUE].dtype:

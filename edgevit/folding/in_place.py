@@ -71,7 +71,8 @@ def _functional_twin(node: Node) -> Any:
     name, overload = node.target._schema.name, node.target._schema.overload_name or "default"  # type: ignore[union-attr]
     packet = getattr(aten, name.removeprefix("aten::").removesuffix("_"), None) if name.startswith("aten::") else None
     twin: Any = getattr(packet, overload, None)
-    if twin is None or twin._schema.is_mutable:
+    # A call on a list writes to many tensors and returns none.
+    if twin is None or twin._schema.is_mutable or not isinstance(node.meta.get(VALUE), Tensor):
         return None
     args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), lambda argument: argument.meta[VALUE])
     before = node.meta[VALUE]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgevit.folding.agreement import copied_with, register_records
+from edgevit.folding.sizes import WatchedSizes
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, aten, without_data
 
 # What a forward raises that does not run here; torch.export then says why, or succeeds.
@@ -73,6 +74,8 @@ class _Run:
     spec: Any = None
     # Constants that the model makes of Python numbers.
     lifted: dict[str, Tensor] = field(default_factory=dict)
+    # Whether the model asked what the recorded batches do not settle.
+    has_doubts: bool = False
 
 
 def record(model: nn.Module, inputs: tuple[Tensor, ...]) -> GraphModule | None:
@@ -101,13 +104,16 @@ def _recorded(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tens
         stand_ins = _constants(hollow)
         for batch in _RUNS:
             current = _hollow(model, constants) if runs and anew else hollow
-            runs.append(_run(current, _at_batch(inputs, batch), device))
-        return _Builder(model, constants, stand_ins, runs).module()
+            runs.append(_run(current, _at_batch(inputs, batch), device, is_watched=batch == max(_RUNS)))
+        module = _Builder(model, constants, stand_ins, runs).module()
     except (BatchDecidesError, _UnrecordableError):
         raise
     except FAILURES as error:
         # A model that does not run at all without data may run with it.
         raise (BatchDecidesError if runs else _UnrecordableError) from error
+    if any(run.has_doubts for run in runs):
+        raise _UnrecordableError
+    return module
 
 
 def _constants(model: nn.Module) -> dict[str, Tensor]:
@@ -119,8 +125,8 @@ def _hollow(model: nn.Module, constants: dict[str, Tensor]) -> nn.Module:
     stand_ins: dict[int, Any] = {}
     for tensor in constants.values():
         empty = torch.empty_like(tensor.detach(), device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+        is_parameter, needs_gradient = isinstance(tensor, nn.Parameter), tensor.requires_grad
+        stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=needs_gradient) if is_parameter else empty
     return copied_with(model, stand_ins)
 
 
@@ -135,18 +141,23 @@ def _at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
     )
 
 
-def _run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.device) -> _Run:
-    """Run a model without data. Raises _UnrecordableError, or what the model raises."""
-    recorder = _Recorder(_constants(model), inputs, device)
+def _run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.device, *, is_watched: bool) -> _Run:
+    """Run a model without data. Raises _UnrecordableError, or what the model raises.
+
+    is_watched: its sizes note what it asks of them.
+    """
+    recorder, watch = _Recorder(_constants(model), inputs, device), WatchedSizes(inputs[0].shape[0])
     # Norms take torch's setting of cuDNN as an argument. The graph, and so its digest, must not depend on it.
     cudnn_off = torch.backends.cudnn.flags(enabled=False)
-    with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder:
+    watching = watch if is_watched else nullcontext()
+    with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder, watching:
         result = model(*inputs)
-    if recorder.is_spoilt:
+    if recorder.is_spoilt or watch.is_told:
         raise _UnrecordableError
+    recorder.run.has_doubts = watch.has_doubts
     register_records(result)
     leaves, recorder.run.spec = pytree.tree_flatten(result)
-    recorder.run.output = [recorder.slot(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    recorder.run.output = [recorder.noted(leaf) for leaf in leaves]
     return recorder.run
 
 
@@ -180,7 +191,8 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         self.modules: list[str] = []
         self._begun = self._ended = 0
         self._slots = {id(tensor): _Slot(name) for name, tensor in constants.items()}
-        self._twins = {_place_of(tensor): _Slot(name) for name, tensor in constants.items()}
+        self._places: dict[str | int, Any] = {name: _place_of(tensor) for name, tensor in constants.items()}
+        self._twins = {place: _Slot(name) for name, place in self._places.items()}
         # A tensor that is freed would leave its id to another one.
         self._alive: list[Any] = []
         self._count = 0
@@ -209,7 +221,7 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
             raise _UnrecordableError
         if func is aten.lift_fresh.default:
             return self._lift(args[0])
-        noted = (self._noted(args), {name: self._noted(value) for name, value in kwargs.items()})
+        noted = (self.noted(args), {name: self.noted(value) for name, value in kwargs.items()})
         with torch._C._DisablePythonDispatcher():
             result = without_data(func, args, kwargs)
         self._alive += [args, kwargs]
@@ -222,25 +234,33 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
 
     def _number(self, tensor: Tensor) -> _Slot:
         self._alive.append(tensor)
-        slot = self._slots[id(tensor)] = self._twins[_place_of(tensor)] = _Slot(self._count)
+        place, slot = _place_of(tensor), _Slot(self._count)
+        self._slots[id(tensor)], self._twins[place], self._places[self._count] = slot, slot, place
         self._count += 1
         return slot
 
-    def slot(self, tensor: Tensor) -> _Slot:
+    def _slot(self, tensor: Tensor) -> _Slot:
         """Return the slot of a tensor. Raises _UnrecordableError for one that no recorded call made."""
-        # torch wraps what some operators return again, and `tensor.data` is such a twin too.
-        slot = self._slots.get(id(tensor)) or self._twins.get(_place_of(tensor))
+        slot, place = self._slots.get(id(tensor)), _place_of(tensor)
+        # torch wraps what some operators return again, and `tensor.data` is such a twin too. Who sets `data` gives
+        # a tensor the numbers of another one.
+        if slot is None or self._places[slot.name] != place:
+            slot = self._twins.get(place)
         if slot is None:
             raise _UnrecordableError
         return slot
 
-    def _noted(self, value: Any) -> Any:
+    def noted(self, value: Any) -> Any:
+        """Return an argument or a result with slots in place of tensors. Raises _UnrecordableError."""
         if isinstance(value, Tensor):
-            return self.slot(value)
+            return self._slot(value)
         if isinstance(value, (list, tuple)):
-            return [self._noted(part) for part in value]
+            return [self.noted(part) for part in value]
         # The model asked a tensor without data where it lies.
-        return self.device if isinstance(value, torch.device) and value.type == "meta" else value
+        if isinstance(value, torch.device) and value.type == "meta":
+            return self.device
+        # A size that is watched is a number to others.
+        return int(value) if isinstance(value, int) and type(value) not in (int, bool) else value
 
     def _lift(self, numbers: Tensor) -> Tensor:
         """Take a tensor that the model has just made of Python numbers as a constant."""

@@ -54,12 +54,16 @@ class State:
 def _differs(value: Any, before: Any) -> bool:
     if isinstance(value, Tensor):
         # On the meta device there are no numbers; a NaN is copied once too often.
-        return not value.is_meta and not torch.equal(value.detach(), before)
+        return not value.is_meta and not torch.equal(_dense(value.detach()), _dense(before))
     if isinstance(value, dict):
         return list(value) != list(before) or any(value[key] is not before[key] for key in before)
     if isinstance(value, list):
         return len(value) != len(before) or any(a is not b for a, b in zip(value, before, strict=True))
     return isinstance(value, set) and value != before
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 @contextmanager

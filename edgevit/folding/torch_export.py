@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
-from torch.fx.experimental.symbolic_shapes import free_symbols
+from torch.fx.experimental.symbolic_shapes import free_symbols, free_unbacked_symbols
 
 from edgevit.errors import ModelError
 from edgevit.folding.agreement import register_records
@@ -50,13 +50,18 @@ def _at_batch(value: Any, batch: int) -> Any:
     if isinstance(value, torch.SymInt):
         # One that became fixed during the capture has no symbols left.
         expression = value.node.expr
-        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+        numbers: dict[Any, int] = dict.fromkeys(expression.free_symbols, batch)
+        for number, symbol in enumerate(sorted(free_unbacked_symbols(value), key=str)):
+            # A size that values decide is no multiple of the batch.
+            numbers[symbol] = 10_007 + batch + number
+        return int(expression.subs(numbers))
     return value
 
 
 def _open_or_fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, bool]:
     """Export with an open batch; export again with a fixed one only where the first attempt does not settle that."""
-    repeated = tuple(_at_least_two(tensor) for tensor in inputs)
+    rows = inputs[0].shape[:1]
+    repeated = tuple(_at_least_two(tensor) if tensor.shape[:1] == rows else tensor for tensor in inputs)
     try:
         module = _export(model, repeated, open_batch=True)
     except ModelError:
@@ -95,7 +100,8 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     # By tensor and not by position, which torch reads differently in forward(self, *inputs).
     for tensor in inputs:
-        shapes[tensor] = {0: torch.export.Dim.AUTO} if tensor.dim() and open_batch else {}
+        follows_batch = tensor.dim() and inputs[0].dim() and tensor.shape[0] == inputs[0].shape[0]
+        shapes[tensor] = {0: torch.export.Dim.AUTO} if follows_batch and open_batch else {}
     try:
         # Without this, a no_grad() inside the model becomes a graph in the graph.
         with torch.no_grad():
@@ -119,8 +125,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_flat(graph: Graph) -> bool:
-    """Return whether no operator holds a graph of its own, as one under autocast() does."""
-    return not any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in graph.nodes)
+    """Return whether every call stands for itself: none holds a graph, as under autocast(), or a part of a vmap()."""
+    return not any(
+        isinstance(node.target, torch._ops.HigherOrderOperator)
+        or getattr(node.target, "__module__", "").startswith("torch._functorch")
+        for node in graph.nodes
+        if node.op == "call_function"
+    )
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:

@@ -126,6 +126,7 @@ def test_parts_computed_by_hand_go_through_too() -> None:
 
 KEPT = {
     "an operator without a rule": between(lambda net, z: z.exp()),
+    "product with a complex number": between(lambda net, z: (1 + 2j) * z),
     "a magnitude": Toy(lambda net, x: torch.fft.rfft2(x).abs()),
     "other axes": Toy(lambda net, x: torch.fft.irfft2(torch.fft.rfft2(x, dim=(1, 2)) * 2, dim=(1, 2), s=(4, 6))),
     "cropped": Toy(lambda net, x: torch.fft.rfft2(x, s=(4, 4)).real),

@@ -66,6 +66,12 @@ def half_written(net: Any, x: Tensor) -> Any:
     return net.c(first) + net.c(second)
 
 
+def lists_written(net: Any, x: Tensor) -> Any:
+    maps = [net.n(net.a(x)), net.b(x)]
+    torch._foreach_mul_(maps, 2.0)
+    return maps[0] + maps[1]
+
+
 def promoted(net: Any, x: Tensor) -> Any:
     y = net.n(net.a(x)).float()
     y += x
@@ -86,7 +92,7 @@ def under_autocast(net: Any, x: Tensor) -> Any:
     "compute",
     [copy_written, scaled_then_written, written_through_a_view, written_after_a_view_was_taken,
      written_after_an_alias_was_taken, written_and_read_by_its_old_name, input_written, half_written, promoted,
-     under_no_grad, under_autocast],
+     lists_written, under_no_grad, under_autocast],
 )  # fmt: skip
 def test_what_a_network_writes_in_place_is_kept(compute: Callable[..., Any]) -> None:
     folded = fold_and_compare(Toy(compute, a=conv(4, 4), b=conv(4, 4), c=conv(2, 2), n=norm(4)), X)

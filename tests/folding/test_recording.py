@@ -12,7 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from edgevit.errors import ModelError
 from edgevit.folding import capture, fold
 from edgevit.folding.agreement import register_records
 from edgevit.folding.digest import operator_list
@@ -69,6 +71,28 @@ def kept_from_the_first_call(net: Any, x: Tensor) -> Any:
     return net.a(x) * net.grid
 
 
+def data_replaced(net: Any, x: Tensor) -> Any:
+    y = net.a(x)
+    y.data = y.data * 2
+    return net.b(y)
+
+
+def parameter_replaced(net: Any, x: Tensor) -> Any:
+    weight = net.a.weight.data
+    net.a.weight.data = weight * 2
+    y = net.a(x)
+    net.a.weight.data = weight
+    return y
+
+
+def questions_without_doubt(net: Any, x: Tensor) -> Any:
+    rows, images = x.numel() // 6, x.shape[0]
+    assert images > 0 and images >= 1 and rows % 24 == 0 and rows // 24 == images and rows != 0
+    assert images == int(rows / 24.0) and sum([images, images]) == 2 * images and images / images == 1
+    assert x.shape == x.relu().shape and 1 <= x.size(0) <= rows
+    return net.a(x).reshape(images, -1)
+
+
 RECORDED: dict[str, Callable[[Any, Tensor], Any]] = {
     "a layer": lambda net, x: net.a(x),
     "the batch in shapes": batch_in_shapes,
@@ -85,11 +109,25 @@ RECORDED: dict[str, Callable[[Any, Tensor], Any]] = {
     "a tensor that is kept": kept_from_the_first_call,
     "data of a parameter": lambda net, x: net.a(x) * net.scale.data,
     "an input as output": lambda net, x: (x, net.a(x)),
+    "numbers of another tensor": data_replaced,
+    "data of a parameter, replaced": parameter_replaced,
+    "whether a parameter is trained": lambda net, x: (net.a if net.scale.requires_grad else net.b)(x),
+    "questions that hold at any batch": questions_without_doubt,
+    "where tensors lie, as output": lambda net, x: (net.a(x), x.device, x.numel()),
 }
 
 
-# torch.export 2.13 ends in an error, because it keeps a tensor of its own among the constants.
-NOT_EXPORTED = {"a tensor that is kept", "constants of numbers", "data of a parameter"}
+# torch.export 2.13 ends in an error, because it keeps a tensor of its own among the constants, or fixes the batch.
+NOT_EXPORTED = {
+    "a tensor that is kept",
+    "constants of numbers",
+    "data of a parameter",
+    "numbers of another tensor",
+    "data of a parameter, replaced",
+    "whether a parameter is trained",
+    "where tensors lie, as output",
+    "questions that hold at any batch",
+}
 
 
 def network(compute: Callable[[Any, Tensor], Any]) -> nn.Module:
@@ -138,6 +176,8 @@ def test_a_recording_computes_what_the_model_computes(name: str) -> None:
         expected, computed = model(x), module(x)
         assert_same(model, module, [x])
         assert torch.utils._pytree.tree_structure(expected) == torch.utils._pytree.tree_structure(computed)
+        others = [[leaf for leaf in tree_leaves(tree) if not isinstance(leaf, Tensor)] for tree in (expected, computed)]
+        assert others[0] == others[1]
 
 
 @pytest.mark.parametrize("name", ["vanillanet_5", "mobilevig_ti", "hiera_tiny"])
@@ -152,6 +192,14 @@ def caught(net: Any, x: Tensor) -> Any:
         return net.a(x) * float(x.flatten()[0])
     except RuntimeError:
         return net.a(x)
+
+
+def caught_list(net: Any, x: Tensor) -> Any:
+    try:
+        x.tolist()
+        return net.a(x)
+    except RuntimeError:
+        return net.b(x)
 
 
 def under_autocast(net: Any, x: Tensor) -> Any:
@@ -171,6 +219,9 @@ UNRECORDED: dict[str, Callable[[Any, Tensor], Any]] = {
     "scales by the batch": lambda net, x: net.a(x) * (1.5 * x.shape[0]),
     "computes in another precision": under_autocast,
     "records gradients": with_gradients,
+    "asks where it runs": lambda net, x: net.b(x) if x.is_meta else net.a(x),
+    "asks where memory is": lambda net, x: net.a(x) if x.get_device() == -1 else net.b(x),
+    "catches the error of a list": caught_list,
     "maps over images": lambda net, x: torch.vmap(lambda image: image.sum())(net.a(x)),
 }
 BATCH_DECIDES: dict[str, Callable[[Any, Tensor], Any]] = {
@@ -199,6 +250,94 @@ def test_a_batch_that_decides_is_never_folded_as_open(name: str) -> None:
     folded = fold(model, (MAP,))
     assert not folded.report.batch_is_open and folded.shapes == ((2, 4, 6, 6),)
     assert_same(model, folded, [MAP])
+
+
+def groups_of_four(net: Any, x: Tensor) -> Any:
+    images = x.shape[0]
+    group = min(4, images)
+    if images % group:
+        group = images
+    rows = net.a(x).view(group, -1, 4, 6, 6)
+    return net.b(x) + (rows - rows.mean(0)).view_as(x)
+
+
+DOUBTFUL: dict[str, Callable[[Any, Tensor], Any]] = {
+    "three images": lambda net, x: net.a(x) if x.shape[0] == 3 else net.b(x),
+    "not three images": lambda net, x: net.b(x) if x.shape[0] != 3 else net.a(x),
+    "five images by their length": lambda net, x: net.a(x) if len(x) == 5 else net.b(x),
+    "five images by their numbers": lambda net, x: net.a(x) if x.numel() == 5 * 144 else net.b(x),
+    "multiples of three": lambda net, x: net.b(x) if x.size(0) % 3 else net.a(x),
+    "the fourth bit": lambda net, x: net.a(x) if x.shape[0] & 8 else net.b(x),
+    "the fourth bit, moved": lambda net, x: net.a(x) if x.shape[0] >> 7 else net.b(x),
+    "at most a hundred": lambda net, x: net.a(x)[: min(x.shape[0], 100)],
+    "at least seventy": lambda net, x: net.a(x) if x.shape[0] >= 70 else net.b(x),
+    "less than seventy": lambda net, x: net.a(x) if x.shape[0] < 70 else net.b(x),
+    "more than seventy in parts": lambda net, x: net.a(x) if 4 * x.shape[0] > 280 else net.b(x),
+    "at most three in a hundred": lambda net, x: net.a(x) if x.shape[0] // 100 else net.b(x),
+    "groups of four": groups_of_four,
+    "more than seventy, less one": lambda net, x: net.a(x) if x.shape[0] - 1 > 70 else net.b(x),
+    "more than seventy, and one": lambda net, x: net.a(x) if 1 + x.shape[0] > 72 else net.b(x),
+    "a hundred less the images": lambda net, x: net.a(x) if 100 - x.shape[0] < 0 else net.b(x),
+    "more than seventy, by eight": lambda net, x: net.a(x) if x.shape[0] / 8 > 9 else net.b(x),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_a_question_that_no_recorded_batch_settles_is_never_folded_as_open(name: str) -> None:
+    model = network(DOUBTFUL[name])
+    assert record(model, (MAP,)) is None
+    folded = fold(model, (MAP,))
+    assert not folded.report.batch_is_open
+    assert_same(model, folded, [MAP])
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda net, x: net.b(x.shape[0] - net.a(x)),
+        lambda net, x: net.a(x).sum(0, keepdim=True) * (1 / x.shape[0]),
+        lambda net, x: torch.vmap(lambda one: net.tied.weight[0, 0, 0, 0] * one.mean())(net.a(x)),
+    ],
+    ids=["a size less a map", "a quotient by a size", "a map over images"],
+)
+def test_sizes_in_arithmetic_and_maps_over_images_fold(compute: Callable[[Any, Tensor], Any]) -> None:
+    model = network(compute)
+    folded = fold(model, (MAP,))
+    assert folded.report.batch_is_open
+    assert_same(model, folded, [image(5, 4, 6, 6)])
+
+
+def test_a_second_input_of_fixed_length_stays_fixed_where_torch_exports() -> None:
+    def compute(net: Any, x: Tensor, rows: Tensor) -> Any:
+        return net.a(x) * (1.5 * x.shape[0]) + rows.mean()
+
+    model = ready(Toy(compute, a=nn.Conv2d(4, 4, 1)))
+    folded = fold(model, (MAP, image(77, 6)))
+    assert folded.shapes == ((-1, 4, 6, 6), (77, 6))
+
+
+def test_a_norm_that_updates_what_another_one_reads_is_refused() -> None:
+    def compute(net: Any, x: Tensor) -> Any:
+        mean, var = net.mean.clone(), net.var.clone()
+        F.batch_norm(x, mean, var, training=True)
+        return F.batch_norm(net.a(x), mean, var)
+
+    model = ready(Toy(compute, a=nn.Conv2d(4, 4, 1), mean=torch.zeros(4), var=torch.ones(4)))
+    with pytest.raises(ModelError, match="updates running statistics"):
+        fold(model, (MAP,), check=False)
+
+
+def test_a_generator_of_random_numbers_is_refused() -> None:
+    def compute(net: Any, x: Tensor) -> Any:
+        return net.a(x) + torch.rand(6, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+
+    with pytest.raises(ModelError, match="random generator"):
+        fold(network(compute), (MAP,), check=False)
+
+
+def test_an_input_that_is_no_tensor_is_refused() -> None:
+    with pytest.raises(ModelError, match="an input is a list"):
+        fold(network(lambda net, xs: net.a(xs[0])), ([MAP],))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("largest", [2, 8])

@@ -84,7 +84,8 @@ def _is_sum(net: Net, node: object) -> bool:
     """Return whether a node is a + b or a - b of two maps of one shape and dtype."""
     if not is_call(node, aten.add.Tensor, aten.sub.Tensor) or net.arguments(node)["alpha"] != 1:
         return False
-    if not all(isinstance(operand, Node) for operand in node.args):
+    # A size may be added too.
+    if not all(isinstance(operand, Node) and isinstance(operand.meta[VALUE], Tensor) for operand in node.args):
         return False
     kinds = {(net.shape(value), value.meta[VALUE].dtype) for value in (node, *node.all_input_nodes)}
     return len(kinds) == 1

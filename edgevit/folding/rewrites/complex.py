@@ -121,7 +121,7 @@ def _product(region: Region, node: Node) -> Node | None:
     first, second = node.args[:2]
     first, second = (first, second) if first in region.packed else (second, first)
     a_b = region.parts(first, node) if isinstance(first, Node) else None
-    if a_b is None:
+    if a_b is None or isinstance(second, complex):
         return None
     mul = aten.mul.Tensor
     if not is_complex(second):
