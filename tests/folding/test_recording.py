@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from edgevit.errors import ModelError
+from edgevit.errors import FoldError, ModelError
 from edgevit.folding import capture, fold
 from edgevit.folding.agreement import register_records
 from edgevit.folding.digest import operator_list
@@ -325,6 +325,17 @@ def test_a_norm_that_updates_what_another_one_reads_is_refused() -> None:
     model = ready(Toy(compute, a=nn.Conv2d(4, 4, 1), mean=torch.zeros(4), var=torch.ones(4)))
     with pytest.raises(ModelError, match="updates running statistics"):
         fold(model, (MAP,), check=False)
+
+
+def test_a_model_that_alternates_between_calls_is_refused() -> None:
+    def compute(net: Any, x: Tensor) -> Any:
+        net.calls += 1
+        return net.a(x) if net.calls % 2 else net.b(x)
+
+    model = network(compute)
+    model.calls = 0  # type: ignore[assignment]
+    with pytest.raises(FoldError):
+        fold(model, (MAP,))
 
 
 def test_a_generator_of_random_numbers_is_refused() -> None:
