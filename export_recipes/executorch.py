@@ -491,4 +491,9 @@ def operators(path: Path) -> Operators:
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
-    """Do nothing: a program has no place for metadata that is known only once it is written and verified."""
+    """Write the metadata beside the program, which has no place for what is known only once it is verified.
+
+    Programs of one network with another preprocessing or other labels are the same bytes. Their artifacts must not be.
+    """
+    beside = path.with_name(f"{path.name}.json")
+    beside.write_text(json.dumps(dict(sorted(metadata.items())), indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -110,6 +112,21 @@ def test_what_phones_have_trouble_with_passes(exported: Artifact) -> None:
 
 def test_a_program_says_what_xnnpack_left(exported: Artifact) -> None:
     assert exported.operators.fallbacks == ({} if exported.precision == "fp32" else HALF)
+
+
+def test_programs_of_other_labels_are_other_artifacts(tmp_path: Path) -> None:
+    """The bytes of a program tell no labels and no preprocessing, and an accuracy belongs to a digest."""
+    subject = as_subject(nn.Conv2d(3, 2, 3).eval(), name="plain")
+    artifacts = [
+        export_subject(dataclasses.replace(subject, labels=labels), ExportRequest("et", tmp_path / labels[0]))
+        for labels in (("cat", "dog"), ("dog", "cat"))
+    ]
+    programs = [artifact.folder / artifact.payload for artifact in artifacts]
+    assert programs[0].read_bytes() == programs[1].read_bytes()
+    assert artifacts[0].sha256 != artifacts[1].sha256
+    beside = [json.loads(program.with_name(f"{program.name}.json").read_text()) for program in programs]
+    assert [metadata["names"] for metadata in beside] == ["{0: 'cat', 1: 'dog'}", "{0: 'dog', 1: 'cat'}"]
+    assert all("edgevit.preprocessing" in metadata for metadata in beside)
 
 
 # XNNPACK has GELU in float32 alone. It converts no numbers either: input and output, two norms' epsilons, and the
