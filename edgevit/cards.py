@@ -26,6 +26,8 @@ def load_cards() -> dict[str, ModelCard]:
     """Return name -> card, in the file's order. Raises StoreError if it is absent, damaged or names a model twice."""
     cards: dict[str, ModelCard] = {}
     for card, location in _lines(CARDS_FILE, ModelCard):
+        if not card.name:
+            raise StoreError("a model card without a name", where=location, fix=_FIX)
         if card.name in cards:
             raise StoreError(f"two model cards for {card.name}", where=location, fix=_FIX)
         cards[card.name] = card

@@ -428,7 +428,7 @@ def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
     subject = tiny_subject(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "fold", too_late)
-        patch.setattr(source, "_stranger", too_late)
+        patch.setattr(source, "_own", too_late)
         for capabilities in ("3.0", "abc", "8.6,9.9"):
             with pytest.raises(UsageError, match=r"(?s)no compute capability '.*known: 7\.5, 8\.0"):
                 export_subject(
@@ -504,7 +504,7 @@ def test_a_sweep_makes_an_engine_of_unknown_origin_again(
     from edgevit.sweeps import plan
 
     db, model = str(tmp_path / "x.db"), exported.source.model
-    request = ExportRequest("tensorrt", exported.folder.parent, exported.precision, model, input_size=SIZE)
+    request = ExportRequest("tensorrt", exported.folder.parent, exported.precision, model)
     again = dataclasses.replace(exported, sha256="0" * 64)
     monkeypatch.setattr(plan, "is_current", lambda artifact, request: True)
     monkeypatch.setattr(plan, "_export", lambda request: again)

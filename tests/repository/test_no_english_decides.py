@@ -26,7 +26,7 @@ MESSAGES = frozenset({"reason", "reasons", "why", "note", "notes", "message", "c
 EXTERNAL = {
     "edgevit/devices/adb_client.py": "what a phone's shell prints",
     "edgevit/devices/android.py": "what dumpsys prints",
-    "edgevit/models/checkpoint.py": "what torch's reader of pickles raises",
+    "edgevit/models/checkpoint_file.py": "what torch's reader of pickles raises",
     "edgevit/published/importers/papers.py": "a precision of the papers' lines, which data files keep",
 }
 

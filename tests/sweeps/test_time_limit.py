@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from edgevit.cli.common import parse_duration
 from edgevit.devices.registry import local_device
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.measurement.runner import Protocol
-from edgevit.records.artifact import ExportRequest
+from edgevit.records.artifact import ExportRequest, Source
 from edgevit.records.measurement import Device
 from edgevit.store import LatencyDB
 from edgevit.sweeps import run
@@ -37,6 +37,17 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         parse_duration(text)
 
 
+@dataclass(frozen=True)
+class Made:
+    """An artifact as far as a sweep looks at it."""
+
+    label: str
+    model: str
+    target: str
+    precision: str
+    source: Source
+
+
 class Bench:
     """A sweep whose exports and measurements are only noted. Each takes 10 s of a clock that this class winds."""
 
@@ -49,22 +60,23 @@ class Bench:
         for name in ("artifact_for", "still_to_measure", "measure_and_record"):
             monkeypatch.setattr(run, name, getattr(self, name))
 
-    def artifact_for(self, request: ExportRequest, db: str | None) -> ExportRequest:
+    def artifact_for(self, request: ExportRequest, db: str | None) -> Made:
         if request.model in self.broken:
             raise ArtifactError("it cannot be made")
         if request.label not in self.exported:
             self.exported.add(request.label)
             self.steps.append(f"export {request.label}")
             self.now += 10
-        return request
+        source = Source(request.model, "random", 0)
+        return Made(request.label, request.model, request.target, request.precision, source)
 
     def still_to_measure(
-        self, artifacts: list[ExportRequest], device: Device, count: int, *others: Any, **options: Any
-    ) -> list[ExportRequest]:
+        self, artifacts: list[Made], device: Device, count: int, *others: Any, **options: Any
+    ) -> list[Made]:
         return [artifact for artifact in artifacts if (artifact.label, count) not in self.measured]
 
     def measure_and_record(
-        self, artifacts: list[ExportRequest], device: Device, count: int, *others: Any, sweep: bool, **options: Any
+        self, artifacts: list[Made], device: Device, count: int, *others: Any, sweep: bool, **options: Any
     ) -> Recorded:
         assert sweep
         self.steps.append(f"measure {', '.join(artifact.label for artifact in artifacts)} at {count}")
