@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import edgevit
@@ -48,3 +50,13 @@ def test_the_demo_asks_for_that_budget_and_names_its_page() -> None:
     outcome = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--max-latency $budget" in outcome.stdout
     assert f"echo 'the page, for any browser: file://{ROOT}/demo/report.html'" in outcome.stdout
+
+
+def test_the_demo_installs_what_its_verbs_need() -> None:
+    """The tests have every extra, and a fresh machine has that of the demo alone."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    commands = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    needed = extras.keys() & set(re.findall(r"bin/edgevit (\w+)", commands))
+    assert "report" in needed
+    for extra in needed:
+        assert extra in extras["demo"][0].partition("[")[2].rstrip("]").split(",")
