@@ -17,7 +17,8 @@ from torch.fx import Graph, GraphModule, Node
 from edgevit.errors import ModelError
 from edgevit.folding.graph import BATCH_NORM, CONVOLUTION, Net, arguments, aten, is_call, pair
 from edgevit.folding.in_place import drop_dropouts, write_nothing
-from edgevit.folding.recording import BatchDecidesError, record
+from edgevit.folding.recording import record
+from edgevit.folding.sizes import BatchDecidesError
 from edgevit.folding.values import OTHER, VALUE, infer, shape
 
 

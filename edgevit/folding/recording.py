@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgevit.folding.agreement import copied_with, register_records
-from edgevit.folding.sizes import WatchedSizes
+from edgevit.folding.sizes import BatchDecidesError, WatchedSizes, ints_watched, without_watch
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, aten, without_data
 
 # What a forward raises that does not run here; torch.export then says why, or succeeds.
@@ -35,14 +35,12 @@ _AUTOCAST = ("cpu", "cuda")
 
 # The sizes at which nodes have values, then a single image, which models like to treat in a way of its own.
 _RUNS = (*BATCHES, 1)
+# Functions that make an `int` of a size, each in its own module, are few.
+_MOST_CALLERS = 8
 
 
 class _UnrecordableError(RuntimeError):
     """The model does something that a recording does not show."""
-
-
-class BatchDecidesError(RuntimeError):
-    """The model computes something else at another batch size, or takes no other."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,8 @@ class _Run:
     spec: Any = None
     # Constants that the model makes of Python numbers.
     lifted: dict[str, Tensor] = field(default_factory=dict)
+    # Shapes of tensors by their slots.
+    shapes: dict[str | int, tuple[int, ...]] = field(default_factory=dict)
     # Whether the model asked what the recorded batches do not settle.
     has_doubts: bool = False
 
@@ -99,13 +99,19 @@ def _recorded(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tens
     """Run a model at each batch and return the graph; `anew` takes another copy of the model for each run."""
     device = next((tensor.device for tensor in constants.values()), inputs[0].device)
     runs: list[_Run] = []
+    # The largest batch comes last: a model that loops over images is known by then.
+    order = (BATCHES[0], 1, BATCHES[1])
     try:
         hollow = _hollow(model, constants)
         stand_ins = _constants(hollow)
-        for batch in _RUNS:
+        for batch in order:
             current = _hollow(model, constants) if runs and anew else hollow
-            runs.append(_run(current, _at_batch(inputs, batch), device, is_watched=batch == max(_RUNS)))
-        module = _Builder(model, constants, stand_ins, runs).module()
+            if batch == max(_RUNS):
+                _check_alike(*runs)
+                runs.append(_watched_run(current, _at_batch(inputs, batch), device, runs))
+            else:
+                runs.append(_run(current, _at_batch(inputs, batch), _Recorder(_constants(current), device)))
+        module = _Builder(model, constants, stand_ins, [runs[order.index(batch)] for batch in _RUNS]).module()
     except (BatchDecidesError, _UnrecordableError):
         raise
     except FAILURES as error:
@@ -141,23 +147,41 @@ def _at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
     )
 
 
-def _run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.device, *, is_watched: bool) -> _Run:
-    """Run a model without data. Raises _UnrecordableError, or what the model raises.
+def _watched_run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.device, others: Sequence[_Run]) -> _Run:
+    """Run a model while its sizes note what it asks of them. Raises as _run does, and BatchDecidesError.
 
-    is_watched: its sizes note what it asks of them.
+    others: the runs at two images and at one.
     """
-    recorder, watch = _Recorder(_constants(model), inputs, device), WatchedSizes(inputs[0].shape[0])
+    callers: list[dict[str, Any]] = []
+    while True:
+        recorder = _Recorder(_constants(model), device)
+        sizes = WatchedSizes(inputs[0].shape[0], partial(recorder.shapes_in, others))
+        sizes.watch.callers += callers
+        recorder.sizes = sizes
+        with ints_watched(callers):
+            run = _run(model, inputs, recorder)
+        if not sizes.watch.has_escaped:
+            run.has_doubts = sizes.watch.has_doubts
+            return run
+        if len(sizes.watch.callers) == len(callers) or len(callers) >= _MOST_CALLERS:
+            raise BatchDecidesError
+        callers = sizes.watch.callers
+
+
+def _run(model: nn.Module, inputs: tuple[Tensor, ...], recorder: _Recorder) -> _Run:
+    """Run a model without data. Raises _UnrecordableError, or what the model raises."""
     # Norms take torch's setting of cuDNN as an argument. The graph, and so its digest, must not depend on it.
     cudnn_off = torch.backends.cudnn.flags(enabled=False)
-    watching = watch if is_watched else nullcontext()
+    recorder.take(inputs)
+    watching = recorder.sizes or nullcontext()
     with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder, watching:
         result = model(*inputs)
-    if recorder.is_spoilt or watch.is_told:
+    if recorder.is_spoilt:
         raise _UnrecordableError
-    recorder.run.has_doubts = watch.has_doubts
     register_records(result)
     leaves, recorder.run.spec = pytree.tree_flatten(result)
-    recorder.run.output = [recorder.noted(leaf) for leaf in leaves]
+    recorder.run.output = [recorder.noted(without_watch(leaf)) for leaf in leaves]
+    recorder.run.shapes = recorder.shapes()
     return recorder.run
 
 
@@ -185,9 +209,10 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
     torch takes only its own modes at that place, so this one is derived from the simplest of these.
     """
 
-    def __init__(self, constants: dict[str, Tensor], inputs: tuple[Tensor, ...], device: torch.device) -> None:
+    def __init__(self, constants: dict[str, Tensor], device: torch.device) -> None:
         TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
-        self.device, self.run = device, _Run(inputs)
+        self.device, self.run = device, _Run(())
+        self.sizes: WatchedSizes | None = None
         self.modules: list[str] = []
         self._begun = self._ended = 0
         self._slots = {id(tensor): _Slot(name) for name, tensor in constants.items()}
@@ -196,8 +221,25 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         # A tensor that is freed would leave its id to another one.
         self._alive: list[Any] = []
         self._count = 0
+
+    def take(self, inputs: tuple[Tensor, ...]) -> None:
+        """Take the inputs of the run."""
+        self.run.inputs = inputs
         for tensor in inputs:
             self._number(tensor)
+
+    def shapes(self) -> dict[str | int, tuple[int, ...]]:
+        """Return the shapes of all tensors by their slots."""
+        return {slot: place[2] for slot, place in self._places.items()}
+
+    def shapes_in(self, runs: Sequence[_Run], tensor: Tensor) -> Any:
+        """Return the shapes that a tensor has in other runs; None where it, or its like there, is unknown."""
+        try:
+            slot = self._slot(tensor)
+        except _UnrecordableError:
+            return None
+        shapes = [run.shapes.get(slot.name) for run in runs]
+        return shapes if all(shape is not None and len(shape) == tensor.dim() for shape in shapes) else None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -213,11 +255,14 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
 
     @property
     def is_spoilt(self) -> bool:
-        """Whether a call raised an error, which the model may have caught."""
-        return self._begun != self._ended
+        """Whether a call raised an error, which the model may have caught, or it may know that there is no data."""
+        return self._begun != self._ended or (self.sizes is not None and self.sizes.is_told)
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch.is_grad_enabled() or any(map(torch.is_autocast_enabled, _AUTOCAST)):
+            raise _UnrecordableError
+        # TorchScript and other compiled code asks sizes that are not watched.
+        if self.sizes is not None and not self.sizes.depth:
             raise _UnrecordableError
         if func is aten.lift_fresh.default:
             return self._lift(args[0])
@@ -259,8 +304,7 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         # The model asked a tensor without data where it lies.
         if isinstance(value, torch.device) and value.type == "meta":
             return self.device
-        # A size that is watched is a number to others.
-        return int(value) if isinstance(value, int) and type(value) not in (int, bool) else value
+        return value
 
     def _lift(self, numbers: Tensor) -> Tensor:
         """Take a tensor that the model has just made of Python numbers as a constant."""
@@ -386,6 +430,8 @@ class _Builder:
 def _check_alike(first: _Run, other: _Run) -> None:
     """Raise BatchDecidesError where two runs call other operators, or return something else."""
     same_calls = [call.target for call in first.calls] == [call.target for call in other.calls]
+    # A list of results may be as long as the batch.
+    same_calls = same_calls and [call.slots for call in first.calls] == [call.slots for call in other.calls]
     if not same_calls or first.spec != other.spec or first.lifted.keys() != other.lifted.keys():
         raise BatchDecidesError
     if not all(torch.equal(tensor, other.lifted[name]) for name, tensor in first.lifted.items()):

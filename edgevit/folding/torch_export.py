@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,12 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
+from torch.fx.experimental.sym_node import SymNode
 from torch.fx.experimental.symbolic_shapes import free_symbols, free_unbacked_symbols
 
 from edgevit.errors import ModelError
 from edgevit.folding.agreement import register_records
 from edgevit.folding.in_place import drop_dropouts, write_nothing
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE
+
+# Functions and modules of torch on the way from a model that makes a text to a size in it.
+_TEXTS = ("__repr__", "__str__", "__format__", "_graph_repr", "__torch_function__", "handle_torch_function")
+_TEXTS_OF_TENSORS = ("torch._tensor_str", "torch._tensor")
 
 
 def exported(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -> tuple[GraphModule, bool]:
@@ -104,9 +112,9 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         shapes[tensor] = {0: torch.export.Dim.AUTO} if follows_batch and open_batch else {}
     try:
         # Without this, a no_grad() inside the model becomes a graph in the graph.
-        with torch.no_grad():
+        with torch.no_grad(), _texts_of_sizes() as texts:
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
-            if open_batch and program._guards_code:
+            if open_batch and (program._guards_code or texts):
                 raise ValueError("the graph holds for some batch sizes alone")
             drop_dropouts(program.graph)
             program.graph_module.recompile()
@@ -118,6 +126,36 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         fix = "make its forward traceable (torch.export), or check the input size"
         raise ModelError(f"{name} cannot be captured", why=_first_line(error), fix=fix) from error
     return module
+
+
+@contextmanager
+def _texts_of_sizes() -> Iterator[list[str]]:
+    """Collect the texts that the model itself makes of open sizes: they show a symbol, not the number."""
+    texts: list[str] = []
+    original = SymNode.str
+
+    def noted(node: SymNode) -> str:
+        text = original(node)
+        if not _is_of_torch(sys._getframe(1)):
+            texts.append(text)
+        return text
+
+    SymNode.str = noted  # type: ignore[method-assign,assignment]
+    try:
+        yield texts
+    finally:
+        SymNode.str = original  # type: ignore[method-assign]
+
+
+def _is_of_torch(frame: Any) -> bool:
+    """Return whether torch asks for a text for itself, and not on its way from a model to a size."""
+    while frame is not None and (frame.f_code.co_name in _TEXTS or _module(frame) in _TEXTS_OF_TENSORS):
+        frame = frame.f_back
+    return frame is None or _module(frame).partition(".")[0] == "torch"
+
+
+def _module(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 def _first_line(error: Exception) -> str:

@@ -18,9 +18,9 @@ from edgevit.folding.quick_values import quick_value
 aten = torch.ops.aten
 
 # Two batch sizes. What a node computes at each stands in its `meta`: tensors without data, and sizes as numbers.
-# At a batch of one, an operator that mixes images would look like one that does not. The other one is odd, divides by
-# nothing, and is larger than what models treat as a small batch.
-BATCHES = (2, 67)
+# At a batch of one, an operator that mixes images would look like one that does not. The other one is prime, and larger
+# than any number of images that a model treats in a way of its own.
+BATCHES = (2, 65_537)
 VALUE, OTHER = "val", "val_at_other_batch"
 # Path of the module that a node comes from.
 ORIGIN = "module"

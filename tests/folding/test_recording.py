@@ -21,13 +21,15 @@ from edgevit.folding.digest import operator_list
 from edgevit.folding.graph import aten
 from edgevit.folding.in_place import drop_dropouts, write_nothing
 from edgevit.folding.inference_form import example_inputs
-from edgevit.folding.recording import BatchDecidesError, record
+from edgevit.folding.recording import record
+from edgevit.folding.sizes import BatchDecidesError
 from edgevit.folding.torch_export import exported
-from edgevit.folding.values import size_of
+from edgevit.folding.values import BATCHES, size_of
 from edgevit.models import create_model
 from support.nets import Toy, assert_same, image, ready
 
 MAP = image(2, 4, 6, 6)
+LARGE = BATCHES[1]
 
 
 @dataclass
@@ -268,17 +270,17 @@ DOUBTFUL: dict[str, Callable[[Any, Tensor], Any]] = {
     "five images by their numbers": lambda net, x: net.a(x) if x.numel() == 5 * 144 else net.b(x),
     "multiples of three": lambda net, x: net.b(x) if x.size(0) % 3 else net.a(x),
     "the fourth bit": lambda net, x: net.a(x) if x.shape[0] & 8 else net.b(x),
-    "the fourth bit, moved": lambda net, x: net.a(x) if x.shape[0] >> 7 else net.b(x),
-    "at most a hundred": lambda net, x: net.a(x)[: min(x.shape[0], 100)],
-    "at least seventy": lambda net, x: net.a(x) if x.shape[0] >= 70 else net.b(x),
-    "less than seventy": lambda net, x: net.a(x) if x.shape[0] < 70 else net.b(x),
-    "more than seventy in parts": lambda net, x: net.a(x) if 4 * x.shape[0] > 280 else net.b(x),
-    "at most three in a hundred": lambda net, x: net.a(x) if x.shape[0] // 100 else net.b(x),
+    "the last bit of many, moved": lambda net, x: net.a(x) if x.shape[0] >> 17 else net.b(x),
+    "at most a hundred thousand": lambda net, x: net.a(x)[: min(x.shape[0], 100_000)],
+    "at least seventy thousand": lambda net, x: net.a(x) if x.shape[0] >= 70_000 else net.b(x),
+    "less than seventy thousand": lambda net, x: net.a(x) if x.shape[0] < 70_000 else net.b(x),
+    "more than seventy thousand in parts": lambda net, x: net.a(x) if 4 * x.shape[0] > 280_000 else net.b(x),
+    "a hundred thousand": lambda net, x: net.a(x) if x.shape[0] // 100_000 else net.b(x),
     "groups of four": groups_of_four,
-    "more than seventy, less one": lambda net, x: net.a(x) if x.shape[0] - 1 > 70 else net.b(x),
-    "more than seventy, and one": lambda net, x: net.a(x) if 1 + x.shape[0] > 72 else net.b(x),
-    "a hundred less the images": lambda net, x: net.a(x) if 100 - x.shape[0] < 0 else net.b(x),
-    "more than seventy, by eight": lambda net, x: net.a(x) if x.shape[0] / 8 > 9 else net.b(x),
+    "more than seventy thousand, less one": lambda net, x: net.a(x) if x.shape[0] - 1 > 70_000 else net.b(x),
+    "more than seventy thousand, and one": lambda net, x: net.a(x) if 1 + x.shape[0] > 70_002 else net.b(x),
+    "a hundred thousand less the images": lambda net, x: net.a(x) if 100_000 - x.shape[0] < 0 else net.b(x),
+    "more than seventy thousand, by eight": lambda net, x: net.a(x) if x.shape[0] / 8 > 9000 else net.b(x),
 }
 
 
@@ -390,10 +392,11 @@ def test_the_module_of_each_call_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"), [((7, 7), 7), ((2, 67), -1), ((8, 268), -4), ((3, 68), None), ((1, 1), 1), ((67, 2), None)]
+    ("sizes", "expected"),
+    [((7, 7), 7), (BATCHES, -1), ((8, 4 * LARGE), -4), ((3, LARGE + 1), None), ((1, 1), 1), ((LARGE, 2), None)],
 )
 def test_sizes_follow_the_batch_by_their_values_at_two(sizes: tuple[int, int], expected: int | None) -> None:
     size = size_of(*sizes)
     assert size == expected if expected is not None else size < -(2**40)
-    assert size_of(3, 68) != size_of(4, 69)
+    assert size_of(3, LARGE + 1) != size_of(4, LARGE + 2)
     assert math.isfinite(size)
