@@ -251,15 +251,15 @@ def _open_batch(model: Any, examples: Sequence[Any]) -> dict[str, Any]:
     return {name: tuple(batch for _ in value) if isinstance(value, tuple) else batch for name, value in bound.items()}
 
 
-def _simplify(path: Path, source: Path) -> None:
-    """Simplify a file. Verification compares the result with the model; onnxsim's own comparison is off by default."""
+def _simplified(source: Path) -> Any:
+    """Return a file's model, simplified. Verification compares it; onnxsim's own comparison is off by default."""
     import onnx
     import onnxsim
 
     simplified, valid = onnxsim.simplify(onnx.load(str(source)))
     if not valid:
         raise RuntimeError("onnxsim left a graph that is not valid")
-    onnx.save(simplified, str(path))
+    return simplified
 
 
 def _simplify_single(path: Path, source: Path) -> None:
@@ -271,8 +271,7 @@ def _simplify_single(path: Path, source: Path) -> None:
     """
     import onnx
 
-    _simplify(path, source)
-    model = onnx.load(str(path))
+    model = _simplified(source)
     readers: dict[str, set[str]] = {value.name: {"output"} for value in model.graph.output}
     for node in model.graph.node:
         for name in node.input:
@@ -284,9 +283,11 @@ def _simplify_single(path: Path, source: Path) -> None:
 
 
 def _halve(path: Path, model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dynamic_batch: bool) -> None:
+    import onnx
+
     converted = path.with_name("half.onnx")
     _convert(converted, half_inside(model), inputs, outputs, dynamic_batch)
-    _simplify(path, converted)
+    onnx.save(_simplified(converted), str(path))
     converted.unlink()
 
 

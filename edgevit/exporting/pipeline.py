@@ -28,7 +28,7 @@ from edgevit.exporting.blame import wrong_operator
 from edgevit.exporting.convert import SOURCE, convert
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.requirements import check_request
-from edgevit.folding import Folded, fold, graph_digest, network_digest
+from edgevit.folding import Folded, fold, fold_and_digest, graph_digest, network_digest
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
@@ -83,7 +83,7 @@ def export_subject(
     name = _final(subject, request).name
     clock = _Clock(on_stage)
     with _staging(request.out, name) as folder, unchanged(subject.module):
-        model = subject.module if request.unfolded else _fold(subject, request.batch, clock)
+        model, network = _fold(subject, request, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
@@ -99,8 +99,13 @@ def export_subject(
         clock.replace("export", stages)
         with clock.stage("verify"):
             parity, reply, value_range = _verify(subject, model, recipe, stages, payload, request)
-        draft = _draft(subject, model, request, recipe, versions, folder, payload)
-        draft = dataclasses.replace(draft, input_range=value_range)
+        draft = _draft(subject, model, request, recipe, folder, payload)
+        draft = dataclasses.replace(
+            draft,
+            input_range=value_range,
+            network_sha256=network,
+            toolchain={"edgevit": __version__, **versions},
+        )
         if parity.status == "failed":
             failed = dataclasses.replace(draft, parity=parity, stages=tuple(clock.times))
             _quarantine(failed, request.out / QUARANTINE / name, _culprit(subject, model, recipe, request, parity))
@@ -174,10 +179,13 @@ def record_parity(artifact: Artifact, parity: Parity) -> Artifact | None:
     return reseal(artifact, parity)
 
 
-def _fold(subject: Subject, batch: int, clock: _Clock) -> Folded:
+def _fold(subject: Subject, request: ExportRequest, clock: _Clock) -> tuple[nn.Module, str]:
+    """Return the form to export, and the digest of the network."""
+    if request.unfolded:
+        return subject.module, network_sha256(subject, request.batch)
     with clock.stage("fold"):
         # The verification of the artifact begins with the fold.
-        return fold(subject.module, tuple(subject.example(batch).values()), check=False)
+        return fold_and_digest(subject.module, tuple(subject.example(request.batch).values()))
 
 
 def _references(
@@ -311,7 +319,6 @@ def _draft(
     model: nn.Module,
     request: ExportRequest,
     recipe: RecipeModule,
-    versions: dict[str, str],
     folder: Path,
     payload: Path,
 ) -> Artifact:
@@ -334,7 +341,7 @@ def _draft(
         macs=counted.macs // request.batch,
         source=subject.source,
         preprocessing=subject.preprocessing,
-        toolchain={"edgevit": __version__, **versions},
+        toolchain={},
         stages=(),
         operators=Operators({}),  # of a payload that may not be readable
         options=dict(request.options),
@@ -342,7 +349,6 @@ def _draft(
         labels=subject.labels,
         model_inputs=subject.model_inputs,
         recipe_sha256=recipe_sha256(recipe.RECIPE.target),
-        network_sha256=network_sha256(subject, request.batch),
         batch=request.batch,
         graph_digest=_graph_digest(model, subject, request.batch),
         costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),

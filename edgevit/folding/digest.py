@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgevit.folding.graph import arguments
-from edgevit.folding.inference_form import Folded, captured
+from edgevit.folding.inference_form import Folded, captured, fold_unchecked
 from edgevit.folding.values import OTHER, VALUE, size_of
 
 
@@ -39,7 +39,17 @@ def network_digest(model: nn.Module, inputs: Sequence[Tensor]) -> str:
 
     Raises ModelError where it cannot be captured.
     """
-    module = captured(model, tuple(inputs)).module
+    return _module_digest(captured(model, tuple(inputs)).module)
+
+
+def fold_and_digest(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Folded, str]:
+    """Return the fold, which nothing has checked, and the digest that network_digest() gives, of one capture."""
+    digests: list[str] = []
+    folded = fold_unchecked(model, tuple(inputs), lambda module: digests.append(_module_digest(module)))
+    return folded, digests[0]
+
+
+def _module_digest(module: GraphModule) -> str:
     digest = hashlib.sha256(json.dumps(operator_list(module), separators=(",", ":"), allow_nan=True).encode("ascii"))
     for node in module.graph.find_nodes(op="get_attr"):
         value = _resolve(module, str(node.target))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -117,6 +117,15 @@ def fold(
     return folded
 
 
+def fold_unchecked(
+    model: nn.Module, inputs: tuple[Tensor, ...], on_capture: Callable[[GraphModule], None] = lambda module: None
+) -> Folded:
+    """Fold a model for a caller who compares the two. on_capture: gets the graph ahead of its first rewrite."""
+    with unchanged(model):
+        net, report = _rewritten(model, inputs, on_capture)
+        return _finished(net, report, torch.contiguous_format)
+
+
 def fold_in_dtypes(
     model: nn.Module, inputs: tuple[Tensor, ...], dtypes: Sequence[torch.dtype]
 ) -> tuple[Folded, dict[torch.dtype, Folded]]:
@@ -134,10 +143,13 @@ def fold_in_dtypes(
     return folded, folds if len(copies) == len(wider) else {**folds, net.dtype: folded}
 
 
-def _rewritten(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Net, FoldReport]:
+def _rewritten(
+    model: nn.Module, inputs: tuple[Tensor, ...], on_capture: Callable[[GraphModule], None] = lambda module: None
+) -> tuple[Net, FoldReport]:
     check_foldable(model)
     with _without_collections():
         net = captured(model, inputs)
+        on_capture(net.module)
         applied = apply_rewrites(net)
         return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
 

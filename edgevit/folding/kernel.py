@@ -145,20 +145,21 @@ class Kernel:
         if self.padded and shift is not None:
             raise ValueError("the padding's zeros come after the shift")
         scale = scale.double().expand(self.channels_in)
-        weight = self.weight * self._per_weight(scale)[:, :, None, None]
+        weight = (self._by_group() * scale.reshape(self.groups, 1, -1, 1, 1)).flatten(0, 1)
         return dataclasses.replace(self, weight=weight, bias=plus(self.bias, self.response(shift)))
 
     def response(self, constant: Tensor | None) -> Tensor | None:
         """Return the output (out,) of the weights for an input constant (in,) in every channel, borders aside."""
         if constant is None:
             return None
-        per_weight = self._per_weight(constant.double().expand(self.channels_in))
-        return (self.weight.sum((2, 3)) * per_weight).sum(1)
+        weight = self._by_group()
+        taps = weight[..., 0, 0] if self.size == (1, 1) else weight.sum((3, 4))
+        constant = constant.double().expand(self.channels_in)
+        return (taps @ constant.reshape(self.groups, -1, 1)).flatten()
 
-    def _per_weight(self, vector: Tensor) -> Tensor:
-        """Spread (in,) to (out, in / groups): for each output channel, the entries of its own group."""
-        per_group = self.channels_out // self.groups
-        return vector.reshape(self.groups, -1).repeat_interleave(per_group, 0)
+    def _by_group(self) -> Tensor:
+        """Return the weight as (groups, out / groups, in / groups, kh, kw)."""
+        return self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
 
     def dense(self) -> Kernel:
         """Return the same map with one group: the groups as blocks on the diagonal."""

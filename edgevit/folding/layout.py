@@ -6,6 +6,7 @@ no second definition of `reshape` or `split` is needed. An open batch has the si
 
 from __future__ import annotations
 
+import heapq
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -51,6 +52,12 @@ def labels(node: Node, axis: int) -> Tensor:
     return ids.reshape(-1, *(1,) * (len(shape) - axis - 1)).expand(shape)
 
 
+def distinct(labels: Tensor) -> Tensor:
+    """Return the labels that occur, in order. Unlike `unique`, it takes time in proportion to their number."""
+    counts = torch.bincount(labels.flatten())
+    return counts.nonzero().flatten()
+
+
 def shape_at_probe(node: Node) -> tuple[int, ...]:
     """Return the shape of a node's output at batch size BATCHES[0]: of 4 windows for each image, 4 times as many."""
     return tuple(node.meta[VALUE].shape)
@@ -76,15 +83,19 @@ def descendants(net: Net, source: Node, axis: int) -> tuple[dict[Node, Any], lis
     """
     labels_of: dict[Node, Any] = {source: labels(source, axis)}
     readers: list[tuple[Node, Node]] = []
-    for node in net.nodes():
-        inputs = [tensor for tensor in node.all_input_nodes if tensor in labels_of]
-        if node is source or not inputs:
-            continue
+    # A heap gives the nodes in the order of execution.
+    pending, noted = list(source.users), set(source.users)
+    heapq.heapify(pending)
+    while pending:
+        node = heapq.heappop(pending)
         moved = _moved(net, node, labels_of)
         if moved is None:
-            readers += [(node, tensor) for tensor in inputs]
-        else:
-            labels_of[node] = moved
+            readers += [(node, tensor) for tensor in node.all_input_nodes if tensor in labels_of]
+            continue
+        labels_of[node] = moved
+        for user in node.users.keys() - noted:
+            noted.add(user)
+            heapq.heappush(pending, user)
     return labels_of, readers
 
 

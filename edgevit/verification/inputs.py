@@ -12,6 +12,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ _DIM = 0.01
 _SPIKES = 0.01  # share of the numbers
 _STANDARD = (-4.0, 4.0)  # ends of the spikes beside standard normal noise
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # ship inside scikit-image's wheel: nothing is fetched
+
+if TYPE_CHECKING:
+    from PIL import Image
+
 Arrays = tuple[NDArray[np.generic], ...]
 
 
@@ -192,7 +197,7 @@ def _photographs(
     channels = spec.shape[3 if raw else 1]
     batches = []
     for name in _PHOTOGRAPHS:
-        sides = _photograph(name).shape[:2]
+        sides = _photograph(name).size[::-1]
         crops = []
         for _ in range(batch):
             side = int(min(sides) * preprocessing.crop_pct)
@@ -211,20 +216,24 @@ def _photographs(
 
 
 @functools.cache
-def _photograph(name: str) -> NDArray[np.uint8]:
-    import skimage.data
+def _photograph(name: str) -> Image.Image:
+    """Return a photograph of scikit-image's wheel; the package itself takes half a second to import."""
+    from PIL import Image
 
-    photograph: NDArray[np.uint8] = getattr(skimage.data, name)()[:, :, :3]
-    return photograph
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None and spec.submodule_search_locations
+    with Image.open(Path(spec.submodule_search_locations[0]) / "data" / f"{name}.png") as photograph:
+        return photograph.convert("RGB")
 
 
 # Artifacts of one input size that are verified one after the other have the same crops.
 @functools.lru_cache(maxsize=8 * len(_PHOTOGRAPHS))
 def _crop(name: str, row: int, column: int, side: int, height: int, width: int) -> NDArray[np.float64]:
     """Return a square part of a photograph at another size, from 0 to 1: (height, width, 3)."""
-    from skimage.transform import resize
+    from PIL import Image
 
-    part = _photograph(name)[row : row + side, column : column + side]
-    crop: NDArray[np.float64] = resize(part, (height, width), anti_aliasing=True)
+    part = (column, row, column + side, row + side)
+    resized = _photograph(name).resize((width, height), Image.Resampling.BILINEAR, box=part)
+    crop: NDArray[np.float64] = np.asarray(resized) / 255
     crop.setflags(write=False)
     return crop

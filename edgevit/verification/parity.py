@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,17 +124,24 @@ class VerificationRun:
 
 
 def verify_stages(target: str, stages: Sequence[Stage], references: References) -> list[ParityCheck]:
-    """Judge the fold, the half-precision form if there is one, then each stage's payload in order.
+    """Judge the fold, the half-precision form if there is one, then the last stage of each precision.
 
-    The first failure ends the list. A stage that nothing here computes gives no comparison.
+    What passes contains the stages before it. Where it fails or cannot be computed here, these are judged in order, so
+    that the failing one is named. The first failure ends the list. A stage that nothing here computes gives no
+    comparison.
     """
     checks = verify_fold(references)
     if all(check.passed for check in checks):
         checks += verify_half(references)
-    for stage in stages:
+    for precision, group in itertools.groupby(stages, lambda stage: stage.precision):
+        gate, judged = GATES[precision], list[ParityCheck]()
+        *earlier, last = group
         if all(check.passed for check in checks):
-            gate = GATES[stage.precision]
-            checks += _verify(stage.target or target, stage.path, references, gate, stage.name).checks
+            final = _verify(last.target or target, last.path, references, gate, last.name)
+            for stage in earlier if not (final.checks and final.passed) else ():
+                if all(check.passed for check in judged):
+                    judged += _verify(stage.target or target, stage.path, references, gate, stage.name).checks
+            checks += judged if not all(check.passed for check in judged) else [*judged, *final.checks]
     return checks
 
 

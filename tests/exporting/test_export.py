@@ -288,7 +288,7 @@ def test_an_artifact_is_a_payload_and_a_manifest(exported: tuple[Artifact, list[
     assert set(artifact.toolchain) == {"edgevit", "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime"}
     assert artifact.parity is not None
     assert artifact.parity.status == "passed"
-    twice = [stage for stage in ("convert", "simplify", "artifact") for _ in ("folded form", "training form")]
+    twice = [stage for stage in ("simplify", "artifact") for _ in ("folded form", "training form")]
     assert [check.stage for check in artifact.parity.checks] == ["fold", *twice]
     engine = f"onnxruntime {artifact.toolchain['onnxruntime']} CPUExecutionProvider"
     assert artifact.parity.how == f"{engine}, separate process"
@@ -459,7 +459,7 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Folded:
     return fold(subject.module, tuple(subject.example().values()))
 
 
-@pytest.mark.parametrize("step", ["fold", "recipe", "verify_stages", "seal", "publish"])
+@pytest.mark.parametrize("step", ["fold_and_digest", "recipe", "verify_stages", "seal", "publish"])
 @pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=["error", "interrupt"])
 def test_a_failed_export_leaves_nothing_behind(
     exported: tuple[Artifact, list[str]],
@@ -480,7 +480,7 @@ def test_a_failed_export_leaves_nothing_behind(
     old = tmp_path / "old"
     shutil.copytree(exported[0].folder.parent, old)
     monkeypatch.setattr(RECIPE, "export", export)
-    monkeypatch.setattr(pipeline, "fold", lambda module, inputs, *, check: folded)
+    monkeypatch.setattr(pipeline, "fold_and_digest", lambda module, inputs: (folded, ""))
     fails(step, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):

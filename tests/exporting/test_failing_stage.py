@@ -91,6 +91,21 @@ def before(target: str, precision: str) -> list[str]:
     return ["fold", "half"] if (target, precision) in HALF else ["fold"]
 
 
+def judged(target: str, precision: str, failing: str = "") -> list[str]:
+    """Return the stages that pass.
+
+    They are the last of each precision, and ahead of one that fails or is not computed all of its precision.
+    """
+    stages = STAGES[target, precision]
+    split = next((at for at, stage in enumerate(stages) if stage in {"precision", "halve"}), len(stages))
+    passed = before(target, precision)
+    for group in filter(None, (stages[:split], stages[split:])):
+        if failing in group:
+            return [*passed, *group[: group.index(failing)]]
+        passed += group[:-1] if (target, group[-1]) in NOT_COMPUTED else group[-1:]
+    return passed
+
+
 # ---- every stage of every target -----------------------------------------------------------------------------------
 
 
@@ -117,7 +132,7 @@ def test_the_stage_that_changed_the_function_is_named(
     artifact, _ = blamed(out, ExportRequest(target, out, precision), as_subject(residual_net()), stage)
     stages = STAGES[target, precision]
     assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
-    assert passing(artifact) == [*before(target, precision), *stages[: stages.index(stage)]]
+    assert passing(artifact) == judged(target, precision, stage)
 
 
 LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for case in STAGES if case[1] != "fp32"]
@@ -129,11 +144,10 @@ def test_left_alone_the_same_network_passes_every_stage(target: str, precision: 
     artifact = export_subject(as_subject(residual_net()), ExportRequest(target, tmp_path / "out", precision))
     stages = STAGES[target, precision]
     assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
-    not_computed = {stage for name, stage in NOT_COMPUTED if name == target}
+    expected = [*judged(target, precision), *(["artifact"] if (target, "artifact") not in NOT_COMPUTED else [])]
     if missing_instructions(target, precision):
-        not_computed |= {"precision", "artifact"}
-    judged = [stage for stage in (*stages, "artifact") if stage not in not_computed]
-    assert passing(artifact) == [*before(target, precision), *judged]
+        expected = [stage for stage in expected if stage not in {"precision", "artifact"}]
+    assert passing(artifact) == expected
     assert artifact.parity is not None
     assert artifact.parity.status == expected_status(target, precision)
 
@@ -169,10 +183,10 @@ def test_damage_after_the_last_stage_is_the_artifacts(
         artifact = export_subject(subject, ExportRequest(target, out))
         assert artifact.parity is not None
         assert artifact.parity.status == "built_not_run"
-        assert passing(artifact) == ["fold", *(s for s in STAGES[target, "fp32"] if (target, s) not in NOT_COMPUTED)]
+        assert passing(artifact) == judged(target, "fp32")
         return
     artifact, _ = blamed(out, ExportRequest(target, out), subject, "artifact")
-    assert passing(artifact) == ["fold", *STAGES[target, "fp32"]]
+    assert passing(artifact) == judged(target, "fp32")
 
 
 # ---- too large for half precision ------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def test_what_phones_have_trouble_with_passes(exported: Artifact) -> None:
     assert exported.parity.how == f"executorch {exported.toolchain['executorch']} XnnpackBackend, separate process"
     stages = ["respell", "halve", "lower"] if exported.precision == "fp16" else ["respell", "lower"]
     assert [stage.name for stage in exported.stages] == ["fold", *stages, "verify"]
-    assert list(dict.fromkeys(check.stage for check in exported.parity.checks)) == ["fold", *stages, "artifact"]
+    judged = ["respell", "lower"] if exported.precision == "fp16" else ["lower"]
+    assert list(dict.fromkeys(check.stage for check in exported.parity.checks)) == ["fold", *judged, "artifact"]
     assert [(spec.name, spec.shape, spec.dtype) for spec in exported.inputs] == [("image", (1, 3, 16, 12), "float32")]
     assert [(spec.name, spec.shape, spec.dtype) for spec in exported.outputs] == [("output", (1, 5), "float32")]
     assert exported.parity.max_rel is not None

@@ -51,7 +51,7 @@ devices       | artifacts recipes scratch                         | platformdirs
 models        | checkpoint_files                                  | torch numpy safetensors
 models        |                                                   | (timm transformers)
 folding       | count                                             | torch
-verification  | devices folding recipes scratch                   | torch numpy (skimage)
+verification  | devices folding recipes scratch                   | torch numpy (PIL)
 exporting     | models folding verification artifacts count       | torch
 exporting     | recipes scratch                                   |
 measurement   | artifacts devices recipes scratch                 | numpy

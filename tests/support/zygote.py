@@ -39,7 +39,7 @@ _PR_SET_PDEATHSIG = 1
 _OURS = ("edgevit_runtime", "edgevit_recipes")
 # What commands import beside edgevit's own modules, which read nothing of the environment when they are imported.
 _FOR_COMMANDS = ("torch.export", "torch._dynamo", "torch.onnx._internal.exporter._core", "onnx", "onnxscript",
-                 "onnxsim", "skimage.data", "skimage.transform", "rich.table", "rich.progress")  # fmt: skip
+                 "onnxsim", "PIL.Image", "PIL.PngImagePlugin", "rich.table", "rich.progress")  # fmt: skip
 
 
 def import_engine(archive: str, target: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
-from edgevit.folding.layout import MAXIMA, MOVES, SELECTIONS, descendants
+from edgevit.folding.layout import MAXIMA, MOVES, SELECTIONS, descendants, distinct
 
 ATTENTION = aten.scaled_dot_product_attention.default
 
@@ -56,6 +56,6 @@ def _rows_of(net: Net, source: Node, attention: Node, query: Node) -> Tensor | N
     channels, readers = descendants(net, source, net.channel_axis(source))
     if query not in channels or attention.args.count(query) > 1:
         return None
-    rows: Tensor = channels[query].unique()
+    rows: Tensor = distinct(channels[query])
     others = (channels[tensor] for reader, tensor in readers if (reader, tensor) != (attention, query))
-    return None if any(torch.isin(rows, other.unique()).any() for other in others) else rows
+    return None if any(torch.isin(rows, distinct(other)).any() for other in others) else rows

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import LINEAR, Net, aten, is_call
-from edgevit.folding.layout import MAXIMA, MOVES, SELECTIONS, descendants, labels
+from edgevit.folding.layout import MAXIMA, MOVES, SELECTIONS, descendants, distinct, labels
 from edgevit.folding.rewrites.attention import ATTENTION, origin_of
 from edgevit.folding.values import VALUE
 
@@ -58,15 +58,20 @@ def project_late(net: Net, node: Node) -> bool:
     if not is_call(node, ATTENTION) or not set(node.kwargs) <= {"scale"} or len(node.args) != 3:
         return False
     out, operands = _tokens_of(net, node), [_before_heads(net, operand) for operand in node.all_input_nodes]
-    if out is None or len(operands) != 3:
+    projections = [operand for operand in operands if operand is not None]
+    if out is None or len(operands) != 3 or len(projections) != 3:
         return False
-    query, *projected = operands
-    parts = [part for tokens in projected if tokens is not None and (part := _part(net, tokens)) is not None]
-    if query is None or len(parts) != 2 or net.shape(out) != net.shape(query):
+    query, *projected = projections
+    if net.shape(out) != net.shape(query):
         return False
-    sizes, query_part = _sizes(net, node, query, parts), _query_part(net, query, {part.source for part in parts})
+    # Sizes tell most cases, and parts take longer to find.
+    sizes = _sizes(net, node, query, projected)
     if sizes is None or not sizes.saves:
         return False
+    parts = [part for tokens in projected if (part := _part(net, tokens)) is not None]
+    if len(parts) != 2:
+        return False
+    query_part = _query_part(net, query, {part.source for part in parts})
     if not all(_is_removable(net, part.source, node, query_part) for part in parts):
         return False
     if query_part is not None:
@@ -122,14 +127,18 @@ def _query_part(net: Net, query: Node, sources: set[Node]) -> _Part | None:
     return part if part is not None and part.source in sources else None
 
 
-def _sizes(net: Net, node: Node, query: Node, parts: list[_Part]) -> _Sizes | None:
-    """Return the sizes that all shapes agree on; None where they do not agree."""
+def _sizes(net: Net, node: Node, query: Node, projected: list[Node]) -> _Sizes | None:
+    """Return the sizes that all shapes agree on; None where they do not agree, or no layer makes keys and values."""
+    sources = [origin_of(net, tokens) for tokens in projected]
     of_query, of_key, of_value = (net.shape(operand) for operand in node.all_input_nodes)
     if of_key != of_value or of_query[3] != of_key[3] or min(of_query[1:] + of_key[1:]) < 0:
         return None
     (_, groups, queries, channels), keys = of_query, of_key[2]
-    units = net.shape(parts[0].node)[1] // keys
-    heads, inputs = groups // units, {net.shape(net.input(part.source))[2] for part in parts}
+    units = net.shape(projected[0])[1] // keys
+    inputs = {net.shape(net.input(source))[-1] for source in sources if source is not None}
+    if units < 1 or None in sources:
+        return None
+    heads = groups // units
     whole = groups == units * heads and net.shape(query)[1:] == (queries * units, heads * channels)
     if not whole or len(inputs) != 1:
         return None
@@ -141,8 +150,8 @@ def _is_removable(net: Net, source: Node, attention: Node, query_part: _Part | N
     """Return whether the layer of keys or values has no other users, the queries aside, and can be removed."""
     rows_of, readers = descendants(net, source, 2)
     has_queries = query_part is not None and query_part.source is source
-    query_rows = rows_of[query_part.node].unique() if query_part and has_queries else torch.empty(0)
-    others = (rows_of[tensor].unique() for reader, tensor in readers if reader is not attention)
+    query_rows = distinct(rows_of[query_part.node]) if query_part and has_queries else torch.empty(0)
+    others = (distinct(rows_of[tensor]) for reader, tensor in readers if reader is not attention)
     return all(bool(torch.isin(rows, query_rows).all()) for rows in others)
 
 
