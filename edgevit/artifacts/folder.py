@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgevit.concurrency.scratch import mark
 from edgevit.errors import ArtifactError
 from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity
 from edgevit.records.model_reference import ModelReference
-from edgevit.scratch import mark
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes

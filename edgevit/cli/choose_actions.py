@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgevit.cli.common import warn
-from edgevit.scratch import mark, remove
+from edgevit.concurrency.scratch import mark, remove
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli import devices_calibrate
-from edgevit.cli.common import print_json, print_table, progress, say
+from edgevit.cli.common import print_json, print_table, progress, say, warn
 from edgevit.cli.options import DbOption, DeviceOption, OutputOptions, ThreadsOption, grouped
 
 if TYPE_CHECKING:
@@ -117,12 +117,13 @@ def noise(
     device: DeviceOption = "local", threads: ThreadsOption = 1, *, db: DbOption = None, output: OutputOptions
 ) -> None:
     """Measure how far repeats of one fixed workload differ: smaller differences are none."""
+    from edgevit.devices.device_lock import locked_device
     from edgevit.devices.registry import load_device
     from edgevit.measurement.noise_floor import NOISE_REPEATS, measure_noise
     from edgevit.store import LatencyDB
 
     unit = load_device(device)
-    with progress(output.hides_progress) as bars:
+    with locked_device(unit, warn), progress(output.hides_progress) as bars:
         task = bars.add_task("measuring", total=NOISE_REPEATS)
         floor = measure_noise(unit, threads=threads, on_progress=lambda repeats: bars.update(task, completed=repeats))
     with LatencyDB.open(db) as database:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import ms, print_json, print_table, progress, say, size
+from edgevit.cli.common import ms, print_json, print_table, progress, say, size, warn
 from edgevit.cli.options import (
     ArtifactsArgument,
     DatabaseOptions,
@@ -78,6 +78,7 @@ def run(
     """Measure artifacts in fresh processes, in random order, and keep the rows."""
     from edgevit.artifacts.folder import open_artifact
     from edgevit.artifacts.origin import require_origin
+    from edgevit.devices.device_lock import locked_device
     from edgevit.devices.registry import load_device
 
     db, trust = database.db, database.trust
@@ -86,21 +87,22 @@ def run(
     protocol_used = protocol(protocol_options, batch_size)
     for artifact in opened:
         require_origin(artifact, WeightsRequest(database.weights, database.weights_key), database.labels)
-    rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
-    if output.as_json:
-        shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
-    else:
-        print_rows(rows)
-    if analysis.roofline or analysis.layers:
-        show, quick = not output.as_json, protocol_options.quick
-        analyses = understand(opened, rows, unit, threads, batch_size, analysis, quick=quick, show=show)
-        shown = {**shown, **analyses} if output.as_json else {}
-    if analysis.harness:
-        checks = held_against_vendors(opened, unit, threads, batch_size, db, trust)
+    with locked_device(unit, warn):
+        rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
         if output.as_json:
-            shown["harness"] = checks
+            shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
         else:
-            print_checks(checks)
+            print_rows(rows)
+        if analysis.roofline or analysis.layers:
+            show, quick = not output.as_json, protocol_options.quick
+            analyses = understand(opened, rows, unit, threads, batch_size, analysis, quick=quick, show=show)
+            shown = {**shown, **analyses} if output.as_json else {}
+        if analysis.harness:
+            checks = held_against_vendors(opened, unit, threads, batch_size, db, trust)
+            if output.as_json:
+                shown["harness"] = checks
+            else:
+                print_checks(checks)
     if output.as_json:
         print_json(shown)
     if any(row.status != "ok" for row in rows):
@@ -135,9 +137,10 @@ def measure(
 
     Raises RowRefusedError for a row that cannot be true, after all others are in the database.
     """
+    from edgevit.devices.device_lock import locked_device
     from edgevit.sweeps.recording import describe_epoch, measure_and_record
 
-    with measuring(quiet, len(artifacts) * protocol_used.processes) as show:
+    with locked_device(device, warn), measuring(quiet, len(artifacts) * protocol_used.processes) as show:
         outcome = measure_and_record(
             artifacts, device, threads, protocol_used, db, trust=trust, sweep=sweep, on_progress=show
         )

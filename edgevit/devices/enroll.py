@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import LOCAL, describe, device_class, load_device, unit_id, user_folder
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.records.measurement import Device
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.codec import to_data
 from edgevit_runtime.record import DeviceInventory, Host, Job, Reply
 

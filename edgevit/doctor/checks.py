@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
@@ -17,7 +18,6 @@ from edgevit.doctor.imports import Import, why_not_importable
 from edgevit.doctor.records import Check, describe_versions
 from edgevit.errors import EdgevitError, StoreError
 from edgevit.recipes import MODELS_NEED, list_recipes
-from edgevit.scratch import scratch_folder
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import Job
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import local_device
 from edgevit.doctor.records import Cell, TargetCells
 from edgevit.doctor.smoke_model import NAME, SIZE
@@ -15,7 +16,6 @@ from edgevit.exporting.child_process import export_separately
 from edgevit.measurement.runner import Protocol, profile
 from edgevit.recipes import load_recipe, missing
 from edgevit.records.artifact import Artifact, ExportRequest, Parity
-from edgevit.scratch import scratch_folder
 
 _FEW = Protocol(processes=1, min_runs=10, min_ns=0, percentile=None)
 # The stage of the pipeline that judges a finished payload.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
@@ -16,7 +17,6 @@ from edgevit.errors import ArtifactError, TargetUnavailableError
 from edgevit.evaluation.prefetch import Batch
 from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.artifact import Artifact
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, Reply
 
 STALL_S = 300.0  # limit of one batch: the reference evaluators need seconds for an image

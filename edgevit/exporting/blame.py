@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Interpreter, Node
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import ArtifactError, ExportError
 from edgevit.folding import Folded, FoldReport, origin
-from edgevit.scratch import scratch_folder
 from edgevit.verification import GATES, Samples
 from edgevit.verification.compare import compare
 from edgevit.verification.engine import compute

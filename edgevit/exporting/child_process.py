@@ -3,8 +3,9 @@
 A converter may compute for minutes without hearing a signal. The parent hears it, and ends the process.
 
 The parent starts `python -m edgevit.exporting.child_process` with an ExportRequest as JSON on its standard input. The
-child answers line by line in JSON on a pipe: the stages as they start, records of the log, then the artifact or the
-error. What converters print goes to a file, whose end is shown where the child died without an answer.
+child answers line by line in JSON on a pipe: the stages as they start, records of the log, lines that the user's code
+prints, then the artifact or the error. What converters print goes to a file, whose end is shown where the child died
+without an answer. Its temporary files are in a folder of the parent, which is removed however the child ends.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from edgevit import errors
 from edgevit.artifacts.folder_lock import clear_output
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit.scratch import clear_temporary
 from edgevit_runtime.codec import from_data, from_json, to_data, to_json
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
+_PRINTED = "printed.txt"
 _TAIL = 2000  # characters of what a dead child printed
 _GRACE_S = 1.0  # for the child to clean up, before it is killed
 _SHELL = 128  # what a shell adds to the number of a signal
@@ -42,25 +44,43 @@ _PR_SET_PDEATHSIG = 1
 
 def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in a fresh process. Raises what was raised there, and ExportError where the process itself died."""
-    reading, writing = os.pipe()
-    with tempfile.TemporaryFile("w+", errors="replace") as printed:
+    with _temporary_files() as (folder, printed):
+        reading, writing = os.pipe()
         level = logging.getLogger("edgevit").getEffectiveLevel()
         command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing), str(level)]
         _LOG.debug("process started: %s", shlex.join(command))
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, pass_fds=[writing])
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, pass_fds=[writing],
+                                 env=os.environ | {"TMPDIR": folder})  # fmt: skip
         os.close(writing)
         try:
             assert child.stdin is not None
             with suppress(BrokenPipeError), child.stdin:  # it may die before it reads
                 child.stdin.write(to_json(request).encode())
             with os.fdopen(reading, encoding="utf-8") as answers:
-                artifact = _listen(answers, on_stage)
+                artifact = _listen(answers, request.model, on_stage)
             code = child.wait()
         finally:
             _end(child, request)
         if artifact is None:
             raise _death(request, code, printed)
         return artifact
+
+
+@contextmanager
+def _temporary_files() -> Iterator[tuple[str, IO[str]]]:
+    """Yield the child's folder for temporary files, and the file for what it prints. Raise ExportError without room."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder("export"))
+            printed = stack.enter_context((folder / _PRINTED).open("w+", errors="replace"))
+        except OSError as error:
+            raise ExportError(
+                "cannot write temporary files",
+                where=str(error.filename or tempfile.gettempdir()),
+                why=str(error.strerror or error),
+                fix="check free space and permissions of the folder for temporary files (TMPDIR)",
+            ) from error
+        yield str(folder), printed
 
 
 def _end(child: subprocess.Popen[bytes], request: ExportRequest) -> None:
@@ -75,7 +95,6 @@ def _end(child: subprocess.Popen[bytes], request: ExportRequest) -> None:
         child.wait()
     if child.returncode != 0:
         clear_output(request.out)
-        clear_temporary()
         with suppress(OSError):
             # Empty, it held nothing but what was removed.
             request.out.rmdir()
@@ -109,11 +128,13 @@ def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[
     return export_subject(subject, request, on_stage)
 
 
-def _listen(answers: IO[str], on_stage: Callable[[str], None]) -> Artifact | None:
+def _listen(answers: IO[str], model: str, on_stage: Callable[[str], None]) -> Artifact | None:
     for line in answers:
         kind, data = next(iter(json.loads(line).items()))
         if kind == "stage":
             on_stage(data)
+        elif kind == "print":
+            print(f"{model}: {data}", file=sys.stderr, flush=True)
         elif kind == "log":
             logging.getLogger(data["name"]).log(data["level"], "%s", data["text"])
         elif kind == "artifact":
@@ -146,8 +167,18 @@ def _answer(pipe: IO[str], kind: str, data: Any) -> None:
 
 
 def _serve(pipe: IO[str], request: ExportRequest) -> None:
+    from edgevit.exporting.user_prints import UserPrints
+
+    prints = UserPrints(request.model, lambda line: _answer(pipe, "print", line))
+
+    def on_stage(stage: str) -> None:
+        prints.is_loading = False
+        _answer(pipe, "stage", stage)
+
     try:
-        _answer(pipe, "artifact", export_here(request, lambda stage: _answer(pipe, "stage", stage)))
+        with prints.relayed():
+            artifact = export_here(request, on_stage)
+        _answer(pipe, "artifact", artifact)
     except EdgevitError as error:
         parts = {name: getattr(error, name) for name in ("what", "where", "why", "fix")}
         _answer(pipe, "error", {"type": type(error).__name__, **parts})
@@ -172,12 +203,15 @@ def _log_to(pipe: IO[str], level: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End on SIGTERM and SIGHUP after cleaning up, and where the parent is killed, as far as the system tells that."""
+    """End on SIGTERM and SIGHUP after cleaning up; at once where the parent is killed, as far as the system tells that.
+
+    A converter that computes on would disturb what is measured next, and hears no other signal. The next run cleans up.
+    """
     parent = os.getppid()
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda received, _: sys.exit(_SHELL + received))
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(_SHELL + signal.SIGTERM)
 

@@ -22,6 +22,7 @@ from edgevit import __version__
 from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
 from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here
+from edgevit.concurrency.scratch import mark
 from edgevit.count import count, merged, operator_costs
 from edgevit.errors import ModelError, ParityError, TargetUnavailableError
 from edgevit.exporting.blame import wrong_operator
@@ -44,7 +45,6 @@ from edgevit.records.artifact import (
 )
 from edgevit.records.measurement import Device
 from edgevit.records.model_reference import ModelReference
-from edgevit.scratch import mark
 from edgevit.verification import (
     ARTIFACT_STAGE,
     References,

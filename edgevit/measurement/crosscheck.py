@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.transports.local import run_group, worker_environment
 from edgevit.devices.vendor_tools import BenchmarkOptions, VendorSummary, load_harness
 from edgevit.errors import UsageError
@@ -23,7 +24,6 @@ from edgevit.measurement.summary import PROTOCOL_MIN_NS, PROTOCOL_MIN_RUNS, PROT
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job
 
 AGREEMENT = 0.03  # share of the medians: two programs on one engine, each of which repeats itself within 2%

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError
@@ -19,7 +20,6 @@ from edgevit.measurement import workloads
 from edgevit.measurement.runner import Protocol, run_unthrottled
 from edgevit.measurement.summary import PROTOCOL_MIN_RUNS, PROTOCOL_PROCESSES
 from edgevit.records.measurement import Device, NoiseFloor
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Timing
 

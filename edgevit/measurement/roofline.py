@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack
 from edgevit.measurement.noise_floor import Peak
@@ -20,7 +21,6 @@ from edgevit.measurement.runner import Protocol
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Device, Measurement
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, LayerTime
 
 # An operator's time is the median of so many runs: engines count in microseconds, and one run is noise.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.artifacts.trust import require_built_here
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.transports import WORKER, Transport, load_transport
 from edgevit.devices.worker_archive import pack
 from edgevit.errors import UsageError
@@ -37,7 +38,6 @@ from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.record import Job, Reply, Timing
 
 _LOG = logging.getLogger(__name__)

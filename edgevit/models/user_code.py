@@ -58,9 +58,9 @@ class UserCode:
     def _refuse(self, error: BaseException) -> NoReturn:
         """Raise a ModelError of five lines: the user's own line, where it is, why it failed, and what mends it."""
         frames = traceback.extract_tb(error.__traceback__)
-        own_frames = [frame for frame in frames if self._is_own(frame.filename)]
+        own_frames = [frame for frame in frames if self.is_own(frame.filename)]
         where = f"called for {self.model}" + f" on {self.inputs}" * bool(self.inputs)
-        if isinstance(error, SyntaxError) and error.filename and self._is_own(error.filename):
+        if isinstance(error, SyntaxError) and error.filename and self.is_own(error.filename):
             line, text = f"{_shown(error.filename)}:{error.lineno}", (error.text or "").strip()
         elif own_frames:
             last = own_frames[-1]
@@ -94,7 +94,8 @@ class UserCode:
             return why, f"{_OTHER_INPUTS}; or mend that line"
         return why, f"mend that line; edgevit fold {self.model} -v shows the whole traceback"
 
-    def _is_own(self, filename: str) -> bool:
+    def is_own(self, filename: str) -> bool:
+        """Return whether a file of code is the user's own, and not an installed one."""
         path = Path(filename)
         return any(path.is_relative_to(folder) for folder in self.folders) and not _is_installed(path)
 

@@ -43,7 +43,8 @@ def call_user_function(model: str, seed: int = 0, *, keeps_weights: bool = True)
     first = _call(model, seed)
     if not keeps_weights:
         return BuiltModel(first.module, first.function, first.definitions)
-    with contextlib.redirect_stdout(io.StringIO()):
+    # What the function prints is shown once.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             second = _call(model, seed + 1, first)
         except ModelError:

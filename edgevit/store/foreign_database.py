@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import StoreError
-from edgevit.scratch import scratch_folder
 from edgevit.store import accuracies, confusions, exchange, graphs, queries, schema, small_tables
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, translate_errors
 from edgevit.store.json_records import ParsedRecord

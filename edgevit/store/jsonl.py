@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from edgevit.concurrency.scratch import is_left_behind, mark, remove
 from edgevit.errors import StoreError
-from edgevit.scratch import is_left_behind, mark, remove
 from edgevit.store.json_records import ParsedRecord, PortableRecord, read_line, to_line
 
 _LOG = logging.getLogger(__name__)

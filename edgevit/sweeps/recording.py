@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from edgevit.devices.device_lock import locked_device
 from edgevit.errors import RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol, profile_all
 from edgevit.records.artifact import Artifact
@@ -41,12 +42,14 @@ def measure_and_record(
 ) -> Recorded:
     """Measure artifacts and add each row at once; with `sweep` the database also records that they came of one.
 
+    The device is held meanwhile; the log tells whose end is waited for.
+
     A row that the database refuses costs the others nothing. Raise what `profile_all` raises; the rows that came before
     stay in the database.
     """
     rows, refused = list[Measurement](), list[RowRefusedError]()
     allowed = built_here(artifacts, db, trust=trust)
-    with LatencyDB.open(db) as database:
+    with locked_device(device), LatencyDB.open(db) as database:
         labels = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
         sweep_id = database.begin_sweep(device, threads, labels).sweep_id if sweep else None
         for row in profile_all(

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgevit.artifacts.folder_lock import warn_in_log
+from edgevit.concurrency.lock_file import warn_in_log
+from edgevit.devices.device_lock import locked_device
 from edgevit.errors import EdgevitError, RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, ExportRequest, Source
@@ -98,22 +99,51 @@ class SweepRun:
 
     def measure(self, artifacts: Sequence[Artifact], count: int) -> None:
         """Add the rows that the database lacks."""
-        plan, missing = self.plan, list(artifacts)
-        if not plan.again:
-            where = (plan.device, count, self.db, plan.protocol)
-            missing = still_to_measure(artifacts, *where, engines=plan.engines, host=plan.host)
-            rest = [artifact for artifact in artifacts if artifact not in missing]
-            self.known_failures += known_failures(rest, *where, engines=plan.engines, host=plan.host) if rest else []
-        self.already_measured += len(artifacts) - len(missing)
-        if self.is_over:
-            self.remaining += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]
-        elif missing:
-            outcome = measure_and_record(
-                missing, plan.device, count, plan.protocol, self.db, sweep=True, on_progress=self.on_progress
-            )
-            self.rows += outcome.rows
-            self.epochs += outcome.epochs
-            self.refused += outcome.refused
+        missing = self._missing(artifacts, count)
+        if not missing or self.is_over:
+            self._count(artifacts, missing, count)
+            return
+        # Another run may have measured some of them while this one waited for the device.
+        with locked_device(self.plan.device, self.on_wait):
+            missing = self._missing(artifacts, count)
+            is_over = self._count(artifacts, missing, count)
+            if missing and not is_over:
+                self._measure(missing, count)
+
+    def _missing(self, artifacts: Sequence[Artifact], count: int) -> list[Artifact]:
+        """Return the artifacts that have no row yet, or all where they are measured again."""
+        plan = self.plan
+        if plan.again:
+            return list(artifacts)
+        where = (plan.device, count, self.db, plan.protocol)
+        return still_to_measure(artifacts, *where, engines=plan.engines, host=plan.host)
+
+    def _count(self, artifacts: Sequence[Artifact], missing: Sequence[Artifact], count: int) -> bool:
+        """Count what the database has, and what remains if the time has ended. Return whether it has."""
+        plan = self.plan
+        where = (plan.device, count, self.db, plan.protocol)
+        rest = [artifact for artifact in artifacts if artifact not in missing]
+        self.known_failures += known_failures(rest, *where, engines=plan.engines, host=plan.host) if rest else []
+        self.already_measured += len(rest)
+        if not self.is_over:
+            return False
+        self.remaining += [f"{one.model} {one.target} {one.precision}, {count} thread(s)" for one in missing]
+        return True
+
+    def _measure(self, missing: Sequence[Artifact], count: int) -> None:
+        plan = self.plan
+        outcome = measure_and_record(
+            missing,
+            plan.device,
+            count,
+            plan.protocol,
+            self.db,
+            sweep=True,
+            on_progress=self.on_progress,
+        )
+        self.rows += outcome.rows
+        self.epochs += outcome.epochs
+        self.refused += outcome.refused
 
 
 def by_model(requests: Sequence[ExportRequest]) -> list[list[ExportRequest]]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgevit.artifacts.folder_lock import locked_folder, warn_in_log
+from edgevit.artifacts.folder_lock import locked_folder
+from edgevit.concurrency.lock_file import warn_in_log
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import load_recipe, require_torch

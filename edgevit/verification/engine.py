@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import LOCAL, local_device
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import ArtifactError
 from edgevit.recipes import evaluator_source, load_recipe, recipe_file
 from edgevit.records.measurement import Device
-from edgevit.scratch import scratch_folder
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit_runtime.digest import tree_sha256
 from edgevit_runtime.record import Job, Reply

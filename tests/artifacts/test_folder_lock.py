@@ -7,24 +7,23 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from edgevit import scratch
 from edgevit.artifacts import folder_lock
 from edgevit.artifacts.folder import MANIFEST
 from edgevit.artifacts.folder_lock import locked_folder
+from edgevit.concurrency import scratch
+from edgevit.concurrency.scratch import mark, scratch_folder
 from edgevit.errors import ArtifactError
-from edgevit.scratch import is_left_behind, mark, scratch_folder
 from support.speed import seconds
 
 HOLD = """
 import sys
 from pathlib import Path
 from edgevit.artifacts.folder_lock import locked_folder
-from edgevit.scratch import mark, scratch_folder
+from edgevit.concurrency.scratch import mark, scratch_folder
 sys.argv = ["/bin/edgevit", "sweep", "--db", "postgresql://me:secret@host/db", "--models", "a b"]
 with locked_folder(Path("out")), scratch_folder("test"):
     Path(f"out/.net.{mark()}.partial").mkdir()
@@ -97,25 +96,6 @@ def test_an_older_artifact_that_was_being_replaced_gets_its_name_back(tmp_path: 
         pass
     files = {str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()}
     assert files == {f"lost/{MANIFEST}": "old", f"replaced/{MANIFEST}": "new"}
-
-
-def test_a_number_that_another_process_has_now_is_no_excuse(tmp_path: Path) -> None:
-    """Pids are used again: the start of the process counts as well."""
-    own = tmp_path / f".a.{mark()}.partial"
-    assert not is_left_behind(own)
-    last = mark()[-1]
-    assert is_left_behind(tmp_path / f".a.{mark()[:-1]}{'0' if last != '0' else '1'}.partial")
-    assert not is_left_behind(tmp_path / ".a.partial"), "what names no process is kept"
-
-
-def test_what_another_host_made_is_kept_for_a_week(tmp_path: Path) -> None:
-    pid, _, digests = mark().partition("-")
-    other = tmp_path / f".a.{pid}-{'0' * 6}{digests[6:]}.partial"
-    other.mkdir()
-    assert not is_left_behind(other)
-    week_ago = time.time() - 8 * 86_400
-    os.utime(other, (week_ago, week_ago))
-    assert is_left_behind(other)
 
 
 def test_a_folder_that_nothing_came_of_is_removed(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 
+from edgevit.devices.device_lock import locked_device
 from edgevit.devices.registry import local_device
 from edgevit.models import create_model
 from edgevit.records.measurement import NoiseFloor
 from edgevit.store import LatencyDB
 from support.command_line import STRANGER, edgevit, refused
+from support.killing import start
 from support.speed import seconds
 
 VERBS = ("models", "targets", "devices", "doctor", "fold", "export", "verify", "profile", "evaluate", "sweep", "choose",
@@ -371,3 +373,15 @@ def test_quick_answers_import_no_torch(here: Path, arguments: list[str]) -> None
     }
     assert "edgevit.cli" in imported and outcome.returncode == (7 if "choose" in arguments else 0)
     assert not imported & {"torch", "onnx", "onnxruntime", "alembic"}
+
+
+def test_a_profile_waits_for_the_run_that_measures_on_its_device(here: Path) -> None:
+    """It says which one that is. A lock of this process stands for that run."""
+    profile = ("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--db", "w.db", "--json")
+    with locked_device(local_device()):
+        process = start(profile, here, here, warm=True)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    printed, text = process.communicate(timeout=seconds(60))
+    assert line.startswith(f"the device local is in use by process {os.getpid()} on ")
+    assert process.returncode == 0 and json.loads(printed)["measurements"][0]["status"] == "ok", text

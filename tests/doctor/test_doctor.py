@@ -32,6 +32,7 @@ from edgevit_runtime import environment
 from edgevit_runtime.record import HostBound, ProcessorBound, Recipe
 from support import command_line
 from support.speed import seconds
+from support.warm_children import WarmSys
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 TARGETS = [recipe.target for recipe in list_recipes()]
@@ -328,7 +329,7 @@ def test_tensorrt_needs_a_gpu_to_build_and_tensorrt_rtx_only_to_run(
     "target", [marked(name, *([] if name in QUICK else [pytest.mark.slow])) for name in TARGETS if name != "fake"]
 )
 def test_trying_is_proof(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_process, "sys", SimpleNamespace(executable=str(command_line.programs() / "python")))
+    monkeypatch.setattr(child_process, "sys", WarmSys())
     labels: list[str] = []
     [before] = examine([target]).targets
     [row] = try_targets([before], labels.append)

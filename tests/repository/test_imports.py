@@ -39,23 +39,23 @@ TABLE = """
                 imports of edgevit                                  imports of other packages
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
-scratch       |                                                   |
+concurrency   |                                                   | filelock
 records       |                                                   | (pandas)
 recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     | checkpoint_files scratch                          | filelock
-devices       | artifacts recipes scratch                         | platformdirs
+artifacts     | checkpoint_files concurrency                      |
+devices       | artifacts recipes concurrency                     | platformdirs
 # the rooms
 models        | checkpoint_files                                  | torch numpy safetensors
 models        |                                                   | (timm transformers)
 folding       | count                                             | torch
-verification  | devices folding recipes scratch                   | torch numpy (PIL)
+verification  | devices folding recipes concurrency               | torch numpy (PIL)
 exporting     | models folding verification artifacts count       | torch
-exporting     | recipes scratch                                   |
-measurement   | artifacts devices recipes scratch                 | numpy
-store         | scratch                                           | sqlalchemy platformdirs
+exporting     | recipes concurrency                               |
+measurement   | artifacts devices recipes concurrency             | numpy
+store         | concurrency                                       | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 prediction    |                                                   | numpy
 selection     | (artifacts) cards devices measurement prediction  | packaging
@@ -63,19 +63,21 @@ selection     | recipes (store)                                   |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
-evaluation    | artifacts devices recipes scratch (folding models) | numpy PIL (torch scipy)
-sweeps        | artifacts cards checkpoint_files exporting        |
+evaluation    | artifacts devices recipes concurrency (folding models)| numpy PIL (torch scipy)
+sweeps        | artifacts cards checkpoint_files concurrency      |
+sweeps        | devices exporting                                 |
 sweeps        | measurement prediction                            |
 sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
-doctor        | scratch                                           |
-verbs         | artifacts cards devices evaluation exporting      | (torch)
+doctor        | concurrency                                       |
+verbs         | artifacts cards concurrency devices evaluation    | (torch)
+verbs         | exporting                                         |
 verbs         | measurement prediction recipes reporting          |
 verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
 cli           | (exporting folding measurement models published)  |
 cli           | (recipes reporting selection store sweeps verbs)  |
-cli           | scratch                                           |
+cli           | concurrency                                       |
 # the package itself imports a room only when one of its names is used
 edgevit       | (folding models selection store verbs)            |
 latency_db    | store                                             | sqlalchemy alembic
@@ -83,6 +85,7 @@ latency_db    | store                                             | sqlalchemy a
 
 # DESIGN's column "must not import": nothing that the table above allows may break it, directly or through others.
 NO_TORCH = (
+    "concurrency",
     "artifacts",
     "devices",
     "measurement",

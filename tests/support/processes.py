@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -12,3 +13,17 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         # The process ended before its file was opened or read.
         return False
+
+
+def running_in(folder: Path) -> list[int]:
+    """Return the processes that work in a folder or below it, also in one that was removed meanwhile."""
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            place = (entry / "cwd").readlink()
+        except OSError:
+            # It ended, or is another user's.
+            continue
+        if place.is_relative_to(folder) and int(entry.name) != os.getpid() and is_running(int(entry.name)):
+            pids.append(int(entry.name))
+    return pids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,19 @@ from edgevit.exporting import child_process
 from support.command_line import programs
 
 
+class WarmSys:
+    """The module sys with a warm Python as its executable."""
+
+    @property
+    def executable(self) -> str:
+        """The warm Python."""
+        return str(programs() / "python")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
 @pytest.fixture
 def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let export_separately() start warm Pythons, for tests whose subject is not how they start."""
-    monkeypatch.setattr(child_process, "sys", SimpleNamespace(executable=str(programs() / "python")))
+    monkeypatch.setattr(child_process, "sys", WarmSys())

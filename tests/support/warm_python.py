@@ -108,8 +108,10 @@ class Run:
                 return
             options = WORKER_OPTIONS if kind[0] == "worker" else []
             command = [self.python, *options, f"{_SUPPORT}/zygote.py", path, str(self.owner), *kind]
+            # What imports leave among temporary files is not this client's, and outlives it.
+            environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
             zygote = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
-                                      start_new_session=True)  # fmt: skip
+                                      env=environment, start_new_session=True)  # fmt: skip
             end = time.monotonic() + START_S
             while not os.path.exists(path):  # noqa: PTH110
                 if zygote.poll() is not None or time.monotonic() > end:

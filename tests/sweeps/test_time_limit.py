@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,24 @@ def test_remaining_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Bench(monkeypatch, broken=("a",)).run(math.inf)
     assert [failure.request.label for failure in work.failures] == ["a x fp32", "a y fp32"] and len(work.rows) == 4
+
+
+@pytest.mark.parametrize(("waited_s", "measured_here", "remaining"), [(0, 7, 0), (1000, 0, 3 + 2)])
+def test_after_waiting_for_the_device_a_sweep_looks_again(
+    monkeypatch: pytest.MonkeyPatch, waited_s: float, measured_here: int, remaining: int
+) -> None:
+    """Meanwhile another sweep has measured one of the keys, and the time may have ended."""
+    bench = Bench(monkeypatch)
+
+    @contextmanager
+    def wait(device: Device, on_wait: Callable[[str], None]) -> Iterator[None]:
+        bench.measured.add(("a x fp32", 1))
+        bench.now += waited_s
+        yield
+
+    monkeypatch.setattr(run, "locked_device", wait)
+    work = bench.run(900)
+    assert (len(work.rows), work.already_measured, len(work.remaining)) == (measured_here, 1, remaining)
 
 
 def test_the_command_lists_the_remaining_work(tmp_path: Path) -> None:

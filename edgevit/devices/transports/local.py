@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.transports import (
     INHERITED,
     JOB,
@@ -26,7 +27,6 @@ from edgevit.devices.transports import (
 )
 from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
-from edgevit.scratch import scratch_folder
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Job, Reply
 
