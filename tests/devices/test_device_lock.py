@@ -48,13 +48,16 @@ class Waiting(threading.Thread):
 
     def __init__(self, device: Device = toys.LOCAL) -> None:
         super().__init__(daemon=True)
-        self.device, self.messages, self.entered = device, list[str](), threading.Event()
+        self.device, self.messages = device, list[str]()
+        self.entered, self.entered_again = threading.Event(), threading.Event()
         self.start()
 
     def run(self) -> None:
-        """Enter and leave."""
+        """Enter twice and leave."""
         with locked_device(self.device, self.messages.append):
             self.entered.set()
+            with locked_device(self.device, self.messages.append):
+                self.entered_again.set()
 
 
 def test_a_second_run_waits_and_is_told_who_measures_there() -> None:
@@ -65,7 +68,9 @@ def test_a_second_run_waits_and_is_told_who_measures_there() -> None:
         assert message.startswith(f"the device local is in use by process {process.pid} on ")
         assert " since 20" in message and "edgevit profile 'a b'; waiting until that ends" in message
         process.communicate("")
-        assert waiting.entered.wait(seconds(10)) and not lock_path(toys.LOCAL).exists()
+        assert waiting.entered.wait(seconds(10))
+        waiting.join()
+    assert not lock_path(toys.LOCAL).exists()
 
 
 def test_a_killed_run_holds_nothing() -> None:
@@ -90,9 +95,8 @@ def test_a_unit_has_one_lock_under_all_its_names_and_each_unit_its_own() -> None
 
 
 def test_who_holds_a_device_enters_again_and_other_threads_wait() -> None:
+    assert Waiting().entered_again.wait(seconds(10))
     with locked_device(toys.LOCAL):
-        with locked_device(toys.LOCAL):
-            pass
         assert json.loads(lock_path(toys.LOCAL).read_text())["pid"] == os.getpid()
         waiting = Waiting()
         assert wait_until(lambda: waiting.messages) and not waiting.entered.is_set()
