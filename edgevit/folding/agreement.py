@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgevit.folding.model_code import FAILURES, ModelCode
+
 
 def max_rel(reference: Tensor, other: Tensor) -> float:
     """Return max |reference - other| / max |reference| over finite numbers.
@@ -44,8 +46,9 @@ def cast(inputs: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def outputs(model: Callable[..., Any], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return a model's outputs as a flat tuple of tensors."""
-    result = model(*inputs)
+    """Return a model's outputs as a flat tuple of tensors. What it raises is among FAILURES."""
+    with ModelCode():
+        result = model(*inputs)
     register_records(result)
     return tuple(leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor))
 
@@ -88,13 +91,13 @@ def copied(model: nn.Module) -> nn.Module | None:
     }
     try:
         return copied_with(model, copies)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+    except FAILURES:
         return None
 
 
 def copied_with(model: nn.Module, replacements: dict[int, Any]) -> nn.Module:
-    """Return a copy of the model that has these objects in place of those with the ids. Raises what a copy raises."""
-    with warnings.catch_warnings():
+    """Return a copy of the model that has these objects in place of those with the ids. Raises one of FAILURES."""
+    with ModelCode(), warnings.catch_warnings():
         # torch 2.13 copies its own tree specs and warns about it.
         warnings.filterwarnings("ignore", message=r".*treespec, LeafSpec.*", category=FutureWarning)
         return copy.deepcopy(model, replacements)

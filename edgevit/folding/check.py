@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from edgevit.errors import FoldError
 from edgevit.folding.agreement import cast, copied, in_dtype, outputs, worst
 from edgevit.folding.answers import ROUNDINGS, sensitivity
+from edgevit.folding.model_code import FAILURES, first_line
 from edgevit.folding.one_dtype import OneDtype
 from edgevit.folding.restoration import State
 
@@ -84,9 +85,14 @@ def _agrees_in_float64(
 def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limit: float, dtype: str) -> None:
     """Compare on the first sample that the model has an answer to. Raise FoldError as check_fold does."""
     name, state = type(trained).__name__, State(trained)
+    why = "the model itself gives no finite number for noise, for numbers from 0 to 1, nor for the example inputs"
     for sample in _samples(inputs):
         with torch.inference_mode():
-            expected = outputs(trained, [tensor.clone() for tensor in sample])
+            try:
+                expected = outputs(trained, [tensor.clone() for tensor in sample])
+            except FAILURES as failure:
+                why = f"the model itself fails, {first_line(failure)}"
+                continue
             if not _has_numbers(expected):
                 continue
             error = worst(expected, outputs(folded, [tensor.clone() for tensor in sample]))
@@ -121,7 +127,7 @@ def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limi
     raise FoldError(
         "the fold cannot be checked",
         where=name,
-        why="the model itself gives no finite number for noise, for numbers from 0 to 1, nor for the example inputs",
+        why=why,
         fix="give inputs that the model is made for; fold(model, inputs, check=False) does not compare",
     )
 

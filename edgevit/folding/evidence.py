@@ -13,6 +13,7 @@ from edgevit.errors import ModelError
 from edgevit.folding.agreement import outputs
 from edgevit.folding.answers import require_answers
 from edgevit.folding.inference_form import FoldReport
+from edgevit.folding.model_code import FAILURES, first_line
 from edgevit.folding.proof import Proof, fold_and_prove
 from edgevit.folding.restoration import unchanged
 
@@ -48,12 +49,11 @@ def _require_answers(model: nn.Module, inputs: Mapping[str, Tensor], samples: Se
     try:
         with torch.inference_mode():
             answers = [outputs(model, sample) for sample in samples]
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+    except FAILURES as error:
         shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
         problem = f"{name} does not run on these inputs"
         fix = "--input-size, or a `card` on the module that tells its inputs"
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(problem, where=shapes, why=why, fix=fix) from error
+        raise ModelError(problem, where=shapes, why=first_line(error), fix=fix) from error
     require_answers(name, answers[:2], answers[2])
 
 

@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 
 from edgevit.errors import ModelError
 from edgevit.folding.kernel import Kernel, Norm, norm_affine, plus
+from edgevit.folding.plain_modules import require_dense
 from edgevit.folding.values import ORIGIN, VALUE, infer, set_constant, shape
 
 aten = torch.ops.aten
@@ -300,11 +301,13 @@ class Net:
         """Return the edited module with its own constants, in their dtypes and this memory format.
 
         dtype: a floating dtype in place of theirs. Such a module is a copy, and the Net can be finished again.
+        Raises FoldError for a constant that is sparse.
         """
         self.graph.eliminate_dead_code()
         # A GraphModule takes over what the graph refers to, and nothing else.
         module = GraphModule(self.module if dtype is None else self._copied_constants(), self.graph)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            require_dense(name, tensor)
             if tensor.is_floating_point() or tensor.is_complex():
                 layout = memory_format if tensor.dim() == 4 else torch.contiguous_format
                 target = self._dtypes[name] if dtype is None else dtype.to_complex() if tensor.is_complex() else dtype

@@ -23,6 +23,8 @@ from edgevit.errors import FoldError, ModelError
 from edgevit.folding.capture import capture
 from edgevit.folding.check import check_fold
 from edgevit.folding.graph import Net, origin
+from edgevit.folding.model_code import FAILURES, ModelCode, first_line
+from edgevit.folding.plain_modules import require_plain
 from edgevit.folding.restoration import State, unchanged
 from edgevit.folding.rewrites import REWRITES
 from edgevit.folding.rewrites.affine import is_norm, why_norm_stays
@@ -167,7 +169,11 @@ def _without_collections() -> Iterator[None]:
 
 
 def captured(model: nn.Module, inputs: tuple[Tensor, ...]) -> Net:
-    """Capture a model; one that fills its caches at the first call is captured with them filled, where it must."""
+    """Capture a model; one that fills its caches at the first call is captured with them filled, where it must.
+
+    Raises ModelError.
+    """
+    require_plain(model)
     with unchanged(model), warnings.catch_warnings():
         for message in _ABOUT_CACHES:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
@@ -184,9 +190,9 @@ def _fills_a_cache(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Run a model, and return whether that changed any of its attributes."""
     state = State(model)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ModelCode():
             model(*inputs)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+    except FAILURES:
         # The model itself fails, and its capture says so.
         return False
     return state.has_changed()
@@ -215,7 +221,11 @@ def check_foldable(model: nn.Module) -> None:
             raise FoldError(
                 "the model is in training mode", where=path, why="its norms use the batch", fix="model.eval()"
             )
-        obstacle = module.fold_obstacle() if hasattr(module, "fold_obstacle") else None
+        try:
+            with ModelCode():
+                obstacle = module.fold_obstacle() if hasattr(module, "fold_obstacle") else None
+        except FAILURES as error:
+            raise FoldError("fold_obstacle() failed", where=path, why=first_line(error), fix="mend it") from error
         if obstacle:
             raise FoldError("the model cannot be folded yet", where=path, why=str(obstacle))
 

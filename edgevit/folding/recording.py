@@ -25,11 +25,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgevit.folding.agreement import copied_with, register_records
+from edgevit.folding.model_code import FAILURES, ModelCode
 from edgevit.folding.sizes import BatchDecidesError, WatchedSizes, ints_watched, without_watch
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, aten, without_data
 
-# What a forward raises that does not run here; torch.export then says why, or succeeds.
-FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 _AUTOCAST = ("cpu", "cuda")
 
 
@@ -115,6 +114,7 @@ def _recorded(model: nn.Module, constants: dict[str, Tensor], inputs: tuple[Tens
     except (BatchDecidesError, _UnrecordableError):
         raise
     except FAILURES as error:
+        # torch.export then says why, or succeeds.
         # A model that does not run at all without data may run with it.
         raise (BatchDecidesError if runs else _UnrecordableError) from error
     if any(run.has_doubts for run in runs):
@@ -174,7 +174,15 @@ def _run(model: nn.Module, inputs: tuple[Tensor, ...], recorder: _Recorder) -> _
     cudnn_off = torch.backends.cudnn.flags(enabled=False)
     recorder.take(inputs)
     watching = recorder.sizes or nullcontext()
-    with torch.no_grad(), cudnn_off, _scopes(model, recorder), enable_python_dispatcher(), recorder, watching:
+    with (
+        ModelCode(),
+        torch.no_grad(),
+        cudnn_off,
+        _scopes(model, recorder),
+        enable_python_dispatcher(),
+        recorder,
+        watching,
+    ):
         result = model(*inputs)
     if recorder.is_spoilt:
         raise _UnrecordableError

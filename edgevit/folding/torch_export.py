@@ -19,6 +19,8 @@ from torch.fx.experimental.symbolic_shapes import free_symbols, free_unbacked_sy
 from edgevit.errors import ModelError
 from edgevit.folding.agreement import register_records
 from edgevit.folding.in_place import drop_dropouts, write_nothing
+from edgevit.folding.model_code import FAILURES, ModelCode, first_line
+from edgevit.folding.plain_modules import require_dense
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE
 
 # Functions and modules of torch on the way from a model that makes a text to a size in it.
@@ -43,6 +45,9 @@ def _set_values(graph: Graph) -> None:
     """Replace symbols in a graph's values by numbers, at both batch sizes, and note the modules of nodes."""
     for node in graph.nodes:
         value, stack = node.meta.get(VALUE), node.meta.get("nn_module_stack") or {}
+        # A tensor by coordinates may become dense in the graph. Others have no strides that a value could have.
+        if isinstance(value, Tensor) and value.layout != torch.sparse_coo:
+            require_dense(str(node.target), value)
         paths = [str(path).partition("@")[0] for path, _ in stack.values()]
         node.meta |= {ORIGIN: paths[-1] if paths else ""}
         for key, batch in zip((VALUE, OTHER), BATCHES, strict=True):
@@ -92,9 +97,9 @@ def _fixed(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[GraphModule, b
 def _registers_records(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Tell torch the dataclasses among a model's outputs, and return whether there are new ones."""
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), ModelCode():
             return register_records(model(*inputs))
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+    except FAILURES:
         # The model itself fails, and its capture says so.
         return False
 
@@ -112,7 +117,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         shapes[tensor] = {0: torch.export.Dim.AUTO} if follows_batch and open_batch else {}
     try:
         # Without this, a no_grad() inside the model becomes a graph in the graph.
-        with torch.no_grad(), _texts_of_sizes() as texts:
+        with torch.no_grad(), ModelCode(), _texts_of_sizes() as texts:
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
             if open_batch and (program._guards_code or texts):
                 raise ValueError("the graph holds for some batch sizes alone")
@@ -121,10 +126,10 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
             module = program.module(check_guards=False)
             if not _is_flat(module.graph) or not write_nothing(module.graph):
                 module = _functional(program).module(check_guards=False)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+    except FAILURES as error:
         name = type(model).__name__
         fix = "make its forward traceable (torch.export), or check the input size"
-        raise ModelError(f"{name} cannot be captured", why=_first_line(error), fix=fix) from error
+        raise ModelError(f"{name} cannot be captured", why=first_line(error), fix=fix) from error
     return module
 
 
@@ -156,10 +161,6 @@ def _is_of_torch(frame: Any) -> bool:
 
 def _module(frame: Any) -> str:
     return str(frame.f_globals.get("__name__"))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
 
 
 def _is_flat(graph: Graph) -> bool:
