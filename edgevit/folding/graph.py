@@ -57,6 +57,8 @@ class Net:
         self.module, self.graph = module, module.graph
         self.dtype, self.batch_is_open, self.follows_dtype = dtype, batch_is_open, follows_dtype
         self.device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+        # Whether nodes are expressions of constants alone, as far as that is known.
+        self.expressions: dict[Node, bool] = {}
         self._added = 0
         self._dtypes: dict[str, torch.dtype] = {}
         # Tied weights stay tied, until a fold changes one of them.

@@ -39,10 +39,25 @@ def test_a_value_much_larger_than_its_table_stays_an_expression() -> None:
         lambda net, x: net.fc(x) * net.scale[:8] + net.fc(x),
         lambda net, x: net.fc(x) * net.halves[:8] + net.halves[8:],
         lambda net, x: (lambda a, b: net.fc(x) * a + b)(*net.halves.chunk(2)),
+        lambda net, x: x @ (net.weight / net.weight[:, :1].sum() * net.weight[:1]),
+        lambda net, x: net.fc(x) * net.halves[:8].exp() + net.halves[8:].sin().exp(),
     ],
-    ids=["as many numbers", "a part", "two slices of one", "a chunk"],
+    ids=["as many numbers", "a part", "two slices of one", "a chunk", "one weight called thrice", "two expressions"],
 )
 def test_a_value_no_larger_than_what_goes_with_it_is_computed(compute: Callable[..., Any]) -> None:
     parts = {"scale": nn.Parameter(torch.rand(8)), "halves": nn.Parameter(torch.rand(16))}
-    folded = fold_and_compare(Toy(compute, fc=nn.Linear(8, 8), **parts), X)
-    assert not {"slice", "chunk", "index"} & set(operators(folded))
+    weight = nn.Parameter(torch.rand(8, 8))
+    model = Toy(compute, fc=nn.Linear(8, 8), weight=weight, **parts)
+    folded = fold_and_compare(model, X)
+    assert not {"slice", "chunk", "index", "sum", "div", "exp", "sin"} & set(operators(folded))
+    assert count(folded, X).params <= count(model, X).params
+
+
+def test_a_constant_that_stays_is_not_counted_as_one_that_goes() -> None:
+    """The weight is read as it is, too, so a second form of it would double it."""
+    model = Toy(
+        lambda net, x: x @ net.weight.sigmoid() + x @ (net.weight * x.mean()), weight=nn.Parameter(torch.rand(8, 8))
+    )
+    folded = fold_and_compare(model, X)
+    assert operators(folded)["sigmoid"] == 1
+    assert count(folded, X).params <= 1.01 * count(model, X).params

@@ -2,60 +2,120 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import Node
 
-from edgevit.folding.graph import Net, is_call
+from edgevit.folding.graph import Net, writes
 from edgevit.folding.one_dtype import OneDtype
 from edgevit.folding.values import VALUE
 
 
 def constant_expression(net: Net, node: Node) -> bool:
-    """Replace a call on constants by its value: a reshaped layer scale, a masked weight, a part of a split.
+    """Replace an expression of constants by its value: a reshaped layer scale, a masked weight, a part of a split.
 
-    A value with more numbers than what it is computed from stays an expression where the network may not grow by it.
+    Expressions that read the same constants are computed together, because only then do these go. What the network may
+    not grow by stays an expression.
     """
-    sequence: Any = node.args[0] if is_call(node, operator.getitem) else None
-    value = _value(net, sequence)[node.args[1]] if _is_constant(net, sequence) else _value(net, node)
-    if not isinstance(value, torch.Tensor):
+    if not _is_last(net, node):
         return False
-    if value.is_floating_point() and not net.grow(value.numel() - _freed(net, node)):
+    for results in (_related(net, node), [node]):
+        growth = sum(map(_weights, results)) - _freed(net, results)
+        if net.grow(growth):
+            with OneDtype(torch.float64):
+                # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
+                values = _values(net, results)
+            for result in results:
+                constant = values[result].detach()
+                net.replace(result, net.add_constant(constant, before=result, dtype=result.meta[VALUE].dtype))
+            return True
+    return False
+
+
+def _is_expression(net: Net, node: Node) -> bool:
+    """Return whether a node is a deterministic call on constants, or on such calls, alone."""
+    if node not in net.expressions:
+        # In order, so that nothing is asked along the depth of the network.
+        for each in net.nodes():
+            if each not in net.expressions:
+                net.expressions[each] = _is_call_on_constants(net, each)
+    return net.expressions[node]
+
+
+def _is_call_on_constants(net: Net, node: Node) -> bool:
+    if node.op != "call_function" or _is_random(node) or writes(node):
         return False
-    net.replace(node, net.add_constant(value.detach(), before=node, dtype=node.meta[VALUE].dtype))
-    return True
+    sources = node.all_input_nodes
+    return bool(sources) and all(net.constant(each) is not None or net.expressions.get(each) for each in sources)
 
 
-def _freed(net: Net, node: Node) -> int:
-    """Return the number of weights that go with a call on constants: its share of what several calls read."""
-    if is_call(node, operator.getitem):
-        return int(node.meta[VALUE].numel())
-    sources = ((net.constant(source), len(source.users)) for source in node.all_input_nodes)
-    return sum(
-        constant.numel() // readers
-        for constant, readers in sources
-        # Indices are no weights.
-        if constant is not None and constant.is_floating_point()
-    )
+def _is_last(net: Net, node: Node) -> bool:
+    """Return whether a node is the result of an expression: a tensor that something else reads."""
+    is_tensor = isinstance(node.meta.get(VALUE), Tensor)
+    return is_tensor and _is_expression(net, node) and not all(_is_expression(net, user) for user in node.users)
 
 
-def _is_constant(net: Net, node: Any) -> bool:
-    """Return whether a node is a deterministic call on constants alone."""
-    if not isinstance(node, Node) or node.op != "call_function" or _is_random(node):
-        return False
-    return bool(node.all_input_nodes) and all(net.constant(source) is not None for source in node.all_input_nodes)
+def _sources(node: Node) -> Iterator[Node]:
+    """Yield the constants of an expression."""
+    for source in node.all_input_nodes:
+        if source.op == "get_attr":
+            yield source
+        else:
+            yield from _sources(source)
 
 
-def _value(net: Net, node: Node) -> Any:
-    """Return the result of a call on constants; None for other calls."""
-    if not _is_constant(net, node):
-        return None
-    arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), net.constant)
-    # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
-    with OneDtype(torch.float64):
-        return node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+def _related(net: Net, node: Node) -> list[Node]:
+    """Return the results of all expressions that read constants of this one, or of one another, in order."""
+    pending, seen, results = [*_sources(node)], set[Node](), {node}
+    while pending:
+        constant = pending.pop()
+        readers = [] if constant in seen else list(constant.users)
+        seen.add(constant)
+        while readers:
+            reader = readers.pop()
+            if _is_last(net, reader) and reader not in results:
+                results.add(reader)
+                pending += _sources(reader)
+            readers += [user for user in reader.users if _is_expression(net, user)]
+    return [each for each in net.nodes() if each in results]
+
+
+def _freed(net: Net, results: Collection[Node]) -> int:
+    """Return the number of weights that go when these results become constants."""
+    constants = dict.fromkeys(source for result in results for source in _sources(result))
+    gone = [constant for constant in constants if all(_goes(user, results) for user in constant.users)]
+    return sum(map(_weights, gone))
+
+
+def _goes(node: Node, results: Collection[Node]) -> bool:
+    """Return whether a node is read by nothing once the results are constants."""
+    return node in results or (bool(node.users) and all(_goes(user, results) for user in node.users))
+
+
+def _weights(node: Node) -> int:
+    """Return the number of weights of a constant. Indices are no weights."""
+    value = node.meta[VALUE]
+    return int(value.numel()) if value.is_floating_point() else 0
+
+
+def _values(net: Net, results: Collection[Node]) -> dict[Node, Any]:
+    """Return the values of results and of what they are computed from."""
+    values: dict[Node, Any] = {}
+
+    def value(node: Node) -> Any:
+        if node.op == "get_attr":
+            return net.constant(node)
+        if node not in values:
+            arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), value)
+            values[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+        return values[node]
+
+    for result in results:
+        value(result)
+    return values
 
 
 def _is_random(node: Node) -> bool:
