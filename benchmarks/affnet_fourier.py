@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -77,12 +79,12 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
     return {form: values | spread_ms(samples[form]) for form, values in results.items()}
 
 
-def interleaved(sessions: dict[str, object]) -> dict[str, list[int]]:
+def interleaved(sessions: Mapping[str, Any]) -> dict[str, list[int]]:
     samples: dict[str, list[int]] = {form: [] for form in sessions}
     for _ in range(ROUNDS):
         for form in random.sample(list(sessions), len(sessions)):
             start = time.perf_counter_ns()
-            sessions[form].run()  # type: ignore[attr-defined]
+            sessions[form].run()
             samples[form].append(time.perf_counter_ns() - start)
     return {form: times[5:] for form, times in samples.items()}  # the first few warm up
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import onnx
@@ -95,7 +96,8 @@ def measure(name: str, out: Path) -> dict[str, dict[str, object]]:
     randomize(model)
     with torch.no_grad():
         expected = model(image)
-    results, sessions = {}, {}
+    results: dict[str, dict[str, Any]] = {}
+    sessions = {}
     for form, (module, path) in forms(model, image, out).items():
         session = load_recipe("onnx").load(path, threads=1)
         session.feed([image.numpy().tobytes()], 1)

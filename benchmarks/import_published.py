@@ -19,6 +19,7 @@ from typing import Any
 from common import report
 
 from edgevit.published.importers import Publication, files_of, screened
+from edgevit.records import Accuracy, Measurement
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[2] / "shared/data"
@@ -89,12 +90,13 @@ def joined(data: Path) -> dict[str, Any] | str:
     if not accuracies.is_file() or not benchmarks:
         return ABSENT
     published_models = set()
-    for entry in screened("timm", [Publication(accuracies)]).items():
-        if entry.record is not None:
+    for entry in screened("timm", [Publication(accuracies)]).records():
+        if isinstance(entry.record, Accuracy):
             published_models.add((entry.record.model, *entry.record.input_size))
     table_counts: dict[str, Any] = {}
     for path in benchmarks:
-        rows = [entry.record for entry in screened("timm", [Publication(path)]).items() if entry.record is not None]
+        records = [entry.record for entry in screened("timm", [Publication(path)]).records()]
+        rows = [record for record in records if isinstance(record, Measurement)]
         table_counts[path.name] = {
             "rows": len(rows),
             "with_accuracy": sum((row.model, *row.inputs[0].shape[-2:]) in published_models for row in rows),

@@ -16,6 +16,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,7 +27,7 @@ from target_matrix import smallest
 from torch import nn
 from torch.fx import Node
 
-from edgevit.folding import Folded, fold, graph
+from edgevit.folding import Folded, fold, graph, kernel
 from edgevit.models.source import Subject, load_subject
 from edgevit.verification import FOLD_GATE, GATES, References, make_samples
 from edgevit.verification.compare import compare
@@ -63,8 +64,8 @@ def wrong(model: str) -> dict[str, Numbers]:
     assert references.folded is not None
     results: dict[str, list[Numbers]] = {}
     for kind, broken in mistakes(subject, folded):
-        results = References.of(samples, broken, None).trained
-        check = compare(kind, FOLDED_FORM, references.folded, results, FOLD_GATE)
+        answers = References.of(samples, broken, None).trained
+        check = compare(kind, FOLDED_FORM, references.folded, answers, FOLD_GATE)
         if not check.passed:  # else it is no mistake: the bias of keys, say, which softmax takes out again
             results.setdefault(kind, []).append({"max_rel": check.max_rel, "snr_db": check.snr_db})
     mild = {kind: max(each, key=lambda entry: entry["snr_db"] or float("inf")) for kind, each in results.items()}
@@ -81,11 +82,11 @@ def mistakes(subject: Subject, folded: Folded) -> Iterator[tuple[str, nn.Module]
     with_bias = [i for i in layers if len(nodes[i].args) > 2 and nodes[i].args[2] is not None]
     for i in spread(sums):
         for branch in (0, 1):
-            yield "a branch dropped", edited(folded, i, lambda node, branch=branch: bypass(node, branch))
+            yield "a branch dropped", edited(folded, i, partial(bypass, branch=branch))
     for i in spread(layers):
         yield "a scale of 2 lost", edited(folded, i, halve)
     for i in spread(with_bias):
-        yield "a bias lost", edited(folded, i, lambda node: node.update_arg(2, None))
+        yield "a bias lost", edited(folded, i, without_bias)
     for name, target in (("gelu", aten.gelu.default), ("relu", aten.relu.default)):
         if any(node.target == target for node in nodes):
             yield f"every {name} approximated", approximated(folded, target)
@@ -114,6 +115,10 @@ def bypass(node: Node, branch: int) -> None:
     node.replace_all_uses_with(node.args[branch])  # type: ignore[arg-type]
 
 
+def without_bias(node: Node) -> None:
+    node.update_arg(2, None)
+
+
 def halve(node: Node) -> None:
     with node.graph.inserting_after(node):
         half = node.graph.call_function(aten.mul.Tensor, (node, 0.5))
@@ -135,7 +140,7 @@ def approximated(folded: Folded, target: Any) -> nn.Module:
 
 def other_epsilon(subject: Subject) -> nn.Module:
     """BatchNorms folded with another epsilon, and the norms that stay with it."""
-    affine = graph.norm_affine
+    affine = kernel.norm_affine
 
     def other(norm: Any) -> Any:
         return affine(dataclasses.replace(norm, eps=1e-3))

@@ -61,7 +61,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mixer_scale[:, None, None] * self.mixer(self.mixer_norm(x))
         tokens = self.channel_scale * self.channel(self.channel_norm(x.permute(0, 2, 3, 1)))
-        return x + tokens.permute(0, 3, 1, 2)
+        y: Tensor = x + tokens.permute(0, 3, 1, 2)
+        return y
 
 
 class HorNet(nn.Module):

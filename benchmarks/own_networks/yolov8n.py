@@ -10,7 +10,7 @@ loss). The other gives the classes. Published are 3.2 million parameters, and 8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +152,14 @@ class Detector(nn.Module):
 def built(layer: Layer, inputs: int, outputs: int, depth: float) -> nn.Module:
     """Return the module that a line of the description stands for. Raise KeyError for an unknown kind."""
     repeats = max(1, round(layer.get("repeats", 1) * depth))
-    kinds = {
+    kinds: dict[str, Callable[[], nn.Module]] = {
         "conv": lambda: Conv(inputs, outputs, 3, layer["stride"]),
         "c2f": lambda: C2f(inputs, outputs, repeats, residual=layer.get("residual", False)),
         "sppf": lambda: SPPF(inputs, outputs, layer["size"]),
         "upsample": lambda: nn.Upsample(scale_factor=2, mode="nearest"),
         "cat": Joined,
     }
-    module: nn.Module = kinds[layer["kind"]]()
-    return module
+    return kinds[layer["kind"]]()
 
 
 def build() -> nn.Module:

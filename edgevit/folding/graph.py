@@ -363,7 +363,7 @@ def is_call(node: Any, *targets: Callable[..., Any]) -> TypeGuard[Node]:
 
 
 def origin(node: Node) -> str:
-    """Return the path of the module that a node comes from, or the node's own name where that is unknown."""
+    """Return the path of the module that a node comes from, FILE.py:LINE in the model's own forward, or its name."""
     return node.meta.get(ORIGIN) or node.name
 
 

@@ -41,7 +41,7 @@ _ABOUT_CACHES = (
 
 @dataclass(frozen=True)
 class Unfolded:
-    """A norm, or branches of a sum, that had to stay: the module it belongs to, and the reason."""
+    """A norm, or branches of a sum, that had to stay: its module, or FILE.py:LINE of the model's forward; why."""
 
     kind: Literal["norm", "branches"]
     module: str

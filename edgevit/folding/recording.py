@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ _AUTOCAST = ("cpu", "cuda")
 
 # The sizes at which nodes have values, then a single image, which models like to treat in a way of its own.
 _RUNS = (*BATCHES, 1)
+# Folders of code that is no model's: this one's and torch's.
+_NOT_OF_MODELS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 # Functions that make an `int` of a size, each in its own module, are few.
 _MOST_CALLERS = 8
 
@@ -283,7 +286,8 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
 
     def _note(self, func: Any, args: list[Any], kwargs: dict[str, Any], result: Any) -> None:
         slots = pytree.tree_map(lambda leaf: self._number(leaf) if isinstance(leaf, Tensor) else None, result)
-        self.run.calls.append(_Call(func, args, kwargs, result, slots, self.modules[-1] if self.modules else ""))
+        module = self.modules[-1] if self.modules else ""
+        self.run.calls.append(_Call(func, args, kwargs, result, slots, module or _line_of_model()))
 
     def _number(self, tensor: Tensor) -> _Slot:
         self._alive.append(tensor)
@@ -323,6 +327,17 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         result = torch.empty_like(numbers, device="meta")
         self._note(aten.lift_fresh_copy.default, [_Slot(name)], {}, result)
         return result
+
+
+def _line_of_model() -> str:
+    """Return `FILE.py:LINE` of the model's own code that makes the present call; empty where none does."""
+    frame = inspect.currentframe()
+    while frame is not None and (frame.f_code.co_filename.startswith(_NOT_OF_MODELS)):
+        # Further out is who asks for the recording.
+        if frame.f_code is _run.__code__:
+            return ""
+        frame = frame.f_back
+    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _place_of(tensor: Tensor) -> tuple[Any, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from edgevit.folding.model_code import FAILURES, ModelCode, first_line
 from edgevit.folding.plain_modules import require_dense
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE
 
+_LINE = re.compile(r'File "(.+)", line (\d+)')
 # Functions and modules of torch on the way from a model that makes a text to a size in it.
 _TEXTS = ("__repr__", "__str__", "__format__", "_graph_repr", "__torch_function__", "handle_torch_function")
 _TEXTS_OF_TENSORS = ("torch._tensor_str", "torch._tensor")
@@ -49,7 +52,9 @@ def _set_values(graph: Graph) -> None:
         if isinstance(value, Tensor) and value.layout != torch.sparse_coo:
             require_dense(str(node.target), value)
         paths = [str(path).partition("@")[0] for path, _ in stack.values()]
-        node.meta |= {ORIGIN: paths[-1] if paths else ""}
+        lines = _LINE.findall(node.meta.get("stack_trace") or "")
+        line = ":".join((Path(lines[-1][0]).name, lines[-1][1])) if lines else ""
+        node.meta |= {ORIGIN: (paths[-1] if paths else "") or line}
         for key, batch in zip((VALUE, OTHER), BATCHES, strict=True):
             node.meta[key] = torch.utils._pytree.tree_map(partial(_at_batch, batch=batch), value)
 

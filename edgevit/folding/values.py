@@ -22,7 +22,7 @@ aten = torch.ops.aten
 # than any number of images that a model treats in a way of its own.
 BATCHES = (2, 65_537)
 VALUE, OTHER = "val", "val_at_other_batch"
-# Path of the module that a node comes from.
+# Path of the module that a node comes from; of the model's own forward FILE.py:LINE.
 ORIGIN = "module"
 
 # Below the number of any multiple of the batch.

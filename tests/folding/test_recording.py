@@ -391,6 +391,25 @@ def test_the_module_of_each_call_is_known() -> None:
     assert [node.meta["module"] for node in calls] == ["0", "1.0", "1.1"]
 
 
+class Plain(nn.Module):
+    """A layer, and two calls in the model's own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.a(x).relu() + 1
+
+
+@pytest.mark.parametrize("capture_", [record, lambda *given: exported(*given, open_batch=True)[0]])
+def test_calls_of_the_models_own_forward_have_its_line(capture_: Callable[..., Any]) -> None:
+    model = Plain().double().eval()
+    line = Plain.forward.__code__.co_firstlineno + 1
+    calls = [node for node in capture_(model, (MAP,)).graph.nodes if node.op == "call_function"]
+    assert [node.meta["module"] for node in calls] == ["a", *[f"test_recording.py:{line}"] * 2]
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [((7, 7), 7), (BATCHES, -1), ((8, 4 * LARGE), -4), ((3, LARGE + 1), None), ((1, 1), 1), ((LARGE, 2), None)],
