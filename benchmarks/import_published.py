@@ -19,7 +19,7 @@ from typing import Any
 from common import report
 
 from edgevit.published.importers import Publication, files_of, screened
-from edgevit.records import Accuracy, Measurement
+from edgevit.records.measurement import Accuracy, Measurement
 from edgevit.store import LatencyDB
 
 DATA = Path(__file__).parents[2] / "shared/data"

@@ -114,14 +114,14 @@ def synthetic(count: int) -> Report:
 def entry(number: int, dice: random.Random) -> Entry:
     """One row, measured."""
     p50 = dice.lognormvariate(3, 1)
-    p50_, p90, p99 = (
-        Latency(p50 * k, p50 * k * 0.98, p50 * k * 1.1, p50 * k * 1.1, p50 * k * 1.1) for k in (1, 1.1, 1.3)
-    )
+    bounds = [(p50 * k, p50 * k * 0.98, p50 * k * 1.1) for k in (1, 1.1, 1.3)]
+    p50_, p90, p99 = (Latency(ms, low, high, high, high) for ms, low, high in bounds)
     return Entry(
         measurement_id=f"{number:064x}", device=number % DEVICES, model=f"model_{number // 40}", family="family",
         target=TARGETS[number % len(TARGETS)], precision="fp32", threads=1 + number % 2,
         top1_percent=round(60 + 8 * dice.random() + 4 * p50**0.2, 2), top1_error_percent=None,
-        top1_provenance="published", top1_assumed=(), latency_provenance="measured", provenance="measured", p50=p50_, p90=p90, p99=p99,
+        top1_provenance="published", top1_assumed=(), latency_provenance="measured", provenance="measured",
+        p50=p50_, p90=p90, p99=p99,
         size_mb=10.0, parity_status="passed", grade="A", flags=(), remarks=(), usable=True, reason="",
         engine="engine", engine_version="1.0", provider="CPU",
         measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
