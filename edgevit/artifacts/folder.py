@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit.concurrency.scratch import mark
-from edgevit.errors import ArtifactError
+from edgevit.errors import ArtifactError, UsageError
 from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity
 from edgevit.records.model_reference import ModelReference
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
@@ -131,6 +131,27 @@ def open_artifact(folder: Path) -> Artifact:
     except ContainmentError as error:
         raise ArtifactError("the artifact is not safe to open", where=str(folder), why=str(error), fix=fix) from error
     return artifact
+
+
+def read_artifacts(folder: Path) -> tuple[list[Artifact], list[ArtifactError]]:
+    """Read every artifact in a folder and below it, by path; return the errors of those that cannot be read beside.
+
+    A folder that is itself an artifact is that one. Raises ArtifactError for it where it is damaged, and UsageError
+    for a missing folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is no folder", fix="name an artifact, or the folder that `edgevit sweep --out` wrote"
+        )
+    if (folder / MANIFEST).is_file():
+        return [open_artifact(folder)], []
+    artifacts, errors = list[Artifact](), list[ArtifactError]()
+    for manifest in sorted(folder.rglob(MANIFEST)):
+        try:
+            artifacts.append(open_artifact(manifest.parent))
+        except ArtifactError as error:
+            errors.append(error)
+    return artifacts, errors
 
 
 def find_artifact(out: Path, sha256: str) -> Path | None:

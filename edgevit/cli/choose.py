@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import print_json, say, split
-from edgevit.cli.options import DbOption, OutOption, OutputOptions, QuickOption, WeightsKeyOption, grouped
+from edgevit.cli.common import print_json, say, split, warn
+from edgevit.cli.options import DbOption, EarlierKeyOption, OutOption, OutputOptions, QuickOption, grouped
 from edgevit.cli.report import PlotOption, draw
 from edgevit.records.artifact import WeightsRequest
 
@@ -127,12 +127,17 @@ class ActionOptions:
         Path | None, typer.Option(metavar="FOLDER", help="Folder to hand over the picked artifact in, verified")
     ] = None
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint file for --export; default: random weights, or the function's")
+        Path | None, typer.Option(help="Checkpoint file of the pick, where its artifact is not here")
     ] = None
-    weights_key: WeightsKeyOption = ""
+    weights_key: EarlierKeyOption = ""
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Permission to hand over random weights, for trials of an engine")
+    ] = False
     artifacts: Annotated[
         str | None,
-        typer.Option(help="Artifact folders that may be measured or handed over, with commas between"),
+        typer.Option(
+            metavar="FOLDERS", help="Artifacts that may be measured or handed over, or folders of them, commas between"
+        ),
     ] = None
     out: OutOption = Path("artifacts")
     quick: QuickOption = False
@@ -170,9 +175,10 @@ def run(
     if actions.measure:
         choice = _measure(choice, question, artifacts, actions, db, output, results)
     if actions.export is not None:
-        from edgevit.cli.choose_actions import hand_over
+        from edgevit.cli.choose_export import Sources, hand_over
 
-        results["exported"] = hand_over(choice, artifacts, actions.export, actions.weights_request, db)
+        sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights)
+        results["exported"] = hand_over(choice, sources, actions.export, db)
     if view.plot is not None:
         draw(choice, view.plot)
     if output.as_json:
@@ -196,10 +202,16 @@ def _names(text: str | None, kind: str) -> list[str] | None:
 
 
 def _opened(folders: str | None) -> list[Artifact]:
-    """Open the artifacts in these folders, which checks every byte of them."""
-    from edgevit.artifacts.folder import open_artifact
+    """Open the artifacts in these folders and below them, which checks every byte. Warn of those that are damaged."""
+    from edgevit.artifacts.folder import read_artifacts
 
-    return [open_artifact(Path(folder)) for folder in split(folders, "folder")] if folders else []
+    opened: list[Artifact] = []
+    for folder in split(folders, "folder") if folders else []:
+        artifacts, errors = read_artifacts(Path(folder))
+        opened += artifacts
+        for error in errors:
+            warn(f"not read: {'; '.join(error.lines()[:3])}")
+    return opened
 
 
 def _answer(question: Question, db: str | None) -> Choice | JointChoice:
@@ -222,9 +234,11 @@ def _measure(
 ) -> Choice | JointChoice:
     """Measure the suggestions, add the rows to the results, and return the new answer."""
     from edgevit.cli.choose_actions import measure_suggested
+    from edgevit.cli.choose_export import Sources
     from edgevit.cli.profile import print_rows, summary
 
-    rows = measure_suggested(choice, artifacts, actions.out, quick=actions.quick, db=db, quiet=output.hides_progress)
+    sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights)
+    rows = measure_suggested(choice, sources, quick=actions.quick, db=db, quiet=output.hides_progress)
     results["measured"] = [summary(row) for row in rows]
     if rows and not output.as_json:
         print_rows(rows)

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgevit.cli.common import print_table, say, say_wrapped
+from edgevit.cli.common import describe_size, print_table, say, say_wrapped
 
 if TYPE_CHECKING:
-    from edgevit.records.choice import Basis, Candidate, Choice, JointChoice, Reason, Rejection, Suggestion
+    from edgevit.records.choice import (
+        Basis,
+        Candidate,
+        Choice,
+        JointChoice,
+        JointRejection,
+        Reason,
+        Rejection,
+        Suggestion,
+    )
 
 _SHOWN, _MISSES = 10, 4  # lines of a table, and of these for what does not fit, unless all are asked for
 _NO_PICK = {
@@ -148,11 +157,41 @@ def _print_lines(lines: Sequence[_Line], choice: Choice, *, pareto: bool, why: b
     """Print a line for each candidate, with its provenance unless all are measured; with `why` every reason below."""
     verdicts, why = not (pareto or why), why and not pareto
     mixed = any(line.candidate.latency_provenance != "measured" for line in lines)
-    columns = ["model", "target", "prec.", ">thr.", ">top-1 %", f">p{choice.budget.percentile} ms", ">at most"]
+    identify = _Identities.of([line.candidate for line in lines])
+    columns = [*identify.columns, ">thr.", ">top-1 %", f">p{choice.budget.percentile} ms", ">at most"]
     columns += [*(["latency"] if mixed else []), ">MB", *(["verdict"] if verdicts else [])]
-    rows = [(*_cells(line.candidate, mixed), *([line.verdict] if verdicts else [])) for line in lines]
+    verdict = [[line.verdict] if verdicts else [] for line in lines]
+    rows = [
+        (*identify.cells(line.candidate), *_cells(line.candidate, mixed), *cell)
+        for line, cell in zip(lines, verdict, strict=True)
+    ]
     print_table(columns, rows, tight=True, below=[_in_full(line) for line in lines] if why else None)
     _print_legend([line.candidate for line in lines], choice, mixed, why)
+
+
+class _Identities(NamedTuple):
+    """The columns that name a candidate: its weights and its input only where these are not the same in all lines."""
+
+    labels: Mapping[tuple[str, str], str]
+    has_inputs: bool
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate | JointRejection]) -> _Identities:
+        """Return the columns of a table with these candidates."""
+        from edgevit.records.network import network_labels
+
+        return cls(network_labels(candidates), len({one.input_shape for one in candidates} - {()}) > 1)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return ["model", *["weights"] * bool(self.labels), *["input"] * self.has_inputs, "target", "prec."]
+
+    def cells(self, candidate: Candidate | JointRejection) -> tuple[str, ...]:
+        """Return the cells of a candidate."""
+        weights = [self.labels.get((candidate.model, candidate.network_id), "")] if self.labels else []
+        size = [describe_size(candidate.input_shape)] if self.has_inputs else []
+        return (candidate.model, *weights, *size, candidate.target, candidate.precision)
 
 
 def _cells(candidate: Candidate, mixed: bool) -> tuple[object, ...]:
@@ -160,8 +199,7 @@ def _cells(candidate: Candidate, mixed: bool) -> tuple[object, ...]:
     latencies = ("" if value is None else f"{value:.3g}" for value in numbers)
     size = "" if candidate.size_mb is None else f"{candidate.size_mb:.1f}"
     provenance = [_provenance(candidate)] if mixed else []
-    identity = (candidate.model, candidate.target, candidate.precision, candidate.threads or "")
-    return *identity, _top1(candidate), *latencies, *provenance, size
+    return candidate.threads or "", _top1(candidate), *latencies, *provenance, size
 
 
 def _provenance(candidate: Candidate) -> str:
@@ -223,8 +261,10 @@ def _predictions(bases: Collection[Basis]) -> str:
 
 
 def _name(candidate: Candidate) -> str:
+    from edgevit.records.network import full_name
+
     threads = f"{candidate.threads} thread(s)" if candidate.threads else "threads not told"
-    return f"{candidate.model}, {candidate.target} {candidate.precision}, {threads}"
+    return f"{full_name(candidate)}, {candidate.target} {candidate.precision}, {threads}"
 
 
 def _facts(picked: Candidate, percentile: int) -> list[str]:
@@ -261,7 +301,8 @@ def _top1(candidate: Candidate, mark: str = " assumed") -> str | float | None:
 
 def _print_suggestions(suggestions: Iterable[Suggestion], prefix: str) -> None:
     for one in suggestions:
-        say_wrapped(f"{prefix}{one.does} next: {one.model} {one.target} {one.precision}, {one.why}")
+        weights = f" with {one.network.label}" if one.network is not None and one.network.weights == "file" else ""
+        say_wrapped(f"{prefix}{one.does} next: {one.model}{weights} {one.target} {one.precision}, {one.why}")
         if one.command:
             say(f"  {one.command}")
         if one.artifact:
@@ -272,6 +313,8 @@ def _print_suggestions(suggestions: Iterable[Suggestion], prefix: str) -> None:
 
 
 def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
+    from edgevit.records.network import full_name
+
     percentile, names = choice.budget.percentile, " and ".join(choice.devices)
     if pareto:
         say(f"{len(choice.front)} on the front of {names}: nothing else is as accurate and as fast")
@@ -281,7 +324,7 @@ def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
         first = choice.picked[0]
         if choice.outcome == "no_accuracy":
             say(_NO_ACCURACY.format(names, _SUPERLATIVES[choice.budget.objective]))
-        say(f"{first.model}, {first.target} {first.precision}, on each of {names}")
+        say(f"{full_name(first)}, {first.target} {first.precision}, on each of {names}")
         for device, candidate in zip(choice.devices, choice.picked, strict=True):
             say_wrapped(f"  {device}: {', '.join(_facts(candidate, percentile))}, {candidate.threads} thread(s)")
     _print_fitting(choice, pareto=pareto, why=why)
@@ -295,22 +338,21 @@ def _print_joint(choice: JointChoice, *, pareto: bool, why: bool) -> None:
 
 def _print_fitting(choice: JointChoice, *, pareto: bool, why: bool) -> None:
     listed, why = choice.front if pareto else choice.fitting, why and not pareto
-    columns = ["model", "target", "prec.", ">top-1 %", *(f">{device} at most" for device in choice.devices), "verdict"]
+    identify = _Identities.of([*(one[0] for one in choice.fitting), *(choice.rejected if why else ())])
+    columns = [*identify.columns, ">top-1 %", *(f">{device} at most" for device in choice.devices), "verdict"]
     shown = listed if why or pareto else listed[:_SHOWN]
     chosen = choice.picked if choice.outcome == "chosen" else None
-    rows = [(*_joint_cells(one), "picked" if one is chosen else "fits") for one in shown]
+    rows = [
+        (*identify.cells(one[0]), _top1(one[0]), *map(_latency, one), "picked" if one is chosen else "fits")
+        for one in shown
+    ]
     below = ["" for _ in rows]
     if why:
         empty = [""] * (1 + len(choice.devices))
-        rows += [(one.model, one.target, one.precision, *empty, "rejected") for one in choice.rejected]
+        rows += [(*identify.cells(one), *empty, "rejected") for one in choice.rejected]
         below += [rejection.reason for rejection in choice.rejected]
     if rows:
         print_table(columns, rows, tight=True, below=below if why else None)
-
-
-def _joint_cells(candidates: Sequence[Candidate]) -> tuple[object, ...]:
-    first = candidates[0]
-    return first.model, first.target, first.precision, _top1(first), *(_latency(one) for one in candidates)
 
 
 def _latency(candidate: Candidate) -> str:

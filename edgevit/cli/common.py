@@ -123,6 +123,14 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def describe_size(shape: Sequence[int]) -> str:
+    """Return the input of a network for a column: `224` or `256x192` of an image, else its shape without the batch."""
+    from edgevit.selection.accuracy import image_size
+
+    sides = image_size(tuple(shape)) or tuple(shape[1:])
+    return "x".join(map(str, sides[:1] if len(set(sides)) == 1 and len(shape) > len(sides) + 1 else sides))
+
+
 def say_weights(sources: Iterable[Source]) -> None:
     """Print once which weights were taken where a file holds several sets, or where they were drawn at random."""
     for text in dict.fromkeys(filter(None, (source.describe_weights() for source in sources))):

@@ -356,6 +356,7 @@ class _Outcome:
                 note="; ".join(self.notes()),
                 assumed=self.assumed,
                 preprocessing=self.feed.preprocessing,
+                network=artifact.network,
             )
         )
 
@@ -382,5 +383,6 @@ class _Outcome:
                 started=self.started,
                 assumed=self.assumed,
                 preprocessing=self.feed.preprocessing,
+                network=artifact.network,
             )
         )

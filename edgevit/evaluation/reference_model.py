@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgevit.errors import UsageError
 from edgevit.evaluation.prefetch import Batch
 from edgevit.records.artifact import Artifact, WeightsRequest
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from edgevit.models.source import Subject
 
 
 @dataclass
@@ -37,11 +34,13 @@ class ReferenceModel:
         require_torch()
         import torch
 
+        from edgevit.exporting.same_network import require_same_network
         from edgevit.models.source import reload_subject
 
         torch.set_num_threads(threads)
         subject = reload_subject(artifact, weights)
-        _require_same_network(artifact, subject)
+        fix = f"export {artifact.source.model} again, or leave out --against-model"
+        require_same_network(artifact, subject, fix)
         return cls(subject.module, torch.__version__)
 
     def classify(self, batches: Iterator[Batch]) -> Generator[Batch]:
@@ -54,24 +53,3 @@ class ReferenceModel:
             best = np.where(np.isnan(scores).any(1), -1, scores.argmax(1))
             self.classes += best.tolist()
             yield batch
-
-
-def _require_same_network(artifact: Artifact, subject: Subject) -> None:
-    """Raise UsageError where a model computes something else than at the export: its code was changed since.
-
-    Equal weights do not tell, because an activation has none. Another torch captures the same network differently, so
-    that nothing can be said of it.
-    """
-    import torch
-
-    from edgevit.folding import network_digest
-
-    if not artifact.network_sha256 or artifact.toolchain.get("torch") != torch.__version__:
-        return
-    if network_digest(subject.module, tuple(subject.example(artifact.batch).values())) != artifact.network_sha256:
-        raise UsageError(
-            "this is not the network that the artifact was made from",
-            where=artifact.source.model,
-            why=f"its weights are the same, and what it computes changed since the export of {artifact.created}",
-            fix=f"export {artifact.source.model} again, or leave out --against-model",
-        )

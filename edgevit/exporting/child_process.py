@@ -101,27 +101,27 @@ def _end(child: subprocess.Popen[bytes], request: ExportRequest) -> None:
 
 
 def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
-    """Export in this process. Raise what load_subject() and export_subject() raise."""
-    from edgevit.models.source import load_subject, require_taken
+    """Export in this process. Raise what load_requested() and export_loaded() raise."""
+    from edgevit.models.source import load_requested, require_taken
 
-    subject = load_subject(
-        request.model,
-        weights=request.weights_request,
-        input_size=request.input_size,
-        input_shapes=request.input_shapes,
-        preprocessing=request.preprocessing,
-    )
+    subject = load_requested(request)
     require_taken(subject, request.batch)
     return export_loaded(subject, request, on_stage)
 
 
 def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[str], None]) -> Artifact:
-    """Export a loaded model in this process, with the preprocessing and labels of the request."""
+    """Export a loaded model in this process, with the preprocessing and labels of the request.
+
+    Raise what export_subject() raises, and CheckpointError or UsageError where it is not the network of the request.
+    """
     from edgevit.artifacts.labels import read_labels
     from edgevit.exporting.pipeline import export_subject
+    from edgevit.exporting.same_network import require_expected
     from edgevit.models.source import with_labels, with_preprocessing
 
     subject = with_preprocessing(subject) if request.embed_preprocess else subject
+    if request.network is not None:
+        require_expected(subject, request.network, request.batch)
     labels = subject.labels if request.labels is None else read_labels(request.labels)
     if labels:
         subject = with_labels(subject, labels, str(request.labels or f"`labels` of {subject.name}"), request.batch)

@@ -24,12 +24,14 @@ from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here
 from edgevit.concurrency.scratch import mark
 from edgevit.count import count, merged, operator_costs
-from edgevit.errors import ModelError, ParityError, TargetUnavailableError
+from edgevit.errors import ParityError, TargetUnavailableError
 from edgevit.exporting.blame import wrong_operator
 from edgevit.exporting.convert import SOURCE, convert
+from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.requirements import check_request
-from edgevit.folding import Folded, fold, fold_and_digest, graph_digest, network_digest
+from edgevit.exporting.same_network import require_same_network
+from edgevit.folding import Folded, fold, fold_and_digest
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
@@ -145,11 +147,16 @@ def verify_artifact(
     `built_here` are the digests of artifacts that may run their own code. `module` is the model itself, where no name
     finds it. `samples` default to the range that the artifact was exported with. Raises CheckpointError for other
     weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
-    TargetUnavailableError where its engine is not there, DeviceError, UsageError for samples that do not fit.
+    TargetUnavailableError where its engine is not there, DeviceError. Raises UsageError for samples that do not fit,
+    and for a network that was changed since the export.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     subject = reload_subject(artifact, weights, module)
+    source = artifact.source
+    options = f" --weights {source.weights_file}" * (source.weights == "file")
+    command = f"edgevit export {source.model}{options} --target {artifact.target} --precision {artifact.precision}"
+    require_same_network(artifact, subject, f"{command}, or give back its code as it was")
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     # The comparisons below judge the fold.
     folded = fold(subject.module, tuple(subject.example(batch).values()), check=False) if artifact.folded else None
@@ -350,26 +357,10 @@ def _draft(
         model_inputs=subject.model_inputs,
         recipe_sha256=recipe_sha256(recipe.RECIPE.target),
         batch=request.batch,
-        graph_digest=_graph_digest(model, subject, request.batch),
+        graph_digest=graph_sha256(model, subject, request.batch),
         costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def network_sha256(subject: Subject, batch: int) -> str:
-    """Return the digest of what a model computes, before its fold; empty for one that cannot be captured."""
-    try:
-        return network_digest(subject.module, tuple(subject.example(batch).values()))
-    except ModelError:
-        return ""
-
-
-def _graph_digest(model: nn.Module, subject: Subject, batch: int) -> str:
-    """Return the digest; empty for a module that some converters take and torch.export does not."""
-    try:
-        return graph_digest(model, tuple(subject.example(batch).values()))
-    except ModelError:
-        return ""
 
 
 def _culprit(subject: Subject, model: nn.Module, recipe: RecipeModule, request: ExportRequest, parity: Parity) -> str:

@@ -259,6 +259,7 @@ class _Sweep:
             rate_hz=self.protocol.rate_hz,
             discarded=row.discarded,
             graph_digest=artifact.graph_digest,
+            network=artifact.network,
             **(_summary(timings, self.protocol.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
         more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}

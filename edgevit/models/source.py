@@ -22,7 +22,7 @@ from edgevit.models.preprocess import Preprocessed, normalised_image, raw_image
 from edgevit.models.statements import read_statements, stated_inputs, stated_preprocessing
 from edgevit.models.timm_network import build_timm
 from edgevit.models.user_function import call_user_function, require_eval
-from edgevit.records.artifact import NO_CHECKPOINT, Artifact, Source, WeightsRequest
+from edgevit.records.artifact import NO_CHECKPOINT, Artifact, ExportRequest, Source, WeightsRequest
 from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ASSUMED_PREPROCESSING, ModelCard, Preprocessing
 from edgevit.records.model_reference import ModelReference
@@ -215,6 +215,17 @@ def _library(name: str, weights: WeightsRequest, request: InputRequest, preproce
     inputs = stated_inputs(module, network.inputs, request, name)
     stated = complete(ASSUMED_PREPROCESSING, preprocessing.over(network.preprocessing), inputs)
     return Subject(name, network.family, module, inputs, source, stated, None, labels=network.labels)
+
+
+def load_requested(request: ExportRequest) -> Subject:
+    """Load the model of a request. Raise what `load_subject` raises."""
+    return load_subject(
+        request.model,
+        weights=request.weights_request,
+        input_size=request.input_size,
+        input_shapes=request.input_shapes,
+        preprocessing=request.preprocessing,
+    )
 
 
 def with_preprocessing(subject: Subject) -> Subject:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgevit.records.model import OperatorCost, Preprocessing
+from edgevit.records.network import Network
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
 from edgevit_runtime.record import Operators, TensorSpec
 
@@ -74,6 +75,7 @@ class ExportRequest:
     labels: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
     samples: SampleRequest = SampleRequest()
+    network: Network | None = None  # which the model has to be, by its digests; None: any
 
     @property
     def weights_request(self) -> WeightsRequest:
@@ -276,6 +278,27 @@ class Artifact:
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = MANIFEST_VERSION
+
+    @property
+    def network(self) -> Network:
+        """The network that it was made from, as rows and accuracies keep it."""
+        source = self.source
+        return Network(
+            source.weights,
+            source.state_sha256,
+            self.network_sha256,
+            self.toolchain.get("torch", ""),
+            seed=source.seed,
+            file=source.weights_file,
+            file_sha256=source.weights_sha256,
+            key=source.choice.key if source.choice else "",
+            unfolded=not self.folded,
+            dynamic_batch=self.dynamic_batch,
+            embed_preprocess=self.preprocessing_inside,
+            batch=self.batch,
+            inputs=self.model_inputs,
+            options=tuple(sorted(self.options.items())),
+        )
 
     def __repr__(self) -> str:
         status = self.parity.status if self.parity else "unverified"

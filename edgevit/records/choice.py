@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgevit.records import choice_views
-from edgevit.records.model import IMAGENET, Provenance
+from edgevit.records.model import IMAGENET, Preprocessing, Provenance
+from edgevit.records.network import Network
 
 # Of Choice and JointChoice. Since 2 notes are records, and flags are codes. Since 3 an answer without a known accuracy
-# is no_accuracy, a command may be empty, and the zoo is in question only where it was measured or named.
-SCHEMA_VERSION = 3
+# is no_accuracy, a command may be empty, and the zoo is in question only where it was measured or named. Since 4
+# candidates have networks, and two networks of one model are two candidates.
+SCHEMA_VERSION = 4
 
 # The number by which candidates that fit rank.
 Objective = Literal["accurate", "fastest", "smallest"]
@@ -100,6 +102,14 @@ class Candidate:
     task: str = ""
     # What the accuracy rests on and was not stated, as records.measurement.Accuracy has it.
     top1_assumed: tuple[str, ...] = ()
+    # That the numbers are of; None: not recorded, or never built.
+    network: Network | None = None
+    # What tells apart the networks of one model, as records.network has it.
+    network_id: str = ""
+    # Of the artifact whose accuracy counts, where that is not the one that ran.
+    top1_artifact_sha256: str = ""
+    # Of the images of a measured accuracy.
+    top1_preprocessing: Preprocessing | None = None
 
 
 # Why the predictor says nothing of a model on a column.
@@ -196,7 +206,8 @@ class Suggestion:
 
     command: runs as it is printed; empty where no command does, because the device or a folder is not known here.
     input_size: height and width in pixels; empty: not known. does: measure the latency, or evaluate the accuracy.
-    artifact: the folder of what is to be evaluated, where that is known here.
+    artifact: the folder of what is to be evaluated, where that is known here. network and artifact_sha256: as of the
+    candidate.
     """
 
     model: str
@@ -208,6 +219,8 @@ class Suggestion:
     input_size: tuple[int, ...] = ()
     does: Literal["measure", "evaluate"] = "measure"
     artifact: str = ""
+    network: Network | None = None
+    artifact_sha256: str = ""
 
 
 # How a question ends. infeasible: all known numbers break the budget. unmeasured: a candidate without numbers may fit.
@@ -224,6 +237,7 @@ PickNoteKind = Literal[
     "pick_accuracy_unknown",
     "pick_accuracy_assumed",
     "pick_not_evaluated",
+    "pick_earlier_network",
     "accuracy_tie",
     "speed_tie",
     "speed_tie_accurate",
@@ -242,6 +256,8 @@ NoteKind = Literal[
     "published_accuracies",
     "none_evaluated",
     "images_differ",
+    "several_networks",
+    "network_changed",
     PickNoteKind,
 ]
 
@@ -314,6 +330,9 @@ class JointRejection:
     reasons: tuple[tuple[Reason, ...], ...]
     reason: str
     is_open: bool
+    input_shape: tuple[int, ...] = ()
+    network: Network | None = None
+    network_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import UsageError
+from edgevit.records.network import describe_network, full_name
 
 if TYPE_CHECKING:
     from edgevit.records.choice import Candidate, Choice, JointChoice
@@ -21,7 +22,7 @@ def describe(candidate: Candidate, percentile: int) -> str:
     bound = f"p{percentile} unknown" if latency is None else f"p{percentile} {latency:.3g} ms"
     bound = bound if upper is None else f"p{percentile} <= {upper:.3g} ms"
     accuracy = "top-1 unknown" if top1 is None else f"top-1 {top1:.4g}%{' (assumed)' * bool(candidate.top1_assumed)}"
-    return f"{candidate.model} {candidate.target} {candidate.precision}, {bound}, {accuracy}"
+    return f"{full_name(candidate)} {candidate.target} {candidate.precision}, {bound}, {accuracy}"
 
 
 def choice_repr(choice: Choice) -> str:
@@ -57,7 +58,7 @@ def joint_html(choice: JointChoice) -> str:
     for candidates in choice.fitting[: 1 + _FITTING]:
         first, bounds = candidates[0], [_number(one.latency_upper_ms or one.latency_ms) for one in candidates]
         verdict = "picked" if candidates == choice.picked and choice.outcome == "chosen" else "fits"
-        lines.append([first.model, first.target, first.precision, *bounds, verdict])
+        lines.append([full_name(first), first.target, first.precision, *bounds, verdict])
     caption = f"{' and '.join(choice.devices)}: {_outcome(choice)}, {len(choice.fitting)} fit on all"
     return "\n".join([_table(caption, columns, lines), *map(choice_html, choice.choices)])
 
@@ -77,7 +78,7 @@ def _cells(candidate: Candidate, verdict: str) -> list[str]:
     top1 = "" if candidate.top1_percent is None else f"{candidate.top1_percent:.4g}"
     top1 += " assumed" * bool(top1 and candidate.top1_assumed)
     latencies = [_number(candidate.latency_ms), _number(candidate.latency_upper_ms), candidate.latency_provenance]
-    identity = [candidate.model, candidate.target, candidate.precision, str(candidate.threads or "")]
+    identity = [full_name(candidate), candidate.target, candidate.precision, str(candidate.threads or "")]
     return [*identity, top1, *latencies, verdict]
 
 
@@ -102,9 +103,11 @@ def choice_lines(choice: Choice) -> Iterator[dict[str, Any]]:
     verdicts += [(rejection.candidate, rejection.kind, rejection.reason) for rejection in choice.rejected]
     for candidate, verdict, reason in verdicts:
         basis = vars(candidate.basis) if candidate.basis else dict.fromkeys(field.name for field in fields(Basis))
-        plain = {name: value for name, value in vars(candidate).items() if name != "basis"}
+        nested = ("basis", "network", "top1_preprocessing")
+        plain = {name: value for name, value in vars(candidate).items() if name not in nested}
         yield {
             **plain,
+            "weights": describe_network(candidate),
             **{f"basis_{name}": value for name, value in basis.items()},
             "verdict": verdict,
             "reason": reason,

@@ -45,7 +45,7 @@ def accuracy_id(accuracy: Accuracy) -> str:
     for name in ("value", "error"):
         fields[name] = None if fields[name] is None else float(fields[name])
     # Later fields are in the digest only where they tell something: older accuracies keep their ids.
-    for name, empty in (("assumed", []), ("preprocessing", None)):
+    for name, empty in (("assumed", []), ("preprocessing", None), ("network", None)):
         if fields[name] == empty:
             del fields[name]
     return _sha256(to_json(fields))

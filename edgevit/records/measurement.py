@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgevit.records.model import Preprocessing, Provenance
+from edgevit.records.network import Network, network_id
 from edgevit_runtime.record import Host, Snapshot, Status, TensorSpec, VendorSummary
 
 EMULATED = "emulated"  # flag of a row of an emulated processor: it represents no device
@@ -106,6 +107,12 @@ class Measurement:
     told: tuple[
         VendorSummary, ...
     ] = ()  # per process, in order, where a vendor's program keeps its samples: then none are
+    network: Network | None = None  # that the artifact was made from; None: not recorded
+
+    @property
+    def network_id(self) -> str:
+        """What tells apart the networks of one model (records.network)."""
+        return network_id(self.model, self.network, self.artifact_sha256)
 
     def __repr__(self) -> str:
         kind = f"{self.model} {self.target} {self.precision} on {self.device}, {self.threads} thread(s)"
@@ -149,6 +156,12 @@ class Accuracy:
     note: str = ""
     assumed: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None  # of the images; None: not reported
+    network: Network | None = None  # that was evaluated; None: not recorded
+
+    @property
+    def network_id(self) -> str:
+        """What tells apart the networks of one model (records.network)."""
+        return network_id(self.model, self.network, self.artifact_sha256)
 
 
 @dataclass(frozen=True)

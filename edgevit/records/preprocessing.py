@@ -63,6 +63,22 @@ class StatedPreprocessing:
 NOTHING_STATED = StatedPreprocessing()
 
 
+def stated_in(preprocessing: Preprocessing) -> StatedPreprocessing:
+    """Return the statements that give a preprocessing again, without what it assumed."""
+    values = {
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "range": preprocessing.range,
+        "interpolation": preprocessing.interpolation,
+        "color": preprocessing.colour,
+    }
+    fields: dict[str, Any] = {name: value for name, value in values.items() if name not in preprocessing.assumed}
+    if "crop" not in preprocessing.assumed:
+        crop = None if preprocessing.resize else preprocessing.crop_pct
+        fields |= {"resize": preprocessing.resize, "stretch": preprocessing.stretch, "crop": crop}
+    return StatedPreprocessing(**fields)
+
+
 def read_stated(values: Mapping[str, Any], where: str = "") -> StatedPreprocessing:
     """Return what a mapping or the options state. Texts may stand for numbers: `0.5,0.5,0.5`, `256x256`.
 

@@ -16,6 +16,7 @@ from edgevit.measurement.summary import CONFIDENCE
 from edgevit.records.choice import Candidate, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import IMAGENET, ModelCard
+from edgevit.records.network import describe_network, network_labels
 from edgevit.reporting.candidates import origin
 from edgevit.reporting.chooser_answers import ReportContext, answers
 from edgevit.reporting.evaluations import evaluation_parts
@@ -103,6 +104,7 @@ def _entries(
         key_of(rejection.candidate): rejection.reason for rejection in choices[0].rejected if rejection.kind == _SHOWN
     }
     rows = {row.measurement_id: row for row in unit.rows}
+    labels = network_labels(candidate for candidates in by_percentile for candidate in candidates.values())
     entries: dict[CandidateKey, Entry] = {}
     for key in dict.fromkeys(key for candidates in by_percentile for key in candidates):
         at_each = [candidates.get(key) for candidates in by_percentile]
@@ -111,7 +113,8 @@ def _entries(
         latencies = [_latency(one, row if q == 50 else None) for one, q in zip(at_each, PERCENTILES, strict=True)]
         source = row or cards.get(candidate.model)
         family = source.family if source else ""
-        entries[key] = _entry(unit, number, candidate, family, latencies, reasons.get(key), row, now)
+        entry = _entry(unit, number, candidate, family, latencies, reasons.get(key), row, now)
+        entries[key] = dataclasses.replace(entry, weights=labels.get((entry.model, entry.network_id), entry.weights))
     return entries
 
 
@@ -151,6 +154,7 @@ def _entry(
         peak_memory_mb=row.peak_rss_bytes / 1e6 if row and row.peak_rss_bytes else None,
         source=row.source if row else "",
         licence=row.licence if row else "",
+        weights=describe_network(candidate) if candidate.network is not None and candidate.network_id else "",
     )
 
 

@@ -42,6 +42,7 @@ def _part(accuracy: Accuracy, confusion: Confusion) -> EvaluationPart:
         target=accuracy.target,
         precision=accuracy.precision,
         artifact_sha256=accuracy.artifact_sha256,
+        weights=accuracy.network.label if accuracy.network else "",
         dataset=accuracy.dataset,
         percent=accuracy.value,
         error_percent=accuracy.error,

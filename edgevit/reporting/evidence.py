@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from edgevit.artifacts.folder import MANIFEST, open_artifact
-from edgevit.errors import ArtifactError, UsageError
+from edgevit.artifacts.folder import read_artifacts
 from edgevit.records.artifact import Artifact, Source
 from edgevit.records.model import ModelCard
 from edgevit.reporting.page_records import ArtifactPart, Entry, EvaluationPart, ModelPart, Proof
@@ -28,16 +27,8 @@ class ArtifactScan(NamedTuple):
 
 def find_artifacts(folder: Path) -> ArtifactScan:
     """Read every artifact below a folder, quarantined ones included. Raises UsageError for a missing folder."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", fix="name the one that `edgevit sweep --out` wrote")
-    artifacts: list[Artifact] = []
-    problems: list[str] = []
-    for manifest in sorted(folder.rglob(MANIFEST)):
-        try:
-            artifacts.append(open_artifact(manifest.parent))
-        except ArtifactError as error:
-            problems.append("; ".join(error.lines()[:3]))
-    return ArtifactScan(tuple(artifacts), tuple(problems))
+    artifacts, errors = read_artifacts(folder)
+    return ArtifactScan(tuple(artifacts), tuple("; ".join(error.lines()[:3]) for error in errors))
 
 
 def model_parts(

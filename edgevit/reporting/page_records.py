@@ -80,6 +80,10 @@ class Entry:
     source: str
     licence: str
     artifact_sha256: str
+    # What tells apart the networks of one model.
+    network_id: str
+    # The weights and the form in a few words; empty: random weights of the zoo, or not built.
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,7 @@ class EvaluationPart:
     target: str
     precision: str
     artifact_sha256: str
+    weights: str
     dataset: str
     percent: float
     error_percent: float | None

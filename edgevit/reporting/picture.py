@@ -13,6 +13,7 @@ from typing import Any
 
 from edgevit.errors import TargetUnavailableError, UsageError
 from edgevit.records.choice import Candidate, Choice, JointChoice, Outcome
+from edgevit.records.network import full_name
 from edgevit.reporting.axes import GRID, INK, MUTED, draw_names, draw_panel
 from edgevit.reporting.points import Panel, panels
 from edgevit.store.jsonl import atomic_write
@@ -126,7 +127,7 @@ def _answer(picked: Candidate | None, outcome: Outcome) -> str:
     """Return the pick in words; nothing of unknown accuracy is one."""
     if outcome == "no_accuracy":
         return "nothing chosen, as no accuracy is known"
-    return "nothing fits" if picked is None else f"{picked.model}, {picked.target} {picked.precision}"
+    return "nothing fits" if picked is None else f"{full_name(picked)}, {picked.target} {picked.precision}"
 
 
 def _threads(picked: Candidate | None) -> str:

@@ -77,7 +77,7 @@ def _standing(candidate: Candidate, everywhere: Collection[Hashable] | None) -> 
 
 def _artifact(candidate: Candidate) -> Hashable:
     """Return what an artifact has in common on all devices, as edgevit.selection.joint has it."""
-    return (candidate.model, candidate.target, candidate.precision, candidate.input_shape)
+    return (candidate.model, candidate.target, candidate.precision, candidate.input_shape, candidate.network_id)
 
 
 def _bar(candidate: Candidate, x: float) -> tuple[float, float]:

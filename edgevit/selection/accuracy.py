@@ -9,7 +9,15 @@ from edgevit.records.choice import Candidate, Note
 from edgevit.records.measurement import TASK, Accuracy, Measurement
 from edgevit.records.model import CLASSIFY, IMAGENET, ModelCard, Provenance
 from edgevit.selection.cells import Run
-from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, describe_assumptions, note
+from edgevit.selection.wording import (
+    NOT_AT_CARD_SIZE,
+    TOP1_OF_FP32,
+    TOP1_OF_OFFICIAL,
+    TOP1_OF_OTHER_FILE,
+    TOP1_OF_OTHER_WEIGHTS,
+    describe_assumptions,
+    note,
+)
 
 TOP1 = "top1_percent"  # the metric that is chosen by
 _FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
@@ -19,7 +27,7 @@ class Top1(NamedTuple):
     """An accuracy in percent with its provenance, half the width of its 95% interval, flags, and its source.
 
     source: of a published accuracy that is not the card's. task: of the model; empty: not known. assumed: what it rests
-    on and was not stated.
+    on and was not stated. measured: the accuracy itself, where it was measured.
     """
 
     percent: float | None
@@ -29,17 +37,19 @@ class Top1(NamedTuple):
     source: str = ""
     task: str = ""
     assumed: tuple[str, ...] = ()
+    measured: Accuracy | None = None
 
 
 class Ratings(NamedTuple):
     """Accuracies, indexed for look-up. Without a data set they are published ones, of ImageNet.
 
-    of_artifact, of_graph: measured on the data set. of_model: published ones that the database keeps. sets_of: by
-    artifact, the data sets that it was evaluated on. rated: models with a top-1 accuracy on any data set.
+    of_artifact, of_network, of_graph: measured on the data set. of_model: published ones that the database keeps.
+    sets_of: by artifact, the data sets that it was evaluated on. rated: models with a top-1 accuracy on any data set.
     """
 
     dataset: str | None = None
     of_artifact: Mapping[str, Accuracy] = {}
+    of_network: Mapping[Hashable, Accuracy] = {}
     of_graph: Mapping[Hashable, Collection[Accuracy]] = {}
     of_model: Mapping[str, Collection[Accuracy]] = {}
     sets_of: Mapping[str, Collection[str]] = {}
@@ -50,16 +60,18 @@ class Ratings(NamedTuple):
         """Return the index of these accuracies.
 
         Of one artifact, an accuracy that rests on nothing assumed comes first, then that from most images, then the
-        newest.
+        newest. Of several files of one network the lowest accuracy counts for another file, whichever came last.
         """
         top1 = [accuracy for accuracy in accuracies if accuracy.metric == TOP1]
         measured = sorted(
             filter(_is_measured, top1), key=lambda one: (not one.assumed, one.examples or 0, *_newness(one))
         )
         of_artifact = {accuracy.artifact_sha256: accuracy for accuracy in measured if accuracy.dataset == dataset}
-        of_graph: dict[Hashable, list[Accuracy]] = {}
-        for accuracy in of_artifact.values():
-            of_graph.setdefault(_graph(accuracy), []).append(accuracy)
+        best_last = sorted(of_artifact.values(), key=_strength)
+        of_network = {_network(one): one for one in best_last if one.network_id}
+        of_graph: dict[Hashable, dict[str, Accuracy]] = {}
+        for accuracy in best_last:
+            of_graph.setdefault(_graph(accuracy), {})[accuracy.network_id or accuracy.artifact_sha256] = accuracy
         sets_of: dict[str, set[str]] = {}
         for accuracy in measured:
             sets_of.setdefault(accuracy.artifact_sha256, set()).add(accuracy.dataset)
@@ -69,7 +81,8 @@ class Ratings(NamedTuple):
             if published and accuracy.dataset == (dataset or IMAGENET):
                 of_model.setdefault(accuracy.model, []).append(accuracy)
         rated = frozenset(accuracy.model for accuracy in top1)
-        return cls(dataset, of_artifact, of_graph, of_model, sets_of, rated)
+        of_graphs = {graph: tuple(of_one.values()) for graph, of_one in of_graph.items()}
+        return cls(dataset, of_artifact, of_network, of_graphs, of_model, sets_of, rated)
 
     def top1(self, run: Run, card: ModelCard | None) -> Top1:
         """Return the accuracy and the task of the model that a row ran, or that a cell would run."""
@@ -83,16 +96,19 @@ class Ratings(NamedTuple):
     def _top1(self, run: Run, card: ModelCard | None) -> Top1:
         """Return the accuracy of a run.
 
-        With a data set, a measurement of this very artifact comes first, then one of the only other artifact with its
-        graph, target and precision. Then come published ones: for ImageNet the card's, and where that has none, or for
-        another data set, the database's.
+        With a data set, a measurement of this very artifact comes first, then one of its network in another file. A row
+        of random weights takes that of the only network with its graph, target and precision that was evaluated, and is
+        then that network's. No checkpoint gets the accuracy of another one. Then come published ones: for ImageNet the
+        card's, and where that has none, or for another data set, the database's.
         """
         if accuracy := self.of_artifact.get(run.artifact_sha256):
-            return Top1(accuracy.value, "measured", accuracy.error, assumed=accuracy.assumed)
-        others = self.of_graph.get(_graph(run), ()) if run.graph_digest else ()
+            return _measured(accuracy)
+        if accuracy := self.of_network.get(_network(run)):
+            return _measured(accuracy, TOP1_OF_OTHER_FILE)
+        others = self.of_graph.get(_graph(run), ()) if run.graph_digest and _is_stand_in(run) else ()
         if len(others) == 1:
             [other] = others
-            return Top1(other.value, "measured", other.error, (TOP1_OF_OTHER_WEIGHTS,), assumed=other.assumed)
+            return _measured(other, TOP1_OF_OTHER_WEIGHTS)
         of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
         if of_card.percent is not None or of_card.provenance == "reconstructed":
             return of_card
@@ -117,6 +133,18 @@ class Ratings(NamedTuple):
             yield note("images_differ", self.dataset, numbers=(len(images),))
         if picked and picked.top1_assumed:
             yield note("pick_accuracy_assumed", describe_assumptions(picked.top1_assumed))
+
+
+def _measured(accuracy: Accuracy, *flags: str) -> Top1:
+    return Top1(accuracy.value, "measured", accuracy.error, flags, assumed=accuracy.assumed, measured=accuracy)
+
+
+def _is_stand_in(run: Run) -> bool:
+    """Return whether a row ran weights that mean nothing, so that it tells how fast any weights of its graph are.
+
+    A row of a model of the zoo that keeps no network counts as one.
+    """
+    return ":" not in run.model if run.network is None else run.network.weights == "random"
 
 
 def _by_card(run: Run, card: ModelCard | None) -> Top1:
@@ -164,7 +192,13 @@ def image_size(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _of_the_model(run: Run) -> tuple[str, ...]:
-    return () if run.precision in _FLOAT else (TOP1_OF_FP32,)
+    """Return the flags of an accuracy that was published for official weights in single precision."""
+    has_own = run.network is not None and run.network.weights != "random"
+    return (*(() if run.precision in _FLOAT else (TOP1_OF_FP32,)), *((TOP1_OF_OFFICIAL,) if has_own else ()))
+
+
+def _network(of: Accuracy | Run) -> Hashable:
+    return (of.model, of.network_id, of.target, of.precision)
 
 
 def _graph(of: Accuracy | Run) -> Hashable:
@@ -173,6 +207,11 @@ def _graph(of: Accuracy | Run) -> Hashable:
 
 def _is_measured(accuracy: Accuracy) -> bool:
     return accuracy.provenance == "measured" and bool(accuracy.artifact_sha256)
+
+
+def _strength(accuracy: Accuracy) -> tuple[object, ...]:
+    """Return a sort key that puts last what counts for a network: most images, then the lowest value."""
+    return (not accuracy.assumed, accuracy.examples or 0, -accuracy.value, accuracy.accuracy_id)
 
 
 def _newness(accuracy: Accuracy) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from edgevit.selection.caveats import (
     nearness,
     notes_on_accuracy,
     notes_on_medians,
+    notes_on_networks,
     notes_on_omissions,
     notes_on_prediction,
     notes_on_rows,
@@ -133,6 +134,7 @@ def choose_among(
         *notes_on_rows(counted, device, picked, newest),
         *notes_on_prediction(picked),
         *notes_on_accuracy(fitting, budget.objective),
+        *notes_on_networks([one for one, excluded in judged if _is_in_question(excluded)], picked),
         *nearness(fitting, budget, noise),
         *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
         *notes_on_omissions(len(rows) - len(counted), rejected),
@@ -152,6 +154,10 @@ def choose_among(
         front=tuple(front_of(fitting, lambda candidate: (candidate.top1_percent, latency_for_budget(candidate)))),
         measure_next=suggest(fitting, rejected, goal),
     )
+
+
+def _is_in_question(excluded: Exclusion | None) -> bool:
+    return excluded is None or excluded.is_open or excluded.kind not in ("not_asked", "superseded")
 
 
 def _rejections(judged: Sequence[_Judged]) -> list[Rejection]:

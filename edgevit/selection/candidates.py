@@ -15,7 +15,7 @@ from edgevit.selection.accuracy import Top1
 from edgevit.selection.cells import Cell, Run
 from edgevit.selection.limits import PercentileEstimate
 from edgevit.selection.versions import is_older
-from edgevit.selection.wording import OLDER_ENGINE
+from edgevit.selection.wording import OLDER_ENGINE, TOP1_OF_OTHER_WEIGHTS
 
 
 class Exclusion(NamedTuple):
@@ -117,6 +117,9 @@ def _candidate(
     run: Run, top1: Top1, estimate: PercentileEstimate, card: ModelCard | None, provenance: Provenance
 ) -> Candidate:
     latency_ns, upper_ns = estimate
+    measured = top1.measured
+    # A row of random weights that has the accuracy of trained ones stands for those.
+    borrowed = measured if TOP1_OF_OTHER_WEIGHTS in top1.flags else None
     return Candidate(
         model=run.model,
         target=run.target,
@@ -142,6 +145,12 @@ def _candidate(
         input_shape=run.inputs[0].shape if run.inputs else (),
         licence=card.licence if card else "",
         artifact_sha256=run.artifact_sha256,
+        network=(borrowed or run).network,
+        network_id=(borrowed or run).network_id,
+        top1_artifact_sha256=""
+        if measured is None or measured.artifact_sha256 == run.artifact_sha256
+        else measured.artifact_sha256,
+        top1_preprocessing=None if measured is None else measured.preprocessing,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from edgevit.records.choice import Budget, Candidate, Note, NoteKind, Objective, Rejection
 from edgevit.records.measurement import Measurement
+from edgevit.records.network import describe_network, full_name, network_labels
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
 from edgevit.selection.wording import OLDER_ENGINE, note
@@ -58,7 +60,7 @@ def _better(fitting: Sequence[Candidate], number: Callable[[Candidate], float | 
 
 
 def _name(candidate: Candidate) -> str:
-    return f"{candidate.model} {candidate.target} {candidate.precision}"
+    return f"{full_name(candidate)} {candidate.target} {candidate.precision}"
 
 
 def notes_on_prediction(picked: Candidate | None) -> Iterable[Note]:
@@ -70,6 +72,40 @@ def notes_on_prediction(picked: Candidate | None) -> Iterable[Note]:
     yield note("pick_predicted", *subjects, numbers=(basis.anchors, basis.confidence))
     if not picked.parity_status:
         yield note("pick_not_exported")
+
+
+def notes_on_networks(in_question: Sequence[Candidate], picked: Candidate | None) -> Iterable[Note]:
+    """Yield the notes on models that several networks were measured under, and on a pick that is not the newest."""
+    built = [one for one in in_question if one.basis is None and one.artifact_sha256]
+    labels = network_labels(built)
+    for model in sorted({model for model, _ in labels}):
+        names = sorted({text for (name, _), text in labels.items() if name == model})
+        yield note("several_networks", model, *names, numbers=(len(names),))
+    stated: dict[_Statement, dict[str, str]] = {}
+    for one in built:
+        if one.network is not None:
+            dates = stated.setdefault(_Statement.of(one), {})
+            dates[one.network_id] = max(dates.get(one.network_id, ""), one.measured)
+    for statement, dates in stated.items():
+        if len(dates) > 1:
+            yield note("network_changed", statement.model, statement.words, numbers=(len(dates),))
+    if picked and (dates := stated.get(_Statement.of(picked), {})):
+        measured = dates.get(picked.network_id, "")
+        if measured and any(measured < other for other in dates.values()):
+            yield note("pick_earlier_network", picked.model, describe_network(picked), measured)
+
+
+class _Statement(NamedTuple):
+    """What a person states of a network; it gives another network once a file has changed."""
+
+    model: str
+    words: str
+    input_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> _Statement:
+        """Return the statement of a candidate."""
+        return cls(candidate.model, describe_network(candidate), candidate.input_shape)
 
 
 def notes_on_omissions(published_rows: int, rejected: Sequence[Rejection]) -> Iterable[Note]:

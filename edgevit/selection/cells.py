@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgevit.records.measurement import TASK, Measurement
 from edgevit.records.model import ModelCard
+from edgevit.records.network import Network, network_id
 from edgevit.selection.columns import Configuration, ModelAliases, is_comparable
 from edgevit_runtime.record import TensorSpec
 
@@ -35,6 +36,12 @@ class Cell:
     parity_status: str = ""
     flags: tuple[str, ...] = ()
     published_only: bool = False
+    network: Network | None = None
+
+    @property
+    def network_id(self) -> str:
+        """What tells apart the networks of one model (records.network)."""
+        return network_id(self.model, self.network, self.artifact_sha256)
 
     @property
     def batch(self) -> int:
@@ -78,6 +85,7 @@ def cell_at(
         parity_status=built_row.parity_status if built_row else "",
         flags=tuple(flag for flag in model_row.flags if flag.startswith(TASK)) if model_row else (),
         published_only=published_only,
+        network=model_row.network if model_row else None,
     )
 
 

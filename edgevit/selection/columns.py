@@ -9,6 +9,7 @@ from edgevit.devices.registry import LOCAL
 from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Measurement
 from edgevit.records.model import ModelCard
 from edgevit.selection.limits import BOUNDS
+from edgevit.selection.networks import NetworkIds
 
 
 class Configuration(NamedTuple):
@@ -57,25 +58,35 @@ def latency_ns(row: Measurement, percentile: int) -> tuple[str, int] | None:
 
 
 class ModelAliases:
-    """Names of models for the predictor: the name alone, and the name with the input where that is not the usual one.
+    """Names of models for the predictor: the name, with the network and the input where those are not the usual ones.
 
-    The usual input is the card's; of a model without a card it is the first one in their order.
+    The usual input is the card's; of a model without a card it is the first one in their order. Several networks of one
+    model are models of their own, which share latencies by their graph alone. Random weights of the zoo are usual.
     """
 
     def __init__(self, rows: Iterable[Measurement], cards: Mapping[str, ModelCard]) -> None:
+        rows = list(rows)
         shapes: dict[str, set[tuple[tuple[int, ...], ...]]] = {}
+        networks: dict[tuple[str, tuple[tuple[int, ...], ...]], set[str]] = {}
+        self._networks = NetworkIds(rows)
         for row in rows:
             if row.inputs and row.model not in cards:
                 shapes.setdefault(row.model, set()).add(_shapes(row))
+            networks.setdefault((row.model, _shapes(row)), set()).add(self._networks.of(row))
         self._usual = {name: min(of_model) for name, of_model in shapes.items()}
         self._usual |= {name: tuple(spec.at_batch(1).shape for spec in card.inputs) for name, card in cards.items()}
+        own = ((key, ids) for key, ids in networks.items() if key[0] not in cards)
+        self._only = {key: next(iter(ids)) for key, ids in own if len(ids) == 1}
 
     def of(self, row: Measurement) -> str:
         """Return the alias of a row's model."""
+        network = self._networks.of(row)
         shapes = _shapes(row)
+        is_usual = network in ("", self._only.get((row.model, shapes)))
+        name = row.model if is_usual else f"{row.model} as {network}"
         if not shapes or shapes == self._usual.get(row.model, shapes):
-            return row.model
-        return f"{row.model} at {' and '.join('x'.join(map(str, shape)) for shape in shapes)}"
+            return name
+        return f"{name} at {' and '.join('x'.join(map(str, shape)) for shape in shapes)}"
 
 
 def _shapes(row: Measurement) -> tuple[tuple[int, ...], ...]:

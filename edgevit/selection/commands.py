@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.errors import UnknownNameError
 from edgevit.records.choice import Candidate
 from edgevit.records.model_reference import ModelReference
@@ -40,7 +41,11 @@ class Commands(NamedTuple):
             return False
 
     def measure(self, candidate: Candidate) -> str:
-        """Return the command that measures a candidate; empty where its device or its file is not known here."""
+        """Return the command that measures a candidate.
+
+        It is empty where no command here is known to measure just this one: its device, its file or its weights are
+        not here.
+        """
         if not self.device or not (candidate.model in self.zoo or _is_here(candidate.model)):
             return ""
         words = ["--models", candidate.model, "--targets", candidate.target, "--precision", candidate.precision]
@@ -48,6 +53,10 @@ class Commands(NamedTuple):
         if size and (candidate.model not in self.zoo or NOT_AT_CARD_SIZE in candidate.flags):
             words += ["--input-size", "x".join(map(str, size))]
         words += ["--threads", str(candidate.threads)] if candidate.threads else []
+        weights = _weights_words(candidate)
+        if weights is None:
+            return ""
+        words += weights
         return shlex.join(("edgevit", "sweep", *words, "--device", self.device))
 
     @staticmethod
@@ -57,6 +66,28 @@ class Commands(NamedTuple):
 
         folder = find_artifact(_OUT, candidate.artifact_sha256)
         return "" if folder is None else str(folder)
+
+
+def _weights_words(candidate: Candidate) -> list[str] | None:
+    """Return the options that give a candidate's weights; None where no options here are known to.
+
+    A checkpoint is known again by its digest, so that a file of the same name is not taken for it.
+    """
+    network = candidate.network
+    if network is None:
+        # Weights that were not recorded; of a model that was never built, they are those of today.
+        return None if candidate.network_id else []
+    if network.form or network.weights == "module":
+        return None
+    if network.weights == "random":
+        return ["--seed", str(network.seed)] if network.seed and ":" in candidate.model else []
+    reference = ModelReference.parse(candidate.model)
+    if network.weights == "function" or (reference.kind in ("timm", "hf") and not Path(network.file).is_file()):
+        return []
+    file = Path(network.file)
+    if not file.is_file() or checkpoint_sha256(file) != network.file_sha256:
+        return None
+    return ["--weights", str(file), *(["--weights-key", network.key] if network.key else [])]
 
 
 def _is_here(model: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgevit.records.choice import Candidate, Choice, JointChoice, JointRejection, Note, Objective, Outcome, Reason
+from edgevit.records.network import Network
 from edgevit.selection.caveats import notes_on_prediction
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import accuracy_tiers, front_of
@@ -21,6 +22,7 @@ class _Key(NamedTuple):
     target: str
     precision: str
     input_shape: tuple[int, ...]
+    network_id: str
 
 
 class _OnDevice(NamedTuple):
@@ -47,7 +49,9 @@ def choose_jointly(choices: Sequence[Choice]) -> JointChoice:
     devices = tuple(choice.device for choice in choices)
     fitting = [candidates for on_devices in on_all.values() if (candidates := _fitting(on_devices))]
     fitting = list(_best_first(fitting, choices[0].budget.objective))
-    rejected = tuple(_rejections(on_all, devices))
+    everything = [one for choice in choices for one in (*choice.fitting, *(miss.candidate for miss in choice.rejected))]
+    networks = {(one.model, one.network_id): one.network for one in everything}
+    rejected = tuple(_rejections(on_all, devices, networks))
     picked = fitting[0] if fitting else ()
     return JointChoice(
         devices=devices,
@@ -68,13 +72,19 @@ def _fitting(on_devices: Sequence[_OnDevice]) -> _Candidates:
     return candidates if len(candidates) == len(on_devices) else ()
 
 
-def _rejections(on_all: Mapping[_Key, Sequence[_OnDevice]], devices: Sequence[str]) -> Iterator[JointRejection]:
+def _rejections(
+    on_all: Mapping[_Key, Sequence[_OnDevice]],
+    devices: Sequence[str],
+    networks: Mapping[tuple[str, str], Network | None],
+) -> Iterator[JointRejection]:
     for key, on_devices in on_all.items():
         if not _fitting(on_devices):
             text = describe_devices(devices, [one.text for one in on_devices])
             is_open = all(one.candidate is not None or one.is_open for one in on_devices)
             reasons = tuple(one.reasons for one in on_devices)
-            yield JointRejection(key.model, key.target, key.precision, reasons, text, is_open)
+            identity = (key.model, key.target, key.precision)
+            network = networks.get((key.model, key.network_id))
+            yield JointRejection(*identity, reasons, text, is_open, key.input_shape, network, key.network_id)
 
 
 def _notes(choices: Sequence[Choice], picked: Sequence[Candidate]) -> Iterator[Note]:
@@ -104,13 +114,13 @@ def _by_artifact(choice: Choice) -> dict[_Key, _OnDevice]:
 
 
 def _key(candidate: Candidate) -> _Key:
-    return _Key(candidate.model, candidate.target, candidate.precision, candidate.input_shape)
+    return _Key(candidate.model, candidate.target, candidate.precision, candidate.input_shape, candidate.network_id)
 
 
 def _rank(candidates: _Candidates) -> tuple[float | str, ...]:
     top1, slowest, first = _accuracy(candidates), _slowest(candidates), candidates[0]
     numbers = (math.inf if top1 is None else -top1, math.inf if slowest is None else slowest)
-    return (*numbers, _largest(candidates), first.model, first.target, first.precision)
+    return (*numbers, _largest(candidates), first.model, first.target, first.precision, first.network_id)
 
 
 def _best_first(fitting: Sequence[_Candidates], objective: Objective) -> Iterator[_Candidates]:

@@ -18,9 +18,9 @@ _Entry = TypeVar("_Entry")
 def rank(candidate: Candidate) -> tuple[float | str, ...]:
     """Return a sort key: most accurate first (unknown last), then lower latency, then smaller, then by name."""
     top1, upper, size = candidate.top1_percent, latency_for_budget(candidate), candidate.size_mb
-    name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.measurement_id)
+    name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.network_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
-    return (math.inf if top1 is None else -top1, *worst, *name)
+    return (math.inf if top1 is None else -top1, *worst, *name, candidate.measurement_id)
 
 
 def ranked(fitting: Iterable[Candidate], noise_share: float, objective: Objective = "accurate") -> list[Candidate]:

@@ -95,15 +95,16 @@ def _best(scored: Iterable[_Scored], commands: Commands) -> Iterator[Suggestion]
     keys = set[object]()
     for gain, candidate, does, why in sorted(scored, key=lambda one: (-one.gain, rank(one.candidate))):
         identity, size = (candidate.model, candidate.target, candidate.precision), image_size(candidate.input_shape)
-        key = (does, *identity, size, candidate.threads if does == "measure" else 0)
+        key = (does, *identity, size, candidate.network_id, candidate.threads if does == "measure" else 0)
         if gain <= 0 or key in keys or not commands.can_build(candidate):
             continue
         keys.add(key)
         if does == "measure":
-            yield Suggestion(*identity, candidate.threads, why, commands.measure(candidate), size)
+            command, folder = commands.measure(candidate), ""
         else:
-            folder = commands.artifact(candidate)
-            yield Suggestion(*identity, candidate.threads, why, "", size, "evaluate", folder)
+            command, folder = "", commands.artifact(candidate)
+        network = (candidate.network, candidate.artifact_sha256)
+        yield Suggestion(*identity, candidate.threads, why, command, size, does, folder, *network)
         if len(keys) == _COUNT:
             return
 

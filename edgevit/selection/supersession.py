@@ -1,4 +1,8 @@
-"""Selects one representative row per candidate: newer rows, newer engines and slower units take precedence."""
+"""Selects one representative row per candidate: newer rows, newer engines and slower units take precedence.
+
+Rows of different networks never stand for each other, whichever was measured last: two checkpoints of one function are
+two candidates, and so is the same function before and after a change of its code.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,16 @@ from collections.abc import Collection, Hashable, Iterable
 from edgevit.records.choice import Reason
 from edgevit.records.measurement import Measurement
 from edgevit.selection.limits import Percentile
+from edgevit.selection.networks import NetworkIds
 from edgevit.selection.versions import age, grouped, is_older, latest
 
 
 def superseded_rows(rows: Iterable[Measurement], percentile: Percentile) -> dict[str, Reason]:
     """Return, by measurement_id, the reason why another row counts for the same candidate."""
     reasons: dict[str, Reason] = {}
-    for group in grouped(sorted(rows, key=age, reverse=True), _configuration):
+    newest_first = sorted(rows, key=age, reverse=True)
+    networks = NetworkIds(newest_first)
+    for group in grouped(newest_first, lambda row: (_configuration(row), networks.of(row))):
         for unit in grouped(group, lambda row: row.device_id):
             reasons |= _by_newer_row(unit)
             reasons |= _by_newer_engine([row for row in unit if row.measurement_id not in reasons])

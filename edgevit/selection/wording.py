@@ -102,6 +102,17 @@ _NOTES: dict[NoteKind, str] = {
         "the accuracies on {subjects[0]!r} are of {numbers[0]:g} different sets of images, so that they do not "
         "compare: edgevit evaluate with the same --data, --limit and --classes"
     ),
+    "several_networks": (
+        "{subjects[0]} is here as {numbers[0]:g} networks, each a candidate of its own: {others_listed}"
+    ),
+    "network_changed": (
+        "{subjects[0]} with {subjects[1]} is here as {numbers[0]:g} networks: its code or its weights changed between "
+        "them, and only an export can tell which one it is now"
+    ),
+    "pick_earlier_network": (
+        "the pick is {subjects[0]} with {subjects[1]} as it was on {subjects[2]}, and it was measured since as another "
+        "network: --export hands over the earlier one, or nothing"
+    ),
     "pick_older_engine": (
         "the pick was measured with {subjects[0]} {subjects[1]}; {subjects[2]} is on the device: measure again"
     ),
@@ -150,12 +161,16 @@ OLDER_ENGINE = "older_engine"
 NOT_AT_CARD_SIZE = "not_at_card_size"
 TOP1_OF_FP32 = "top1_of_fp32"
 TOP1_OF_OTHER_WEIGHTS = "top1_of_other_weights"
+TOP1_OF_OTHER_FILE = "top1_of_other_file"
+TOP1_OF_OFFICIAL = "top1_of_official_weights"
 # The flags that an answer adds to those of a row. Those of a row are shown as they are.
 _FLAGS = {
     OLDER_ENGINE: "older engine",
     NOT_AT_CARD_SIZE: "not at the card's input size",
     TOP1_OF_FP32: "top-1 is that of the fp32 model",
-    TOP1_OF_OTHER_WEIGHTS: "top-1 was measured with other weights",
+    TOP1_OF_OTHER_WEIGHTS: "the latency was measured with random weights, top-1 with those of its own artifact",
+    TOP1_OF_OTHER_FILE: "top-1 was measured of another file of this network",
+    TOP1_OF_OFFICIAL: "top-1 is that of the official weights, and these are others",
 }
 
 
@@ -196,6 +211,7 @@ def note(kind: NoteKind, *subjects: str, numbers: Sequence[float] = ()) -> Note:
         subjects=subjects,
         numbers=numbers,
         listed=", ".join(subjects),
+        others_listed=", ".join(subjects[1:]),
         others=f"; measured ones are kept of {', '.join(subjects[1:])}" if subjects[1:] else "",
         nearest=f", nearest {subjects[1]}" if subjects[1:] else "",
     )

@@ -13,6 +13,7 @@ from edgevit.errors import StoreError
 from edgevit.records.identity import accuracy_id
 from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy
 from edgevit.records.model import STATEABLE, Preprocessing, Provenance
+from edgevit.records.network import Network
 from edgevit.store import partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
 from edgevit_runtime.codec import RecordError, from_json, to_json
@@ -22,6 +23,7 @@ _LISTS: dict[str, Any] = {
     "input_size": tuple[int, ...],
     "assumed": tuple[str, ...],
     "preprocessing": Preprocessing | None,
+    "network": Network | None,
 }
 _REALS = ("value", "error")
 

@@ -21,7 +21,7 @@ from edgevit.store.json_records import ParsedRecord, PortableRecord, from_fields
 from edgevit.store.jsonl import atomic_write
 from edgevit.store.partition_checksums import PartitionChecksum
 from edgevit.store.refusals import RefusalCode, RefusalReason
-from edgevit.store.row_checksums import shorten
+from edgevit.store.row_checksums import LATER, shorten
 from edgevit_runtime.codec import RecordError
 
 _BATCH_ROWS = 200
@@ -80,9 +80,18 @@ def parse(path: Path) -> Iterator[ParsedRecord]:
 
 
 def _require_columns(path: Path, actual: Any, expected: Any) -> None:
+    # A file of an earlier edgevit has no column for what its rows could not say.
+    absent = [name for name in LATER if name not in actual.names]
+    expected = _without(expected, absent)
     if not actual.equals(expected):
         different = sorted({str(field) for field in actual} ^ {str(field) for field in expected})
         raise _unreadable(path, f"its columns are not ours: {', '.join(different[:4]) or 'in another order'}")
+
+
+def _without(schema: Any, names: Iterable[str]) -> Any:
+    for name in names:
+        schema = schema.remove(schema.get_field_index(name))
+    return schema
 
 
 def _refused(location: str, code: RefusalCode, why: str, content: bytes) -> ParsedRecord:
@@ -173,5 +182,5 @@ def _data(row: dict[str, Any]) -> dict[str, Any]:
         if kind != "json":
             data[name] = row[name]
         elif name != _SAMPLES:
-            data[name] = json.loads(row[f"{name}_json"] or "null")
+            data[name] = json.loads(row.get(f"{name}_json") or "null")
     return data

@@ -26,7 +26,7 @@ WHOLE_TABLES = (
     tables.sweep_row, tables.quarantine,
 )  # fmt: skip
 # Columns of later schemas, with their empty values, as row_checksums.LATER has those of measurements.
-_LATER = {"accuracy": {"assumed_json": "[]", "preprocessing_json": "null"}}
+_LATER = {"accuracy": {"assumed_json": "[]", "preprocessing_json": "null", "network_json": "null"}}
 _NEVER = object()
 FIX = "save what is whole into a new database: edgevit db merge THIS --db NEW; edgevit db check says more"
 

@@ -17,6 +17,7 @@ from sqlalchemy import Result, Select, select
 from edgevit.errors import StoreError
 from edgevit.records.identity import evidence_sha256, host_sha256
 from edgevit.records.measurement import Measurement
+from edgevit.records.network import Network
 from edgevit.store import partition_checksums
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
@@ -29,6 +30,7 @@ _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_
 _PLAIN = tuple(column.name for column in measurement.columns if column.name in Measurement.__dataclass_fields__)
 # Fields that a column holds as JSON.
 _LISTS = ("inputs", "affinity", "flags", "untold")
+_NETWORK = "network_json"
 _REALS = ("rate_hz", "energy_j")
 _JOINED = (
     "model", "family", "target", "artifact_sha256", "artifact_bytes", "graph_digest", "device", "device_id",
@@ -39,7 +41,7 @@ _HOST_COLUMNS = tuple(f"host_{name}" for name in _HOST)
 _FIELDS = (*_PLAIN, *_JOINED)
 _fields_of = operator.itemgetter(*_FIELDS)
 # Columns of the measurement table itself.
-_OWN_COLUMNS = (*_PLAIN, *(f"{name}_json" for name in _LISTS), "started_unix_us", "evidence_sha256")
+_OWN_COLUMNS = (*_PLAIN, *(f"{name}_json" for name in _LISTS), _NETWORK, "started_unix_us", "evidence_sha256")
 # Rows in memory at once, of a result of any length.
 _BATCH_ROWS = 1000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -57,6 +59,7 @@ def head_query() -> Select[Any]:
         select(
             *(measurement.c[name] for name in _PLAIN),
             *(measurement.c[f"{name}_json"] for name in _LISTS),
+            measurement.c[_NETWORK],
             measurement.c.started_unix_us,
             measurement.c.evidence_sha256,
             measurement.c.row_sha256,
@@ -113,6 +116,7 @@ def read(values: Values, evidence: Iterable[Values] | None = None, *, has_checks
             "affinity": _integers(values["affinity_json"]),
             "flags": _texts(values["flags_json"]),
             "untold": _texts(values["untold_json"]),
+            "network": _network(values[_NETWORK]),
             "samples_ns": samples,
             "told": summaries,
             "snapshots": snapshots,
@@ -144,6 +148,7 @@ def head_values(row: Measurement) -> Values:
     for name in _REALS:
         values[name] = None if values[name] is None else float(values[name])
     values |= {f"{name}_json": to_json(fields[name]) if fields[name] else "[]" for name in _LISTS}
+    values[_NETWORK] = to_json(row.network)
     values |= {f"host_{name}": None if host is None else getattr(host, name) for name in _HOST}
     values["started_unix_us"] = unix_us(row.started)
     values["evidence_sha256"] = evidence_sha256(row.samples_ns, row.snapshots, row.told)
@@ -260,6 +265,11 @@ def _inputs(text: str) -> tuple[TensorSpec, ...]:
 @functools.lru_cache(maxsize=512)
 def _integers(text: str) -> tuple[int, ...]:
     return from_json(tuple[int, ...], text)
+
+
+@functools.lru_cache(maxsize=512)
+def _network(text: str) -> Network | None:
+    return from_json(Network | None, text)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=512)

@@ -160,6 +160,8 @@ measurement = Table(
     Column("licence", Text, nullable=False, server_default=text("''")),
     # Names of the fields that the source of a published row leaves out.
     Column("untold_json", Text, nullable=False, server_default=text("'[]'")),
+    # See records.network.Network; null: not recorded.
+    Column("network_json", Text, nullable=False, server_default=text("'null'")),
     # See row_checksums.py; empty only while a migration is under way.
     _digest("measurement", "evidence_sha256"),
     _digest("measurement", "row_sha256"),
@@ -251,6 +253,7 @@ accuracy = Table(
     Column("note", Text, nullable=False),
     Column("assumed_json", Text, nullable=False, server_default=text("'[]'")),
     Column("preprocessing_json", Text, nullable=False, server_default=text("'null'")),
+    Column("network_json", Text, nullable=False, server_default=text("'null'")),
     _one_of("provenance", Provenance),
     CheckConstraint("length(accuracy_id) = 64", "digest"),
     CheckConstraint("value >= 0 AND (metric NOT IN ('top1_percent', 'top5_percent') OR value <= 100)", "percent"),

@@ -103,16 +103,10 @@ def _network_facts(request: ExportRequest) -> NetworkFacts:
     """Load the model of a request, and return what shows."""
     # torch comes in here and not at the top: a sweep whose artifacts are all there never needs it.
     require_torch()
-    from edgevit.exporting.pipeline import network_sha256
-    from edgevit.models.source import load_subject
+    from edgevit.exporting.digests import network_sha256
+    from edgevit.models.source import load_requested
 
-    subject = load_subject(
-        request.model,
-        weights=request.weights_request,
-        input_size=request.input_size,
-        input_shapes=request.input_shapes,
-        preprocessing=request.preprocessing,
-    )
+    subject = load_requested(request)
     network = network_sha256(subject, request.batch)
     return NetworkFacts(subject.source, subject.model_inputs, subject.preprocessing, subject.labels, network)
 

@@ -84,6 +84,7 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
         artifact = None
     if artifact is not None and is_current(artifact, request):
         _LOG.debug("cache hit: %s is in %s", request.label, artifact.folder)
+        _require_expected(artifact, request)
         return artifact
     if artifact is not None and (lost := lost_statements(artifact, request)):
         problem = "the artifact there was made with options that are missing now"
@@ -93,6 +94,14 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
     exported = _export(request)
     record_built(exported, db)
     return exported
+
+
+def _require_expected(artifact: Artifact, request: ExportRequest) -> None:
+    """Raise UsageError where the artifact of a name is not of the network that the request is about."""
+    if request.network is not None and not artifact.network.is_same(request.network):
+        why = f"those are of {request.network.label}, {artifact.source.model} is {artifact.network.label} now"
+        fix = "--artifacts FOLDER with the artifact that was measured, or measure and evaluate what it is now"
+        raise UsageError("this is not the network that the numbers are of", where=request.label, why=why, fix=fix)
 
 
 def record_built(artifact: Artifact, db: str | None = None) -> None:

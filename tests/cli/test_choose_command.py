@@ -244,7 +244,7 @@ def test_nothing_of_unknown_accuracy_is_chosen(unrated: str, capsys: pytest.Capt
 def test_an_unknown_accuracy_is_handed_over_only_for_another_objective(
     unrated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgevit.cli import choose_actions
+    from edgevit.cli import choose_export
 
     handed: list[str] = []
 
@@ -252,7 +252,7 @@ def test_an_unknown_accuracy_is_handed_over_only_for_another_objective(
         handed.append(picked.model)
         raise UsageError("exported")
 
-    monkeypatch.setattr(choose_actions, "_exported", export)
+    monkeypatch.setattr(choose_export, "_exported", export)
     arguments = ("--device", "pi5", "--db", unrated, "--export", str(tmp_path / "out"))
     code, text = run(capsys, *arguments)
     assert (code, handed) == (7, []) and "exported" not in text
@@ -367,7 +367,8 @@ def test_every_keyword_is_in_the_signature_and_in_its_docstring() -> None:
 
 def test_the_keywords_are_the_options_of_the_command() -> None:
     options = set(inspect.signature(choose_command.run).parameters)
-    shown_only = {"pareto", "why", "plot", "measure", "export", "weights", "weights_key", "artifacts", "out", "quick"}
+    shown_only = {"pareto", "why", "plot", "measure", "export", "weights", "weights_key", "artifacts", "out", "quick",
+                  "random_weights"}  # fmt: skip
     common = options - shown_only - {"as_json", "quiet", "verbose", "measured_only"} | {"predict"}
     assert common == set(inspect.signature(edgevit.choose).parameters)
 

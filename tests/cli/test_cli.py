@@ -133,7 +133,7 @@ def test_choose_picks_misses_and_refuses(here: Path) -> None:
     fits = edgevit("choose", "--device", "local", "--max-latency", "10s", "--db", "x.db", folder=here)
     assert fits.returncode == 7, fits.stderr
     assert fits.stdout.startswith("nothing on local is chosen: no accuracy is known of what fits")
-    assert "\nnet.py:tiny, onnx fp32, 1 thread(s), on local\n" in fits.stdout
+    assert "\nnet.py:tiny with its own weights, onnx fp32, 1 thread(s), on local\n" in fits.stdout
     misses = edgevit("choose", "--max-latency", "1ns", "--db", "x.db", "--json", folder=here)
     assert misses.returncode == 3
     [miss] = json.loads(misses.stdout)["nearest_misses"]
@@ -181,7 +181,7 @@ def test_choose_hands_over_the_very_artifact(here: Path) -> None:
     outcome = edgevit(*choose, "--export", "given", "--json", folder=here)
     assert outcome.returncode == 7, outcome.stderr
     [exported] = json.loads(outcome.stdout)["exported"]
-    assert exported["says"] == "a copy of the artifact that the row is of" and exported["parity"] == "passed"
+    assert exported["says"] == "a copy of the artifact that the numbers are of" and exported["parity"] == "passed"
     assert exported["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
     assert edgevit("verify", exported["folder"], folder=here).returncode == 0
     assert "--export" in refused(1, *choose, "--export", "given", folder=here), "what is there is not written over"

@@ -46,7 +46,7 @@ COMMANDS = {
                "--min-top1", "--max-size-mb", "--max-memory-mb", "--max-energy-mj", "-t/--target", "--precision",
                "--engine", "--threads", "--licence", "--published", "--reconstructed", "--confidence",
                "--measured-only", "--dataset", "--pareto", "--why", "--measure", "--export", "--weights",
-               "--weights-key", "--artifacts", "-o/--out", "--quick", "--plot", "--db"},
+               "--weights-key", "--random-weights", "--artifacts", "-o/--out", "--quick", "--plot", "--db"},
     "report": {"-o/--out", "-d/--device", "--published", "--dataset", "--confidence", "--measured-only", "--artifacts",
                "--db"},
     "devices": set(),

@@ -22,6 +22,7 @@ from edgevit.recipes import load_recipe
 from edgevit.records.artifact import ExportRequest
 from edgevit.records.identity import identify
 from edgevit.records.measurement import Measurement
+from edgevit.records.network import Network
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import plan
 from edgevit_runtime.record import TensorSpec
@@ -108,7 +109,8 @@ def check(command: str) -> str:
 
 def test_what_may_win_is_measured_by_a_command_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
     own = {"inputs": (TensorSpec("x", (1, 3, 96, 128)),)}
-    store(few("mobilevig_s"), few("my nets.py:net", **own), few("affnet", threads=2))
+    network = Network("function", "d" * 64, "e" * 64)
+    store(few("mobilevig_s"), few("my nets.py:net", network=network, **own), few("affnet", threads=2))
     commands, _ = printed(capsys, "--max-latency", "10ms", "--measured-only")
     assert [check(command) for command in commands] == ["sweep"] * 3
     assert any("'my nets.py:net'" in one and "--input-size 96x128" in one for one in commands)

@@ -15,6 +15,7 @@ from edgevit.cli import main
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard
+from edgevit.records.network import Network
 from edgevit.reporting import Report, ReportOptions, collect, write
 from edgevit.reporting.page_records import PERCENTILES
 from edgevit.selection import CandidateFilter, PredictionOptions, ask, predicted_cells, query
@@ -113,6 +114,12 @@ def random_rows(dice: random.Random, cards: dict[str, ModelCard]) -> Iterator[Me
                  "artifact_sha256": f"{list(cards).index(model):032x}{TARGETS.index(target):032x}"}  # fmt: skip
         if dice.random() < 0.1:
             facts |= {"p99_upper_ns": None}
+        if model == "net_0":
+            # Checkpoints of one network are candidates of their own; the evaluated artifact is of none of them.
+            for digit in dice.sample("345", dice.randint(1, 3)):
+                network = Network("file", digit * 64, digit * 64, file="best.pt")
+                own = {"network": network, "nonce": f"{number} {digit}", "artifact_sha256": digit * 64}
+                yield timed(dice.choice((5, 6, 8)), 0.1, **facts | own)
         yield timed(dice.choice((5, 5, 5.05, 6, 8, 8.1, 12, 20)), dice.choice((0.1, 0.1, 0.4)), **facts)
     for number in range(3):
         yield published(model=dice.choice(list(cards)), p50_ns=6 * MS, p90_ns=dice.choice((7, 9, 13)) * MS,

@@ -58,12 +58,13 @@ measurement   | artifacts devices recipes concurrency             | numpy
 store         | concurrency                                       | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
 prediction    |                                                   | numpy
-selection     | (artifacts) cards devices measurement prediction  | packaging
-selection     | recipes (store)                                   |
+selection     | (artifacts) cards checkpoint_files devices        | packaging
+selection     | measurement prediction recipes (store)            |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
-evaluation    | artifacts devices recipes concurrency (folding models)| numpy PIL (torch scipy)
+evaluation    | artifacts devices recipes concurrency (models)    | numpy PIL (torch scipy)
+evaluation    | (exporting)                                       |
 sweeps        | artifacts cards checkpoint_files concurrency      |
 sweeps        | devices exporting                                 |
 sweeps        | measurement prediction                            |

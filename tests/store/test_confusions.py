@@ -95,7 +95,8 @@ def test_ids_and_checksums_of_the_schema_before_hold() -> None:
     row = rated()
     assert row.accuracy_id == "67f0bdcbfb9b18d021de0dac7084a80b9f94c09f05a66567d7d88786aa4b908a"
     values = {name: value for name, value in vars(row).items() if f"{name}_json" not in tables.accuracy.columns}
-    values |= {"untold_json": '["error"]', "input_size_json": "[]", "assumed_json": "[]", "preprocessing_json": "null"}
+    values |= {"untold_json": '["error"]', "input_size_json": "[]", "assumed_json": "[]"}
+    values |= {"preprocessing_json": "null", "network_json": "null"}
     checksum = partition_checksums.checksum_of(tables.accuracy, values)
     assert checksum == 1128133248009462833
     assert partition_checksums.checksum_of(tables.accuracy, values | {"assumed_json": '["mean"]'}) != checksum

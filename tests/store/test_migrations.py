@@ -14,7 +14,7 @@ from edgevit.errors import StoreError
 from edgevit.store import LatencyDB, schema, tables
 from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.sqlite_schema import expected_schema, schema_of
-from support.measured import HOST, floor, measured, operators
+from support.measured import HOST, NETWORK, floor, measured, operators, rated
 from support.old_databases import migrate, old_database
 from support.stored_rows import SHAPES, execute
 
@@ -93,7 +93,7 @@ def test_rows_of_old_databases_come_along(empty_url: str, revision: str) -> None
     with LatencyDB.open(empty_url, shipped=False) as db:
         lost = ("cold_load_ns", "import_ns", "compile_ns") if revision < "0003" else ()
         for number, row in enumerate(measurements, start=1):
-            changes: dict[str, Any] = dict.fromkeys(lost)
+            changes: dict[str, Any] = dict.fromkeys((*lost, "network"))
             changes |= {"model": f"{row.model}{number}", "device": f"{row.device}{number}"}
             assert db.get(row.measurement_id) == dataclasses.replace(row, **changes)
         assert db.stats().revision == schema.HEAD and db.check().problems == () and db.quarantine() == []
@@ -127,6 +127,22 @@ def test_a_migration_can_be_taken_back(empty_url: str) -> None:
     engine.dispose()
 
 
+def test_rows_outlive_the_schema_without_networks(empty_url: str) -> None:
+    of_network, other = SHAPES["of a checkpoint"], SHAPES["measured"]
+    accuracies = [rated(), rated(75.5, network=NETWORK)]
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.add(of_network) and db.add(other) and db.add_accuracies(accuracies) == 2
+        assert db.get(of_network.measurement_id).network == NETWORK and db.check().problems == ()
+        assert NETWORK in [accuracy.network for accuracy in db.accuracies()]
+    engine = create(database_url(empty_url))
+    migrate(engine, "downgrade", "0006")
+    engine.dispose()
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.get(of_network.measurement_id) == dataclasses.replace(of_network, network=None)
+        assert db.get(other.measurement_id) == other and db.accuracies() == accuracies[:1]
+        assert db.check().problems == () and db.quarantine() == []
+
+
 def test_rows_outlive_migrations(empty_url: str) -> None:
     with LatencyDB.open(empty_url, shipped=False) as db:
         for row in SHAPES.values():
@@ -136,7 +152,7 @@ def test_rows_outlive_migrations(empty_url: str) -> None:
     engine.dispose()
     with LatencyDB.open(empty_url, shipped=False) as db:
         for name, row in SHAPES.items():
-            new: dict[str, Any] = {"cold_load_ns": None, "import_ns": None, "compile_ns": None}
+            new: dict[str, Any] = {"cold_load_ns": None, "import_ns": None, "compile_ns": None, "network": None}
             if row.provenance == "published":
                 new |= {"licence": "", "untold": ("host", "licence", "p90_ns", "p99_ns", "samples")}
             if row.rate_hz is None and not row.told:

@@ -127,7 +127,7 @@ def test_devices_and_stats(db: LatencyDB) -> None:
     [device] = db.devices()
     assert dataclasses.astuple(device) == ("pi5", "pi-0001", "raspberry-pi-5", 2, "2026-01-03T00:00:00+00:00")
     stats = db.stats()
-    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0006" and stats.location == db.location
+    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0007" and stats.location == db.location
     assert json.loads(to_json(stats))["tables"]["measurement"] == 2
 
 

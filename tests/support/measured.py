@@ -11,11 +11,17 @@ from typing import Any
 from edgevit.records.identity import identify, identify_accuracy, identify_graph
 from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph, ModelCard, OperatorCost
+from edgevit.records.network import Network
 from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
 INPUT = TensorSpec("x", (1, 3, 224, 224))
 SAMPLES = ((5_000_000, 5_100_000, 5_300_000), (5_050_000, 5_120_000, 6_000_000))
+
+
+NETWORK = Network(
+    "file", "d" * 64, "e" * 64, "2.9.0", file="best.pt", key="ema", dynamic_batch=True, options=(("opset", "18"),)
+)
 
 
 def snapshot(unix_ns: int = 1) -> Snapshot:

@@ -15,6 +15,7 @@ from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.json_records import PortableRecord
 from support.measured import (
     HOST,
+    NETWORK,
     SAMPLES,
     VENDOR_SUMMARY,
     failed,
@@ -39,6 +40,7 @@ _SHAPES = {
     "flags": measured(flags=("bimodal", "stolen"), error="Füße, 手"),
     "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
     "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
+    "of a checkpoint": measured(network=NETWORK),
     "told": vendor_row(),
     "told a mean": vendor_row(median_ns=None),
     "told, then crashed": failed(told=(VENDOR_SUMMARY,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),
@@ -91,7 +93,7 @@ _JUMP = [
 RECORDS: list[PortableRecord] = [
     *SHAPES.values(), *variants(9), rated(), rated(92.4, metric="top5_percent"), rated(model="net_m"), floor(),
     floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64),
-    identify_confusion("a" * 64, ("cat", "dog"), {(0, 0): 5, (0, 1): 1}), *_JUMP,
+    rated(75.5, network=NETWORK), identify_confusion("a" * 64, ("cat", "dog"), {(0, 0): 5, (0, 1): 1}), *_JUMP,
 ]  # fmt: skip
 
 

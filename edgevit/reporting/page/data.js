@@ -104,6 +104,11 @@ function threads(entry) {
   return entry.threads === 0 ? 'threads not reported' : entry.threads === 1 ? '1 thread' : `${entry.threads} threads`;
 }
 
+/** Return the weights of an entry with a comma before, where it says which. */
+function weights(entry) {
+  return entry.weights ? `, ${entry.weights}` : '';
+}
+
 function deviceOf(entry) {
   return REPORT.devices[entry.device].label;
 }

@@ -50,9 +50,9 @@ function bases(entry) {
   ]);
 }
 
-/** Return the command that measures a predicted cell; nothing where its input size is not known. */
+/** Return the command that measures a predicted cell; nothing where its input size or its weights are not known. */
 function measuring(entry) {
-  if (entry.model.includes('.py:') || entry.flags.includes('not_at_card_size')) return '';
+  if (entry.network_id || entry.flags.includes('not_at_card_size')) return '';
   const words = ['edgevit sweep --models', entry.model, '--targets', entry.target, '--precision', entry.precision];
   if (entry.threads) words.push('--threads', entry.threads);
   return el('code', {}, [...words, '--device', 'DEVICE'].join(' '));
@@ -82,6 +82,7 @@ function drawDetail() {
     entry.reason ? el('p', { class: 'warn' }, `It cannot be chosen: ${entry.reason}`) : '',
     facts([
       ['Device', deviceOf(entry)],
+      ['Weights', entry.weights],
       [isPredicted(entry) ? 'Would run as' : 'Ran as', `${entry.target} ${entry.precision}, ${threads(entry)}`],
       ['Engine', `${entry.engine} ${entry.engine_version} ${entry.provider}`.trim()],
       [

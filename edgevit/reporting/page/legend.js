@@ -113,7 +113,7 @@ function pickFacts(entry) {
   const rated = entry.top1_percent === null ? 'top-1 not known' : `top-1 ${accuracy(entry)}%`;
   const bound = `${times.upper_ms === null ? '' : 'at most '}${short(times.held_ms)} ms`;
   const basis = times.basis ? `predicted: ${restsOn(times.basis)}` : origin(entry);
-  return `, ${entry.target} ${entry.precision}, ${threads(entry)}: ${rated}, ${bound} (${basis})`;
+  return `${weights(entry)}, ${entry.target} ${entry.precision}, ${threads(entry)}: ${rated}, ${bound} (${basis})`;
 }
 
 /** Return whether predictions count, where the report has any. */

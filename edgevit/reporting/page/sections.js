@@ -236,7 +236,7 @@ function evaluationPart(evaluation) {
     el(
       'p',
       {},
-      el('b', {}, `${evaluation.target} ${evaluation.precision} on ${evaluation.dataset}`),
+      el('b', {}, `${evaluation.target} ${evaluation.precision}${weights(evaluation)} on ${evaluation.dataset}`),
       `, top-1 ${evaluation.percent.toFixed(2)}${error}% of ${count(evaluation.images, 'image', 'images')}, measured ${day(evaluation.measured)}`,
       el('span', { class: 'warn' }, assumed),
     ),

@@ -98,6 +98,7 @@ function words(entry) {
   const device = REPORT.devices[entry.device];
   const texts = [
     entry.model,
+    entry.weights,
     entry.family,
     device.label,
     device.device_class,

@@ -22,6 +22,13 @@ function columns(entries) {
       wide: true,
       kind: 'device',
     },
+    {
+      key: 'weights',
+      title: 'Weights',
+      sort: (entry) => entry.weights.toLowerCase(),
+      cell: (entry) => breakable(entry.weights),
+      wide: true,
+    },
     { key: 'target', title: 'Target', sort: (entry) => entry.target, cell: (entry) => entry.target, wide: true },
     {
       key: 'precision',
@@ -103,7 +110,7 @@ function columns(entries) {
     },
     { key: 'reason', title: 'Why not', sort: (entry) => entry.reason, cell: (entry) => entry.reason, wide: true },
   ];
-  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason']);
+  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason', REPORT.entries.some((entry) => entry.weights) ? '' : 'weights']);
   return all.filter(({ key }) => !spare.has(key));
 }
 
@@ -189,7 +196,7 @@ function drawTable() {
   const table = el(
     'table',
     {},
-    el('caption', { class: 'sr' }, 'One row for each model, target, precision and number of threads on a device'),
+    el('caption', { class: 'sr' }, 'One row for each network, target, precision and number of threads on a device'),
     el('thead', {}, el('tr', {}, all.map(heading))),
     el('tbody', {}, rows),
   );
@@ -237,7 +244,7 @@ function drawFront() {
       el(
         'span',
         { class: 'under' },
-        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}${entry.provenance === 'measured' ? '' : `, ${origin(entry)}`}`,
+        `${several ? `${deviceOf(entry)}, ` : ''}${entry.target} ${entry.precision}, ${threads(entry)}${weights(entry)}${entry.provenance === 'measured' ? '' : `, ${origin(entry)}`}`,
       ),
     ),
     ...(several ? [deviceOf(entry)] : []),

@@ -16,7 +16,7 @@ function hover(entry) {
   if (times.basis) return hoverOf(entry, predictionLines(entry, times, bound));
   const ran = entry.runs ? `, ${entry.runs} runs in ${count(entry.processes, 'process', 'processes')}` : '';
   const lines = [
-    `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
+    `${entry.target} ${entry.precision}, ${threads(entry)}${weights(entry)}, on ${deviceOf(entry)}`,
     `p${state.percentile} ${short(times.ms)} ms, ${bound} (${entry.latency_provenance})`,
     top1Line(entry),
     `${entry.grade ? `grade ${entry.grade}` : 'no grade'}${ran}`,
@@ -30,7 +30,7 @@ function hover(entry) {
 
 function predictionLines(entry, times, bound) {
   return [
-    `${entry.target} ${entry.precision}, ${threads(entry)}, on ${deviceOf(entry)}`,
+    `${entry.target} ${entry.precision}, ${threads(entry)}${weights(entry)}, on ${deviceOf(entry)}`,
     `p${state.percentile} ${short(times.ms)} ms, ${bound} (predicted)`,
     interval(times.basis),
     `${times.basis.level}, from ${count(times.basis.anchors, 'row', 'rows')} of the device`,

@@ -1,0 +1,225 @@
+"""Handing over the pick of `edgevit choose`: exactly the network that its numbers are of, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgevit.cli.common import warn
+from edgevit.concurrency.scratch import mark, remove
+from edgevit.errors import ArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest
+    from edgevit.records.choice import Candidate, Choice, JointChoice, Suggestion
+    from edgevit.records.model import Preprocessing
+    from edgevit.records.network import Network
+
+
+class Sources(NamedTuple):
+    """Where artifacts of an answer may come from: given ones, those in `out`, or an export with these weights.
+
+    random: random weights may be handed over.
+    """
+
+    artifacts: Sequence[Artifact]
+    out: Path
+    weights: WeightsRequest
+    random: bool = False
+
+    def find(self, sha256: str) -> Artifact | None:
+        """Return the artifact with this digest, if it is here. Raise ArtifactError where it is damaged."""
+        from edgevit.artifacts.folder import find_artifact, open_artifact
+
+        if not sha256:
+            return None
+        given = next((one for one in self.artifacts if one.sha256 == sha256), None)
+        folder = None if given else find_artifact(self.out, sha256)
+        return given if folder is None else open_artifact(folder)
+
+
+def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str | None) -> list[dict[str, str]]:
+    """Put the picked artifact into a folder below `out`, and describe it; do nothing where nothing is chosen.
+
+    A pick of unknown accuracy is handed over only for another objective, which does not rest on accuracies. It is a
+    copy of the very one that was measured where that is here. Otherwise it is exported and verified, if that gives the
+    network that the numbers are of. Raises UsageError where nothing here is known to give it, CheckpointError for
+    other weights, and the errors of an export.
+    """
+    from edgevit.artifacts.folder_lock import locked_folder
+    from edgevit.records.choice import Choice
+
+    picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
+    if picked is None or (choice.outcome != "chosen" and choice.budget.objective == "accurate"):
+        return []
+    with locked_folder(out, warn):
+        artifact = None if sources.weights.file else _measured(picked, sources)
+        if artifact is not None:
+            _require_permitted(picked, artifact, sources)
+            artifact = _copy(artifact, out)
+            description = "a copy of the artifact that the numbers are of"
+        else:
+            artifact = _exported(picked, sources, out, db)
+            description = _describe(picked, artifact)
+    parity = artifact.parity.status if artifact.parity else "unknown"
+    return [{"folder": str(artifact.folder), "sha256": artifact.sha256, "parity": parity, "says": description}]
+
+
+def _measured(picked: Candidate, sources: Sources) -> Artifact | None:
+    """Return the artifact of the numbers, if it is here. Raise UsageError where its manifest contradicts them.
+
+    Where the latency is that of random weights, it is the artifact of the accuracy. It is that one, too, where the
+    file that was timed is not here.
+    """
+    from edgevit.selection.wording import TOP1_OF_OTHER_WEIGHTS
+
+    timed = None if TOP1_OF_OTHER_WEIGHTS in picked.flags else sources.find(picked.artifact_sha256)
+    artifact = timed or sources.find(picked.top1_artifact_sha256)
+    stated = picked.top1_preprocessing
+    if artifact is not None and stated is not None and _steps(artifact.preprocessing) != _steps(stated):
+        from edgevit.records.preprocessing import describe_preprocessing
+
+        raise UsageError(
+            "the accuracy was measured with another preprocessing than the manifest's",
+            where=str(artifact.folder),
+            why=f"it was measured with: {describe_preprocessing(stated)}",
+            fix="export it with these options, and evaluate and measure it again",
+        )
+    return artifact
+
+
+def _steps(preprocessing: Preprocessing) -> Preprocessing:
+    return dataclasses.replace(preprocessing, assumed=())
+
+
+def _require_permitted(picked: Candidate, artifact: Artifact, sources: Sources) -> None:
+    """Raise UsageError for random weights that were not asked for."""
+    if artifact.source.weights == "random" and not sources.random:
+        raise _random(picked, str(artifact.folder))
+
+
+def _random(picked: Candidate, where: str) -> UsageError:
+    return UsageError(
+        "the artifact would have random weights",
+        where=where,
+        why=f"no checkpoint of {picked.model} is named, and its numbers are published for trained weights or latencies",
+        fix="--weights FILE, --artifacts FOLDER with a trained one, or --random-weights for a trial",
+    )
+
+
+def _copy(artifact: Artifact, out: Path) -> Artifact:
+    from edgevit.artifacts.folder import open_artifact
+
+    target = out / artifact.folder.resolve().name
+    part = target.with_name(f".{target.name}.{mark()}.partial")
+    try:
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        shutil.copytree(artifact.folder, part)
+        part.rename(target)
+    except OSError as error:
+        fix = "name another folder with --export"
+        raise ArtifactError("the artifact cannot be copied", where=str(target), why=str(error), fix=fix) from error
+    finally:
+        remove(part)
+    # Opening it checks every byte of the copy.
+    return open_artifact(target)
+
+
+def _exported(picked: Candidate, sources: Sources, out: Path, db: str | None) -> Artifact:
+    from edgevit.exporting.child_process import export_separately
+    from edgevit.recipes import require_torch
+    from edgevit.records.preprocessing import stated_in
+    from edgevit.selection.accuracy import image_size
+    from edgevit.sweeps.plan import artifact_for, record_built
+
+    _require_source(picked, sources)
+    request = request_of(picked, image_size(picked.input_shape), sources.weights, out)
+    if picked.top1_preprocessing is not None:
+        request = dataclasses.replace(request, preprocessing=stated_in(picked.top1_preprocessing))
+    if request.weights is None:
+        return artifact_for(request, db)
+    require_torch()
+    artifact = export_separately(request)
+    record_built(artifact, db)
+    return artifact
+
+
+def _require_source(picked: Candidate, sources: Sources) -> None:
+    """Raise UsageError where nothing here is known to give the network that the numbers are of."""
+    network, file = picked.network, sources.weights.file
+    elsewhere = "--artifacts FOLDER with the artifact that was measured"
+    where = f"{picked.model} {picked.target} {picked.precision}"
+    if network is None and (picked.network_id or picked.top1_provenance == "measured"):
+        why = f"its rows keep no digest of it: they are of artifact {picked.artifact_sha256[:8]}"
+        raise UsageError("nothing tells which network the numbers are of", where=where, why=why, fix=elsewhere)
+    if network is not None and network.weights == "module":
+        why = "it was made from a module of a Python process"
+        raise UsageError("the picked artifact is not here", where=where, why=why, fix=elsewhere)
+    if network is not None and network.weights == "file" and file is None and not _brings_weights(picked, network):
+        key = f" --weights-key {network.key}" if network.key not in ("", ".") else ""
+        fix = f"--weights path/to/{network.file}{key}, or {elsewhere}"
+        raise UsageError("the picked artifact is not here", where=where, why=f"it holds {network.label}", fix=fix)
+    is_random = network.weights == "random" if network is not None else ":" not in picked.model
+    if is_random and file is None and not sources.random:
+        raise _random(picked, where)
+
+
+def _brings_weights(picked: Candidate, network: Network) -> bool:
+    """Return whether a model's name alone gives its weights: a folder of transformers or a network of timm."""
+    from edgevit.records.model_reference import ModelReference
+
+    reference = ModelReference.parse(picked.model)
+    return reference.kind in ("timm", "hf") and Path(reference.name).name == network.file
+
+
+def request_of(
+    named: Candidate | Suggestion, size: tuple[int, ...], weights: WeightsRequest, out: Path
+) -> ExportRequest:
+    """Return the request that gives the network of a candidate or a suggestion, and refuses any other.
+
+    size: height and width in pixels, where the network was not recorded; empty: the card's.
+    """
+    from edgevit.records.artifact import ExportRequest
+
+    request = ExportRequest(
+        named.target, out, named.precision, named.model, weights=weights.file, weights_key=weights.key
+    )
+    network = named.network
+    if network is None:
+        return dataclasses.replace(request, input_size=(size[0], size[1]) if size else None)
+    # Random weights of the zoo stand for official ones, which any checkpoint may be.
+    is_any = network.weights == "random" and ":" not in named.model
+    key = network.key if weights.file is not None and not is_any else ""
+    return dataclasses.replace(
+        request,
+        weights_key=weights.key or key,
+        seed=network.seed or 0,
+        input_shapes=network.inputs,
+        batch=network.batch,
+        dynamic_batch=network.dynamic_batch,
+        unfolded=network.unfolded,
+        embed_preprocess=network.embed_preprocess,
+        options=dict(network.options),
+        network=None if is_any else network,
+    )
+
+
+def _describe(picked: Candidate, artifact: Artifact) -> str:
+    """Return how an artifact that was exported for the answer compares with the measured one."""
+    parity = f"parity {artifact.parity.status}" if artifact.parity else "parity unknown"
+    weights = artifact.source.describe_weights()
+    if not weights and artifact.source.weights == "random":
+        weights = "random weights: --weights FILE takes a checkpoint"
+    caveat = f", {weights}" * bool(weights)
+    if artifact.sha256 == picked.artifact_sha256:
+        return f"{parity}, the artifact that the row is of{caveat}"
+    if picked.network is not None and picked.network.weights != "random":
+        digits = picked.network.weights_sha256[:8]
+        return f"{parity}, of the network that the numbers are of, weights {digits}, not its very file{caveat}"
+    return f"{parity}, not the very file that the numbers are of{caveat}"

@@ -1,0 +1,46 @@
+"""The network that a name gives now, against the one that an artifact or a row is of."""
+
+from __future__ import annotations
+
+import torch
+
+from edgevit.errors import CheckpointError, UsageError
+from edgevit.exporting.digests import network_sha256
+from edgevit.models.source import Subject
+from edgevit.records.artifact import Artifact
+from edgevit.records.network import Network
+
+
+def require_same_network(artifact: Artifact, subject: Subject, fix: str) -> None:
+    """Raise UsageError where a model computes something else than at an artifact's export: its code was changed since.
+
+    Equal weights do not tell, because an activation has none. Another torch captures the same network differently, so
+    that nothing can be said of it. `fix` is the command that mends it.
+    """
+    expected = artifact.network
+    if _differs(subject, expected, artifact.batch):
+        raise UsageError(
+            "this is not the network that the artifact was made from",
+            where=artifact.source.model,
+            why=f"its weights are the same, and what it computes changed since the export of {artifact.created}",
+            fix=fix,
+        )
+
+
+def require_expected(subject: Subject, expected: Network, batch: int) -> None:
+    """Raise CheckpointError for other weights than those of a row's network, UsageError for another network."""
+    fix = "--artifacts FOLDER with the artifact that was measured, or measure and evaluate what it is now"
+    if subject.source.state_sha256 != expected.weights_sha256:
+        problem = "these are not the weights that the numbers are of"
+        why = f"those are {expected.label}, with the digest {expected.weights_sha256[:8]}"
+        raise CheckpointError(problem, where=subject.name, why=why, fix=fix)
+    if _differs(subject, expected, batch):
+        problem = "this is not the network that the numbers are of"
+        why = "its weights are the same, and what it computes was changed since"
+        raise UsageError(problem, where=subject.name, why=why, fix=fix)
+
+
+def _differs(subject: Subject, expected: Network, batch: int) -> bool:
+    if not expected.network_sha256 or expected.torch != torch.__version__:
+        return False
+    return network_sha256(subject, batch) != expected.network_sha256

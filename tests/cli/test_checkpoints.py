@@ -1,0 +1,170 @@
+"""Several checkpoints of one function on the command line: the better one is picked, and just that is handed over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgevit.artifacts.folder import open_artifact
+from edgevit.records.artifact import Artifact
+from support.command_line import edgevit, refused
+
+FILE = """
+from torch import nn
+
+preprocessing = {"mean": 0.5, "std": 0.5, "range": (0, 1), "resize": "stretch", "interpolation": "nearest",
+                 "color": "RGB"}
+labels = ["blue", "red"]
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+"""
+NAME = "mine.py:net"
+
+
+def state(sign: float) -> dict[str, torch.Tensor]:
+    """Return weights that tell red from blue, or take each for the other."""
+    torch.manual_seed(0)
+    pick = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]])[:, :, None, None]
+    head = sign * torch.tensor([[-1.0, 1, 0, 0], [1, -1, 0, 0]])
+    return {"0.weight": pick, "0.bias": torch.ones(4), "4.weight": head, "4.bias": torch.zeros(2)}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sweep and evaluate both sets of one file, the good one first, each into a folder of its own."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    (folder / "mine.py").write_text(FILE)
+    torch.save({"good": state(1), "bad": state(-1)}, folder / "both.pt")
+    noise = np.random.default_rng(0)
+    for label, channel in (("red", 0), ("blue", 2)):
+        (folder / "colours" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = noise.integers(0, 60, (8, 8, 3), np.uint8)
+            pixels[:, :, channel] += 150
+            Image.fromarray(pixels).save(folder / "colours" / label / f"{number}.png")
+    for key in ("good", "bad"):
+        weights = ("--weights", "both.pt", "--weights-key", key)
+        sweep = (
+            "--models",
+            NAME,
+            "--targets",
+            "onnx",
+            "--input-size",
+            8,
+            *weights,
+            "-o",
+            key,
+            "--quick",
+            "--db",
+            "x.db",
+        )
+        outcome = edgevit("sweep", *sweep, folder=folder)
+        assert outcome.returncode == 0, outcome.stderr
+        artifact = f"{key}/mine-net-8-onnx-fp32"
+        outcome = edgevit("evaluate", artifact, "--data", "colours", "--db", "x.db", "--json", folder=folder)
+        assert outcome.returncode == 0, outcome.stderr
+    return folder
+
+
+CHOOSE = ("choose", "--dataset", "colours", "--db", "x.db", "--models", "mine.py:*")
+
+
+def exported(folder: Path, *options: object) -> tuple[Artifact, str]:
+    """Return the artifact that `choose --export` hands over, and what it says of it."""
+    outcome = edgevit(*CHOOSE, "--export", *options, "--json", folder=folder)
+    assert outcome.returncode == 0, outcome.stderr
+    [one] = json.loads(outcome.stdout)["exported"]
+    return open_artifact(folder / one["folder"]), one["says"]
+
+
+def test_the_better_set_is_picked_though_it_was_measured_first(swept: Path) -> None:
+    outcome = edgevit(*CHOOSE, folder=swept)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.startswith("mine.py:net with both.pt good, onnx fp32, 1 thread(s), on local\n")
+    assert "mine.py:net is here as 2 networks, each a candidate of its own: both.pt bad, both.pt good" in outcome.stdout
+    header, _, *lines = [line for line in outcome.stdout.splitlines() if line.startswith((" model", " ─", " mine"))]
+    assert "weights" in header and "both.pt good" in lines[0] and "both.pt bad" in lines[1]
+    answer = json.loads(edgevit(*CHOOSE, "--json", folder=swept).stdout)
+    assert answer["picked"]["top1_percent"] == 100 and len(answer["fitting"]) == 2
+    assert answer["picked"]["network"]["key"] == "good"
+
+
+def test_just_the_picked_set_is_handed_over(swept: Path) -> None:
+    good = open_artifact(swept / "good/mine-net-8-onnx-fp32")
+    copy, says = exported(swept, "copy", "--artifacts", "good,bad")
+    assert copy.sha256 == good.sha256 and says == "a copy of the artifact that the numbers are of"
+    found, _ = exported(swept, "found", "--out", "good")
+    assert found.sha256 == good.sha256
+    # The key that the user leaves out is that of the pick, not the averaged or the first one.
+    made, says = exported(swept, "made", "--weights", "both.pt")
+    assert made.source.choice and made.source.choice.key == "good" and "of the network that the numbers are of" in says
+    assert made.source.state_sha256 == good.source.state_sha256
+    assert (made.preprocessing, made.labels) == (good.preprocessing, good.labels)
+
+
+def test_other_weights_are_refused_and_so_is_no_statement_of_them(swept: Path) -> None:
+    text = refused(2, *CHOOSE, "--export", "none", folder=swept)
+    assert "the picked artifact is not here" in text and "--weights path/to/both.pt --weights-key good" in text
+    wrong = ("--weights", "both.pt", "--weights-key", "bad")
+    text = refused(1, *CHOOSE, "--export", "none", *wrong, folder=swept)
+    assert "these are not the weights that the numbers are of" in text and "both.pt good" in text
+    assert not list((swept / "none").glob("*")), "nothing that could be taken for the pick"
+
+
+def test_an_accuracy_by_another_preprocessing_is_not_handed_over_with_the_manifest(swept: Path) -> None:
+    tinted = ("--dataset", "tinted", "--mean", "0.4", "--db", "x.db")
+    outcome = edgevit("evaluate", "good/mine-net-8-onnx-fp32", "--data", "colours", *tinted, folder=swept)
+    assert outcome.returncode == 0, outcome.stderr
+    ask = ("choose", "--dataset", "tinted", "--db", "x.db")
+    text = refused(2, *ask, "--export", "none", "--artifacts", "good", folder=swept)
+    assert "another preprocessing than the manifest's" in text and "0.4" in text
+
+
+def test_a_function_that_was_changed_is_noticed(swept: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(swept, tmp_path / "changed")
+    (folder / "mine.py").write_text(FILE.replace("ReLU", "Hardswish"))
+    text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", folder=folder)
+    assert "this is not the network that the numbers are of" in text and "what it computes was changed since" in text
+    text = refused(2, "verify", "good/mine-net-8-onnx-fp32", "--weights", "both.pt", folder=folder)
+    assert "this is not the network that the artifact was made from" in text and "edgevit export mine.py:net" in text
+    weights = ("--weights", "both.pt", "--weights-key", "good", "--input-size", 8, "-o", "good", "--quick")
+    sweep = ("sweep", "--models", NAME, "--targets", "onnx", *weights, "--db", "x.db")
+    outcome = edgevit(*sweep, folder=folder)
+    assert outcome.returncode == 0 and "already in the database" not in outcome.stdout, outcome.stderr
+    outcome = edgevit(*CHOOSE, folder=folder)
+    assert "mine.py:net with both.pt good is here as 2 networks: its code or its weights changed" in outcome.stdout
+    assert "it was measured since as another network" in outcome.stdout
+
+
+def test_a_row_that_may_change_the_answer_is_measured_of_its_own_network(swept: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(swept, tmp_path / "again")
+    ask = (*CHOOSE, "--percentile", "99", "--max-latency", "10s", "--quick")
+    before = json.loads(edgevit(*ask, "--json", folder=folder).stdout)
+    assert {one["network"]["key"] for one in before["measure_next"]} == {"good", "bad"}
+    outcome = edgevit(*ask, folder=folder)
+    assert "--weights both.pt --weights-key good" in outcome.stdout
+    torch.save({"good": state(-1), "bad": state(1)}, folder / "both.pt")
+    assert "--weights both.pt" not in edgevit(*ask, folder=folder).stdout, "another file of this name is none of them"
+    text = refused(2, *ask, "--measure", "--out", "elsewhere", folder=folder)
+    assert "the artifact that is to be measured is not here" in text and "--weights path/to/both.pt" in text
+    outcome = edgevit(*ask, "--measure", "--artifacts", "good,bad", "--json", folder=folder)
+    assert outcome.returncode == 0, outcome.stderr
+    assert len(json.loads(outcome.stdout)["measured"]) == 2
+
+
+def test_random_weights_are_handed_over_only_by_name(tmp_path: Path) -> None:
+    sweep = ("--models", "vanillanet_5", "--targets", "onnx", "--input-size", 64, "--quick", "--db", "x.db")
+    assert edgevit("sweep", *sweep, folder=tmp_path).returncode == 0
+    choose = ("choose", "--db", "x.db", "--objective", "fastest", "--measured-only", "--export", "deploy")
+    for options in ((), ("--out", "elsewhere")):
+        text = refused(2, *choose, *options, folder=tmp_path)
+        assert "the artifact would have random weights" in text and "--random-weights" in text
+    outcome = edgevit(*choose, "--random-weights", folder=tmp_path)
+    assert outcome.returncode == 7 and "exported: deploy/vanillanet_5-64-onnx-fp32" in outcome.stdout, outcome.stderr
