@@ -7,6 +7,7 @@ imports its compiler. A rule returns None where it does not hold, and torch is a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ def quick_value(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tenso
     if rule is None or not args:
         return None
     operands = args[0] if isinstance(args[0], (list, tuple)) else args[:1]
-    return rule(*args, **kwargs) if operands and all(map(_is_float, operands)) else None
+    holds = all(_has_numbers(operand, complex_too=rule is _arithmetic) for operand in operands)
+    return rule(*args, **kwargs) if operands and holds else None
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
+def _has_numbers(value: Any, *, complex_too: bool) -> bool:
+    is_tensor = isinstance(value, Tensor) and value.dim() > 0
+    return is_tensor and (value.is_floating_point() or (complex_too and value.is_complex()))
 
 
 def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -34,7 +37,19 @@ def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
 
 def _like(source: Tensor) -> Tensor:
     """Return a tensor of the same shape, dtype and memory layout; torch's own `empty_like` is slow without data."""
-    return _empty(source.shape, source) if source.is_contiguous() else torch.empty_like(source)
+    if source.is_contiguous() or not _is_dense(source):
+        return _empty(source.shape, source) if source.is_contiguous() else torch.empty_like(source)
+    return torch.empty_strided(source.shape, source.stride(), dtype=source.dtype, device="meta")
+
+
+def _is_dense(source: Tensor) -> bool:
+    """Return whether a tensor has all numbers of its storage once, in the order of some permutation of its axes."""
+    expected = 1
+    for stride, size in sorted(zip(source.stride(), source.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _unary(source: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -42,15 +57,23 @@ def _unary(source: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _binary(first: Tensor, second: Any, **_: Any) -> Tensor | None:
-    """Tell the result of an operator element by element, if it has the first operand's shape and dtype."""
+    """Tell the result of an operator element by element, if it has the dtype of its operands."""
     if isinstance(second, (int, float)) and not isinstance(second, bool):
         return _like(first)
     if not isinstance(second, Tensor) or second.dtype != first.dtype:
         return None
-    fits = second.dim() <= first.dim() and all(
-        small in (1, large) for small, large in zip(reversed(second.shape), reversed(first.shape), strict=False)
-    )
-    return _like(first) if fits else None
+    pairs = list(zip_longest(reversed(first.shape), reversed(second.shape), fillvalue=1))
+    if not all(a == b or 1 in (a, b) for a, b in pairs):
+        return None
+    shape = tuple(b if a == 1 else a for a, b in reversed(pairs))
+    if shape == first.shape:
+        return _like(first)
+    return _empty(shape, first) if first.is_contiguous() and second.is_contiguous() else None
+
+
+def _arithmetic(first: Tensor, second: Any, **named: Any) -> Tensor | None:
+    """Tell the result of an operator that complex numbers have too."""
+    return _binary(first, second, **named)
 
 
 def _batch_norm(source: Tensor, *others: Any) -> Tensor | None:
@@ -59,6 +82,10 @@ def _batch_norm(source: Tensor, *others: Any) -> Tensor | None:
 
 def _contiguous(source: Tensor, *_: Any, **__: Any) -> Tensor:
     return _empty(source.shape, source)
+
+
+def _group_norm(source: Tensor, *_: Any, **__: Any) -> Tensor | None:
+    return _empty(source.shape, source) if source.is_contiguous() else None
 
 
 def _linear(source: Tensor, weight: Tensor, *_: Any) -> Tensor | None:
@@ -93,11 +120,48 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **named: Any)
     return _empty((*query.shape[:-1], value.shape[-1]), query) if fits and not named.get("enable_gqa") else None
 
 
+def _max_pool(
+    source: Tensor, size: Sequence[int], stride: Any = (), padding: Any = 0, dilation: Any = 1, rounds_up: bool = False
+) -> Tensor | None:
+    return None if rounds_up else _pooled(source, size, stride, padding, dilation)
+
+
+def _average_pool(
+    source: Tensor, size: Sequence[int], stride: Any = (), padding: Any = 0, rounds_up: bool = False, *others: Any
+) -> Tensor | None:
+    return None if rounds_up or any(other is not True for other in others) else _pooled(source, size, stride, padding)
+
+
+def _pooled(source: Tensor, size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Tensor | None:
+    if source.dim() != 4 or not source.is_contiguous():
+        return None
+    window, steps, pads, gaps = (_both(numbers) for numbers in (size, stride or size, padding, dilation))
+    if any(2 * p > k for p, k in zip(pads, window, strict=True)):
+        return None
+    spans = (d * (k - 1) + 1 for k, d in zip(window, gaps, strict=True))
+    free = [side + 2 * p - span for side, p, span in zip(source.shape[2:], pads, spans, strict=True)]
+    sides = [room // s + 1 for room, s in zip(free, steps, strict=True)]
+    return _empty((*source.shape[:2], *sides), source) if min(free) >= 0 else None
+
+
+def _both(numbers: Any) -> list[int]:
+    """Return one number for each of two sides."""
+    one_or_two = [numbers] if isinstance(numbers, int) else list(numbers)
+    return one_or_two * 2 if len(one_or_two) == 1 else one_or_two
+
+
 def _adaptive_pool(source: Tensor, size: Sequence[int]) -> Tensor | None:
     return _empty((*source.shape[:-2], *size), source) if source.dim() in (3, 4) and len(size) == 2 else None
 
 
-def _mean(source: Tensor, axes: Sequence[int] | None, keeps: bool = False, **named: Any) -> Tensor | None:
+def _filled(source: Tensor, **named: Any) -> Tensor | None:
+    """Tell a tensor like another one, unless it shall differ in anything."""
+    places = {"device", "pin_memory"}
+    return None if any(value is not None for name, value in named.items() if name not in places) else _like(source)
+
+
+def _reduced(source: Tensor, axes: Sequence[int] | None, keeps: bool = False, **named: Any) -> Tensor | None:
+    """Tell a mean or a maximum over these axes."""
     if not axes or named.get("dtype") is not None:
         return None
     reduced = {axis % source.dim() for axis in axes}
@@ -143,18 +207,22 @@ _RULES: dict[Any, Callable[..., Tensor | None]] = {
             aten.sub.Tensor,
             aten.mul.Tensor,
             aten.div.Tensor,
-            aten.maximum.default,
-            aten.minimum.default,
         ),
-        _binary,
+        _arithmetic,
     ),
+    **dict.fromkeys((aten.maximum.default, aten.minimum.default), _binary),
+    aten.max_pool2d.default: _max_pool,
+    aten.avg_pool2d.default: _average_pool,
     aten.batch_norm.default: _batch_norm,
     aten.layer_norm.default: _contiguous,
-    aten.group_norm.default: _contiguous,
+    aten.group_norm.default: _group_norm,
     aten.linear.default: _linear,
     aten.conv2d.default: _conv2d,
     aten.scaled_dot_product_attention.default: _attention,
     aten.adaptive_avg_pool2d.default: _adaptive_pool,
-    aten.mean.dim: _mean,
+    aten.mean.dim: _reduced,
+    aten.amax.default: _reduced,
+    aten.zeros_like.default: _filled,
+    aten.ones_like.default: _filled,
     aten.cat.default: _cat,
 }

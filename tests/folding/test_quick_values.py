@@ -29,12 +29,27 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         for operator in (aten.maximum.default, aten.minimum.default)
     },
     **{
-        operator: [(MAP, 2), (MAP, ones(6)), (ones(1, 6), ones(5, 1)), (MAP, ones(6, dtype=torch.float64)), (MAP, MAP)]
+        operator: [
+            (MAP, 2),
+            (MAP, ones(6)),
+            (ones(4, 1, 1), MAP),
+            (ones(1, 6), ones(5, 1)),
+            (MAP.transpose(1, 2), MAP.transpose(1, 2)),
+            (MAP.transpose(1, 2), ones(3, 2, 5, 4, 6)),
+            (MAP[:, ::2], MAP[:, ::2]),
+            (MAP, ones(6, dtype=torch.float64)),
+            (MAP, MAP),
+            (MAP.to(torch.complex64), ones(4, 1, 1, dtype=torch.complex64)),
+        ]
         for operator in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
     },
     aten.batch_norm.default: [(MAP, *NORM, False, 0.1, 1e-5, True), (MAP, *NORM, True, 0.1, 1e-5, True)],
     aten.layer_norm.default: [(MAP, [6]), (MAP.transpose(1, 3), [4], ones(4), ones(4))],
-    aten.group_norm.default: [(MAP, 2), (MAP.contiguous(memory_format=torch.channels_last), 2, ones(4), ones(4))],
+    aten.group_norm.default: [
+        (MAP, 2),
+        (MAP, 2, ones(4), ones(4)),
+        (MAP.contiguous(memory_format=torch.channels_last), 2, ones(4), ones(4)),
+    ],
     aten.linear.default: [(MAP, ones(7, 6)), (ones(6), ones(7, 6), ones(7)), (ones(2, 6), ones(6))],
     aten.conv2d.default: [
         (MAP, ones(8, 4, 3, 3)),
@@ -47,6 +62,21 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
         (ones(2, 3, 5, 4), ones(1, 3, 7, 4), ones(1, 3, 7, 4)),
     ],
     aten.adaptive_avg_pool2d.default: [(MAP, [1, 1]), (ones(3, 4, 5), [2, 2])],
+    aten.max_pool2d.default: [
+        (MAP, [2, 2]),
+        (MAP, [3], [2], [1]),
+        (MAP, [2, 3], [1, 2], [0, 1], [2, 1]),
+        (MAP, [2, 2], [2, 2], [0, 0], [1, 1], True),
+        (ones(4, 5, 6), [2, 2]),
+    ],
+    aten.avg_pool2d.default: [
+        (MAP, [2, 2]),
+        (MAP, [3, 2], [2, 1], [1, 0]),
+        (MAP, [3], [1], [1], False, False),
+        (MAP, [2, 2], [2, 2], [0, 0], True),
+        (MAP, [2, 2], [2, 2], [0, 0], False, True, 3),
+    ],
+    aten.amax.default: [(MAP, [1]), (MAP, [-1, 2], True), (MAP, [])],
     aten.mean.dim: [(MAP, [2, 3]), (MAP, [-1], True), (MAP, None), (MAP, [])],
     aten.cat.default: [([MAP, MAP], 1), ([MAP, ones(2, 4, 5, 1)], -1), ([MAP, MAP.double()], 0), ([ones(2), ones(3)],)],
 }
@@ -61,8 +91,24 @@ def test_a_rule_tells_what_torch_computes(rule: Any) -> None:
         quick = quick_value(rule, torch.utils._pytree.tree_map(hollow, args), {})
         if quick is not None:
             assert (quick.shape, quick.dtype, quick.is_meta) == (expected.shape, expected.dtype, True)
+            assert quick.stride() == expected.stride()
             told += 1
     assert told
+
+
+def test_a_pool_that_torch_refuses_is_left_to_it() -> None:
+    empty = torch.empty(2, 4, 5, 6, device="meta")
+    for rule in (aten.max_pool2d.default, aten.avg_pool2d.default):
+        assert quick_value(rule, (empty, [2, 2], [1, 1], [2, 2]), {}) is None, "more padding than half a window"
+        assert quick_value(rule, (empty, [7, 7]), {}) is None, "a window larger than the map"
+    assert quick_value(aten.relu.default, (empty.to(torch.complex64),), {}) is None
+
+
+def test_a_tensor_like_another_is_told_unless_it_differs() -> None:
+    moved = torch.empty(2, 4, 5, 6, device="meta").transpose(1, 2)
+    quick = quick_value(aten.zeros_like.default, (moved,), {"dtype": None, "device": None})
+    assert quick is not None and (quick.shape, quick.stride()) == (moved.shape, moved.stride())
+    assert quick_value(aten.zeros_like.default, (moved,), {"dtype": torch.float64}) is None
 
 
 def hollow(value: Any) -> Any:
