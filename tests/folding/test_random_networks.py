@@ -65,4 +65,6 @@ def test_random_networks_fold_exactly(drawn: tuple[RandomNetwork, tuple[int, ...
         errors = differences(network, folded, image(size, *shape, seed=size))
         assert max(errors) <= FLOAT64, f"batch {size}: {errors}\n{folded.net.graph}"
     assert norms_left(folded) <= norms_run(network, x)
-    assert count(folded, x).macs <= count(network, x).macs
+    # A Fourier transform counts nothing, and its matrices do.
+    has_transform = any(step.text.startswith("Fourier") for step in network.steps)
+    assert has_transform or count(folded, x).macs <= count(network, x).macs

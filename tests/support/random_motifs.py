@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from support import random_sequences as sequences
 from support import random_steps as steps
 from support.random_networks import BATCH, Builder, Drawing, RandomNetwork, Vector, fill
 
@@ -177,6 +178,9 @@ KINDS: tuple[tuple[steps.Append, ...], ...] = (
     (steps.attention, steps.separate),
     (branches, body_twice, gate),
     (depthwise_mean, neighbours, joined_projections),
+    (sequences.affine_before_layer, sequences.layers_in_sequence, sequences.norm_before_average),
+    (sequences.token_norm_before_layers, sequences.few_maxima, sequences.few_queries, sequences.regrouped),
+    (sequences.fourier, sequences.repeated_layer),
 )
 INPUTS = ((4, 7, 9), (3, 8, 6), (2, 5, 5), (8, 4, 4), (6, 5), (4, 6), (9,))
 _TRIES = 3
