@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import select
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgevit.devices.device_lock import locked_device
+from edgevit.cli import main
+from edgevit.devices.device_lock import lock_path, locked_device
 from edgevit.devices.registry import local_device
 from edgevit.models import create_model
 from edgevit.records.measurement import NoiseFloor
@@ -381,7 +383,23 @@ def test_a_profile_waits_for_the_run_that_measures_on_its_device(here: Path) -> 
     with locked_device(local_device()):
         process = start(profile, here, here, warm=True)
         assert process.stderr is not None
+        assert select.select([process.stderr], [], [], seconds(60))[0], "it waits in silence"
         line = process.stderr.readline()
     printed, text = process.communicate(timeout=seconds(60))
     assert line.startswith(f"the device local is in use by process {os.getpid()} on ")
     assert process.returncode == 0 and json.loads(printed)["measurements"][0]["status"] == "ok", text
+
+
+def test_a_profile_holds_its_device_until_its_last_analysis(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+
+    def analysis(*_: Any, **options: Any) -> list[Any]:
+        held.append(lock_path(local_device()).exists())
+        return []
+
+    for name in ("measure", "understand", "held_against_vendors"):
+        monkeypatch.setattr(f"edgevit.cli.profile.{name}", analysis)
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", str(here / "out" / "net-tiny-32-onnx-fp32"), "--roofline", "--harness"])
+    assert ended.value.code == 0
+    assert held == [True, True, True] and not lock_path(local_device()).exists()

@@ -69,9 +69,13 @@ def test_an_artifact_comes_back_as_it_would_from_here(tmp_path: Path, warm_child
 
 
 @pytest.mark.onnx
-def test_what_a_model_prints_does_not_end_up_among_the_answers(tmp_path: Path, warm_children: None) -> None:
+def test_what_a_model_prints_does_not_end_up_among_the_answers(
+    tmp_path: Path, warm_children: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     artifact = export_separately(crashing(tmp_path, "speak"))
     assert artifact.parity is not None and artifact.parity.status == "passed"
+    printed = capsys.readouterr()
+    assert printed.out == "" and f"{tmp_path / 'crash.py'}:speak: noise noise " in printed.err
 
 
 @pytest.mark.parametrize(
