@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support.command_line import programs
-from support.processes import is_running, running_in
+from support.processes import is_running, queued_s, running_in
 from support.speed import seconds, wait_until
 
 ENDING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 KILLS = (signal.SIGKILL, *ENDING)
 TEMPORARY = "tmp"
+_POLL_S = 0.02
 
 
 class End(NamedTuple):
-    """The end of a command: its exit code, the seconds until then, its standard output and standard error."""
+    """The end of a command: its exit code, the seconds until then, its standard output and standard error.
+
+    Seconds after a signal do not count while the command waits for a processor.
+    """
 
     code: int
     took_s: float
@@ -44,10 +48,15 @@ def start(arguments: Sequence[object], folder: Path, temporary: Path, *, warm: b
 
 def end(process: subprocess.Popen[str], number: int) -> End:
     """Send a signal to a command, and return its end."""
-    begin = time.monotonic()
+    begin, waited_s = time.monotonic(), queued_s(process.pid)
     process.send_signal(number)
+    queue_s = waited_s
+    while is_running(process.pid) and time.monotonic() - begin < seconds(30):
+        queue_s = max(queue_s, queued_s(process.pid))
+        time.sleep(_POLL_S)
+    took_s = time.monotonic() - begin - (queue_s - waited_s)
     printed, text = process.communicate(timeout=seconds(30))
-    return End(process.returncode, time.monotonic() - begin, printed, text)
+    return End(process.returncode, took_s, printed, text)
 
 
 def pid_of(out: Path) -> int:

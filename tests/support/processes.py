@@ -27,3 +27,11 @@ def running_in(folder: Path) -> list[int]:
         if place.is_relative_to(folder) and int(entry.name) != os.getpid() and is_running(int(entry.name)):
             pids.append(int(entry.name))
     return pids
+
+
+def queued_s(pid: int) -> float:
+    """Return the seconds for which a process was ready to run, and had no processor; 0 where that is not known."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
