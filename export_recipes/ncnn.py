@@ -35,7 +35,7 @@ RECIPE = Recipe(
     native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
-    spellings=("average_divisor", "ceil_average", "circular_pad", "matrix_transpose", "remainder"),
+    spellings=("average_divisor", "ceil_average", "circular_pad", "matrix_transpose", "remainder", "strided_slice"),
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"

@@ -296,6 +296,30 @@ def circular_pad(at: _Speller) -> Node | None:
     return result
 
 
+def strided_slice(at: _Speller) -> Node | None:
+    """Write a slice that takes every n-th row as a reshape to rows of n, and a slice of the first in each."""
+    if not is_call(at.node, aten.slice.Tensor):
+        return None
+    named, sizes = arguments(at.node), shape(at.source)
+    axis, step = named["dim"] % len(sizes), named["step"]
+    if step == 1 or axis == 0 or min(sizes[1:]) < 0 or not (count := shape(at.node)[axis]):
+        return None
+    side, start = sizes[axis], named["start"] or 0
+    start = max(0, start + side if start < 0 else start)
+    # The last row may lack what follows it; any numbers do there.
+    end, rows = start + count * step, at.source
+    if end - side > side:
+        return None
+    if end > side:
+        more = at.call(aten.slice.Tensor, rows, axis, 0, end - side)
+        rows = at.call(aten.cat.default, [rows, more], axis)
+    if (start, end) != (0, max(side, end)):
+        rows = at.call(aten.slice.Tensor, rows, axis, start, end)
+    before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
+    rows = at.call(aten.reshape.default, rows, [-1, before * count, step * after])
+    return at.call(aten.reshape.default, at.call(aten.slice.Tensor, rows, 2, 0, after), [-1, *shape(at.node)[1:]])
+
+
 def remainder(at: _Speller) -> Node | None:
     """Write x mod d as x - d floor(x / d)."""
     if not is_call(at.node, aten.remainder.Scalar) or not at.source.meta[VALUE].is_floating_point():
@@ -333,5 +357,6 @@ SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "remainder": remainder,
     "rms_norm": rms_norm,
     "softplus": softplus,
+    "strided_slice": strided_slice,
     "tanh_gelu": tanh_gelu,
 }

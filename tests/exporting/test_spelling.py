@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,7 @@ WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], n
     "remainder": (lambda net, x: (x % 0.3).mean((2, 3)), {}),
     "rms_norm": (lambda net, x: net.norm(x.permute(0, 2, 3, 1)), {"norm": lambda: nn.RMSNorm(4)}),
     "softplus": (lambda net, x: F.softplus(x, beta=2, threshold=1), {}),
+    "strided_slice": (lambda net, x: x[:, :, ::2, 1::3], {}),
     "tanh_gelu": (lambda net, x: F.gelu(x, approximate="tanh"), {}),
 }
 
@@ -106,6 +108,22 @@ def test_resizing_by_any_factor_or_to_a_size(rows: float, columns: float, mode: 
     model = ready(Toy(lambda net, x: F.interpolate(net.c(x), mode=mode, **to, **corners), c=nn.Conv2d(2, 3, 2)))
     folded = fold(model, (image(1, 2, 10, 12),))
     assert_same(folded, spelled(folded, ["bilinear", "nearest"]), [image(2, 2, 10, 12)], 1e-12)
+
+
+STARTS, STEPS = st.integers(-9, 8), st.integers(1, 5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(STARTS, STARTS, STEPS, st.sampled_from([1, 2, 3]))
+def test_every_nth_row_of_any_part(start: int, end: int, step: int, axis: int) -> None:
+    part = (*[slice(None)] * axis, slice(start, end, step))
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        y = net.c(x)
+        return torch.cat((y[part].flatten(1), y[:, :, ::step].flatten(1)), 1)
+
+    folded = fold(ready(Toy(compute, c=nn.Conv2d(2, 7, 2))), (image(1, 2, 9, 10),))
+    assert_same(folded, spelled(folded, ["strided_slice"]), [image(2, 2, 9, 10)], 1e-12)
 
 
 def pairs(*, slow: bool) -> list[Any]:
