@@ -53,6 +53,29 @@ def test_a_value_no_larger_than_what_goes_with_it_is_computed(compute: Callable[
     assert count(folded, X).params <= count(model, X).params
 
 
+def encoded(tokens: int) -> nn.Module:
+    """Sines of positions, computed in each call as detectors do: integers times frequencies."""
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        positions, frequencies = torch.arange(tokens), 1 / 10000 ** (torch.arange(4) / 4)
+        angles = torch.outer(positions, frequencies)
+        return net.fc(x) + torch.cat([angles.sin(), angles.cos()], 1)  # type: ignore[no-any-return]
+
+    return Toy(compute, fc=nn.Sequential(nn.Linear(8, 800), nn.Linear(800, 8)))
+
+
+def test_positions_that_are_encoded_anew_in_each_call_become_a_constant() -> None:
+    folded = fold_and_compare(encoded(12), X)
+    assert not {"arange", "outer", "sin", "cat"} & set(operators(folded))
+
+
+def test_a_large_table_made_of_nothing_stays_an_expression() -> None:
+    """Without a weight that goes with it, each number counts, an index too."""
+    model = Toy(lambda net, x: net.fc(x) + (torch.arange(96).reshape(12, 8) % 5 == 0), fc=nn.Linear(8, 8))
+    folded = fold_and_compare(model, X)
+    assert operators(folded)["arange"] == 1
+
+
 def test_a_constant_that_stays_is_not_counted_as_one_that_goes() -> None:
     """The weight is read as it is, too, so a second form of it would double it."""
     model = Toy(

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from edgevit.folding.graph import Net, writes
+from edgevit.folding.graph import Net, aten, writes
 from edgevit.folding.one_dtype import OneDtype
 from edgevit.folding.values import VALUE
 
+_UNSET = (aten.empty.memory_format, aten.empty_strided.default)
+
 
 def constant_expression(net: Net, node: Node) -> bool:
-    """Replace an expression of constants by its value: a reshaped layer scale, a masked weight, a part of a split.
+    """Replace an expression of constants by its value: a reshaped layer scale, a masked weight, encoded positions.
 
     Expressions that read the same constants are computed together, because only then do these go. What the network may
     not grow by stays an expression.
@@ -23,7 +25,7 @@ def constant_expression(net: Net, node: Node) -> bool:
     if not _is_last(net, node):
         return False
     for results in (_related(net, node), [node]):
-        growth = sum(map(_weights, results)) - _freed(net, results)
+        growth = sum(map(_added, results)) - _freed(net, results)
         if net.grow(growth):
             with OneDtype(torch.float64):
                 # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
@@ -48,8 +50,11 @@ def _is_expression(net: Net, node: Node) -> bool:
 def _is_call_on_constants(net: Net, node: Node) -> bool:
     if node.op != "call_function" or _is_random(node) or writes(node):
         return False
+    # Without inputs it makes a tensor of numbers, as `arange` does, or of whatever lay in memory.
     sources = node.all_input_nodes
-    return bool(sources) and all(net.constant(each) is not None or net.expressions.get(each) for each in sources)
+    return (bool(sources) or node.target not in _UNSET) and all(
+        net.constant(each) is not None or net.expressions.get(each) for each in sources
+    )
 
 
 def _is_last(net: Net, node: Node) -> bool:
@@ -81,6 +86,11 @@ def _related(net: Net, node: Node) -> list[Node]:
                 pending += _sources(reader)
             readers += [user for user in reader.users if _is_expression(net, user)]
     return [each for each in net.nodes() if each in results]
+
+
+def _added(result: Node) -> int:
+    """Return the number of weights that a result is; of an expression without constants, indices count too."""
+    return _weights(result) if any(True for _ in _sources(result)) else int(result.meta[VALUE].numel())
 
 
 def _freed(net: Net, results: Collection[Node]) -> int:
