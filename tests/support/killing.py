@@ -91,13 +91,15 @@ def kill_often(
 ) -> None:
     """End a command by each of these signals at a random moment of its life; then let it run to its end.
 
-    The moments are spread evenly over the life of a first run. `look` examines what each end has left, the first and
-    the last included. What a signal leaves that a program hears is nothing, and nothing goes on.
+    The moments are spread evenly over the life of a whole run before. `look` examines what each end has left, that of
+    whole runs included. What a signal leaves that a program hears is nothing, and nothing goes on.
     """
     temporary, dice = folder / TEMPORARY, random.Random(seed)
-    first = finish(arguments, folder, warm=warm)
-    look(first)
-    life_s = first.took_s
+    # The first of several warm programs waits until their imports are done.
+    for _ in range(1 + warm):
+        ended = finish(arguments, folder, warm=warm)
+        look(ended)
+    life_s = ended.took_s
     moments = [(turn + dice.random()) / len(numbers) * life_s for turn in range(len(numbers))]
     for number, moment in zip(numbers, dice.sample(moments, len(moments)), strict=True):
         process = start(arguments, folder, temporary, warm=warm)
