@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,10 @@ def add(name: NameArgument, connection: ConnectionOptions, output: OutputOptions
     enrolled = enroll.add(name, connection.transport, connection.settings())
     _print(enrolled, output.as_json)
     if not output.as_json:
-        say(f"added: edgevit sweep --models 'mobilevig_*' --targets {_targets(enrolled)} --device {name}")
+        command = f"--targets {_targets(enrolled)} --device {shlex.quote(name)}"
+        say("added; next, with your own network as FILE.py:FUNCTION, or with models of `edgevit models`:")
+        say(f"  edgevit sweep --models FILE.py:FUNCTION {command}")
+        say(f"  edgevit sweep --models 'mobilevig_*' {command}")
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

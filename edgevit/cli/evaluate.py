@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgevit.cli.common import error_fields, print_json, print_table, progress, report_error, say
+from edgevit.cli.common import describe_size, error_fields, print_json, print_table, progress, report_error, say
 from edgevit.cli.options import (
     ArtifactsArgument,
     DatabaseOptions,
@@ -165,12 +165,15 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     """Print each evaluation, then notes on the numbers."""
     from edgevit.cards import load_cards
     from edgevit.records.model import IMAGENET
+    from edgevit.records.network import network_labels
     from edgevit.records.preprocessing import describe_preprocessing, state_options
 
     if not evaluations:
         return
     cards = load_cards()
-    columns = ("model", "target", "prec.", ">images", ">top-1 %", "95% interval", ">top-5 %", ">published", ">images/s")
+    labels, sizes = network_labels(evaluations), {evaluation.input_shape for evaluation in evaluations}
+    names = ["model", *["weights"] * bool(labels), *["input"] * (len(sizes) > 1), "target", "prec."]
+    columns = (*names, ">images", ">top-1 %", "95% interval", ">top-5 %", ">published", ">images/s")
     lines = []
     for evaluation in evaluations:
         card = cards.get(evaluation.model) if evaluation.dataset == IMAGENET else None
@@ -184,6 +187,8 @@ def show(evaluations: Sequence[Evaluation]) -> None:
         lines.append(
             (
                 evaluation.model,
+                *([labels.get((evaluation.model, evaluation.network_id), "")] if labels else []),
+                *([describe_size(evaluation.input_shape)] if len(sizes) > 1 else []),
                 evaluation.target,
                 evaluation.precision,
                 evaluation.top1.total,

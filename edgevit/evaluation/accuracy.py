@@ -28,6 +28,7 @@ from edgevit.records.artifact import NO_CHECKPOINT, PROVEN, Artifact, WeightsReq
 from edgevit.records.identity import identify_accuracy, identify_confusion
 from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, NOT_OF_MANIFEST, Accuracy, Confusion
 from edgevit.records.model import Preprocessing
+from edgevit.records.network import Network
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, describe_assumed
 from edgevit_runtime.record import Reply
 
@@ -72,7 +73,8 @@ class Evaluation:
     """The result of one artifact. top5 is `None` for five classes or fewer, agreement where it was not requested.
 
     class_order: the order of the classes in words, with what says so. assumed: what top1 rests on and was not stated,
-    as Accuracy has it. classes: each class with images. confusion: the matrix, as the database keeps it.
+    as Accuracy has it. classes: each class with images. confusion: the matrix, as the database keeps it. input_shape,
+    network: of the artifact.
     """
 
     artifact: Path
@@ -95,6 +97,13 @@ class Evaluation:
     preprocessing: Preprocessing
     classes: tuple[ClassAccuracy, ...] = field(repr=False)
     confusion: Confusion = field(repr=False)
+    input_shape: tuple[int, ...]
+    network: Network
+
+    @property
+    def network_id(self) -> str:
+        """What tells apart the networks of one model (records.network)."""
+        return self.accuracies[0].network_id
 
 
 def evaluate(
@@ -259,6 +268,8 @@ class _Outcome:
             preprocessing=self.feed.preprocessing,
             classes=per_class(counts, folder.labels),
             confusion=identify_confusion(rows[0].accuracy_id, folder.labels, counts),
+            input_shape=artifact.inputs[0].shape,
+            network=artifact.network,
         )
 
     @property
@@ -322,6 +333,12 @@ class _Outcome:
             f"{len(self.folder.passed_over)} files passed over: no images by their names": self.folder.passed_over,
             f"{self.folder.empty} of the model's classes have no image here": self.folder.empty,
             f"{self.feed.turned} images have an EXIF orientation, which is not applied": self.feed.turned,
+            f"{self.feed.dropped['transparency']} images are partly transparent, and their transparency was dropped": (
+                self.feed.dropped["transparency"]
+            ),
+            f"{self.feed.dropped['bits']} images have 16 bits a pixel, of which the upper 8 count": (
+                self.feed.dropped["bits"]
+            ),
             artifact.source.describe_weights(): artifact.source.describe_weights(),
             "weights as the user's function made them": artifact.source.weights == "function",
             "weights of a module in a Python process": artifact.source.weights == "module",

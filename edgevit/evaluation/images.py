@@ -18,12 +18,13 @@ from PIL import Image
 
 from edgevit.errors import UsageError
 from edgevit.records.model import IMAGE_CHANNELS, Preprocessing
-from edgevit.records.preprocessing import GREY
+from edgevit.records.preprocessing import CHANNELS_FIRST, GREY, has_channels_last
 from edgevit_runtime.record import TensorSpec
 
 # A format here is a decoder for untrusted files. PostScript is left out, because it starts a program.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "MPO")
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF's tag, and its value for an image without rotation
+_OPAQUE = 255  # alpha of a pixel that hides what is behind it
 _WITHOUT_RANGE = ("I", "F")  # modes whose values of black and white are undefined
 _MAX_PIXELS = 2**28  # of a resized image: a line of one pixel's width would take gigabytes
 _IMAGE_DIMENSIONS = 3  # of pixels: height, width, channels
@@ -42,19 +43,27 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """The cropped pixels of an image, uint8 (H, W, C). turned: its EXIF data asks for a rotation; none is applied."""
+    """The cropped pixels of an image, uint8 (H, W, C), and what of the file is not in them.
+
+    turned: its EXIF data asks for a rotation; none is applied. dropped: `transparency`, or the lower 8 of 16 bits, as
+    `bits`; empty: nothing.
+    """
 
     pixels: Pixels
     turned: bool
+    dropped: str = ""
 
 
 def read_picture(data: bytes, preprocessing: Preprocessing, height: int, width: int) -> Picture:
     """Decode, resize and crop the bytes of an image file. Raises UnreadableError."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            # A color image of 16 bits is decoded to 8, so that only its tiles tell.
+            has_16_bits = image.mode.startswith("I;16") or ";16" in str(image.tile)
             image.load()
+            dropped = "bits" if has_16_bits else "transparency" * _is_transparent(image)
             converted = as_grey(image) if preprocessing.colour == GREY else as_rgb(image)
-            return Picture(cropped(converted, preprocessing, height, width), _is_turned(image))
+            return Picture(cropped(converted, preprocessing, height, width), _is_turned(image), dropped)
     except UnreadableError:
         raise
     except _DAMAGED as error:
@@ -79,6 +88,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def as_grey(image: Image.Image) -> Image.Image:
     """Convert any image to one channel of 8 bits, by the luma of ITU-R 601-2. Raises UnreadableError as as_rgb does."""
     return as_rgb(image).convert("L")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return whether an image has pixels that do not hide what is behind them."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return False
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(lowest != _OPAQUE)
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -147,4 +164,9 @@ def image_size(inputs: tuple[TensorSpec, ...], preprocessing: Preprocessing) -> 
         if dtype in ("float32", "float16") and shape[1] in IMAGE_CHANNELS and preprocessing.layout == "NCHW":
             return shape[2], shape[3]
     listed = ", ".join(f"{spec.name} {list(spec.shape)} {spec.dtype}" for spec in inputs)
-    raise UsageError("the model takes no image, or not only one", why=f"its inputs: {listed}")
+    fix = "only classifiers of one image are evaluated; --input-shape at the export says what a network takes"
+    raise UsageError(
+        "the model takes no image, or not only one",
+        why=f"its inputs: {listed}",
+        fix=CHANNELS_FIRST if has_channels_last(inputs) else fix,
+    )

@@ -6,7 +6,7 @@ Each file is read once: its digest and its pixels come from the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ class _Read:
     sha256: str
     sample: Batch | None
     turned: bool = False
+    dropped: str = ""
     why: str = ""
 
 
@@ -50,6 +51,7 @@ class ImageFeed:
     digests: list[str] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
     turned: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
 
     def batches(self, batch: int) -> Iterator[Batch]:
         """Yield arrays of `batch` samples. Zeros replace unreadable files and fill up the last batch.
@@ -65,6 +67,7 @@ class ImageFeed:
         for number, read in enumerate(in_order(self._read, self.examples, self.workers)):
             self.digests.append(read.sha256)
             self.turned += read.turned
+            self.dropped.update([read.dropped] if read.dropped else [])
             if read.sample is None:
                 self._skip(number, read.why)
             yield zeros if read.sample is None else read.sample
@@ -86,7 +89,8 @@ class ImageFeed:
             picture = read_picture(data, self.preprocessing, *image_size((self.spec,), self.preprocessing))
         except UnreadableError as error:
             return _Read(digest, None, why=str(error))
-        return _Read(digest, as_input(picture.pixels, self.preprocessing, self.spec), picture.turned)
+        sample = as_input(picture.pixels, self.preprocessing, self.spec)
+        return _Read(digest, sample, picture.turned, picture.dropped)
 
 
 def in_order(read: Callable[[Example], _Read], examples: Sequence[Example], workers: int) -> Iterator[_Read]:

@@ -26,7 +26,14 @@ from edgevit.records.artifact import NO_CHECKPOINT, Artifact, ExportRequest, Sou
 from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ASSUMED_PREPROCESSING, ModelCard, Preprocessing
 from edgevit.records.model_reference import ModelReference
-from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, takes_image
+from edgevit.records.preprocessing import (
+    CHANNELS_FIRST,
+    NOTHING_STATED,
+    StatedPreprocessing,
+    complete,
+    has_channels_last,
+    takes_image,
+)
 from edgevit_runtime.record import TensorSpec
 
 _ZOO_CLASSES = 1000
@@ -233,7 +240,9 @@ def with_preprocessing(subject: Subject) -> Subject:
     if not takes_image(subject.inputs):
         problem = f"{subject.name} takes no image, or not only one"
         raise UsageError(
-            problem, why=f"its inputs: {describe_inputs(subject.inputs)}", fix="leave --embed-preprocess out"
+            problem,
+            why=f"its inputs: {describe_inputs(subject.inputs)}",
+            fix=CHANNELS_FIRST if has_channels_last(subject.inputs) else "leave --embed-preprocess out",
         )
     module, inputs = Preprocessed(subject.module, subject.preprocessing), (raw_image(subject.inputs[0]),)
     return dataclasses.replace(subject, module=module, inputs=inputs, preprocessing_inside=True)

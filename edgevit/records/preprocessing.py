@@ -20,6 +20,13 @@ from edgevit_runtime.record import TensorSpec
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # by Pillow's names
 COLORS = {"RGB": "RGB", "BGR": "BGR", "GREY": "GREY", "GRAY": "GREY"}
 GREY, STRETCH = "GREY", "stretch"
+# What mends a network that takes images with their channels last.
+CHANNELS_FIRST = (
+    "let FILE.py:FUNCTION return a module that takes (N, C, H, W) and begins with `x = x.permute(0, 2, 3, 1)`, "
+    "and export that"
+)
+# Steps of other pipelines that are no resize, crop or stretch.
+_PADDED = ("letterbox", "pad", "padded")
 _CHANNELS = {"RGB": 3, "BGR": 3, GREY: 1}
 _CHANNEL_AXIS = 1
 # Of a network with another number of channels than ImageNet's images have: nothing is subtracted, nothing is divided.
@@ -143,6 +150,11 @@ def takes_image(inputs: Sequence[TensorSpec]) -> bool:
     return inputs[0].shape[1] in IMAGE_CHANNELS and inputs[0].dtype == "float32"
 
 
+def has_channels_last(inputs: Sequence[TensorSpec]) -> bool:
+    """Return whether the only input is an image whose channels are its last axis, as TensorFlow has them."""
+    return len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[3] in IMAGE_CHANNELS
+
+
 def describe_assumed(preprocessing: Preprocessing) -> str:
     """Return `mean, std and crop`, the names of what was not stated; empty where everything was."""
     *first, last = preprocessing.assumed or ("",)
@@ -260,6 +272,12 @@ def _range(value: Any) -> tuple[float, float]:
 def _resize(value: Any) -> dict[str, Any]:
     if value == STRETCH:
         return {"stretch": True}
+    if value in _PADDED:
+        raise UsageError(
+            f"images are not padded: {value!r} is no resize of a preprocessing",
+            why="the color and the place of the padding decide the answers, and each detector has its own",
+            fix="pad in your own program and leave --resize out, or --resize stretch if the network was trained so",
+        )
     text = "x".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
     match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
     if match is None:

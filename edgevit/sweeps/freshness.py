@@ -80,7 +80,11 @@ def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
 
 def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
     """Return the options that an artifact was made with, and that the request would lose by replacing it."""
-    lost = ["--weights FILE"] if artifact.source.weights == "file" and request.weights is None else []
+    source = artifact.source
+    lost = ["--weights FILE"] if source.weights == "file" and request.weights is None else []
+    lost += (
+        [f"--weights-key {source.choice.key}"] if source.choice is not None and _forgets_key(source, request) else []
+    )
     has_labels = bool(artifact.labels) and request.labels is None
     stated = set(STATEABLE) - set(artifact.preprocessing.assumed) if takes_image(artifact.model_inputs) else set()
     if not (has_labels or stated) or request.model in load_cards():
@@ -88,6 +92,15 @@ def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
     facts = _network_facts(dataclasses.replace(request, weights=None, weights_key="", labels=None))
     lost += [f"--{name}" for name in STATEABLE if name in stated and name in facts.preprocessing.assumed]
     return [*lost, *["--labels FILE"] * (has_labels and not facts.labels)]
+
+
+def _forgets_key(source: Source, request: ExportRequest) -> bool:
+    """Return whether a request says no set of weights, and an artifact has one that no export takes by itself.
+
+    Where a file has averaged weights, those are taken without a key. Of the same file the averaged set is known here.
+    """
+    choice = source.choice
+    return choice is not None and bool(choice.others) and not choice.averaged and not request.weights_key
 
 
 def _is_of_card(artifact: Artifact, request: ExportRequest, card: ModelCard) -> bool:

@@ -96,6 +96,15 @@ def test_the_better_set_is_picked_though_it_was_measured_first(swept: Path) -> N
     assert answer["picked"]["network"]["key"] == "good"
 
 
+def test_a_table_of_evaluations_tells_the_sets_apart(swept: Path) -> None:
+    artifacts = [f"{key}/mine-net-8-onnx-fp32" for key in ("good", "bad")]
+    table = ("--dataset", "again", "--db", "y.db")
+    outcome = edgevit("evaluate", *artifacts, "--data", "colours", *table, "--limit", 20, folder=swept)
+    header, _, *lines = [line for line in outcome.stdout.splitlines() if line.startswith((" model", " ─", " mine"))]
+    assert outcome.returncode == 0, outcome.stderr
+    assert "weights" in header and "both.pt good" in lines[0] and "both.pt bad" in lines[1]
+
+
 def test_just_the_picked_set_is_handed_over(swept: Path) -> None:
     good = open_artifact(swept / "good/mine-net-8-onnx-fp32")
     copy, says = exported(swept, "copy", "--artifacts", "good,bad")

@@ -70,7 +70,8 @@ def flags(sshd: Sshd) -> list[str]:
 def test_from_an_address_to_a_proof(sshd: Sshd, tmp_path: Path) -> None:
     shown = edgevit("devices", "add", "board", *flags(sshd))
     assert shown.returncode == 0, shown.stderr
-    assert "added: edgevit sweep" in shown.stdout and "onnxruntime" in shown.stdout
+    assert "edgevit sweep --models FILE.py:FUNCTION --targets onnx --device board" in shown.stdout
+    assert "onnxruntime" in shown.stdout
     assert "there is a device board" in refused(2, "devices", "add", "board", *flags(sshd))
     try:
         listed = json.loads(edgevit("devices", "--json").stdout)["devices"]

@@ -146,8 +146,9 @@ def test_the_default_is_bit_for_bit_what_float32_tensors_give() -> None:
     ],
 )
 def test_models_that_take_something_else_are_refused(inputs: tuple[TensorSpec, ...]) -> None:
-    with pytest.raises(UsageError, match="takes no image, or not only one"):
+    with pytest.raises(UsageError, match="takes no image, or not only one") as caught:
         image_size(inputs, Preprocessing())
+    assert ("permute(0, 2, 3, 1)" in caught.value.fix) == (inputs[0].shape[-1] == 3)
 
 
 def test_an_unknown_interpolation_is_named() -> None:
@@ -175,6 +176,20 @@ def test_black_and_white() -> None:
     bits = Image.fromarray(COLOURS[..., 0] > 100)
     assert bits.mode == "1"
     assert np.array_equal(pixels_of(bits), np.repeat((COLOURS[..., :1] > 100) * np.uint8(255), 3, 2))
+
+
+def test_what_a_conversion_drops_is_counted() -> None:
+    image = Image.fromarray(COLOURS)
+    solid, faint = (Image.merge("RGBA", (*image.split(), Image.new("L", image.size, level))) for level in (255, 254))
+    palette = image.quantize(4, method=Image.Quantize.MEDIANCUT)
+    files = {
+        "": [encoded(image), encoded(solid), encoded(palette)],
+        "transparency": [encoded(faint), encoded(palette, transparency=1)],
+        "bits": [png_16(1), png_16(3)],
+    }
+    for dropped, contents in files.items():
+        for content in contents:
+            assert read_picture(content, Preprocessing(crop_pct=1.0), 32, 32).dropped == dropped
 
 
 @pytest.mark.parametrize("transparency", [None, 1, b"\x00\x80\xff\x10"])

@@ -17,6 +17,7 @@ from edgevit.records.preprocessing import (
     describe_preprocessing,
     read_stated,
     state_options,
+    stated_in,
 )
 from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.record import TensorSpec
@@ -25,6 +26,20 @@ RGB, GREY, FOUR = (TensorSpec("image", (-1, channels, 32, 32)) for channels in (
 VALUES: dict[str, Any] = {
     "mean": "0.1,0.2,0.3", "std": 0.5, "range": (-1, 1), "crop": 0.9, "interpolation": "Bilinear", "color": "bgr",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["letterbox", "pad"])
+def test_a_padding_resize_is_refused_with_the_reason(word: str) -> None:
+    with pytest.raises(UsageError, match=f"images are not padded: '{word}'") as caught:
+        read_stated({"resize": word})
+    assert "each detector has its own" in caught.value.why and "--resize stretch" in caught.value.fix
+
+
+@given(st.sets(st.sampled_from(STATEABLE)), st.sampled_from([{"resize": 40, "crop": 32}, {"resize": "stretch"}, {}]))
+def test_what_was_stated_can_be_stated_again(names: set[str], geometry: dict[str, Any]) -> None:
+    values = {name: VALUES[name] for name in names} | ({} if "crop" not in names else geometry)
+    completed = complete(ASSUMED_PREPROCESSING, read_stated(values), [RGB])
+    assert complete(ASSUMED_PREPROCESSING, stated_in(completed), [RGB]) == completed
 
 
 @given(st.sets(st.sampled_from(STATEABLE)))

@@ -13,7 +13,7 @@ from edgevit.cli.sweep import exit_code
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here
 from edgevit.measurement.runner import Protocol
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsChoice
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
@@ -235,3 +235,21 @@ def test_a_sweep_replaces_no_artifact_for_which_more_was_stated(request_of: Expo
     assert plan.artifact_for(request_of, "a.db") == artifact, "the file states the same now"
     of_checkpoint = dataclasses.replace(artifact, source=dataclasses.replace(artifact.source, weights="file"))
     assert freshness.lost_statements(of_checkpoint, request_of) == ["--weights FILE"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "key", "lost"),
+    [
+        (WeightsChoice("model", others=("model_ema",)), "", ["--weights-key model"]),
+        (WeightsChoice("model", others=("model_ema",)), "model_ema", []),
+        (WeightsChoice("model_ema", averaged=True, others=("model",)), "", []),
+        (WeightsChoice("model"), "", []),
+    ],
+)
+def test_a_forgotten_key_of_the_weights_is_a_lost_statement(
+    choice: WeightsChoice, key: str, lost: list[str], tmp_path: Path
+) -> None:
+    source = Source("vanillanet_5", "file", weights_file="both.pt", choice=choice)
+    artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "fake"), source=source)
+    request = ExportRequest("onnx", Path("out"), model="vanillanet_5", weights=Path("both.pt"), weights_key=key)
+    assert freshness.lost_statements(artifact, request) == lost
