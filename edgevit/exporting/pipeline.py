@@ -24,11 +24,11 @@ from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here
 from edgevit.concurrency.scratch import mark
 from edgevit.count import count, merged, operator_costs
-from edgevit.errors import ParityError, TargetUnavailableError
-from edgevit.exporting.blame import wrong_operator
+from edgevit.errors import TargetUnavailableError
 from edgevit.exporting.convert import SOURCE, convert
 from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.exporting.outputs import plain_outputs
+from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
 from edgevit.exporting.same_network import require_same_network
 from edgevit.folding import Folded, fold, fold_and_digest
@@ -60,13 +60,6 @@ from edgevit.verification import (
 )
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec
-
-QUARANTINE = "quarantine"
-# Of stages that are no converter's.
-_FIXES = {
-    "fold": "report it, with the model: a fold must be exact",
-    "half": "the model does not fit into half precision: --precision fp32",
-}
 
 
 def export_subject(
@@ -110,7 +103,7 @@ def export_subject(
         )
         if parity.status == "failed":
             failed = dataclasses.replace(draft, parity=parity, stages=tuple(clock.times))
-            _quarantine(failed, request.out / QUARANTINE / name, _culprit(subject, model, recipe, request, parity))
+            refuse(failed, request.out / QUARANTINE / name, subject, model, recipe, request)
         shutil.rmtree(folder / "stages")
         if (folder / SOURCE).exists():
             shutil.rmtree(folder / SOURCE)
@@ -361,41 +354,6 @@ def _draft(
         costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _culprit(subject: Subject, model: nn.Module, recipe: RecipeModule, request: ExportRequest, parity: Parity) -> str:
-    """Return the operator that the target gets wrong alone; empty without one, or where the target is not at fault."""
-    if not isinstance(model, Folded) or parity.failing_stage in _FIXES:
-        return ""
-    samples = make_samples(subject.inputs, subject.preprocessing, request.samples, batch=request.batch)
-    sample = dict(zip(subject.example(request.batch), map(torch.from_numpy, samples.sets[0]), strict=True))
-    failed_check = next(check for check in parity.checks if not check.passed)
-    return wrong_operator(model, recipe, sample, request.precision, engine_failed=bool(failed_check.problem))
-
-
-def _quarantine(artifact: Artifact, final: Path, culprit: str) -> None:
-    """Move a failed artifact out of the way, sealed with its failure, and raise ParityError."""
-    parity = artifact.parity
-    assert parity is not None
-    final.parent.mkdir(exist_ok=True)
-    publish(seal(artifact), final)
-    raise ParityError(
-        f"{artifact.target} {artifact.precision} does not compute what {artifact.model} computes",
-        where=f"stage {parity.failing_stage}{f', {culprit}' * bool(culprit)}; the artifact is in quarantine at {final}",
-        why=f"{_differences(parity)}; the gate is {parity.tolerance}; by {parity.how}",
-        fix=_FIXES.get(parity.failing_stage)
-        or (f"write {culprit.split()[0]} with other operators, or report the converter's bug" if culprit else "")
-        or f"look at {final}/stages, and report the converter's bug with the stage before and after",
-    )
-
-
-def _differences(parity: Parity) -> str:
-    """Return how far a failed artifact is off, and in which channel, or why that cannot be told."""
-    check = next(check for check in parity.checks if not check.passed)
-    if check.problem:
-        return check.problem
-    relative, snr = check.figures
-    return f"max_rel {relative}, SNR {snr} dB" + (f"; {check.channel.label}" if check.channel else "")
 
 
 def _stem(subject: Subject) -> str:

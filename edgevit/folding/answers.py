@@ -50,8 +50,8 @@ def require_answers(name: str, answers: Sequence[Sequence[Tensor]], again: Seque
         )
 
 
-def sensitivity(model: Callable[..., Any], inputs: Sequence[Tensor]) -> float:
-    """Return how far outputs move, by `max_rel`, when floating inputs change in their last digit.
+def sensitivity(model: Callable[..., Any], inputs: Sequence[Tensor], steps: float = 1.0) -> float:
+    """Return how far outputs move, by `max_rel`, when floating inputs change by so many steps of their last digit.
 
     Rounding anywhere in the model moves them about as far.
     """
@@ -60,7 +60,12 @@ def sensitivity(model: Callable[..., Any], inputs: Sequence[Tensor]) -> float:
     for _ in range(2):
         changed = [
             tensor
-            * (1 + torch.finfo(tensor.dtype).eps * torch.randn(tensor.shape, generator=generator).sign().to(tensor))
+            * (
+                1
+                + steps
+                * torch.finfo(tensor.dtype).eps
+                * torch.randn(tensor.shape, generator=generator).sign().to(tensor)
+            )
             if tensor.is_floating_point()
             else tensor
             for tensor in inputs

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgevit.artifacts.folder import folder_name, open_artifact
 from edgevit.errors import ParityError
-from edgevit.exporting import pipeline
-from edgevit.exporting.pipeline import QUARANTINE, export_subject
+from edgevit.exporting import quarantine
+from edgevit.exporting.pipeline import export_subject
+from edgevit.exporting.quarantine import QUARANTINE
 from edgevit.folding import fold
 from edgevit.models.source import Subject
 from edgevit.recipes import list_recipes, load_recipe
@@ -49,7 +50,7 @@ onnx_only = pytest.mark.onnx
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     # The breakers break every operator's conversion, so naming one tells nothing (test_blame.py).
-    monkeypatch.setattr(pipeline, "wrong_operator", lambda *arguments, **options: "")
+    monkeypatch.setattr(quarantine, "wrong_operator", lambda *arguments, **options: "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -298,3 +299,19 @@ def test_what_failed_before_makes_room_in_quarantine(tmp_path: Path, monkeypatch
         export_subject(subject, ExportRequest("onnx", out))
     assert open_artifact(first.folder).created >= first.created
     assert len(list((out / QUARANTINE).iterdir())) == 1
+
+
+def test_what_rounding_alone_may_do_is_not_blamed_on_the_converter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where scores of random weights are almost equal, and the highest are kept."""
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        return net.head((net.stem(x).tanh() * 1e4).sin()) + x[:, :1]  # type: ignore[no-any-return]
+
+    model = Toy(compute, stem=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 5, 1))
+    BREAKERS["onnx", "convert"](monkeypatch)
+    with pytest.raises(ParityError) as caught:
+        export_subject(as_subject(model), ExportRequest("onnx", tmp_path / "out"))
+    assert "change the model's own output" in str(caught.value.why)
+    assert "--weights" in str(caught.value.fix)
