@@ -171,6 +171,8 @@ def _alone(net: GraphModule, node: Node, tensors: dict[Node, Tensor], result: An
     for source in node.all_input_nodes:
         if source not in copies:
             copies[source] = graph.get_attr(str(source.target))
+        # Its sizes, which the spelling of a call asks for.
+        copies[source].meta = dict(source.meta)
     call = graph.node_copy(node, lambda source: copies[source])
     if isinstance(result, Tensor):
         graph.output((call,))
