@@ -90,7 +90,7 @@ def test_a_network_that_is_not_folded_is_never_shared(tmp_path: Path, converter:
 
 def test_a_known_fold_is_that_of_the_same_code_and_weights() -> None:
     model, other = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
-    known: dict[str, Folded] = {}
+    known: dict[str, tuple[Folded, str]] = {}
     first = fold_once(known, model.eval(), (IMAGE,))
     known[module_key(model, (IMAGE,))] = first
     assert fold_once(known, model, (IMAGE,)) is first

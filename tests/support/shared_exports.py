@@ -22,7 +22,7 @@ from typing import Any
 from torch import nn
 
 from edgevit.exporting import pipeline
-from edgevit.folding import Folded, fold
+from edgevit.folding import Folded, fold, fold_and_digest
 from edgevit.folding.digest import operator_list
 from edgevit.models.source import load_subject, state_sha256
 from edgevit_runtime.codec import from_data, to_data
@@ -38,13 +38,22 @@ def share(folder: Path) -> None:
     pipeline.convert = functools.partial(convert_once, folder, pipeline.convert)  # type: ignore[attr-defined]
     subject = load_subject(OFTEN)
     inputs = tuple(subject.example().values())
-    known = {module_key(subject.module, inputs): fold(subject.module, inputs)}
-    pipeline.fold = functools.partial(fold_once, known)  # type: ignore[attr-defined]
+    known = {module_key(subject.module, inputs): fold_and_digest(subject.module, inputs)}
+    pipeline.fold_and_digest = functools.partial(fold_once, known)  # type: ignore[attr-defined]
+    pipeline.fold = functools.partial(refold_once, known)  # type: ignore[attr-defined]
 
 
-def fold_once(known: Mapping[str, Folded], model: nn.Module, inputs: tuple[Any, ...], *, check: bool = True) -> Folded:
+def fold_once(known: Mapping[str, tuple[Folded, str]], model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Folded, str]:
+    """Return the known fold and digest of a network with the same code, weights and sizes, or fold it."""
+    return known.get(module_key(model, inputs)) or fold_and_digest(model, inputs)
+
+
+def refold_once(
+    known: Mapping[str, tuple[Folded, str]], model: nn.Module, inputs: tuple[Any, ...], *, check: bool = True
+) -> Folded:
     """Return the known fold of a network with the same code, weights and sizes, or fold it."""
-    return known.get(module_key(model, inputs)) or fold(model, inputs, check=check)
+    found = known.get(module_key(model, inputs))
+    return fold(model, inputs, check=check) if found is None else found[0]
 
 
 def convert_once(
