@@ -70,7 +70,7 @@ def one_thread_and_no_garbage() -> Iterator[None]:
 
 
 # These steps are the same for every target, so they are computed once for a network. No recipe may change a module.
-FOR_EVERY_TARGET = ("fold", "count", "operator_costs", "graph_digest", "_references")
+FOR_EVERY_TARGET = ("fold_and_digest", "count", "operator_costs", "graph_sha256", "_references")
 COMPUTED: dict[tuple[object, ...], Any] = {}
 network = functools.cache(load_subject)
 
