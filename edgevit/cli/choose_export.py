@@ -155,8 +155,8 @@ def _require_source(picked: Candidate, sources: Sources) -> None:
     network, file = picked.network, sources.weights.file
     elsewhere = "--artifacts FOLDER with the artifact that was measured"
     where = f"{picked.model} {picked.target} {picked.precision}"
-    if network is None and (picked.network_id or picked.top1_provenance == "measured"):
-        why = f"its rows keep no digest of it: they are of artifact {picked.artifact_sha256[:8]}"
+    if network is None and (":" in picked.model or picked.top1_provenance == "measured"):
+        why = f"its rows keep no digest of it: they are of artifact {picked.artifact_sha256[:8] or 'unknown'}"
         raise UsageError("nothing tells which network the numbers are of", where=where, why=why, fix=elsewhere)
     if network is not None and network.weights == "module":
         why = "it was made from a module of a Python process"
@@ -217,6 +217,8 @@ def _describe(picked: Candidate, artifact: Artifact) -> str:
     if not weights and artifact.source.weights == "random":
         weights = "random weights: --weights FILE takes a checkpoint"
     caveat = f", {weights}" * bool(weights)
+    if artifact.source.weights != "random" and picked.top1_percent is not None and not picked.top1_preprocessing:
+        caveat += "; top-1 was published for the official weights, and nothing tells whether these are those"
     if artifact.sha256 == picked.artifact_sha256:
         return f"{parity}, the artifact that the row is of{caveat}"
     if picked.network is not None and picked.network.weights != "random":

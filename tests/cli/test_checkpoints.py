@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,13 @@ import torch
 from PIL import Image
 
 from edgevit.artifacts.folder import open_artifact
-from edgevit.records.artifact import Artifact
+from edgevit.cli.choose_export import Sources, hand_over
+from edgevit.errors import UsageError
+from edgevit.records.artifact import NO_CHECKPOINT, Artifact
+from edgevit.records.choice import Budget
+from edgevit.selection import choose_among
 from support.command_line import edgevit, refused
+from support.measured import measured
 
 FILE = """
 from torch import nn
@@ -177,3 +183,15 @@ def test_random_weights_are_handed_over_only_by_name(tmp_path: Path) -> None:
         assert "the artifact would have random weights" in text and "--random-weights" in text
     outcome = edgevit(*choose, "--random-weights", folder=tmp_path)
     assert outcome.returncode == 7 and "exported: deploy/vanillanet_5-64-onnx-fp32" in outcome.stdout, outcome.stderr
+
+
+@pytest.mark.parametrize("artifact", ["", "a" * 64])
+def test_an_own_network_that_no_row_names_is_not_exported_as_it_is_today(artifact: str, tmp_path: Path) -> None:
+    row = measured(model=NAME, artifact_sha256="a" * 64)
+    choice = choose_among([row], "pi5", Budget(objective="fastest"), cards={})
+    assert choice.picked is not None
+    picked = dataclasses.replace(choice.picked, artifact_sha256=artifact, network_id=artifact)
+    sources = Sources((), tmp_path / "artifacts", NO_CHECKPOINT)
+    with pytest.raises(UsageError, match="nothing tells which network the numbers are of"):
+        hand_over(dataclasses.replace(choice, picked=picked), sources, tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
