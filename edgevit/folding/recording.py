@@ -161,11 +161,12 @@ def _watched_run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.dev
         sizes = WatchedSizes(inputs[0].shape[0], partial(recorder.shapes_in, others))
         sizes.watch.callers += callers
         recorder.sizes = sizes
-        with ints_watched(callers):
+        # A question after an `int` that is not watched yet may end the run.
+        with ints_watched(callers), suppress(BatchDecidesError):
             run = _run(model, inputs, recorder)
-        if not sizes.watch.has_escaped:
-            run.has_doubts = sizes.watch.has_doubts
-            return run
+            if not sizes.watch.has_escaped:
+                run.has_doubts = sizes.watch.has_doubts
+                return run
         if len(sizes.watch.callers) == len(callers) or len(callers) >= _MOST_CALLERS:
             raise BatchDecidesError
         callers = sizes.watch.callers
@@ -271,9 +272,6 @@ class _Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch.is_grad_enabled() or any(map(torch.is_autocast_enabled, _AUTOCAST)):
-            raise _UnrecordableError
-        # TorchScript and other compiled code asks sizes that are not watched.
-        if self.sizes is not None and not self.sizes.depth:
             raise _UnrecordableError
         if func is aten.lift_fresh.default:
             return self._lift(args[0])

@@ -79,19 +79,26 @@ class Watch:
 
 
 class _Watched:
-    """A number that is `times` the batch plus `offset`, and `number` at the present batch."""
+    """A number that is `times` the batch plus `offset`, and `number` at the present batch.
+
+    One that follows the batch in another way is opaque: torch may compute with it, and no question to it is settled.
+    """
 
     number: int | float
     times: Fraction
     offset: Fraction
     watch: Watch
+    is_opaque: bool
 
-    def __init__(self, number: float, times: Fraction, offset: Fraction, watch: Watch) -> None:
-        self.number, self.times, self.offset, self.watch = number, times, offset, watch
+    def __init__(self, number: float, line: tuple[Fraction, Fraction] | None, watch: Watch) -> None:
+        self.number, self.watch, self.is_opaque = number, watch, line is None
+        self.times, self.offset = line or (Fraction(0), Fraction(0))
 
     # ---- questions ----
 
     def _answer(self, ask: Callable[[Any, Any], bool], other: Any) -> Any:
+        if self.is_opaque or _is_opaque(other):
+            self.watch.escape()
         line = _line(other)
         if line is None:
             # An infinite float is above every size.
@@ -131,18 +138,24 @@ class _Watched:
         if not all(_is_exact(part) for part in (times, offset)):
             return self._doubted(number)
         kind = WatchedSize if isinstance(number, int) else WatchedQuotient
-        return kind(number, times, offset, self.watch)
+        return kind(number, (times, offset), self.watch)
 
     def _doubted(self, number: Any) -> Any:
-        """Return a number that is watched no more, so a question to it would be missed."""
+        """Return a number that follows the batch in a way of its own."""
         self.watch.has_doubts = True
-        return number
+        return (WatchedSize if isinstance(number, int) else WatchedQuotient)(number, None, self.watch)
+
+    def _computed(self, compute: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+        """Return what comes of two numbers, opaque; NotImplemented for anything else than numbers."""
+        numbers = [_plain(first), _plain(second)]
+        is_number = all(isinstance(number, (int, float)) for number in numbers)
+        return self._doubted(compute(*numbers)) if is_number else NotImplemented
 
     def _linear(self, compute: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
         """Return a sum, a difference or a product."""
         line, other = _line(first), _line(second)
         if line is None or other is None:
-            return NotImplemented
+            return self._computed(compute, first, second)
         number = compute(_plain(first), _plain(second))
         (times, offset), (other_times, other_offset) = line, other
         if compute is not operator.mul:
@@ -176,12 +189,12 @@ class _Watched:
         return self
 
     def __abs__(self) -> Any:
-        return self if self >= 0 else -self
+        return self._doubted(abs(self.number)) if self.is_opaque else self if self >= 0 else -self
 
     def __truediv__(self, other: Any) -> Any:
         line = _line(other)
-        if line is None:
-            return NotImplemented
+        if line is None or self.is_opaque:
+            return self._computed(operator.truediv, self, other)
         number = self.number / _plain(other)
         if not line[0]:
             return self._made(number, self.times / line[1], self.offset / line[1])
@@ -190,8 +203,8 @@ class _Watched:
 
     def __floordiv__(self, other: Any) -> Any:
         line = _line(other)
-        if line is None:
-            return NotImplemented
+        if line is None or self.is_opaque:
+            return self._computed(operator.floordiv, self, other)
         number = self.number // _plain(other)
         if not line[0] and (self.times / line[1]).denominator == 1:
             return self._made(number, self.times / line[1], Fraction(math.floor(self.offset / line[1])))
@@ -199,8 +212,8 @@ class _Watched:
 
     def __mod__(self, other: Any) -> Any:
         line = _line(other)
-        if line is None:
-            return NotImplemented
+        if line is None or self.is_opaque:
+            return self._computed(operator.mod, self, other)
         number = self.number % _plain(other)
         # What does not follow the batch is left, if the divisor divides what does.
         divisor = line[0] or line[1]
@@ -212,13 +225,13 @@ class _Watched:
 
     def __trunc__(self) -> Any:
         """Return the whole number, as int(), floor(), ceil() and round() do."""
-        if self.times.denominator == self.offset.denominator == 1:
+        if self.times.denominator == self.offset.denominator == 1 and not self.is_opaque:
             return self._made(int(self.number), self.times, self.offset)
         return self._doubted(math.trunc(self.number))
 
     def __floor__(self) -> Any:
         number = math.floor(self.number)
-        if self.times.denominator > 1:
+        if self.times.denominator > 1 or self.is_opaque:
             return self._doubted(number)
         return self._made(number, self.times, Fraction(math.floor(self.offset)))
 
@@ -226,7 +239,7 @@ class _Watched:
         return -(-self).__floor__()
 
     def __round__(self, digits: int | None = None) -> Any:
-        is_whole = digits is None and self.times.denominator == self.offset.denominator == 1
+        is_whole = digits is None and self.times.denominator == self.offset.denominator == 1 and not self.is_opaque
         return self.__trunc__() if is_whole else self._doubted(round(self.number, digits))
 
     # ---- what cannot be watched ----
@@ -279,9 +292,7 @@ def _doubtful(name: str) -> Callable[..., Any]:
     compute = getattr(operator, f"__{name}__")
 
     def method(self: _Watched, *others: Any) -> Any:
-        if any(_line(other) is None for other in others):
-            return NotImplemented
-        return self._doubted(compute(self.number, *map(_plain, others)))
+        return self._computed(compute, self, *others) if others else self._doubted(compute(self.number))
 
     return method
 
@@ -290,7 +301,7 @@ def _mirrored(name: str) -> Callable[..., Any]:
     compute = getattr(operator, f"__{name}__")
 
     def method(self: _Watched, other: Any) -> Any:
-        return self._doubted(compute(other, self.number)) if _line(other) is not None else NotImplemented
+        return self._computed(compute, other, self)
 
     return method
 
@@ -314,11 +325,15 @@ class WatchedQuotient(_Watched, torch.SymFloat):
 
 
 def _line(value: Any) -> tuple[Fraction, Fraction] | None:
-    """Return how often a number has the batch, and what is added; None for anything but a finite number."""
+    """Return how often a number has the batch, and what is added; None for other values, and where it is opaque."""
     if isinstance(value, _Watched):
-        return value.times, value.offset
+        return None if value.is_opaque else (value.times, value.offset)
     is_number = isinstance(value, (int, float)) and math.isfinite(value)
     return (Fraction(0), Fraction(value)) if is_number else None
+
+
+def _is_opaque(value: Any) -> bool:
+    return isinstance(value, _Watched) and value.is_opaque
 
 
 def _plain(value: Any) -> Any:
@@ -390,18 +405,17 @@ class WatchedSizes(TorchFunctionMode):
     """A mode in which tensors have watched sizes where these depend on the batch.
 
     settled: returns a tensor's shapes at batches of two and one; None where they are unknown. is_told: whether the
-    model may have seen that there is no data. depth: the number of torch's functions that run.
+    model may have seen that there is no data.
     """
 
     def __init__(self, batch: int, settled: Callable[[Tensor], Sequence[Sequence[int]] | None]) -> None:
         super().__init__()
-        self.watch, self.is_told, self.depth = Watch(), False, 0
+        self.watch, self.is_told = Watch(), False
         self._batch, self._settled = batch, settled
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function on plain numbers; note where it fails, because the model may catch that."""
         is_settled = False
-        self.depth += 1
         try:
             args, kwargs = without_watch(args), without_watch(kwargs or {})
             result = func(*args, **kwargs)
@@ -410,7 +424,6 @@ class WatchedSizes(TorchFunctionMode):
             else:
                 is_settled = _name_of(func) in _HARMLESS or not _tells(result)
         finally:
-            self.depth -= 1
             self.is_told |= not is_settled
         return result
 
@@ -424,15 +437,15 @@ class WatchedSizes(TorchFunctionMode):
         return self._size([shape[axis[0]] if axis else math.prod(shape) for shape in settled], result)
 
     def _size(self, others: Sequence[int], size: int) -> Any:
-        """Return a size that is linear in the batch as a watched one."""
+        """Return a size that follows the batch as a watched one."""
         at_two, at_one = others
         if at_one == at_two == size:
             return size
         times = Fraction(size - at_two, self._batch - 2)
         if times + at_one != at_two:
             self.watch.has_doubts = True
-            return size
-        return WatchedSize(size, times, at_two - 2 * times, self.watch)
+            return WatchedSize(size, None, self.watch)
+        return WatchedSize(size, (times, at_two - 2 * times), self.watch)
 
 
 def _name_of(func: Any) -> str:

@@ -92,6 +92,8 @@ QUESTIONS: dict[str, Asks] = {
     "a float by multiplication": lambda x: x.shape[0] * 0.2 == 1.0,
     "a float divided": lambda x: x.shape[0] / 5 == 1.0,
     "a float divided and back": lambda x: int(x.shape[0] / 49 * 49) != x.shape[0],
+    "a float multiplied and back": lambda x: x.shape[0] * 0.1 * 10 != x.shape[0],
+    "a reciprocal and back": lambda x: 1 / x.shape[0] * x.shape[0] != 1,
     "a quotient of an own number": lambda x: 10 / x.shape[0] == 2.0,
     "a whole quotient of an own number": lambda x: 10 // x.shape[0] == 2 and x.shape[0] != 4,
     "a remainder of an own number": lambda x: 15 % x.shape[0] == 0 and x.shape[0] > 3,
@@ -131,6 +133,7 @@ QUESTIONS: dict[str, Asks] = {
     "the number of large parts": lambda x: len(torch.split(x, 4)) == 2,
     "the size of the first part": lambda x: x[:100].shape[0] == 5,
     "every other image": lambda x: x[::2].shape[0] == 3,
+    "whole groups of four": lambda x: 4 * x[::4].shape[0] == x.shape[0],
     "one image more": lambda x: torch.cat((x, x[:1])).shape[0] == 6,
     "one image less": lambda x: x[1:].shape[0] == 4,
     "pairs of images": lambda x: torch.combinations(x[:, 0, 0, 0]).shape[0] == 10,
@@ -164,6 +167,15 @@ def test_a_batch_that_decides_is_not_open_however_the_model_asks(name: str) -> N
     folded = fold(model, (MAP,))
     assert not folded.report.batch_is_open
     assert_same(model, folded, [MAP])
+
+
+def test_the_number_of_parts_that_nothing_reads_is_seen() -> None:
+    def compute(net: Any, x: Tensor) -> Any:
+        y = net.a(x)
+        return net.b(y) if len(torch.split(x, 4)) == 2 else y
+
+    folded = fold(network(compute), (MAP,))
+    assert not folded.report.batch_is_open
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
