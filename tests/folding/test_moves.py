@@ -167,3 +167,14 @@ def test_any_sequence_of_moves_under_a_scale_is_exact(names: list[str], seed: in
 
     model = Toy(compute, a=conv(4, 8), b=conv(4, 8), s=parameter(64))
     fold_and_compare(ready(model), X)
+
+
+@pytest.mark.parametrize("operator", [torch.add, torch.sub, torch.mul])
+def test_reshapes_to_other_shapes_stay_ahead_of_arithmetic(operator: Callable[..., Tensor]) -> None:
+    """Two maps of one shape become a column and a row, so that their result is a table."""
+
+    def compute(net: Any, x: Tensor) -> Any:
+        return operator(net.a(x).reshape(x.shape[0], 4, 1), net.b(x).reshape(x.shape[0], 1, 4))
+
+    folded = fold_and_compare(Toy(compute, a=nn.Linear(6, 4), b=nn.Linear(6, 4)), image(2, 6))
+    assert operators(folded)["reshape"] == 2
