@@ -182,6 +182,7 @@ def _alone(net: GraphModule, node: Node, tensors: dict[Node, Tensor], result: An
         graph.output(tuple(graph.call_function(operator.getitem, (call, part)) for part in parts or range(len(result))))
     module = GraphModule(net, graph)
     name = str(node.target).removesuffix(".default")
-    inputs = {f"input{i}": tensor for i, tensor in enumerate(tensors.values())}
+    # Laid out as inputs of a network are.
+    inputs = {f"input{i}": tensor.contiguous() for i, tensor in enumerate(tensors.values())}
     shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
     return Alone(f"{name} of module {origin(node)}", Folded(module, shapes, FoldReport({}, (), False)), inputs)
