@@ -65,3 +65,19 @@ def test_biases_move_through_what_lets_a_shift_pass(name: str, model: nn.Module,
     folded = fold_and_compare(model, x, fixed=name == "maximum of a flat and a deep map")
     assert biases(folded)[0] != moved
     assert biases(folded)[-1] or not moved
+
+
+@pytest.mark.parametrize("operator", [torch.maximum, torch.sub])
+def test_two_biases_do_not_pass_an_operator_together(operator: Callable[..., Tensor]) -> None:
+    model = Toy(
+        lambda net, x: net.c(operator(net.a(x).roll(1, 3), net.b(x).roll(1, 2))),
+        a=nn.Conv2d(3, 4, 3),
+        b=nn.Conv2d(3, 4, 3),
+        c=nn.Conv2d(4, 2, 1),
+    )
+    fold_and_compare(model, image(2, 3, 7, 8))
+
+
+def test_the_bias_of_a_layer_in_a_concatenation_is_kept() -> None:
+    model = Toy(lambda net, x: net.c(torch.cat((x, net.a(x)), 1)), a=nn.Conv2d(3, 3, 1, groups=3), c=nn.Conv2d(6, 2, 1))
+    fold_and_compare(model, image(2, 3, 7, 8))

@@ -169,6 +169,16 @@ def test_any_sequence_of_moves_under_a_scale_is_exact(names: list[str], seed: in
     fold_and_compare(ready(model), X)
 
 
+def test_equal_reshapes_of_other_shapes_stay_ahead_of_arithmetic() -> None:
+    """A column and a row are flattened alike, and would become a table together."""
+
+    def compute(net: Any, x: Tensor) -> Any:
+        column, row = net.a(x.unsqueeze(2)), net.b(x.unsqueeze(1))
+        return column.flatten(1) + row.flatten(1)
+
+    fold_and_compare(Toy(compute, a=nn.Linear(1, 1), b=nn.Linear(6, 6)), image(2, 6))
+
+
 @pytest.mark.parametrize("operator", [torch.add, torch.sub, torch.mul])
 def test_reshapes_to_other_shapes_stay_ahead_of_arithmetic(operator: Callable[..., Tensor]) -> None:
     """Two maps of one shape become a column and a row, so that their result is a table."""
