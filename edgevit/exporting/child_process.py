@@ -120,9 +120,9 @@ def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[
     from edgevit.models.source import with_labels, with_preprocessing
 
     subject = with_preprocessing(subject) if request.embed_preprocess else subject
-    if request.network is not None:
-        require_expected(subject, request.network, request.batch)
     labels = subject.labels if request.labels is None else read_labels(request.labels)
+    if request.network is not None:
+        require_expected(subject, labels, request.network, request.batch)
     if labels:
         subject = with_labels(subject, labels, str(request.labels or f"`labels` of {subject.name}"), request.batch)
     return export_subject(subject, request, on_stage)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from edgevit.errors import CheckpointError, UsageError
 from edgevit.exporting.digests import network_sha256
 from edgevit.models.source import Subject
 from edgevit.records.artifact import Artifact
-from edgevit.records.network import Network
+from edgevit.records.network import Network, labels_sha256
 
 
 def require_same_network(artifact: Artifact, subject: Subject, fix: str) -> None:
@@ -27,8 +29,8 @@ def require_same_network(artifact: Artifact, subject: Subject, fix: str) -> None
         )
 
 
-def require_expected(subject: Subject, expected: Network, batch: int) -> None:
-    """Raise CheckpointError for other weights than those of a row's network, UsageError for another network."""
+def require_expected(subject: Subject, labels: Sequence[str], expected: Network, batch: int) -> None:
+    """Raise CheckpointError for other weights than those of a row's network, UsageError for another one or labels."""
     fix = "--artifacts FOLDER with the artifact that was measured, or measure and evaluate what it is now"
     if subject.source.state_sha256 != expected.weights_sha256:
         problem = "these are not the weights that the numbers are of"
@@ -37,6 +39,11 @@ def require_expected(subject: Subject, expected: Network, batch: int) -> None:
     if _differs(subject, expected, batch):
         problem = "this is not the network that the numbers are of"
         why = "its weights are the same, and what it computes was changed since"
+        raise UsageError(problem, where=subject.name, why=why, fix=fix)
+
+    if labels_sha256(labels) != expected.labels_sha256:
+        problem = "the names or the order of its classes are not those that the numbers are of"
+        why = f"they begin with {', '.join(labels[:3])} now" if labels else "it has no names of classes now"
         raise UsageError(problem, where=subject.name, why=why, fix=fix)
 
 

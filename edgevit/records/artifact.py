@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgevit.records.model import OperatorCost, Preprocessing
-from edgevit.records.network import Network
+from edgevit.records.network import Network, labels_sha256
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
 from edgevit_runtime.record import Operators, TensorSpec
 
@@ -297,6 +297,7 @@ class Artifact:
             embed_preprocess=self.preprocessing_inside,
             batch=self.batch,
             inputs=self.model_inputs,
+            labels_sha256=labels_sha256(self.labels),
             options=tuple(sorted(self.options.items())),
         )
 

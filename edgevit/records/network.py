@@ -6,8 +6,9 @@ accuracies have this record, so that no number of one network passes for that of
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -23,7 +24,8 @@ class Network:
     weights, seed, file, file_sha256, key: of artifact.Source and its choice; file is a name without its folder.
     weights_sha256: Source.state_sha256. network_sha256: of operators, weights and constants; empty: they cannot be
     captured. torch: the version that captured them, which decides the digest. inputs: of the model itself, the batch
-    open. The other fields are those of the export's request.
+    open. labels_sha256: of the names of its classes, in their order; empty: it has none. The other fields are those of
+    the export's request.
     """
 
     weights: Literal["random", "file", "function", "module"]
@@ -39,6 +41,7 @@ class Network:
     embed_preprocess: bool = False
     batch: int = 1
     inputs: tuple[TensorSpec, ...] = ()
+    labels_sha256: str = ""
     options: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -70,6 +73,11 @@ class Network:
         comparable = self.torch == other.torch and self.network_sha256 and other.network_sha256
         same = not comparable or self.network_sha256 == other.network_sha256
         return self.weights_sha256 == other.weights_sha256 and same and self.form == other.form
+
+
+def labels_sha256(labels: Sequence[str]) -> str:
+    """Return the digest of the names of classes in their order; empty for none."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest() if labels else ""
 
 
 def network_id(model: str, network: Network | None, artifact_sha256: str) -> str:

@@ -98,8 +98,13 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
 
 def _require_expected(artifact: Artifact, request: ExportRequest) -> None:
     """Raise UsageError where the artifact of a name is not of the network that the request is about."""
-    if request.network is not None and not artifact.network.is_same(request.network):
-        why = f"those are of {request.network.label}, {artifact.source.model} is {artifact.network.label} now"
+    expected = request.network
+    if expected is None:
+        return
+    labels_differ = artifact.network.labels_sha256 != expected.labels_sha256
+    if labels_differ or not artifact.network.is_same(expected):
+        why = f"those are of {expected.label}, {artifact.source.model} is {artifact.network.label} now"
+        why += ", and has other labels" * labels_differ
         fix = "--artifacts FOLDER with the artifact that was measured, or measure and evaluate what it is now"
         raise UsageError("this is not the network that the numbers are of", where=request.label, why=why, fix=fix)
 

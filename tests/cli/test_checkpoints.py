@@ -144,6 +144,9 @@ def test_an_accuracy_by_another_preprocessing_is_not_handed_over_with_the_manife
 
 def test_a_function_that_was_changed_is_noticed(swept: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(swept, tmp_path / "changed")
+    (folder / "mine.py").write_text(FILE.replace('"blue", "red"', '"red", "blue"'))
+    text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", folder=folder)
+    assert "the names or the order of its classes are not those that the numbers are of" in text
     (folder / "mine.py").write_text(FILE.replace("ReLU", "Hardswish"))
     text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", folder=folder)
     assert "this is not the network that the numbers are of" in text and "what it computes was changed since" in text
