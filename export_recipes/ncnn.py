@@ -25,6 +25,9 @@ from edgevit_runtime.input_layouts import of_planes
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
+_SPELLINGS = (
+    "average_divisor", "ceil_average", "circular_pad", "deep_transpose", "matrix_transpose", "remainder", "strided_slice",
+)  # fmt: skip
 RECIPE = Recipe(
     target="ncnn",
     suffix="_ncnn_model",
@@ -35,15 +38,13 @@ RECIPE = Recipe(
     native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
-    spellings=("average_divisor", "ceil_average", "circular_pad", "matrix_transpose", "remainder", "strided_slice"),
+    spellings=_SPELLINGS,
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
 _TIMEOUT_S = 600
-# Slices that a gather may become.
-_MOST_SLICES = 32
-# Axes of a tensor in ncnn: a batch and four.
-_MOST_AXES = 5
+_MOST_SLICES = 32  # that a gather may become
+_MOST_AXES = 5  # of a tensor in ncnn: a batch and four
 # Size, and a number that no other axis has.
 _Axis = tuple[int, int]
 _OFF = (

@@ -329,6 +329,20 @@ def remainder(at: _Speller) -> Node | None:
     return at.call(aten.sub.Tensor, at.source, at.call(aten.mul.Tensor, whole, divisor))
 
 
+# That every target transposes.
+_FEW_AXES = 5
+
+
+def deep_transpose(at: _Speller) -> Node | None:
+    """Write an exchange of two of many axes as a permutation, which the recipe splits."""
+    if not is_call(at.node, aten.transpose.int) or (rank := len(shape(at.source))) <= _FEW_AXES:
+        return None
+    order = list(range(rank))
+    first, second = (axis % rank for axis in list(arguments(at.node).values())[1:])
+    order[first], order[second] = second, first
+    return at.call(aten.permute.default, at.source, order)
+
+
 def matrix_transpose(at: _Speller) -> Node | None:
     """Write `.mT` as an exchange of the last two axes."""
     return at.call(aten.transpose.int, at.source, -2, -1) if is_call(at.node, aten.mT.default) else None
@@ -351,6 +365,7 @@ SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "ceil_max": ceil_max,
     "celu": celu,
     "circular_pad": circular_pad,
+    "deep_transpose": deep_transpose,
     "log_sigmoid": log_sigmoid,
     "matrix_transpose": matrix_transpose,
     "nearest": nearest,

@@ -84,7 +84,7 @@ def test_fold_prints_counts_and_proof(here: Path) -> None:
 def test_export_leaves_one_verified_artifact(here: Path) -> None:
     [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
     assert artifact["parity"]["status"] == "passed" and artifact["folded"]
-    assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "convert", "simplify", "artifact"}
+    assert {check["stage"] for check in artifact["parity"]["checks"]} == {"fold", "simplify", "artifact"}
     assert sorted(path.name for path in (here / "out").iterdir()) == ["net-tiny-32-onnx-fp32"]
     files = sorted(path.name for path in (here / "out" / "net-tiny-32-onnx-fp32").iterdir())
     assert files == ["manifest.json", "net-tiny.onnx"]

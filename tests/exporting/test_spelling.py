@@ -38,6 +38,10 @@ WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], n
     "ceil_max": (lambda net, x: F.max_pool2d(x, 3, 2, 0, ceil_mode=True), {}),
     "celu": (lambda net, x: F.celu(x, 0.7), {}),
     "circular_pad": (lambda net, x: F.pad(x, (1, 2, 2, 1), mode="circular"), {}),
+    "deep_transpose": (
+        lambda net, x: x[:, :, :16].reshape(-1, 4, 2, 8, 4, 5).transpose(-2, 3).reshape(-1, 4, 16, 20),
+        {},
+    ),
     "log_sigmoid": (lambda net, x: F.logsigmoid(x), {}),
     "matrix_transpose": (lambda net, x: x.flatten(2).mT, {}),
     "nearest": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="nearest"), {}),
