@@ -26,7 +26,8 @@ from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
 _SPELLINGS = (
-    "average_divisor", "ceil_average", "circular_pad", "deep_transpose", "matrix_transpose", "remainder", "strided_slice",
+    "average_divisor", "ceil_average", "circular_pad", "deep_transpose", "matrix_transpose", "remainder",
+    "strided_slice",
 )  # fmt: skip
 RECIPE = Recipe(
     target="ncnn",
@@ -45,8 +46,7 @@ _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
 _TIMEOUT_S = 600
 _MOST_SLICES = 32  # that a gather may become
 _MOST_AXES = 5  # of a tensor in ncnn: a batch and four
-# Size, and a number that no other axis has.
-_Axis = tuple[int, int]
+_Axis = tuple[int, int]  # size, and a number that no other axis has
 _OFF = (
     "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
     "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
