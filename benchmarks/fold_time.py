@@ -72,7 +72,9 @@ class Used:
 def used(command: list[str], scratch: Path) -> Used:
     """Run a command to its end. Raises SystemExit if it fails."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    variables |= {"OMP_NUM_THREADS": "1", "EDGEVIT_DB": str(scratch / "latency.db")}
+    # The two checkouts may write databases of different revisions.
+    database = scratch / f"{Path(command[0]).parent.as_posix().replace('/', '-')}.db"
+    variables |= {"OMP_NUM_THREADS": "1", "EDGEVIT_DB": str(database)}
     with (scratch / "output").open("w+") as output:
         process = subprocess.Popen(command, env=variables, cwd=scratch, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
@@ -121,6 +123,9 @@ def main() -> None:
                 for label in random.sample(list(pythons), len(pythons)):
                     for way, cost in measure(pythons[label], name, scratch).items():
                         seen.setdefault((name, way, label), []).append(cost)
+                        print(
+                            name, way, label, f"{cost.cpu_s:.2f} s, {cost.peak_mb:.0f} MB", file=sys.stderr, flush=True
+                        )
     rows: dict[str, dict[str, Any]] = {}
     for (name, way, label), costs in seen.items():
         row = rows.setdefault(name, {}).setdefault(way, {})
