@@ -198,9 +198,13 @@ class Net:
 
     # ---- editing -----------------------------------------------------------------------------------------------
 
+    def has_room(self, added: int) -> bool:
+        """Return whether a rewrite may add so many weights."""
+        return added <= max(self._growth_left, 0)
+
     def grow(self, added: int) -> bool:
         """Return whether a rewrite may add so many weights, and count them: all together add 1% at most."""
-        if added > max(self._growth_left, 0):
+        if not self.has_room(added):
             return False
         self._growth_left -= max(added, 0)
         return True

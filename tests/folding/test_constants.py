@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgevit.count import count
+from edgevit.folding import fold
 from support.nets import Toy, fold_and_compare, image, operators
 
 X = image(2, 12, 8)
@@ -67,6 +68,24 @@ def encoded(tokens: int) -> nn.Module:
 def test_positions_that_are_encoded_anew_in_each_call_become_a_constant() -> None:
     folded = fold_and_compare(encoded(12), X)
     assert not {"arange", "outer", "sin", "cat"} & set(operators(folded))
+
+
+@pytest.mark.parametrize(
+    "table", [lambda net: net.table, lambda net: torch.arange(1.0, 50.0)], ids=["of weights", "of nothing"]
+)
+def test_an_index_that_rounding_decides_is_the_models_own(table: Callable[[Any], Tensor]) -> None:
+    """In float64 some of these quotients are rounded down to other numbers than in the model's float32."""
+
+    def compute(net: Any, x: Tensor) -> Tensor:
+        index = (table(net) / 49.0 * 49.0).floor().long() % 5
+        return net.body(x).index_select(2, index)  # type: ignore[no-any-return]
+
+    body = nn.Sequential(nn.Linear(8, 100), nn.ReLU(), nn.Linear(100, 100))
+    model = Toy(compute, body=body, table=nn.Parameter(torch.arange(1.0, 50.0))).eval()
+    x = X.float()
+    folded = fold(model, (x,))
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x))
 
 
 def test_a_large_table_made_of_nothing_stays_an_expression() -> None:

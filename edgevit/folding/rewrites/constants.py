@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from edgevit.folding.agreement import max_rel
+from edgevit.folding.answers import ROUNDINGS
 from edgevit.folding.graph import Net, aten, writes
 from edgevit.folding.one_dtype import OneDtype
 from edgevit.folding.values import VALUE
 
+# In half precision a chain of operators may lose more than its last digits.
+_MOST_ROUNDING = 0.05
 _UNSET = (aten.empty.memory_format, aten.empty_strided.default)
 
 
@@ -26,15 +30,34 @@ def constant_expression(net: Net, node: Node) -> bool:
         return False
     for results in (_related(net, node), [node]):
         growth = sum(map(_added, results)) - _freed(net, results)
-        if net.grow(growth):
-            with OneDtype(torch.float64):
-                # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
-                values = _values(net, results)
-            for result in results:
-                constant = values[result].detach()
-                net.replace(result, net.add_constant(constant, before=result, dtype=result.meta[VALUE].dtype))
-            return True
+        if not net.has_room(growth):
+            continue
+        with OneDtype(torch.float64):
+            # Constants are in float64 here whatever their dtype, so a cast rounds nothing before the end.
+            values = _values(net, results)
+        rounded = [result for result in results if not _is_models_own(net, result, values[result])]
+        if rounded:
+            net.expressions |= dict.fromkeys(rounded, False)
+            continue
+        net.grow(growth)
+        for result in results:
+            constant = values[result].detach()
+            net.replace(result, net.add_constant(constant, before=result, dtype=result.meta[VALUE].dtype))
+        return True
     return False
+
+
+def _is_models_own(net: Net, result: Node, value: Tensor) -> bool:
+    """Return whether a value is the model's own up to rounding, where that computes it in its own dtypes.
+
+    An index that is rounded from a quotient may be another one in float64, and then the fold another function.
+    """
+    if value.is_meta:
+        return True
+    own = _values(net, [result], own_dtypes=True)[result]
+    if not (own.is_floating_point() or own.is_complex()):
+        return torch.equal(own, value)
+    return max_rel(own, value) <= min(ROUNDINGS * torch.finfo(own.dtype).eps, _MOST_ROUNDING)
 
 
 def _is_expression(net: Net, node: Node) -> bool:
@@ -111,13 +134,14 @@ def _weights(node: Node) -> int:
     return int(value.numel()) if value.is_floating_point() else 0
 
 
-def _values(net: Net, results: Collection[Node]) -> dict[Node, Any]:
-    """Return the values of results and of what they are computed from."""
+def _values(net: Net, results: Collection[Node], *, own_dtypes: bool = False) -> dict[Node, Any]:
+    """Return the values of results and of what they are computed from, with constants in float64 or their own dtype."""
     values: dict[Node, Any] = {}
 
     def value(node: Node) -> Any:
         if node.op == "get_attr":
-            return net.constant(node)
+            constant = net.constant(node)
+            return constant.to(node.meta[VALUE].dtype) if own_dtypes and constant is not None else constant
         if node not in values:
             arguments = torch.fx.map_arg((node.args, dict(node.kwargs)), value)
             values[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
