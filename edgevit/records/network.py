@@ -118,15 +118,17 @@ class NamedNetwork(Protocol):
 def network_labels(named: Iterable[NamedNetwork]) -> dict[tuple[str, str], str]:
     """Return, by model and network id, the words that tell apart networks of one model and one input size.
 
-    Where two have the same words, because their code or the contents of a file differ, the digest is added.
+    Where a model has several at one size, those of its other sizes have words too. Where two have equal words, because
+    their code or the contents of a file differ, the digest is added.
     """
     of_model: dict[tuple[str, tuple[int, ...]], dict[str, str]] = {}
     for one in named:
         of_model.setdefault((one.model, one.input_shape), {})[one.network_id] = describe_network(one)
     labels: dict[tuple[str, str], str] = {}
+    several = {model for (model, _), words in of_model.items() if len(words) > 1}
     for (model, _), words in of_model.items():
         counts = Counter(words.values())
-        for identity, text in words.items() if len(words) > 1 else ():
+        for identity, text in words.items() if model in several else ():
             digest = f" ({identity[:_DIGITS]})" if identity and counts[text] > 1 else ""
             labels[model, identity] = f"{text}{digest}"
     return labels

@@ -211,7 +211,7 @@ def _is_measured(accuracy: Accuracy) -> bool:
 
 def _strength(accuracy: Accuracy) -> tuple[object, ...]:
     """Return a sort key that puts last what counts for a network: most images, then the lowest value."""
-    return (not accuracy.assumed, accuracy.examples or 0, -accuracy.value, accuracy.accuracy_id)
+    return (not accuracy.assumed, accuracy.examples or 0, -accuracy.value, accuracy.artifact_sha256)
 
 
 def _newness(accuracy: Accuracy) -> tuple[str, str]:

@@ -20,7 +20,9 @@ def rank(candidate: Candidate) -> tuple[float | str, ...]:
     top1, upper, size = candidate.top1_percent, latency_for_budget(candidate), candidate.size_mb
     name = (candidate.model, candidate.target, candidate.precision, candidate.threads, candidate.network_id)
     worst = (math.inf if upper is None else upper, math.inf if size is None else size)
-    return (math.inf if top1 is None else -top1, *worst, *name, candidate.measurement_id)
+    # A row that ran the network comes ahead of one of random weights that stands for it.
+    files = (candidate.top1_artifact_sha256, candidate.artifact_sha256, candidate.measurement_id)
+    return (math.inf if top1 is None else -top1, *worst, *name, *files)
 
 
 def ranked(fitting: Iterable[Candidate], noise_share: float, objective: Objective = "accurate") -> list[Candidate]:
