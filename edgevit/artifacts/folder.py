@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.concurrency.scratch import mark
-from edgevit.errors import ArtifactError, UsageError
-from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity
-from edgevit.records.model_reference import ModelReference
+from edgevit.errors import ArtifactError, CheckpointError, UsageError
+from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity, Source, is_named
+from edgevit.records.model_reference import ModelReference, place_digest
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
@@ -46,25 +47,68 @@ def short_name(model: str) -> str:
 def folder_of(request: ExportRequest, card_inputs: Sequence[TensorSpec] = (), name: str = "") -> Path:
     """Return the folder that the artifact of a request has, or will have. name: of the model, if not the request's.
 
-    Where another file's function of this name has the folder, the digest of the file's place is in the name.
+    Its name is the plain one where that is free or has an artifact of this model and checkpoint. Otherwise the name of
+    the checkpoint is in it, and where that is taken, too, the digest of the places of both files.
     """
     model, size = name or request.model, request.size_label(card_inputs)
     form = "unfolded-" if request.unfolded else ""
-    plain = request.out / (form + folder_name(model, request.target, request.precision, size))
     origin = ModelReference.parse(model).origin
-    if not origin:
-        return plain
-    told_apart = folder_name(f"{short_name(model)}-{origin}", request.target, request.precision, size)
-    separate = request.out / (form + told_apart)
-    return separate if separate.exists() or _origin_in(plain) not in ("", origin) else plain
+
+    def folder(*tags: str) -> Path:
+        tagged = "-".join([short_name(model), *tags])
+        return request.out / (form + folder_name(tagged, request.target, request.precision, size))
+
+    folders = [folder(), *(folder(*tags) for tags in _tags(request, origin))]
+    sources = [(one, _source_in(one)) for one in folders]
+    own = (one for one, source in sources if source and _is_of(source, request, origin))
+    free = (one for one, source in sources if source is None or _is_replaceable(source, origin))
+    return next(own, None) or next(free, folders[-1])
 
 
-def _origin_in(folder: Path) -> str:
-    """Return where the model of an artifact came from; empty where no readable artifact is there."""
+def _tags(request: ExportRequest, origin: str) -> list[tuple[str, ...]]:
+    """Return what tells an artifact apart from others of the same name, the more readable first."""
+    if request.weights is None:
+        return [(origin,)] if origin else []
+    # With its suffix, so that `64.pt` is not taken for an input size.
+    checkpoint = short_name("-".join(filter(None, [request.weights.name, request.weights_key])))
+    place = place_digest(f"{origin}:{request.weights.resolve()}:{request.weights_key}")
+    return [(checkpoint,), (checkpoint, place)]
+
+
+def _source_in(folder: Path) -> Source | None:
+    """Return where the artifact in a folder came from; None where no readable artifact is there."""
     try:
-        return str(json.loads((folder / MANIFEST).read_bytes())["artifact"]["source"]["origin"])
+        return from_data(Source, json.loads((folder / MANIFEST).read_bytes())["artifact"]["source"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return None
+
+
+def _is_of(source: Source, request: ExportRequest, origin: str) -> bool:
+    """Return whether an artifact is of the model and the checkpoint of a request, as it is or as it was.
+
+    A request without a checkpoint, or without a key, may be of any: what it leaves out is for its caller to judge.
+    """
+    if source.origin not in ("", origin):
+        return False
+    if request.weights is None:
+        return True
+    key = source.choice.key if source.choice else "."
+    same_key = not request.weights_key or is_named(request.weights_key, key)
+    return source.weights == "file" and same_key and _is_same_file(source, request.weights)
+
+
+def _is_same_file(source: Source, file: Path) -> bool:
+    """Return whether an artifact is of a checkpoint at this place, or of a copy of what it holds now."""
+    if source.weights_origin == place_digest(file.resolve()):
+        return True
+    with suppress(CheckpointError):
+        return source.weights_sha256 == checkpoint_sha256(file)
+    return False
+
+
+def _is_replaceable(source: Source, origin: str) -> bool:
+    """Return whether trained weights may take an artifact's place: it has drawn ones, of the same model."""
+    return source.origin in ("", origin) and source.weights == "random"
 
 
 def seal(artifact: Artifact) -> Artifact:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgevit.cli.common import warn
 from edgevit.concurrency.scratch import mark, remove
 from edgevit.errors import ArtifactError, UsageError
+from edgevit.records.model_reference import ModelReference
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest
     from edgevit.records.choice import Candidate, Choice, JointChoice, Suggestion
     from edgevit.records.model import Preprocessing
-    from edgevit.records.network import Network
 
 
 class Sources(NamedTuple):
@@ -161,21 +161,14 @@ def _require_source(picked: Candidate, sources: Sources) -> None:
     if network is not None and network.weights == "module":
         why = "it was made from a module of a Python process"
         raise UsageError("the picked artifact is not here", where=where, why=why, fix=elsewhere)
-    if network is not None and network.weights == "file" and file is None and not _brings_weights(picked, network):
+    brings_weights = network is not None and ModelReference.parse(picked.model).brings(network.file)
+    if network is not None and network.weights == "file" and file is None and not brings_weights:
         key = f" --weights-key {network.key}" if network.key not in ("", ".") else ""
         fix = f"--weights path/to/{network.file}{key}, or {elsewhere}"
         raise UsageError("the picked artifact is not here", where=where, why=f"it holds {network.label}", fix=fix)
     is_random = network.weights == "random" if network is not None else ":" not in picked.model
     if is_random and file is None and not sources.random:
         raise _random(picked, where)
-
-
-def _brings_weights(picked: Candidate, network: Network) -> bool:
-    """Return whether a model's name alone gives its weights: a folder of transformers or a network of timm."""
-    from edgevit.records.model_reference import ModelReference
-
-    reference = ModelReference.parse(picked.model)
-    return reference.kind in ("timm", "hf") and Path(reference.name).name == network.file
 
 
 def request_of(

@@ -8,7 +8,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,7 +24,7 @@ from edgevit.models.user_function import call_user_function, require_eval
 from edgevit.records.artifact import NO_CHECKPOINT, Artifact, ExportRequest, Source, WeightsRequest
 from edgevit.records.input_shapes import InputRequest, describe_inputs
 from edgevit.records.model import ASSUMED_PREPROCESSING, ModelCard, Preprocessing
-from edgevit.records.model_reference import ModelReference
+from edgevit.records.model_reference import ModelReference, place_digest
 from edgevit.records.preprocessing import (
     CHANNELS_FIRST,
     NOTHING_STATED,
@@ -180,7 +179,8 @@ def _source(
         kind: Literal["random", "function"] = "random" if seed is not None else "function"
         return Source(name, kind, seed, state_sha256=state_sha256(module), origin=origin)
     loaded = load_weights(module, weights.file, key=weights.key, earlier_key=weights.earlier_key, classes=classes)
-    return Source(name, "file", None, weights.file.name, loaded.sha256, state_sha256(module), origin, loaded.choice)
+    facts = (weights.file.name, loaded.sha256, state_sha256(module), origin, loaded.choice)
+    return Source(name, "file", None, *facts, place_digest(weights.file.resolve()))
 
 
 def _own(name: str, weights: WeightsRequest, request: InputRequest, preprocessing: StatedPreprocessing) -> Subject:
@@ -218,7 +218,8 @@ def _library(name: str, weights: WeightsRequest, request: InputRequest, preproce
     state, origin = state_sha256(module), reference.origin
     source = Source(name, "random", weights.seed, state_sha256=state, origin=origin)
     if (loaded := network.loaded) is not None:
-        source = Source(name, "file", None, network.weights_file, loaded.sha256, state, origin, loaded.choice)
+        place = place_digest(weights.file.resolve()) if weights.file else ""
+        source = Source(name, "file", None, network.weights_file, loaded.sha256, state, origin, loaded.choice, place)
     inputs = stated_inputs(module, network.inputs, request, name)
     stated = complete(ASSUMED_PREPROCESSING, preprocessing.over(network.preprocessing), inputs)
     return Subject(name, network.family, module, inputs, source, stated, None, labels=network.labels)
@@ -278,8 +279,7 @@ def reload_subject(artifact: Artifact, weights: WeightsRequest, module: nn.Modul
     if source.weights == "module":
         problem = f"the artifact was made from a module of a Python process, {source.model}"
         raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
-    reference = ModelReference.parse(source.model)
-    brings_weights = reference.kind in ("timm", "hf") and Path(reference.name).name == source.weights_file
+    brings_weights = ModelReference.parse(source.model).brings(source.weights_file)
     if source.weights == "file" and weights.file is None and not brings_weights:
         raise CheckpointError(
             f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"

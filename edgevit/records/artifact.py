@@ -230,6 +230,8 @@ class Source:
     state_sha256: str = ""  # of the tensors themselves, however they were stored
     origin: str = ""  # digest of the place of a user's file or folder: tells two of one name apart
     choice: WeightsChoice | None = None  # of a file: which of its weights
+    # Digest of the place of a checkpoint: tells two of one name apart. A copy elsewhere is the same source.
+    weights_origin: str = field(default="", compare=False)
 
     def describe_weights(self) -> str:
         """Return what a screen says of the weights of a file with several sets, or of drawn ones; else nothing."""

@@ -49,5 +49,13 @@ class ModelReference:
         if self.kind == "zoo" or (self.kind == "timm" and not Path(self.name).is_dir()):
             return ""
         file = Path(*self.name.split(".")) if self.kind == "module" else Path(self.name)
-        place = f"{file.resolve()}:{self.function}"
-        return hashlib.sha256(os.fsencode(place)).hexdigest()[:_ORIGIN_DIGITS]
+        return place_digest(f"{file.resolve()}:{self.function}")
+
+    def brings(self, weights_file: str) -> bool:
+        """Return whether the name alone gives the weights of this file: a folder of transformers, a network of timm."""
+        return self.kind in ("timm", "hf") and Path(self.name).name == weights_file
+
+
+def place_digest(place: str | Path) -> str:
+    """Return a short digest of an absolute place, which tells apart files of one name."""
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:_ORIGIN_DIGITS]

@@ -13,6 +13,7 @@ from edgevit.recipes import load_recipe, recipe_sha256, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest, Source, is_named
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import STATEABLE, ModelCard, Preprocessing
+from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import complete, takes_image
 from edgevit_runtime.record import Host, TensorSpec
 
@@ -80,11 +81,7 @@ def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
 
 def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
     """Return the options that an artifact was made with, and that the request would lose by replacing it."""
-    source = artifact.source
-    lost = ["--weights FILE"] if source.weights == "file" and request.weights is None else []
-    lost += (
-        [f"--weights-key {source.choice.key}"] if source.choice is not None and _forgets_key(source, request) else []
-    )
+    lost = lost_weights(artifact.source, request)
     has_labels = bool(artifact.labels) and request.labels is None
     stated = set(STATEABLE) - set(artifact.preprocessing.assumed) if takes_image(artifact.model_inputs) else set()
     if not (has_labels or stated) or request.model in load_cards():
@@ -92,6 +89,15 @@ def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
     facts = _network_facts(dataclasses.replace(request, weights=None, weights_key="", labels=None))
     lost += [f"--{name}" for name in STATEABLE if name in stated and name in facts.preprocessing.assumed]
     return [*lost, *["--labels FILE"] * (has_labels and not facts.labels)]
+
+
+def lost_weights(source: Source, request: ExportRequest) -> list[str]:
+    """Return the options of its weights that an artifact was made with, and that a request lacks."""
+    brings_weights = ModelReference.parse(request.model).brings(source.weights_file)
+    lost = ["--weights FILE"] if source.weights == "file" and request.weights is None and not brings_weights else []
+    if source.choice is not None and _forgets_key(source, request):
+        lost.append(f"--weights-key {source.choice.key}")
+    return lost
 
 
 def _forgets_key(source: Source, request: ExportRequest) -> bool:

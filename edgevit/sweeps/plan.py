@@ -21,7 +21,7 @@ from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.records.model_reference import ModelReference
 from edgevit.store import LatencyDB
-from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, lost_statements
+from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, lost_statements, lost_weights
 from edgevit_runtime.record import Host
 
 _LOG = logging.getLogger(__name__)
@@ -87,13 +87,27 @@ def artifact_for(request: ExportRequest, db: str | None = None) -> Artifact:
         _require_expected(artifact, request)
         return artifact
     if artifact is not None and (lost := lost_statements(artifact, request)):
-        problem = "the artifact there was made with options that are missing now"
-        fix = f"{' '.join(lost)} as at its export, or another folder: -o FOLDER"
-        raise UsageError(problem, where=str(artifact.folder), why=f"missing: {', '.join(lost)}", fix=fix)
+        raise _loss(artifact, lost)
     _LOG.info("exporting %s", request.label)
     exported = _export(request)
     record_built(exported, db)
     return exported
+
+
+def require_weights_kept(request: ExportRequest) -> None:
+    """Raise UsageError where an export without a checkpoint would replace the artifact of one."""
+    try:
+        artifact = open_artifact(artifact_folder(request))
+    except ArtifactError:
+        return
+    if lost := lost_weights(artifact.source, request):
+        raise _loss(artifact, lost)
+
+
+def _loss(artifact: Artifact, lost: Sequence[str]) -> UsageError:
+    problem = "the artifact there was made with options that are missing now"
+    fix = f"{' '.join(lost)} as at its export, or another folder: -o FOLDER"
+    return UsageError(problem, where=str(artifact.folder), why=f"missing: {', '.join(lost)}", fix=fix)
 
 
 def _require_expected(artifact: Artifact, request: ExportRequest) -> None:

@@ -14,7 +14,7 @@ from edgevit.recipes import load_recipe, require_torch
 from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.preprocessing import read_stated
-from edgevit.sweeps.plan import record_built
+from edgevit.sweeps.plan import record_built, require_weights_kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,6 +147,7 @@ def export_named(
     check_request(load_recipe(request.target), request.precision, options=request.options)
     run = export_separately if own_process else export_here
     with locked_folder(request.out, on_wait):
+        require_weights_kept(request)
         artifact = run(request, on_stage or _ignore)
         record_built(artifact, db)
     return artifact

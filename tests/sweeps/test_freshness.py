@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from edgevit.artifacts.folder import folder_of, open_artifact
 from edgevit.cli.sweep import exit_code
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here
 from edgevit.measurement.runner import Protocol
+from edgevit.models.user_code import import_definitions
 from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsChoice
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
@@ -22,6 +25,7 @@ from edgevit.store import LatencyDB
 from edgevit.sweeps import freshness, plan
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, is_of_form
 from edgevit.sweeps.plan import known_failures, still_to_measure
+from edgevit.verbs.export import export_named
 from edgevit.verbs.sweep import SweepResult
 from support import toys
 from support.command_line import edgevit
@@ -145,6 +149,48 @@ def test_two_files_with_a_function_of_one_name_have_two_folders(request_of: Expo
     again = dataclasses.replace(request_of, model=str(Path("b/net.py").resolve()) + ":net")
     assert folder_of(again) == second.folder
     assert export_here(again).folder == second.folder
+
+
+@pytest.fixture
+def checkpoints(request_of: ExportRequest) -> dict[str, ExportRequest]:
+    """Return requests for three checkpoints of one function, two of them of one name, by their paths."""
+    net = import_definitions(request_of.model).net()
+    for number, name in enumerate(("a.pt", "runs/b.pt", "more/b.pt")):
+        Path(name).parent.mkdir(exist_ok=True)
+        torch.save({key: value + number for key, value in net.state_dict().items()}, name)
+    names = ("a.pt", "runs/b.pt", "more/b.pt")
+    return {name: dataclasses.replace(request_of, weights=Path(name)) for name in names}
+
+
+@pytest.mark.onnx
+def test_checkpoints_of_one_function_have_folders_of_their_own(checkpoints: dict[str, ExportRequest]) -> None:
+    artifacts = {name: export_here(request) for name, request in checkpoints.items()}
+    names = [one.folder.name for one in artifacts.values()]
+    assert names[:2] == ["net-net-24-onnx-fp32", "net-net-b.pt-24-onnx-fp32"] and len(set(names)) == 3
+    for name, artifact in artifacts.items():
+        assert open_artifact(artifact.folder).source.weights_sha256 == artifact.source.weights_sha256
+        assert plan.artifact_for(checkpoints[name], "a.db") == artifact, "it is there already"
+        absolute = dataclasses.replace(checkpoints[name], weights=Path(name).resolve())
+        assert plan.artifact_for(absolute, "a.db") == artifact, "by whatever path it is named"
+    # A copy of what a checkpoint holds finds its artifact; what has its name now is another one.
+    shutil.copytree("runs", "copies")
+    moved = dataclasses.replace(checkpoints["a.pt"], weights=Path("copies/b.pt"))
+    assert plan.artifact_for(moved, "a.db") == artifacts["runs/b.pt"]
+    shutil.copy("runs/b.pt", "a.pt")
+    assert folder_of(checkpoints["a.pt"]) == artifacts["a.pt"].folder, "an overwritten file replaces its artifact"
+
+
+@pytest.mark.onnx
+def test_the_artifact_of_a_checkpoint_is_not_replaced_by_one_without(checkpoints: dict[str, ExportRequest]) -> None:
+    request = checkpoints["a.pt"]
+    own = dataclasses.replace(request, weights=None)
+    first = export_here(own)
+    assert first.source.weights == "function" and export_here(request).folder != first.folder
+    trained = export_here(dataclasses.replace(request, out=Path("trained")))
+    with pytest.raises(UsageError, match="options that are missing now") as caught:
+        export_named(dataclasses.replace(own, out=Path("trained")), "a.db", own_process=False)
+    assert "--weights FILE" in caught.value.fix
+    assert open_artifact(trained.folder) == trained
 
 
 @pytest.mark.parametrize(
