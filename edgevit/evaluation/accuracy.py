@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+from edgevit.artifacts.export_command import export_command
 from edgevit.artifacts.folder import require_sealed
 from edgevit.artifacts.trust import require_built_here
 from edgevit.errors import ArtifactError, UsageError
@@ -165,15 +166,14 @@ def stated_for(artifact: Artifact, stated: StatedPreprocessing) -> Preprocessing
     completed = complete(preprocessing, stated, artifact.inputs, raw=inside)
     if inside and any(getattr(completed, name) != getattr(preprocessing, name) for name in _INSIDE):
         problem = "mean, deviation, range and color are inside the artifact"
-        command = f"edgevit export {artifact.source.model} --target {artifact.target} --embed-preprocess"
-        fix = f"{command}, with these options"
+        fix = f"{export_command(artifact)}, with these options in place of its own"
         raise UsageError(problem, where=str(artifact.folder), fix=fix)
     return completed
 
 
 def _require_trained(artifact: Artifact) -> None:
     if artifact.source.weights == "random":
-        fix = f"edgevit export {artifact.source.model} --weights CHECKPOINT --target {artifact.target}"
+        fix = export_command(artifact, weights=Path("CHECKPOINT"))
         raise UsageError(
             "the weights are random: they have no accuracy that would mean anything",
             where=str(artifact.folder),

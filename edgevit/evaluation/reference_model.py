@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgevit.artifacts.export_command import export_command
 from edgevit.evaluation.prefetch import Batch
 from edgevit.records.artifact import Artifact, WeightsRequest
 
@@ -39,7 +40,8 @@ class ReferenceModel:
 
         torch.set_num_threads(threads)
         subject = reload_subject(artifact, weights)
-        fix = f"export {artifact.source.model} again, or leave out --against-model"
+        command = export_command(artifact, weights=weights.file, weights_key=weights.key)
+        fix = f"{command}, or leave out --against-model"
         require_same_network(artifact, subject, fix)
         return cls(subject.module, torch.__version__)
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from edgevit import __version__
+from edgevit.artifacts.export_command import export_command
 from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
 from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here
@@ -146,9 +147,7 @@ def verify_artifact(
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     subject = reload_subject(artifact, weights, module)
-    source = artifact.source
-    options = f" --weights {source.weights_file}" * (source.weights == "file")
-    command = f"edgevit export {source.model}{options} --target {artifact.target} --precision {artifact.precision}"
+    command = export_command(artifact, weights=weights.file, weights_key=weights.key)
     require_same_network(artifact, subject, f"{command}, or give back its code as it was")
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     # The comparisons below judge the fold.
@@ -347,6 +346,7 @@ def _draft(
         options=dict(request.options),
         preprocessing_inside=subject.preprocessing_inside,
         labels=subject.labels,
+        labels_file="" if request.labels is None else str(request.labels),
         model_inputs=subject.model_inputs,
         recipe_sha256=recipe_sha256(recipe.RECIPE.target),
         batch=request.batch,

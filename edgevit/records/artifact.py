@@ -273,6 +273,7 @@ class Artifact:
     input_range: tuple[float, float] | None = None  # of the samples of its comparisons; None: standard normal noise
     files: dict[str, str] = field(default_factory=dict)  # of the tree, by name: sha256
     labels: tuple[str, ...] = ()  # of the classes, in the order of the output; empty: not told
+    labels_file: str = ""  # that `labels` were read from, as it was named; empty: the model has them itself
     model_inputs: tuple[TensorSpec, ...] = ()  # of the model itself, the batch open, as -1
     recipe_sha256: str = ""  # of the recipe's file, which wrote the payload
     network_sha256: str = ""  # of operators, weights and constants before the fold; empty: they cannot be captured
