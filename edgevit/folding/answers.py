@@ -58,20 +58,19 @@ def sensitivity(model: Callable[..., Any], inputs: Sequence[Tensor], steps: floa
     generator = torch.Generator().manual_seed(0)
     expected, moved = outputs(model, inputs), 0.0
     for _ in range(2):
-        changed = [
-            tensor
-            * (
-                1
-                + steps
-                * torch.finfo(tensor.dtype).eps
-                * torch.randn(tensor.shape, generator=generator).sign().to(tensor)
-            )
-            if tensor.is_floating_point()
-            else tensor
-            for tensor in inputs
-        ]
-        moved = max(moved, worst(expected, outputs(model, changed)))
+        moved = max(moved, worst(expected, outputs(model, changed_in_last_digits(inputs, steps, generator))))
     return moved
+
+
+def changed_in_last_digits(inputs: Sequence[Tensor], steps: float, generator: torch.Generator) -> list[Tensor]:
+    """Return the inputs with every floating number so many steps of its last digit up or down, at random."""
+    return [
+        tensor
+        * (1 + steps * torch.finfo(tensor.dtype).eps * torch.randn(tensor.shape, generator=generator).sign().to(tensor))
+        if tensor.is_floating_point()
+        else tensor
+        for tensor in inputs
+    ]
 
 
 def _are_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:

@@ -24,6 +24,7 @@ from edgevit.verification.divergence import first_divergence
 from edgevit.verification.engine import compute
 from edgevit.verification.half_precision import HalfPrecision
 from edgevit.verification.inputs import Arrays, Samples
+from edgevit.verification.near_answers import NearAnswers
 from edgevit_runtime.record import Reply, Stage
 
 Status = Literal["passed", "evaluated", "built_not_run", "needs_processor"]
@@ -39,7 +40,7 @@ class References:
 
     An unfolded export has no folded outputs. `half` are the outputs of the exported form in half precision, or None.
     `overflow` names the first overflow in it, if any. `wide` is the comparison of the fold in float64, where float32
-    alone does not show that the two are equal.
+    alone does not show that the two are equal. `near` are answers near the samples, for a model that jumps there.
     """
 
     samples: Samples
@@ -48,6 +49,8 @@ class References:
     half: list[Arrays] | None = None
     overflow: str = ""
     wide: ParityCheck | None = None
+    # Of the training form and of the folded form.
+    near: tuple[NearAnswers | None, NearAnswers | None] = (None, None)
 
     @classmethod
     def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None, *, half: bool = False) -> References:
@@ -62,7 +65,9 @@ class References:
             [list(map(torch.from_numpy, a)) for a in answers],
             list(map(torch.from_numpy, again)),
         )
-        plain = cls(samples, answers, None if folded is None else _run(folded, samples))
+        own = None if folded is None else _run(folded, samples)
+        near = None if folded is None or own is None else NearAnswers(folded, samples, own)
+        plain = cls(samples, answers, own, near=(NearAnswers(trained, samples, answers), near))
         if folded is not None and not all(check.passed for check in verify_fold(plain)):
             # The model may amplify rounding.
             plain = dataclasses.replace(plain, wide=_in_float64(trained, folded, samples))
@@ -179,22 +184,46 @@ def verify_payload(
 def _verify(
     target: str, payload: Path, references: References, gate: Gate, stage: str, device: Device | None = None
 ) -> VerificationRun:
-    forms = [(FOLDED_FORM, references.folded), (TRAINING_FORM, references.trained)]
-    references_by_name = [(name, outputs) for name, outputs in forms if outputs is not None]
+    trained, folded = references.near
+    forms = [(FOLDED_FORM, references.folded, folded), (TRAINING_FORM, references.trained, trained)]
+    references_by_name = [(name, outputs, near) for name, outputs, near in forms if outputs is not None]
     try:
         computed = compute(target, payload, references.samples, threads=1, device=device)
     except ArtifactError as error:
-        checks = [failed(stage, name, gate.label, error.why) for name, _ in references_by_name]
+        checks = [failed(stage, name, gate.label, error.why) for name, *_ in references_by_name]
         return VerificationRun(Reply("failed", error.why), tuple(checks), error.why)
     if computed.results is None:
         return VerificationRun(computed.reply, (), computed.computed_by)
-    extremes = references.samples.extremes
-    checks = [compare(stage, name, outputs, computed.results, gate, extremes) for name, outputs in references_by_name]
     computed_by = computed.computed_by
+    checks = [
+        _judge(stage, name, (outputs, computed.results), near, gate, references.samples)
+        for name, outputs, near in references_by_name
+    ]
     if computed.by_reference and not all(check.passed for check in checks):
         computed_by = "; ".join(filter(None, (computed_by, _divergence(payload, references.samples))))
-    checks = [dataclasses.replace(check, how=computed_by) for check in checks]
+    checks = [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, check.how)))) for check in checks]
     return VerificationRun(computed.reply, tuple(checks), computed_by, computed.by_reference)
+
+
+def _judge(
+    stage: str,
+    form: str,
+    pair: tuple[Sequence[Arrays], Sequence[Arrays]],
+    near: NearAnswers | None,
+    gate: Gate,
+    samples: Samples,
+) -> ParityCheck:
+    """Compare a form's answers with an engine's results; where it jumps, with its answers near the samples."""
+    expected, results = pair
+    check = compare(stage, form, expected, results, gate, samples.extremes)
+    if check.passed or check.problem or near is None:
+        return check
+    chosen, replaced = near.nearest(results, gate)
+    settled = compare(stage, form, chosen, results, gate, samples.extremes)
+    if not (replaced and settled.passed):
+        return check
+    how = f"on {replaced} of {len(chosen)} samples against the model's answer to an input changed in its last digits"
+    return dataclasses.replace(settled, how=how)
 
 
 def _divergence(payload: Path, samples: Samples) -> str:

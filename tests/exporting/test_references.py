@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import ModelError
@@ -17,7 +19,7 @@ from edgevit.folding import prove
 from edgevit.records.artifact import ExportRequest, SampleRequest
 from support.narrowing import present
 from support.nets import Toy
-from support.subjects import as_subject
+from support.subjects import SIZE, as_subject
 
 pytestmark = pytest.mark.onnx
 
@@ -85,3 +87,33 @@ def test_a_model_that_amplifies_rounding_is_named_and_its_fold_proven_in_float64
     proof = prove(subject.module, (torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)),))
     assert proof.passed and proof.float32_tolerance > 1e-4
     assert present(proof.float64_max_rel) < 1e-7
+
+
+class HigherScored(nn.Module):
+    """Gives one of two maps, the one with the higher score; the scores are equal but for rounding on some images."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.maps, numbers = nn.Conv2d(3, 4, 1), images.flatten(1).double()
+        weight = torch.ones(1, numbers.shape[1], dtype=torch.float64)
+        difference = torch.linspace(-1, 1, numbers.shape[1], dtype=torch.float64)
+        difference -= difference @ torch.linalg.pinv(numbers) @ numbers
+        self.register_buffer("score", weight.float())
+        self.register_buffer("other", (weight + difference).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, 1, H, W)."""
+        scores = [linear(x.flatten(1), weight) for weight in self.buffers()]
+        index = torch.cat(scores, 1).topk(1).indices[..., None, None].expand(-1, 1, *x.shape[2:])
+        chosen: Tensor = self.maps(x).gather(1, index)
+        return chosen
+
+
+def test_where_rounding_decides_an_engine_may_give_the_models_other_answer(tmp_path: Path) -> None:
+    images = torch.randn(8, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    np.save(tmp_path / "images.npy", images.numpy())
+    request = ExportRequest("onnx", tmp_path / "out", samples=SampleRequest(file=tmp_path / "images.npy"))
+    artifact = export_subject(as_subject(HigherScored(images)), request)
+    assert artifact.parity is not None and artifact.parity.status == "passed"
+    assert "samples against the model's answer to an input changed in its last digits" in artifact.parity.how
+    assert max(present(check.max_rel) for check in artifact.parity.checks) < 1e-4
