@@ -74,6 +74,10 @@ class FilterOptions:
         bool, typer.Option("--reconstructed", help="Include models rebuilt from papers that released no weights")
     ] = False
 
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Include networks whose checkpoint or code was overwritten here")
+    ] = False
+
     def candidate_filter(self) -> CandidateFilter:
         """Return the filter. Raises UsageError for an empty list, UnknownNameError for an unknown target."""
         from edgevit.selection import CandidateFilter, targets_named
@@ -88,6 +92,7 @@ class FilterOptions:
             reconstructed=self.reconstructed,
             models=_names(self.models, "model"),
             task=self.task,
+            outdated=self.outdated,
         )
 
 
@@ -130,6 +135,9 @@ class ActionOptions:
         Path | None, typer.Option(help="Checkpoint file of the pick, where its artifact is not here")
     ] = None
     weights_key: EarlierKeyOption = ""
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with the labels of the pick, where its artifact is not here")
+    ] = None
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Permission to hand over random weights, for trials of an engine")
     ] = False
@@ -177,7 +185,7 @@ def run(
     if actions.export is not None:
         from edgevit.cli.choose_export import Sources, hand_over
 
-        sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights)
+        sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights, actions.labels)
         results["exported"] = hand_over(choice, sources, actions.export, db)
     if view.plot is not None:
         draw(choice, view.plot)
@@ -237,7 +245,7 @@ def _measure(
     from edgevit.cli.choose_export import Sources
     from edgevit.cli.profile import print_rows, summary
 
-    sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights)
+    sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights, actions.labels)
     rows = measure_suggested(choice, sources, quick=actions.quick, db=db, quiet=output.hides_progress)
     results["measured"] = [summary(row) for row in rows]
     if rows and not output.as_json:

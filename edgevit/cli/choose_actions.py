@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from edgevit.cli.choose_export import Sources, request_of
@@ -64,6 +65,7 @@ def _artifact(suggestion: Suggestion, sources: Sources, db: str | None) -> Artif
             where = f"{suggestion.model} {suggestion.target} {suggestion.precision}"
             problem = "the artifact that is to be measured is not here"
             raise UsageError(problem, where=where, why=f"it holds {network.label}", fix=fix)
+    request = dataclasses.replace(request, labels=sources.labels)
     if network is None and suggestion.artifact_sha256 and ":" in suggestion.model:
         problem = "nothing tells which network is to be measured"
         why = f"its rows keep no digest of it: they are of artifact {suggestion.artifact_sha256[:8]}"

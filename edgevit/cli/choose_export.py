@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 class Sources(NamedTuple):
     """Where artifacts of an answer may come from: given ones, those in `out`, or an export with these weights.
 
-    random: random weights may be handed over.
+    random: random weights may be handed over. labels: the file that an export takes them from.
     """
 
     artifacts: Sequence[Artifact]
     out: Path
     weights: WeightsRequest
     random: bool = False
+    labels: Path | None = None
 
     def find(self, sha256: str) -> Artifact | None:
         """Return the artifact with this digest, if it is here. Raise ArtifactError where it is damaged."""
@@ -52,6 +53,8 @@ def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str
     other weights, and the errors of an export.
     """
     from edgevit.artifacts.folder_lock import locked_folder
+    from edgevit.artifacts.origin import require_origin
+    from edgevit.records.artifact import NO_CHECKPOINT
     from edgevit.records.choice import Choice
 
     picked = choice.picked if isinstance(choice, Choice) else next(iter(choice.picked), None)
@@ -61,6 +64,7 @@ def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str
         artifact = None if sources.weights.file else _measured(picked, sources)
         if artifact is not None:
             _require_permitted(picked, artifact, sources)
+            require_origin(artifact, NO_CHECKPOINT, sources.labels)
             artifact = _copy(artifact, out)
             description = "a copy of the artifact that the numbers are of"
         else:
@@ -73,12 +77,12 @@ def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str
 def _measured(picked: Candidate, sources: Sources) -> Artifact | None:
     """Return the artifact of the numbers, if it is here. Raise UsageError where its manifest contradicts them.
 
-    Where the latency is that of random weights, it is the artifact of the accuracy. It is that one, too, where the
-    file that was timed is not here.
+    Where the latency is that of random weights or of other labels, it is the artifact of the accuracy. It is that one,
+    too, where the file that was timed is not here.
     """
-    from edgevit.selection.wording import TOP1_OF_OTHER_WEIGHTS
+    from edgevit.selection.wording import TOP1_OF_ANOTHER
 
-    timed = None if TOP1_OF_OTHER_WEIGHTS in picked.flags else sources.find(picked.artifact_sha256)
+    timed = None if set(TOP1_OF_ANOTHER) & set(picked.flags) else sources.find(picked.artifact_sha256)
     artifact = timed or sources.find(picked.top1_artifact_sha256)
     stated = picked.top1_preprocessing
     if artifact is not None and stated is not None and _steps(artifact.preprocessing) != _steps(stated):
@@ -140,6 +144,7 @@ def _exported(picked: Candidate, sources: Sources, out: Path, db: str | None) ->
 
     _require_source(picked, sources)
     request = request_of(picked, image_size(picked.input_shape), sources.weights, out)
+    request = dataclasses.replace(request, labels=sources.labels)
     if picked.top1_preprocessing is not None:
         request = dataclasses.replace(request, preprocessing=stated_in(picked.top1_preprocessing))
     if request.weights is None:

@@ -31,7 +31,7 @@ from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
-from edgevit.exporting.same_network import require_same_network
+from edgevit.exporting.same_network import remember_files, require_same_network
 from edgevit.folding import Folded, fold, fold_and_digest
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
@@ -117,7 +117,9 @@ def export_subject(
             stages=tuple(clock.times),
             parity=parity,
         )
-        return publish(seal(sealed), _final(subject, request))
+        published = publish(seal(sealed), _final(subject, request))
+        remember_files(published, request)
+        return published
 
 
 def _final(subject: Subject, request: ExportRequest) -> Path:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
+from edgevit.artifacts.source_files import SourceFiles
 from edgevit.errors import CheckpointError, UsageError
 from edgevit.exporting.digests import network_sha256
 from edgevit.models.source import Subject
-from edgevit.records.artifact import Artifact
+from edgevit.models.user_code import code_files
+from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.model_reference import ModelReference
 from edgevit.records.network import Network, labels_sha256
 
 
@@ -44,7 +48,18 @@ def require_expected(subject: Subject, labels: Sequence[str], expected: Network,
     if labels_sha256(labels) != expected.labels_sha256:
         problem = "the names or the order of its classes are not those that the numbers are of"
         why = f"they begin with {', '.join(labels[:3])} now" if labels else "it has no names of classes now"
-        raise UsageError(problem, where=subject.name, why=why, fix=fix)
+        raise UsageError(problem, where=subject.name, why=why, fix=f"--labels FILE with those, or {fix}")
+
+
+def remember_files(artifact: Artifact, request: ExportRequest) -> None:
+    """Remember on this machine which checkpoint and code give an artifact's network now. The model is loaded here."""
+    source = artifact.source
+    reference = ModelReference.parse(source.model)
+    checkpoint = request.weights
+    if checkpoint is None and reference.kind in ("timm", "hf") and source.weights == "file":
+        checkpoint = Path(reference.name)
+    code = code_files(source.model) if source.weights != "module" else []
+    SourceFiles().record(artifact.network, checkpoint, code)
 
 
 def _differs(subject: Subject, expected: Network, batch: int) -> bool:

@@ -115,6 +115,17 @@ def import_definitions(model: str) -> ModuleType:
         return _import_alone(file)
 
 
+def code_files(model: str) -> list[Path]:
+    """Return the user's own files that MODEL was imported from, in this process; none for a model of another kind."""
+    reference = ModelReference.parse(model)
+    if not reference.function:
+        return []
+    code = UserCode(model)
+    names = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = {Path(name).resolve() for name in names if name and name.endswith(".py") and code.is_own(name)}
+    return sorted(files)
+
+
 def _import_alone(file: Path) -> ModuleType:
     """Import a file that is in no package, under a name that no other module has."""
     name = f"edgevit_subject_{file.stem}"

@@ -163,6 +163,7 @@ ReasonCode = Literal[
     "newer_row",
     "older_engine",
     "slower_unit",
+    "file_changed",
 ]
 RejectionKind = Literal["budget", "unusable", "unmeasured", "not_asked", "superseded"]
 
@@ -238,6 +239,7 @@ PickNoteKind = Literal[
     "pick_accuracy_assumed",
     "pick_not_evaluated",
     "pick_earlier_network",
+    "pick_file_changed",
     "accuracy_tie",
     "speed_tie",
     "speed_tie_accurate",

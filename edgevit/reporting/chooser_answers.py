@@ -15,6 +15,7 @@ from edgevit.reporting.page_records import PERCENTILES
 from edgevit.reporting.units import Unit
 from edgevit.selection import CandidateFilter, Evidence, OtherDevices, choose_among, predicted_cells, read_other_devices
 from edgevit.selection.accuracy import Ratings
+from edgevit.selection.outdated import NO_FILES, NetworkFiles
 from edgevit.store import LatencyDB
 
 RowsOfOthers = Callable[[Collection[str]], Sequence[Measurement]]
@@ -26,6 +27,7 @@ class ReportContext(NamedTuple):
     cards: Mapping[str, ModelCard]
     ratings: Ratings
     options: ReportOptions
+    files: NetworkFiles = NO_FILES
 
 
 class Setting(NamedTuple):
@@ -88,7 +90,7 @@ def _unit_answers(unit: Unit, context: ReportContext, others: OtherDevices) -> U
 
 
 def _evidence(unit: Unit, percentile: int, context: ReportContext, others: OtherDevices) -> Evidence:
-    options, evidence = context.options, Evidence(unit.floors, context.ratings, unit.former)
+    options, evidence = context.options, Evidence(unit.floors, context.ratings, unit.former, files=context.files)
     if not options.predict:
         return evidence
     current = [row for row in unit.rows if row.measurement_id not in unit.former]

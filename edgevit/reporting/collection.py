@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgevit import __version__
+from edgevit.artifacts.source_files import SourceFiles
 from edgevit.measurement.compare import resolution
 from edgevit.measurement.summary import CONFIDENCE
 from edgevit.records.choice import Candidate, Choice
@@ -61,7 +62,7 @@ def collect(
     ratings = Ratings.of(accuracies, options.dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
-    context = ReportContext(cards, ratings, options)
+    context = ReportContext(cards, ratings, options, SourceFiles())
     for number, unit_answers in enumerate(answers(database, units, context, on_device)):
         unit, listed = units[number], unit_answers.listed
         of_unit = _entries(unit, listed, number, cards, now)

@@ -14,6 +14,7 @@ from edgevit.selection.wording import (
     TOP1_OF_FP32,
     TOP1_OF_OFFICIAL,
     TOP1_OF_OTHER_FILE,
+    TOP1_OF_OTHER_LABELS,
     TOP1_OF_OTHER_WEIGHTS,
     describe_assumptions,
     note,
@@ -43,8 +44,9 @@ class Top1(NamedTuple):
 class Ratings(NamedTuple):
     """Accuracies, indexed for look-up. Without a data set they are published ones, of ImageNet.
 
-    of_artifact, of_network, of_graph: measured on the data set. of_model: published ones that the database keeps.
-    sets_of: by artifact, the data sets that it was evaluated on. rated: models with a top-1 accuracy on any data set.
+    of_artifact, of_network, of_graph: measured on the data set; those of networks with and without their labels.
+    of_model: published ones that the database keeps. sets_of: by artifact, the data sets that it was evaluated on.
+    rated: models with a top-1 accuracy on any data set.
     """
 
     dataset: str | None = None
@@ -68,7 +70,7 @@ class Ratings(NamedTuple):
         )
         of_artifact = {accuracy.artifact_sha256: accuracy for accuracy in measured if accuracy.dataset == dataset}
         best_last = sorted(of_artifact.values(), key=_strength)
-        of_network = {_network(one): one for one in best_last if one.network_id}
+        of_network = {key: one for one in best_last if one.network_id for key in (_network(one), _labelled(one))}
         of_graph: dict[Hashable, dict[str, Accuracy]] = {}
         for accuracy in best_last:
             of_graph.setdefault(_graph(accuracy), {})[accuracy.network_id or accuracy.artifact_sha256] = accuracy
@@ -96,15 +98,18 @@ class Ratings(NamedTuple):
     def _top1(self, run: Run, card: ModelCard | None) -> Top1:
         """Return the accuracy of a run.
 
-        With a data set, a measurement of this very artifact comes first, then one of its network in another file. A row
-        of random weights takes that of the only network with its graph, target and precision that was evaluated, and is
-        then that network's. No checkpoint gets the accuracy of another one. Then come published ones: for ImageNet the
-        card's, and where that has none, or for another data set, the database's.
+        With a data set, a measurement of this very artifact comes first, then one of its network in another file. Where
+        that file has other labels, it is the candidate itself. A row of random weights takes the accuracy of the only
+        network with its graph, target and precision that was evaluated, and is then that network's. No checkpoint gets
+        the accuracy of another one. Then come published ones: for ImageNet the card's, and where that has none, or for
+        another data set, the database's.
         """
         if accuracy := self.of_artifact.get(run.artifact_sha256):
             return _measured(accuracy)
-        if accuracy := self.of_network.get(_network(run)):
+        if accuracy := self.of_network.get(_labelled(run)):
             return _measured(accuracy, TOP1_OF_OTHER_FILE)
+        if accuracy := self.of_network.get(_network(run)):
+            return _measured(accuracy, TOP1_OF_OTHER_LABELS)
         others = self.of_graph.get(_graph(run), ()) if run.graph_digest and _is_stand_in(run) else ()
         if len(others) == 1:
             [other] = others
@@ -199,6 +204,11 @@ def _of_the_model(run: Run) -> tuple[str, ...]:
 
 def _network(of: Accuracy | Run) -> Hashable:
     return (of.model, of.network_id, of.target, of.precision)
+
+
+def _labelled(of: Accuracy | Run) -> Hashable:
+    """Return the key of a network with the names of its classes in their order: another order is another accuracy."""
+    return (_network(of), of.network.labels_sha256 if of.network else "")
 
 
 def _graph(of: Accuracy | Run) -> Hashable:

@@ -35,6 +35,7 @@ from edgevit.selection.caveats import (
 from edgevit.selection.commands import NO_COMMANDS, Commands
 from edgevit.selection.constraints import latency_for_budget, why_excluded_by_budget, why_excluded_by_dataset
 from edgevit.selection.limits import Percentile, PercentileEstimate
+from edgevit.selection.outdated import NO_FILES, Judged, NetworkFiles, exclude_outdated, notes_on_files
 from edgevit.selection.ranking import front_of, nearest, rank, ranked
 from edgevit.selection.suggestions import Goal, outcome_of, suggest
 from edgevit.selection.supersession import superseded_rows
@@ -49,7 +50,7 @@ class Evidence(NamedTuple):
 
     floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from
     epochs that are over. predicted: cells without a row. estimates: by measurement_id, of a percentile that rows do
-    not keep. commands: those that run here.
+    not keep. commands: those that run here. files: what is known of the files of networks here.
     """
 
     floors: Collection[NoiseFloor] = ()
@@ -58,10 +59,10 @@ class Evidence(NamedTuple):
     predicted: Sequence[PredictedCell] = ()
     estimates: Mapping[str, PercentileEstimate] = {}
     commands: Commands = NO_COMMANDS
+    files: NetworkFiles = NO_FILES
 
 
 NOTHING = Evidence()
-_Judged = tuple[Candidate, Exclusion | None]
 
 
 class _Judge(NamedTuple):
@@ -73,7 +74,7 @@ class _Judge(NamedTuple):
     evidence: Evidence
     newest: Mapping[object, str]
 
-    def rows(self, rows: Sequence[Measurement]) -> Iterator[_Judged]:
+    def rows(self, rows: Sequence[Measurement]) -> Iterator[Judged]:
         """Yield each row as a candidate, and its exclusion, if any."""
         former, ratings = self.evidence.former, self.evidence.ratings
         percentile = Percentile(self.budget.percentile, self.evidence.estimates)
@@ -85,7 +86,7 @@ class _Judge(NamedTuple):
             excluded = why_row_excluded(row, candidate, self.candidate_filter, superseded, former)
             yield candidate, excluded or self._why_no_answer(candidate)
 
-    def predictions(self) -> Iterator[_Judged]:
+    def predictions(self) -> Iterator[Judged]:
         """Yield each prediction as a candidate, and its exclusion, if any."""
         for prediction in self.evidence.predicted:
             cell, card = prediction.cell, self.cards.get(prediction.cell.model)
@@ -122,6 +123,8 @@ def choose_among(
     ratings, newest = evidence.ratings, newest_engines(rows)
     judge = _Judge(budget, cards, candidate_filter, evidence, newest)
     judged = [*judge.rows(rows), *judge.predictions()]
+    if not candidate_filter.outdated:
+        judged = exclude_outdated(judged, evidence.files)
     noise = resolution(evidence.floors)
     fitting = ranked((candidate for candidate, excluded in judged if excluded is None), noise[0], budget.objective)
     rejected = _rejections(judged)
@@ -135,6 +138,7 @@ def choose_among(
         *notes_on_prediction(picked),
         *notes_on_accuracy(fitting, budget.objective),
         *notes_on_networks([one for one, excluded in judged if _is_in_question(excluded)], picked),
+        *notes_on_files(picked, evidence.files),
         *nearness(fitting, budget, noise),
         *ratings.notes(counted, [candidate for candidate, _ in judged], picked),
         *notes_on_omissions(len(rows) - len(counted), rejected),
@@ -160,7 +164,7 @@ def _is_in_question(excluded: Exclusion | None) -> bool:
     return excluded is None or excluded.is_open or excluded.kind not in ("not_asked", "superseded")
 
 
-def _rejections(judged: Sequence[_Judged]) -> list[Rejection]:
+def _rejections(judged: Sequence[Judged]) -> list[Rejection]:
     rejected = [
         Rejection(candidate, excluded.reasons, describe_rejection(excluded.kind, excluded.reasons), *excluded[1:])
         for candidate, excluded in judged

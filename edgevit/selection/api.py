@@ -53,6 +53,7 @@ def choose(
     licence: str | Collection[str] | None = ...,
     published: bool = ...,
     reconstructed: bool = ...,
+    outdated: bool = ...,
     predict: bool = ...,
     confidence: float = ...,
     dataset: str | None = ...,
@@ -78,6 +79,7 @@ def choose(
     licence: str | Collection[str] | None = ...,
     published: bool = ...,
     reconstructed: bool = ...,
+    outdated: bool = ...,
     predict: bool = ...,
     confidence: float = ...,
     dataset: str | None = ...,
@@ -102,6 +104,7 @@ def choose(
     licence: str | Collection[str] | None = None,
     published: bool = False,
     reconstructed: bool = False,
+    outdated: bool = False,
     predict: bool = True,
     confidence: float = 0.9,
     dataset: str | None = None,
@@ -148,6 +151,8 @@ def choose(
         Include rows that others published.
     reconstructed
         Include models rebuilt from papers that released no weights.
+    outdated
+        Include networks whose checkpoint or code was overwritten on this machine.
     predict
         Predict configurations that were not measured.
     confidence
@@ -178,6 +183,7 @@ def choose(
         reconstructed=reconstructed,
         models=_several(models),
         task=task,
+        outdated=outdated,
     )
     question = Question(
         (device,) if isinstance(device, str) else tuple(device),

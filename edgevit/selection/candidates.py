@@ -15,7 +15,7 @@ from edgevit.selection.accuracy import Top1
 from edgevit.selection.cells import Cell, Run
 from edgevit.selection.limits import PercentileEstimate
 from edgevit.selection.versions import is_older
-from edgevit.selection.wording import OLDER_ENGINE, TOP1_OF_OTHER_WEIGHTS
+from edgevit.selection.wording import OLDER_ENGINE, TOP1_OF_ANOTHER
 
 
 class Exclusion(NamedTuple):
@@ -34,7 +34,7 @@ class CandidateFilter:
     licences: of the model, by its card. published: rows that others published count. reconstructed: models count
     whose papers published no weights. unrated: models count without an accuracy on the data set of the question.
     models: patterns of names. task: what the models do. A measured model of unknown task is in question for each task,
-    a published one for ANY_TASK only.
+    a published one for ANY_TASK only. outdated: networks count whose files hold another one now.
     """
 
     targets: Collection[str] | None = None
@@ -47,6 +47,7 @@ class CandidateFilter:
     unrated: bool = False
     models: Collection[str] | None = None
     task: str = CLASSIFY
+    outdated: bool = False
 
     def names(self, model: str) -> bool:
         """Return whether a model of this name is in question; a pattern may leave out the folder of a file."""
@@ -118,8 +119,8 @@ def _candidate(
 ) -> Candidate:
     latency_ns, upper_ns = estimate
     measured = top1.measured
-    # A row of random weights that has the accuracy of trained ones stands for those.
-    borrowed = measured if TOP1_OF_OTHER_WEIGHTS in top1.flags else None
+    # A row that has the accuracy of trained weights, or of other labels, stands for those.
+    borrowed = measured if set(TOP1_OF_ANOTHER) & set(top1.flags) else None
     return Candidate(
         model=run.model,
         target=run.target,

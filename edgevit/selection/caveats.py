@@ -81,21 +81,21 @@ def notes_on_networks(in_question: Sequence[Candidate], picked: Candidate | None
     for model in sorted({model for model, _ in labels}):
         names = sorted({text for (name, _), text in labels.items() if name == model})
         yield note("several_networks", model, *names, numbers=(len(names),))
-    stated: dict[_Statement, dict[str, str]] = {}
+    stated: dict[Statement, dict[str, str]] = {}
     for one in built:
         if one.network is not None:
-            dates = stated.setdefault(_Statement.of(one), {})
+            dates = stated.setdefault(Statement.of(one), {})
             dates[one.network_id] = max(dates.get(one.network_id, ""), one.measured)
     for statement, dates in stated.items():
         if len(dates) > 1:
             yield note("network_changed", statement.model, statement.words, numbers=(len(dates),))
-    if picked and (dates := stated.get(_Statement.of(picked), {})):
+    if picked and (dates := stated.get(Statement.of(picked), {})):
         measured = dates.get(picked.network_id, "")
         if measured and any(measured < other for other in dates.values()):
             yield note("pick_earlier_network", picked.model, describe_network(picked), measured)
 
 
-class _Statement(NamedTuple):
+class Statement(NamedTuple):
     """What a person states of a network; it gives another network once a file has changed."""
 
     model: str
@@ -103,7 +103,7 @@ class _Statement(NamedTuple):
     input_shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, candidate: Candidate) -> _Statement:
+    def of(cls, candidate: Candidate) -> Statement:
         """Return the statement of a candidate."""
         return cls(candidate.model, describe_network(candidate), candidate.input_shape)
 

@@ -53,6 +53,8 @@ def ask(
     dataset: as for Ratings. Raises UsageError for a budget or confidence that makes no sense, UnknownNameError for a
     device without any row, StoreError.
     """
+    from edgevit.artifacts.source_files import SourceFiles
+
     check_budget(budget)
     check_confidence(prediction.confidence)
     rows, former = db.history(device)
@@ -65,6 +67,7 @@ def ask(
         former,
         estimates=_estimates(db, current, budget.percentile),
         commands=Commands(reached_as(label or device)),
+        files=SourceFiles(),
     )
     if prediction.enabled:
         others = read_other_devices(db, device, cards)

@@ -63,6 +63,7 @@ _REASONS: dict[ReasonCode, str] = {
     "newer_row": "superseded by the row of {subject}",
     "older_engine": "older engine: {subject}, superseded by {detail}",
     "slower_unit": "superseded by the slower unit {subject}",
+    "file_changed": "{subject} holds another network now: --outdated takes the earlier one in",
 }
 # A few words for a table, of reasons that are no matter of limits.
 _SHORT: dict[ReasonCode, str] = {
@@ -113,6 +114,10 @@ _NOTES: dict[NoteKind, str] = {
         "the pick is {subjects[0]} with {subjects[1]} as it was on {subjects[2]}, and it was measured since as another "
         "network: --export hands over the earlier one, or nothing"
     ),
+    "pick_file_changed": (
+        "{subjects[0]} was changed since the pick was exported from it: edgevit sweep tells what it gives now, and "
+        "--export hands over the earlier network, or nothing"
+    ),
     "pick_older_engine": (
         "the pick was measured with {subjects[0]} {subjects[1]}; {subjects[2]} is on the device: measure again"
     ),
@@ -162,6 +167,9 @@ NOT_AT_CARD_SIZE = "not_at_card_size"
 TOP1_OF_FP32 = "top1_of_fp32"
 TOP1_OF_OTHER_WEIGHTS = "top1_of_other_weights"
 TOP1_OF_OTHER_FILE = "top1_of_other_file"
+TOP1_OF_OTHER_LABELS = "top1_of_other_labels"
+# The latency is of one file then, and the network that counts is that of the accuracy's.
+TOP1_OF_ANOTHER = (TOP1_OF_OTHER_WEIGHTS, TOP1_OF_OTHER_LABELS)
 TOP1_OF_OFFICIAL = "top1_of_official_weights"
 # The flags that an answer adds to those of a row. Those of a row are shown as they are.
 _FLAGS = {
@@ -170,6 +178,7 @@ _FLAGS = {
     TOP1_OF_FP32: "top-1 is that of the fp32 model",
     TOP1_OF_OTHER_WEIGHTS: "the latency was measured with random weights, top-1 with those of its own artifact",
     TOP1_OF_OTHER_FILE: "top-1 was measured of another file of this network",
+    TOP1_OF_OTHER_LABELS: "top-1 was measured of a file of this network with other labels, and is that file's",
     TOP1_OF_OFFICIAL: "top-1 is that of the official weights, and these are others",
 }
 

@@ -46,7 +46,13 @@ def is_current(artifact: Artifact, request: ExportRequest) -> bool:
         artifact.source, artifact.model_inputs, artifact.preprocessing, artifact.labels, artifact.network_sha256
     )
     # What cannot be captured is never known to be the same.
-    return bool(facts.network_sha256) and found == dataclasses.replace(facts, labels=labels)
+    same = bool(facts.network_sha256) and found == dataclasses.replace(facts, labels=labels)
+    if same:
+        from edgevit.exporting.same_network import remember_files
+
+        # A remark in the code changes the file, and not the network.
+        remember_files(artifact, request)
+    return same
 
 
 def is_current_so_far(artifact: Artifact, request: ExportRequest) -> bool:

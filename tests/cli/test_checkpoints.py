@@ -161,6 +161,43 @@ def test_a_function_that_was_changed_is_noticed(swept: Path, tmp_path: Path) -> 
     assert "it was measured since as another network" in outcome.stdout
 
 
+def test_the_labels_of_the_accuracy_are_handed_over(swept: Path, tmp_path: Path) -> None:
+    """A file of the network without labels was timed last: what is handed over has those of the accuracy."""
+    folder = shutil.copytree(swept, tmp_path / "labels")
+    unlabelled = FILE.replace('labels = ["blue", "red"]', "")
+    (folder / "mine.py").write_text(unlabelled)
+    (folder / "right.txt").write_text("blue\nred\n")
+    (folder / "wrong.txt").write_text("red\nblue\n")
+    weights = ("--weights", "both.pt", "--weights-key", "good")
+    sweep = (
+        "--models",
+        NAME,
+        "--targets",
+        "onnx",
+        "--input-size",
+        8,
+        *weights,
+        "-o",
+        "bare",
+        "--quick",
+        "--db",
+        "x.db",
+    )
+    outcome = edgevit("sweep", *sweep, folder=folder)
+    assert outcome.returncode == 0, outcome.stderr
+    answer = json.loads(edgevit(*CHOOSE, "--json", folder=folder).stdout)
+    assert answer["picked"]["flags"][-1] == "top1_of_other_labels" and answer["picked"]["top1_percent"] == 100
+    copy, _ = exported(folder, "kept", "--artifacts", "bare,good")
+    assert copy.labels == ("blue", "red") and copy.sha256 == answer["picked"]["top1_artifact_sha256"]
+    text = refused(2, *CHOOSE, "--export", "no", "--artifacts", "good", "--labels", "wrong.txt", folder=folder)
+    assert "the artifact has other labels" in text
+    for options in ((), ("--labels", "wrong.txt")):
+        text = refused(2, *CHOOSE, "--export", "none", *weights[:2], *options, folder=folder)
+        assert "the names or the order of its classes are not those" in text and "--labels FILE with those" in text
+    made, _ = exported(folder, "rebuilt", *weights[:2], "--labels", "right.txt")
+    assert made.labels == copy.labels and made.source.state_sha256 == copy.source.state_sha256
+
+
 def test_a_row_that_may_change_the_answer_is_measured_of_its_own_network(swept: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(swept, tmp_path / "again")
     ask = (*CHOOSE, "--percentile", "99", "--max-latency", "10s", "--quick")

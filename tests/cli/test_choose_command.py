@@ -367,8 +367,8 @@ def test_every_keyword_is_in_the_signature_and_in_its_docstring() -> None:
 
 def test_the_keywords_are_the_options_of_the_command() -> None:
     options = set(inspect.signature(choose_command.run).parameters)
-    shown_only = {"pareto", "why", "plot", "measure", "export", "weights", "weights_key", "artifacts", "out", "quick",
-                  "random_weights"}  # fmt: skip
+    shown_only = {"pareto", "why", "plot", "measure", "export", "weights", "weights_key", "labels", "artifacts", "out",
+                  "quick", "random_weights"}  # fmt: skip
     common = options - shown_only - {"as_json", "quiet", "verbose", "measured_only"} | {"predict"}
     assert common == set(inspect.signature(edgevit.choose).parameters)
 

@@ -45,7 +45,7 @@ recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     | checkpoint_files concurrency                      |
+artifacts     | checkpoint_files concurrency                      | platformdirs
 devices       | artifacts recipes concurrency                     | platformdirs
 # the rooms
 models        | checkpoint_files                                  | torch numpy safetensors

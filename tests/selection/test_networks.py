@@ -16,7 +16,7 @@ from edgevit.records.network import Network
 from edgevit.selection import Evidence, choose_among, choose_jointly, predicted_cells
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.candidates import EVERYTHING
-from edgevit.selection.wording import TOP1_OF_OFFICIAL, TOP1_OF_OTHER_FILE, TOP1_OF_OTHER_WEIGHTS
+from edgevit.selection.wording import TOP1_OF_OFFICIAL, TOP1_OF_OTHER_FILE, TOP1_OF_OTHER_LABELS, TOP1_OF_OTHER_WEIGHTS
 from support.candidates import CARDS, DAYS, row, texts
 from support.measured import rated
 
@@ -105,6 +105,19 @@ def test_another_file_of_the_network_has_its_accuracy_and_says_so() -> None:
         assert answer([timed], both).fitting[0].top1_percent == 90, "the lower one, whichever came last"
     int8 = accuracy(evaluated, 98, precision="int8")
     assert answer([timed], [int8]).picked is None
+
+
+def test_an_accuracy_of_other_labels_is_that_of_the_file_that_has_them() -> None:
+    plain, named, swapped = (network("1", labels_sha256=digit * 64 if digit else "") for digit in ("", "a", "b"))
+    timed = of(plain)
+    evaluated = [of(named, artifact="4"), of(swapped, artifact="5")]
+    [candidate] = answer([timed], [accuracy(evaluated[0], 98)]).fitting
+    assert candidate.flags == (TOP1_OF_OTHER_LABELS,) and candidate.network == named
+    assert (candidate.top1_percent, candidate.top1_artifact_sha256) == (98, "4" * 64)
+    both = [accuracy(one, percent) for one, percent in zip(evaluated, (98, 4), strict=True)]
+    for one, percent in ((named, 98), (swapped, 4)):
+        [candidate] = answer([of(one, artifact="6")], both).fitting
+        assert candidate.flags == (TOP1_OF_OTHER_FILE,) and candidate.top1_percent == percent, "its own order counts"
 
 
 def test_a_row_of_random_weights_stands_for_the_only_checkpoint_that_was_evaluated() -> None:
