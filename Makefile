@@ -11,6 +11,9 @@ BIN := .venv/bin
 READY := .venv/.ready# newer than what it was made from: set-up runs once
 DEMO_READY := .venv/.ready-demo# the same with what the demo needs, which takes a minute less
 
+# Some machines tell Python to keep no compiled modules. Each of a thousand processes would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 DEMO_MODELS := mobilevig_ti,mobilevig_s,affnet_et
 DEMO_DB := demo/latency.db
 DEMO_PAGE := demo/report.html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from support.phones import Mixed, Wide, busy_threads
 from support.subjects import as_subject, tiny_subject
 
 pytestmark = pytest.mark.litert
-pytest.importorskip("litert_torch")
+# To import it takes seconds, which only the worker of this file should spend.
+if find_spec("litert_torch") is None:
+    pytest.skip("litert_torch is not installed: make venv", allow_module_level=True)
 RECIPE = load_recipe("tflite")
 
 

@@ -8,6 +8,7 @@ message of an error of ours. Texts of other programs have no codes; the modules 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,10 @@ def constants(tree: ast.Module) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-ALL_CONSTANTS = {name for path in FILES for name in constants(ast.parse(path.read_text())) if name.isupper()}
+@functools.cache
+def all_constants() -> frozenset[str]:
+    """Return the names of the package's constants that hold phrases."""
+    return frozenset(name for path in FILES for name in constants(ast.parse(path.read_text())) if name.isupper())
 
 
 def phrase_names(tree: ast.Module) -> set[str]:
@@ -57,7 +61,7 @@ def phrase_names(tree: ast.Module) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-        if alias.name in ALL_CONSTANTS
+        if alias.name in all_constants()
     }
     return imported | constants(tree)
 
@@ -67,7 +71,7 @@ def names_a_phrase(node: ast.AST, names: set[str]) -> bool:
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
         return any(names_a_phrase(element, names) for element in node.elts)
     if isinstance(node, ast.Attribute):
-        return node.attr in ALL_CONSTANTS
+        return node.attr in all_constants()
     return is_phrase(node) or (isinstance(node, ast.Name) and node.id in names)
 
 
