@@ -80,6 +80,7 @@ def import_for_commands(conversions: Path) -> None:
     if "torch" in sys.modules and "onnxscript" in sys.modules:
         sys.path.append(folder)
         importlib.import_module("exporters").share_registry()
+        importlib.import_module("warmup").shorten_for_good()
         with one_thread():
             export_once()
             importlib.import_module("shared_exports").share(conversions)
