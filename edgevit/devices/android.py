@@ -6,16 +6,19 @@ lowered it already. So the clock is stored, and the throttling check does not us
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgevit_runtime import silicon
 from edgevit_runtime.record import DeviceInventory, Host, Snapshot
+from edgevit_runtime.system_files import cores
 
 _CPU = "/sys/devices/system/cpu"
-_CACHE = tuple(f"{_CPU}/cpu0/cache/index*/{name}" for name in ("level", "size", "type"))
-_ONCE = ("/proc/cpuinfo", "/proc/meminfo", f"{_CPU}/present", *_CACHE)
+_CACHE = tuple(f"{_CPU}/cpu*/cache/index*/{name}" for name in ("level", "size", "type"))
+_ONCE = ("/proc/cpuinfo", "/proc/meminfo", f"{_CPU}/present", f"{_CPU}/cpu*/cpufreq/cpuinfo_max_freq", *_CACHE)
 _NOW = (
     "/proc/loadavg",
     "/proc/self/status",
@@ -24,13 +27,11 @@ _NOW = (
     "/sys/class/thermal/thermal_zone*/type",
     "/sys/class/thermal/thermal_zone*/temp",
 )
-SNAPSHOT = f"grep -sH . {' '.join(_NOW)}; grep -sH '^cpu ' /proc/stat; dumpsys battery; dumpsys thermalservice; true"
+_COUNTERS = "grep -sHE '^(cpu|procs_running) ' /proc/stat"
+SNAPSHOT = f"grep -sH . {' '.join(_NOW)}; {_COUNTERS}; dumpsys battery; dumpsys thermalservice; true"
 EVERYTHING = f"uname -m; uname -r; getprop; grep -sH . {' '.join(_ONCE)}; {SNAPSHOT}"
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$", re.MULTILINE)
 _LINE = re.compile(r"^(/(?:proc|sys)/[^:\n]*):(.*)$", re.MULTILINE)
-_SIZE = re.compile(r"(\d+)([KMG]?)")
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-_CACHE_KINDS = {"Data": "d", "Instruction": "i"}
 _STEAL, _GUEST = 7, 8  # columns of /proc/stat; guest time is already inside user time
 _POWERED = re.compile(r"^ *(?:AC|USB|Wireless|Dock) powered: (true|false)$", re.MULTILINE)
 _STATUS = re.compile(r"^Thermal Status: (\d+)$", re.MULTILINE)
@@ -46,7 +47,7 @@ class PhoneReport:
 
     properties: Mapping[str, str]
     files: Mapping[str, tuple[str, ...]]
-    text: str
+    output: str
 
     @classmethod
     def of(cls, text: str) -> PhoneReport:
@@ -66,6 +67,14 @@ class PhoneReport:
         pairs = (line.partition(":") for line in reversed(self.files.get(path, ())))
         return {name.strip(): value.strip() for name, _, value in pairs}
 
+    def text(self, name: str) -> str:
+        """Return a file's lines; those without a character are not sent."""
+        return "\n".join(self.files.get(f"/{name}", ()))
+
+    def names(self, pattern: str) -> list[str]:
+        """Return the names of the files that match a pattern, sorted."""
+        return sorted(path[1:] for path in self.files if fnmatch.fnmatchcase(path[1:], pattern))
+
     def ending(self, suffix: str) -> dict[str, str]:
         """Return the first line of each file whose path has this suffix, by path."""
         return {path: lines[0].strip() for path, lines in self.files.items() if path.endswith(suffix)}
@@ -83,7 +92,7 @@ def emulated(report: PhoneReport) -> str:
 
 def host(report: PhoneReport) -> Host:
     """Return the phone's constant properties. It has no Python; the processor bears the name of its chip."""
-    machine, kernel, *_ = [*report.text.splitlines(), "", ""]
+    machine, kernel, *_ = [*report.output.splitlines(), "", ""]
     chip = " ".join(filter(None, (report.first("ro.soc.manufacturer"), report.first("ro.soc.model"))))
     named = report.fields("/proc/cpuinfo").get("Hardware", "") or report.first("ro.board.platform", "ro.hardware")
     memory = report.fields("/proc/meminfo").get("MemTotal", "").split()
@@ -93,8 +102,9 @@ def host(report: PhoneReport) -> Host:
         kernel=kernel.strip(),
         python="",
         cpu_model=chip or named,
-        cores=len(_cores("".join(report.files.get(f"{_CPU}/present", ())))) or 1,
+        cores=len(cores("".join(report.files.get(f"{_CPU}/present", ())))) or 1,
         memory_bytes=int(memory[0]) * 1024 if memory and memory[0].isdigit() else None,
+        silicon=None if emulated(report) else silicon.of_files(report),
     )
 
 
@@ -107,7 +117,6 @@ def detected(report: PhoneReport, engines: Mapping[str, str]) -> DeviceInventory
         os=f"Android {release}" + (f", API {level}" if level else "") if release else None,
         board=board or None,
         physical_cores=None,
-        caches=dict(_caches(report)),
         accelerators=(f"GPU, driver {driver}",) if driver else (),
         engines=dict(engines),
     )
@@ -121,7 +130,7 @@ def snapshot(report: PhoneReport) -> Snapshot:
     clocks = [int(value) for value in report.ending("/cpufreq/scaling_cur_freq").values() if value.isdigit()]
     return Snapshot(
         unix_ns=time.time_ns(),
-        affinity=_cores(report.fields("/proc/self/status").get("Cpus_allowed_list", "")),
+        affinity=cores(report.fields("/proc/self/status").get("Cpus_allowed_list", "")),
         governor=",".join(sorted(governors)) or None,
         frequency_khz=max(clocks, default=None),
         temperature_mc=_temperature_mc(report),
@@ -130,31 +139,19 @@ def snapshot(report: PhoneReport) -> Snapshot:
         total_ticks=sum(ticks[:_GUEST]) if ticks else None,
         power_source=_power_source(report),
         throttled=_throttled(report),
+        runnable=_runnable(report),
     )
 
 
-def _cores(text: str) -> tuple[int, ...]:
-    """Parse a list like `0-3,6` into numbers. Any other text gives none."""
-    cores: list[int] = []
-    for part in text.strip().split(","):
-        if not (ends := re.fullmatch(r"(\d+)(?:-(\d+))?", part)):
-            return ()
-        cores += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-    return tuple(cores)
-
-
-def _caches(report: PhoneReport) -> Iterator[tuple[str, int]]:
-    for path, level in sorted(report.ending("/level").items()):
-        folder = path.removesuffix("/level")
-        size = _SIZE.fullmatch("".join(report.files.get(f"{folder}/size", ())))
-        if size:
-            kind = _CACHE_KINDS.get("".join(report.files.get(f"{folder}/type", ())), "")
-            yield f"L{level}{kind}", int(size[1]) * _UNITS[size[2]]
-
-
 def _ticks(report: PhoneReport) -> list[int]:
-    words = "".join(report.files.get("/proc/stat", ())).split()[1:]
+    words = " ".join(line for line in report.files.get("/proc/stat", ()) if line.startswith("cpu ")).split()[1:]
     return [int(word) for word in words] if len(words) > _STEAL and all(word.isdigit() for word in words) else []
+
+
+def _runnable(report: PhoneReport) -> int | None:
+    """Return the threads that run or wait for a core; the shell that asks is one of them."""
+    counts = [line.split()[1] for line in report.files.get("/proc/stat", ()) if line.startswith("procs_running ")]
+    return int(counts[0]) if counts and counts[0].isdecimal() else None
 
 
 def _temperature_mc(report: PhoneReport) -> int | None:
@@ -162,7 +159,7 @@ def _temperature_mc(report: PhoneReport) -> int | None:
     kinds = report.ending("/type")
     of_cpu = {path.removesuffix("type") + "temp" for path, kind in kinds.items() if "cpu" in kind.lower()}
     zones = [int(text) for path, text in report.ending("/temp").items() if path in of_cpu and text.isdigit()]
-    current = report.text.partition("Current temperatures")[2].partition("Current cooling")[0]
+    current = report.output.partition("Current temperatures")[2].partition("Current cooling")[0]
     service = [round(float(value) * 1000) for value in _HAL_CPU.findall(current)]
     plausible = ([value for value in readings if value in _PLAUSIBLE_MC] for readings in (zones, service))
     return max(next(filter(None, plausible), []), default=None)
@@ -170,10 +167,10 @@ def _temperature_mc(report: PhoneReport) -> int | None:
 
 def _power_source(report: PhoneReport) -> str | None:
     """Return mains or battery. A phone on a cable is charged by it, which counts as mains."""
-    powered = _POWERED.findall(report.text)
+    powered = _POWERED.findall(report.output)
     return None if not powered else "mains" if "true" in powered else "battery"
 
 
 def _throttled(report: PhoneReport) -> bool | None:
-    status = _STATUS.search(report.text)
+    status = _STATUS.search(report.output)
     return int(status[1]) >= _LEAST_THROTTLED if status else None

@@ -14,16 +14,19 @@ from pathlib import Path
 
 from edgevit.concurrency.scratch import scratch_folder
 from edgevit.devices.registry import LOCAL, describe, device_class, load_device, unit_id, user_folder
+from edgevit.devices.silicon_names import microarchitecture
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
 from edgevit.recipes import list_recipes
 from edgevit.records.measurement import Device
 from edgevit_runtime.codec import to_data
-from edgevit_runtime.record import DeviceInventory, Host, Job, Reply
+from edgevit_runtime.record import CoreCluster, DeviceInventory, Host, Job, Reply, Silicon
 
 _TIMEOUT_S = 120.0  # to start Python once; a board of one slow core takes seconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # also the name of a file
+_KHZ = 1_000_000  # of a GHz
+_CLONABLE = " (by its installation alone: a copy of its disk passes for it)"
 _SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
 
 
@@ -35,19 +38,19 @@ class DetectedDevice:
     host: Host
     detected: DeviceInventory
     emulated: str
+    clonable_unit: bool = False  # a copy of its disk would pass for it
 
     def facts(self) -> list[tuple[str, str]]:
         """Return (property, value) of each detected property, in the order of a listing."""
         host, inventory = self.host, self.detected
-        caches = ", ".join(f"{name} {_bytes(size)}" for name, size in inventory.caches.items())
         cores = str(host.cores) + (f" ({inventory.physical_cores} physical)" if inventory.physical_cores else "")
         properties = {
             "class": self.device.device_class,
-            "unit": self.device.device_id[:12],
+            "unit": self.device.device_id[:12] + (_CLONABLE if self.clonable_unit else ""),
             "board": inventory.board,
             "processor": f"{host.machine}, emulated by {self.emulated}" if self.emulated else host.cpu_model,
             "cores": cores,
-            "caches": caches,
+            **_silicon_facts(host.silicon),
             "memory": _bytes(host.memory_bytes) if host.memory_bytes else None,
             "system": ", ".join(filter(None, (inventory.os, f"{host.system} {host.kernel}", host.machine))),
             "accelerators": ", ".join(inventory.accelerators),
@@ -55,6 +58,28 @@ class DetectedDevice:
             "engines": ", ".join(f"{name} {version}" for name, version in inventory.engines.items()) or "none",
         }
         return [(name, value) for name, value in properties.items() if value]
+
+
+def _silicon_facts(silicon: Silicon | None) -> dict[str, str]:
+    """Return what is known of a processor, in the words of a listing."""
+    if silicon is None:
+        return {}
+    numbers = {"family": silicon.family, "model": silicon.model, "stepping": silicon.stepping}
+    told = [f"{name} {number}" for name, number in numbers.items() if number is not None]
+    quota = "" if silicon.quota_cores is None else f"{silicon.quota_cores:g} cores by a control group"
+    return {
+        "silicon": ", ".join(filter(None, [microarchitecture(silicon) or "not in the table", silicon.vendor, *told])),
+        "instruction sets": " ".join(silicon.instruction_sets),
+        "clusters": "; ".join(map(_cluster, silicon.clusters)),
+        "hypervisor": silicon.hypervisor,
+        "quota": quota,
+    }
+
+
+def _cluster(cluster: CoreCluster) -> str:
+    clock = [f"{cluster.max_khz / _KHZ:.3g} GHz at most"] if cluster.max_khz else []
+    sizes = [f"{name} {_bytes(size)}" for name, size in cluster.caches]
+    return ", ".join([f"{cluster.cores} cores{f' of {cluster.part}' if cluster.part else ''}", *clock, *sizes])
 
 
 def detect(device: Device) -> DetectedDevice:
@@ -74,14 +99,14 @@ def _detected_device(device: Device, reply: Reply) -> DetectedDevice:
     kind = device_class(reply.host, reply.emulated)
     identified = Device(
         name=device.name,
-        device_id=unit_id(reply.unit, kind),
+        device_id=unit_id(reply.unit, reply.host, reply.emulated),
         device_class=kind,
         transport=device.transport,
         compute_units=device.compute_units,
         description=describe(reply.host, reply.emulated),
         options=device.options,
     )
-    return DetectedDevice(identified, reply.host, reply.detected, reply.emulated)
+    return DetectedDevice(identified, reply.host, reply.detected, reply.emulated, reply.clonable_unit)
 
 
 def add(name: str, transport: str, options: Mapping[str, str]) -> DetectedDevice:

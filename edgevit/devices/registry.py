@@ -17,10 +17,11 @@ from pathlib import Path
 
 import platformdirs
 
+from edgevit.devices.silicon_names import silicon_name
 from edgevit.errors import DeviceError, UnknownNameError
-from edgevit.records.measurement import Device
-from edgevit_runtime import environment, hardware
-from edgevit_runtime.codec import RecordError, from_data
+from edgevit.records.measurement import UNKNOWN_SILICON, Device
+from edgevit_runtime import emulation, environment, hardware
+from edgevit_runtime.codec import RecordError, from_data, to_json
 from edgevit_runtime.record import Host, Reply
 
 LOCAL = "local"
@@ -35,10 +36,10 @@ def local_device() -> Device:
     Its id is a salted digest: it identifies the unit to its own user and reveals nothing to others. Raises DeviceError
     if the salt cannot be stored.
     """
-    host, emulated = environment.host(), hardware.emulated()
+    host, emulated = environment.host(), emulation.emulated()
     return Device(
         name=LOCAL,
-        device_id=unit_id(hardware.unit(), device_class(host, emulated)),
+        device_id=unit_id(hardware.unit(), host, emulated),
         device_class=device_class(host, emulated),
         transport="local",
         description=describe(host, emulated),
@@ -58,26 +59,43 @@ def describe(host: Host, emulated: str = "") -> str:
 
 
 def device_class(host: Host, emulated: str = "") -> str:
-    """Return the public name that all units like this one share: `x86_64-linux-amd-epyc-2c`."""
-    model = f"emulated by {emulated}" if emulated else _NOISE_WORDS.sub(" ", host.cpu_model) or "unknown"
-    return re.sub(r"[^a-z0-9_]+", "-", f"{host.machine} {host.system} {model} {host.cores}c".lower()).strip("-")
+    """Return the public name that all units like this one share: `x86_64-zen3-avx2-2c`.
 
-
-def device_id(unit: str, kind: str, salt: bytes) -> str:
-    """Return the sha256 of a unit's own number and its class.
-
-    The class is part of it, because a virtual machine keeps its number when it restarts on another processor.
+    The processor's model name is in it where that names one product: a virtual machine's `AMD EPYC` does not.
     """
-    return hashlib.sha256(salt + f"{unit}\0{kind}".encode()).hexdigest()
+    if emulated:
+        names = [f"emulated by {emulated}"]
+    else:
+        model = _NOISE_WORDS.sub(" ", host.cpu_model)
+        is_product = re.search(r"\d", model) and not model.startswith("QEMU")
+        names = [model if is_product or not host.silicon else "", silicon_name(host.silicon) if host.silicon else ""]
+    system = "" if host.system == "Linux" else host.system
+    end = "" if host.silicon or emulated else UNKNOWN_SILICON
+    words = " ".join([host.machine, system, *names, f"{host.cores}c", end])
+    return re.sub(r"[^a-z0-9_]+", "-", words.lower()).strip("-")
 
 
-def unit_id(unit: str, kind: str) -> str:
+def device_id(unit: str, host: Host, emulated: str, salt: bytes) -> str:
+    """Return the sha256 of a unit's own number and of what it computes with.
+
+    A virtual machine keeps its number when it restarts on another processor, and is another device then. Names are not
+    in the digest: a better name for the same silicon changes no id.
+    """
+    kind = [host.machine, host.system, host.cpu_model, host.cores, emulated]
+    # Its clocks and caches are not: a driver that is loaded later tells them.
+    if silicon := host.silicon:
+        parts = [(cluster.cores, cluster.part) for cluster in silicon.clusters]
+        kind += [silicon.vendor, silicon.family, silicon.model, silicon.instruction_sets, parts]
+    return hashlib.sha256(salt + f"{unit}\0{to_json(kind)}".encode()).hexdigest()
+
+
+def unit_id(unit: str, host: Host, emulated: str = "") -> str:
     """Return the device_id under this user's salt.
 
     The salt stays on this machine: a device sends its number and never gets the salt. Raises DeviceError if the salt
     cannot be stored.
     """
-    return device_id(unit, kind, _salt(platformdirs.user_data_path("edgevit")))
+    return device_id(unit, host, emulated, _salt(platformdirs.user_data_path("edgevit")))
 
 
 def require_same_unit(device: Device, reply: Reply) -> None:
@@ -85,7 +103,7 @@ def require_same_unit(device: Device, reply: Reply) -> None:
     if not device.device_id or reply.host is None:
         return
     kind = device_class(reply.host, reply.emulated)
-    if unit_id(reply.unit, kind) != device.device_id:
+    if unit_id(reply.unit, reply.host, reply.emulated) != device.device_id:
         raise DeviceError(
             f"{device.name} is not the device it was",
             where=device.description,

@@ -33,7 +33,14 @@ from edgevit.measurement.summary import (
     summarise,
     summarise_reported,
 )
-from edgevit.measurement.throttling import COOL_DOWN_S, MAX_RETRIES, STOLEN_SHARE, stolen_share, why_discarded
+from edgevit.measurement.throttling import (
+    COOL_DOWN_S,
+    MAX_RETRIES,
+    STOLEN_SHARE,
+    circumstances,
+    stolen_share,
+    why_discarded,
+)
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
@@ -263,7 +270,8 @@ class _Sweep:
             **(_summary(timings, self.protocol.rate_hz) if last.status == "ok" else _no_summary(timings)),
         )
         more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}
-        raised = tuple(name for name, is_raised in more.items() if is_raised)
+        raised = [name for name, is_raised in more.items() if is_raised]
+        raised += circumstances(self.threads, last.host, measurement.snapshots)
         return identify(dataclasses.replace(measurement, flags=(*measurement.flags, *raised)))
 
 

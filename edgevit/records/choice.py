@@ -249,6 +249,9 @@ PickNoteKind = Literal[
 NoteKind = Literal[
     # About the device and its rows.
     "not_your_device",
+    "unknown_silicon",
+    "mixed_silicon",
+    "other_silicon",
     "several_units",
     "nothing_succeeded",
     "published_left_out",

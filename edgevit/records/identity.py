@@ -19,10 +19,17 @@ from edgevit.records.model import Graph, OperatorCost
 from edgevit_runtime.codec import to_data, to_json
 from edgevit_runtime.record import Host, Snapshot, VendorSummary
 
+_LATER = ("runnable", "quota_throttled_us")  # fields of a Snapshot
+
 
 def host_sha256(host: Host | None) -> str:
-    """Return the digest of the environment that is constant during a measurement; empty where it is unknown."""
-    return "" if host is None else _sha256(to_json(host))
+    """Return the digest of the environment that is constant during a measurement; empty where it is unknown.
+
+    The silicon is in it only where it is known: older rows keep their keys.
+    """
+    if host is None:
+        return ""
+    return _sha256(to_json({name: value for name, value in vars(host).items() if name != "silicon" or value}))
 
 
 def samples_sha256(samples_ns: Sequence[Sequence[int]]) -> str:
@@ -34,7 +41,11 @@ def evidence_sha256(
     samples_ns: Sequence[Sequence[int]], snapshots: Sequence[Snapshot], summaries: Sequence[VendorSummary] = ()
 ) -> str:
     """Return the digest of a row's evidence: its raw samples or vendor's summaries, and its snapshots."""
-    evidence = {"samples": samples_sha256(samples_ns), "snapshots": snapshots}
+    # Later fields are in the digest only where they tell something: older rows keep theirs.
+    told = [
+        {name: value for name, value in vars(s).items() if name not in _LATER or value is not None} for s in snapshots
+    ]
+    evidence = {"samples": samples_sha256(samples_ns), "snapshots": told}
     return _sha256(to_json({**evidence, "told": summaries} if summaries else evidence))
 
 

@@ -18,6 +18,7 @@ from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, check_confidence, parse_latency
 from edgevit.selection.query import USUAL, PredictionOptions, ask
 from edgevit.selection.wording import note
+from edgevit_runtime import environment
 
 if TYPE_CHECKING:
     from edgevit.store import LatencyDB
@@ -254,3 +255,17 @@ def _owner_note(db: LatencyDB, name: str) -> Iterator[Note]:
     units = {unit for unit in db.devices() if key in (unit.name, unit.device_id, unit.device_class)}
     if not {unit.device_id for unit in units} & {device.device_id for device in list_devices()}:
         yield note("not_your_device", *sorted({unit.device_class for unit in units}), numbers=(len(units),))
+        yield from _silicon_note(db, key)
+
+
+def _silicon_note(db: LatencyDB, key: str) -> Iterator[Note]:
+    """Yield a note where the rows are of this machine's architecture, and of other instruction sets than it has."""
+    here = environment.host()
+    if here.silicon is None:
+        return
+    own = set(here.silicon.instruction_sets)
+    for silicon, device_class in db.silicon(key).items():
+        differing = own.symmetric_difference(silicon.instruction_sets)
+        if device_class.startswith(f"{here.machine}-") and differing:
+            signed = (f"{'+' if name in own else '-'}{name}" for name in sorted(differing))
+            yield note("other_silicon", device_class, " ".join(signed))

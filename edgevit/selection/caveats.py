@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edgevit.records.choice import Budget, Candidate, Note, NoteKind, Objective, Rejection
-from edgevit.records.measurement import Measurement
+from edgevit.records.measurement import UNKNOWN_SILICON, Measurement
 from edgevit.records.network import describe_network, full_name, network_labels
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
@@ -132,6 +132,15 @@ def notes_on_medians(
         yield note("medians_known", numbers=(count, budget.percentile))
 
 
+def _notes_on_silicon(rows: Sequence[Measurement], device: str) -> Iterable[Note]:
+    """Yield the notes on rows whose silicon is not known, and on rows of one device with different silicon."""
+    if unknown := sorted({row.device_class for row in rows if row.device_class.endswith(UNKNOWN_SILICON)}):
+        yield note("unknown_silicon", *unknown)
+    silicon = [row.host.silicon for row in rows if row.host and row.host.silicon]
+    if len(sets := {one.instruction_sets for one in silicon}) > 1:
+        yield note("mixed_silicon", device, numbers=(len(sets),))
+
+
 def _has_median(row: Measurement) -> bool:
     """Return whether a budget on the median could be compared with a row."""
     return (row.p50_ns if row.provenance == "published" else row.p50_high_ns) is not None
@@ -141,6 +150,7 @@ def notes_on_rows(
     rows: Sequence[Measurement], device: str, picked: Candidate | None, newest: Mapping[object, str]
 ) -> Iterable[Note]:
     """Yield the notes on the units of the device, and on the row of the pick."""
+    yield from _notes_on_silicon(rows, device)
     units = {row.device_id for row in rows}
     if len(units) > 1:
         yield note("several_units", device, numbers=(len(units),))

@@ -79,6 +79,18 @@ _NOTES: dict[NoteKind, str] = {
     "not_your_device": (
         "not measured on a device of yours, but on {numbers[0]:g} other unit(s) of {listed}: yours may differ"
     ),
+    "unknown_silicon": (
+        "nothing tells which silicon the rows of {listed} are of: its processor's name stands for several generations, "
+        "and one may take twice the time of another"
+    ),
+    "mixed_silicon": (
+        "the rows of {subjects[0]!r} are of processors with {numbers[0]:g} different sets of instructions, by which "
+        "engines choose their kernels: name one unit with its device_id"
+    ),
+    "other_silicon": (
+        "this machine is no {subjects[0]}: it has other instruction sets ({subjects[1]}), so that engines run other "
+        "kernels here"
+    ),
     "several_units": "{numbers[0]:g} units answer to {subjects[0]!r}; for each candidate the slowest one counts",
     "nothing_succeeded": "no run on {subjects[0]!r} succeeded yet",
     "published_left_out": (

@@ -41,7 +41,7 @@ from edgevit.store.quarantine import QuarantinedRecord
 from edgevit.store.schema import ensure_schema
 from edgevit.store.validate import validate_measurement, validate_noise
 from edgevit_runtime.codec import to_json
-from edgevit_runtime.record import Status
+from edgevit_runtime.record import Silicon, Status
 
 # Key of the meta table: digest of the shipped files that were loaded last.
 _SHIPPED = "shipped_sha256"
@@ -185,6 +185,11 @@ class LatencyDB:
         """Return every device with rows, by name."""
         with self._transaction() as connection:
             return overview.devices(connection)
+
+    def silicon(self, device: str) -> dict[Silicon, str]:
+        """Return what the measured rows of a name, device_id or device_class say of their silicon, and the class."""
+        with self._transaction() as connection:
+            return queries.silicon(connection, device)
 
     def stats(self) -> DatabaseStats:
         """Count the rows of the tables. Raises StoreError where a table has another number than was written."""

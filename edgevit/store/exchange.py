@@ -35,6 +35,7 @@ from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecor
 from edgevit.store.queries import Conflict
 from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.row_checksums import shorten
+from edgevit.store.unknown_silicon import with_known_silicon
 from edgevit.store.validate import validate_measurement, validate_noise
 from edgevit_runtime.codec import to_data
 
@@ -130,6 +131,8 @@ def _check(parsed: ParsedRecord) -> ParsedRecord:
     if parsed.checksum is not None and parsed.checksum != expected:
         mismatch = StoreError("it is not what was written", why="its digest is another")
         return _refuse(parsed, "checksum_mismatch", mismatch)
+    if isinstance(record, Measurement) and (known := with_known_silicon(record)) is not record:
+        return parsed._replace(record=known, columns=rows.measurement_values(known))
     return parsed._replace(columns=columns)
 
 

@@ -14,6 +14,7 @@ from edgevit.store import partition_checksums, rows, small_tables, tables
 from edgevit.store.refusals import RefusalCode
 from edgevit.store.row_checksums import shorten
 from edgevit.store.rows import DamagedError, Values
+from edgevit_runtime.record import Silicon
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ def device_rows(connection: Connection, device: str | None) -> dict[int, Values]
 def matches_device(row: Values, device: str) -> bool:
     """Return whether a row of the device table has this name, device_id or device_class."""
     return device in (row["name"], row["device_id"], row["device_class"])
+
+
+def silicon(connection: Connection, device: str) -> dict[Silicon, str]:
+    """Return what the rows of a device say of their silicon, with the device's class."""
+    numbers = device_rows(connection, device)
+    measured, described = tables.measurement.c, tables.environment.c
+    query = (
+        select(measured.device_no, described.silicon_json)
+        .join_from(tables.measurement, tables.environment)
+        .where(measured.device_no.in_(numbers), described.silicon_json != "null")
+        .distinct()
+    )
+    return {rows.read_silicon(text): numbers[number]["device_class"] for number, text in connection.execute(query)}
 
 
 def device_numbers_of_models(connection: Connection, models: Collection[str]) -> set[int]:

@@ -31,7 +31,7 @@ _ALWAYS = (
 )  # fmt: skip
 # Columns of later schemas, with their empty values. The digest has them, with their names, only where they are not
 # empty: a new column changes the digest of no older row.
-LATER: dict[str, Any] = {"network_json": "null"}
+LATER: dict[str, Any] = {"network_json": "null", "host_silicon_json": "null"}
 _always = operator.itemgetter(*_ALWAYS)
 
 

@@ -7,12 +7,11 @@ import operator
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Result, Select, select
+from sqlalchemy import Result, Select, func, select
 
 from edgevit.errors import StoreError
 from edgevit.records.identity import evidence_sha256, host_sha256
@@ -22,7 +21,7 @@ from edgevit.store import partition_checksums
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.tables import artifact, device, environment, measurement, model
 from edgevit_runtime.codec import from_json, to_json
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
+from edgevit_runtime.record import Host, Silicon, Snapshot, TensorSpec, VendorSummary
 
 Values = dict[str, Any]
 _HOST = ("machine", "system", "kernel", "python", "cpu_model", "cores", "memory_bytes")
@@ -31,6 +30,7 @@ _PLAIN = tuple(column.name for column in measurement.columns if column.name in M
 # Fields that a column holds as JSON.
 _LISTS = ("inputs", "affinity", "flags", "untold")
 _NETWORK = "network_json"
+_SILICON = "host_silicon_json"
 _REALS = ("rate_hz", "energy_j")
 _JOINED = (
     "model", "family", "target", "artifact_sha256", "artifact_bytes", "graph_digest", "device", "device_id",
@@ -74,6 +74,7 @@ def head_query() -> Select[Any]:
             device.c.device_id,
             device.c.device_class,
             *(environment.c[name].label(f"host_{name}") for name in _HOST),
+            func.coalesce(environment.c.silicon_json, "null").label(_SILICON),
         )
         .select_from(joined)
         .order_by(measurement.c.started_unix_us, measurement.c.measurement_id)
@@ -111,7 +112,7 @@ def read(values: Values, evidence: Iterable[Values] | None = None, *, has_checks
             raise DamagedError("its samples or snapshots are not those that were written")
         fields = dict(zip(_FIELDS, _fields_of(values), strict=True))
         fields |= {
-            "host": _host(*[values[name] for name in _HOST_COLUMNS]),
+            "host": _host(*[values[name] for name in _HOST_COLUMNS], values[_SILICON]),
             "inputs": _inputs(values["inputs_json"]),
             "affinity": _integers(values["affinity_json"]),
             "flags": _texts(values["flags_json"]),
@@ -150,6 +151,7 @@ def head_values(row: Measurement) -> Values:
     values |= {f"{name}_json": to_json(fields[name]) if fields[name] else "[]" for name in _LISTS}
     values[_NETWORK] = to_json(row.network)
     values |= {f"host_{name}": None if host is None else getattr(host, name) for name in _HOST}
+    values[_SILICON] = to_json(host and host.silicon)
     values["started_unix_us"] = unix_us(row.started)
     values["evidence_sha256"] = evidence_sha256(row.samples_ns, row.snapshots, row.told)
     return values
@@ -178,7 +180,8 @@ def device_values(row: Measurement) -> Values:
 
 def environment_values(host: Host) -> Values:
     """Return the row of the environment table."""
-    return {"sha256": host_sha256(host), **asdict(host)}
+    columns = {name: getattr(host, name) for name in _HOST}
+    return {"sha256": host_sha256(host), **columns, "silicon_json": to_json(host.silicon)}
 
 
 def measurement_values(row: Measurement) -> Values:
@@ -254,7 +257,17 @@ def _read_evidence(
 # A listing of thousands of rows repeats a handful of hosts, inputs and flags.
 @functools.lru_cache(maxsize=512)
 def _host(machine: str | None, *values: Any) -> Host | None:
-    return None if machine is None else Host(machine, *values)
+    if machine is None:
+        return None
+    *plain, silicon = values
+    fields = [machine, *plain, None if silicon == "null" else read_silicon(silicon)]
+    return Host(*fields)
+
+
+@functools.lru_cache(maxsize=512)
+def read_silicon(text: str) -> Silicon:
+    """Read what an environment says of its silicon. Raises RecordError where it was damaged."""
+    return from_json(Silicon, text)
 
 
 @functools.lru_cache(maxsize=512)

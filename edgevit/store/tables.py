@@ -92,6 +92,7 @@ environment = Table(
     Column("cpu_model", Text, nullable=False),
     Column("cores", Integer, nullable=False),
     Column("memory_bytes", Wide),
+    Column("silicon_json", Text, nullable=False, server_default=text("'null'")),
     UniqueConstraint("sha256"),
     sqlite_strict=True,
 )

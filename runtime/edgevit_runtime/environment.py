@@ -11,10 +11,12 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgevit_runtime import cgroup, silicon
 from edgevit_runtime.record import Host, Snapshot
+from edgevit_runtime.system_files import integers, text
 
 _DROPS = 3  # attempts to take a file out of the cache
 # hwmon chips that report the processor; others on the same bus are disks, radios and power supplies.
@@ -35,6 +37,7 @@ def host(root: Path = Path("/")) -> Host:
         cpu_model=_cpu_model(root),
         cores=os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
+        silicon=silicon.read(root),
     )
 
 
@@ -55,6 +58,8 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
         nominal_khz=_nominal_khz(root, cores),
         throttled=_throttled(root),
         throttle_events=_throttle_events(root),
+        runnable=_runnable(root),
+        quota_throttled_us=cgroup.throttled_us(root),
     )
 
 
@@ -90,19 +95,6 @@ def peak_rss_bytes(root: Path = Path("/")) -> int | None:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def text(path: Path) -> str:
-    """Return a file's text without its final NUL and line end; empty if it is missing or its driver refuses to read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
-
-
-def _integers(paths: Iterable[Path]) -> list[int]:
-    texts = [text(path) for path in sorted(paths)]
-    return [int(text) for text in texts if text.lstrip("-").isdigit()]
-
-
 def _cpu_model(root: Path) -> str:
     lines = [line.partition(":") for line in text(root / "proc/cpuinfo").splitlines()]
     fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # reversed: the first core wins
@@ -135,7 +127,7 @@ def _frequency_khz(root: Path, cores: tuple[int, ...]) -> int | None:
 
     "cpu MHz" of /proc/cpuinfo is no substitute: in a virtual machine it is the nominal clock and not the real one.
     """
-    return max(_integers(_cpufreq(root, cores, "scaling_cur_freq")), default=None)
+    return max(integers(_cpufreq(root, cores, "scaling_cur_freq")), default=None)
 
 
 def _nominal_khz(root: Path, cores: tuple[int, ...]) -> int | None:
@@ -143,10 +135,10 @@ def _nominal_khz(root: Path, cores: tuple[int, ...]) -> int | None:
 
     A boost that lasts as long as the cooling does is not nominal, so the highest clock is the last choice.
     """
-    base = _integers(_cpufreq(root, cores, "base_frequency"))
+    base = integers(_cpufreq(root, cores, "base_frequency"))
     folder = root / "sys/devices/system/cpu"
-    rated = [1000 * mhz for mhz in _integers(folder / f"cpu{core}/acpi_cppc/nominal_freq" for core in cores)]
-    return max(base or rated or _integers(_cpufreq(root, cores, "cpuinfo_max_freq")), default=None)
+    rated = [1000 * mhz for mhz in integers(folder / f"cpu{core}/acpi_cppc/nominal_freq" for core in cores)]
+    return max(base or rated or integers(_cpufreq(root, cores, "cpuinfo_max_freq")), default=None)
 
 
 def _throttled(root: Path) -> bool | None:
@@ -171,7 +163,7 @@ def _vcgencmd(root: Path) -> str:
 
 def _throttle_events(root: Path) -> int | None:
     """Return how often Intel's processors were throttled for heat: the events of packages and of cores."""
-    counts = _integers((root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
+    counts = integers((root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
     return sum(counts) if counts else None
 
 
@@ -217,7 +209,16 @@ def _temperature_mc(root: Path) -> int | None:
     chips = (root / "sys/class/hwmon").glob("hwmon*")
     sensors = [path for chip in chips if text(chip / "name") in _CPU_CHIPS for path in chip.glob("temp*_input")]
     # A zone that is switched off reads 0 or much less.
-    return max((value for value in _integers(zones + sensors) if value > 0), default=None)
+    return max((value for value in integers(zones + sensors) if value > 0), default=None)
+
+
+def _runnable(root: Path) -> int | None:
+    """Return the threads that run or wait for a core."""
+    for line in text(root / "proc/stat").splitlines():
+        name, _, count = line.partition(" ")
+        if name == "procs_running" and count.isdecimal():
+            return int(count)
+    return None
 
 
 def _load_1min() -> float | None:

@@ -1,4 +1,4 @@
-"""Identity and hardware of a device: its unit number, an emulated processor, board, caches and accelerators.
+"""Identity and hardware of a device: its unit number, board, cores and accelerators.
 
 Every reader takes the root of the file system, so that a test can pass a temporary one. Unknown values are None or
 absent; nothing is guessed.
@@ -14,54 +14,59 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from edgevit_runtime.environment import installed, text
+from edgevit_runtime.emulation import emulated
+from edgevit_runtime.environment import installed
 from edgevit_runtime.record import DeviceInventory
+from edgevit_runtime.system_files import text
 
 # Files that identify one unit, best first: a board's serial number, then the installation.
-_UNIT_FILES = ("proc/device-tree/serial-number", "etc/machine-id", "var/lib/dbus/machine-id")
+_SERIAL_FILES = ("proc/device-tree/serial-number", "sys/devices/soc0/serial_number")
+_INSTALLATION_FILES = ("etc/machine-id", "var/lib/dbus/machine-id")
+_PERMANENT = "0"  # how a network card got its address: it was made with it
+_VIRTUAL = "hypervisor"  # a flag of a virtual machine's processor
 _RANDOM_NODE = 1 << 40  # uuid.getnode() sets this bit of a random number, where there is no network card
 _BOARD_FILES = ("proc/device-tree/model", "sys/devices/virtual/dmi/id/product_name")
-_SIZE = re.compile(r"(\d+)([KMG]?)")
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-_CACHE_KINDS = {"Data": "d", "Instruction": "i"}  # a unified cache has no letter
 _NODES = {  # device files that only an accelerator's driver creates
     "dev/nvhost-gpu": "NVIDIA integrated GPU",
     "dev/apex_0": "Coral Edge TPU",
     "dev/hailo0": "Hailo",
     "dev/accel/accel0": "accelerator of the kernel's accel subsystem",
 }
-# Fields of /proc/cpuinfo on x86 kernels and on ARM kernels; those of a foreign architecture reveal emulation.
-_X86_FIELDS, _ARM_FIELDS = ("vendor_id",), ("CPU implementer",)
-_QEMU_WHOLE = "QEMU TCG"  # the model name of a whole machine that QEMU emulates in software
 
 
 def unit(root: Path = Path("/")) -> str:
-    """Return this unit's own number; empty where it has none."""
-    for name in _UNIT_FILES:
-        if number := text(root / name):
-            return number
+    """Return this unit's own number; empty where it has none.
+
+    A board's serial number stays with the board. An installation's number is copied with its disk, so it is joined with
+    what the hardware adds to it.
+    """
+    if serial := next(filter(None, (text(root / name) for name in _SERIAL_FILES)), ""):
+        return serial
+    if installation := next(filter(None, (text(root / name) for name in _INSTALLATION_FILES)), ""):
+        return " ".join(filter(None, (installation, _own_address(root))))
     node = uuid.getnode()
     return "" if node & _RANDOM_NODE else f"{node:012x}"
 
 
-def emulated(root: Path = Path("/"), machine: str = platform.machine()) -> str:
-    """Return the emulator of this processor; empty where there is no sign of one.
+def is_clonable(root: Path = Path("/")) -> bool:
+    """Return whether a copy of this machine's disk would answer with the same number on another machine."""
+    has_serial = any(text(root / name) for name in _SERIAL_FILES)
+    return not has_serial and any(text(root / name) for name in _INSTALLATION_FILES) and not _own_address(root)
 
-    qemu-user shows a program its own path as /proc/self/exe and, from release 8.1 on, a fitting processor in
-    /proc/cpuinfo. It does not change /proc/thread-self, which contains the same link.
+
+def _own_address(root: Path) -> str:
+    """Return the permanent address of the first network card on the board; empty for a board without one.
+
+    Cards on USB move from machine to machine, and those of a virtual machine are new at every start.
     """
-    with suppress(OSError):
-        name = (root / "proc/thread-self/exe").readlink().name
-        if re.match(r"qemu-|box64|FEXInterpreter|rosetta", name):
-            return name.removesuffix("-static")
-    processor = text(root / "proc/cpuinfo")
-    if _QEMU_WHOLE in processor:
-        return "qemu"
-    fields = {line.partition(":")[0].strip() for line in processor.splitlines()}
-    is_arm, is_x86 = machine in ("aarch64", "armv7l", "armv6l"), machine in ("x86_64", "i686", "i386")
-    if (is_arm and fields.issuperset(_X86_FIELDS)) or (is_x86 and fields.issuperset(_ARM_FIELDS)):
-        return "unknown"
-    return "rosetta" if _is_translated() else ""
+    if _VIRTUAL in text(root / "proc/cpuinfo").split():
+        return ""
+    cards = {}
+    for card in (root / "sys/class/net").glob("*"):
+        place = str((card / "device").resolve()) if (card / "device").exists() else ""
+        if place and "/usb" not in place and text(card / "addr_assign_type") == _PERMANENT:
+            cards[place] = text(card / "address")
+    return cards[min(cards)] if cards else ""
 
 
 def detect(engines: Sequence[str], root: Path = Path("/")) -> DeviceInventory:
@@ -75,7 +80,6 @@ def detect(engines: Sequence[str], root: Path = Path("/")) -> DeviceInventory:
         os=_os(root),
         board=next(filter(None, (text(root / name) for name in _BOARD_FILES)), None) if real else None,
         physical_cores=_physical_cores(root) if real else None,
-        caches=dict(_caches(root)) if real else {},
         accelerators=tuple(dict.fromkeys(_accelerators(root))) if real else (),
         engines=versions,
     )
@@ -96,14 +100,6 @@ def _physical_cores(root: Path) -> int | None:
     return len({text(path) for path in files} - {""}) or None
 
 
-def _caches(root: Path) -> Iterator[tuple[str, int]]:
-    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
-        level, size = text(folder / "level"), _SIZE.fullmatch(text(folder / "size"))
-        if level and size:
-            kind = _CACHE_KINDS.get(text(folder / "type"), "")
-            yield f"L{level}{kind}", int(size[1]) * _UNITS[size[2]]
-
-
 def _accelerators(root: Path) -> Iterator[str]:
     for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         if model := re.search(r"^Model:\s*(.+)$", text(path), re.MULTILINE):
@@ -115,16 +111,3 @@ def _accelerators(root: Path) -> Iterator[str]:
     # Every such chip has both.
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         yield from ("Apple GPU", "Apple Neural Engine")
-
-
-def _is_translated() -> bool:
-    """Return whether macOS translates this x86 program (Rosetta)."""
-    if platform.system() != "Darwin":
-        return False
-    import ctypes
-
-    value, size = ctypes.c_int(0), ctypes.c_size_t(4)
-    failed = ctypes.CDLL(None).sysctlbyname(
-        b"sysctl.proc_translated", ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
-    )
-    return not failed and value.value == 1

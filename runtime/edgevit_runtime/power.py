@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edgevit_runtime.environment import text
+from edgevit_runtime.system_files import text
 
 READ_EVERY_NS = 100_000_000  # a rail is read over a slow bus, in about a millisecond; RAPL wraps after minutes
 _TOTAL_RAILS = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_TOTAL")  # rails that supply a whole board, by vendor's name

@@ -154,8 +154,39 @@ class Job:
 
 
 @dataclass(frozen=True)
+class CoreCluster:
+    """Cores of one kind. None or empty: the system does not report it.
+
+    part: implementer and part number on ARM, "0x41:0xd0b". On x86 "small" for the slower kind of two, else empty.
+    """
+
+    cores: int
+    part: str
+    max_khz: int | None
+    caches: tuple[tuple[str, int], ...]  # of the first core, level and bytes: (("L1d", 32768), ("L2", 524288))
+
+
+@dataclass(frozen=True)
+class Silicon:
+    """What a machine computes with, as its kernel reports it. None or empty: it does not.
+
+    instruction_sets: those by which engines choose their kernels, and that every core has. quota_cores: the share of
+    the processor that the control groups of the process allow, in cores.
+    """
+
+    vendor: str  # "AuthenticAMD"; on ARM the implementer's number, "0x41"
+    family: int | None
+    model: int | None
+    stepping: int | None
+    instruction_sets: tuple[str, ...]
+    clusters: tuple[CoreCluster, ...]
+    hypervisor: str  # "unknown" for one that bears no name; empty: no sign of one
+    quota_cores: float | None = None
+
+
+@dataclass(frozen=True)
 class Host:
-    """The constant environment of a measurement. None: the system does not report it."""
+    """The constant environment of a measurement. None: the system does not report it, or the row is older."""
 
     machine: str
     system: str
@@ -164,6 +195,7 @@ class Host:
     cpu_model: str
     cores: int
     memory_bytes: int | None
+    silicon: Silicon | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +214,8 @@ class Snapshot:
     nominal_khz: int | None = None  # the processor's rated clock, or its highest one
     throttled: bool | None = None  # the system throttles the processor, or lacks voltage, now
     throttle_events: int | None = None  # since it started; only growth is meaningful
+    runnable: int | None = None  # threads that run or wait for a core, of the whole machine, this one included
+    quota_throttled_us: int | None = None  # how long a quota held this process back; only growth is meaningful
 
 
 @dataclass(frozen=True)
@@ -232,7 +266,6 @@ class DeviceInventory:
     os: str | None  # "Debian GNU/Linux 12 (bookworm)"
     board: str | None  # "Raspberry Pi 5 Model B Rev 1.0"
     physical_cores: int | None
-    caches: dict[str, int]  # of the first core, bytes by level: {"L1d": 32768, "L2": 524288}
     accelerators: tuple[str, ...]  # names from the system, which do not tell what they can run
     engines: dict[str, str]  # distribution -> version
 
@@ -257,6 +290,7 @@ class Reply:
     emulated: str = ""  # the processor's emulator: "qemu-aarch64"; empty on a real processor
     detected: DeviceInventory | None = None
     missing_instructions: str = ""  # unsupported: the instruction set that the payload needs and the processor lacks
+    clonable_unit: bool = False  # a copy of its disk would send the same number
     as_verified: bool = True  # the weights and the arithmetic are those of the parity check
 
 

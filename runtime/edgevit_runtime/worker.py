@@ -25,6 +25,7 @@ from edgevit_runtime import environment, hardware, memory_watchdog, power, timin
 from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
+from edgevit_runtime.emulation import emulated
 from edgevit_runtime.record import (
     Job,
     LayerTime,
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     _expect_death()
     job = from_json(Job, job_path.read_bytes())
     if job.task == "detect":
-        reply = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=hardware.emulated())
+        reply = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=emulated())
+        reply = dataclasses.replace(reply, clonable_unit=hardware.is_clonable())
         write_reply(reply_path, dataclasses.replace(reply, detected=hardware.detect(job.engines)))
         return 0
     recipe = _recipe(job.target)
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         engine=engine,
         engine_version=version,
         unit=hardware.unit(),
-        emulated=hardware.emulated(),
+        emulated=emulated(),
     )
     write_reply(reply_path, start)
     watcher = _watch_memory(job, reply_path, start)

@@ -40,7 +40,7 @@ def test_what_a_phone_tells_is_read() -> None:
     host, now = android.host(report), android.snapshot(report)
     assert (host.machine, host.kernel, host.cores, host.memory_bytes) == ("aarch64", "5.15.1-android", 8, 7_884_800_000)
     assert host.cpu_model == "Qualcomm Technologies, Inc SM8250" and android.unit(report) == "B00T"
-    assert android.detected(report, {}).caches == {"L1d": 65536}
+    assert host.silicon is not None and host.silicon.clusters[0].caches == (("L1d", 65536),)
     assert (now.affinity, now.governor, now.frequency_khz, now.load_1min) == (
         (0, 1, 2, 3, 6),
         "schedutil",
@@ -53,7 +53,7 @@ def test_what_a_phone_tells_is_read() -> None:
 
 def test_what_a_phone_does_not_tell_is_none() -> None:
     now = android.snapshot(android.PhoneReport.of("sh: dumpsys: not found\n"))
-    assert dataclasses.astuple(now)[1:] == ((), None, None, None, None, None, None, None, None, None, None)
+    assert dataclasses.astuple(now)[1:] == ((), *[None] * 12)
     hot = android.snapshot(android.PhoneReport.of(THERMAL.replace("Status: 0\nCached", "Status: 2\nCached")))
     assert (hot.throttled, hot.temperature_mc) == (True, 41500)
     assert android.snapshot(android.PhoneReport.of(BATTERY.replace("true", "false"))).power_source == "battery"

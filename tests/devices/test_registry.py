@@ -23,8 +23,16 @@ from edgevit.devices.transports import list_transports
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.records.measurement import Device
 from edgevit_runtime.environment import host
-from edgevit_runtime.record import Reply
+from edgevit_runtime.record import CoreCluster, Host, Reply, Silicon
 
+AVX2 = ("sse4_1", "avx", "f16c", "fma", "avx2")
+ZEN4 = (
+    *AVX2, "gfni", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512vbmi",
+    "avx512_bf16",
+)  # fmt: skip
+ZEN3 = Host("x86_64", "Linux", "6.1", "3.11.7", "AMD EPYC", 2, 8 << 30, Silicon("AuthenticAMD", 25, 1, 1, AVX2, (), ""))
+EPYC_OF_ZEN4 = Silicon("AuthenticAMD", 25, 17, 1, ZEN4, (), "")
+A72 = Silicon("0x41", None, None, None, ("asimd",), (CoreCluster(4, "0x41:0xd08", 1_500_000, ()),), "")
 BOARD = """
 device_id = "3f"
 device_class = "aarch64-linux-raspberry-pi-5-4c"
@@ -63,8 +71,15 @@ def test_local_device_is_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_another_processor_is_another_device() -> None:
-    ids = {device_id(unit, kind, salt) for unit in ("u", "v") for kind in ("k", "l") for salt in (b"s", b"t")}
-    assert len(ids) == 8
+    hosts = (ZEN3, dataclasses.replace(ZEN3, silicon=EPYC_OF_ZEN4), dataclasses.replace(ZEN3, cores=4))
+    ids = {device_id(unit, host, "", salt) for unit in ("u", "v") for host in hosts for salt in (b"s", b"t")}
+    assert len(ids) == 12
+    slower = dataclasses.replace(EPYC_OF_ZEN4, quota_cores=0.5, hypervisor="KVM", clusters=())
+    clocked = dataclasses.replace(slower, clusters=(CoreCluster(2, "", 3_700_000, (("L2", 1 << 20),)),))
+    first, second = (device_id("u", dataclasses.replace(ZEN3, silicon=one), "", b"s") for one in (slower, clocked))
+    assert first != second, "the number of its cores"
+    more = dataclasses.replace(clocked, clusters=(CoreCluster(2, "", None, ()),), quota_cores=None, hypervisor="")
+    assert device_id("u", dataclasses.replace(ZEN3, silicon=more), "", b"s") == second, "what a driver tells later"
 
 
 def test_salt_is_made_once(tmp_path: Path) -> None:
@@ -91,18 +106,23 @@ def test_salt_that_cannot_be_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "model", "expected"),
+    ("machine", "model", "silicon", "expected"),
     [
-        ("x86_64", "AMD EPYC", "x86_64-linux-amd-epyc-2c"),
-        ("x86_64", "Intel(R) Core(TM) i9-10940X CPU @ 3.30GHz", "x86_64-linux-intel-core-i9-10940x-2c"),
-        ("x86_64", "AMD Ryzen 7 PRO 5850U with Radeon Graphics", "x86_64-linux-amd-ryzen-7-pro-5850u-2c"),
-        ("aarch64", "Raspberry Pi 4 Model B Rev 1.4", "aarch64-linux-raspberry-pi-4-model-b-rev-1-4-2c"),
-        ("riscv64", "", "riscv64-linux-unknown-2c"),
+        ("x86_64", "AMD EPYC", ZEN3.silicon, "x86_64-zen3-avx2-2c"),
+        ("x86_64", "AMD EPYC", EPYC_OF_ZEN4, "x86_64-zen4-avx512bf16-2c"),
+        ("x86_64", "AMD EPYC", None, "x86_64-amd-epyc-2c-unknown-silicon"),
+        ("x86_64", "AMD Ryzen 7 PRO 5850U with Radeon Graphics", ZEN3.silicon,
+         "x86_64-amd-ryzen-7-pro-5850u-zen3-avx2-2c"),
+        ("aarch64", "Raspberry Pi 4 Model B Rev 1.4", A72, "aarch64-raspberry-pi-4-model-b-rev-1-4-cortex-a72-neon-2c"),
+        ("riscv64", "", None, "riscv64-2c-unknown-silicon"),
     ],
-)
-def test_device_class(machine: str, model: str, expected: str) -> None:
-    board = dataclasses.replace(host(), machine=machine, system="Linux", cpu_model=model, cores=2)
+)  # fmt: skip
+def test_device_class(machine: str, model: str, silicon: Silicon | None, expected: str) -> None:
+    board = dataclasses.replace(
+        host(), machine=machine, system="Linux", cpu_model=model, cores=2, silicon=silicon
+    )  # fmt: skip
     assert device_class(board) == expected
+    assert device_class(dataclasses.replace(board, system="Android")) != expected
 
 
 def test_device_of_the_database(files: Callable[[str, str], None]) -> None:
@@ -125,15 +145,17 @@ def test_a_users_own_device_is_the_one_meant(tmp_path: Path, monkeypatch: pytest
 
 def test_emulation_is_a_class_of_its_own() -> None:
     board = dataclasses.replace(host(), machine="aarch64", system="Linux", cpu_model="AMD EPYC", cores=2)
-    assert device_class(board, "qemu-aarch64") == "aarch64-linux-emulated-by-qemu-aarch64-2c"
+    assert device_class(board, "qemu-aarch64") == "aarch64-emulated-by-qemu-aarch64-2c"
 
 
 def test_another_unit_behind_a_name_is_noticed() -> None:
-    device = Device("pi5", unit_id("serial 1", device_class(host())), device_class(host()), "ssh", description="a Pi")
+    device = Device("pi5", unit_id("serial 1", host()), device_class(host()), "ssh", description="a Pi")
     reply = Reply("ok", host=host(), unit="serial 1")
     require_same_unit(device, reply)
     require_same_unit(device, Reply("crashed"))
-    for other in (dataclasses.replace(reply, unit="serial 2"), dataclasses.replace(reply, emulated="qemu")):
+    older = dataclasses.replace(host(), silicon=ZEN3.silicon)
+    others = ({"unit": "serial 2"}, {"emulated": "qemu"}, {"host": older})
+    for other in (dataclasses.replace(reply, **changed) for changed in others):
         with pytest.raises(DeviceError, match="pi5 is not the device it was"):
             require_same_unit(device, other)
 

@@ -21,7 +21,7 @@ from edgevit.records.artifact import Artifact
 from edgevit.records.identity import validate_identity
 from edgevit.records.measurement import Device, Measurement
 from edgevit_runtime.codec import from_json, to_json
-from edgevit_runtime.record import Job, Recipe, Reply, Snapshot, TensorSpec, Timing
+from edgevit_runtime.record import Host, Job, Recipe, Reply, Snapshot, TensorSpec, Timing
 from support import toys
 from support.speed import seconds
 from support.warmup import shorten_warmups
@@ -45,11 +45,17 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 class Recorder:
     """A transport that runs nothing: a reply for each artifact's name, and a list of who was asked."""
 
-    def __init__(self, replies: dict[str, list[Reply]] | None = None, stolen: int = 0, emulated: str = "") -> None:
+    def __init__(
+        self,
+        replies: dict[str, list[Reply]] | None = None,
+        stolen: int = 0,
+        emulated: str = "",
+        host: Host | None = None,
+    ) -> None:
         self.names: list[str] = []
         self.jobs: list[Job] = []
         self.replies, self.stolen = replies or {}, stolen
-        self.emulated = emulated
+        self.emulated, self.host = emulated, host
 
     def run(self, device: Device, files: Mapping[str, Path], job: Job, *, timeout_s: float) -> Reply:
         name = files["artifact"].name
@@ -63,7 +69,7 @@ class Recorder:
         after = dataclasses.replace(moment, steal_ticks=self.stolen, total_ticks=100)
         samples = tuple(10_000_000 + number for _ in range(133))
         timing = Timing(10 * number, 20 * number, (), samples, True, number, moment, after)
-        return Reply("ok", timing=timing, emulated=self.emulated)
+        return Reply("ok", timing=timing, emulated=self.emulated, host=self.host)
 
 
 @pytest.fixture
@@ -172,6 +178,16 @@ def test_stolen_time_is_flagged(
 ) -> None:
     recorder(stolen=ticks)
     assert profile(fakes("work run", "a"), toys.LOCAL, threads=1).flags == flags
+
+
+def test_threads_without_cores_are_flagged(
+    fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]
+) -> None:
+    """The process may run on one core, of a machine with four."""
+    recorder(host=Host("x86_64", "Linux", "6.1", "3.11.7", "AMD EPYC", 4, None))
+    artifact = fakes("work run", "a")
+    flags = [profile(artifact, toys.LOCAL, threads=threads).flags for threads in (1, 2)]
+    assert flags == [(), ("oversubscribed",)]
 
 
 def test_emulation_is_flagged(fakes: Callable[[str, str], Artifact], recorder: Callable[..., Recorder]) -> None:

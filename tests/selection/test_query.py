@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.records.choice import Budget
+from edgevit.records.measurement import Measurement
 from edgevit.selection import CandidateFilter, PredictionOptions, ask
+from edgevit.selection.api import Question, answers
+from edgevit.selection.candidates import EVERYTHING
+from edgevit.selection.query import USUAL
 from edgevit.store import LatencyDB
 from support.candidates import CARDS, MS, noisy, picked, reasons, texts
-from support.measured import failed, measured
+from support.measured import HOST, SILICON, failed, measured
 
 
 @pytest.fixture
@@ -67,6 +73,48 @@ def test_a_device_that_was_never_measured(db: LatencyDB, tmp_path: Path) -> None
         pytest.raises(UnknownNameError, match="none yet"),
     ):
         ask(empty, "pi4", Budget(), cards=CARDS)
+
+
+AVX2, AVX512 = ("avx", "avx2"), ("avx", "avx2", "avx512f")
+
+
+def of_silicon(model: str, sets: tuple[str, ...] | None, **changes: Any) -> Measurement:
+    silicon = None if sets is None else dataclasses.replace(SILICON, instruction_sets=sets)
+    return measured(
+        model=model, device="local", device_class="x86_64-zen3-avx2-2c", **changes,
+        host=dataclasses.replace(HOST, machine="x86_64", cpu_model="AMD EPYC", silicon=silicon),
+    )  # fmt: skip
+
+
+def test_rows_of_other_silicon_are_not_given_without_saying_so(db: LatencyDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine is another: it lacks a set that the rows' processor has, or has one more."""
+    db.add(of_silicon("a", AVX2, device_id="x"))
+    here = dataclasses.replace(HOST, machine="x86_64", silicon=dataclasses.replace(SILICON, instruction_sets=AVX512))
+    monkeypatch.setattr("edgevit_runtime.environment.host", lambda root=None: here)
+    name = "x86_64-zen3-avx2-2c"
+    [choice] = answers(db, Question((name,), Budget(), EVERYTHING, USUAL, None))
+    assert [note.kind for note in choice.notes][:2] == ["not_your_device", "other_silicon"]
+    assert "+avx512f" in choice.notes[1].text and name in choice.notes[1].text
+    with pytest.raises(UnknownNameError):
+        answers(db, Question(("local",), Budget(), EVERYTHING, USUAL, None))
+    same = dataclasses.replace(here, silicon=dataclasses.replace(SILICON, instruction_sets=AVX2))
+    monkeypatch.setattr("edgevit_runtime.environment.host", lambda root=None: same)
+    [choice] = answers(db, Question((name,), Budget(), EVERYTHING, USUAL, None))
+    assert "other_silicon" not in [note.kind for note in choice.notes]
+
+
+def test_rows_of_several_kinds_of_silicon_are_named(db: LatencyDB) -> None:
+    db.add(of_silicon("a", AVX2, device_id="x"))
+    assert "mixed_silicon" not in [note.kind for note in ask(db, "x86_64-zen3-avx2-2c", Budget(), cards=CARDS).notes]
+    db.add(of_silicon("c", AVX512, device_id="y"))
+    assert "mixed_silicon" in [note.kind for note in ask(db, "x86_64-zen3-avx2-2c", Budget(), cards=CARDS).notes]
+
+
+def test_rows_of_unknown_silicon_say_so(db: LatencyDB) -> None:
+    name = "x86_64-linux-amd-epyc-2c-unknown-silicon"
+    db.add(dataclasses.replace(of_silicon("a", None, device_id="x"), device_class=name))
+    [said] = [note for note in ask(db, name, Budget(), cards=CARDS).notes if note.kind == "unknown_silicon"]
+    assert name in said.text and not said.about_pick
 
 
 def test_a_device_where_nothing_runs(db: LatencyDB) -> None:

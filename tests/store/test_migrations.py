@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from edgevit.errors import StoreError
 from edgevit.store import LatencyDB, schema, tables
 from edgevit.store.connect import WRITE, create, database_url
+from edgevit.store.jsonl import write_lines
 from edgevit.store.sqlite_schema import expected_schema, schema_of
-from support.measured import HOST, NETWORK, floor, measured, operators, rated
+from support.measured import HOST, NETWORK, SILICON, floor, measured, operators, rated
 from support.old_databases import migrate, old_database
 from support.stored_rows import SHAPES, execute
 
@@ -89,6 +90,7 @@ def test_head_is_the_newest_migration() -> None:
 def test_rows_of_old_databases_come_along(empty_url: str, revision: str) -> None:
     measurements = [row for row in SHAPES.values() if row.rate_hz is None and row.provenance != "published"]
     measurements = [row for row in measurements if not row.told or revision >= "0003"]
+    measurements = [row for row in measurements if row.host is None or row.host.silicon is None]
     engine = old_database(empty_url, revision, measurements)
     with LatencyDB.open(empty_url, shipped=False) as db:
         lost = ("cold_load_ns", "import_ns", "compile_ns") if revision < "0003" else ()
@@ -143,6 +145,59 @@ def test_rows_outlive_the_schema_without_networks(empty_url: str) -> None:
         assert db.check().problems == () and db.quarantine() == []
 
 
+EPYC = dataclasses.replace(HOST, machine="x86_64", cpu_model="AMD EPYC")
+
+
+def test_rows_of_unknown_silicon_get_a_class_that_says_so(empty_url: str, tmp_path: Path) -> None:
+    """A name that stands for several generations, a board, a product, an emulated processor, a published row."""
+    old_class = "x86_64-linux-amd-epyc-2c"
+    board = measured(device_id="b", device_class="aarch64-linux-raspberry-pi-5-model-b-rev-1-0-4c")
+    rows = [
+        measured(host=EPYC, device_id="a", device_class=old_class),
+        measured(host=EPYC, device_id="a", device_class=old_class, started="2026-11-22T10:00:00+00:00", nonce="1"),
+        board,
+        measured(device_id="c", device_class="x86_64-linux-intel-core-i9-10940x-14c"),
+        measured(host=EPYC, device_id="d", device_class="aarch64-linux-emulated-by-qemu-2c", flags=("emulated",)),
+        SHAPES["published"],
+    ]
+    expected = [
+        f"{old_class}-unknown-silicon", f"{old_class}-unknown-silicon",
+        "aarch64-raspberry-pi-5-model-b-rev-1-0-cortex-a76-dotprod-4c", *(row.device_class for row in rows[3:]),
+    ]  # fmt: skip
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        for row in rows:
+            db.add(row)
+    engine = create(database_url(empty_url))
+    migrate(engine, "downgrade", "0007")
+    engine.dispose()
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert [db.get(row.measurement_id).device_class for row in rows] == expected
+        assert db.check().problems == () and db.quarantine() == []
+        db.export_jsonl(tmp_path / "rows.jsonl")
+    lines = tmp_path / "old.jsonl"
+    write_lines(lines, rows)
+    with LatencyDB.open(str(tmp_path / "other.db"), shipped=False) as db:
+        assert db.import_jsonl(lines).added == len(rows)
+        assert [db.get(row.measurement_id).device_class for row in rows] == expected, "in a file of before"
+        assert db.import_jsonl(tmp_path / "rows.jsonl") == (0, len(rows), ())
+
+
+def test_rows_with_silicon_go_with_its_column(empty_url: str) -> None:
+    new, older = measured(host=dataclasses.replace(EPYC, silicon=SILICON), device_id="a"), measured()
+    assert new.measurement_key != measured(host=EPYC, device_id="a").measurement_key
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.add(new) and db.add(older)
+        assert db.get(new.measurement_id) == new and db.silicon("a") == {SILICON: new.device_class}
+        assert db.check().problems == ()
+    engine = create(database_url(empty_url))
+    migrate(engine, "downgrade", "0007")
+    engine.dispose()
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.get(older.measurement_id) == older and db.check().problems == ()
+        with pytest.raises(StoreError, match="no measurement has the id"):
+            db.get(new.measurement_id)
+
+
 def test_rows_outlive_migrations(empty_url: str) -> None:
     with LatencyDB.open(empty_url, shipped=False) as db:
         for row in SHAPES.values():
@@ -155,7 +210,7 @@ def test_rows_outlive_migrations(empty_url: str) -> None:
             new: dict[str, Any] = {"cold_load_ns": None, "import_ns": None, "compile_ns": None, "network": None}
             if row.provenance == "published":
                 new |= {"licence": "", "untold": ("host", "licence", "p90_ns", "p99_ns", "samples")}
-            if row.rate_hz is None and not row.told:
+            if row.rate_hz is None and not row.told and not (row.host and row.host.silicon):
                 assert db.get(row.measurement_id) == dataclasses.replace(row, **new), name
             # The old schema cannot distinguish them from others.
             else:

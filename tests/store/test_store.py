@@ -23,6 +23,7 @@ from edgevit.store import LatencyDB, jsonl, row_checksums, rows, validate_measur
 from edgevit.store.json_records import checksum_of
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
+from edgevit.store.schema import HEAD
 from edgevit_runtime.codec import to_json
 from support.measured import HOST, SAMPLES, VENDOR_SUMMARY, failed, floor, measured, rated, snapshot, vendor_row
 from support.stored_rows import SHAPES, execute, transcribed, variants
@@ -127,7 +128,7 @@ def test_devices_and_stats(db: LatencyDB) -> None:
     [device] = db.devices()
     assert dataclasses.astuple(device) == ("pi5", "pi-0001", "raspberry-pi-5", 2, "2026-01-03T00:00:00+00:00")
     stats = db.stats()
-    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == "0007" and stats.location == db.location
+    assert stats.status == {"crashed": 1, "ok": 1} and stats.revision == HEAD and stats.location == db.location
     assert json.loads(to_json(stats))["tables"]["measurement"] == 2
 
 

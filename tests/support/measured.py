@@ -12,9 +12,10 @@ from edgevit.records.identity import identify, identify_accuracy, identify_graph
 from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph, ModelCard, OperatorCost
 from edgevit.records.network import Network
-from edgevit_runtime.record import Host, Snapshot, TensorSpec, VendorSummary
+from edgevit_runtime.record import CoreCluster, Host, Silicon, Snapshot, TensorSpec, VendorSummary
 
 HOST = Host("aarch64", "Linux", "6.6.1", "3.11.7", "Cortex-A76", 4, 8_000_000_000)
+SILICON = Silicon("AuthenticAMD", 25, 1, 1, ("avx2",), (CoreCluster(2, "", None, (("L2", 512),)),), "KVM", 1.5)
 INPUT = TensorSpec("x", (1, 3, 224, 224))
 SAMPLES = ((5_000_000, 5_100_000, 5_300_000), (5_050_000, 5_120_000, 6_000_000))
 

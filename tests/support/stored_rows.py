@@ -17,6 +17,7 @@ from support.measured import (
     HOST,
     NETWORK,
     SAMPLES,
+    SILICON,
     VENDOR_SUMMARY,
     failed,
     floor,
@@ -41,6 +42,10 @@ _SHAPES = {
     "of a camera": measured(rate_hz=30.0, missed=4, discarded=2, energy_j=0.25),
     "parts of loading": measured(import_ns=50_000_000, compile_ns=30_000_000, cold_load_ns=200_000_000),
     "of a checkpoint": measured(network=NETWORK),
+    "of known silicon": measured(
+        host=dataclasses.replace(HOST, silicon=SILICON),
+        snapshots=tuple(dataclasses.replace(snapshot(n), runnable=n, quota_throttled_us=0) for n in range(2)),
+    ),
     "told": vendor_row(),
     "told a mean": vendor_row(median_ns=None),
     "told, then crashed": failed(told=(VENDOR_SUMMARY,), snapshots=(snapshot(1), snapshot(2)), runs=100, processes=1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from edgevit.store import partition_checksums, row_checksums, rows, tables
+from edgevit.store import checked_rows, partition_checksums, tables
 
 revision = "0007"
 down_revision = "0006"
@@ -26,7 +26,7 @@ def downgrade() -> None:
     """Drop the networks of measurements, which get other checksums; and accuracies that say more than before."""
     connection = op.get_bind()
     if connection.execute(sa.text("SELECT count(*) FROM tally")).scalar_one():
-        _forget_networks(connection)
+        checked_rows.change(connection, lambda row: {"network_json": EMPTY} if row["network_json"] != EMPTY else {})
         accuracies = partition_checksums.read_table(connection, tables.accuracy)
         older = [row for row in accuracies if row["network_json"] == EMPTY]
         op.execute("DELETE FROM tally WHERE part = 'accuracy'")
@@ -36,17 +36,3 @@ def downgrade() -> None:
     op.execute(f"DELETE FROM accuracy WHERE network_json <> '{EMPTY}'")
     for table in ("measurement", "accuracy"):
         op.execute(f"ALTER TABLE {table} DROP COLUMN network_json")
-
-
-def _forget_networks(connection: sa.Connection) -> None:
-    """Give every row the checksum that it has without its network, and every device the checksum of its rows."""
-    table = tables.measurement
-    all_rows = list(rows.row_dicts(connection.execute(rows.head_query())))
-    for row in all_rows:
-        if row["network_json"] != EMPTY:
-            rows.require_checksum(row)
-            row["row_sha256"] = row_checksums.row_sha256({**row, "network_json": EMPTY})
-            changed = sa.update(table).where(table.c.measurement_id == row["measurement_id"])
-            connection.execute(changed.values(row_sha256=row["row_sha256"]))
-    op.execute("DELETE FROM tally WHERE part LIKE 'rows of device %'")
-    partition_checksums.add(connection, partition_checksums.partitions_of(all_rows))
