@@ -46,7 +46,7 @@ def report(
     """Write one HTML file with accuracy against latency, the front, and every row; it needs no network.
 
         >>> import edgevit
-        >>> edgevit.report("report.html", device="x86_64-linux-amd-epyc-2c")
+        >>> edgevit.report("report.html", device="x86_64-linux-amd-epyc-2c-unknown-silicon")
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def test_choose_picks_misses_and_refuses(here: Path) -> None:
 
 
 def test_choose_answers_from_shipped_rows(tmp_path: Path) -> None:
-    device = "x86_64-linux-amd-epyc-2c"
+    device = "x86_64-linux-amd-epyc-2c-unknown-silicon"
     LatencyDB.open(str(tmp_path / "fresh.db")).close()
     command = ("choose", "--device", device, "--max-latency", "25ms", "--db", "fresh.db")
     outcome = edgevit(*command, "--json", folder=tmp_path)
