@@ -27,8 +27,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgevit.folding.agreement import copied_with, register_records
 from edgevit.folding.model_code import FAILURES, ModelCode
-from edgevit.folding.sizes import BatchDecidesError, WatchedSizes, ints_watched, without_watch
+from edgevit.folding.sizes import BatchDecidesError, WatchedSizes, without_watch
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE, aten, without_data
+from edgevit.folding.watched_builtins import ints_watched, types_watched
 
 _AUTOCAST = ("cpu", "cuda")
 
@@ -162,7 +163,7 @@ def _watched_run(model: nn.Module, inputs: tuple[Tensor, ...], device: torch.dev
         sizes.watch.callers += callers
         recorder.sizes = sizes
         # A question after an `int` that is not watched yet may end the run.
-        with ints_watched(callers), suppress(BatchDecidesError):
+        with ints_watched(callers), types_watched(), suppress(BatchDecidesError):
             run = _run(model, inputs, recorder)
             if not sizes.watch.has_escaped:
                 run.has_doubts = sizes.watch.has_doubts

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -356,46 +355,6 @@ def without_watch(value: Any) -> Any:
     if type(value) is slice:
         return slice(*map(without_watch, (value.start, value.stop, value.step)))
     return value
-
-
-# ---- int() ----
-
-
-class _KeepingInt(type):
-    """The class of `int` as functions see it that make ints of sizes."""
-
-    def __call__(cls, value: Any = 0, *base: Any) -> Any:
-        """Return an int; of a watched number a watched one."""
-        return value.__trunc__() if isinstance(value, _Watched) else int(value, *base)
-
-    def __instancecheck__(cls, value: Any) -> bool:
-        return isinstance(value, int)
-
-    def __eq__(cls, other: object) -> bool:
-        return other is cls or other is int
-
-    def __hash__(cls) -> int:
-        return hash(int)
-
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(int, name)
-
-
-class _Int(metaclass=_KeepingInt):
-    """`int`, except that it keeps sizes watched."""
-
-
-@contextmanager
-def ints_watched(callers: Sequence[dict[str, Any]]) -> Iterator[None]:
-    """Let functions with these globals call an `int` that keeps sizes watched."""
-    own = [each for each in callers if "int" not in each]
-    for each in own:
-        each["int"] = _Int
-    try:
-        yield
-    finally:
-        for each in own:
-            del each["int"]
 
 
 # ---- the mode ----

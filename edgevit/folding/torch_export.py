@@ -24,6 +24,7 @@ from edgevit.folding.in_place import drop_dropouts, write_nothing
 from edgevit.folding.model_code import FAILURES, ModelCode, first_line
 from edgevit.folding.plain_modules import require_dense
 from edgevit.folding.values import BATCHES, ORIGIN, OTHER, VALUE
+from edgevit.folding.watched_builtins import types_watched
 
 _LINE = re.compile(r'File "(.+)", line (\d+)')
 # Functions and modules of torch on the way from a model that makes a text to a size in it.
@@ -122,7 +123,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, open_batch: bool) -
         shapes[tensor] = {0: torch.export.Dim.AUTO} if follows_batch and open_batch else {}
     try:
         # Without this, a no_grad() inside the model becomes a graph in the graph.
-        with torch.no_grad(), ModelCode(), _texts_of_sizes() as texts:
+        with torch.no_grad(), ModelCode(), types_watched(), _texts_of_sizes() as texts:
             program = torch.export.export(model, inputs, dynamic_shapes=shapes)
             if open_batch and (program._guards_code or texts):
                 raise ValueError("the graph holds for some batch sizes alone")

@@ -171,6 +171,7 @@ STAYS: dict[str, nn.Module] = {
     "a divisor of its own": normed(lambda net, x: net.c(F.avg_pool2d(net.n(x), 2, divisor_override=3))),
     "maxima": normed(lambda net, x: net.c(F.max_pool2d(net.n(x), 2))),
     "over channels": normed(lambda net, x: net.n(x).mean((1, 2, 3))),
+    "in another dtype": normed(lambda net, x: net.n(x).mean((2, 3), True, dtype=torch.float32)),
     "over images": normed(lambda net, x: net.n(x).mean(0)),
     "another reader is not linear": normed(lambda net, x: net.c(F.avg_pool2d(y := net.n(x), 2)).mean() + y.relu()),
     "another reader pads": normed(lambda net, x: net.c(F.avg_pool2d(y := net.n(x), 2)).mean() + net.d(y), d=conv(3)),
@@ -183,6 +184,33 @@ STAYS: dict[str, nn.Module] = {
 @pytest.mark.parametrize("name", STAYS)
 def test_norms_stay_ahead_of_what_is_no_average(name: str) -> None:
     check(STAYS[name], X, batch_norm=1)
+
+
+OF_THREE_AXES: dict[str, nn.Module] = {
+    "windows over channels": Toy(
+        lambda net, x: net.c(F.avg_pool2d(net.n(x), (3, 1), 1, (1, 0), count_include_pad=False)),
+        n=nn.BatchNorm1d(4), c=nn.Conv1d(4, 3, 1)),
+    "adaptive windows over channels": Toy(lambda net, x: net.c(F.adaptive_avg_pool2d(net.n(x), (4, 2))),
+                                          n=nn.BatchNorm1d(8), c=nn.Conv1d(4, 3, 1)),
+    "the mean of channels": Toy(lambda net, x: net.f(net.n(x).mean(-2)), n=nn.BatchNorm1d(4), f=nn.Linear(4, 3)),
+    "the mean of channels, kept": Toy(lambda net, x: net.c(net.n(x).mean(-2, True)), n=nn.BatchNorm1d(4),
+                                      c=nn.Conv1d(1, 3, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THREE_AXES)
+def test_norms_stay_ahead_of_averages_of_three_axes_that_mix_channels(name: str) -> None:
+    """An average of maps takes such a tensor for one image without a batch."""
+    check(OF_THREE_AXES[name], image(2, 8 if "adaptive" in name else 4, 4), batch_norm=1)
+
+
+def test_norms_stay_ahead_of_a_mean_of_channels_whose_result_has_as_many_rows() -> None:
+    model = Toy(lambda net, x: net.c(net.n(x).mean(1)), n=norm(), c=nn.Conv1d(12, 3, 1))
+    check(model, image(2, 12, 12, 8), batch_norm=1)
+
+
+def test_a_norm_stays_one_where_a_layer_that_is_called_twice_reads_it() -> None:
+    check(normed(lambda net, x: net.c(F.avg_pool2d(y := net.n(x), 2)).mean() + net.c(y)), X, batch_norm=1)
 
 
 def test_a_scale_stays_ahead_of_a_mean_that_drops_its_axes() -> None:

@@ -59,6 +59,10 @@ def found(values: Any, batch: int) -> bool:
 # Each is true at a batch of five, or at another one that is not recorded.
 QUESTIONS: dict[str, Asks] = {
     "an int": lambda x: int(x.shape[0]) == 5,
+    "a type": lambda x: type(x.shape[0]) is int and x.shape[0] == 5,
+    "a type that is equal": lambda x: type(x.shape[0]) == int and x.shape[0] == 5,  # noqa: E721
+    "a type among several": lambda x: type(x.shape[0] / 2) in (float, str) and x.shape[0] / 2 == 2.5,
+    "a type beside an int": lambda x: type(x.shape[0]) is int and int(x.shape[0]) == 5,
     "an int of a quotient": lambda x: int(x.shape[0] / 2) == 2,
     "ints of a map": lambda x: next(iter(map(int, x.shape))) == 5,
     "the length of a range": lambda x: len(range(x.shape[0])) == 5,
@@ -223,9 +227,24 @@ def test_whole_numbers_of_sizes_leave_the_batch_open(compute: Callable[[Any, Ten
     assert_same(model, folded, [image(5, 4, 6, 6)])
 
 
-def test_functions_have_their_own_int_again() -> None:
+def test_functions_have_their_own_int_and_type_again() -> None:
     record(network(windows_by_their_number), (MAP,))
-    assert "int" not in globals()
+    assert "int" not in globals() and "type" not in globals()
+
+
+def kinds_of_classes(net: Any, x: Tensor) -> Any:
+    batch, own = int(x.shape[0]), 3
+    kinds: list[Any] = [type(each) for each in (own, batch, batch / 2, net, own > 2)]
+    assert all(kind is expected for kind, expected in zip(kinds, (int, int, float, Toy, bool), strict=True))
+    assert isinstance(Toy, type) and not isinstance(net, type)
+    made: Any = type("Made", (), {"size": 1})
+    assert made().size == 1 and type.__name__ == "type" and isinstance(type.__new__(type, "Other", (), {}), type)
+    return net.a(x).reshape(batch, -1)
+
+
+def test_a_model_that_asks_for_types_stays_open() -> None:
+    folded = fold(network(kinds_of_classes), (MAP,))
+    assert folded.report.batch_is_open
 
 
 def test_a_size_is_an_int_to_the_model() -> None:
