@@ -59,7 +59,7 @@ def read_picture(data: bytes, preprocessing: Preprocessing, height: int, width: 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             # A color image of 16 bits is decoded to 8, so that only its tiles tell.
-            has_16_bits = image.mode.startswith("I;16") or ";16" in str(image.tile)
+            has_16_bits = ";16" in str(image.tile)
             image.load()
             dropped = "bits" if has_16_bits else "transparency" * _is_transparent(image)
             converted = as_grey(image) if preprocessing.colour == GREY else as_rgb(image)

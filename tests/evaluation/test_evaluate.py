@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.artifacts.folder import open_artifact
+from edgevit.cli.evaluate import show
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
 from edgevit.evaluation.prefetch import in_order
@@ -248,14 +250,31 @@ def test_nothing_readable_is_an_error(fake: None, tmp_path: Path) -> None:
         evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder, skip_unreadable=True))
 
 
-def test_orientations_are_told(fake: None, tmp_path: Path) -> None:
+def test_a_table_has_the_input_sizes_where_they_differ(
+    fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(greys(tmp_path)))
+    show([evaluation, evaluation])
+    assert "input" not in capsys.readouterr().out.splitlines()[0]
+    show([evaluation, dataclasses.replace(evaluation, input_shape=(1, 3, 48, 64))])
+    header, _, _, other, *_ = capsys.readouterr().out.splitlines()
+    assert "input" in header and "48x64" in other
+
+
+def test_orientations_and_transparency_are_told(fake: None, tmp_path: Path) -> None:
     folder = greys(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 3
     with Image.open(folder / "0" / "0.png") as image:
         image.save(folder / "0" / "0.png", exif=exif)
+    for place, alpha in enumerate((0, 255)):
+        file = folder / "1" / f"{place}.png"
+        with Image.open(file) as image:
+            image.putalpha(alpha)
+            image.save(file)
     evaluation = evaluate(graders.artifact(tmp_path / "a", classes=4), EvaluationRequest(folder))
     assert "1 images have an EXIF orientation, which is not applied" in evaluation.notes
+    assert "1 images are partly transparent, and their transparency was dropped" in evaluation.notes
 
 
 def test_images_are_decoded_in_order_and_not_far_ahead() -> None:

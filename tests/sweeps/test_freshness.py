@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgevit.artifacts.folder import folder_of, open_artifact
+from edgevit.artifacts.folder import folder_of, open_artifact, seal
 from edgevit.cli.sweep import exit_code
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here
@@ -20,6 +20,7 @@ from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsCho
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
+from edgevit.records.model_reference import ModelReference, place_digest
 from edgevit.records.preprocessing import read_stated
 from edgevit.store import LatencyDB
 from edgevit.sweeps import freshness, plan
@@ -191,6 +192,20 @@ def test_the_artifact_of_a_checkpoint_is_not_replaced_by_one_without(checkpoints
         export_named(dataclasses.replace(own, out=Path("trained")), "a.db", own_process=False)
     assert "--weights FILE" in caught.value.fix
     assert open_artifact(trained.folder) == trained
+
+
+def test_sets_of_weights_of_one_file_have_folders_of_their_own(request_of: ExportRequest) -> None:
+    request = dataclasses.replace(request_of, weights=Path("both.pt"), weights_key="ema")
+    folder = folder_of(request)
+    folder.parent.mkdir()
+    origin, place = ModelReference.parse(request.model).origin, place_digest(Path("both.pt").resolve())
+    choice = WeightsChoice("nested.ema", others=("model",))
+    source = Source(request.model, "file", weights_file="both.pt", origin=origin, choice=choice, weights_origin=place)
+    seal(dataclasses.replace(toys.fake_artifact(folder), source=source))
+    assert folder_of(request) == folder == Path("artifacts/net-net-24-onnx-fp32")
+    other = folder_of(dataclasses.replace(request, weights_key="model"))
+    assert other.name == "net-net-both.pt-model-24-onnx-fp32"
+    assert folder_of(dataclasses.replace(request, weights_key="")) == folder, "a forgotten key is asked for"
 
 
 @pytest.mark.parametrize(
