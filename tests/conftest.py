@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from support import command_line, warm_python
+from support.heap import former_files_stay, imports_stay
 
 if TYPE_CHECKING:
     from support.digits import Digits
+
+__all__ = ["former_files_stay", "imports_stay"]
 
 # A skip is honest where the test cannot mean anything on this machine. A missing tool or package is no such reason.
 HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent", "this processor lacks ")

@@ -1,7 +1,7 @@
-"""Keeps what imports leave out of collections of garbage.
+"""Keeps what imports and former files leave out of collections of garbage.
 
-coremltools collects before every conversion. Beside a few imported converters that takes longer than a small network's
-conversion, and most of the time of one of a few operators.
+Beside a few imported converters, Python's own collections take half of the time of tests of a database. coremltools
+collects before every conversion, which takes longer than a small network's conversion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""coremltools for the tests of ML programs, and collections of garbage that are quick beside it."""
+"""coremltools for the tests of ML programs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from support.heap import former_files_stay, imports_stay, keep_imports
+from support.heap import keep_imports
 from support.ml_programs import quiet
-
-__all__ = ["former_files_stay", "imports_stay"]
 
 
 @pytest.fixture(scope="module")
