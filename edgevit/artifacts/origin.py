@@ -18,7 +18,7 @@ def require_origin(artifact: Artifact, weights: WeightsRequest, labels: Path | N
     if weights.key and not (choice and is_named(weights.key, choice.key)):
         problem = f"the artifact was not made from {weights.key} of a checkpoint"
         fix = export_command(artifact, weights=weights.file, weights_key=weights.key, labels=labels)
-        why = f"it was made from {f'{choice.key} of {made_from}' if choice else made_from}"
+        why = f"it was made from {choice.of(made_from) if choice else made_from}"
         raise CheckpointError(problem, where=str(artifact.folder), why=why, fix=fix)
     if weights.file is not None and checkpoint_sha256(weights.file) != artifact.source.weights_sha256:
         problem = "the artifact was not made from this checkpoint"

@@ -293,9 +293,10 @@ def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject
     """Return the subject as it was exported. Raise CheckpointError where its weights are others."""
     if subject.source.state_sha256 != artifact.source.state_sha256:
         choice = artifact.source.choice
-        made_from = f"it was made from {choice.key} of {artifact.source.weights_file}" if choice else ""
+        made_from = f"it was made from {choice.of(artifact.source.weights_file)}" if choice else ""
         why = "; ".join(filter(None, [made_from, subject.source.describe_weights()]))
-        raise CheckpointError("these are not the weights the artifact was made from", where=location, why=why)
+        fix = "name the weights as they were at the export, or export the artifact again"
+        raise CheckpointError("these are not the weights the artifact was made from", where=location, why=why, fix=fix)
     subject = dataclasses.replace(subject, preprocessing=artifact.preprocessing)
     return with_preprocessing(subject) if artifact.preprocessing_inside else subject
 

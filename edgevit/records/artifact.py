@@ -200,6 +200,10 @@ class WeightsChoice:
     left_out: tuple[str, ...] = ()
     left_out_count: int = 0
 
+    def of(self, file: str) -> str:
+        """Return `ema of best.pt`; the file's name alone where its weights have no key."""
+        return file if self.key == "." else f"{self.key} of {file}"
+
     def describe(self, file: str) -> str:
         """Return the sentence that a screen shows; empty where the file holds one set and nothing else."""
         if not (self.others or self.averaged or self.buffers_from or self.left_out):

@@ -202,6 +202,7 @@ def test_sets_of_weights_of_one_file_have_folders_of_their_own(request_of: Expor
     choice = WeightsChoice("nested.ema", others=("model",))
     source = Source(request.model, "file", weights_file="both.pt", origin=origin, choice=choice, weights_origin=place)
     seal(dataclasses.replace(toys.fake_artifact(folder), source=source))
+    assert choice.of("both.pt") == "nested.ema of both.pt" and WeightsChoice(".").of("a.pt") == "a.pt"
     assert folder_of(request) == folder == Path("artifacts/net-net-24-onnx-fp32")
     other = folder_of(dataclasses.replace(request, weights_key="model"))
     assert other.name == "net-net-both.pt-model-24-onnx-fp32"

@@ -467,8 +467,9 @@ def test_other_weights_are_refused(good: Artifact) -> None:
     folder = good.folder.parent.parent
     tiny_file(folder, seed=1)
     try:
-        with pytest.raises(CheckpointError, match="not the weights the artifact was made from"):
+        with pytest.raises(CheckpointError, match="not the weights the artifact was made from") as caught:
             verify_artifact(good)
+        assert "export the artifact again" in caught.value.fix
     finally:
         tiny_file(folder)
 
