@@ -258,6 +258,7 @@ NoteKind = Literal[
     "other_tasks_left_out",
     "medians_known",
     "reconstructed_left_out",
+    "outdated_left_out",
     "published_accuracies",
     "none_evaluated",
     "images_differ",

@@ -109,7 +109,10 @@ class Statement(NamedTuple):
 
 
 def notes_on_omissions(published_rows: int, rejected: Sequence[Rejection]) -> Iterable[Note]:
-    """Yield the notes on candidates that an option takes in: published rows, models without published weights."""
+    """Yield the notes on candidates that an option takes in.
+
+    Those are published rows, models without published weights, and networks whose files were overwritten.
+    """
     if published_rows:
         yield note("published_left_out", numbers=(published_rows,))
     of_published = (one for one in rejected if one.candidate.latency_provenance == "published")
@@ -118,6 +121,9 @@ def notes_on_omissions(published_rows: int, rejected: Sequence[Rejection]) -> It
     codes = {(reason.code, rejection.candidate.model) for rejection in rejected for reason in rejection.reasons}
     if models := sorted(model for code, model in codes if code == "no_published_weights"):
         yield note("reconstructed_left_out", *models)
+    reasons = (reason for rejection in rejected for reason in rejection.reasons)
+    if files := [reason.subject for reason in reasons if reason.code == "file_changed"]:
+        yield note("outdated_left_out", *sorted(set(files)), numbers=(len(files),))
 
 
 def notes_on_medians(

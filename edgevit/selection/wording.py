@@ -107,6 +107,10 @@ _NOTES: dict[NoteKind, str] = {
         "left out: {listed}, reconstructed from papers that published no weights; --reconstructed takes them in by the "
         "papers' accuracies"
     ),
+    "outdated_left_out": (
+        "left out: {numbers[0]:g} row(s) of earlier networks of {listed}, overwritten since: edgevit sweep measures "
+        "what it gives now, and --outdated takes the rows in"
+    ),
     "published_accuracies": (
         "accuracies are published ones; measured ones are kept of {listed}: --dataset NAME chooses by them"
     ),

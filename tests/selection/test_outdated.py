@@ -79,6 +79,8 @@ def test_an_overwritten_checkpoint_is_no_candidate_unless_asked_for(request_of: 
     choice = answer(old)
     assert choice.picked is None and codes(choice) == ["file_changed"] and choice.rejected[0].kind == "superseded"
     assert choice.rejected[0].reason.startswith("best.pt holds another network now: --outdated")
+    [text] = [one.text for one in choice.notes if one.kind == "outdated_left_out"]
+    assert text.startswith("left out: 1 row(s) of earlier networks of best.pt") and choice.outcome == "unmeasured"
     new = export_here(request_of)
     assert answer(old, new).picked and answer(old, new).picked.network == new.network  # type: ignore[union-attr]
     choice = answer(old, new, outdated=True)
