@@ -64,5 +64,8 @@ def assert_no_foldable_norm(folded: Folded) -> None:
         if node.target is torch.ops.aten.batch_norm.default:
             source = node_at(node, 0)
             assert not (source.target in LINEAR and len(source.users) == 1), folded.net.graph
-            takers = [user.target is torch.ops.aten.conv2d.default and user.args[4] == [0, 0] for user in node.users]
+            # Arguments that have their default may be left out: stride, then padding.
+            takers = [
+                user.target is torch.ops.aten.conv2d.default and user.args[4:5] in ((), ([0, 0],)) for user in node.users
+            ]
             assert not (takers and all(takers)), folded.net.graph
