@@ -28,6 +28,7 @@ EXTERNAL = {
     "edgevit/devices/adb_client.py": "what a phone's shell prints",
     "edgevit/devices/android.py": "what dumpsys prints",
     "edgevit/models/checkpoint_file.py": "what torch's reader of pickles raises",
+    "runtime/edgevit_runtime/silicon.py": "names of fields in /proc/cpuinfo",
     "edgevit/published/importers/papers.py": "a precision of the papers' lines, which data files keep",
 }
 
