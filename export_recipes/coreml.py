@@ -40,6 +40,7 @@ RECIPE = Recipe(
         "log_sigmoid",
         "nearest",
         "rms_norm",
+        "six_axes",
         "softplus",
         "tanh_gelu",
     ),

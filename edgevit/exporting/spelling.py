@@ -25,6 +25,8 @@ def spelled(model: Folded, names: Sequence[str]) -> Folded:
     changed = [_Speller(net, node).apply(names) for node in list(net.graph.nodes)]
     if not any(changed):
         return model
+    # A reshape that the next spelling looked through.
+    net.graph.eliminate_dead_code()
     net.graph.lint()
     net.recompile()
     return Folded(net, model.shapes, model.report)
@@ -343,6 +345,58 @@ def deep_transpose(at: _Speller) -> Node | None:
     return at.call(aten.permute.default, at.source, order)
 
 
+_RESHAPES = (aten.reshape.default, aten.view.default, aten.unsqueeze.default)
+_POINTWISE = (
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.div.Tensor,
+    aten.neg.default,
+    aten.sigmoid.default,
+    aten.tanh.default,
+    aten.relu.default,
+)
+
+
+def six_axes(at: _Speller) -> Node | None:
+    """Write arithmetic and parts of six axes with the first two in one, as deformable attention has them."""
+    if not is_call(at.node, *_POINTWISE, aten.slice.Tensor, aten.select.int):
+        return None
+    operands, result = at.node.all_input_nodes, shape(at.node)
+    joined = [operand for operand in operands if len(shape(operand)) > _FEW_AXES]
+    if not joined or any(not _has_two_in_front(operand, result) for operand in joined):
+        return None
+    first, *others = at.node.args
+    if is_call(at.node, *_POINTWISE):
+        # An operand of five axes would meet the second one.
+        if any(len(shape(operand)) == _FEW_AXES for operand in operands):
+            return None
+        inputs = [_front_joined(at, value) if value in joined else value for value in at.node.args]
+    else:
+        axis = arguments(at.node)["dim"] % len(shape(at.source))
+        if axis < 2:
+            return None
+        inputs = [_front_joined(at, first), axis - 1, *others[1:]]
+    call = at.call(at.node.target, *inputs, **at.node.kwargs)
+    return at.call(aten.reshape.default, call, [-1, *result[1:]])
+
+
+def _has_two_in_front(operand: Node, result: Sequence[int]) -> bool:
+    """Return whether a tensor of six axes has the first two of a result, and the others are known."""
+    sizes = shape(operand)
+    return len(sizes) == _FEW_AXES + 1 and sizes[:2] == tuple(result[:2]) and min(sizes[1:]) > 0
+
+
+def _front_joined(at: _Speller, operand: Any) -> Node:
+    """Return a tensor with its first two axes in one, made of what it is a reshape of."""
+    sizes, source = shape(operand), operand
+    while is_call(source, *_RESHAPES):
+        source = source.args[0]
+    target = (-1, *sizes[2:])
+    same = len(shape(source)) == len(target) and shape(source)[1:] == target[1:]
+    return source if same else at.call(aten.reshape.default, source, list(target))
+
+
 def matrix_transpose(at: _Speller) -> Node | None:
     """Write `.mT` as an exchange of the last two axes."""
     return at.call(aten.transpose.int, at.source, -2, -1) if is_call(at.node, aten.mT.default) else None
@@ -371,6 +425,7 @@ SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "nearest": nearest,
     "remainder": remainder,
     "rms_norm": rms_norm,
+    "six_axes": six_axes,
     "softplus": softplus,
     "strided_slice": strided_slice,
     "tanh_gelu": tanh_gelu,

@@ -25,6 +25,15 @@ from support.nets import Toy, assert_same, image, operators, ready
 from support.subjects import as_subject
 from support.targets import expected_status, marks
 
+
+def of_six_axes(x: Tensor) -> Tensor:
+    """Return points moved by a share of their boxes, as deformable attention computes them."""
+    moves, boxes = x[:, :, :16].reshape(-1, 4, 2, 4, 20, 2), x[:, :, 16, :4]
+    centres, sides = (boxes[:, :, None, None, None, part] for part in (slice(0, 2), slice(2, None)))
+    points: Tensor = centres + moves * sides * 0.5
+    return points[:, :, :, 1].transpose(1, 2).flatten(2)
+
+
 IMAGE = TensorSpec("image", (-1, 3, 19, 22))
 # Of a feature map (B, 4, 17, 20), at least one for each spelling.
 WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], nn.Module]]]] = {
@@ -47,6 +56,7 @@ WRONG: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, Callable[[], n
     "nearest": (lambda net, x: F.interpolate(x, scale_factor=1.7, mode="nearest"), {}),
     "remainder": (lambda net, x: (x % 0.3).mean((2, 3)), {}),
     "rms_norm": (lambda net, x: net.norm(x.permute(0, 2, 3, 1)), {"norm": lambda: nn.RMSNorm(4)}),
+    "six_axes": (lambda net, x: of_six_axes(x), {}),
     "softplus": (lambda net, x: F.softplus(x, beta=2, threshold=1), {}),
     "strided_slice": (lambda net, x: x[:, :, ::2, 1::3], {}),
     "tanh_gelu": (lambda net, x: F.gelu(x, approximate="tanh"), {}),

@@ -401,6 +401,11 @@ BEFORE: dict[str, tuple[nn.Module, Tensor]] = {
     "weights used twice": (Toy(lambda net, x: net.f(net.f(x).relu()).mean(1), f=nn.Linear(12, 12)), TOKENS),
     "a product": (Toy(lambda net, x: (net.f(x) * x).mean(1), f=nn.Linear(12, 12)), TOKENS),
     "one pixel": (Toy(lambda net, x: net.c(x.mean((2, 3), True)).mean((2, 3)), c=nn.Conv2d(12, 5, 1)), MAPS),
+    "an average in another dtype": (
+        Toy(lambda net, x: net.f(x).mean(1, dtype=torch.float32), f=nn.Linear(12, 5)),
+        TOKENS,
+    ),
+    "a sum with one image": (Toy(lambda net, x: (net.c(x) + x[0].relu()).mean((2, 3)), c=nn.Conv2d(12, 12, 1)), MAPS),
     "a broadcast sum": (Toy(lambda net, x: (net.f(x[:, :1]) + x).mean(1), f=nn.Linear(12, 12)), TOKENS),
 }
 

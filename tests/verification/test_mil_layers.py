@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,18 @@ ROW = image(3, seed=9, dtype=torch.float32)
 
 
 # Operators that coremltools itself cannot compute, against torch: what is built, and what it should be.
+# Some of them lie beside the map.
+PLACES = image(2, 3, 7, 2, seed=5, dtype=torch.float32) * 1.2
+
+
+def resampled(mode: str, padding: str, aligned: bool, mb: Any, v: Any) -> Any:
+    zero = (np.float16 if "16" in v.dtype.__name__ else np.float32)(0)
+    return mb.resample(
+        x=v, coordinates=PLACES.numpy(), sampling_mode=mode, padding_mode=padding, padding_value=zero,
+        coordinates_mode="normalized_minus_one_to_one", align_corners=aligned,
+    )  # fmt: skip
+
+
 LAYERS: dict[str, tuple[Callable[..., Any], Callable[[Tensor], Tensor]]] = {
     "linear": (
         lambda mb, v: mb.linear(x=v, weight=as_array(MATRIX), bias=as_array(ROW)), lambda x: F.linear(x, MATRIX, ROW),
@@ -196,6 +209,17 @@ LAYERS: dict[str, tuple[Callable[..., Any], Callable[[Tensor], Tensor]]] = {
         ),
         lambda x: F.interpolate(x, (7, 4), mode="bilinear", align_corners=True),
     ),
+    **{
+        f"resample {mode} {padding}, {'' if aligned else 'not '}aligned": (
+            partial(resampled, mode, padding, aligned),
+            partial(F.grid_sample, grid=PLACES, mode=mode, padding_mode=torch_padding, align_corners=aligned),
+        )
+        for mode, padding, torch_padding, aligned in (
+            ("bilinear", "constant", "zeros", False), ("bilinear", "border", "border", True),
+            ("nearest", "constant", "zeros", True), ("bilinear", "symmetric", "reflection", False),
+            ("bilinear", "reflection", "reflection", True),
+        )
+    },
     "pixel_shuffle": (lambda mb, v: mb.pixel_shuffle(x=v, upscale_factor=2), lambda x: F.pixel_shuffle(x, 2)),
     "pixel_unshuffle": (
         lambda mb, v: mb.pixel_unshuffle(x=mb.pixel_shuffle(x=v, upscale_factor=2), downscale_factor=np.uint32(2)),
@@ -256,6 +280,7 @@ MOVES = {
     "gather_nd",
     "one_hot",
     "concat interleaved",
+    "resample nearest constant, aligned",
     "upsample_nearest_neighbor",
 }  # and round nothing
 

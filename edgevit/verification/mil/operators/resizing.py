@@ -56,7 +56,32 @@ def _resize_bilinear(a: Arguments) -> Tensor:
     return _interpolate(a["x"], sides, a.text("sampling_mode", "DEFAULT"))
 
 
+# Paddings of torch's grid_sample by those of MIL, and whether corners are aligned in it.
+_PADDINGS = {
+    ("constant", True): "zeros",
+    ("constant", False): "zeros",
+    ("border", True): "border",
+    ("border", False): "border",
+    ("reflection", True): "reflection",
+    ("symmetric", False): "reflection",
+}
+
+
+def _resample(a: Arguments) -> Tensor:
+    """Compute samples at given places, which count as torch counts them; other ways to count are not known here."""
+    padding, aligned = a.text("padding_mode", "constant"), bool(a.int("align_corners", 0))
+    is_known = (padding, aligned) in _PADDINGS and a.number("padding_value", 0.0) == 0
+    if not is_known or a.text("coordinates_mode", "") != "normalized_minus_one_to_one":
+        raise UnsupportedError("the reference evaluator has no resample of this padding and these coordinates")
+    x, places, mode = a["x"], a["coordinates"], a.text("sampling_mode", "bilinear")
+    wide = torch.promote_types(x.dtype, places.dtype)
+    torch_padding = _PADDINGS[padding, aligned]
+    sampled = torch.nn.functional.grid_sample(x.to(wide), places.to(wide), mode, torch_padding, align_corners=aligned)
+    return sampled.to(x.dtype)
+
+
 OPERATORS: dict[str, Operator] = {
+    "resample": _resample,
     "resize_bilinear": _resize_bilinear,
     "upsample_bilinear": _upsample_bilinear,
     "upsample_nearest_neighbor": _upsample_nearest,
