@@ -32,8 +32,8 @@ HONEST_SKIPS = ("not Linux", "only Linux", "only x86-64", "reference data absent
 
 # The longest come first, so that no worker is left alone with one of them at the end.
 LONG_FILES = (
-    "targets docs zoo graph_digest cli failing_stage tensorrt evaluate verify export packaging tokens mil_layers page "
-    "doctor ncnn adb ssh zoo_models"
+    "targets docs cli zoo cases failing_stage page checkpoints executorch litert doctor evaluate packaging roofline "
+    "tensorrt export bit_flips ssh kills adb enroll ncnn zoo_models graph_digest verify"
 )
 FIRST = tuple(f"test_{name}.py" for name in LONG_FILES.split())
 

@@ -16,6 +16,7 @@ from edgevit.devices.registry import (
     list_devices,
     load_device,
     local_device,
+    reached_as,
     require_same_unit,
     unit_id,
 )
@@ -176,3 +177,10 @@ def test_unknown_device(files: Callable[[str, str], None]) -> None:
 
 def test_every_shipped_device_can_be_read() -> None:
     assert {device.transport for device in list_devices()} <= set(list_transports())
+
+
+def test_a_device_is_reached_by_its_class_only_where_no_other_unit_has_it(files: Callable[[str, str], None]) -> None:
+    files("pi", BOARD)
+    assert [reached_as(name) for name in ("pi", "3f", "aarch64-linux-raspberry-pi-5-4c", "pixel")] == ["pi"] * 3 + [""]
+    files("pi2", BOARD.replace("3f", "4a"))
+    assert [reached_as(name) for name in ("pi2", "3f", "aarch64-linux-raspberry-pi-5-4c")] == ["pi2", "pi", ""]

@@ -65,7 +65,6 @@ def assert_no_foldable_norm(folded: Folded) -> None:
             source = node_at(node, 0)
             assert not (source.target in LINEAR and len(source.users) == 1), folded.net.graph
             # Arguments that have their default may be left out: stride, then padding.
-            takers = [
-                user.target is torch.ops.aten.conv2d.default and user.args[4:5] in ((), ([0, 0],)) for user in node.users
-            ]
+            none = ((), ([0, 0],))
+            takers = [user.target is torch.ops.aten.conv2d.default and user.args[4:5] in none for user in node.users]
             assert not (takers and all(takers)), folded.net.graph
