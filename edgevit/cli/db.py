@@ -221,7 +221,9 @@ def sql(
     if output.as_json:
         print_json({"columns": result.columns, "rows": list(as_dicts(result))})
     else:
-        print_table(result.columns, ([_text(cell) for cell in row.values()] for row in as_dicts(result)))
+        rows = (["NULL" if cell is None else _text(cell) for cell in row.values()] for row in as_dicts(result))
+        # A mark of right alignment that is part of a name is shown behind another one.
+        print_table([f">{name}" if name.startswith(">") else name for name in result.columns], rows)
 
 
 @app.command()

@@ -85,6 +85,7 @@ _BY_SQLSTATE = {
     "53100": _DISK_FULL,
     "55P03": _LOCKED,
 }
+_FAILURES_OF_POSTGRES = {"40P01", "53100", "55P03"}
 _BY_ERRNO = {
     errno.EACCES: _NO_FOLDER,
     errno.ENOTDIR: _NO_FOLDER,
@@ -207,6 +208,14 @@ def _cause_of(error: Exception, message: str) -> _Cause | None:
     if isinstance(driver_error, OSError) and driver_error.errno in _BY_ERRNO:
         return _BY_ERRNO[driver_error.errno]
     return next((cause for sign, cause in _BY_TEXT if sign in message.lower()), None)
+
+
+def is_failure_of_database(error: Exception) -> bool:
+    """Return whether a driver's error is of the database, and not of the statement: damage, a lock, a full disk."""
+    if getattr(error, "sqlstate", None) in _FAILURES_OF_POSTGRES:
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _BY_SQLITE_CODE.keys() - {sqlite3.SQLITE_READONLY}
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from conftest import new_file
 from edgevit.cli import main
 from edgevit.devices.registry import local_device
-from edgevit.errors import UsageError
+from edgevit.errors import StoreError, UsageError
 from edgevit.store import LatencyDB
 from support.command_line import refused
 from support.measured import VENDOR_SUMMARY, failed, measured, published, rated, vendor_row
@@ -135,6 +136,81 @@ def test_sql_on_the_command_line(db: LatencyDB, url: str, capsys: pytest.Capture
     assert "3" in call(capsys, "sql", query, "--db", url)[1]
     code, _, error = call(capsys, "sql", "DELETE FROM sample", "--db", url)
     assert code == 2 and "only statements that read" in error
+
+
+def test_columns_of_one_name_stay_apart(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = answer(capsys, "sql", "SELECT 1 a, 2 a, 3 b", "--db", url)
+    assert result["columns"] == ["a", "a_2", "b"] and result["rows"] == [{"a": 1, "a_2": 2, "b": 3}]
+    table = call(capsys, "sql", "SELECT 1 a, 2 a, 3 b", "--db", url)[1].split()
+    assert table[:3] == ["a", "a_2", "b"] and table[-3:] == ["1", "2", "3"]
+    # A name that a column has itself is not given to another one.
+    result = answer(capsys, "sql", "SELECT 1 a, 2 a, 3 a_2, 4 a", "--db", url)
+    assert result["rows"] == [{"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}]
+    assert ">a" in call(capsys, "sql", 'SELECT 1 AS ">a"', "--db", url)[1]
+
+
+def test_null_and_an_empty_text_are_told_apart(db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "SELECT NULL AS a, '' AS b"
+    assert answer(capsys, "sql", query, "--db", url)["rows"] == [{"a": None, "b": ""}]
+    assert "NULL" in call(capsys, "sql", query, "--db", url)[1]
+
+
+# A query, and its values in JSON and in the table.
+VALUES_OF_SQLITE = {"9e999": "Infinity", "-9e999": "-Infinity", "x'00ff'": "00ff", "CAST('a' AS TEXT)": "a", "1.5": 1.5}
+VALUES_OF_POSTGRESQL = {
+    "1.10::numeric": "1.10",
+    "12345678901234567890::numeric": "12345678901234567890",
+    "'NaN'::numeric": "NaN",
+    "'NaN'::float8": "NaN",
+    "'-Infinity'::float8": "-Infinity",
+    "2.5::float8": 2.5,
+    "true": True,
+    "date '2026-11-30'": "2026-11-30",
+    "date 'infinity'": "infinity",
+    "timestamp '4000-01-01 BC'": "4000-01-01 00:00:00 BC",
+    "interval '1 month'": "1 mon",
+    "time '24:00'": "24:00:00",
+    r"'\x00ff'::bytea": "00ff",
+    """'{"a": 1e400}'::json""": '{"a": 1e400}',
+    "ARRAY[1.5, 'NaN']::numeric[]": ["1.5", "NaN"],
+    "ARRAY[date 'infinity', NULL]": ["infinity", None],
+    "inet '192.0.2.7'": "192.0.2.7",
+}
+
+
+def test_values_of_every_type_are_shown_and_go_to_json(
+    db: LatencyDB, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = VALUES_OF_POSTGRESQL if url.startswith("postgresql") else VALUES_OF_SQLITE
+    for expression, value in values.items():
+        query = f"SELECT {expression} AS x"
+        assert answer(capsys, "sql", query, "--db", url)["rows"] == [{"x": value}], expression
+        shown = value if isinstance(value, str) else json.dumps(value)
+        assert shown in call(capsys, "sql", query, "--db", url)[1], expression
+
+
+def test_a_result_of_any_size_takes_no_memory(db: LatencyDB, url: str) -> None:
+    """Ask for two of ten million rows; at 60 bytes a row they would not be read within the test's time."""
+    series = "WITH RECURSIVE s(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM s WHERE x < 1000000000) SELECT x FROM s"
+    query = "SELECT x FROM generate_series(1, 10000000) AS s(x)" if url.startswith("postgresql") else series
+    assert db.query(query, limit=2) == (("x",), [(1,), (2,)])
+
+
+def test_a_database_that_fails_is_no_mistake_of_the_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = new_file(tmp_path / "damaged.db")
+    with LatencyDB.open(path, shipped=False) as db:
+        db.add(measured())
+        content = bytearray(Path(path).read_bytes())
+        (page,) = (
+            number for number, name in execute(path, "SELECT rootpage, name FROM sqlite_schema WHERE name='noise'")
+        )
+        content[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+        Path(path).write_bytes(content)
+        with pytest.raises(StoreError, match="malformed") as caught:
+            db.query("SELECT * FROM noise")
+    assert "damaged" in caught.value.why and caught.value.fix
 
 
 # Check, quarantine, epochs, rows

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import new_database
-from edgevit.errors import StoreError
+from edgevit.errors import StoreError, UsageError
 from edgevit.store import LatencyDB
 from edgevit.store.connect import database_url
 from support.measured import measured
@@ -46,6 +46,45 @@ def test_servers_that_cannot_be_used(url: str, tmp_path: Path) -> None:
         with pytest.raises(StoreError) as caught:
             LatencyDB.open(wrong, shipped=False)
         assert why in caught.value.why and caught.value.fix, wrong
+
+
+def test_a_server_that_is_lost_during_a_query_is_named(url: str) -> None:
+    LatencyDB.open(url, shipped=False).close()
+    name = url.partition("@/")[2].partition("?")[0]
+    server().execute(f"CREATE ROLE r{name} LOGIN")
+    execute(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO r{name}")
+    with LatencyDB.open(url.replace("edgevit@", f"r{name}@"), shipped=False) as db:
+        with pytest.raises(StoreError, match="lost during the query") as caught:
+            db.query("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert "terminat" in caught.value.why and name in caught.value.where and caught.value.fix
+        # The next query has a connection of its own.
+        assert db.query("SELECT 1 AS x").rows == [(1,)]
+
+
+def test_a_query_has_the_rights_of_a_role_that_only_reads(url: str) -> None:
+    with LatencyDB.open(url, shipped=False) as db:
+        db.add(measured())
+        assert db.query("SELECT current_user, (SELECT count(*) FROM measurement)").rows == [("pg_read_all_data", 1)]
+        with pytest.raises(UsageError, match="permission denied") as caught:
+            db.query("SELECT pg_read_file('/etc/hostname')")
+        assert "pg_read_file" in caught.value.why and "rights of pg_read_all_data" in caught.value.why
+        # What the query had is no one's afterwards.
+        assert db.add(measured(nonce="after"))
+
+
+def test_the_role_that_a_guide_shows_is_preferred(url: str) -> None:
+    LatencyDB.open(url, shipped=False).close()
+    name = url.partition("@/")[2].partition("?")[0]
+    for statement in ("CREATE ROLE edgevit_reader", f"CREATE ROLE o{name} LOGIN IN ROLE edgevit_reader"):
+        server().execute(statement)
+    try:
+        execute(url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO edgevit_reader")
+        for user in ("edgevit", f"o{name}"):
+            with LatencyDB.open(url.replace("edgevit@", f"{user}@"), shipped=False) as db:
+                assert db.query("SELECT current_user AS x, (SELECT count(*) FROM meta)").rows[0][0] == "edgevit_reader"
+    finally:
+        execute(url, "DROP OWNED BY edgevit_reader")
+        server().execute("DROP ROLE edgevit_reader")
 
 
 def test_a_user_who_may_only_read_is_told(url: str) -> None:
