@@ -53,7 +53,7 @@ def imported(form: str, path: Path) -> dict[str, Any]:
         screening = screened(form, [Publication(path)])
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
             start, cpu_start = time.perf_counter(), time.process_time()
-            came = db.import_records(screening.records())
+            came = db.import_records(screening.records(), "benchmark")
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             stats = db.stats()
             epochs = [

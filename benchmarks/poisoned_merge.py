@@ -98,7 +98,7 @@ def poisoned(path: Path, spoil: Callable[[Line], Line], share: float, seed: int)
             writer.writerows(spoil(line) if number in bad else line for number, line in enumerate(lines))
         form = "mlperf" if path.name == MLPERF else "timm"
         with LatencyDB.open(f"{folder}/latency.db", shipped=False) as db:
-            came = db.import_records(screened(form, [Publication(copy)]).records())
+            came = db.import_records(screened(form, [Publication(copy)]).records(), str(copy))
     return bad, {int(refusal.location.rpartition(" ")[2]) - 2 for refusal in came.refused}, len(lines)
 
 

@@ -153,7 +153,14 @@ def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
         raise UnknownNameError("measurement", prefix, (), listing="edgevit db show --json")
     row = database.get(ids[0])
     samples = [len(process) for process in row.samples_ns]
-    facts = {**summary(row), "samples": samples, "told": to_data(row.told), "snapshots": len(row.snapshots)}
+    origins = database.origins(ids).get(row.measurement_id, ())
+    facts = {
+        **summary(row),
+        "origins": to_data(origins),
+        "samples": samples,
+        "told": to_data(row.told),
+        "snapshots": len(row.snapshots),
+    }
     if as_json:
         print_json({"measurement": facts})
     else:
@@ -162,6 +169,28 @@ def _show_one(database: LatencyDB, prefix: str, as_json: bool) -> None:
 
 def _text(value: object) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+@app.command()
+@grouped
+def sources(*, db: DbOption = None, output: OutputOptions) -> None:
+    """Show where records came from: measured by which installation, or read from which file or database, and when."""
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db, create_file=False) as database:
+        found = database.sources()
+    if output.as_json:
+        print_json({"sources": found})
+        return
+    columns = ("kind", "source", "by", "installation", "since", ">records")
+    lines = [
+        (
+            f"{one.origin.kind} here" if one.is_own else one.origin.kind,
+            *(one.origin.source, one.origin.by, one.origin.installation, one.origin.since, one.records),
+        )
+        for one in found
+    ]
+    print_table(columns, lines)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -140,7 +140,16 @@ def _import_published(files: list[Path], form: str, origin: PublishedOptions, db
     with files_of(form, files) as paths:
         screening = screened(form, [Publication(path, origin.source, origin.published) for path in paths])
         with LatencyDB.open(db) as database:
-            _report(database, database.import_records(screening.records()), as_json, screening.counts)
+            _report(
+                database,
+                database.import_records(screening.records(), _source(origin.source, paths)),
+                as_json,
+                screening.counts,
+            )
+
+
+def _source(stated: str, paths: Sequence[Path]) -> str:
+    return stated or ", ".join(str(path.absolute()) for path in paths)
 
 
 @app.command()

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import os
 import re
 import secrets
 import tomllib
-from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import platformdirs
 
+from edgevit.concurrency.created_once import read_or_create
 from edgevit.devices.silicon_names import silicon_name
 from edgevit.errors import DeviceError, UnknownNameError
 from edgevit.records.measurement import UNKNOWN_SILICON, Device
@@ -167,9 +166,7 @@ def _salt(folder: Path) -> bytes:
     """Return the salt of this user's devices, created on first use. Concurrent processes agree on one salt."""
     path = folder / "device-salt"
     try:
-        if not path.exists():
-            _create(path, secrets.token_bytes(_SALT_BYTES))
-        return path.read_bytes()
+        return read_or_create(path, lambda: secrets.token_bytes(_SALT_BYTES))
     except OSError as error:
         raise DeviceError(
             "this machine's identity cannot be kept",
@@ -177,20 +174,3 @@ def _salt(folder: Path) -> bytes:
             why=str(error.strerror),
             fix="make the folder writable, or set XDG_DATA_HOME to one that is",
         ) from error
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, or not at all if another process created it first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            # Unlike a rename, a hard link refuses to replace an existing file.
-            path.hardlink_to(temporary)
-    finally:
-        temporary.unlink()

@@ -44,12 +44,18 @@ from edgevit.measurement.throttling import (
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
-from edgevit.records.measurement import EMULATED, NOT_AS_VERIFIED, PROTOCOL_VERSION, Device, Measurement
+from edgevit.records.measurement import (
+    EMULATED,
+    NOT_AS_VERIFIED,
+    PROTOCOL_VERSION,
+    UNVERIFIED,
+    Device,
+    Measurement,
+)
 from edgevit_runtime.record import Job, Reply, Timing
 
 _LOG = logging.getLogger(__name__)
 
-UNVERIFIED = "unverified"  # parity_status of an artifact without a parity check
 _ARTIFACT = "artifact"  # the folder's name in the worker's directory
 PERCENTILES = (90, 99)  # that a protocol may bound: the rows keep bounds of these
 

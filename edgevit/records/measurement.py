@@ -17,6 +17,7 @@ SUMMARY_ONLY = "summary_only"  # flag of a row with no samples: a vendor's progr
 MEAN_ONLY = "mean_only"  # flag of a row with neither samples nor a median
 NOT_AS_VERIFIED = "not_as_verified"  # flag of a row whose program computed differently from the parity check
 OVERSUBSCRIBED = "oversubscribed"  # flag of a row whose engine had more threads than its process may use
+UNVERIFIED = "unverified"  # parity_status of a row of an artifact without a parity check
 BUSY = "busy"  # flag of a row of a machine with more threads to run than cores
 UNKNOWN_SILICON = "unknown-silicon"  # end of the class of devices whose processor may be of several generations
 TASK = "task:"  # prefix of the flag of a published row whose source names the task of the model

@@ -15,6 +15,7 @@ from edgevit.store import (
     epoch_table,
     exchange,
     graphs,
+    origins,
     partition_checksums,
     quarantine,
     queries,
@@ -44,6 +45,7 @@ def check(engine: Engine) -> CheckReport:
     """
     run = _CheckRun()
     steps: list[Callable[[Connection], Iterator[str]]] = [run.partitions, run.rows_of_devices, run.small_tables]
+    steps.append(origins.without_origin)
     if engine.url.get_backend_name() == "sqlite":
         steps = [_structure_problems, *steps]
     for step in (*steps, run.epochs):

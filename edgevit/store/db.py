@@ -18,6 +18,7 @@ from edgevit.errors import StoreError
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
+from edgevit.records.origin import SHIPPED, Origin, OriginKind, SourceSummary
 from edgevit.store import (
     accuracies,
     confusions,
@@ -25,6 +26,7 @@ from edgevit.store import (
     exchange,
     graphs,
     jsonl,
+    origins,
     overview,
     quarantine,
     queries,
@@ -59,6 +61,7 @@ class LatencyDB:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.opened_epochs: list[Epoch] = []
+        self._measured = origins.Writer("measured")
 
     @classmethod
     def open(cls, url: str | None = None, *, shipped: bool = True, create_file: bool = True) -> LatencyDB:
@@ -112,6 +115,7 @@ class LatencyDB:
             [outcome] = queries.insert(connection, [(measurement, columns)])
             if isinstance(outcome, queries.Conflict):
                 raise outcome.error
+            self._measured.record(connection, [measurement.measurement_id])
             if sweep_id is not None:
                 values = {"sweep_id": sweep_id, "measurement_id": measurement.measurement_id}
                 small_tables.add_row(connection, tables.sweep_row, values)
@@ -191,6 +195,16 @@ class LatencyDB:
         with self._transaction() as connection:
             return queries.silicon(connection, device)
 
+    def origins(self, ids: Iterable[str]) -> dict[str, tuple[Origin, ...]]:
+        """Return the origins of records by their ids, oldest first; a record without any is not in the result."""
+        with self._transaction() as connection:
+            return origins.origins_of(connection, ids)
+
+    def sources(self) -> list[SourceSummary]:
+        """Return every origin of records, with their number."""
+        with self._transaction() as connection:
+            return origins.summaries(connection)
+
     def stats(self) -> DatabaseStats:
         """Count the rows of the tables. Raises StoreError where a table has another number than was written."""
         with self._transaction() as connection:
@@ -208,7 +222,7 @@ class LatencyDB:
         for accuracy in together:
             accuracies.validate_accuracy(accuracy)
         with self._transaction(write=True) as connection:
-            return sum([accuracies.insert(connection, accuracy) for accuracy in together])
+            return self._insert_accuracies(connection, together)
 
     def accuracies(
         self,
@@ -234,7 +248,12 @@ class LatencyDB:
         confusions.validate_confusion(confusion)
         with self._transaction(write=True) as connection:
             confusions.insert(connection, confusion)
-            return sum([accuracies.insert(connection, accuracy) for accuracy in together])
+            self._measured.record(connection, [confusion.confusion_id])
+            return self._insert_accuracies(connection, together)
+
+    def _insert_accuracies(self, connection: Connection, together: Sequence[Accuracy]) -> int:
+        self._measured.record(connection, [accuracy.accuracy_id for accuracy in together])
+        return sum([accuracies.insert(connection, accuracy) for accuracy in together])
 
     def confusions(self) -> list[Confusion]:
         """Return every confusion, by id."""
@@ -248,6 +267,7 @@ class LatencyDB:
         """
         graphs.validate_graph(graph)
         with self._transaction(write=True) as connection:
+            self._measured.record(connection, [graph.graph_id])
             return graphs.insert(connection, graph)
 
     def graphs(self) -> list[Graph]:
@@ -311,6 +331,7 @@ class LatencyDB:
         validate_noise(floor)
         with self._transaction(write=True) as connection:
             small_tables.insert_noise(connection, floor)
+            self._measured.record(connection, [origins.record_id(floor)])
             epoch_table.refresh(connection, [floor.device_id])
 
     def noise(self, device_id: str) -> NoiseFloor | None:
@@ -339,7 +360,7 @@ class LatencyDB:
 
         Raises StoreError where the file cannot be read.
         """
-        return exchange.import_records(self._transaction, jsonl.parse_lines(Path(path)), self.opened_epochs.append)
+        return self._import("imported", str(Path(path).absolute()), jsonl.parse_lines(Path(path)))
 
     def export_file(self, path: str | Path, keep: Callable[[PortableRecord], bool] | None = None) -> int:
         """Write portable records as export_jsonl does, or as Parquet for a name in .parquet, which needs pyarrow."""
@@ -355,11 +376,18 @@ class LatencyDB:
             return self.import_jsonl(path)
         from edgevit.store import parquet
 
-        return exchange.import_records(self._transaction, parquet.parse(Path(path)), self.opened_epochs.append)
+        return self._import("imported", str(Path(path).absolute()), parquet.parse(Path(path)))
 
-    def import_records(self, records: Iterable[ParsedRecord]) -> ImportResult:
-        """Add records of importers (edgevit.published.importers.screened); refused ones go into quarantine."""
-        return exchange.import_records(self._transaction, records, self.opened_epochs.append)
+    def import_records(self, records: Iterable[ParsedRecord], source: str) -> ImportResult:
+        """Add records of importers (edgevit.published.importers.screened); refused ones go into quarantine.
+
+        `source` names where they were read.
+        """
+        return self._import("imported", source, records)
+
+    def _import(self, kind: OriginKind, source: str, records: Iterable[ParsedRecord]) -> ImportResult:
+        origin = origins.Writer(kind, source)
+        return exchange.import_records(self._transaction, records, self.opened_epochs.append, origin)
 
     def merge(self, source: str) -> ImportResult:
         """Add the records of another database, given as the path of an SQLite file or a URL. It is only read.
@@ -371,7 +399,7 @@ class LatencyDB:
 
         with foreign_database.open_foreign(source) as engine:
             records = foreign_database.parse_records(engine)
-            return exchange.import_records(self._transaction, records, self.opened_epochs.append)
+            return self._import("merged", describe(database_url(source)), records)
 
     def load_shipped(self) -> ImportResult:
         """Add the rows that ship with edgevit, unless the same files were loaded before."""
@@ -380,10 +408,7 @@ class LatencyDB:
         with self._transaction() as connection:
             if not files or small_tables.read_meta(connection, _SHIPPED) == digest:
                 return ImportResult(0, 0, ())
-        results = [
-            exchange.import_records(self._transaction, jsonl.parse_lines(file), self.opened_epochs.append)
-            for file in files
-        ]
+        results = [self._import("shipped", SHIPPED, jsonl.parse_lines(file)) for file in files]
         with self._transaction(write=True) as connection:
             small_tables.write_meta(connection, _SHIPPED, digest)
         refused = tuple(refusal for result in results for refusal in result.refused)

@@ -24,6 +24,7 @@ from edgevit.store import (
     confusions,
     epoch_table,
     graphs,
+    origins,
     partition_checksums,
     quarantine,
     queries,
@@ -55,7 +56,7 @@ class Transaction(Protocol):
 
 
 def import_records(
-    transaction: Transaction, records: Iterable[ParsedRecord], on_epoch: Callable[[Epoch], None]
+    transaction: Transaction, records: Iterable[ParsedRecord], on_epoch: Callable[[Epoch], None], origin: origins.Writer
 ) -> ImportResult:
     """Add valid records in batches, put the others into quarantine, then recompute the devices' epochs.
 
@@ -70,6 +71,7 @@ def import_records(
             outcomes = _insert(connection, batch)
             refused = [outcome for outcome in outcomes if isinstance(outcome, ParsedRecord)]
             quarantine.put(connection, refused)
+            origin.record(connection, _accepted_ids(batch, outcomes))
             new = _devices(batch, outcomes)
             epoch_table.mark_due(connection, new)
         added += outcomes.count(True)
@@ -83,6 +85,12 @@ def import_records(
         on_epoch(epoch)
     _LOG.debug("imported: %d added, %d duplicates, %d refused", added, duplicates, len(refusals))
     return ImportResult(added, duplicates, tuple(refusals))
+
+
+def _accepted_ids(batch: list[ParsedRecord], outcomes: list[bool | ParsedRecord]) -> list[str]:
+    """Return the ids of the records that the database has now, the duplicates among them."""
+    pairs = zip(batch, outcomes, strict=True)
+    return [origins.record_id(parsed.record) for parsed, outcome in pairs if parsed.record and outcome in (True, False)]
 
 
 def _refusal(record: ParsedRecord) -> Refusal:

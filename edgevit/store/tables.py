@@ -28,6 +28,7 @@ from sqlalchemy.sql.naming import conv
 from sqlalchemy.types import TypeEngine
 
 from edgevit.records.model import Provenance
+from edgevit.records.origin import OriginKind
 from edgevit_runtime.record import Status
 
 METADATA = MetaData(
@@ -284,6 +285,28 @@ graph = Table(
     Column("graph_digest", Text, nullable=False),
     Column("operators_json", Text, nullable=False),
     CheckConstraint("length(graph_id) = 64 AND length(graph_digest) = 64", "digests"),
+    sqlite_strict=True,
+)
+
+# See records.origin.Origin. Beside the records, and in no digest: two databases may have one record from two sources.
+origin = Table(
+    "origin",
+    METADATA,
+    Column("origin_no", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("installation", Text, nullable=False),
+    Column("written_by", Text, nullable=False),
+    Column("since", Text, nullable=False),  # ISO 8601, UTC
+    _one_of("kind", OriginKind),
+    sqlite_strict=True,
+)
+
+record_origin = Table(
+    "record_origin",
+    METADATA,
+    Column("record_id", Text, primary_key=True),  # origins.record_id
+    Column("origin_no", ForeignKey("origin.origin_no"), primary_key=True),
     sqlite_strict=True,
 )
 

@@ -7,12 +7,13 @@ import statistics
 import types
 import typing
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from edgevit.errors import RowRefusedError, StoreError
+from edgevit.records.artifact import Parity
 from edgevit.records.identity import validate_identity
-from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor
+from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, UNVERIFIED, Measurement, NoiseFloor
 from edgevit.records.model import Provenance
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
 from edgevit_runtime.record import Status, VendorSummary
@@ -25,6 +26,12 @@ PERCENTILES = ("p90_ns", "p99_ns")
 FASTEST_BYTES_PER_NS = 20_000
 _FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
+# What a row may say of the proof of its artifact; published rows say nothing.
+_PARITY = ("", UNVERIFIED, *get_args(typing.get_type_hints(Parity)["status"]))
+_FIRST = datetime(2015, 1, 1, tzinfo=UTC)  # no machine measured for edgevit before
+_AHEAD = timedelta(days=1)  # by which another machine's clock may be wrong
+_LONGEST_VERSION = 200  # characters
+_ROUNDED = 1e-6
 # No summary of a process gives these.
 _FROM_SAMPLES_ALONE = ("p90_ns", "p99_ns", "p99_upper_ns", "iqr_ns", "mad_ns")
 
@@ -41,11 +48,19 @@ def validate_measurement(measurement: Measurement) -> None:
     validate_identity(measurement)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def validate_noise(floor: NoiseFloor) -> None:
     """Check a noise floor before it enters the database. Raises StoreError for one that is no share."""
     why = next(unstorable(floor, "floor"), "") if isinstance(floor.share, (int, float)) else "no number"
     if not why and (not 0 <= floor.share < math.inf or not floor.device_id):
         why = f"its share is {floor.share}"
+    if not why and floor.p50s_ns:
+        range_share = (max(floor.p50s_ns) - min(floor.p50s_ns)) / statistics.median(floor.p50s_ns)
+        if not math.isclose(floor.share, range_share, abs_tol=_ROUNDED):
+            why = f"its share is {floor.share}, and its medians give {range_share:.4g}"
     if why:
         raise StoreError("the noise floor is refused", where=floor.device, why=why, fix="edgevit devices noise")
 
@@ -172,6 +187,16 @@ def _label_problems(row: Measurement) -> Iterator[str]:
     else:
         if offset != timedelta(0):
             yield f"started is {row.started!r}, which is not in UTC"
+        elif row.provenance == "measured" and not _FIRST <= datetime.fromisoformat(row.started) < _now() + _AHEAD:
+            yield f"started is {row.started!r}, before this program or more than a day ahead of this machine's clock"
+    if row.parity_status not in _PARITY:
+        yield f"the parity status is {row.parity_status!r}, which is none of {', '.join(filter(None, _PARITY))}"
+    if len(row.engine_version) > _LONGEST_VERSION:
+        yield f"engine_version has {len(row.engine_version)} characters, more than any version"
+    if row.status == "ok" and row.provenance == "measured" and not row.artifact_bytes:
+        yield "an artifact of 0 bytes ran"
+    if any(size == 0 for spec in row.inputs for size in spec.shape):
+        yield f"an input is empty: {', '.join(str(spec.shape) for spec in row.inputs)}"
 
 
 def _count_problems(row: Measurement) -> Iterator[str]:

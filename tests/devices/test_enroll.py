@@ -156,6 +156,9 @@ def test_a_device_is_kept_as_it_was_found(own_folder: Path, answer: Callable[...
     facts = dict(enrolled.facts())
     assert facts["silicon"].split(", ")[0] in enrolled.device.device_class
     assert "2 cores" in facts["clusters"] or host().cores != 2
+    assert "a copy of its disk" not in facts["unit"]
+    answer(clonable_unit=True)
+    assert "a copy of its disk passes for it" in dict(enroll.show("pi-5").facts())["unit"]
     assert [path.name for path in own_folder.iterdir()] == ["pi-5.toml"]
     enroll.remove("pi-5")
     assert not list(own_folder.iterdir())

@@ -49,7 +49,7 @@ def imported(form: str, path: Path, source: str = "", published: str = "") -> Im
     """Import a file into an empty database."""
     screening = screened(form, [Publication(path, source, published)])
     with tempfile.TemporaryDirectory() as folder, LatencyDB.open(f"{folder}/one.db", shipped=False) as db:
-        result = db.import_records(screening.records())
+        result = db.import_records(screening.records(), "a file")
         codes = sorted(refusal.code for refusal in result.refused)
         return Imported(db.measurements(), db.accuracies(), codes, screening.counts)
 
@@ -81,8 +81,8 @@ def test_rows_say_where_they_are_from_and_what_is_not_told(form: str, path: Path
 @pytest.mark.parametrize(("form", "path"), FORMS, ids=lambda value: getattr(value, "name", value))
 def test_importing_twice_changes_nothing(form: str, path: Path) -> None:
     with LatencyDB.open(shipped=False) as db:
-        first = db.import_records(screened(form, [Publication(path)]).records())
-        again = db.import_records(screened(form, [Publication(path)]).records())
+        first = db.import_records(screened(form, [Publication(path)]).records(), "a file")
+        again = db.import_records(screened(form, [Publication(path)]).records(), "a file")
         assert (again.added, again.duplicates) == (0, first.added)
         assert db.check().problems == ()
 
@@ -145,7 +145,7 @@ def test_bytes_that_are_no_text_are_an_error_and_no_crash(tmp_path: Path) -> Non
 
 def test_quarantine_has_the_line_as_it_came() -> None:
     with LatencyDB.open(shipped=False) as db:
-        db.import_records(screened("aihub", [Publication(AIHUB)]).records())
+        db.import_records(screened("aihub", [Publication(AIHUB)]).records(), "a file")
         records = {record.location: record for record in db.quarantine()}
     lines = list(csv.reader(io.StringIO(AIHUB.read_text())))
     assert set(records) == {f"aihub_perf.csv, line {number}" for number in (8, 9, 10, 11)}

@@ -52,7 +52,7 @@ def test_a_board_was_swapped_behind_one_name() -> None:
     pytest.importorskip("pyarrow")
     screening = screened("aihub", [Publication(data("aihub_history.parquet"))])
     with LatencyDB.open(shipped=False) as db:
-        came = db.import_records(screening.records())
+        came = db.import_records(screening.records(), "a file")
         epochs = db.epochs()
     assert came.added + len(came.refused) == 139_160
     swapped = [epoch for epoch in epochs if epoch.device == "QCS9075 (Proxy)"]

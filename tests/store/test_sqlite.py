@@ -70,7 +70,7 @@ def test_ids_that_an_index_has_in_the_wrong_place_end_the_export(
                 assert list(exchange.export_records(damaged._transaction)) == records
             except StoreError:
                 ends.append("detected")
-    assert len(positions) == 4 and len(ends) >= 2
+    assert len(positions) == 6 and len(ends) >= 2
 
 
 def test_sqlite_is_made_safe(db: LatencyDB) -> None:

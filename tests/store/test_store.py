@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import pack, unpack
 from edgevit.store.schema import HEAD
 from edgevit_runtime.codec import to_json
-from support.measured import HOST, SAMPLES, VENDOR_SUMMARY, failed, floor, measured, rated, snapshot, vendor_row
+from support.measured import HOST, INPUT, SAMPLES, VENDOR_SUMMARY, failed, floor, measured, rated, snapshot, vendor_row
 from support.stored_rows import SHAPES, execute, transcribed, variants
 
 
@@ -48,9 +49,12 @@ def test_a_row_comes_out_as_it_went_in(db: LatencyDB, name: str) -> None:
     assert vars(whole).keys() == vars(listed).keys() == vars(row).keys()
 
 
+RECORDS_OF_BEFORE = (measured(), rated(), floor(p50s_ns=(100, 102)))
+
+
 def test_digests_stay_as_they_are() -> None:
     """Compare digests with fixed ones: databases and exports have them, and a new column must not change them."""
-    digests = {type(record).__name__: checksum_of(record)[:16] for record in (measured(), rated(), floor())}
+    digests = {type(record).__name__: checksum_of(record)[:16] for record in RECORDS_OF_BEFORE}
     assert digests == {
         "Measurement": "770e6ea873361d4d", "Accuracy": "67f0bdcbfb9b18d0", "NoiseFloor": "917258606fb8f194",
     }  # fmt: skip
@@ -192,6 +196,12 @@ WRONG: dict[str, dict[str, Any]] = {
     "beyond 64 bits": {"peak_rss_bytes": 2**63},
     "digest cut short": {"artifact_sha256": "abc"},
     "no time at all": {"started": "yesterday"},
+    "before anything": {"started": "2014-12-31T23:59:59+00:00"},
+    "days ahead": {"started": (datetime.now(UTC) + timedelta(days=2)).isoformat()},
+    "proof of another kind": {"parity_status": "believed"},
+    "a version like a book": {"engine_version": "1" * 201},
+    "an artifact of nothing": {"artifact_bytes": 0},
+    "an empty input": {"inputs": (dataclasses.replace(INPUT, shape=(1, 3, 0, 224)),)},
     "local time": {"started": "2026-11-21T10:00:00+01:00"},
     "time without a zone": {"started": "2026-11-21T10:00:00"},
     "half a surrogate": {"error": "\ud800"},
@@ -488,7 +498,7 @@ def test_the_newest_noise_floor_counts(db: LatencyDB) -> None:
     for noise in (floor(), newest, floor(), floor(0.5, device_id="pi-2"), of_another_protocol):
         db.add_noise(noise)
     assert db.noise("pi-0001") == newest
-    for wrong in (floor(float("nan")), floor(-0.1), floor(device_id="")):
+    for wrong in (floor(float("nan")), floor(-0.1), floor(device_id=""), floor(p50s_ns=(100, 110))):
         with pytest.raises(StoreError, match="refused"):
             db.add_noise(wrong)
 

@@ -157,7 +157,7 @@ def floor(share: float = 0.02, **changes: Any) -> NoiseFloor:
         "device": "pi5",
         "workload": "hash",
         "threads": 1,
-        "p50s_ns": (100, 102),
+        "p50s_ns": (10**9, 10**9, 10**9 + round(share * 10**9)) if math.isfinite(share) else (),
     }
     return NoiseFloor(**({"share": share, "started": "2026-11-21T10:00:00+00:00", **facts} | changes))
 

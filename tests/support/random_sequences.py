@@ -42,7 +42,7 @@ def _convolution(b: Builder, channels: int) -> nn.Conv2d:
 def layers_in_sequence(b: Builder, i: int) -> bool:
     """Append two convolutions, one of them pointwise, with nothing between, or with what a shift passes."""
     shape = b.shape(i)
-    if len(shape) != 4 or min(shape[2:]) < 4:
+    if len(shape) != 4 or min(shape[2:]) < 6:
         return False
     channels = b.choice(1, 2, 4)
     first = nn.Conv2d(shape[1], channels, b.choice(1, 1, 3), padding=b.integer(0, 1), bias=b.chance())

@@ -1,0 +1,37 @@
+"""Where a record of the latency database came from: kept beside the record, and never part of its digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# measured: written by the installation that measured it. imported, merged: read from a file or another database.
+# shipped: came with edgevit. unrecorded: older than the records of origins.
+OriginKind = Literal["measured", "imported", "merged", "shipped", "unrecorded"]
+SHIPPED = "edgevit"  # source of rows that ship with edgevit
+UNRECORDED = "unrecorded"  # source of rows from before origins were recorded
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One way by which records entered a database.
+
+    source: the file or database that was read, or the installation that measured. installation: the id of the edgevit
+    that wrote, made at its first use. by: the user there, or the role on a server. since: ISO 8601 in UTC, of the
+    import, or of the first row that was measured.
+    """
+
+    kind: OriginKind
+    source: str
+    installation: str = ""
+    by: str = ""
+    since: str = ""
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """An origin with the number of its records: measurements, accuracies, noise floors, networks and confusions."""
+
+    origin: Origin
+    records: int
+    is_own: bool  # measured by this very installation

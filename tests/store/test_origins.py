@@ -1,0 +1,142 @@
+"""Where records came from: kept beside them for every way into a database, and outside of every digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from edgevit.errors import StoreError
+from edgevit.records.measurement import NoiseFloor
+from edgevit.store import LatencyDB
+from edgevit.store.connect import create, database_url
+from edgevit.store.json_records import PortableRecord
+from edgevit.store.origins import installation_id, record_id
+from support.command_line import edgevit
+from support.measured import floor, measured, operators, rated
+from support.old_databases import migrate
+from support.stored_rows import RECORDS, add_record, execute
+
+
+def kinds(db: LatencyDB, record: str) -> list[str]:
+    return [origin.kind for origin in db.origins([record]).get(record, ())]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Be another installation from here on."""
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "elsewhere" / name)
+
+
+def test_every_kind_of_record_keeps_that_it_was_measured_here(empty_url: str) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        for record in RECORDS:
+            add_record(db, record)
+        assert {record_id(record): kinds(db, record_id(record)) for record in RECORDS} == {
+            record_id(record): ["measured"] for record in RECORDS
+        }
+        [source] = db.sources()
+        assert source.is_own and source.origin.source == source.origin.installation == installation_id()
+        assert source.records == len({record_id(record) for record in RECORDS})
+
+
+def test_imports_and_merges_are_told_apart(empty_url: str, tmp_path: Path) -> None:
+    first, second, other = measured(nonce="1"), measured(nonce="2"), str(tmp_path / "other.db")
+    with LatencyDB.open(other, shipped=False) as db:
+        for record in (first, second, rated(), floor(), operators()):
+            add_record(db, record)
+        file = tmp_path / "rows.jsonl"
+        db.export_jsonl(file)
+        assert "installation" not in file.read_text(), "a file cannot vouch for itself"
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(first)
+        assert db.import_jsonl(file).added == 4
+        assert db.merge(other).duplicates == 5
+        assert kinds(db, first.measurement_id) == ["measured", "imported", "merged"]
+        for record in (second, rated(), floor(), operators()):
+            assert kinds(db, record_id(record)) == ["imported", "merged"]
+        read = [source.origin for source in db.sources() if not source.is_own]
+        assert [origin.source for origin in read] == [str(file.absolute()), other]
+        assert all(origin.installation == installation_id() and origin.since for origin in read)
+        assert db.import_jsonl(file).duplicates == 5
+        assert [source.records for source in db.sources()] == [1, 5, 5, 5], "each import is one of its own"
+        assert db.check().problems == ()
+
+
+def test_what_was_refused_has_no_origin(empty_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"no": "row"}\n')
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert len(db.import_jsonl(file).refused) == 1
+        assert db.sources() == []
+        with pytest.raises(StoreError):
+            db.add_noise(NoiseFloor("x", "x", "w", 1, -1.0, (), "2026-11-22T10:00:00+00:00"))
+        assert db.sources() == []
+
+
+def test_two_installations_at_one_database(empty_url: str, request: pytest.FixtureRequest) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(measured())
+    mine = installation_id()
+    request.getfixturevalue("elsewhere")
+    assert installation_id() != mine
+    assert installation_id() == installation_id(), "it was made once"
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(measured(nonce="theirs"))
+        assert [(one.origin.installation, one.is_own) for one in db.sources()] == [
+            (mine, False), (installation_id(), True),
+        ]  # fmt: skip
+
+
+def test_shipped_rows_say_so(tmp_path: Path) -> None:
+    with LatencyDB.open(str(tmp_path / "x.db")) as db:
+        [source] = db.sources()
+        assert (source.origin.kind, source.origin.source, source.is_own) == ("shipped", "edgevit", False)
+        assert source.records == db.stats().tables["measurement"]
+
+
+def test_older_records_have_no_recorded_origin(empty_url: str) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        for record in (measured(), rated(), floor(), operators()):
+            add_record(db, record)
+    engine = create(database_url(empty_url))
+    migrate(engine, "downgrade", "0008")
+    engine.dispose()
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        [source] = db.sources()
+        assert (source.origin.kind, source.records, source.is_own) == ("unrecorded", 4, False)
+        for record in (measured(), rated(), floor(), operators()):
+            assert kinds(db, record_id(record)) == ["unrecorded"]
+        assert db.check().problems == ()
+
+
+@pytest.mark.parametrize(
+    "record", [measured(), rated(), floor(), operators()], ids=lambda record: type(record).__name__
+)
+def test_a_record_without_origin_is_a_problem(empty_url: str, record: PortableRecord) -> None:
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        add_record(db, record)
+        assert db.check().problems == ()
+    execute(empty_url, "DELETE FROM record_origin")
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert [problem.partition(": ")[2] for problem in db.check().problems] == [
+            "nothing says where 1 records came from"
+        ]
+
+
+def test_an_id_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "file" / name)
+    with pytest.raises(StoreError, match="XDG_DATA_HOME"):
+        installation_id()
+
+
+def test_sources_are_shown(tmp_path: Path) -> None:
+    row = measured()
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(row)
+    shown = edgevit("db", "sources", "--db", "x.db", folder=tmp_path)
+    assert shown.returncode == 0 and "shipped" in shown.stdout and "measured" in shown.stdout
+    one = edgevit("db", "show", row.measurement_id[:12], "--db", "x.db", folder=tmp_path)
+    assert "origins" in one.stdout and '"measured"' in one.stdout
