@@ -1,4 +1,7 @@
-"""Output that the verbs share: tables, progress bars, errors, JSON and units."""
+"""Output that the verbs share: tables, progress bars, errors, JSON and units.
+
+All text for people goes through here, and its invisible characters become visible (visible_text). JSON stays exact.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.records.artifact import SCHEMA_VERSION
+from edgevit.visible_text import visible, visible_traceback
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +35,18 @@ _json_streams: list[TextIO] = []
 def report_error(error: EdgevitError, *, as_json: bool, verbose: bool) -> None:
     """Print an error on standard error, as JSON where that was requested; with its traceback if verbose."""
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(visible_traceback("".join(traceback.format_exception(error))))
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error_fields(error)}), file=sys.stderr)
         return
+    warn_error("error", error)
+
+
+def warn_error(label: str, error: EdgevitError) -> None:
+    """Print an error behind a label on standard error, each of its parts on a line of its own."""
     first, *details = error.lines()
-    print("\n".join([f"error: {first}", *(f"  {line}" for line in details)]), file=sys.stderr)
+    for line in (f"{label}: {first}", *(f"  {line}" for line in details)):
+        warn(line)
 
 
 def error_fields(error: EdgevitError) -> dict[str, str]:
@@ -96,11 +106,15 @@ def print_table(
     from rich.table import Table
 
     padding = (0, 1, 0, 0) if tight else (0, 1)
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=padding)
+    table = Table(
+        title=visible(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=padding
+    )
     for name in columns:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        table.add_column(
+            visible(name.removeprefix(">")), justify="right" if name.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(("" if cell is None else visible(str(cell))) for cell in row))
     console = _console() if below is None else _wide()
     with console.capture() as capture:
         console.print(table)
@@ -114,13 +128,13 @@ def _interleaved(lines: Sequence[str], below: Sequence[str]) -> Iterator[str]:
     yield from lines[:head]
     for line, text in zip(lines[head:-1], below, strict=True):
         yield line
-        yield from textwrap.wrap(text, _console().width, initial_indent="    ", subsequent_indent="    ")
+        yield from textwrap.wrap(visible(text), _console().width, initial_indent="    ", subsequent_indent="    ")
     yield lines[-1]
 
 
 def say(text: str) -> None:
     """Print a line on standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
 
 
 def describe_size(shape: Sequence[int]) -> str:
@@ -139,37 +153,42 @@ def say_weights(sources: Iterable[Source]) -> None:
 
 def warn(text: str) -> None:
     """Print a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def say_wrapped(text: str) -> None:
     """Print words on standard output in as many lines as they take, all but the first indented."""
-    lines = textwrap.wrap(text, _console().width, subsequent_indent="    ", break_long_words=False)
-    say("\n".join(lines))
+    lines = textwrap.wrap(visible(text), _console().width, subsequent_indent="    ", break_long_words=False)
+    for line in lines or [""]:
+        say(line)
 
 
 def _console() -> Console:
     """Return the console of standard output. A pipe has no width, so that a table gets all that it needs there."""
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
+    console = _wide(None)
     return console if console.is_terminal else _wide()
 
 
-def _wide() -> Console:
+def _wide(width: int | None = 200) -> Console:
+    """Return a console that shows text as it is; without a width it has that of its terminal."""
     from rich.console import Console
 
-    return Console(width=200, markup=False, highlight=False)
+    return Console(width=width, markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
     """Draw progress with remaining time on standard error, if that is a terminal; remove it at the end."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Description(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(visible(task.description))
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         yield bars
 

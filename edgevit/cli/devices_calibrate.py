@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def run(
     if calibration_result.not_measured:
         say(f"planned and not measured: {', '.join(calibration_result.not_measured)}")
     for failure in work.failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        warn(f"failed: {failure}")
     say(calibration_result.summary)
 
 
@@ -170,7 +169,7 @@ class _Work:
         try:
             artifact = self.artifacts.get(name) or artifact_for(self.requests[name], self.db)
         except EdgevitError as error:
-            self.failures.append(f"{name}: {error}")
+            self.failures.append(f"{name}: {'; '.join(error.lines())}")
             return False
         rows = measure([artifact], self.unit, self.threads, self.protocol_used, self.db, self.quiet, sweep=True)
         self.failures += [f"{row.model}: {row.status}: {row.error}" for row in rows if row.status != "ok"]

@@ -76,7 +76,10 @@ def show(diagnosis: Diagnosis, *, really: bool) -> None:
             details = (cell.detail for cell in (row.convert, row.build, row.profile) if cell.state == "yes")
             say_wrapped(f"{row.target}: {'; '.join(details)}")
     lacking = list(to_enable(diagnosis))
-    say("\nWhat is not here, and what would enable it:\n" if lacking else "\nall of it works here")
+    say("")
+    say("What is not here, and what would enable it:" if lacking else "all of it works here")
+    if lacking:
+        say("")
     for subject, why, fix in lacking:
         say_wrapped(f"{subject}: {why}")
         say(f"    {fix}")

@@ -191,7 +191,8 @@ def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_js
             print_checks(artifact)
     if len({artifact.target for artifact in artifacts}) == 1 or verbose:
         for artifact in {artifact.target: artifact for artifact in reversed(artifacts)}.values():
-            say(f"\nTo run {artifact.payload}:\n\n{snippet(artifact)}")
+            for line in ("", f"To run {artifact.payload}:", "", *snippet(artifact).splitlines()):
+                say(line)
     runs_here = [
         artifact for artifact in artifacts if artifact.parity is not None and artifact.parity.status == "passed"
     ]

@@ -7,14 +7,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from edgevit.errors import UsageError
+from edgevit.visible_text import visible, visible_traceback
 
 _LOGGER = logging.getLogger("edgevit")
 _LINE = "%(levelname).1s %(name)s: %(message)s"
 _LINE_WITH_TIME = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Formats a record as one line whose characters are all visible; lines of its traceback follow."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name that logging calls)
+        """Return the record's line."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Return the record's traceback."""
+        return visible_traceback(super().formatException(ei)).rstrip("\n")
 
 
 class _StandardErrorHandler(logging.StreamHandler[TextIO]):
@@ -37,7 +50,7 @@ def set_verbosity(verbose: int) -> int:
     if verbose:
         handler = _StandardErrorHandler()
         handler.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
-        handler.setFormatter(logging.Formatter(_LINE))
+        handler.setFormatter(_VisibleFormatter(_LINE))
         _LOGGER.addHandler(handler)
     _set_level()
     return verbose
@@ -62,7 +75,7 @@ def logged_to(path: Path | None) -> Iterator[None]:
     except OSError as error:
         raise UsageError("the log cannot be written", where=str(path), why=str(error.strerror)) from error
     handler.setLevel(logging.DEBUG)
-    handler.setFormatter(logging.Formatter(_LINE_WITH_TIME, _TIME))
+    handler.setFormatter(_VisibleFormatter(_LINE_WITH_TIME, _TIME))
     _LOGGER.addHandler(handler)
     _set_level()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,7 +144,7 @@ def measure(
             artifacts, device, threads, protocol_used, db, trust=trust, sweep=sweep, on_progress=show
         )
     for epoch in outcome.epochs:
-        print(describe_epoch(epoch), file=sys.stderr)
+        warn(describe_epoch(epoch))
     outcome.require_all()
     return outcome.rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgevit.cli.common import parse_duration, print_json, print_table, progress, say, say_weights, split, warn
+from edgevit.cli.common import (
+    parse_duration,
+    print_json,
+    print_table,
+    progress,
+    say,
+    say_weights,
+    split,
+    warn,
+    warn_error,
+)
 from edgevit.cli.logs import logged_to
 from edgevit.cli.options import (
     DbOption,
@@ -135,7 +144,7 @@ def _sweep(
     with _running(swept, db, time.monotonic() + seconds, output.hides_progress) as run:
         result = finish(run, in_turns=schedule.max_time is not None)
     for epoch in run.epochs:
-        print(describe_epoch(epoch), file=sys.stderr)
+        warn(describe_epoch(epoch))
     _report(result, output.as_json)
     if not output.as_json:
         say_weights(run.sources)
@@ -229,6 +238,6 @@ def _report(result: SweepResult, as_json: bool) -> None:
             f"the time is over; left: {'; '.join(result.remaining[:_LEFT_SHOWN])}{more}. The same command goes on there"
         )
     for failure in result.failures:
-        print(f"failed: {failure.request.label}: {failure.error}", file=sys.stderr)
+        warn_error(f"failed: {failure.request.label}", failure.error)
     for refusal in result.refused:
-        print(f"failed: {refusal}", file=sys.stderr)
+        warn_error("failed", refusal)

@@ -28,6 +28,7 @@ from edgevit.artifacts.folder_lock import clear_output
 from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.visible_text import visible
 from edgevit_runtime.codec import from_data, from_json, to_data, to_json
 
 _LOG = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def _listen(answers: IO[str], model: str, on_stage: Callable[[str], None]) -> Ar
         if kind == "stage":
             on_stage(data)
         elif kind == "print":
-            print(f"{model}: {data}", file=sys.stderr, flush=True)
+            print(visible(f"{model}: {data}", keep="\t"), file=sys.stderr, flush=True)
         elif kind == "log":
             logging.getLogger(data["name"]).log(data["level"], "%s", data["text"])
         elif kind == "artifact":

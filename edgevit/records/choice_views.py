@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgevit.errors import UsageError
 from edgevit.records.network import describe_network, full_name
+from edgevit.visible_text import visible
 
 if TYPE_CHECKING:
     from edgevit.records.choice import Candidate, Choice, JointChoice
@@ -88,11 +89,11 @@ def _number(value: float | None) -> str:
 
 def _table(caption: str, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [_row("th", columns), *(_row("td", line) for line in lines)]
-    return "\n".join(["<table>", f"<caption>{html.escape(caption)}</caption>", *rows, "</table>"])
+    return "\n".join(["<table>", f"<caption>{html.escape(visible(caption))}</caption>", *rows, "</table>"])
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{html.escape(visible(cell))}</{tag}>" for cell in cells) + "</tr>"
 
 
 def choice_lines(choice: Choice) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,8 @@ from pathlib import Path
 from edgevit.errors import TargetUnavailableError
 from edgevit.reporting.page_records import Entry, Latency, Report
 from edgevit.store.jsonl import atomic_write
-from edgevit_runtime.codec import to_json
+from edgevit.visible_text import visible_data
+from edgevit_runtime.codec import to_data, to_json
 
 # They become one script in this order; each declares what the next ones use.
 SCRIPTS = ("data.js", "dom.js", "shapes.js", "state.js", "answers.js", "filters.js", "axes.js", "traces.js", "chart.js",
@@ -62,7 +63,8 @@ def as_block(report: Report) -> str:
     """
     names = [field.name for field in dataclasses.fields(Entry)]
     rows = [[_packed(getattr(entry, name)) for name in names] for entry in report.entries]
-    text = to_json({**vars(report), "entries": [names, rows]})
+    # The names of devices, files and models are others' text: none reorders a line of the page.
+    text = to_json(visible_data(to_data({**vars(report), "entries": [names, rows]})))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text

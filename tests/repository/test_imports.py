@@ -39,8 +39,9 @@ TABLE = """
                 imports of edgevit                                  imports of other packages
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
+visible_text  |                                                   |
 concurrency   |                                                   | filelock
-records       |                                                   | (pandas)
+records       | visible_text                                      | (pandas)
 recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
@@ -53,7 +54,7 @@ models        |                                                   | (timm transf
 folding       | count                                             | torch
 verification  | devices folding recipes concurrency               | torch numpy (PIL)
 exporting     | models folding verification artifacts count       | torch
-exporting     | recipes concurrency                               |
+exporting     | recipes concurrency visible_text                  |
 measurement   | artifacts devices recipes concurrency             | numpy
 store         | concurrency                                       | sqlalchemy platformdirs
 store         |                                                   | (alembic psycopg pyarrow)
@@ -61,6 +62,7 @@ prediction    |                                                   | numpy
 selection     | (artifacts) cards checkpoint_files devices        | packaging
 selection     | measurement prediction recipes (store)            |
 reporting     | artifacts selection devices measurement store     | (plotly matplotlib)
+reporting     | visible_text                                      |
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
 evaluation    | artifacts devices recipes concurrency (models)    | numpy PIL (torch scipy)
@@ -78,7 +80,7 @@ verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
 cli           | (exporting folding measurement models published)  |
 cli           | (recipes reporting selection store sweeps verbs)  |
-cli           | concurrency                                       |
+cli           | concurrency visible_text                          |
 # the package itself imports a room only when one of its names is used
 edgevit       | (folding models selection store verbs)            |
 latency_db    | store                                             | sqlalchemy alembic
@@ -104,6 +106,7 @@ NO_TORCH = (
     "cards",
     "records",
     "errors",
+    "visible_text",
 )
 # These import no recipe, no engine, and no room to their right.
 NO_RECIPES = ("models", "folding")

@@ -82,9 +82,9 @@ def require_form(path: Path, name: str = "") -> None:
     if importer is not None and importer.recognises(path):
         return
     fits = [other for other in list_importers() if load_importer(other).recognises(path)]
-    forms = "\n".join(f"{other}: {load_importer(other).FORM}" for other in list_importers())
+    forms = "; ".join(f"{other}: {load_importer(other).FORM}" for other in list_importers())
     problem = f"is not of the form {name} ({importer.FORM})" if importer else "was not written by `edgevit db export`"
-    fix = f"--from {fits[0]}" if len(fits) == 1 else f"--from, one of these\n{forms}"
+    fix = f"--from {fits[0]}" if len(fits) == 1 else f"--from, one of these: {forms}"
     raise UsageError(f"{path} {problem}", fix=fix)
 
 
