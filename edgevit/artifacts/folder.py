@@ -7,12 +7,14 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgevit.artifacts.manifest import read_json_file, require_possible
 from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.concurrency.scratch import mark
 from edgevit.errors import ArtifactError, CheckpointError, UsageError
@@ -78,7 +80,7 @@ def _tags(request: ExportRequest, origin: str) -> list[tuple[str, ...]]:
 def _source_in(folder: Path) -> Source | None:
     """Return where the artifact in a folder came from; None where no readable artifact is there."""
     try:
-        return from_data(Source, json.loads((folder / MANIFEST).read_bytes())["artifact"]["source"])
+        return from_data(Source, read_json_file(folder / MANIFEST)[1]["artifact"]["source"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -156,18 +158,26 @@ def open_artifact(folder: Path) -> Artifact:
     """
     path, fix = folder / MANIFEST, _FIX
     try:
-        text = path.read_bytes().decode("utf-8")  # read_text() would forgive other line ends
-        data = json.loads(text)["artifact"]
+        text, document = read_json_file(path)
+        data = document["artifact"]
         _require_version(data, path)
         artifact = from_data(Artifact, {**data, "folder": str(folder)})
     except OSError as error:
         why = f"{MANIFEST}: {error.strerror}" if folder.exists() else str(error.strerror)
         fix = "name a folder that `edgevit export` wrote"
         raise ArtifactError("not an artifact", where=str(folder), why=why, fix=fix) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecordError) as error:
+    except (KeyError, TypeError):
+        why = "it is no manifest: it has no object `artifact`"
+        raise ArtifactError("the artifact is damaged", where=str(path), why=why, fix=fix) from None
+    except RecordError as error:
         raise ArtifactError("the artifact is damaged", where=str(path), why=str(error), fix=fix) from error
     if text != _text_of(data):
-        raise ArtifactError("the manifest was changed after it was written", where=str(path), fix=fix)
+        why = "its own digest is another one"
+        raise ArtifactError("the manifest was changed after it was written", where=str(path), why=why, fix=fix)
+    try:
+        require_possible(artifact)
+    except RecordError as error:
+        raise ArtifactError("the manifest cannot be true", where=str(path), why=str(error), fix=fix) from error
     require_sealed(artifact)
     try:
         with suppress(UnreadableError):  # one in quarantine may be; the worker refuses to open it
@@ -203,7 +213,7 @@ def find_artifact(out: Path, sha256: str) -> Path | None:
     for path in sorted(out.glob(f"*/{MANIFEST}")):
         # A manifest that cannot be read is of no artifact that could be named.
         with suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(path.read_bytes())["artifact"]["sha256"] == sha256:
+            if read_json_file(path)[1]["artifact"]["sha256"] == sha256:
                 return path.parent
     return None
 
@@ -214,7 +224,9 @@ def _require_version(data: Any, path: Path) -> None:
     if isinstance(version, int) and version != MANIFEST_VERSION:
         why = f"its manifest has schema version {version}, and this edgevit reads {MANIFEST_VERSION}"
         names = [data.get(name) for name in ("model", "target", "precision")]
-        fix = "export it again: edgevit export {} --target {} --precision {}".format(*names) if all(names) else _FIX
+        model, target, precision = map(str, names)
+        command = shlex.join(("edgevit", "export", model, "--target", target, "--precision", precision))
+        fix = f"export it again: {command}" if all(names) else _FIX
         raise ArtifactError("another version of edgevit wrote the artifact", where=str(path), why=why, fix=fix)
 
 

@@ -15,6 +15,7 @@ from edgevit.cli.report import PlotOption, draw
 from edgevit.records.artifact import WeightsRequest
 
 if TYPE_CHECKING:
+    from edgevit.cli.choose_export import Sources
     from edgevit.records.artifact import Artifact
     from edgevit.records.choice import Budget, Choice, JointChoice
     from edgevit.selection import CandidateFilter, Question
@@ -180,12 +181,13 @@ def run(
     artifacts = _opened(actions.artifacts)
     choice = _answer(question, db)
     results: dict[str, Any] = {}
+    if actions.measure or actions.export is not None:
+        sources = _sources(actions, artifacts, filters)
     if actions.measure:
-        choice = _measure(choice, question, artifacts, actions, db, output, results)
+        choice = _measure(choice, question, sources, actions, db, output, results)
     if actions.export is not None:
-        from edgevit.cli.choose_export import Sources, hand_over
+        from edgevit.cli.choose_export import hand_over
 
-        sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights, actions.labels)
         results["exported"] = hand_over(choice, sources, actions.export, db)
     if view.plot is not None:
         draw(choice, view.plot)
@@ -234,7 +236,7 @@ def _answer(question: Question, db: str | None) -> Choice | JointChoice:
 def _measure(
     choice: Choice | JointChoice,
     question: Question,
-    artifacts: Sequence[Artifact],
+    sources: Sources,
     actions: ActionOptions,
     db: str | None,
     output: OutputOptions,
@@ -242,15 +244,21 @@ def _measure(
 ) -> Choice | JointChoice:
     """Measure the suggestions, add the rows to the results, and return the new answer."""
     from edgevit.cli.choose_actions import measure_suggested
-    from edgevit.cli.choose_export import Sources
     from edgevit.cli.profile import print_rows, summary
 
-    sources = Sources(artifacts, actions.out, actions.weights_request, actions.random_weights, actions.labels)
     rows = measure_suggested(choice, sources, quick=actions.quick, db=db, quiet=output.hides_progress)
     results["measured"] = [summary(row) for row in rows]
     if rows and not output.as_json:
         print_rows(rows)
     return _answer(question, db) if rows else choice
+
+
+def _sources(actions: ActionOptions, artifacts: Sequence[Artifact], filters: FilterOptions) -> Sources:
+    from edgevit.cli.choose_export import Sources
+
+    named = frozenset(_names(filters.models, "model") or ())
+    weights = actions.weights_request
+    return Sources(artifacts, actions.out, weights, actions.random_weights, actions.labels, named)
 
 
 def _show(choice: Choice | JointChoice, view: ViewOptions, results: dict[str, Any], *, predicts: bool) -> None:

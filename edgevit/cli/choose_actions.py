@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from edgevit.cli.choose_export import Sources, request_of
+from edgevit.cli.choose_export import Sources, request_of, require_known_code
 from edgevit.cli.common import warn
 from edgevit.errors import UsageError
 
@@ -70,6 +70,7 @@ def _artifact(suggestion: Suggestion, sources: Sources, db: str | None) -> Artif
         problem = "nothing tells which network is to be measured"
         why = f"its rows keep no digest of it: they are of artifact {suggestion.artifact_sha256[:8]}"
         raise UsageError(problem, where=suggestion.model, why=why, fix="--artifacts FOLDER, or edgevit sweep it anew")
+    require_known_code(suggestion.model, (suggestion.artifact_sha256,), sources, db)
     return artifact_for(request, db)
 
 

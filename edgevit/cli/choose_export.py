@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class Sources(NamedTuple):
     """Where artifacts of an answer may come from: given ones, those in `out`, or an export with these weights.
 
-    random: random weights may be handed over. labels: the file that an export takes them from.
+    random: random weights may be handed over. labels: the file that an export takes them from. named: the models that a
+    person named, whose code may run.
     """
 
     artifacts: Sequence[Artifact]
@@ -32,6 +34,7 @@ class Sources(NamedTuple):
     weights: WeightsRequest
     random: bool = False
     labels: Path | None = None
+    named: frozenset[str] = frozenset()
 
     def find(self, sha256: str) -> Artifact | None:
         """Return the artifact with this digest, if it is here. Raise ArtifactError where it is damaged."""
@@ -135,6 +138,25 @@ def _copy(artifact: Artifact, out: Path) -> Artifact:
     return open_artifact(target)
 
 
+def require_known_code(model: str, artifacts: Sequence[str], sources: Sources, db: str | None) -> None:
+    """Raise UsageError where an export would run code that only rows of the database name.
+
+    artifacts: digests of the artifacts that the rows are of. Code that made one of them here may run again.
+    """
+    from edgevit.artifacts.trust import model_digest
+    from edgevit.sweeps.plan import recorded_as_built
+
+    if not ModelReference.parse(model).runs_code or model in sources.named:
+        return
+    if not recorded_as_built(frozenset(model_digest(sha256, model) for sha256 in artifacts if sha256), db):
+        raise UsageError(
+            "rows of the database name code that would run",
+            where=model,
+            why="this database has no record of building the artifact of these rows from it in this folder",
+            fix=f"read that code, then name it: --models {shlex.quote(model)}",
+        )
+
+
 def _exported(picked: Candidate, sources: Sources, out: Path, db: str | None) -> Artifact:
     from edgevit.exporting.child_process import export_separately
     from edgevit.recipes import require_torch
@@ -143,6 +165,7 @@ def _exported(picked: Candidate, sources: Sources, out: Path, db: str | None) ->
     from edgevit.sweeps.plan import artifact_for, record_built
 
     _require_source(picked, sources)
+    require_known_code(picked.model, (picked.artifact_sha256, picked.top1_artifact_sha256), sources, db)
     request = request_of(picked, image_size(picked.input_shape), sources.weights, out)
     request = dataclasses.replace(request, labels=sources.labels)
     if picked.top1_preprocessing is not None:

@@ -14,6 +14,7 @@ from edgevit.cli.options import (
     ArtifactsArgument,
     DatabaseOptions,
     EarlierKeyOption,
+    ModelAgainOption,
     OutputOptions,
     PreprocessingOptions,
     grouped,
@@ -59,6 +60,7 @@ class ReferenceOptions:
         Path | None, typer.Option(help="Checkpoint that the artifact was made from, for --against-model")
     ] = None
     weights_key: EarlierKeyOption = ""
+    model: ModelAgainOption = ""
 
 
 @grouped
@@ -128,7 +130,7 @@ def _evaluate(
         dataset=images.dataset,
         skip_unreadable=images.skip_unreadable,
         preprocessing=images.statements,
-        **vars(reference),
+        **{**vars(reference), "model": reference.model or None},
         threads=threads,
         batch_size=batch_size,
         trust=database.trust,

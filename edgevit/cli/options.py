@@ -78,6 +78,12 @@ EarlierKeyOption = Annotated[
     str,
     typer.Option("--weights-key", metavar="KEY", help="Set of weights in that file; default: the one of the export"),
 ]
+ModelAgainOption = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="MODEL", help="Model that the artifact was made from, named again so that its code may run"
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of random weights")]
 InputSizeOption = Annotated[
     str | None, typer.Option(help="Input size in pixels, 224 or 256x192 (height x width); default: the model card's")
@@ -94,7 +100,7 @@ DbOption = Annotated[
     typer.Option("--db", help="Database file or SQLAlchemy URL; default: EDGEVIT_DB, or a file in your data folder"),
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Permission to run native code that this database did not record as built here")
+    bool, typer.Option("--trust", help="Permission to run code that this database did not record as built here")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Output folder for artifacts")]
 PercentileOption = Annotated[
@@ -128,7 +134,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """The latency database, and whether artifacts that it does not know may run native code."""
+    """The latency database, and whether artifacts that it does not know may run code."""
 
     db: DbOption = None
     trust: TrustOption = False

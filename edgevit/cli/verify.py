@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from edgevit.cli.common import print_json, print_table, say, say_weights
-from edgevit.cli.options import DatabaseOptions, EarlierKeyOption, OutputOptions, SampleOptions, grouped
+from edgevit.cli.options import (
+    DatabaseOptions,
+    EarlierKeyOption,
+    ModelAgainOption,
+    OutputOptions,
+    SampleOptions,
+    grouped,
+)
 
 
 @grouped
@@ -18,6 +25,7 @@ def run(
         Path | None, typer.Option(help="Checkpoint that the artifact was made from; default: as its manifest says")
     ] = None,
     weights_key: EarlierKeyOption = "",
+    model: ModelAgainOption = "",
     device: Annotated[
         str | None,
         typer.Option("--device", "-d", help="Device to run it on, whose result the manifest keeps; default: here"),
@@ -35,6 +43,7 @@ def run(
     before = opened.parity
     parity = edgevit.verify(
         artifact,
+        model=model or None,
         weights=weights,
         weights_key=weights_key,
         device=device,
@@ -54,6 +63,7 @@ def run(
         print_table(("stage", "against", ">max_rel", ">SNR dB", "tolerance"), rows)
         say_weights([opened.source])
         say(f"{parity.status}: {parity.how}; {parity.inputs}; bytes as sealed")
+        say(f"compared with {parity.network.label if parity.network else 'a network that is not recorded'}")
         if is_updated:
             say(f"the manifest now says so; before: {before.status if before else 'unverified'}")
     if parity.status == "failed":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgevit.artifacts.export_command import export_command
 from edgevit.artifacts.folder import require_sealed
-from edgevit.artifacts.trust import require_built_here
+from edgevit.artifacts.trust import require_built_here, require_known_model
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.evaluation.class_order import BetterOrder, better_order, require_plausible
 from edgevit.evaluation.confusion import ClassAccuracy, Counts, count_answers, per_class
@@ -51,6 +51,7 @@ class EvaluationRequest:
     skip_unreadable: bool = False
     against_model: bool = False
     weights: WeightsRequest = NO_CHECKPOINT  # of the artifact's model; for against_model
+    model: str = ""  # the name of that model, where a person gives it again
     workers: int | None = None
     preprocessing: StatedPreprocessing = NOTHING_STATED  # what differs from the artifact's
 
@@ -116,7 +117,7 @@ def evaluate(
 ) -> Evaluation:
     """Classify the images of a folder with an artifact, and count the right answers. Nothing is stored.
 
-    `built_here` are the digests of artifacts that may run their own code. `on_progress` receives the number of images
+    `built_here` are the digests of code that may run (artifacts/trust.py). `on_progress` receives the number of images
     passed to the engine and their total, from another thread. Raises UsageError for random weights, for a data set that
     does not fit the model, for an unreadable image, and where the order of the classes has to be stated. Raises
     ArtifactError for an artifact that is damaged, of unknown origin, no classifier, or fails, and
@@ -124,6 +125,8 @@ def evaluate(
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
+    if request.against_model:
+        require_known_model(artifact, built_here, request.model)
     _require_trained(artifact)
     classes = class_count(artifact)
     batch = batch_size(artifact, request.batch)
@@ -138,7 +141,9 @@ def evaluate(
         dataset=request.dataset,
         limit=request.limit,
     )
-    reference = ReferenceModel.of(artifact, request.weights, request.threads) if request.against_model else None
+    reference = None
+    if request.against_model:
+        reference = ReferenceModel.of(artifact, request.weights, request.threads, request.model)
     workers = request.workers or os.cpu_count() or 1
     feed = ImageFeed(folder.examples, preprocessing, artifact.inputs[0], workers, request.skip_unreadable)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()

@@ -25,8 +25,8 @@ class ReferenceModel:
     classes: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, artifact: Artifact, weights: WeightsRequest, threads: int) -> ReferenceModel:
-        """Load the trained model.
+    def of(cls, artifact: Artifact, weights: WeightsRequest, threads: int, model: str = "") -> ReferenceModel:
+        """Load the trained model, by the manifest's name or another one of the same model.
 
         Raises CheckpointError for weights other than the artifact's, UsageError for another network.
         """
@@ -39,7 +39,7 @@ class ReferenceModel:
         from edgevit.models.source import reload_subject
 
         torch.set_num_threads(threads)
-        subject = reload_subject(artifact, weights)
+        subject = reload_subject(artifact, weights, model)
         command = export_command(artifact, weights=weights.file, weights_key=weights.key)
         fix = f"{command}, or leave out --against-model"
         require_same_network(artifact, subject, fix)

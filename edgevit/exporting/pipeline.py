@@ -22,7 +22,7 @@ from edgevit import __version__
 from edgevit.artifacts.export_command import export_command
 from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
 from edgevit.artifacts.folder_lock import unwritable
-from edgevit.artifacts.trust import require_built_here
+from edgevit.artifacts.trust import require_built_here, require_known_model
 from edgevit.concurrency.scratch import mark
 from edgevit.count import count, merged, operator_costs
 from edgevit.errors import TargetUnavailableError
@@ -31,7 +31,7 @@ from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
-from edgevit.exporting.same_network import remember_files, require_same_network
+from edgevit.exporting.same_network import compared_network, remember_files, require_same_network
 from edgevit.folding import Folded, fold, fold_and_digest
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
@@ -102,6 +102,7 @@ def export_subject(
             network_sha256=network,
             toolchain={"edgevit": __version__, **versions},
         )
+        parity = dataclasses.replace(parity, network=compared_network(draft, subject))
         if parity.status == "failed":
             failed = dataclasses.replace(draft, parity=parity, stages=tuple(clock.times))
             refuse(failed, request.out / QUARANTINE / name, subject, model, recipe, request)
@@ -135,20 +136,22 @@ def verify_artifact(
     *,
     built_here: Container[str] = (),
     device: Device | None = None,
-    module: nn.Module | None = None,
+    model: nn.Module | str = "",
     samples: SampleRequest | None = None,
 ) -> Parity:
     """Verify an artifact again, against the model it was made from; run here, or on this device.
 
-    `built_here` are the digests of artifacts that may run their own code. `module` is the model itself, where no name
-    finds it. `samples` default to the range that the artifact was exported with. Raises CheckpointError for other
-    weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
+    `built_here` are the digests of code that may run (artifacts/trust.py). `model` is the model itself, or its name as
+    a person gives it again. `samples` default to the range that the artifact was exported with. Raises CheckpointError
+    for other weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
     TargetUnavailableError where its engine is not there, DeviceError. Raises UsageError for samples that do not fit,
-    and for a network that was changed since the export.
+    for another model's name, and for a network that was changed since the export.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
-    subject = reload_subject(artifact, weights, module)
+    if isinstance(model, str):
+        require_known_model(artifact, built_here, model)
+    subject = reload_subject(artifact, weights, model)
     command = export_command(artifact, weights=weights.file, weights_key=weights.key)
     require_same_network(artifact, subject, f"{command}, or give back its code as it was")
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
@@ -161,7 +164,8 @@ def verify_artifact(
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)
-    return judge(run, _stages_of(artifact) if device else verify_half(references), references.samples)
+    parity = judge(run, _stages_of(artifact) if device else verify_half(references), references.samples)
+    return dataclasses.replace(parity, network=compared_network(artifact, subject))
 
 
 def _stages_of(artifact: Artifact) -> tuple[ParityCheck, ...]:

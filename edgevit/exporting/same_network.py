@@ -12,7 +12,7 @@ from edgevit.errors import CheckpointError, UsageError
 from edgevit.exporting.digests import network_sha256
 from edgevit.models.source import Subject
 from edgevit.models.user_code import code_files
-from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.artifact import Artifact, ComparedNetwork, ExportRequest
 from edgevit.records.model_reference import ModelReference
 from edgevit.records.network import Network, labels_sha256
 
@@ -31,6 +31,13 @@ def require_same_network(artifact: Artifact, subject: Subject, fix: str) -> None
             why=f"its weights are the same, and what it computes changed since the export of {artifact.created}",
             fix=fix,
         )
+
+
+def compared_network(artifact: Artifact, subject: Subject) -> ComparedNetwork:
+    """Return the network of a comparison. The artifact's digest of it counts where this torch gives the same one."""
+    is_known = artifact.network.torch == torch.__version__
+    digest = artifact.network_sha256 if is_known else ""
+    return ComparedNetwork(subject.source.model, digest, subject.source.state_sha256)
 
 
 def require_expected(subject: Subject, labels: Sequence[str], expected: Network, batch: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -267,26 +268,27 @@ def with_labels(subject: Subject, labels: Sequence[str], where: str, batch: int 
     return dataclasses.replace(subject, labels=tuple(labels))
 
 
-def reload_subject(artifact: Artifact, weights: WeightsRequest, module: nn.Module | None = None) -> Subject:
+def reload_subject(artifact: Artifact, weights: WeightsRequest, model: nn.Module | str = "") -> Subject:
     """Return the very model an artifact was made from. Raise CheckpointError where these are not its weights.
 
-    Without a key the set of weights is the one that the export took. `module` is the model itself, for an artifact
-    whose model no name can find.
+    Without a key the set of weights is the one that the export took. `model` is the model itself, for an artifact
+    whose model no name can find, or its name here; default: the manifest's. That may be a stranger's code, so the
+    caller asks `require_known_model` first.
     """
     source = artifact.source
-    if module is not None:
-        return _as_exported(artifact, subject_of(module, input_shapes=artifact.model_inputs), type(module).__name__)
+    if not isinstance(model, str):
+        return _as_exported(artifact, subject_of(model, input_shapes=artifact.model_inputs), type(model).__name__)
+    model = model or source.model
     if source.weights == "module":
         problem = f"the artifact was made from a module of a Python process, {source.model}"
         raise CheckpointError(problem, fix="edgevit.verify(artifact, model=MODULE) in Python")
-    brings_weights = ModelReference.parse(source.model).brings(source.weights_file)
+    brings_weights = ModelReference.parse(model).brings(source.weights_file)
     if source.weights == "file" and weights.file is None and not brings_weights:
-        raise CheckpointError(
-            f"the artifact was made from {source.weights_file}", fix=f"--weights path/to/{source.weights_file}"
-        )
+        fix = f"--weights {shlex.quote(f'path/to/{source.weights_file}')}"
+        raise CheckpointError(f"the artifact was made from {source.weights_file}", fix=fix)
     weights = WeightsRequest(weights.file, weights.key, source.seed or 0, source.choice.key if source.choice else "")
-    subject = load_subject(source.model, weights=weights, input_shapes=artifact.model_inputs)
-    return _as_exported(artifact, subject, str(weights.file or source.model))
+    subject = load_subject(model, weights=weights, input_shapes=artifact.model_inputs)
+    return _as_exported(artifact, subject, str(weights.file or model))
 
 
 def _as_exported(artifact: Artifact, subject: Subject, location: str) -> Subject:

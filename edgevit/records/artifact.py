@@ -146,6 +146,25 @@ class ParityCheck:
 
 
 @dataclass(frozen=True)
+class ComparedNetwork:
+    """The network that an artifact was compared with.
+
+    model: any form of MODEL (model_reference). network_sha256: of its operators, weights and constants; empty where
+    they cannot be captured, or were captured by another torch, which gives another digest.
+    """
+
+    model: str
+    network_sha256: str
+    weights_sha256: str
+
+    @property
+    def label(self) -> str:
+        """`net.py:build, network 0123456789ab, weights ba9876543210`."""
+        network = f"network {self.network_sha256[:12]}" if self.network_sha256 else "network without a digest here"
+        return f"{self.model}, {network}, weights {self.weights_sha256[:12]}"
+
+
+@dataclass(frozen=True)
 class Parity:
     """Whether an artifact computes the model's function, how that was found, and every comparison made.
 
@@ -170,6 +189,7 @@ class Parity:
         return f"Parity({self.status}, {error}, {self.how})"
 
     needs: str = ""  # needs_processor: the instruction set, "bf16"
+    network: ComparedNetwork | None = None  # with which it was compared; None: before manifests said so
 
 
 @dataclass(frozen=True)

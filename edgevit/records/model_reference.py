@@ -44,12 +44,30 @@ class ModelReference:
         return self.kind != "zoo"
 
     @property
+    def runs_code(self) -> bool:
+        """Whether loading it runs a person's own code, or builds what the files of a folder choose."""
+        return self.kind in ("file", "module", "hf") or (self.kind == "timm" and Path(self.name).is_dir())
+
+    @property
+    def place(self) -> str:
+        """Absolute place of a user's file or folder, with the function."""
+        file = Path(*self.name.split(".")) if self.kind == "module" else Path(self.name)
+        return f"{file.resolve()}:{self.function}"
+
+    def is_also(self, other: ModelReference) -> bool:
+        """Return whether two references may be of one model in two places: the folders before its name may differ."""
+        if self.kind in ("file", "hf", "timm"):
+            last, others_last = (Path(one.name).name for one in (self, other))
+        else:
+            last, others_last = self.name, other.name
+        return (self.kind, last, self.function) == (other.kind, others_last, other.function)
+
+    @property
     def origin(self) -> str:
         """Digest of the place of a user's file or folder; empty for a name that means the same everywhere."""
         if self.kind == "zoo" or (self.kind == "timm" and not Path(self.name).is_dir()):
             return ""
-        file = Path(*self.name.split(".")) if self.kind == "module" else Path(self.name)
-        return place_digest(f"{file.resolve()}:{self.function}")
+        return place_digest(self.place)
 
     def brings(self, weights_file: str) -> bool:
         """Return whether the name alone gives the weights of this file: a folder of transformers, a network of timm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgevit.store.accuracies import validate_accuracy
 from edgevit.store.check import CheckReport
+from edgevit.store.connect import has_own_database
 from edgevit.store.db import LatencyDB
 from edgevit.store.json_records import ImportResult, ParsedRecord, Refusal
 from edgevit.store.overview import DatabaseStats, DeviceSummary
@@ -26,6 +27,7 @@ __all__ = [
     "Refusal",
     "RefusalCode",
     "RefusalReason",
+    "has_own_database",
     "published_row",
     "validate_accuracy",
     "validate_measurement",

@@ -128,6 +128,16 @@ def database_url(url: str | None = None) -> URL:
     return address.set(drivername=f"{POSTGRES}+psycopg") if address.drivername in (POSTGRES, "postgres") else address
 
 
+def has_own_database() -> bool:
+    """Return whether EDGEVIT_DB, or the user's data folder, has a database already."""
+    try:
+        url = database_url()
+    # Without such a folder there is none.
+    except StoreError:
+        return False
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).is_file()
+
+
 def require_file(url: URL) -> None:
     """Raise StoreError where the URL is of an SQLite file that does not exist, with files of nearly that name."""
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":

@@ -313,16 +313,19 @@ class LatencyDB:
         """Return the first `limit` rows of one SQL statement. Raises UsageError for one that writes, or is wrong."""
         return readonly_sql.run_query(self._engine, sql, limit)
 
-    def record_built(self, artifact: Artifact) -> None:
+    def record_built(self, artifact: Artifact, digests: Iterable[str] = ()) -> None:
         """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
+
+        digests: those of its code; default: that of its payload.
 
         Such records are never exported: imported rows give no code the permission to run.
         """
         with self._transaction(write=True) as connection:
-            small_tables.insert_built(connection, artifact)
+            for digest in sorted(digests) or [artifact.sha256]:
+                small_tables.insert_built(connection, artifact, digest)
 
     def built(self) -> frozenset[str]:
-        """Return the digests of the artifacts that were recorded as built here."""
+        """Return the digests of the code that was recorded as built here."""
         with self._transaction() as connection:
             return frozenset(connection.execute(select(tables.built.c.sha256)).scalars())
 

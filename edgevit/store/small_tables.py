@@ -29,9 +29,9 @@ def count_row(connection: Connection, table: Table, values: Mapping[str, Any]) -
     partition_checksums.add(connection, [partition_checksums.PartitionChecksum(table.name).plus([checksum])])
 
 
-def insert_built(connection: Connection, artifact: Artifact) -> None:
-    """Record that an artifact was built here."""
-    values = {"sha256": artifact.sha256, "target": artifact.target, "built": artifact.created}
+def insert_built(connection: Connection, artifact: Artifact, digest: str) -> None:
+    """Record that an artifact was built here, whose code has this digest."""
+    values = {"sha256": digest, "target": artifact.target, "built": artifact.created}
     add_row(connection, tables.built, values)
 
 

@@ -199,7 +199,7 @@ sample = Table(
     sqlite_strict=True,
 )
 
-# Artifacts built here whose loading may run code that they hold.
+# Digests of code that was built here: payloads that are code, and models of artifacts (artifacts/trust.py).
 built = Table(
     "built",
     METADATA,

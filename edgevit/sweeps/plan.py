@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from edgevit.artifacts.folder import folder_of, open_artifact
-from edgevit.artifacts.trust import require_built_here
+from edgevit.artifacts.trust import code_digests, require_built_here
 from edgevit.cards import load_cards
 from edgevit.errors import OWN_MODEL, ArtifactError, UnknownNameError, UsageError
 from edgevit.exporting.child_process import export_separately
@@ -20,7 +20,7 @@ from edgevit.recipes import engine_of, load_recipe, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.measurement import PROTOCOL_VERSION, SUMMARY_ONLY, Device, Measurement
 from edgevit.records.model_reference import ModelReference
-from edgevit.store import LatencyDB
+from edgevit.store import LatencyDB, has_own_database
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, lost_statements, lost_weights
 from edgevit_runtime.record import Host
 
@@ -124,21 +124,29 @@ def _require_expected(artifact: Artifact, request: ExportRequest) -> None:
 
 
 def record_built(artifact: Artifact, db: str | None = None) -> None:
-    """Record an artifact that holds code as built here."""
-    if load_recipe(artifact.target).RECIPE.executes_code:
-        with LatencyDB.open(db) as database:
-            database.record_built(artifact)
+    """Record as built here an artifact whose payload or model is code."""
+    if digests := code_digests(artifact):
+        with LatencyDB.open(db, shipped=False) as database:
+            database.record_built(artifact, digests)
 
 
 def built_here(artifacts: Sequence[Artifact], db: str | None = None, *, trust: bool = False) -> frozenset[str]:
-    """Return the digests of these artifacts that may run their own code: built here, or trusted."""
-    with_code = frozenset(
-        artifact.sha256 for artifact in artifacts if load_recipe(artifact.target).RECIPE.executes_code
-    )
-    if trust or not with_code:
-        return with_code
-    with LatencyDB.open(db) as database:
-        return with_code & database.built()
+    """Return the digests of the code of these artifacts that may run: built here, or trusted."""
+    digests = frozenset(digest for artifact in artifacts for digest in code_digests(artifact))
+    return digests if trust else recorded_as_built(digests, db)
+
+
+def recorded_as_built(digests: frozenset[str], db: str | None = None) -> frozenset[str]:
+    """Return those of these digests of code that this database, or the user's own one, has as built here.
+
+    An export without `--db` records its code in the user's own database, whichever one a later command names.
+    """
+    known = frozenset[str]()
+    for url in dict.fromkeys((db, None)):
+        if digests - known and (url is not None or has_own_database()):
+            with LatencyDB.open(url, shipped=False) as database:
+                known |= digests & database.built()
+    return known
 
 
 def held_artifact(request: ExportRequest) -> Artifact | None:

@@ -29,6 +29,7 @@ def evaluate(
     against_model: bool = False,
     weights: str | Path | None = None,
     weights_key: str = "",
+    model: str | None = None,
     trust: bool = False,
     db: str | None = None,
     preprocessing: Mapping[str, Any] | None = None,
@@ -56,11 +57,11 @@ def evaluate(
         Name of the data set; default: the folder's.
     skip_unreadable
         Leave out and count files that cannot be read.
-    against_model, weights, weights_key
+    against_model, weights, weights_key, model
         Compare with the model itself, in torch, from this checkpoint and this set of its weights; default: the set that
-        the artifact was made from.
+        the artifact was made from. The model's name, given again, lets its code run.
     trust, db
-        Permission to run native code that this database did not record as built here; the database.
+        Permission to run code that this database did not record as built here; the database.
     preprocessing
         What differs from the artifact's preprocessing, as for `edgevit.export`.
     on_progress
@@ -81,6 +82,7 @@ def evaluate(
         skip_unreadable=skip_unreadable,
         against_model=against_model,
         weights=WeightsRequest(None if weights is None else Path(weights), weights_key),
+        model=model or "",
         preprocessing=read_stated(preprocessing or {}),
     )
     evaluation = evaluate_images(

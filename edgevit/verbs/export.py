@@ -89,7 +89,8 @@ def export(
     own_process
         Export of a named model in a process of its own, so that a converter cannot change or crash this one.
     db
-        Latency database that records artifacts with native code; default: EDGEVIT_DB, else the user's own.
+        Latency database that records artifacts whose payload or model is code; default: EDGEVIT_DB, else the user's
+        own.
     on_stage
         Function that is called with the name of each stage as it starts.
 

@@ -99,7 +99,7 @@ def profile(
         Checkpoint and set of its weights that the artifact must be made from, and file with the labels that it must
         have; default: any.
     trust, db
-        Permission to run native code that this database did not record as built here; the database.
+        Permission to run a payload's native code that this database did not record as built here; the database.
     on_progress
         Function that is called after each process.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def verify(
     artifact: str | Path | Artifact,
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | str | None = None,
     weights: str | Path | None = None,
     weights_key: str = "",
     device: str | None = None,
@@ -38,19 +38,21 @@ def verify(
     artifact
         Folder that `edgevit.export` wrote, or the artifact that it returned.
     model, weights, weights_key
-        The module, or the checkpoint, that the artifact was made from, where its manifest cannot find them by name. The
-        key names one of several sets of weights; default: the one that the manifest names.
+        The module, or the checkpoint, that the artifact was made from, where its manifest cannot find them by name. A
+        model's name, given again, lets its code run. The key names one of several sets of weights; default: the one
+        that the manifest names.
     device
         Name from `edgevit devices` to run it on; the manifest then keeps the result. Default: this process's machine.
     trust
-        Permission to run native code that the database did not record as built here.
+        Permission to run code that the database did not record as built here.
     db
         Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
     input_range, samples
         Lowest and highest number of an input, or a file of NumPy with samples of it; default: the range of the export.
 
     The status is "failed" where the two differ. Raises ArtifactError for a damaged folder or code of unknown origin,
-    CheckpointError for other weights, TargetUnavailableError where its engine is missing, DeviceError.
+    CheckpointError for other weights, UsageError for another model, TargetUnavailableError where its engine is missing,
+    DeviceError.
     """
     require_torch()
     from edgevit.exporting.pipeline import record_parity, verify_artifact
@@ -60,7 +62,7 @@ def verify(
     checkpoint = WeightsRequest(None if weights is None else Path(weights), weights_key)
     allowed = built_here([opened], db, trust=trust)
     request = SampleRequest(input_range, None if samples is None else Path(samples)) if input_range or samples else None
-    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, module=model, samples=request)
+    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, model=model or "", samples=request)
     if unit is not None:
         record_parity(opened, parity)
     return parity

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edgevit.artifacts.folder import MANIFEST, open_artifact
+from edgevit.artifacts.trust import code_digests
 from edgevit.cli import main
 from edgevit.devices.registry import local_device
 from edgevit.devices.transports import WORKER, load_transport
@@ -83,7 +84,7 @@ def test_verification_refuses_what_was_damaged_since_it_was_opened(
     # The manifest is read by then.
     for path in files(artifact)[:-1]:
         with flipped(path, draw), pytest.raises(ArtifactError, match="damaged") as caught:
-            verify_artifact(artifact, built_here={artifact.sha256})
+            verify_artifact(artifact, built_here=code_digests(artifact))
         assert caught.value.where == str(path)
 
 

@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 from edgevit.artifacts.folder import open_artifact
+from edgevit.cli import choose_actions
 from edgevit.cli.choose_export import Sources, hand_over
 from edgevit.errors import UsageError
 from edgevit.records.artifact import NO_CHECKPOINT, Artifact
-from edgevit.records.choice import Budget
+from edgevit.records.choice import Budget, Suggestion
+from edgevit.records.network import Network
 from edgevit.selection import choose_among
 from support.command_line import edgevit, refused
 from support.measured import measured
@@ -145,12 +147,17 @@ def test_an_accuracy_by_another_preprocessing_is_not_handed_over_with_the_manife
 def test_a_function_that_was_changed_is_noticed(swept: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(swept, tmp_path / "changed")
     (folder / "mine.py").write_text(FILE.replace('"blue", "red"', '"red", "blue"'))
+    # Code in another folder is code that nothing was built from, whatever the rows say.
     text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", folder=folder)
+    assert "rows of the database name code that would run" in text and f"--models {NAME}" in text
+    text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", "--models", NAME, folder=folder)
     assert "the names or the order of its classes are not those that the numbers are of" in text
     (folder / "mine.py").write_text(FILE.replace("ReLU", "Hardswish"))
-    text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", folder=folder)
+    text = refused(2, *CHOOSE, "--export", "none", "--weights", "both.pt", "--models", NAME, folder=folder)
     assert "this is not the network that the numbers are of" in text and "what it computes was changed since" in text
-    text = refused(2, "verify", "good/mine-net-8-onnx-fp32", "--weights", "both.pt", folder=folder)
+    verify = ("verify", "good/mine-net-8-onnx-fp32", "--weights", "both.pt")
+    assert "names code of its own" in refused(1, *verify, folder=folder)
+    text = refused(2, *verify, "--model", NAME, folder=folder)
     assert "this is not the network that the artifact was made from" in text and "edgevit export mine.py:net" in text
     weights = ("--weights", "both.pt", "--weights-key", "good", "--input-size", 8, "-o", "good", "--quick")
     sweep = ("sweep", "--models", NAME, "--targets", "onnx", *weights, "--db", "x.db")
@@ -235,3 +242,19 @@ def test_an_own_network_that_no_row_names_is_not_exported_as_it_is_today(artifac
     with pytest.raises(UsageError, match="nothing tells which network the numbers are of"):
         hand_over(dataclasses.replace(choice, picked=picked), sources, tmp_path / "out", None)
     assert not (tmp_path / "out").exists()
+
+
+def test_neither_the_pick_nor_a_suggestion_runs_code_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask about rows whose network is that of a function, which an export would call."""
+    monkeypatch.chdir(tmp_path)
+    network = Network("function", "a" * 64, "b" * 64, torch.__version__)
+    row = measured(model="evil.py:net", artifact_sha256="a" * 64, network=network)
+    choice = choose_among([row], "pi5", Budget(objective="fastest"), cards={})
+    assert choice.picked is not None
+    sources = Sources((), tmp_path / "artifacts", NO_CHECKPOINT)
+    with pytest.raises(UsageError, match="rows of the database name code"):
+        hand_over(choice, sources, tmp_path / "out", str(tmp_path / "x.db"))
+    names = ("evil.py:net", "onnx", "fp32", 1, "why", "command")
+    suggestion = Suggestion(*names, network=network, artifact_sha256="a" * 64)
+    with pytest.raises(UsageError, match="rows of the database name code"):
+        choose_actions._artifact(suggestion, sources, str(tmp_path / "x.db"))

@@ -89,7 +89,8 @@ def test_every_way_to_print_shows_escapes(capsys: pytest.CaptureFixture[str]) ->
     common.report_error(error, as_json=False, verbose=True)
     with common.progress(quiet=False) as bars:
         task = bars.add_task(ESCAPES)
-        assert not invisible(str(bars.columns[0].render(bars.tasks[task])))
+        description: Any = bars.columns[0]
+        assert not invisible(str(description.render(bars.tasks[task])))
     printed = capsys.readouterr()
     assert not invisible(printed.out + printed.err)
     assert printed.err.count("\nerror: ") == 1

@@ -100,7 +100,7 @@ def measure_and_verify(folder: Path) -> None:
     plan = edgevit(*sweep, "--device", "board", "--dry-run", "--json", "--db", "x.db", folder=folder)
     assert [step["does"] for step in json.loads(plan.stdout)["steps"]] == ["nothing"]
     artifact: Any = open_artifact(folder / "out/net-tiny-32-onnx-fp32")
-    verify = ("verify", "out/net-tiny-32-onnx-fp32", "--device", "board")
+    verify = ("verify", "out/net-tiny-32-onnx-fp32", "--device", "board", "--db", "x.db")
     process = edgevit(*verify, "--json", folder=folder)
     assert json.loads(process.stdout)["manifest_updated"] is False, "it had passed already"
     before = reseal(artifact, unproven(artifact.parity))

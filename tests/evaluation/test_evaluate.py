@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgevit.artifacts.folder import open_artifact
+from edgevit.artifacts.trust import code_digests
 from edgevit.cli.evaluate import show
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
@@ -199,7 +200,7 @@ def test_a_damaged_artifact_is_refused(fake: None, tmp_path: Path) -> None:
         evaluate(artifact, EvaluationRequest(greys(tmp_path)))
 
 
-def test_a_manifest_that_knows_no_interpolation_is_read(tmp_path: Path) -> None:
+def test_a_manifest_that_knows_no_interpolation_is_read(fake: None, tmp_path: Path) -> None:
     """Earlier manifests have none, and their digest forbids adding one."""
     artifact = graders.artifact(tmp_path / "a")
     file = artifact.folder / "manifest.json"
@@ -351,7 +352,8 @@ def test_each_form_sees_the_same_data(data: Path, exported: Path) -> None:
 
 @pytest.mark.parametrize("form", ["fixed", "raw"])
 def test_no_image_changes_its_class(exported: Path, data: Path, form: str) -> None:
-    evaluation = evaluate(artifact_in(exported / form), EvaluationRequest(data, against_model=True))
+    artifact, request = artifact_in(exported / form), EvaluationRequest(data, against_model=True)
+    evaluation = evaluate(artifact, request, built_here=code_digests(artifact))
     assert evaluation.agreement is not None and evaluation.agreement.top1 == evaluation.top1
     assert (evaluation.agreement.changed, evaluation.agreement.lost, evaluation.agreement.gained) == (0, 0, 0)
     assert [(accuracy.target, accuracy.engine) for accuracy in evaluation.accuracies][-1] == ("", "torch")
@@ -370,7 +372,8 @@ def test_images_that_change_their_class_are_counted(
 
     real = ReferenceModel.of
     monkeypatch.setattr(ReferenceModel, "of", lambda *arguments: replace(real(*arguments), model=Damaged()))
-    evaluation = evaluate(artifact, EvaluationRequest(data, against_model=True, batch=16))
+    request = EvaluationRequest(data, against_model=True, batch=16)
+    evaluation = evaluate(artifact, request, built_here=code_digests(artifact))
     agreement = evaluation.agreement
     assert agreement is not None and agreement.changed == 360
     assert agreement.lost == agreement.top1.right and agreement.gained == evaluation.top1.right
@@ -381,8 +384,9 @@ def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exp
     changed = {name: value * 2 if name.endswith("weight") else value for name, value in changed.items()}
     torch.save(changed, tmp_path / "other.pth")
     request = EvaluationRequest(data, against_model=True, weights=WeightsRequest(tmp_path / "other.pth"))
+    artifact = artifact_in(exported / "open")
     with pytest.raises(CheckpointError, match="not the weights the artifact was made from"):
-        evaluate(artifact_in(exported / "open"), request)
+        evaluate(artifact, request, built_here=code_digests(artifact))
 
 
 @pytest.mark.slow
@@ -406,7 +410,10 @@ def test_a_reference_evaluator_stands_in_and_says_so(
 def test_the_command_measures_keeps_and_shows(exported: Path, data: Path, tmp_path: Path) -> None:
     artifacts = [artifact_in(exported / form).folder for form in ("open", "fixed")]
     database = tmp_path / "a.db"
-    finished = edgevit("evaluate", *artifacts, "--data", data, "--against-model", "--db", database, "--threads", 1)
+    evaluated = ("evaluate", *artifacts, "--data", data, "--against-model", "--db", database, "--threads", 1)
+    refused = edgevit(*evaluated)
+    assert refused.returncode == 1 and "names code of its own" in refused.stderr
+    finished = edgevit(*evaluated, "--model", artifact_in(exported / "open").source.model)
     assert finished.returncode == 0, finished.stderr
     assert "measured: digits, 360 images of 10 classes; onnxruntime" in finished.stdout
     assert "the artifact gives 0 of 360 images another class" in finished.stdout

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from edgevit.artifacts.trust import code_digests
 from edgevit.evaluation import EvaluationRequest, evaluate
 from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject
@@ -70,7 +71,7 @@ def test_an_artifact_classifies_each_picture_as_torch_does(guide: Path, width: s
     subject = load_subject(f"{guide}/meter.py:{width}", weights=weights)
     artifact = export_subject(subject, ExportRequest(target, guide / "artifacts"))
     request = EvaluationRequest(guide / "pictures", against_model=True, weights=weights)
-    evaluation = evaluate(artifact, request, built_here={artifact.sha256})
+    evaluation = evaluate(artifact, request, built_here=code_digests(artifact))
     expected = torchs_answers(guide, width)
     assert {(actual, given): images for actual, given, images in evaluation.confusion.counts} == expected
     assert evaluation.top1.right == sum(images for (actual, given), images in expected.items() if actual == given)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import edgevit
 from edgevit.artifacts.folder import MANIFEST, folder_name, open_artifact, publish, seal
+from edgevit.artifacts.trust import code_digests
 from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavailableError, UnknownNameError, UsageError
 from edgevit.exporting import pipeline
 from edgevit.exporting.convert import convert
@@ -142,7 +143,7 @@ def test_an_artifact_may_take_raw_pixels(tmp_path: Path, precision: str) -> None
     assert np.abs(computed - expected).max() <= (1e-2 if precision == "fp16" else 1e-5) * np.abs(expected).max()
     metadata = {entry.key: entry.value for entry in onnx.load(str(artifact.folder / artifact.payload)).metadata_props}
     assert metadata["imgsz"] == str(list(SIZE)) and metadata["edgevit.preprocessing_inside"] == "true"
-    assert verify_artifact(artifact).status == "passed"
+    assert verify_artifact(artifact, built_here=code_digests(artifact)).status == "passed"
 
 
 def test_what_takes_no_image_cannot_take_raw_pixels(tmp_path: Path) -> None:
@@ -550,7 +551,7 @@ def test_a_model_that_fixes_its_batch_is_exported_at_that_batch(tmp_path: Path) 
     assert artifact.outputs[0].shape == (10,)
     # MACs are those of one image.
     assert artifact.macs == SIZE[0] * SIZE[1] * (4 * 27 + 6 * 4) + 6 * 6 + 5 * 6
-    assert pipeline.verify_artifact(artifact).status == "passed"
+    assert pipeline.verify_artifact(artifact, built_here=code_digests(artifact)).status == "passed"
     with pytest.raises(ModelError):
         export_subject(tiny_subject(tmp_path, function="two_at_a_time"), ExportRequest("onnx", tmp_path / "one"))
     assert not (tmp_path / "one").exists()

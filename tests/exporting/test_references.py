@@ -50,7 +50,7 @@ def test_a_range_that_the_model_is_made_for_is_kept_for_the_next_verification(tm
     artifact = export_subject(subject, ExportRequest("onnx", tmp_path, samples=SampleRequest((0.0, 1.0))))
     assert artifact.input_range == (0.0, 1.0)
     assert artifact.parity is not None and "noise from 0 to 1" in artifact.parity.inputs
-    parity = verify_artifact(open_artifact(artifact.folder), module=subject.module)
+    parity = verify_artifact(open_artifact(artifact.folder), model=subject.module)
     assert (parity.status, parity.inputs) == ("passed", artifact.parity.inputs)
 
 

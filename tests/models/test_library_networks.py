@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgevit.artifacts.trust import code_digests
 from edgevit.errors import CheckpointError, EdgevitError, ModelError, TargetUnavailableError, UsageError
 from edgevit.exporting.child_process import export_here
 from edgevit.exporting.pipeline import verify_artifact
@@ -42,6 +43,7 @@ import json, sys
 from pathlib import Path
 import timm, torch
 from safetensors.torch import save_file
+from edgevit.artifacts.trust import code_digests
 from edgevit.errors import EdgevitError
 from edgevit.exporting.child_process import export_here
 from edgevit.exporting.pipeline import verify_artifact
@@ -53,7 +55,7 @@ folder, name = Path(sys.argv[1]), "timm:test_resnet.r160_in1k"
 answers = {}
 artifact = export_here(ExportRequest("onnx", folder / "a", "fp32", name))
 answers["artifact"] = to_data(artifact)
-answers["verified"] = verify_artifact(artifact).status
+answers["verified"] = verify_artifact(artifact, built_here=code_digests(artifact)).status
 subject = load_subject(name)
 answers["labels"] = list(subject.labels)
 
@@ -142,7 +144,9 @@ def test_a_network_of_transformers_goes_through(folder: Path, tmp_path: Path) ->
     assert (preprocessing.mean, preprocessing.std) == ((0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
     assert preprocessing.stretch and preprocessing.interpolation == "bilinear" and not preprocessing.assumed
     assert (artifact.source.weights, artifact.source.weights_file) == ("file", "resnet")
-    assert verify_artifact(artifact).status == "passed", "the folder brings its weights along"
+    assert verify_artifact(artifact, built_here=code_digests(artifact)).status == "passed", (
+        "the folder brings its weights along"
+    )
 
 
 def test_the_weights_of_the_folder_are_those_that_transformers_loads(folder: Path) -> None:

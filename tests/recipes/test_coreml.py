@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgevit.artifacts.trust import code_digests
 from edgevit.errors import ExportError
 from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject, verify_artifact
@@ -74,7 +75,7 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
     assert {feature.type.multiArrayType.dataType for feature in (*description.input, *description.output)} == {
         65568
     }  # float32
-    again = verify_artifact(artifact)
+    again = verify_artifact(artifact, built_here=code_digests(artifact))
     assert (again.status, again.max_rel) == ("evaluated", artifact.parity.max_rel)
 
 

@@ -103,7 +103,7 @@ artifacts = {{request.precision: export_subject(tiny_subject(folder, {seed}), re
 artifact = artifacts["bf16"]
 row = profile(artifact, local_device(), threads=1, protocol=Protocol(1, 1, 0, None))
 try:
-    verified = verify_artifact(artifact).status
+    verified = verify_artifact(artifact, built_here=code_digests(artifact)).status
 except TargetUnavailableError as error:
     verified = error.why
 print(json.dumps({{

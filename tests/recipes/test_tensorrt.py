@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgevit.artifacts.trust import code_digests
 from edgevit.cli import main
 from edgevit.devices.registry import load_device
 from edgevit.errors import ArtifactError, TargetUnavailableError, UsageError
@@ -444,11 +445,11 @@ def test_an_engine_of_unknown_origin_is_opened_by_nobody(exported: Artifact) -> 
         verify_artifact(exported)
     with pytest.raises(ArtifactError, match="not built here"):
         profile(exported, load_device("local"), threads=1, protocol=ONCE)
-    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here={exported.sha256})
+    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here=code_digests(exported))
     assert row.status == "unsupported"
     assert "needs an NVIDIA GPU" in row.error
     with pytest.raises(TargetUnavailableError, match="needs an NVIDIA GPU"):
-        verify_artifact(exported, built_here={exported.sha256})
+        verify_artifact(exported, built_here=code_digests(exported))
 
 
 def test_the_command_line_remembers_what_it_built(
@@ -486,7 +487,7 @@ def command(*arguments: str) -> int:
 
 
 def test_rows_from_elsewhere_make_no_engine_trusted(tmp_path: Path, exported: Artifact) -> None:
-    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here={exported.sha256})
+    row = profile(exported, load_device("local"), threads=1, protocol=ONCE, built_here=code_digests(exported))
     with LatencyDB.open(str(tmp_path / "a.db"), shipped=False) as theirs:
         theirs.record_built(exported)
         theirs.record_built(exported)

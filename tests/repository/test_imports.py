@@ -46,7 +46,7 @@ recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     | checkpoint_files concurrency                      | platformdirs
+artifacts     | checkpoint_files concurrency recipes              | platformdirs
 devices       | artifacts recipes concurrency                     | platformdirs
 # the rooms
 models        | checkpoint_files                                  | torch numpy safetensors

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgevit.artifacts.folder import open_artifact
+from edgevit.artifacts.trust import code_digests
 from edgevit.errors import CheckpointError, ParityError, TargetUnavailableError, UsageError
 from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import fold
@@ -444,7 +445,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @onnx_only
 def test_a_good_artifact_passes_again(good: Artifact) -> None:
-    parity = verify_artifact(good)
+    parity = verify_artifact(good, built_here=code_digests(good))
     assert parity.status == "passed"
     assert present(parity.max_rel) <= 1e-4
     assert [check.stage for check in parity.checks] == ["artifact", "artifact"]
@@ -468,7 +469,7 @@ def test_other_weights_are_refused(good: Artifact) -> None:
     tiny_file(folder, seed=1)
     try:
         with pytest.raises(CheckpointError, match="not the weights the artifact was made from") as caught:
-            verify_artifact(good)
+            verify_artifact(good, built_here=code_digests(good))
         assert "export the artifact again" in caught.value.fix
     finally:
         tiny_file(folder)
@@ -478,15 +479,15 @@ def test_other_weights_are_refused(good: Artifact) -> None:
 def test_an_artifact_made_from_a_file_asks_for_it(good: Artifact, tmp_path: Path) -> None:
     from_file = dataclasses.replace(good.source, weights="file", weights_file="net.pth")
     with pytest.raises(CheckpointError, match=r"--weights path/to/net\.pth"):
-        verify_artifact(dataclasses.replace(good, source=from_file))
+        verify_artifact(dataclasses.replace(good, source=from_file), built_here=code_digests(good))
     subject = tiny_subject(tmp_path)
     torch.save(subject.module.state_dict(), tmp_path / "net.pth")
     same = dataclasses.replace(from_file, model=good.source.model)
-    request = WeightsRequest(tmp_path / "net.pth")
-    assert verify_artifact(dataclasses.replace(good, source=same), request).status == "passed"
+    request, from_checkpoint = WeightsRequest(tmp_path / "net.pth"), dataclasses.replace(good, source=same)
+    assert verify_artifact(from_checkpoint, request, built_here=code_digests(good)).status == "passed"
     torch.save(tiny_subject(tmp_path, seed=2).module.state_dict(), tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match="not the weights"):
-        verify_artifact(dataclasses.replace(good, source=same), request)
+        verify_artifact(from_checkpoint, request, built_here=code_digests(good))
 
 
 @onnx_only
@@ -499,7 +500,7 @@ def test_an_artifact_of_an_open_batch_is_tried_open(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(verify_room, "compute", compute_and_note)
     artifact = export_subject(tiny_subject(tmp_path), ExportRequest("onnx", tmp_path / "out", dynamic_batch=True))
-    assert verify_artifact(artifact).status == "passed"
+    assert verify_artifact(artifact, built_here=code_digests(artifact)).status == "passed"
     assert set(tried) == {(2, 3, *SIZE)}
 
 
@@ -509,7 +510,7 @@ def test_a_missing_engine_is_not_the_artifacts_fault(good: Artifact, monkeypatch
 
     monkeypatch.setattr(LocalTransport, "run", lambda *a, **k: Reply("unsupported", "onnxruntime cannot be imported"))
     with pytest.raises(TargetUnavailableError, match=r"(?s)cannot run here.*cannot be imported"):
-        verify_artifact(good)
+        verify_artifact(good, built_here=code_digests(good))
 
 
 @onnx_only
@@ -520,6 +521,6 @@ def test_an_engine_that_ends_badly_fails_the_artifact(
     from edgevit.devices.transports.local import LocalTransport
 
     monkeypatch.setattr(LocalTransport, "run", lambda *a, **k: Reply(status, "Segmentation fault"))
-    parity = verify_artifact(good)
+    parity = verify_artifact(good, built_here=code_digests(good))
     assert (parity.status, parity.failing_stage, parity.max_rel) == ("failed", "artifact", None)
     assert "Segmentation fault" in parity.checks[-1].problem
