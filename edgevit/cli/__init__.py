@@ -12,6 +12,7 @@ from edgevit import __version__
 from edgevit.cli import (
     choose,
     db,
+    db_compare,
     db_exchange,
     devices,
     doctor,
@@ -59,6 +60,7 @@ def root(
 
 
 app.add_typer(devices.app, name="devices")
+db.app.add_typer(db_compare.app)
 db.app.add_typer(db_exchange.app)
 app.add_typer(db.app, name="db")
 

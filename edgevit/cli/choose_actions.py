@@ -28,6 +28,7 @@ def measure_suggested(
     from edgevit.cli.profile import measure, protocol
     from edgevit.devices.registry import load_device, reached_as
     from edgevit.records.choice import Choice
+    from edgevit.sweeps.recording import RecordLabels
 
     rows: list[Measurement] = []
     settings = protocol(ProtocolOptions(quick, 99 if choice.budget.percentile > 90 else None))
@@ -43,7 +44,7 @@ def measure_suggested(
                     for suggestion in suggestions
                     if (suggestion.threads or 1) == threads
                 ]
-                rows += measure(needed, device, threads, settings, db, quiet, sweep=True)
+                rows += measure(needed, device, threads, settings, db, quiet, labels=RecordLabels(sweep=True))
     return rows
 
 

@@ -1,9 +1,8 @@
-"""`edgevit db`: views of the latency database. Import, export and merge are in db_exchange.py."""
+"""`edgevit db`: views of the latency database. Exchange is in db_exchange.py, comparison in db_compare.py."""
 
 from __future__ import annotations
 
 import json
-import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli.common import ms, print_json, print_table, say
-from edgevit.cli.options import DbOption, OutputOptions, RateOption, grouped
+from edgevit.cli.options import DbOption, OutputOptions, grouped
 
 if TYPE_CHECKING:
     from edgevit.records.measurement import Measurement
@@ -253,68 +252,3 @@ def sql(
         rows = (["NULL" if cell is None else _text(cell) for cell in row.values()] for row in as_dicts(result))
         # A mark of right alignment that is part of a name is shown behind another one.
         print_table([f">{name}" if name.startswith(">") else name for name in result.columns], rows)
-
-
-@app.command()
-@grouped
-def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Id of a measurement, or MODEL[@TARGET[@PRECISION]]")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Id or name of the measurement that A is compared with")],
-    device: Annotated[str, typer.Option("--device", "-d", help="Device of rows given by name")] = "local",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of rows given by name")] = None,
-    rate: RateOption = None,
-    *,
-    db: DbOption = None,
-    output: OutputOptions,
-) -> None:
-    """Compare two measurements: A is FASTER, SLOWER or the SAME as B, or the result is AMBIGUOUS."""
-    from edgevit.devices.registry import display_name
-    from edgevit.measurement.compare import compare as compare_rows
-    from edgevit.store import LatencyDB
-
-    with LatencyDB.open(db, create_file=False) as database:
-        rows = [_row(database, name, device, threads, rate) for name in (first, second)]
-        floors = [floor for row in rows if (floor := database.noise(row.device_id)) is not None]
-    comparison = compare_rows(rows[0], rows[1], floors)
-    if output.as_json:
-        print_json(vars(comparison))
-        return
-    columns = ("", "model", "target", "prec.", ">thr.", "device", ">p50 ms", "of processes", "grade", "id")
-    lines = [
-        (
-            *(letter, row.model, row.target, row.precision, row.threads),
-            *(display_name(row.device, row.device_id), ms(row.p50_ns)),
-            *(f"{ms(row.p50_low_ns)} .. {ms(row.p50_high_ns)}", row.grade, row.measurement_id[:12]),
-        )
-        for letter, row in zip("AB", rows, strict=True)
-    ]
-    print_table(columns, lines)
-    share, low, high = (
-        f"{value - 1:+.1%}" for value in (comparison.ratio, comparison.ratio_low, comparison.ratio_high)
-    )
-    times = f"A takes {share} ({low} .. {high}) of B's time"
-    say(f"{comparison.verdict}: {times}; {comparison.floor_from}: {comparison.floor:.1%}")
-
-
-def _row(database: LatencyDB, name: str, device: str, threads: int | None, rate: float | None) -> Measurement:
-    """Return a row by the beginning of its id, or the newest row that ran by its name. Raises UnknownNameError."""
-    from edgevit.errors import UnknownNameError, UsageError
-    from edgevit.selection import unit_or_class
-
-    if re.fullmatch(r"[0-9a-f]{6,64}", name) and (ids := database.find(name)):
-        if len(ids) > 1:
-            raise UsageError(f"several measurements have ids that begin with {name}", fix="give more of its beginning")
-        return database.get(ids[0])
-    model, target, precision = [*name.split("@"), "", ""][:3]
-    rows = [
-        row
-        for row in database.measurements(device=unit_or_class(device), threads=threads, status="ok")
-        if row.rate_hz == rate and row.provenance == "measured"
-    ]
-    matching = [
-        row for row in rows if row.model == model and target in ("", row.target) and precision in ("", row.precision)
-    ]
-    if not matching:
-        names = {f"{row.model}@{row.target}@{row.precision}" for row in rows} or {"none yet"}
-        raise UnknownNameError(f"measurement on {device}", name, names, listing="edgevit db show")
-    return matching[-1]

@@ -163,6 +163,7 @@ class _Work:
         from edgevit.cli.profile import measure
         from edgevit.errors import EdgevitError
         from edgevit.sweeps.plan import artifact_for
+        from edgevit.sweeps.recording import RecordLabels
 
         if time.monotonic() >= self.ends:
             return False
@@ -171,6 +172,14 @@ class _Work:
         except EdgevitError as error:
             self.failures.append(f"{name}: {'; '.join(error.lines())}")
             return False
-        rows = measure([artifact], self.unit, self.threads, self.protocol_used, self.db, self.quiet, sweep=True)
+        rows = measure(
+            [artifact],
+            self.unit,
+            self.threads,
+            self.protocol_used,
+            self.db,
+            self.quiet,
+            labels=RecordLabels(sweep=True),
+        )
         self.failures += [f"{row.model}: {row.status}: {row.error}" for row in rows if row.status != "ok"]
         return all(row.status == "ok" for row in rows)

@@ -102,6 +102,9 @@ DbOption = Annotated[
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Permission to run code that this database did not record as built here")
 ]
+TagOption = Annotated[
+    str, typer.Option(metavar="TAG", help="Name for the new rows, by which `edgevit db compare` finds them")
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Output folder for artifacts")]
 PercentileOption = Annotated[
     int | None,

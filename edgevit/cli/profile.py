@@ -18,6 +18,7 @@ from edgevit.cli.options import (
     DeviceOption,
     OutputOptions,
     ProtocolOptions,
+    TagOption,
     ThreadsOption,
     grouped,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from edgevit.measurement.runner import Progress, Protocol
     from edgevit.records.artifact import Artifact
     from edgevit.records.measurement import Device, Measurement
+    from edgevit.sweeps.recording import RecordLabels
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class OriginOptions(DatabaseOptions):
     labels: Annotated[
         Path | None, typer.Option(help="Text file with the labels that the artifacts must have; default: any")
     ] = None
+    tag: TagOption = ""
 
 
 @grouped
@@ -79,15 +82,18 @@ def run(
     from edgevit.artifacts.origin import require_origin
     from edgevit.devices.device_lock import locked_device
     from edgevit.devices.registry import load_device
+    from edgevit.records.tag import require_tag
+    from edgevit.sweeps.recording import RecordLabels
 
     db, trust = database.db, database.trust
+    labels = RecordLabels(tag=database.tag and require_tag(database.tag))
     opened = [open_artifact(folder) for folder in artifacts]
     unit = load_device(device)
     protocol_used = protocol(protocol_options, batch_size)
     for artifact in opened:
         require_origin(artifact, WeightsRequest(database.weights, database.weights_key), database.labels)
     with locked_device(unit, warn):
-        rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust)
+        rows = measure(opened, unit, threads, protocol_used, db, output.hides_progress, trust=trust, labels=labels)
         if output.as_json:
             shown: dict[str, Any] = {"measurements": [summary(row) for row in rows]}
         else:
@@ -130,18 +136,19 @@ def measure(
     quiet: bool,
     *,
     trust: bool = False,
-    sweep: bool = False,
+    labels: RecordLabels | None = None,
 ) -> list[Measurement]:
     """Measure and record artifacts with a progress bar; print the epochs that begin. Return the rows.
 
     Raises RowRefusedError for a row that cannot be true, after all others are in the database.
     """
     from edgevit.devices.device_lock import locked_device
-    from edgevit.sweeps.recording import describe_epoch, measure_and_record
+    from edgevit.sweeps.recording import NO_LABELS, describe_epoch, measure_and_record
 
+    labels = labels or NO_LABELS
     with locked_device(device, warn), measuring(quiet, len(artifacts) * protocol_used.processes) as show:
         outcome = measure_and_record(
-            artifacts, device, threads, protocol_used, db, trust=trust, sweep=sweep, on_progress=show
+            artifacts, device, threads, protocol_used, db, trust=trust, labels=labels, on_progress=show
         )
     for epoch in outcome.epochs:
         warn(describe_epoch(epoch))

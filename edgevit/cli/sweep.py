@@ -35,6 +35,7 @@ from edgevit.cli.options import (
     ProtocolOptions,
     RangeOptions,
     SeedOption,
+    TagOption,
     WeightsKeyOption,
     WeightsOption,
     grouped,
@@ -94,6 +95,7 @@ class ScheduleOptions:
         str | None,
         typer.Option(metavar="DURATION", help="Time after which nothing new begins, model by model: 90s, 30m, 8h"),
     ] = None
+    tag: TagOption = ""
     again: Annotated[bool, typer.Option("--again", help="New measurements of what the database already holds")] = False
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Log file with time stamps, to which every step is appended")
@@ -137,7 +139,9 @@ def _sweep(
     seconds = math.inf if schedule.max_time is None else parse_duration(schedule.max_time)
     names = (split(models, "model"), split(targets, "target"), split(grid.precision, "precision"))
     requests = plan(*names, grid.template())
-    swept = sweep_plan(requests, grid.device, counts, protocol(protocol_options), again=schedule.again)
+    swept = sweep_plan(
+        requests, grid.device, counts, protocol(protocol_options), again=schedule.again, tag=schedule.tag
+    )
     if schedule.dry_run:
         show_plan(forecast(swept, db), output.as_json)
         return

@@ -19,6 +19,7 @@ from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
 from edgevit.records.origin import SHIPPED, Origin, OriginKind, SourceSummary
+from edgevit.records.tag import require_tag
 from edgevit.store import (
     accuracies,
     confusions,
@@ -34,6 +35,7 @@ from edgevit.store import (
     rows,
     small_tables,
     tables,
+    tags,
 )
 from edgevit.store.check import CheckReport, check
 from edgevit.store.connect import WRITE, create, database_url, describe, require_file, translate_errors
@@ -103,12 +105,13 @@ class LatencyDB:
         """The file, or the URL without its password."""
         return describe(self._engine.url)
 
-    def add(self, measurement: Measurement, *, sweep_id: str | None = None) -> bool:
+    def add(self, measurement: Measurement, *, sweep_id: str | None = None, tag: str = "") -> bool:
         """Store a row and return whether it is new. Adding it again changes nothing.
 
-        `sweep_id` names the sweep that measured it. Raises StoreError for a row that cannot be true (see validate), and
-        for one with the id of a stored row and other contents.
+        `sweep_id` names the sweep that measured it, and `tag` is a name for the row; empty: none. Raises StoreError for
+        a row that cannot be true (see validate), and for one with the id of a stored row and other contents.
         """
+        tag = tag and require_tag(tag)
         validate_measurement(measurement)
         columns = rows.measurement_values(measurement)
         with self._transaction(write=True) as connection:
@@ -119,6 +122,8 @@ class LatencyDB:
             if sweep_id is not None:
                 values = {"sweep_id": sweep_id, "measurement_id": measurement.measurement_id}
                 small_tables.add_row(connection, tables.sweep_row, values)
+            if tag:
+                tags.add(connection, [measurement.measurement_id], tag)
             if outcome and epoch_table.may_open_epoch(connection, measurement):
                 self.opened_epochs += epoch_table.refresh(connection, [measurement.device_id])
         return outcome
@@ -299,6 +304,17 @@ class LatencyDB:
         with self._transaction(write=True) as connection:
             small_tables.add_row(connection, tables.sweep, {**values, "asked_json": to_json(record.asked)})
         return record
+
+    def add_tag(self, measurement_ids: Iterable[str], tag: str) -> int:
+        """Give a tag to stored rows and return how many did not have it. Raises StoreError for an id of no row."""
+        name = require_tag(tag)
+        with self._transaction(write=True) as connection:
+            return tags.add(connection, measurement_ids, name)
+
+    def tags(self) -> dict[str, frozenset[str]]:
+        """Return the ids of the rows of each tag. Tags are never exported: they are names of this database."""
+        with self._transaction() as connection:
+            return tags.read(connection)
 
     def quarantine(self) -> list[QuarantinedRecord]:
         """Return the records that imports and merges refused, with the reasons."""

@@ -350,6 +350,17 @@ sweep_row = Table(
     sqlite_strict=True,
 )
 
+# Names that a user gave to rows; see tags.py.
+tag = Table(
+    "tag",
+    METADATA,
+    Column("tag", Text, primary_key=True),
+    Column("measurement_id", ForeignKey("measurement.measurement_id"), primary_key=True),
+    Column("tagged", Text, nullable=False),  # ISO 8601, UTC
+    CheckConstraint("tag <> ''", "name"),
+    sqlite_strict=True,
+)
+
 # Refused records as they came, with the reason; never read for an answer.
 quarantine = Table(
     "quarantine",

@@ -16,6 +16,16 @@ from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import built_here
 
 
+class RecordLabels(NamedTuple):
+    """What the database keeps beside new rows: whether one sweep measured them, and the tag of each; empty: none."""
+
+    sweep: bool = False
+    tag: str = ""
+
+
+NO_LABELS = RecordLabels()
+
+
 class Recorded(NamedTuple):
     """Rows that were added, and the epochs of the device that they began; and why other rows were refused."""
 
@@ -37,10 +47,10 @@ def measure_and_record(
     db: str | None,
     *,
     trust: bool = False,
-    sweep: bool = False,
+    labels: RecordLabels = NO_LABELS,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Recorded:
-    """Measure artifacts and add each row at once; with `sweep` the database also records that they came of one.
+    """Measure artifacts and add each row at once, with its labels.
 
     The device is held meanwhile; the log tells whose end is waited for.
 
@@ -50,13 +60,13 @@ def measure_and_record(
     rows, refused = list[Measurement](), list[RowRefusedError]()
     allowed = built_here(artifacts, db, trust=trust)
     with locked_device(device), LatencyDB.open(db) as database:
-        labels = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
-        sweep_id = database.begin_sweep(device, threads, labels).sweep_id if sweep else None
+        requests = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
+        sweep_id = database.begin_sweep(device, threads, requests).sweep_id if labels.sweep else None
         for row in profile_all(
             artifacts, device, threads=threads, protocol=protocol, on_progress=on_progress, built_here=allowed
         ):
             try:
-                database.add(row, sweep_id=sweep_id)
+                database.add(row, sweep_id=sweep_id, tag=labels.tag)
                 rows.append(row)
             except RowRefusedError as error:
                 refused.append(error)

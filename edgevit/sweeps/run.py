@@ -15,7 +15,7 @@ from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.records.measurement import Device, Epoch, Measurement
 from edgevit.sweeps.plan import artifact_for, known_failures, still_to_measure
-from edgevit.sweeps.recording import measure_and_record
+from edgevit.sweeps.recording import RecordLabels, measure_and_record
 from edgevit_runtime.record import Host
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class SweepPlan:
     again: bool = False
     engines: Mapping[str, str] | None = None
     host: Host | None = None  # the device's system now; None: not known
+    tag: str = ""  # of the new rows; empty: none
 
 
 @dataclass
@@ -138,7 +139,7 @@ class SweepRun:
             count,
             plan.protocol,
             self.db,
-            sweep=True,
+            labels=RecordLabels(sweep=True, tag=plan.tag),
             on_progress=self.on_progress,
         )
         self.rows += outcome.rows

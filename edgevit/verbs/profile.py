@@ -14,7 +14,8 @@ from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, WeightsRequest
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
-from edgevit.sweeps.recording import describe_epoch, measure_and_record
+from edgevit.records.tag import require_tag
+from edgevit.sweeps.recording import RecordLabels, describe_epoch, measure_and_record
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def profile(
     weights_key: str = ...,
     labels: str | Path | None = ...,
     trust: bool = ...,
+    tag: str = ...,
     db: str | None = ...,
     on_progress: Callable[[Progress], None] | None = ...,
 ) -> Measurement: ...
@@ -52,6 +54,7 @@ def profile(
     weights_key: str = ...,
     labels: str | Path | None = ...,
     trust: bool = ...,
+    tag: str = ...,
     db: str | None = ...,
     on_progress: Callable[[Progress], None] | None = ...,
 ) -> Measurements: ...
@@ -69,6 +72,7 @@ def profile(
     weights_key: str = "",
     labels: str | Path | None = None,
     trust: bool = False,
+    tag: str = "",
     db: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Measurement | Measurements:
@@ -98,6 +102,8 @@ def profile(
     weights, weights_key, labels
         Checkpoint and set of its weights that the artifact must be made from, and file with the labels that it must
         have; default: any.
+    tag
+        Name for the new rows, by which `edgevit db compare` finds them; empty: none.
     trust, db
         Permission to run a payload's native code that this database did not record as built here; the database.
     on_progress
@@ -107,6 +113,7 @@ def profile(
     CheckpointError for other weights, UsageError and UnknownNameError for a request that makes no sense, DeviceError
     where the device is lost, and RowRefusedError for a row that cannot be true, after all others were stored.
     """
+    labels_of_rows = RecordLabels(tag=tag and require_tag(tag))
     several = isinstance(artifact, list | tuple)
     opened = [_opened(one) for one in (artifact if isinstance(artifact, list | tuple) else [artifact])]
     origin = WeightsRequest(None if weights is None else Path(weights), weights_key)
@@ -119,6 +126,7 @@ def profile(
         protocol_of(batch_size, quick=quick, percentile=percentile, rate=rate, max_memory_gb=max_memory_gb),
         db,
         trust=trust,
+        labels=labels_of_rows,
         on_progress=on_progress,
     )
     for epoch in outcome.epochs:

@@ -20,6 +20,7 @@ from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
 from edgevit.records.preprocessing import read_stated
+from edgevit.records.tag import require_tag
 from edgevit.sweeps.plan import plan
 from edgevit.sweeps.recording import describe_epoch
 from edgevit.sweeps.run import SweepFailure, SweepPlan, SweepRun, by_model
@@ -82,6 +83,7 @@ def sweep(
     max_memory_gb: float | None = None,
     max_time_s: float | None = None,
     again: bool = False,
+    tag: str = "",
     db: str | None = None,
     on_export: Callable[[str, int], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -113,6 +115,8 @@ def sweep(
         Time in seconds after which nothing new begins. The sweep then goes model by model.
     again
         New measurements of what the database already has.
+    tag
+        Name for the new rows, by which `edgevit db compare` finds them; empty: none. Rows that were there get none.
     db
         Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
     on_export, on_progress
@@ -136,20 +140,27 @@ def sweep(
     )
     requests = plan(_several(models), _several(targets), _several(precision), template)
     counts = [threads] if isinstance(threads, int) else list(threads)
-    swept = sweep_plan(requests, device, counts, protocol, again=again)
+    swept = sweep_plan(requests, device, counts, protocol, again=again, tag=tag)
     run = SweepRun(swept, db, _end(max_time_s), on_export or (lambda label, total: None), on_progress)
     return finish(run, in_turns=max_time_s is not None)
 
 
 def sweep_plan(
-    requests: Sequence[ExportRequest], device: str, thread_counts: Sequence[int], protocol: Protocol, *, again: bool
+    requests: Sequence[ExportRequest],
+    device: str,
+    thread_counts: Sequence[int],
+    protocol: Protocol,
+    *,
+    again: bool,
+    tag: str = "",
 ) -> SweepPlan:
     """Return the plan of a sweep. Raise DeviceError at once for a remote device that does not answer."""
-    unit = load_device(device)
+    name, unit = tag and require_tag(tag), load_device(device)
     if unit.name == LOCAL:
-        return SweepPlan(requests, unit, thread_counts, protocol, again, host=environment.host())
+        return SweepPlan(requests, unit, thread_counts, protocol, again, host=environment.host(), tag=name)
     detected = detect(unit)
-    return SweepPlan(requests, unit, thread_counts, protocol, again, detected.detected.engines, detected.host)
+    engines, host = detected.detected.engines, detected.host
+    return SweepPlan(requests, unit, thread_counts, protocol, again, engines, host, name)
 
 
 def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:

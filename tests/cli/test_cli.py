@@ -273,11 +273,16 @@ def test_rates_and_limits_are_asked_for(here: Path) -> None:
 def test_a_row_is_compared_with_another(here: Path) -> None:
     [row] = json.loads((here / "profile.json").read_text())["measurements"]
     names = ("net.py:tiny", row["measurement_id"][:10])
-    comparison = json.loads(edgevit("db", "compare", *names, "--db", "x.db", "--json", folder=here).stdout)
-    assert comparison["verdict"] in ("SAME", "AMBIGUOUS") and comparison["ratio"] == 1.0
-    assert comparison["first_id"] == comparison["second_id"] == row["measurement_id"]
-    outcome = edgevit("db", "compare", "net.py:tiny@onnx@fp32", names[1], "--db", "x.db", folder=here)
-    assert outcome.stdout.splitlines()[-1].startswith(f"{comparison['verdict']}: A takes +0.0%")
+    assert "A and B are one row" in refused(2, "db", "compare", *names, "--db", "x.db", folder=here)
+    shutil.copy(here / "x.db", here / "two.db")
+    profile = ("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--db", "two.db", "--tag", "now", "--json")
+    [again] = json.loads(edgevit(*profile, folder=here).stdout)["measurements"]
+    compare = ("db", "compare", names[1], "now", "--db", "two.db")
+    comparison = json.loads(edgevit(*compare, "--json", folder=here).stdout)
+    [pair] = comparison["pairs"]
+    assert pair["verdict"] and pair["b"]["measurement_id"] == again["measurement_id"]
+    outcome = edgevit("db", "compare", "--baseline", "now", "--fail-if", "slower", "--db", "two.db", folder=here)
+    assert outcome.returncode == 6, "nothing was measured since"
     assert "net.py:tiny@onnx@fp32" in refused(2, "db", "compare", "tyni@onnx", names[1], "--db", "x.db", folder=here)
     assert "no measurement" in refused(2, "db", "compare", *names, "--rate", "30", "--db", "x.db", folder=here)
 
@@ -302,9 +307,11 @@ def test_a_number_is_explained(here: Path) -> None:
 def test_the_noise_of_a_device_is_kept_and_used(here: Path) -> None:
     noise = json.loads(edgevit("devices", "noise", "--db", "x.db", "--json", folder=here).stdout)["noise"]
     assert len(noise["p50s_ns"]) == 5 and noise["share"] >= 0
-    [row] = json.loads((here / "profile.json").read_text())["measurements"]
-    comparison = edgevit("db", "compare", *[row["measurement_id"]] * 2, "--db", "x.db", "--json", folder=here).stdout
-    assert json.loads(comparison)["floor"] == max(0.01, noise["share"])
+    profile = ("profile", "out/net-tiny-32-onnx-fp32", "--quick", "--db", "x.db", "--tag")
+    assert [edgevit(*profile, tag, folder=here).returncode for tag in ("one", "other")] == [0, 0]
+    outcome = edgevit("db", "compare", "one", "other", "--db", "x.db", "--json", folder=here)
+    [pair] = json.loads(outcome.stdout)["pairs"]
+    assert pair["comparison"]["floor"] == max(0.01, noise["share"])
 
 
 # Bad input: a clear message, the right exit code, nothing left behind

@@ -30,7 +30,7 @@ def test_a_refused_row_costs_the_others_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(recording, "profile_all", profile_all)
     db = str(tmp_path / "x.db")
-    outcome = recording.measure_and_record([], toys.LOCAL, 1, Protocol(), db, sweep=True)
+    outcome = recording.measure_and_record([], toys.LOCAL, 1, Protocol(), db, labels=recording.RecordLabels(sweep=True))
     assert [row.model for row in outcome.rows] == ["first", "last"]
     [refusal] = outcome.refused
     assert "wrong" in refusal.where and refusal.why

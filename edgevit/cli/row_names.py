@@ -1,0 +1,132 @@
+"""Names of rows on a command line: the beginning of an id, a tag, or MODEL[@TARGET[@PRECISION]]."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edgevit.cli.options import RateOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgevit.records.measurement import Measurement
+    from edgevit.store import LatencyDB
+
+_ID = re.compile(r"[0-9a-f]{6,64}")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class RowScope:
+    """Where rows given by name or tag were measured, and how."""
+
+    device: Annotated[
+        str | None,
+        typer.Option("--device", "-d", help="Device of rows; default: local for rows given by name, any for tags"),
+    ] = None
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of rows given by name or tag")] = None
+    rate: RateOption = None
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """The rows that a name stands for, oldest first."""
+
+    name: str
+    kind: Literal["id", "tag", "name"]
+    rows: Sequence[Measurement]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the rows."""
+        return frozenset(row.measurement_id for row in self.rows)
+
+
+class RowFinder:
+    """The measured rows of a database, and the names that users call them by."""
+
+    def __init__(self, database: LatencyDB, scope: RowScope) -> None:
+        self._database, self._scope = database, scope
+        self.rows = [row for row in database.measurements() if row.provenance == "measured"]
+        self.tags = database.tags()
+
+    def find(self, name: str) -> NamedRows:
+        """Return the rows of a name. Raises UsageError for an ambiguous name, UnknownNameError for an unknown one."""
+        from edgevit.errors import UsageError
+        from edgevit.records.tag import TAG_PREFIX
+
+        if name.startswith(TAG_PREFIX):
+            return self.tagged(name.removeprefix(TAG_PREFIX))
+        meanings: list[Callable[[], NamedRows]] = []
+        fixes = []
+        if _ID.fullmatch(name) and (ids := self._database.find(name)):
+            meanings.append(lambda: self._by_id(name, ids))
+            fixes.append(f"more of the id, {ids[0][: len(name) + _SHOWN]}")
+        if name in self.tags:
+            meanings.append(lambda: self.tagged(name))
+            fixes.append(f"{TAG_PREFIX}{name}")
+        if rows := self._of_configuration(name):
+            meanings.append(lambda: NamedRows(name, "name", rows))
+            fixes.append(f"{name}@{rows[-1].target}")
+        if len(meanings) > 1:
+            raise UsageError(f"{name!r} has two meanings", why="ids, tags, models", fix=f"write {' or '.join(fixes)}")
+        return meanings[0]() if meanings else self._unknown(name)
+
+    def tagged(self, tag: str) -> NamedRows:
+        """Return the rows of a tag, of any status. Raises UnknownNameError for one that no row has."""
+        from edgevit.errors import UnknownNameError
+
+        if tag not in self.tags:
+            raise UnknownNameError("tag", tag, self.tags, listing="edgevit db tag")
+        ids = self.tags[tag]
+        rows = [row for row in self.rows if row.measurement_id in ids and self._in_scope(row, self._scope.device)]
+        return NamedRows(tag, "tag", rows)
+
+    def others(self, ids: frozenset[str]) -> list[Measurement]:
+        """Return the other rows that the scope allows."""
+        rows = [row for row in self.rows if self._in_scope(row, self._scope.device)]
+        return [row for row in rows if row.measurement_id not in ids]
+
+    def _by_id(self, name: str, ids: Sequence[str]) -> NamedRows:
+        from edgevit.errors import UsageError
+
+        if len(ids) > 1:
+            raise UsageError(f"several measurements have ids that begin with {name}", fix="give more of its beginning")
+        return NamedRows(name, "id", [self._database.get(ids[0])])
+
+    def _of_configuration(self, name: str) -> list[Measurement]:
+        """Return the newest row of each configuration that MODEL[@TARGET[@PRECISION]] names, of any status."""
+        from edgevit.measurement.regression import newest
+
+        model, target, precision = [*name.split("@"), "", ""][:3]
+        rows = [row for row in self._of_device() if row.rate_hz == self._scope.rate]
+        matching = [
+            row
+            for row in rows
+            if row.model == model and target in ("", row.target) and precision in ("", row.precision)
+        ]
+        return newest(matching, ("device_id",)) if name.count("@") <= 2 else []
+
+    def _of_device(self) -> list[Measurement]:
+        from edgevit.devices.registry import LOCAL
+
+        return [row for row in self.rows if self._in_scope(row, self._scope.device or LOCAL)]
+
+    def _in_scope(self, row: Measurement, device: str | None) -> bool:
+        from edgevit.selection import unit_or_class
+
+        if self._scope.threads not in (None, row.threads) or self._scope.rate not in (None, row.rate_hz):
+            return False
+        return device is None or unit_or_class(device) in (row.device, row.device_id, row.device_class)
+
+    def _unknown(self, name: str) -> NamedRows:
+        from edgevit.devices.registry import LOCAL
+        from edgevit.errors import UnknownNameError
+
+        names = {f"{row.model}@{row.target}@{row.precision}" for row in self._of_device()} | set(self.tags)
+        kind = f"measurement on {self._scope.device or LOCAL}"
+        raise UnknownNameError(kind, name, names or {"none yet"}, listing="edgevit db show")
