@@ -186,7 +186,8 @@ def _show(pairs: Sequence[JudgedPair], result: str, gate: GateOptions, output: O
     if output.as_json:
         print_json(regression_summary.to_data(summary))
     elif gate.markdown == _STDOUT:
-        say(markdown.rstrip("\n"))
+        for line in markdown.splitlines():
+            say(line)
     else:
         columns, lines = regression_summary.table(summary)
         print_table(columns, lines)

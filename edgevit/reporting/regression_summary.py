@@ -13,9 +13,8 @@ from edgevit.measurement.compare import describe_obstacle, times
 from edgevit.measurement.regression import JudgedPair, describe_caveat
 from edgevit.records.measurement import Measurement
 from edgevit.store.jsonl import atomic_write
+from edgevit.visible_text import visible
 
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _SUITE = "edgevit db compare"
 _NOT_JUDGED = "NOT JUDGED"
@@ -66,7 +65,7 @@ def remarks(summary: GateSummary) -> Iterator[str]:
     """Yield what else a reader must know: obstacles and caveats by pair, the resolutions, and the result."""
     for pair in summary.pairs:
         name = _name(pair.row)
-        yield from (f"{name}: {_plain(text)}" for text in _texts(pair))
+        yield from (f"{name}: {visible(text)}" for text in _texts(pair))
         if pair.comparison is not None:
             share, low, high = (_percent(value) for value in _ratios(pair))
             floor = f"{pair.comparison.floor_from}: {pair.comparison.floor:.1%}"
@@ -123,7 +122,7 @@ def _case(pair: JudgedPair, summary: GateSummary) -> ElementTree.Element:
         ElementTree.SubElement(case, "failure", type=summary.verdict(pair), message=message).text = text
     elif not pair.is_judged:
         code = pair.obstacles[0].code
-        message = _xml(_plain(describe_obstacle(pair.obstacles[0])))
+        message = _xml(visible(describe_obstacle(pair.obstacles[0])))
         ElementTree.SubElement(case, "error", type=code, message=message).text = text
     lines = _texts(pair)
     if pair.comparison is not None:
@@ -164,7 +163,7 @@ def _cells(pair: JudgedPair, summary: GateSummary) -> list[str]:
         *(*_latency(before, summary.percentile), *_latency(after, summary.percentile), share, grades),
         *("" if one is None else one.measurement_id[:12] for one in (before, after)),
     )
-    return [_plain(cell) for cell in cells]
+    return [visible(cell) for cell in cells]
 
 
 def _latency(row: Measurement | None, percentile: int) -> tuple[str, str]:
@@ -177,7 +176,7 @@ def _latency(row: Measurement | None, percentile: int) -> tuple[str, str]:
 def _name(row: Measurement) -> str:
     shapes = " ".join("x".join(map(str, spec.shape)) for spec in row.inputs)
     rate = f" {row.rate_hz:g} Hz" if row.rate_hz else ""
-    return _plain(f"{row.model} {row.target} {row.precision} {row.threads} thr. {row.device} {shapes}{rate}")
+    return visible(f"{row.model} {row.target} {row.precision} {row.threads} thr. {row.device} {shapes}{rate}")
 
 
 def _texts(pair: JudgedPair) -> list[str]:
@@ -197,15 +196,10 @@ def _ms(ns: int) -> str:
     return f"{ns / 1e6:.3g}" if ns < 1e8 else f"{ns / 1e6:.0f}"
 
 
-def _plain(text: str) -> str:
-    """Return a text in one line, without what a terminal or a table interprets."""
-    return _CONTROL.sub(" ", text).strip()
-
-
 def _escaped(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
 def _xml(text: str) -> str:
-    """Return a text without the characters that XML cannot hold."""
-    return _NOT_XML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """Return a text in which what XML cannot hold is visible."""
+    return visible(text, keep="\n")
