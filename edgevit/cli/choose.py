@@ -109,6 +109,9 @@ class EvidenceOptions:
             metavar="NAME", help="Data set of accuracies from `edgevit evaluate`; default: published, ImageNet"
         ),
     ] = None
+    origin: Annotated[
+        str, typer.Option(metavar="own|trusted|any", help="Whose rows decide: your own, those of trusted sources, any")
+    ] = "trusted"
 
 
 @dataclass(frozen=True)
@@ -200,11 +203,11 @@ def run(
 
 
 def _question(device: str, limits: BudgetOptions, filters: FilterOptions, evidence: EvidenceOptions) -> Question:
-    from edgevit.selection import PredictionOptions, Question
+    from edgevit.selection import PredictionOptions, Question, origin_named
 
     prediction = PredictionOptions(not evidence.measured_only, evidence.confidence)
-    devices = tuple(split(device, "device"))
-    return Question(devices, limits.budget(), filters.candidate_filter(), prediction, evidence.dataset)
+    devices, origin = tuple(split(device, "device")), origin_named(evidence.origin)
+    return Question(devices, limits.budget(), filters.candidate_filter(), prediction, evidence.dataset, origin)
 
 
 def _names(text: str | None, kind: str) -> list[str] | None:

@@ -181,11 +181,12 @@ def sources(*, db: DbOption = None, output: OutputOptions) -> None:
     if output.as_json:
         print_json({"sources": found})
         return
-    columns = ("kind", "source", "by", "installation", "since", ">records")
+    columns = ("kind", "source", "by", "installation", "since", "decide", ">records")
     lines = [
         (
             f"{one.origin.kind} here" if one.is_own else one.origin.kind,
-            *(one.origin.source, one.origin.by, one.origin.installation, one.origin.since, one.records),
+            *(one.origin.source, one.origin.by, one.origin.installation, one.origin.since),
+            *("yes" if one.is_trusted else "no", one.records),
         )
         for one in found
     ]

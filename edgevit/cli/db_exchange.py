@@ -210,6 +210,38 @@ def _say_refused(result: ImportResult, by_code: Mapping[RefusalCode, int]) -> No
         say(f"... and {hidden} more: edgevit db quarantine; together: {totals}")
 
 
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="A source of `edgevit db sources`")]
+
+
+@app.command()
+@grouped
+def trust(source: SourceArgument, *, db: DbOption = None, output: OutputOptions) -> None:
+    """Let the rows and accuracies of a source decide choices, as those of this installation do."""
+    _decide(source, db, is_trusted=True, as_json=output.as_json)
+
+
+@app.command()
+@grouped
+def distrust(source: SourceArgument, *, db: DbOption = None, output: OutputOptions) -> None:
+    """Exclude the rows and accuracies of a source from choices; they stay in the database."""
+    _decide(source, db, is_trusted=False, as_json=output.as_json)
+
+
+def _decide(source: str, db: str | None, *, is_trusted: bool, as_json: bool) -> None:
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db, create_file=False) as database:
+        known = {one.origin.source for one in database.sources()}
+        # Files and databases are kept by their whole path.
+        source = next((name for name in (source, str(Path(source).absolute())) if name in known), source)
+        database.trust(source, is_trusted=is_trusted)
+        count = sum(one.records for one in database.sources() if one.origin.source == source)
+    if as_json:
+        print_json({"source": source, "is_trusted": is_trusted, "records": count})
+        return
+    say(f"{count} records of {source} {'decide from now on' if is_trusted else 'decide no more'}")
+
+
 @app.command()
 @grouped
 def quarantine(*, db: DbOption = None, output: OutputOptions) -> None:

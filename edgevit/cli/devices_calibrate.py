@@ -73,7 +73,11 @@ def run(
     costs = work.costs()
     with LatencyDB.open(db) as database:
         if calibration.dry_run:
-            _show_plan(Knowledge(database, calibrated, work.operators).anchors(costs, seconds), costs, output.as_json)
+            _show_plan(
+                Knowledge(database.trusting("trusted"), calibrated, work.operators).anchors(costs, seconds),
+                costs,
+                output.as_json,
+            )
             return
         with locked_folder(calibration.out, warn):
             calibration_result = calibrate(
@@ -148,7 +152,11 @@ class _Work:
         from edgevit.sweeps.plan import held_artifact
 
         with LatencyDB.open(self.db) as database:
-            rows = [row for row in database.measurements(device=self.unit.device_id) if row.p50_ns or row.mean_ns]
+            rows = [
+                row
+                for row in database.trusting("trusted").measurements(device=self.unit.device_id)
+                if row.p50_ns or row.mean_ns
+            ]
         calibration_result = {}
         for name in sorted(self.requests.keys() | self.artifacts.keys()):
             request = self.requests.get(name) or ExportRequest(self.target, Path(), self.precision, name)

@@ -240,6 +240,7 @@ PickNoteKind = Literal[
     "pick_not_evaluated",
     "pick_earlier_network",
     "pick_file_changed",
+    "pick_imported",
     "accuracy_tie",
     "speed_tie",
     "speed_tie_accurate",
@@ -249,6 +250,7 @@ PickNoteKind = Literal[
 NoteKind = Literal[
     # About the device and its rows.
     "not_your_device",
+    "imported_left_out",
     "unknown_silicon",
     "mixed_silicon",
     "other_silicon",

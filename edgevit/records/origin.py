@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 # measured: written by the installation that measured it. imported, merged: read from a file or another database.
-# shipped: came with edgevit. unrecorded: older than the records of origins.
-OriginKind = Literal["measured", "imported", "merged", "shipped", "unrecorded"]
+# published: read from tables that others published. shipped: came with edgevit. unrecorded: older than origins.
+OriginKind = Literal["measured", "imported", "merged", "published", "shipped", "unrecorded"]
+# Whose records decide: those of this installation alone, those of trusted sources too, or all.
+OriginPolicy = Literal["own", "trusted", "any"]
+# Trusted until a person decides otherwise. What was published by others is taken in by name, and never passes for a
+# measurement of one's own.
+TRUSTED_KINDS: tuple[OriginKind, ...] = ("shipped", "unrecorded", "published")
 SHIPPED = "edgevit"  # source of rows that ship with edgevit
 UNRECORDED = "unrecorded"  # source of rows from before origins were recorded
 
@@ -35,3 +40,4 @@ class SourceSummary:
     origin: Origin
     records: int
     is_own: bool  # measured by this very installation
+    is_trusted: bool  # its records decide, unless --origin says otherwise

@@ -26,7 +26,7 @@ from edgevit.selection.candidates import EVERYTHING, CandidateFilter, PredictedC
 from edgevit.selection.cells import Cell
 from edgevit.selection.commands import NO_COMMANDS, Commands
 from edgevit.selection.joint import choose_jointly
-from edgevit.selection.limits import check_budget, objective_named, parse_latency
+from edgevit.selection.limits import check_budget, objective_named, origin_named, parse_latency
 from edgevit.selection.other_devices import OtherDevices
 from edgevit.selection.predictions import predicted_cells
 from edgevit.selection.query import PredictionOptions, ask, noise_floors, not_measured, read_other_devices
@@ -54,6 +54,7 @@ __all__ = [
     "noise_floors",
     "not_measured",
     "objective_named",
+    "origin_named",
     "parse_latency",
     "pick_steps",
     "predicted_cells",

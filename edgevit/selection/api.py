@@ -11,8 +11,9 @@ from edgevit.cards import load_cards
 from edgevit.devices.registry import LOCAL, list_devices, local_device
 from edgevit.errors import OWN_MODEL, UnknownNameError, UsageError
 from edgevit.recipes import load_recipe
-from edgevit.records.choice import Budget, Choice, JointChoice, Note, Objective
+from edgevit.records.choice import Budget, Candidate, Choice, JointChoice, Note, Objective
 from edgevit.records.model import CLASSIFY, ModelCard
+from edgevit.records.origin import OriginPolicy
 from edgevit.selection.candidates import EVERYTHING, CandidateFilter
 from edgevit.selection.joint import choose_jointly
 from edgevit.selection.limits import check_budget, check_confidence, parse_latency
@@ -32,6 +33,7 @@ class Question(NamedTuple):
     candidate_filter: CandidateFilter = EVERYTHING
     prediction: PredictionOptions = USUAL
     dataset: str | None = None
+    origin: OriginPolicy = "trusted"
 
 
 @overload
@@ -55,6 +57,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
+    origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
     dataset: str | None = ...,
@@ -81,6 +84,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
+    origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
     dataset: str | None = ...,
@@ -106,6 +110,7 @@ def choose(
     published: bool = False,
     reconstructed: bool = False,
     outdated: bool = False,
+    origin: OriginPolicy = "trusted",
     predict: bool = True,
     confidence: float = 0.9,
     dataset: str | None = None,
@@ -154,6 +159,9 @@ def choose(
         Include models rebuilt from papers that released no weights.
     outdated
         Include networks whose checkpoint or code was overwritten on this machine.
+    origin
+        Whose rows and accuracies decide: `own`, those of this installation alone; `trusted`, those of trusted sources
+        too (`edgevit db sources`); `any`.
     predict
         Predict configurations that were not measured.
     confidence
@@ -192,6 +200,7 @@ def choose(
         candidate_filter,
         PredictionOptions(predict, confidence),
         dataset,
+        origin,
     )
     with nullcontext(db) if isinstance(db, LatencyDB) else LatencyDB.open(db, create_file=False) as database:
         choices = answers(database, question)
@@ -210,9 +219,10 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
     cards = load_cards()
     _check_models(db, question.candidate_filter.models, cards)
     choices = []
+    deciding = db.trusting(question.origin)
     for name in dict.fromkeys(question.devices):
         choice = ask(
-            db,
+            deciding,
             unit_or_class(name),
             question.budget,
             cards=cards,
@@ -221,7 +231,8 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
             dataset=question.dataset,
             label=name,
         )
-        choices.append(dataclasses.replace(choice, notes=(*_owner_note(db, name), *choice.notes)))
+        notes = (*_owner_note(db, name), *_origin_notes(db, deciding, name, choice.picked), *choice.notes)
+        choices.append(dataclasses.replace(choice, notes=notes))
     return choices
 
 
@@ -256,6 +267,15 @@ def _owner_note(db: LatencyDB, name: str) -> Iterator[Note]:
     if not {unit.device_id for unit in units} & {device.device_id for device in list_devices()}:
         yield note("not_your_device", *sorted({unit.device_class for unit in units}), numbers=(len(units),))
         yield from _silicon_note(db, key)
+
+
+def _origin_notes(db: LatencyDB, deciding: LatencyDB, name: str, picked: Candidate | None) -> Iterator[Note]:
+    """Yield the notes on rows that are left out because of their origin, and on a pick that is of such a row."""
+    if left_out := deciding.left_out(unit_or_class(name)):
+        yield note("imported_left_out", *sorted(left_out), numbers=(sum(left_out.values()),))
+    untrusted = db.trusting("trusted").undecided()
+    if picked and picked.measurement_id in untrusted:
+        yield note("pick_imported", untrusted[picked.measurement_id])
 
 
 def _silicon_note(db: LatencyDB, key: str) -> Iterator[Note]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from edgevit.errors import UnknownNameError, UsageError
 from edgevit.records.choice import Budget, Objective
 from edgevit.records.measurement import Measurement
+from edgevit.records.origin import OriginPolicy
 
 # A percentile that rows keep -> its column, and the column of its upper bound.
 BOUNDS = {
@@ -70,6 +71,15 @@ def _milliseconds(number: float, unit: str) -> float:
     if unit not in _RATES:
         return number * _UNITS_MS[unit]
     return 1e3 / number if number else math.inf
+
+
+def origin_named(name: str) -> OriginPolicy:
+    """Return a policy of origins. Raises UnknownNameError."""
+    names: tuple[OriginPolicy, ...] = typing.get_args(OriginPolicy)
+    for policy in names:
+        if policy == name:
+            return policy
+    raise UnknownNameError("origin", name, names, listing="--origin trusted")
 
 
 def objective_named(name: str) -> Objective:

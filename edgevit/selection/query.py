@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgevit.cards import load_operators
 from edgevit.devices.registry import LOCAL, reached_as
-from edgevit.errors import UnknownNameError
+from edgevit.errors import UnknownNameError, UsageError
 from edgevit.recipes import usable_target
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement, NoiseFloor
@@ -59,6 +59,8 @@ def ask(
     check_confidence(prediction.confidence)
     rows, former = db.history(device)
     if not rows:
+        if left_out := db.left_out(device):
+            raise _untrusted(label or device, left_out)
         raise not_measured(db, label or device)
     current = [row for row in rows if row.measurement_id not in former]
     evidence = Evidence(
@@ -105,6 +107,14 @@ def not_measured(db: LatencyDB, device: str) -> UnknownNameError:
     words = ("edgevit", "sweep", "--device", name, "--models", "mobilevig_*", "--targets", usable_target())
     listing = shlex.join(words) if name else "edgevit devices"
     return UnknownNameError("measured device", device, names or ["none yet"], listing=listing)
+
+
+def _untrusted(device: str, left_out: Mapping[str, int]) -> UsageError:
+    """Return the error for a device whose rows all come from sources that are not trusted."""
+    counted = ", ".join(f"{count} from {source}" for source, count in sorted(left_out.items()))
+    words = shlex.join(["edgevit", "db", "trust", min(left_out)])
+    fix = f"{words}, if they are to decide; --origin any takes them in once"
+    return UsageError(f"no row of {device} is of a trusted source", why=counted, fix=fix)
 
 
 def noise_floors(db: LatencyDB, rows: Iterable[Measurement]) -> list[NoiseFloor]:

@@ -79,6 +79,13 @@ _NOTES: dict[NoteKind, str] = {
     "not_your_device": (
         "not measured on a device of yours, but on {numbers[0]:g} other unit(s) of {listed}: yours may differ"
     ),
+    "imported_left_out": (
+        "{numbers[0]:g} row(s) of this device left out, which were read from {listed}: edgevit db trust SOURCE lets "
+        "them decide, and --origin any takes them in once"
+    ),
+    "pick_imported": (
+        "the pick was not measured by you, but read from {subjects[0]}, which is not trusted: edgevit db sources"
+    ),
     "unknown_silicon": (
         "nothing tells which silicon the rows of {listed} are of: its processor's name stands for several generations, "
         "and one may take twice the time of another"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from edgevit.errors import StoreError
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
-from edgevit.records.origin import SHIPPED, Origin, OriginKind, SourceSummary
+from edgevit.records.origin import SHIPPED, Origin, OriginKind, OriginPolicy, SourceSummary
 from edgevit.records.tag import require_tag
 from edgevit.store import (
     accuracies,
@@ -64,6 +65,7 @@ class LatencyDB:
         self._engine = engine
         self.opened_epochs: list[Epoch] = []
         self._measured = origins.Writer("measured")
+        self._policy: OriginPolicy = "any"
 
     @classmethod
     def open(cls, url: str | None = None, *, shipped: bool = True, create_file: bool = True) -> LatencyDB:
@@ -87,6 +89,28 @@ class LatencyDB:
                 warnings.warn(f"{len(refused)} rows that come with edgevit were refused: {examples}", stacklevel=2)
             undo.pop_all()
         return database
+
+    def trusting(self, policy: OriginPolicy) -> LatencyDB:
+        """Return the same database, open for reading, as if it held only records that decide by a policy.
+
+        It has the connections of this one. Without a policy every record counts.
+        """
+        view = type(self)(self._engine)
+        view._policy = policy
+        return view
+
+    def undecided(self) -> dict[str, str]:
+        """Return the ids of the records that the policy leaves out, each with its newest source."""
+        with self._transaction() as connection:
+            return origins.undecided(connection, self._policy)
+
+    def left_out(self, device: str) -> dict[str, int]:
+        """Return the number of measurements of a device that the policy leaves out, by their source."""
+        with self._transaction() as connection:
+            ignored = origins.undecided(connection, self._policy)
+            columns = queries.rows_of_device(connection, device) if ignored else ()
+            sources = [ignored[row["measurement_id"]] for row in columns if row["measurement_id"] in ignored]
+        return dict(Counter(sources))
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,11 +184,18 @@ class LatencyDB:
         """
         columns = {"model": model, "target": target, "precision": precision, "threads": threads, "status": status}
         filters = [(name, value) for name, value in columns.items() if value is not None]
-        read = epoch_table.current_rows if current_epoch else queries.rows_of_device
         with self._transaction() as connection:
+            ignored = origins.undecided(connection, self._policy)
             # One row at a time: the columns of a million would fill the memory.
-            stored = read(connection, device)
-            return [rows.read(values) for values in stored if all(values[name] == value for name, value in filters)]
+            if current_epoch:
+                stored = epoch_table.current_rows(connection, device, ignored)
+            else:
+                stored = queries.rows_of_device(connection, device)
+            return [
+                rows.read(values)
+                for values in stored
+                if all(values[name] == value for name, value in filters) and values["measurement_id"] not in ignored
+            ]
 
     def history(self, device: str | None) -> tuple[list[Measurement], frozenset[str]]:
         """Return all rows of a device as measurements() does, and the ids of those from before it last changed.
@@ -172,7 +203,8 @@ class LatencyDB:
         None: of all devices.
         """
         with self._transaction() as connection:
-            columns, former_ids = epoch_table.rows_and_former_ids(connection, device)
+            ignored = origins.undecided(connection, self._policy)
+            columns, former_ids = epoch_table.rows_and_former_ids(connection, device, ignored)
         return [rows.read(values) for values in columns], frozenset(former_ids)
 
     def rows_of_other_devices(self, device: str, models: Collection[str], limit: int) -> list[Measurement]:
@@ -182,7 +214,8 @@ class LatencyDB:
         device since it last changed.
         """
         with self._transaction() as connection:
-            columns = epoch_table.rows_of_other_devices(connection, device, models, limit)
+            ignored = origins.undecided(connection, self._policy)
+            columns = epoch_table.rows_of_other_devices(connection, device, models, limit, ignored)
         return [rows.read(values) for values in columns]
 
     def models(self) -> frozenset[str]:
@@ -242,8 +275,9 @@ class LatencyDB:
         fields = {"model": model, "dataset": dataset, "metric": metric, "artifact_sha256": artifact_sha256}
         filters = {name: value for name, value in {**fields, "provenance": provenance}.items() if value is not None}
         with self._transaction() as connection:
-            stored = accuracies.read(connection)
+            stored, ignored = accuracies.read(connection), origins.undecided(connection, self._policy)
         matching = [one for one in stored if all(getattr(one, name) == value for name, value in filters.items())]
+        matching = [one for one in matching if one.accuracy_id not in ignored]
         return sorted(matching, key=attrgetter("model", "dataset", "metric", "started", "accuracy_id"))
 
     def add_evaluation(self, together: Sequence[Accuracy], confusion: Confusion) -> int:
@@ -356,7 +390,8 @@ class LatencyDB:
     def noise(self, device_id: str) -> NoiseFloor | None:
         """Return the newest noise floor of a unit by this protocol; None if it was never measured."""
         with self._transaction() as connection:
-            return small_tables.latest_noise(connection).get(device_id)
+            ignored = origins.undecided(connection, self._policy)
+            return small_tables.latest_noise(connection, ignored).get(device_id)
 
     def find(self, prefix: str) -> list[str]:
         """Return the ids of measurements that begin with this, at most two: two mean that the prefix is ambiguous."""
@@ -402,7 +437,12 @@ class LatencyDB:
 
         `source` names where they were read.
         """
-        return self._import("imported", source, records)
+        return self._import("published", source, records)
+
+    def trust(self, source: str, *, is_trusted: bool = True) -> None:
+        """Let the records of a source decide from now on, or no more. Raises UnknownNameError."""
+        with self._transaction(write=True) as connection:
+            origins.decide(connection, source, is_trusted=is_trusted)
 
     def _import(self, kind: OriginKind, source: str, records: Iterable[ParsedRecord]) -> ImportResult:
         origin = origins.Writer(kind, source)

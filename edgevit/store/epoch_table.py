@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
@@ -40,38 +40,55 @@ def compute(connection: Connection, device_ids: Iterable[str]) -> list[Epoch]:
     return computed
 
 
-def current_rows(connection: Connection, device: str | None) -> Iterator[Values]:
-    """Yield the columns of a device's rows since it last changed, under any of its names."""
-    columns, numbers = _rows_of_units(connection, device)
+def current_rows(connection: Connection, device: str | None, ignored: Container[str] = ()) -> Iterator[Values]:
+    """Yield the columns of a device's rows since it last changed, under any of its names.
+
+    `ignored` are ids of records that do not decide.
+    """
+    columns, numbers = _rows_of_units(connection, device, ignored)
     return (
         values
-        for values in epochs.rows_of_current_epochs(columns, _noise_shares(connection))
+        for values in epochs.rows_of_current_epochs(columns, _noise_shares(connection, ignored))
         if values["device_no"] in numbers
     )
 
 
-def rows_and_former_ids(connection: Connection, device: str | None) -> tuple[list[Values], set[str]]:
-    """Return the columns of all rows of a device, and the ids of those from before it last changed."""
-    columns, numbers = _rows_of_units(connection, device)
-    current = {values["measurement_id"] for values in epochs.rows_of_current_epochs(columns, _noise_shares(connection))}
+def rows_and_former_ids(
+    connection: Connection, device: str | None, ignored: Container[str] = ()
+) -> tuple[list[Values], set[str]]:
+    """Return the columns of all rows of a device, and the ids of those from before it last changed.
+
+    `ignored` are ids of records that do not decide: neither are they rows, nor do they tell a change.
+    """
+    columns, numbers = _rows_of_units(connection, device, ignored)
+    shares = _noise_shares(connection, ignored)
+    current = {values["measurement_id"] for values in epochs.rows_of_current_epochs(columns, shares)}
     of_device = [values for values in columns if values["device_no"] in numbers]
     return of_device, {values["measurement_id"] for values in of_device} - current
 
 
-def _rows_of_units(connection: Connection, device: str | None) -> tuple[list[Values], set[int]]:
+def _rows_of_units(
+    connection: Connection, device: str | None, ignored: Container[str]
+) -> tuple[list[Values], set[int]]:
     """Return all rows of the units that have this name, under any name, and the numbers of the name itself."""
     devices = queries.device_rows(connection, None)
     named = {number for number, row in devices.items() if device is None or queries.matches_device(row, device)}
     units = {devices[number]["device_id"] for number in named}
     numbers = {number: row for number, row in devices.items() if row["device_id"] in units}
-    return list(queries.rows_of_devices(connection, numbers)), named
+    return _deciding(queries.rows_of_devices(connection, numbers), ignored), named
 
 
-def _noise_shares(connection: Connection) -> dict[str, float]:
-    return {device_id: floor.share for device_id, floor in small_tables.latest_noise(connection).items()}
+def _deciding(columns: Iterable[Values], ignored: Container[str]) -> list[Values]:
+    return [values for values in columns if values["measurement_id"] not in ignored]
 
 
-def rows_of_other_devices(connection: Connection, device: str, models: Collection[str], limit: int) -> list[Values]:
+def _noise_shares(connection: Connection, ignored: Container[str]) -> dict[str, float]:
+    return {device_id: floor.share for device_id, floor in small_tables.latest_noise(connection, ignored).items()}
+
+
+def rows_of_other_devices(
+    connection: Connection, device: str, models: Collection[str], limit: int, ignored: Container[str] = ()
+) -> list[Values]:
     """Return at most `limit` rows of other devices that have rows of these models, as columns.
 
     A device counts wholly or not at all, and with its rows since it last changed. Devices of the same class come
@@ -101,8 +118,8 @@ def rows_of_other_devices(connection: Connection, device: str, models: Collectio
         if sizes[device_id] <= remaining:
             remaining -= sizes[device_id]
             chosen |= units[device_id]
-    columns = list(queries.rows_of_devices(connection, chosen))
-    return list(epochs.rows_of_current_epochs(columns, _noise_shares(connection)))
+    columns = _deciding(queries.rows_of_devices(connection, chosen), ignored)
+    return list(epochs.rows_of_current_epochs(columns, _noise_shares(connection, ignored)))
 
 
 def _device_rows_by_unit(connection: Connection) -> dict[str, dict[int, Values]]:

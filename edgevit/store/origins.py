@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import platformdirs
-from sqlalchemy import ColumnElement, Connection, Insert, Table, func, select, text
+from sqlalchemy import ColumnElement, Connection, Insert, Table, delete, func, select, text
 
 from edgevit.concurrency.created_once import read_or_create
-from edgevit.errors import StoreError
+from edgevit.errors import StoreError, UnknownNameError
 from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
 from edgevit.records.model import Graph
-from edgevit.records.origin import Origin, OriginKind, SourceSummary
+from edgevit.records.origin import TRUSTED_KINDS, Origin, OriginKind, OriginPolicy, SourceSummary
 from edgevit.store import tables
 from edgevit.store.connect import POSTGRES
+from edgevit.store.small_tables import noise_id
 
 _ID_BYTES = 8
 _BATCH = 500  # of ids in one statement
@@ -62,7 +63,7 @@ def record_id(record: Measurement | Accuracy | NoiseFloor | Graph | Confusion) -
         case Confusion():
             return record.confusion_id
         case NoiseFloor():
-            return f"{record.device_id} {record.started}"
+            return noise_id(record)
 
 
 def installation_id() -> str:
@@ -97,9 +98,9 @@ def summaries(connection: Connection) -> list[SourceSummary]:
     number = tables.record_origin.c.origin_no
     counted = connection.execute(select(number, func.count()).group_by(number))
     counts = {int(key): int(count) for key, count in counted}
-    own = installation_id()
+    deciding = {policy: _deciding(connection, policy) for policy in ("own", "trusted")}
     return [
-        SourceSummary(origin, counts.get(key, 0), is_own(origin, own))
+        SourceSummary(origin, counts.get(key, 0), key in deciding["own"], key in deciding["trusted"])
         for key, origin in sorted(_all(connection).items())
     ]
 
@@ -113,9 +114,48 @@ def without_origin(connection: Connection) -> Iterator[str]:
             yield f"{table.name}: nothing says where {count} records came from"
 
 
-def is_own(origin: Origin, installation: str) -> bool:
-    """Return whether the installation measured what has this origin."""
-    return origin.kind == "measured" and origin.installation == installation
+def undecided(connection: Connection, policy: OriginPolicy) -> dict[str, str]:
+    """Return the ids of the records that do not decide by a policy, each with its newest source.
+
+    A record decides if one of its origins does.
+    """
+    deciding = _deciding(connection, policy)
+    others = {number: origin.source for number, origin in _all(connection).items() if number not in deciding}
+    if not others:
+        return {}
+    number, name = tables.record_origin.c.origin_no, tables.record_origin.c.record_id
+    decided = select(name).where(number.in_(deciding))
+    query = select(name, func.max(number)).where(number.in_(others), name.not_in(decided)).group_by(name)
+    return {record: others[newest] for record, newest in connection.execute(query)}
+
+
+def decide(connection: Connection, source: str, *, is_trusted: bool) -> None:
+    """Trust a source from now on, or no more. Raises UnknownNameError for one that no record came from."""
+    known = sorted({origin.source for origin in _all(connection).values()})
+    if source not in known:
+        raise UnknownNameError("source", source, known or ["none yet"], listing="edgevit db sources")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.execute(delete(tables.trust).where(tables.trust.c.source == source))
+    values = {"source": source, "is_trusted": int(is_trusted), "decided_by": _user(connection), "since": now}
+    connection.execute(tables.trust.insert().values(values))
+
+
+def _deciding(connection: Connection, policy: OriginPolicy) -> set[int]:
+    """Return the numbers of the origins whose records decide."""
+    origins, own = _all(connection), installation_id()
+    if policy == "any":
+        return set(origins)
+    decisions = {
+        source: bool(value)
+        for source, value in connection.execute(select(tables.trust.c.source, tables.trust.c.is_trusted))
+    }
+    return {
+        number
+        for number, origin in origins.items()
+        if (origin.kind == "measured" and origin.installation == own)
+        or (policy == "own" and origin.kind == "published")
+        or (policy == "trusted" and decisions.get(origin.source, origin.kind in TRUSTED_KINDS))
+    }
 
 
 def _all(connection: Connection) -> dict[int, Origin]:

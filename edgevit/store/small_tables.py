@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, select, update
@@ -50,9 +50,18 @@ def noise_floors(connection: Connection) -> list[NoiseFloor]:
     return floors
 
 
-def latest_noise(connection: Connection) -> dict[str, NoiseFloor]:
-    """Return the newest noise floor of each device by this protocol."""
-    floors = [floor for floor in noise_floors(connection) if floor.protocol_version == PROTOCOL_VERSION]
+def noise_id(floor: NoiseFloor) -> str:
+    """Return what names a noise floor among all records."""
+    return f"{floor.device_id} {floor.started}"
+
+
+def latest_noise(connection: Connection, ignored: Container[str] = ()) -> dict[str, NoiseFloor]:
+    """Return the newest noise floor of each device by this protocol. `ignored` are ids of records left out."""
+    floors = [
+        floor
+        for floor in noise_floors(connection)
+        if floor.protocol_version == PROTOCOL_VERSION and noise_id(floor) not in ignored
+    ]
     return {floor.device_id: floor for floor in sorted(floors, key=lambda floor: floor.started)}
 
 

@@ -302,6 +302,18 @@ origin = Table(
     sqlite_strict=True,
 )
 
+# Sources that somebody decided to trust, or not to.
+trust = Table(
+    "trust",
+    METADATA,
+    Column("source", Text, primary_key=True),  # of origins
+    Column("is_trusted", Integer, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("since", Text, nullable=False),  # ISO 8601, UTC
+    CheckConstraint("is_trusted IN (0, 1)", "decision"),
+    sqlite_strict=True,
+)
+
 record_origin = Table(
     "record_origin",
     METADATA,

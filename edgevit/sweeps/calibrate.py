@@ -160,10 +160,10 @@ def calibrate(
 
     Raises UsageError for a percentile that rows do not keep, StoreError.
     """
-    first = Knowledge(db, column, operators)
+    first = Knowledge(db.trusting("trusted"), column, operators)
     planned = first.anchors(cost_s, budget_s)
     measured_models = tuple(name for name in planned if measure(name))
-    last = Knowledge(db, column, operators) if measured_models else first
+    last = Knowledge(db.trusting("trusted"), column, operators) if measured_models else first
     others = (set(cost_s) | set(load_cards()) | set(last.predictor.models)) - last.measured - set(measured_models)
     before, after = (spread_of(comparable.predictions(others, confidence)) for comparable in (first, last))
     configuration = (column.device.name, column.target, column.precision, column.threads, column.percentile, confidence)

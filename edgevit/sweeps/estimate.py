@@ -45,7 +45,7 @@ def forecast(plan: SweepPlan, db: str | None) -> list[SweepStep]:
     existing = [(request, held_artifact(request)) for request in requests]
     steps = [export_step(request, requests) for request, artifact in existing if artifact is None]
     with LatencyDB.open(db) as database:
-        rows = [row for row in database.measurements(device=device.device_id) if _run_ns(row)]
+        rows = [row for row in database.trusting("trusted").measurements(device=device.device_id) if _run_ns(row)]
     artifacts = [artifact for _, artifact in existing if artifact is not None]
     for count in plan.thread_counts:
         missing = artifacts

@@ -208,7 +208,7 @@ def known_failures(
 
 def _standing_rows(device: Device, threads: int, db: str | None, protocol: Protocol) -> list[Measurement]:
     with LatencyDB.open(db) as database:
-        rows = database.measurements(device=device.device_id, threads=threads)
+        rows = database.trusting("trusted").measurements(device=device.device_id, threads=threads)
     return [row for row in rows if _stands_for(row, protocol)]
 
 

@@ -72,7 +72,8 @@ def report(
     """
     names = None if device is None else [device] if isinstance(device, str) else list(device)
     folder = None if artifacts is None else Path(artifacts)
-    with LatencyDB.open(db, create_file=False) as database:
+    with LatencyDB.open(db, create_file=False) as whole:
+        database = whole.trusting("trusted")
         devices = None if names is None else [_known(name, database) for name in names]
         options = ReportOptions(devices, dataset, published, predict, confidence, folder)
         # `edgevit choose` has the same options.

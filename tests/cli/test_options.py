@@ -45,7 +45,7 @@ COMMANDS = {
     "choose": {"--max-latency/--budget", "--objective", "--models", "--task", "-d/--device", "--percentile",
                "--min-top1", "--max-size-mb", "--max-memory-mb", "--max-energy-mj", "-t/--target", "--precision",
                "--engine", "--threads", "--licence", "--published", "--reconstructed", "--outdated",
-               "--confidence", "--measured-only", "--dataset", "--pareto", "--why", "--measure", "--export",
+               "--confidence", "--measured-only", "--dataset", "--origin", "--pareto", "--why", "--measure", "--export",
                "--weights", "--weights-key", "--labels", "--random-weights", "--artifacts", "-o/--out", "--quick",
                "--plot", "--db"},
     "report": {"-o/--out", "-d/--device", "--published", "--dataset", "--confidence", "--measured-only", "--artifacts",
@@ -69,6 +69,9 @@ COMMANDS = {
     "db export": {"file", "-d/--device", "--grade", "--db"},
     "db import": {"files", "--from", "--source", "--published", "--db"},
     "db merge": {"source", "--db"},
+    "db sources": {"--db"},
+    "db trust": {"source", "--db"},
+    "db distrust": {"source", "--db"},
     "db quarantine": {"--db"},
     "db check": {"--db"},
 }  # fmt: skip

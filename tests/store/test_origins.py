@@ -7,11 +7,13 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from edgevit.errors import StoreError
+from edgevit.errors import StoreError, UnknownNameError
 from edgevit.records.measurement import NoiseFloor
+from edgevit.records.origin import OriginPolicy
 from edgevit.store import LatencyDB
 from edgevit.store.connect import create, database_url
 from edgevit.store.json_records import PortableRecord
+from edgevit.store.jsonl import write_lines
 from edgevit.store.origins import installation_id, record_id
 from support.command_line import edgevit
 from support.measured import floor, measured, operators, rated
@@ -140,3 +142,85 @@ def test_sources_are_shown(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "shipped" in shown.stdout and "measured" in shown.stdout
     one = edgevit("db", "show", row.measurement_id[:12], "--db", "x.db", folder=tmp_path)
     assert "origins" in one.stdout and '"measured"' in one.stdout
+
+
+# Whose records decide
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A file of a row and an accuracy of the own device, and of a noise floor."""
+    file = tmp_path / "foreign.jsonl"
+    floors = floor(0.5, started="2026-11-23T10:00:00+00:00")
+    write_lines(file, [measured(nonce="forged", model="net_x"), rated(99.0), floors])
+    return file
+
+
+def test_imported_records_decide_once_their_source_is_trusted(empty_url: str, foreign: Path) -> None:
+    source = str(foreign.absolute())
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(own := measured())
+        db.import_jsonl(foreign)
+        cases: tuple[tuple[OriginPolicy, bool], ...] = (("own", False), ("trusted", False), ("any", True))
+        for policy, is_in in cases:
+            view = db.trusting(policy)
+            rows = [row.measurement_id for row in view.measurements(device=own.device_id)]
+            assert len(rows) == 1 + is_in and own.measurement_id in rows
+            assert len(view.measurements(device=own.device_id, current_epoch=True)) == 1 + is_in
+            assert len(view.history(own.device_id)[0]) == 1 + is_in
+            assert len(view.accuracies()) == is_in and (view.noise("pi-0001") is not None) == is_in
+            assert view.left_out(own.device_id) == ({} if is_in else {source: 1})
+        db.trust(source)
+        assert len(db.trusting("trusted").accuracies()) == 1 and db.trusting("trusted").left_out(own.device_id) == {}
+        assert db.trusting("own").accuracies() == []
+        db.trust(source, is_trusted=False)
+        assert db.trusting("trusted").accuracies() == []
+        with pytest.raises(UnknownNameError, match="did you mean"):
+            db.trust(source + "x")
+        assert db.check().problems == ()
+
+
+def test_a_record_decides_if_one_of_its_origins_does(empty_url: str, tmp_path: Path) -> None:
+    row, file, other = measured(), tmp_path / "rows.jsonl", tmp_path / "copy.jsonl"
+    for path in (file, other):
+        write_lines(path, [row])
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.import_jsonl(file)
+        assert db.trusting("trusted").measurements() == []
+        db.import_jsonl(other)
+        db.trust(str(other))
+        assert len(db.trusting("trusted").measurements()) == 1
+        db.trust(str(other), is_trusted=False)
+        db.add(row)
+        assert len(db.trusting("own").measurements()) == 1
+
+
+def test_forged_rows_open_no_epoch_and_pass_for_no_measurement(empty_url: str, tmp_path: Path) -> None:
+    """Ten repeats of the own row, all five times as slow and later: as a change of the device they would end it."""
+    own, file = measured(), tmp_path / "forged.jsonl"
+    slow = tuple(tuple(5 * ns for ns in process) for process in own.samples_ns)
+    forged = [
+        measured(slow, started=f"2026-11-{day}T10:00:00+00:00", nonce=str(day)) for day in range(22, 30)
+    ]  # fmt: skip
+    write_lines(file, forged)
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(own)
+        assert db.import_jsonl(file).added == len(forged)
+        assert own.measurement_id in db.history("pi-0001")[1], "all together they tell that the device changed"
+        rows, former = db.trusting("trusted").history("pi-0001")
+        assert ([row.measurement_id for row in rows], former) == ([own.measurement_id], frozenset())
+
+
+def test_choices_say_what_they_leave_out(tmp_path: Path, foreign: Path) -> None:
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.import_jsonl(foreign)
+    options = ("choose", "--device", "pi5", "--max-latency", "1s", "--measured-only", "--db", "x.db")
+    refused = edgevit(*options, folder=tmp_path)
+    assert refused.returncode == 2 and f"edgevit db trust {foreign.absolute()}" in refused.stderr
+    once = edgevit(*options, "--origin", "any", folder=tmp_path)
+    assert "net_x" in once.stdout and "read from" in once.stdout + once.stderr
+    assert edgevit("db", "trust", str(foreign.absolute()), "--db", "x.db", folder=tmp_path).returncode == 0
+    trusted = edgevit(*options, folder=tmp_path)
+    assert "net_x" in trusted.stdout and "not trusted" not in trusted.stdout + trusted.stderr
+    wrong = edgevit(*options, "--origin", "mine", folder=tmp_path)
+    assert wrong.returncode == 2 and "own" in wrong.stderr

@@ -49,7 +49,8 @@ def picked(choice: Choice) -> str | None:
 
 def noisy(share: float, unit: str = measured().device_id) -> NoiseFloor:
     """Return a noise floor of a device."""
-    return NoiseFloor(unit, "pi5", "mixed", 1, share, (100, 102), "2026-11-21T10:00:00+00:00")
+    p50s_ns = (10**9, 10**9, 10**9 + round(share * 10**9))
+    return NoiseFloor(unit, "pi5", "mixed", 1, share, p50s_ns, "2026-11-21T10:00:00+00:00")
 
 
 def texts(choice: Choice | JointChoice) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -254,7 +255,7 @@ def test_a_failure_that_stands_is_told_and_is_no_success(
         artifact_sha256=artifact.sha256,
         engine_version="1.0",
         host=HOST,
-        started="2126-01-01T00:00:00+00:00",
+        started=(datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         device_id=toys.LOCAL.device_id,
         threads=1,
     )
@@ -265,7 +266,7 @@ def test_a_failure_that_stands_is_told_and_is_no_success(
     assert [row.status for row in known_failures(*where, host=HOST)] == ["unsupported"]
     upgraded = dataclasses.replace(HOST, python="3.14.1")
     assert still_to_measure(*where, host=upgraded) == [artifact] and known_failures(*where, host=upgraded) == []
-    again = dataclasses.replace(artifact, created="2126-01-02T00:00:00+00:00")
+    again = dataclasses.replace(artifact, created=(datetime.now(UTC) + timedelta(hours=2)).isoformat())
     assert still_to_measure([again], *where[1:], host=HOST) == [again], "its network, recipe or tools changed"
 
 

@@ -10,7 +10,7 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-KINDS = "kind IN ('measured', 'imported', 'merged', 'shipped', 'unrecorded')"
+KINDS = "kind IN ('measured', 'imported', 'merged', 'published', 'shipped', 'unrecorded')"
 # The records of before, by the expression that names one.
 NAMES = {
     "measurement": "measurement_id",
@@ -22,7 +22,7 @@ NAMES = {
 
 
 def upgrade() -> None:
-    """Add two tables. The origin of the records that are there already is unknown."""
+    """Add three tables. The origin of the records that are there already is unknown."""
     op.create_table(
         "origin",
         sa.Column("origin_no", sa.Integer(), nullable=False),
@@ -43,6 +43,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["origin_no"], ["origin.origin_no"], name=op.f("fk_record_origin_origin_no")),
         sqlite_strict=True,
     )
+    op.create_table(
+        "trust",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("is_trusted", sa.Integer(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("since", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_trust")),
+        sa.CheckConstraint("is_trusted IN (0, 1)", name=op.f("ck_trust_decision")),
+        sqlite_strict=True,
+    )
     connection = op.get_bind()
     if any(connection.execute(sa.text(f"SELECT 1 FROM {table} LIMIT 1")).first() for table in NAMES):
         unrecorded = "INSERT INTO origin (kind, source, installation, written_by, since) VALUES"
@@ -53,6 +63,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the origins."""
+    """Drop the origins, and what was decided on them."""
+    op.drop_table("trust")
     op.drop_table("record_origin")
     op.drop_table("origin")
