@@ -46,7 +46,7 @@ def require_built_here(artifact: Artifact, recipe: Recipe, built_here: Container
 
 
 def require_known_model(artifact: Artifact, built_here: Container[str], named: str = "") -> None:
-    """Raise an error where loading an artifact's model would run code that nobody here vouches for.
+    """Raise an error where loading an artifact's model would run code that is not trusted here.
 
     named: the model as a person names it again. Raises UsageError where that is another one than the manifest's,
     ArtifactError where none is named and the manifest's runs code without having one of these digests.

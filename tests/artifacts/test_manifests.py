@@ -1,4 +1,4 @@
-"""Manifests of strangers: whatever one says, opening its folder ends in one ArtifactError, soon."""
+"""Manifests of strangers: opening their folder ends in one ArtifactError, and soon."""
 
 from __future__ import annotations
 
