@@ -179,10 +179,10 @@ def _show(pairs: Sequence[JudgedPair], result: str, gate: GateOptions, output: O
 
     summary = regression_summary.GateSummary(tuple(pairs), gate.percentile, gate.fail_if, result)
     if gate.junit is not None:
-        regression_summary.write(gate.junit, regression_summary.junit(summary))
+        regression_summary.save(gate.junit, regression_summary.junit(summary))
     markdown = regression_summary.markdown(summary) if gate.markdown is not None else ""
     if gate.markdown not in (None, _STDOUT):
-        regression_summary.write(str(gate.markdown), markdown)
+        regression_summary.save(str(gate.markdown), markdown)
     if output.as_json:
         print_json(regression_summary.to_data(summary))
     elif gate.markdown == _STDOUT:

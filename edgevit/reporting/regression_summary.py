@@ -45,8 +45,8 @@ class GateSummary:
         return counted if self.fail_if is None else f"{self.outcome}: {counted} (fails if {self.fail_if})"
 
 
-def write(path: str, text: str) -> None:
-    """Write a summary, which appears under its name only when it is complete. Raises StoreError where it cannot."""
+def save(path: str, text: str) -> None:
+    """Save a summary, which appears under its name only when it is complete. Raises StoreError where it cannot."""
     with atomic_write(Path(path), "the summary") as part:
         part.write_bytes(text.encode("utf-8"))
 

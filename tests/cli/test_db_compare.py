@@ -17,6 +17,7 @@ from conftest import new_file
 from edgevit.cli import main
 from edgevit.devices.registry import local_device
 from edgevit.records.measurement import Measurement
+from edgevit.records.network import Network
 from edgevit.store import LatencyDB
 from support.measured import HOST, SILICON, failed, floor, measured, published
 
@@ -181,6 +182,19 @@ def test_a_baseline_is_compared_with_what_was_measured_since(db: LatencyDB, edge
     assert edgevit(*base).code == 6, "a new baseline has nothing after it"
     db.add(row(12, 7))
     assert edgevit(*base).code == 0
+
+
+def test_each_network_of_a_baseline_meets_its_like(db: LatencyDB, edgevit: Any) -> None:
+    def trained(ms: float, day: int, letter: str) -> Measurement:
+        network = Network("function", letter * 64, letter * 64, "2.9.0")
+        return row(ms, day, model="n.py:net", network=network, artifact_sha256=letter * 64)
+
+    for letter in "ab":
+        db.add(trained(10, 1, letter), tag="main")
+    db.add(trained(12, 2, "a")), db.add(trained(10, 3, "b"))
+    for name in ((), ("n.py:net",)):
+        outcome = edgevit("compare", "--baseline", "main", *name, "--fail-if", "slower")
+        assert outcome.code == 4 and "1 slower, 1 same" in outcome.out
 
 
 @pytest.mark.parametrize(
