@@ -48,12 +48,16 @@ def forge(artifact: Artifact, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(_text_of(data))
 
 
-def test_a_manifest_that_is_no_plain_file_is_refused(artifact: Artifact) -> None:
+def test_a_manifest_that_is_no_plain_file_is_refused(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     path = artifact.folder / MANIFEST
     content = path.read_bytes()
     path.unlink()
     os.mkfifo(path)
     assert "no plain file" in refusal(artifact.folder).why
+    # To open a device may already do something.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", None)
+        assert "no plain file" in refusal(artifact.folder).why
     path.unlink()
     path.symlink_to("/dev/zero")
     assert "no plain file" in refusal(artifact.folder).why
@@ -105,11 +109,25 @@ BROKEN: dict[str, str | bytes] = {
 }
 
 
+WHY = {
+    "deep lists": "nested deeper",
+    "deep objects": "nested deeper",
+    "just too deep": "nested deeper",
+    "a number of 5,000 digits": "larger than any number",
+    "a number of 65 bits": "larger than any number",
+    "NaN": "NaN is not a number",
+    "Infinity": "-Infinity is not a number",
+    "an infinite number": "1e999 is not a finite number",
+    "half a surrogate pair": "not JSON",
+}
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_manifest_that_is_no_record_is_refused(artifact: Artifact, name: str) -> None:
     content = BROKEN[name]
     (artifact.folder / MANIFEST).write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert "rm -rf" not in refusal(artifact.folder).fix.replace("'a; rm -rf ~'", "")
+    error = refusal(artifact.folder)
+    assert WHY.get(name, "") in error.why and "rm -rf" not in error.fix.replace("'a; rm -rf ~'", "")
 
 
 def test_a_manifest_larger_than_memory_is_refused(artifact: Artifact) -> None:
@@ -146,6 +164,7 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "range": {"input_range": [1.0, 0.0]},
     "time": {"created": "yesterday"},
     "time without a zone": {"created": "2026-11-30T08:00:00"},
+    "half a character": {"family": "\ud800"},
     "wrong type": {"params": "many"},
     "truth for a number": {"params": True},
     "unknown field": {"surprise": 1},
