@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -181,11 +181,20 @@ def _report(database: LatencyDB, result: ImportResult, as_json: bool, counts: Ma
 
     by_code = Counter(refusal.code for refusal in result.refused)
     if as_json:
-        totals = {"added": result.added, "known": result.duplicates, "refused": list(map(_data, result.refused))}
+        totals = {
+            "added": result.added,
+            "known": result.duplicates,
+            "forgotten": database.left_forgotten,
+            "refused": list(map(_data, result.refused)),
+        }
         published = {} if counts is None else {"refused_because": dict(by_code), "counts": dict(counts)}
         print_json({**totals, "epochs": database.opened_epochs, **published})
     else:
         say(f"{result.added} added, {result.duplicates} known already, {len(result.refused)} refused")
+        if database.left_forgotten:
+            say(
+                f"{database.left_forgotten} left out: their source was forgotten here (edgevit db forget SOURCE --undo)"
+            )
         for name, count in sorted((counts or {}).items()):
             say(f"{count} rows {_COUNT_LABELS[name]}")
         _say_refused(result, by_code)
@@ -227,13 +236,39 @@ def distrust(source: SourceArgument, *, db: DbOption = None, output: OutputOptio
     _decide(source, db, is_trusted=False, as_json=output.as_json)
 
 
+@app.command()
+@grouped
+def forget(
+    source: SourceArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Let a forgotten source be read again")] = False,
+    *,
+    db: DbOption = None,
+    output: OutputOptions,
+) -> None:
+    """Delete what came from a source alone, for good: no import or merge brings it back."""
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db, create_file=False) as database:
+        source = _whole(source, {one.origin.source for one in database.sources()})
+        count = database.remember(source) if undo else database.forget(source)
+    if output.as_json:
+        print_json({"source": source, "is_forgotten": not undo, "records": count})
+    elif undo:
+        say(f"{count} records of {source} may be read again: edgevit db import, or merge")
+    else:
+        say(f"{count} records of {source} are deleted, and do not come back")
+
+
+def _whole(source: str, known: Collection[str]) -> str:
+    """Return a source by its whole path, by which files and databases are kept."""
+    return next((name for name in (source, str(Path(source).absolute())) if name in known), source)
+
+
 def _decide(source: str, db: str | None, *, is_trusted: bool, as_json: bool) -> None:
     from edgevit.store import LatencyDB
 
     with LatencyDB.open(db, create_file=False) as database:
-        known = {one.origin.source for one in database.sources()}
-        # Files and databases are kept by their whole path.
-        source = next((name for name in (source, str(Path(source).absolute())) if name in known), source)
+        source = _whole(source, {one.origin.source for one in database.sources()})
         database.trust(source, is_trusted=is_trusted)
         count = sum(one.records for one in database.sources() if one.origin.source == source)
     if as_json:

@@ -26,6 +26,7 @@ from edgevit.store import (
     confusions,
     epoch_table,
     exchange,
+    forgetting,
     graphs,
     jsonl,
     origins,
@@ -64,6 +65,7 @@ class LatencyDB:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.opened_epochs: list[Epoch] = []
+        self.left_forgotten = 0  # records of imports that were not added, because their source was forgotten here
         self._measured = origins.Writer("measured")
         self._policy: OriginPolicy = "any"
 
@@ -444,9 +446,24 @@ class LatencyDB:
         with self._transaction(write=True) as connection:
             origins.decide(connection, source, is_trusted=is_trusted)
 
+    def forget(self, source: str) -> int:
+        """Delete the records that came from a source alone, for good, and return their number.
+
+        No import or merge brings them back. Raises UnknownNameError, UsageError for this installation.
+        """
+        with self._transaction(write=True) as connection:
+            return forgetting.forget(connection, source)
+
+    def remember(self, source: str) -> int:
+        """Let the records of a forgotten source be read again; return their number. Raises UnknownNameError."""
+        with self._transaction(write=True) as connection:
+            return forgetting.remember(connection, source)
+
     def _import(self, kind: OriginKind, source: str, records: Iterable[ParsedRecord]) -> ImportResult:
         origin = origins.Writer(kind, source)
-        return exchange.import_records(self._transaction, records, self.opened_epochs.append, origin)
+        result = exchange.import_records(self._transaction, records, self.opened_epochs.append, origin)
+        self.left_forgotten += origin.forgotten
+        return result
 
     def merge(self, source: str) -> ImportResult:
         """Add the records of another database, given as the path of an SQLite file or a URL. It is only read.

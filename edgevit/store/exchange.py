@@ -23,6 +23,7 @@ from edgevit.store import (
     accuracies,
     confusions,
     epoch_table,
+    forgetting,
     graphs,
     origins,
     partition_checksums,
@@ -68,6 +69,9 @@ def import_records(
     checked = map(_check, records)
     while batch := list(islice(checked, BATCH_ROWS)):
         with transaction(write=True) as connection:
+            known = forgetting.forgotten(connection, (origins.record_id(one.record) for one in batch if one.record))
+            origin.forgotten += len(known)
+            batch = [one for one in batch if one.record is None or origins.record_id(one.record) not in known]
             outcomes = _insert(connection, batch)
             refused = [outcome for outcome in outcomes if isinstance(outcome, ParsedRecord)]
             quarantine.put(connection, refused)

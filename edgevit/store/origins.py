@@ -23,7 +23,7 @@ from edgevit.store.small_tables import noise_id
 _ID_BYTES = 8
 _BATCH = 500  # of ids in one statement
 # What names a record of each table, as record_id() does.
-_NAMES: tuple[tuple[Table, ColumnElement[str]], ...] = (
+NAMES: tuple[tuple[Table, ColumnElement[str]], ...] = (
     (tables.measurement, tables.measurement.c.measurement_id),
     (tables.accuracy, tables.accuracy.c.accuracy_id),
     (tables.graph, tables.graph.c.graph_id),
@@ -38,6 +38,7 @@ class Writer:
 
     kind: OriginKind
     source: str = ""  # empty: this installation
+    forgotten: int = 0  # records that were not added, because their source was forgotten here
     _number: int | None = field(default=None, init=False)
 
     def record(self, connection: Connection, ids: Collection[str]) -> None:
@@ -108,7 +109,7 @@ def summaries(connection: Connection) -> list[SourceSummary]:
 def without_origin(connection: Connection) -> Iterator[str]:
     """Yield a problem for each table with records whose origin is missing, for `edgevit db check`."""
     known = select(tables.record_origin.c.record_id)
-    for table, name in _NAMES:
+    for table, name in NAMES:
         query = select(func.count()).select_from(table).where(name.not_in(known))
         if count := connection.execute(query).scalar_one():
             yield f"{table.name}: nothing says where {count} records came from"
@@ -136,7 +137,7 @@ def decide(connection: Connection, source: str, *, is_trusted: bool) -> None:
         raise UnknownNameError("source", source, known or ["none yet"], listing="edgevit db sources")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     connection.execute(delete(tables.trust).where(tables.trust.c.source == source))
-    values = {"source": source, "is_trusted": int(is_trusted), "decided_by": _user(connection), "since": now}
+    values = {"source": source, "is_trusted": int(is_trusted), "decided_by": user(connection), "since": now}
     connection.execute(tables.trust.insert().values(values))
 
 
@@ -168,7 +169,7 @@ def _all(connection: Connection) -> dict[int, Origin]:
 
 def _number(connection: Connection, kind: OriginKind, source: str) -> int:
     """Return the number of an origin of this installation: a new one for each import, else the present one."""
-    values = {"kind": kind, "source": source, "installation": installation_id(), "written_by": _user(connection)}
+    values = {"kind": kind, "source": source, "installation": installation_id(), "written_by": user(connection)}
     table = tables.origin
     if kind in ("measured", "shipped"):
         known = [table.c[name] == value for name, value in values.items()]
@@ -181,7 +182,7 @@ def _number(connection: Connection, kind: OriginKind, source: str) -> int:
     return int(result.inserted_primary_key[0])
 
 
-def _user(connection: Connection) -> str:
+def user(connection: Connection) -> str:
     """Return the role on a server, else the user of this machine; empty where it has no name."""
     if connection.dialect.name == POSTGRES:
         return str(connection.execute(text("SELECT current_user")).scalar_one())

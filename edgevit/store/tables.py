@@ -314,6 +314,17 @@ trust = Table(
     sqlite_strict=True,
 )
 
+# Records that were deleted because their source was forgotten; see forgetting.py.
+forgotten = Table(
+    "forgotten",
+    METADATA,
+    Column("record_id", Text, primary_key=True),  # origins.record_id
+    Column("source", Text, nullable=False),
+    Column("since", Text, nullable=False),  # ISO 8601, UTC
+    Column("forgotten_by", Text, nullable=False),
+    sqlite_strict=True,
+)
+
 record_origin = Table(
     "record_origin",
     METADATA,

@@ -72,6 +72,7 @@ COMMANDS = {
     "db sources": {"--db"},
     "db trust": {"source", "--db"},
     "db distrust": {"source", "--db"},
+    "db forget": {"source", "--undo", "--db"},
     "db quarantine": {"--db"},
     "db check": {"--db"},
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from edgevit.errors import StoreError, UnknownNameError
+from edgevit.errors import StoreError, UnknownNameError, UsageError
 from edgevit.records.measurement import NoiseFloor
 from edgevit.records.origin import OriginPolicy
 from edgevit.store import LatencyDB
@@ -224,3 +224,44 @@ def test_choices_say_what_they_leave_out(tmp_path: Path, foreign: Path) -> None:
     assert "net_x" in trusted.stdout and "not trusted" not in trusted.stdout + trusted.stderr
     wrong = edgevit(*options, "--origin", "mine", folder=tmp_path)
     assert wrong.returncode == 2 and "own" in wrong.stderr
+
+
+def test_a_forgotten_source_does_not_come_back(empty_url: str, tmp_path: Path) -> None:
+    """Of all kinds of records; what came from elsewhere too, and what was measured here, stays."""
+    own, file, other = measured(nonce="own"), tmp_path / "bad.jsonl", str(tmp_path / "other.db")
+    write_lines(file, [own, *RECORDS])
+    with LatencyDB.open(other, shipped=False) as db:
+        db.import_jsonl(file)
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(own)
+        before = db.stats().tables
+        db.import_jsonl(file)
+        source = str(file.absolute())
+        assert db.forget(source) == len({record_id(record) for record in RECORDS} - {own.measurement_id})
+        assert [row.measurement_id for row in db.measurements()] == [own.measurement_id]
+        after = db.stats().tables
+        for name in ("measurement", "sample", "accuracy", "graph", "confusion", "noise", "epoch"):
+            assert after[name] == before[name], name
+        assert db.check().problems == () and kinds(db, own.measurement_id) == ["measured"]
+        again = db.import_jsonl(file)
+        assert again == (0, 1, ()) and db.left_forgotten == after["forgotten"]
+        assert db.merge(other).added == 0
+        assert db.remember(source) == after["forgotten"]
+        assert db.merge(other).added == after["forgotten"] and db.check().problems == ()
+        with pytest.raises(UnknownNameError):
+            db.remember(source)
+        with pytest.raises(UnknownNameError):
+            db.forget("nowhere")
+        with pytest.raises(UsageError, match="cannot be forgotten"):
+            db.forget(installation_id())
+
+
+def test_forgetting_on_the_command_line(tmp_path: Path, foreign: Path) -> None:
+    (tmp_path / "foreign.jsonl").write_bytes(foreign.read_bytes())
+    for command in (
+        ("db", "import", "foreign.jsonl"), ("db", "forget", "foreign.jsonl"), ("db", "import", "foreign.jsonl"),
+        ("db", "forget", "foreign.jsonl", "--undo"), ("db", "import", "foreign.jsonl"),
+    ):  # fmt: skip
+        done = edgevit(*command, "--db", "x.db", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 added")
