@@ -24,6 +24,7 @@ from edgevit.records.measurements import Measurements
 from edgevit.records.model_reference import ModelReference, place_digest
 from edgevit.records.preprocessing import read_stated
 from edgevit.store import LatencyDB
+from edgevit.store.jsonl import write_lines
 from edgevit.sweeps import freshness, plan
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, is_of_form
 from edgevit.sweeps.plan import known_failures, still_to_measure
@@ -268,6 +269,24 @@ def test_a_failure_that_stands_is_told_and_is_no_success(
     assert still_to_measure(*where, host=upgraded) == [artifact] and known_failures(*where, host=upgraded) == []
     again = dataclasses.replace(artifact, created=(datetime.now(UTC) + timedelta(hours=2)).isoformat())
     assert still_to_measure([again], *where[1:], host=HOST) == [again], "its network, recipe or tools changed"
+
+
+def test_a_row_that_was_imported_passes_for_no_measurement(
+    request_of: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's row has the own device and artifact: it counts once its source is trusted."""
+    artifact = export_here(request_of)
+    monkeypatch.setattr(plan, "_engine_version", lambda artifact, engines: "1.0")
+    row = measured(
+        artifact_sha256=artifact.sha256, engine_version="1.0", device_id=toys.LOCAL.device_id, threads=1, host=HOST
+    )
+    write_lines(Path("rows.jsonl"), [row])
+    where = ([artifact], toys.LOCAL, 1, "b.db", Protocol.quick())
+    with LatencyDB.open("b.db", shipped=False) as db:
+        db.import_jsonl("rows.jsonl")
+        assert still_to_measure(*where, host=HOST) == [artifact]
+        db.trust(str(Path("rows.jsonl").absolute()))
+        assert still_to_measure(*where, host=HOST) == []
 
 
 @pytest.mark.parametrize(
