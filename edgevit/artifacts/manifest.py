@@ -107,9 +107,8 @@ def _impossible(artifact: Artifact) -> Iterator[str]:
     if artifact.model != artifact.source.model:
         yield f"its model is {artifact.model}, and its source is of {artifact.source.model}"
     precisions = {recipe.target: recipe.precisions for recipe in list_recipes()}
-    if artifact.target not in precisions:
-        yield f"this edgevit has no target {artifact.target}"
-    elif artifact.precision not in precisions[artifact.target]:
+    # A target that is not known is refused, with the known ones, when its recipe is looked for.
+    if artifact.precision not in precisions.get(artifact.target, (artifact.precision,)):
         yield f"{artifact.target} has no precision {artifact.precision}"
     if not _is_payload(artifact):
         yield f"its payload is {artifact.payload!r}, and none of its files is that"
