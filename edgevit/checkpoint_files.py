@@ -14,6 +14,7 @@ INDEX = ".index.json"
 # What Hugging Face's tools name the weights of a folder, best first.
 _FOLDER_NAMES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar")
+_MOST_CHARACTERS = 80
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 
 
@@ -34,14 +35,17 @@ def shards_of(index: Path) -> dict[str, Path]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = {str(key): str(name) for key, name in weight_map.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("the index of the shards cannot be read", where=str(index), why=str(error)) from error
     if outside := next((name for name in names.values() if Path(name).name != name), None):
         fix = "fetch the checkpoint again, into one folder"
         raise CheckpointError("an index names a file outside its folder", where=str(index), why=outside, fix=fix)
     files = {name: index.parent / name for name in sorted(set(names.values()))}
-    if missing := [name for name, file in files.items() if not file.is_file()]:
-        why = f"{len(missing)} of {len(files)} are not beside the index: {', '.join(missing[:3])}"
+    # A folder's own listing: a name may be one that no file can have.
+    present = {file.name for file in index.parent.iterdir() if file.is_file()}
+    if missing := [name for name in files if name not in present]:
+        shown = ", ".join(name[:_MOST_CHARACTERS] for name in missing[:3])
+        why = f"{len(missing)} of {len(files)} are not beside the index: {shown}"
         raise CheckpointError("shards are missing", where=str(index), why=why, fix="fetch them too")
     return {key: files[name] for key, name in names.items()}
 

@@ -10,10 +10,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import platformdirs
 
@@ -22,6 +22,7 @@ from edgevit.concurrency.scratch import mark
 from edgevit.errors import CheckpointError
 from edgevit.records.model_reference import place_digest
 from edgevit.records.network import Network
+from edgevit_runtime.codec import RecordError, from_json
 from edgevit_runtime.digest import file_sha256
 
 _LOG = logging.getLogger(__name__)
@@ -83,13 +84,13 @@ def _key(network: Network) -> str:
 def _state_of(path: Path) -> tuple[ChangedFile | None, bool]:
     """Return a changed file of one record, and whether all of its files are here as they were."""
     try:
-        record = json.loads(path.read_bytes())
-        kinds: list[tuple[Literal["checkpoint", "code"], Mapping[str, list[object]]]] = [
-            ("checkpoint", record["checkpoint"]), ("code", record["code"])
-        ]  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
+        record = from_json(dict[str, dict[str, tuple[Any, ...]]], path.read_bytes())
+    except (OSError, RecordError):
         return None, False
-    files = [(ChangedFile(name, kind), facts) for kind, of_kind in kinds for name, facts in of_kind.items()]
+    kinds: tuple[Literal["checkpoint", "code"], ...] = ("checkpoint", "code")
+    if record.keys() != set(kinds):
+        return None, False
+    files = [(ChangedFile(name, kind), list(facts)) for kind in kinds for name, facts in record[kind].items()]
     states = [(file, _is_same(Path(file.path), facts)) for file, facts in files]
     changed = next((file for file, same in states if same is False), None)
     return changed, all(same for _, same in states)
@@ -114,7 +115,8 @@ def _stamp(path: Path) -> list[object]:
 
 def _is_same(path: Path, facts: list[object]) -> bool | None:
     """Return whether a file holds what it held; None where it is not here."""
-    with suppress(OSError, CheckpointError):
+    # ValueError: a path with a NUL
+    with suppress(OSError, ValueError, CheckpointError):
         stamp = _stamp(path)
-        return bool(stamp and stamp == facts[1:]) or _sha256(path) == facts[0]
+        return bool(stamp and stamp == facts[1:]) or [_sha256(path)] == facts[:1]
     return None

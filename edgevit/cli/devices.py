@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgevit.cli import devices_calibrate
-from edgevit.cli.common import print_json, print_table, progress, say, warn
+from edgevit.cli.common import error_fields, print_json, print_table, progress, say, warn, warn_error
 from edgevit.cli.options import DbOption, DeviceOption, OutputOptions, ThreadsOption, grouped
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ConnectionOptions:
 
     host: Annotated[str | None, typer.Option(help="ssh: USER@ADDRESS, or a name from your ~/.ssh/config")] = None
     transport: Annotated[str, typer.Option(help="Transport: ssh, or adb for a phone")] = "ssh"
-    port: Annotated[int | None, typer.Option(help="ssh: port of its sshd; default: ssh's own")] = None
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="ssh: port of its sshd; default: ssh's own")] = None
     identity: Annotated[str | None, typer.Option(help="ssh: file of the private key; default: ssh's own")] = None
     known_hosts: Annotated[str | None, typer.Option(help="ssh: file with its host key; default: ssh's own")] = None
     python: Annotated[str | None, typer.Option(help="ssh: its Python, 3.10 or later; default: python3")] = None
@@ -52,14 +52,18 @@ def run(context: typer.Context, output: OutputOptions) -> None:
     """List devices (none is contacted); add, show and remove your own; measure noise; calibrate for predictions."""
     if context.invoked_subcommand:
         return
-    from edgevit.devices.registry import list_devices
+    from edgevit.devices.registry import read_devices
 
-    enrolled = list_devices()
+    enrolled, errors = read_devices()
     if output.as_json:
-        print_json({"devices": enrolled})
-        return
-    rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in enrolled]
-    print_table(("device", "class", "transport", "compute units", "description"), rows)
+        print_json({"devices": enrolled, "unreadable": [error_fields(error) for error in errors]})
+    else:
+        rows = [(d.name, d.device_class, d.transport, ", ".join(d.compute_units), d.description) for d in enrolled]
+        print_table(("device", "class", "transport", "compute units", "description"), rows)
+        for error in errors:
+            warn_error("error", error)
+    if errors:
+        raise typer.Exit(1)
 
 
 @app.command()

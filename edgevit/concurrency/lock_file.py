@@ -72,5 +72,5 @@ def _holder(path: Path) -> str:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         return f"process {run['pid']} on {run['host']} since {run['since']}: {run['command']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another run"

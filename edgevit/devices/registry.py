@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import logging
 import re
 import secrets
 import tomllib
@@ -23,6 +24,7 @@ from edgevit_runtime import emulation, environment, hardware
 from edgevit_runtime.codec import RecordError, from_data, to_json
 from edgevit_runtime.record import Host, Reply
 
+_LOG = logging.getLogger(__name__)
 LOCAL = "local"
 _GIB = 2**30
 _SALT_BYTES = 32
@@ -112,8 +114,22 @@ def require_same_unit(device: Device, reply: Reply) -> None:
 
 
 def list_devices() -> list[Device]:
-    """Return this machine first, then the devices with a file, by name. Raises DeviceError for a bad file."""
-    return [local_device(), *(_read(file) for _, file in sorted(_files().items()))]
+    """Return this machine first, then the devices whose files can be read, by name."""
+    devices, errors = read_devices()
+    for error in errors:
+        _LOG.warning("%s is left out: %s: %s", error.where, error.what, error.why)
+    return devices
+
+
+def read_devices() -> tuple[list[Device], list[DeviceError]]:
+    """Return this machine and the devices with a file, by name, and why other files cannot be read."""
+    devices, errors = [local_device()], list[DeviceError]()
+    for _, file in sorted(_files().items()):
+        try:
+            devices.append(read_device(file))
+        except DeviceError as error:
+            errors.append(error)
+    return devices, errors
 
 
 def reached_as(device: str) -> str:
@@ -133,7 +149,7 @@ def load_device(name: str) -> Device:
         return local_device()
     if name not in (files := _files()):
         raise UnknownNameError("device", name, [LOCAL, *files], listing="edgevit devices")
-    return _read(files[name])
+    return read_device(files[name])
 
 
 def _files() -> dict[str, Traversable]:
@@ -153,13 +169,38 @@ def user_folder() -> Path:
     return platformdirs.user_config_path("edgevit") / "devices"
 
 
-def _read(file: Traversable) -> Device:
-    """Read a device's file, which contains the fields of Device except the name; the file's stem is the name."""
+def read_device(file: Traversable) -> Device:
+    """Read a device's file, which contains the fields of Device except the name; the file's stem is the name.
+
+    Raises DeviceError for a file that cannot be read, or that describes no device.
+    """
+    name = file.name.removesuffix(".toml")
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-        return from_data(Device, {**data, "name": file.name.removesuffix(".toml")})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecordError) as error:
-        raise DeviceError("a device's file cannot be read", where=str(file), why=str(error)) from error
+        # An editor of Windows begins a file with a mark.
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        device = from_data(Device, {**data, "name": name})
+        _require_possible(device)
+    # ValueError: text that is not TOML or not UTF-8, a field that a device has not, integers of thousands of digits
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, str(error)) from error
+    except RecursionError:
+        raise _unreadable(file, "its values are nested too deep") from None
+    return device
+
+
+def _unreadable(file: Traversable, why: str) -> DeviceError:
+    name = file.name.removesuffix(".toml")
+    fix = f"correct the file, or edgevit devices remove {name} and add it again"
+    return DeviceError("a device's file cannot be read", where=str(file), why=why, fix=fix)
+
+
+def _require_possible(device: Device) -> None:
+    """Raise RecordError for a device that nothing can be measured on."""
+    for field in ("device_id", "device_class", "transport"):
+        if not getattr(device, field).strip():
+            raise RecordError(f"its {field} is empty")
+    if not device.compute_units or not all(unit.strip() for unit in device.compute_units):
+        raise RecordError(f"its compute_units are {list(device.compute_units)}, and a row names the first")
 
 
 def _salt(folder: Path) -> bytes:

@@ -7,6 +7,7 @@ are not known here, resize and crop stay unstated, so that they count as assumed
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,20 @@ def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> tuple[StatedP
     file.
     """
     processor = _read(folder)
-    own_size = _sides(config.get("image_size"))
-    if not processor:
-        return NOTHING_STATED, own_size
+    try:
+        own_size = _sides(config.get("image_size"))
+        return _stated(processor, own_size) if processor else (NOTHING_STATED, own_size)
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+        problem, why = "the preprocessing cannot be read", f"a size or a number makes no sense: {error}"
+        raise ModelError(problem, where=str(folder), why=why) from error
+
+
+def _stated(processor: Mapping[str, Any], own_size: Size | None) -> tuple[StatedPreprocessing, Size | None]:
+    """Return what a processor's configuration states. Raises ValueError, TypeError... for values of other types."""
     resize, stretch, size = _geometry(processor, own_size)
     mean, deviation, pixels = _normalisation(processor)
+    if any(side < 1 for side in (*resize, *(size or ()))) or not all(map(math.isfinite, (*mean, *deviation, *pixels))):
+        raise ValueError(f"resize {resize}, size {size}, mean {mean}, deviation {deviation}, pixels {pixels}"[:200])
     stated = StatedPreprocessing(
         mean=mean,
         std=deviation,
@@ -62,6 +72,9 @@ def _read(folder: Path) -> dict[str, Any]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError("the preprocessing cannot be read", where=str(file), why=str(error)) from error
+        except RecursionError:
+            why = "its values are nested too deep"
+            raise ModelError("the preprocessing cannot be read", where=str(file), why=why) from None
         inner = content.get("image_processor", content) if isinstance(content, dict) else None
         if not isinstance(inner, dict):
             raise ModelError("the preprocessing cannot be read", where=str(file), why="it is no JSON object")

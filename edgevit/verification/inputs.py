@@ -12,9 +12,11 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from edgevit.errors import UsageError
@@ -23,6 +25,7 @@ from edgevit.records.model import IMAGE_CHANNELS, Preprocessing
 from edgevit_runtime.record import TensorSpec
 
 STANDARD_NOISE = SampleRequest()
+_NO_ARRAY = "it is no array of numbers in NumPy's format"
 _NOISE_SETS = 2
 _ROWS = 8  # of a file, at most: every engine computes all of them
 _DIM = 0.01
@@ -65,7 +68,7 @@ def make_samples(
     sized = [spec.at_batch(batch) for spec in specs]
     value_range, pictures, origin = request.value_range, list[NDArray[np.generic]](), ""
     if request.file is not None:
-        rows = _read_rows(request.file, specs)
+        rows = read_rows(request.file, specs)
         value_range = value_range or (float(rows.min()), float(rows.max()))
         pictures, origin = _batches(rows, sized[0]), f"{min(len(rows), _ROWS)} of {request.file.name}"
     elif len(sized) == 1 and _is_image(sized[0]):
@@ -84,20 +87,24 @@ def make_samples(
     return Samples(every, ", ".join(sources), batch, 0 if is_raw else len(extremes), value_range)
 
 
-def _read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
+def read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
     """Return the samples of a file, (N, ..) of the model's only input. Raise UsageError where they do not fit it."""
     problem, shape = "these samples cannot be used", (1, *specs[0].shape[1:])
     fix = f"numpy.save({file.name!r}, array), the array of the shape (N, {', '.join(map(str, shape[1:]))})"
     if len(specs) != 1:
         raise UsageError(problem, where=str(file), why=f"the model has {len(specs)} inputs", fix="--input-range 0,1")
     try:
-        rows = np.load(file, allow_pickle=False)
+        with file.open("rb") as content:
+            is_array = content.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+        if not is_array:
+            raise UsageError(problem, where=str(file), why=_NO_ARRAY, fix=fix)
+        # Mapped, so that a header which claims more than the file has is an error, and takes no memory.
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UsageError(problem, where=str(file), why=error.strerror or str(error), fix=fix) from error
-    except ValueError as error:
-        raise UsageError(
-            problem, where=str(file), why="it is no array of numbers in NumPy's format", fix=fix
-        ) from error
+    # TokenError: the text of a header
+    except (ValueError, EOFError, TokenError, OverflowError) as error:
+        raise UsageError(problem, where=str(file), why=_NO_ARRAY, fix=fix) from error
     if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
         raise UsageError(problem, where=str(file), why="it holds no array of numbers", fix=fix)
     if rows.ndim == len(shape) - 1:

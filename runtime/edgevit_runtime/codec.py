@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 RecordT = TypeVar("RecordT")
+# NaN is beyond it as well, and an integer that no float holds.
+_LARGEST = sys.float_info.max
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -73,8 +75,13 @@ def from_json(kind: type[RecordT], text: str | bytes) -> RecordT:
     """Read a record of this kind. Raises RecordError with the path of the first mismatch."""
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecordError:
+        raise
+    # ValueError: also integers of thousands of digits
+    except ValueError as error:
         raise RecordError(f"not JSON: {error}") from error
+    except RecursionError:
+        raise RecordError("not JSON that can be read: its values are nested too deep") from None
     return from_data(kind, data)
 
 
@@ -87,6 +94,8 @@ def from_data(kind: type[RecordT], data: Any, label: str = "") -> RecordT:
         return typing.cast(RecordT, _reader(typing.cast(Hashable, kind))(data))
     except _MismatchError as error:
         raise RecordError(f"{label or kind.__name__}{error.path}: {error.problem}") from None
+    except RecursionError:
+        raise RecordError(f"{label or kind.__name__}: its values are nested too deep") from None
 
 
 def _refuse_constant(name: str) -> Any:
@@ -141,7 +150,7 @@ def _plain_reader(kind: type) -> _Reader:
 
 
 def _read_float(data: Any) -> float:
-    good = isinstance(data, (int, float)) and not isinstance(data, bool) and math.isfinite(data)
+    good = isinstance(data, (int, float)) and not isinstance(data, bool) and -_LARGEST <= data <= _LARGEST
     return float(_expect(good, data, "a finite number"))
 
 

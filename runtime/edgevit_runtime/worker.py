@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgevit_runtime import environment, hardware, memory_watchdog, power, timing
-from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 from edgevit_runtime.containment import SUFFIX, ContainmentError, check_contained
 from edgevit_runtime.digest import DigestError, tree_sha256
 from edgevit_runtime.emulation import emulated
@@ -50,13 +50,17 @@ def main(arguments: Sequence[str]) -> int:
     """Run the job in the file named first, and write the reply to the second name. 0: there is a reply."""
     job_path, reply_path = map(Path, arguments)
     _expect_death()
-    job = from_json(Job, job_path.read_bytes())
-    if job.task == "detect":
+    try:
+        job = from_json(Job, job_path.read_bytes())
+        recipe = None if job.task == "detect" else _recipe(job.target)
+    except (RecordError, JobError) as error:
+        write_reply(reply_path, Reply("failed", f"the job makes no sense: {error}"))
+        return 0
+    if recipe is None:
         reply = Reply("ok", host=environment.host(), unit=hardware.unit(), emulated=emulated())
         reply = dataclasses.replace(reply, clonable_unit=hardware.is_clonable())
         write_reply(reply_path, dataclasses.replace(reply, detected=hardware.detect(job.engines)))
         return 0
-    recipe = _recipe(job.target)
     engine, version = environment.installed((recipe.RECIPE.engine, *recipe.RECIPE.engine_choices))
     start = Reply(
         status="crashed",
@@ -260,7 +264,12 @@ def _check_batch(session: Session, job: Job) -> None:
 def _recipe(target: str) -> RecipeModule:
     if not target.isidentifier():
         raise JobError(f"{target!r} is not the name of a target")
-    return typing.cast(RecipeModule, importlib.import_module(f"{RECIPES}.{target}"))
+    try:
+        return typing.cast(RecipeModule, importlib.import_module(f"{RECIPES}.{target}"))
+    except ModuleNotFoundError as error:
+        if error.name != f"{RECIPES}.{target}":
+            raise
+        raise JobError(f"the worker has no recipe for {target}") from error
 
 
 def _expect_death() -> None:

@@ -160,8 +160,20 @@ def test_crash_leaves_a_reply_that_knows_where_it_happened(tmp_path: Path) -> No
 def test_target_must_be_a_name(tmp_path: Path, target: str) -> None:
     artifact = dataclasses.replace(toys.fake_artifact(tmp_path / "artifact"), target=target)
     process, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), toys.job_for(artifact))
-    assert (process.returncode, reply) == (1, None)
-    assert "is not the name of a target" in process.stderr
+    assert process.returncode == 0 and reply is not None and reply.status == "failed"
+    assert "is not the name of a target" in reply.error and not process.stderr
+
+
+def test_a_job_that_makes_no_sense_is_told_and_no_traceback(tmp_path: Path) -> None:
+    artifact = toys.fake_artifact(tmp_path / "artifact")
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"target": "absent"}, "no recipe for absent"), ({"threads": "many"}, "threads")
+    )  # fmt: skip
+    for change, words in changes:
+        job = dataclasses.replace(toys.job_for(artifact), **change)
+        process, reply = run_worker(tmp_path, toys.fake_recipe(tmp_path), job)
+        assert process.returncode == 0 and reply is not None and reply.status == "failed"
+        assert words in reply.error and "Traceback" not in process.stderr + reply.error
 
 
 def test_worker_volunteers_when_memory_runs_out(tmp_path: Path) -> None:

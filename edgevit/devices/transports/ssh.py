@@ -31,7 +31,7 @@ from edgevit.devices.transports import (
 )
 from edgevit.errors import DeviceError
 from edgevit.records.measurement import Device
-from edgevit_runtime.codec import to_json
+from edgevit_runtime.codec import RecordError, from_json, to_json
 from edgevit_runtime.digest import file_sha256, tree_files
 from edgevit_runtime.record import Job, Reply
 
@@ -117,8 +117,12 @@ def _request(device: Device, trees: Mapping[str, _Tree], job: Job, timeout_s: fl
 
 def _answer(connection: Connection, target: SshTarget) -> dict[str, Any]:
     """Receive the agent's next answer. Raises DeviceError where it reports a failure of the device itself."""
-    answer: dict[str, Any] = json.loads(connection.receive())
-    if "error" not in answer:
+    try:
+        answer: dict[str, Any] = from_json(dict[str, Any], connection.receive())
+    except RecordError as error:
+        why = f"its agent's answer cannot be read: {error}"
+        raise DeviceError("the device cannot run a worker", where=target.label, why=why) from error
+    if not {"error", "errno", "where"} <= answer.keys():
         return answer
     if answer["errno"] == errno.ENOSPC:
         raise _full(target, answer["where"])

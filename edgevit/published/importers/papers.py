@@ -31,7 +31,7 @@ _UNTOLD = ("batch", "inputs", "licence", "p50_ns", "processes", "runs")
 def recognises(path: Path) -> bool:
     """Return whether the first line is a model card."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             from_json(ModelCard, file.readline(_MAX_CARD_CHARACTERS))
     except (OSError, UnicodeDecodeError, RecordError):
         return False
@@ -42,7 +42,7 @@ def read(publication: Publication) -> Iterator[Claim]:
     """Yield every latency and accuracy as a claim. Raises StoreError where the file cannot be read."""
     name = publication.path.name
     try:
-        with publication.path.open(encoding="utf-8") as file:
+        with publication.path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 yield from _claims(f"{name}, line {number}", line)
     except (OSError, UnicodeDecodeError) as error:

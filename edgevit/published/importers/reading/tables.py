@@ -44,7 +44,7 @@ def claims(lines: Iterable[Line], read: Callable[[Line], Claim]) -> Iterator[Cla
 def csv_head(path: Path) -> list[str]:
     """Return the names of a csv file's columns; empty where it is no text, or absent."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader([file.readline(_HEAD_CHARACTERS)]), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
@@ -53,7 +53,7 @@ def csv_head(path: Path) -> list[str]:
 def csv_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a csv file below its head. Raises StoreError where it cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             head = next(reader, [])
             for cells in reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgevit.errors import StoreError
 MAX_BYTES = 16 * 2**20
 _FIX = "name a file as its publisher wrote it"
 _HEAD_BYTES = 2**20
+_DEEPEST = 64
 _KEY = re.compile(r"^([A-Za-z_]\w*):", re.MULTILINE)
 
 
@@ -36,14 +38,27 @@ def yaml_document(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise _unreadable(path, f"it has more than {MAX_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=loader)):
-            raise _unreadable(path, "it holds aliases")
+        _require_plain(path, yaml, yaml.scan(text, Loader=loader))
         document = yaml.load(text, Loader=loader)
     except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(document, dict):
         raise _unreadable(path, "it is no mapping")
     return document
+
+
+def _require_plain(path: Path, yaml: Any, tokens: Iterable[Any]) -> None:
+    """Raise StoreError for aliases and deep nesting. The time that libyaml needs grows with the square of the depth."""
+    starts = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
+              yaml.BlockMappingStartToken)  # fmt: skip
+    ends = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+    depth = 0
+    for token in tokens:
+        if isinstance(token, yaml.AliasToken):
+            raise _unreadable(path, "it holds aliases")
+        depth += isinstance(token, starts) - isinstance(token, ends)
+        if depth > _DEEPEST:
+            raise _unreadable(path, f"its values are nested deeper than {_DEEPEST} levels")
 
 
 def _unreadable(path: Path, why: str) -> StoreError:
