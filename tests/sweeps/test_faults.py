@@ -137,6 +137,7 @@ from functools import partial
 from pathlib import Path
 from support import toys
 from edgevit.measurement import runner as room
+from edgevit.artifacts import trust
 from edgevit.sweeps import plan as sweep
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit_runtime.record import Recipe
@@ -148,7 +149,7 @@ class Module:
 folder = Path(sys.argv[1])
 room.pack = lambda target, path: pack_recipe(folder / "fake.py", path)
 room.Job = partial(room.Job, warmup_min_runs=2, warmup_min_ns=0, warmup_max_ns=0)
-for module in (room, sweep):
+for module in (room, sweep, trust):
     module.load_recipe = lambda target: Module
 sweep.artifact_for = lambda request, db=None: sweep.open_artifact(sweep.artifact_folder(request))
 from edgevit.cli import sweep as verb

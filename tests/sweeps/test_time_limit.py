@@ -21,7 +21,7 @@ from edgevit.records.artifact import ExportRequest, Source
 from edgevit.records.measurement import Device
 from edgevit.store import LatencyDB
 from edgevit.sweeps import run
-from edgevit.sweeps.recording import Recorded
+from edgevit.sweeps.recording import Recorded, RecordLabels
 from support.command_line import edgevit, refused
 from support.measured import failed, floor, measured, rated
 
@@ -78,9 +78,9 @@ class Bench:
         return [artifact for artifact in artifacts if (artifact.label, count) not in self.measured]
 
     def measure_and_record(
-        self, artifacts: list[Made], device: Device, count: int, *others: Any, sweep: bool, **options: Any
+        self, artifacts: list[Made], device: Device, count: int, *others: Any, labels: RecordLabels, **options: Any
     ) -> Recorded:
-        assert sweep
+        assert labels.sweep
         self.steps.append(f"measure {', '.join(artifact.label for artifact in artifacts)} at {count}")
         self.now += 10 * len(artifacts)
         self.measured |= {(artifact.label, count) for artifact in artifacts}
