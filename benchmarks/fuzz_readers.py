@@ -62,7 +62,7 @@ def run(name: str, count: int, seed: int, seconds: float) -> dict[str, Any]:
     """Read damaged files with one reader until there were `count`, or the time is over."""
     from support.fuzzed_files import readers
 
-    signal.signal(signal.SIGALRM, _hang)
+    signal.signal(signal.SIGPROF, _hang)
     failures: dict[str, list[Any]] = {}
     outcomes: Counter[str] = Counter()
     slowest = start_kb = 0.0
@@ -77,10 +77,10 @@ def run(name: str, count: int, seed: int, seconds: float) -> dict[str, Any]:
             if number == _WARM_UP:
                 start_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             numbers, before = choices(dice), time.process_time()
-            signal.alarm(HANG_S)
+            signal.setitimer(signal.ITIMER_PROF, HANG_S)
             with Attempt() as attempt:
                 outcomes["read" if reader.try_once(work, numbers) else "refused"] += 1
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             if attempt.failure:
                 failures.setdefault(attempt.failure, []).append(numbers)
                 outcomes["failed"] += 1

@@ -18,6 +18,7 @@ from edgevit.visible_text import visible
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _SUITE = "edgevit db compare"
 _NOT_JUDGED = "NOT JUDGED"
+_WORST_FIRST = ("SLOWER", "AMBIGUOUS", "SAME", "FASTER")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class GateSummary:
     def headline(self) -> str:
         """The result in a sentence."""
         judged = [verdict for verdict in map(self.verdict, self.pairs) if verdict != _NOT_JUDGED]
-        counts = [f"{judged.count(verdict)} {verdict.lower()}" for verdict in dict.fromkeys(judged)]
+        counts = [f"{judged.count(verdict)} {verdict.lower()}" for verdict in _WORST_FIRST if verdict in judged]
         if undecided := len(self.pairs) - len(judged):
             counts.append(f"{undecided} not judged")
         counted = f"p{self.percentile} of B against A: {', '.join(counts) or 'nothing was compared'}"
