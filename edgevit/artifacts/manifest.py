@@ -112,7 +112,9 @@ def _impossible(artifact: Artifact) -> Iterator[str]:
         yield f"{artifact.target} has no precision {artifact.precision}"
     if not _is_payload(artifact):
         yield f"its payload is {artifact.payload!r}, and none of its files is that"
-    if not artifact.inputs or not artifact.outputs:
+    # A failed artifact may be one that no engine reads, so that nothing tells its outputs.
+    has_failed = artifact.parity is not None and artifact.parity.status == "failed"
+    if not artifact.inputs or not (artifact.outputs or has_failed):
         yield "it has no inputs or no outputs"
     yield from _impossible_tensors(artifact)
     counts = ("size_bytes", "params", "macs")

@@ -91,7 +91,7 @@ def test_export_leaves_one_verified_artifact(here: Path) -> None:
 
 
 def test_verify_again_and_after_damage(here: Path, tmp_path: Path) -> None:
-    outcome = edgevit("verify", "out/net-tiny-32-onnx-fp32", folder=here)
+    outcome = edgevit("verify", "out/net-tiny-32-onnx-fp32", "--model", "net.py:tiny", folder=here)
     assert outcome.returncode == 0 and "passed: onnxruntime" in outcome.stdout
     damaged = tmp_path / "damaged"
     shutil.copytree(here / "out" / "net-tiny-32-onnx-fp32", damaged)
@@ -156,7 +156,7 @@ def test_choose_answers_from_shipped_rows(tmp_path: Path) -> None:
     assert picked["latency_upper_ms"] <= 25
     with LatencyDB.open(str(tmp_path / "fresh.db")) as db:
         [unit] = {row.device_id for row in db.measurements(device=device)}
-        db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 190), "2026-11-21T10:00:00+00:00"))
+        db.add_noise(NoiseFloor(unit, device, "mixed", 1, 0.9, (100, 100, 190), "2026-11-21T10:00:00+00:00"))
     outcome = edgevit(*command, folder=tmp_path)
     assert "nearer to the limit than 90.0%" in outcome.stdout, "what is known of the device's noise counts"
 
@@ -185,12 +185,13 @@ def test_choose_hands_over_the_very_artifact(here: Path) -> None:
     [exported] = json.loads(outcome.stdout)["exported"]
     assert exported["says"] == "a copy of the artifact that the numbers are of" and exported["parity"] == "passed"
     assert exported["sha256"] == json.loads((here / "profile.json").read_text())["measurements"][0]["artifact_sha256"]
-    assert edgevit("verify", exported["folder"], folder=here).returncode == 0
+    assert edgevit("verify", exported["folder"], "--model", "net.py:tiny", folder=here).returncode == 0
     assert "--export" in refused(1, *choose, "--export", "given", folder=here), "what is there is not written over"
 
 
 def test_choose_exports_what_is_not_held(here: Path) -> None:
-    outcome = edgevit("choose", "--db", "x.db", "--objective", "smallest", "--export", "made", folder=here)
+    choose = ("choose", "--db", "x.db", "--objective", "smallest", "--models", "net.py:tiny")
+    outcome = edgevit(*choose, "--export", "made", folder=here)
     assert outcome.returncode == 7, outcome.stderr
     assert "exported: made/net-tiny-32-onnx-fp32 (parity passed" in outcome.stdout
 
@@ -264,7 +265,8 @@ def test_rates_and_limits_are_asked_for(here: Path) -> None:
     shown = edgevit("db", "show", "--device", "local", "--db", "r.db", folder=here).stdout
     assert "at Hz" in shown and "missed" in shown
     assert "90 or 99" in refused(2, *profile[:-1], "--percentile", "95", folder=here)
-    outcome = edgevit(*profile, "--max-memory-gb", "0.02", folder=here)
+    # Long enough for the watchdog to look.
+    outcome = edgevit(*profile, "--max-memory-gb", "0.02", "--rate", "50", "--percentile", "90", folder=here)
     [row] = json.loads(outcome.stdout)["measurements"]
     assert (outcome.returncode, row["status"]) == (1, "crashed")
     assert row["error"].startswith("used more than 0.02 GB of memory")

@@ -250,7 +250,7 @@ def test_export_merge_import_and_quarantine(db: LatencyDB, url: str, tmp_path: P
     assert answer(capsys, "export", tmp_path / "x.jsonl", "--db", url)["rows"] == 2
     assert answer(capsys, "import", tmp_path / "x.jsonl", "--db", tmp_path / "a.db")["added"] == 2
     assert answer(capsys, "merge", url, "--db", tmp_path / "a.db") | {"schema_version": 0} == {
-        "schema_version": 0, "added": 0, "known": 2, "refused": [], "epochs": [],
+        "schema_version": 0, "added": 0, "known": 2, "forgotten": 0, "refused": [], "epochs": [],
     }  # fmt: skip
     (tmp_path / "bad.jsonl").write_text("hello\n")
     code, out, _ = call(capsys, "import", tmp_path / "bad.jsonl", "--db", url)

@@ -102,7 +102,7 @@ def test_a_file_of_another_form_is_refused_with_the_form_that_fits(tmp_path: Pat
     with pytest.raises(UsageError, match="--from mlperf"):
         screened("aihub", [Publication(AIHUB), Publication(MLPERF)])
     (strange := tmp_path / "strange.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match=r"aihub: .*\nmlperf: .*\npapers: .*\ntimm: "):
+    with pytest.raises(UsageError, match=r"aihub: .*; mlperf: .*; papers: .*; timm: "):
         screened("aihub", [Publication(strange)])
     with pytest.raises(UsageError, match="no file"):
         screened("aihub", [Publication(tmp_path / "absent.csv")])

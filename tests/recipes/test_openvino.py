@@ -87,6 +87,7 @@ from edgevit.devices.transports import local
 local.sys = SimpleNamespace(executable={python!r})
 local.INHERITED = (*transports.INHERITED, "OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA")
 
+from edgevit.artifacts.trust import code_digests
 from edgevit.cli.export import finishing_line
 from edgevit.devices.registry import local_device
 from edgevit.errors import TargetUnavailableError

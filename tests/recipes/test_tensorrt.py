@@ -462,8 +462,8 @@ def test_the_command_line_remembers_what_it_built(
     assert command("export", *model, *built) == 0
     (folder,) = out.iterdir()
     with LatencyDB.open(ours, shipped=False) as database:
-        (digest,) = database.built()
-    assert json.loads((folder / "manifest.json").read_text())["artifact"]["sha256"] == digest
+        digests = database.built()
+    assert json.loads((folder / "manifest.json").read_text())["artifact"]["sha256"] in digests
     for verb, code in (("verify", 5), ("profile", 1)):  # allowed, and there is no GPU
         capsys.readouterr()
         assert command(verb, str(folder), "--db", ours) == code
@@ -511,7 +511,7 @@ def test_a_sweep_makes_an_engine_of_unknown_origin_again(
     monkeypatch.setattr(plan, "_export", lambda request: again)
     assert plan.artifact_for(request, db) == again
     with LatencyDB.open(db) as database:
-        assert database.built() == {again.sha256}
+        assert again.sha256 in database.built()
         database.record_built(exported)
     assert plan.artifact_for(request, db) == exported
 

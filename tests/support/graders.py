@@ -85,6 +85,8 @@ def artifact(folder: Path, behaviour: str = "work", at: int = 0, classes: int = 
         "source": Source("grey", "function"), "preprocessing": Preprocessing(crop_pct=1.0), "toolchain": {},
         "stages": (), "operators": Operators({}), "created": "2026-01-01T00:00:00+00:00", "preprocessing_inside": True,
     }  # fmt: skip
+    # A manifest says of one model that it was made from it.
+    facts["source"] = Source(changes.get("model", "grey"), "function")
     return seal(Artifact(**(facts | changes)))
 
 

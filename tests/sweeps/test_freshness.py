@@ -274,7 +274,7 @@ def test_a_failure_that_stands_is_told_and_is_no_success(
 def test_a_row_that_was_imported_passes_for_no_measurement(
     request_of: ExportRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else's row has the own device and artifact: it counts once its source is trusted."""
+    """Another person's row has the own device and artifact: it counts once its source is trusted."""
     artifact = export_here(request_of)
     monkeypatch.setattr(plan, "_engine_version", lambda artifact, engines: "1.0")
     row = measured(
