@@ -73,11 +73,14 @@ def run(
     if output.as_json:
         facts = {"rows": written.rows, "predictions": written.predictions, "devices": written.devices}
         size_mb = written.size_bytes / 1e6
-        print_json({"file": str(out), "size_mb": size_mb, **facts, "problems": written.problems})
+        more = {"problems": written.problems, "left_out": written.left_out}
+        print_json({"file": str(out), "size_mb": size_mb, **facts, **more})
         return
     and_predicted = f" and {written.predictions} predictions" if written.predictions else ""
     size = f"{written.size_bytes / 1e6:.1f} MB"
     say(f"{written.rows} rows{and_predicted} of {len(written.devices)} device(s) -> {out}, {size}")
+    for source, count in written.left_out.items():
+        say(f"left out: {count} rows from {source}, which is not trusted (edgevit db trust)")
     for problem in written.problems:
         say(f"not read: {problem}")
 

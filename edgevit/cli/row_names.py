@@ -50,8 +50,13 @@ class RowFinder:
     """The measured rows of a database, and the names that users call them by."""
 
     def __init__(self, database: LatencyDB, scope: RowScope) -> None:
+        from edgevit.selection import unit_or_class
+
         self._database, self._scope = database, scope
         self.rows = [row for row in database.measurements() if row.provenance == "measured"]
+        # A row of a source without trust is one that a person named by its id or gave a tag.
+        self._left_out = database.trusting("trusted").undecided()
+        self._key = None if scope.device is None else unit_or_class(scope.device)
         self.tags = database.tags()
 
     def find(self, name: str) -> NamedRows:
@@ -83,12 +88,12 @@ class RowFinder:
         if tag not in self.tags:
             raise UnknownNameError("tag", tag, self.tags, listing="edgevit db tag")
         ids = self.tags[tag]
-        rows = [row for row in self.rows if row.measurement_id in ids and self._in_scope(row, self._scope.device)]
+        rows = [row for row in self.rows if row.measurement_id in ids and self._in_scope(row, self._key)]
         return NamedRows(tag, "tag", rows)
 
     def others(self, ids: frozenset[str]) -> list[Measurement]:
-        """Return the other rows that the scope allows."""
-        rows = [row for row in self.rows if self._in_scope(row, self._scope.device)]
+        """Return the other rows that the scope allows, of trusted sources."""
+        rows = [row for row in self.rows if self._in_scope(row, self._key) and row.measurement_id not in self._left_out]
         return [row for row in rows if row.measurement_id not in ids]
 
     def _by_id(self, name: str, ids: Sequence[str]) -> NamedRows:
@@ -113,15 +118,16 @@ class RowFinder:
 
     def _of_device(self) -> list[Measurement]:
         from edgevit.devices.registry import LOCAL
-
-        return [row for row in self.rows if self._in_scope(row, self._scope.device or LOCAL)]
-
-    def _in_scope(self, row: Measurement, device: str | None) -> bool:
         from edgevit.selection import unit_or_class
 
+        key = self._key or unit_or_class(LOCAL)
+        return [row for row in self.rows if self._in_scope(row, key) and row.measurement_id not in self._left_out]
+
+    def _in_scope(self, row: Measurement, key: str | None) -> bool:
+        """Return whether a row is of the threads, the rate and the device that were asked for; None: of any."""
         if self._scope.threads not in (None, row.threads) or self._scope.rate not in (None, row.rate_hz):
             return False
-        return device is None or unit_or_class(device) in (row.device, row.device_id, row.device_class)
+        return key is None or key in (row.device, row.device_id, row.device_class)
 
     def _unknown(self, name: str) -> NamedRows:
         from edgevit.devices.registry import LOCAL

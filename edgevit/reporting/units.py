@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -41,6 +42,10 @@ def find_units(database: LatencyDB, devices: Collection[str] | None, published: 
     rows = {row.measurement_id: row for of_device, _ in histories for row in of_device}
     former = frozenset[str]().union(*(past for _, past in histories))
     if not rows:
+        if left_out := database.left_out():
+            why = ", ".join(f"{count} from {source}" for source, count in sorted(left_out.items()))
+            fix = shlex.join(["edgevit", "db", "trust", min(left_out)]) + ", if they are to count"
+            raise UsageError("no measurement is of a trusted source", where=database.location, why=why, fix=fix)
         fix = "measure some with edgevit sweep, or bring rows in: edgevit db import FILE"
         raise StoreError("the database holds no measurement", where=database.location, fix=fix)
     of_unit: dict[str, list[Measurement]] = {}

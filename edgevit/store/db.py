@@ -106,8 +106,8 @@ class LatencyDB:
         with self._transaction() as connection:
             return origins.undecided(connection, self._policy)
 
-    def left_out(self, device: str) -> dict[str, int]:
-        """Return the number of measurements of a device that the policy leaves out, by their source."""
+    def left_out(self, device: str | None = None) -> dict[str, int]:
+        """Return the number of measurements of a device that the policy leaves out, by their source; None: of all."""
         with self._transaction() as connection:
             ignored = origins.undecided(connection, self._policy)
             columns = queries.rows_of_device(connection, device) if ignored else ()

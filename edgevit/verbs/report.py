@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class ReportFile:
     predictions: int
     devices: tuple[str, ...]
     problems: tuple[str, ...]
+    left_out: Mapping[str, int]  # rows of sources that are not trusted, by source
 
     def __repr__(self) -> str:
         size = f"{self.size_bytes / 1e6:.1f} MB"
@@ -84,6 +86,9 @@ def report(
         }
         page_options = {"--out": out, "--device": None if names is None else ",".join(names), "--artifacts": folder}
         flags = [name for name, is_on in (("--published", published), ("--measured-only", not predict)) if is_on]
+        left_out = Counter[str]()
+        for key in (None,) if devices is None else tuple(devices):
+            left_out.update(database.left_out(key))
         collected = collect(
             database,
             load_cards(),
@@ -96,7 +101,7 @@ def report(
     predictions = sum(part.predicted for part in collected.devices)
     labels = tuple(part.label for part in collected.devices)
     rows = len(collected.entries) - predictions
-    return ReportFile(Path(out), size, rows, predictions, labels, _texts(collected.problems))
+    return ReportFile(Path(out), size, rows, predictions, labels, _texts(collected.problems), left_out)
 
 
 def _texts(problems: Iterable[object]) -> tuple[str, ...]:

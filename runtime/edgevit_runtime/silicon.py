@@ -6,6 +6,8 @@ of another. What is read here is raw; edgevit/devices/silicon_names.py gives it 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import platform
 import re
 import subprocess
@@ -52,13 +54,17 @@ def read(root: Path = Path("/")) -> Silicon | None:
     """Return this machine's silicon; None where nothing tells it, or where the processor is emulated."""
     if emulated(root):
         return None
-    if platform.system() == "Darwin" and root == Path("/"):
-        return _of_apple(_sysctl())
-    quota = cgroup.quota_cores(root)
-    return of_files(RootFiles(root), quota)
+    known = _of_this_machine() if root == Path("/") else of_files(RootFiles(root))
+    return known and dataclasses.replace(known, quota_cores=cgroup.quota_cores(root))
 
 
-def of_files(files: SystemFiles, quota_cores: float | None = None) -> Silicon | None:
+@functools.cache
+def _of_this_machine() -> Silicon | None:
+    """Return what does not change while this process runs: a listing asks for it with each of its rows."""
+    return _of_apple(_sysctl()) if platform.system() == "Darwin" else of_files(RootFiles())
+
+
+def of_files(files: SystemFiles) -> Silicon | None:
     """Return the silicon that the files of a Linux or Android system describe; None where they describe none."""
     blocks = list(_blocks(files.text("proc/cpuinfo")))
     if not blocks:
@@ -72,7 +78,6 @@ def of_files(files: SystemFiles, quota_cores: float | None = None) -> Silicon | 
         instruction_sets=_instruction_sets(blocks),
         clusters=tuple(_clusters(files, blocks)),
         hypervisor=_hypervisor(files, first),
-        quota_cores=quota_cores,
     )
 
 
@@ -183,5 +188,4 @@ def _of_apple(values: Mapping[str, str]) -> Silicon | None:
         instruction_sets=tuple(set_ for name, set_ in _OF_APPLE.items() if values.get(name) == "1"),
         clusters=tuple(clusters),
         hypervisor="unknown" if values.get("kern.hv_vmm_present") == "1" else "",
-        quota_cores=None,
     )

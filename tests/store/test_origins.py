@@ -265,3 +265,19 @@ def test_forgetting_on_the_command_line(tmp_path: Path, foreign: Path) -> None:
         done = edgevit(*command, "--db", "x.db", folder=tmp_path)
         assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 added")
+
+
+def test_reports_and_gates_leave_out_what_is_not_trusted(tmp_path: Path, foreign: Path) -> None:
+    own = measured(model="net_x")
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.import_jsonl(foreign)
+        report = ("report", "-o", "r.html", "--device", "pi5", "--measured-only", "--db", "x.db")
+        nothing = edgevit(*report, folder=tmp_path)
+        assert nothing.returncode == 2 and f"edgevit db trust {foreign.absolute()}" in nothing.stderr
+        db.add(own)
+    written = edgevit(*report, folder=tmp_path)
+    assert written.stdout.startswith("1 rows of 1 device") and "left out: 1 rows from" in written.stdout
+    gate = ("db", "compare", "net_x", own.measurement_id[:12], "-d", "pi5", "--db", "x.db")
+    assert "A and B are one row" in edgevit(*gate, folder=tmp_path).stderr, "the imported row has the name too"
+    assert edgevit("db", "trust", str(foreign.absolute()), "--db", "x.db", folder=tmp_path).returncode == 0
+    assert "left out" not in edgevit(*report, folder=tmp_path).stdout
