@@ -211,6 +211,24 @@ def test_forged_rows_open_no_epoch_and_pass_for_no_measurement(empty_url: str, t
         assert ([row.measurement_id for row in rows], former) == ([own.measurement_id], frozenset())
 
 
+def test_epochs_are_those_of_the_rows_that_are_left(empty_url: str, tmp_path: Path) -> None:
+    """The device did change, and rows that are forgotten told it first."""
+    own, file = measured(), tmp_path / "forged.jsonl"
+    slow = tuple(tuple(5 * ns for ns in process) for process in own.samples_ns)
+    first, second, later = (
+        measured(slow, started=f"2026-11-{day}T10:00:00+00:00", nonce=str(day)) for day in (22, 23, 25)
+    )
+    write_lines(file, [first, second])
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.add(own)
+        db.import_jsonl(file)
+        db.add(later)
+        assert [epoch.measurement_id for epoch in db.epochs()] == [first.measurement_id]
+        db.forget(str(file))
+        assert [epoch.measurement_id for epoch in db.epochs()] == [later.measurement_id]
+        assert db.check().problems == ()
+
+
 def test_choices_say_what_they_leave_out(tmp_path: Path, foreign: Path) -> None:
     with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
         db.import_jsonl(foreign)
