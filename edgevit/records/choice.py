@@ -241,6 +241,7 @@ PickNoteKind = Literal[
     "pick_earlier_network",
     "pick_file_changed",
     "pick_imported",
+    "pick_accuracy_imported",
     "accuracy_tie",
     "speed_tie",
     "speed_tie_accurate",

@@ -231,7 +231,7 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
             dataset=question.dataset,
             label=name,
         )
-        notes = (*_owner_note(db, name), *_origin_notes(db, deciding, name, choice.picked), *choice.notes)
+        notes = (*_owner_note(deciding, name), *_origin_notes(db, deciding, name, choice.picked), *choice.notes)
         choices.append(dataclasses.replace(choice, notes=notes))
     return choices
 
@@ -276,6 +276,12 @@ def _origin_notes(db: LatencyDB, deciding: LatencyDB, name: str, picked: Candida
     untrusted = db.trusting("trusted").undecided()
     if picked and picked.measurement_id in untrusted:
         yield note("pick_imported", untrusted[picked.measurement_id])
+    if picked and picked.top1_provenance == "measured" and untrusted:
+        evaluated = picked.top1_artifact_sha256 or picked.artifact_sha256
+        of_pick = deciding.accuracies(artifact_sha256=evaluated, provenance="measured")
+        sources = [untrusted.get(one.accuracy_id, "") for one in of_pick if one.value == picked.top1_percent]
+        if sources and all(sources):
+            yield note("pick_accuracy_imported", sources[-1])
 
 
 def _silicon_note(db: LatencyDB, key: str) -> Iterator[Note]:

@@ -86,6 +86,9 @@ _NOTES: dict[NoteKind, str] = {
     "pick_imported": (
         "the pick was not measured by you, but read from {subjects[0]}, which is not trusted: edgevit db sources"
     ),
+    "pick_accuracy_imported": (
+        "the accuracy of the pick was not measured by you, but read from {subjects[0]}, which is not trusted"
+    ),
     "unknown_silicon": (
         "nothing tells which silicon the rows of {listed} are of: its processor's name stands for several generations, "
         "and one may take twice the time of another"

@@ -228,12 +228,12 @@ class LatencyDB:
     def devices(self) -> list[DeviceSummary]:
         """Return every device with rows, by name."""
         with self._transaction() as connection:
-            return overview.devices(connection)
+            return overview.devices(connection, origins.undecided(connection, self._policy))
 
     def silicon(self, device: str) -> dict[Silicon, str]:
         """Return what the measured rows of a name, device_id or device_class say of their silicon, and the class."""
         with self._transaction() as connection:
-            return queries.silicon(connection, device)
+            return queries.silicon(connection, device, origins.undecided(connection, self._policy))
 
     def origins(self, ids: Iterable[str]) -> dict[str, tuple[Origin, ...]]:
         """Return the origins of records by their ids, oldest first; a record without any is not in the result."""

@@ -23,6 +23,8 @@ JUMP = 3.0
 # Share for a device without a measured noise floor, and for published rows, which come without a spread: repeats of
 # one job on hosted phones differ by less than a tenth in 91 to 96 of 100 cases.
 UNKNOWN_FLOOR = 0.10
+# A floor of a few equal repeats may be zero, and is never lower: then any difference would be a change of the device.
+LEAST_FLOOR = 0.01
 # Published rows come without a spread: those of so many models, of one day, must agree.
 AGREE = 5
 _DAY_US = 24 * 3600 * 1_000_000
@@ -99,7 +101,7 @@ class _Jump(NamedTuple):
 
 def limit_of(floor: float | None) -> float:
     """Return the share beyond which a difference is no noise, for this noise floor; None: unknown."""
-    return JUMP * (UNKNOWN_FLOOR if floor is None else floor)
+    return JUMP * (UNKNOWN_FLOOR if floor is None else max(floor, LEAST_FLOOR))
 
 
 def find_epochs(device_id: str, rows: Iterable[TimedRow], floor: float | None) -> list[Epoch]:

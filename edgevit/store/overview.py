@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import get_args
 
@@ -34,17 +35,19 @@ class DatabaseStats:
     status: dict[str, int]
 
 
-def devices(connection: Connection) -> list[DeviceSummary]:
-    """Return every device with rows, by name."""
+def devices(connection: Connection, ignored: Collection[str] = ()) -> list[DeviceSummary]:
+    """Return every device with rows, by name. `ignored` are ids of measurements that do not count."""
+    left_out = queries.rows_per_device(connection, ignored)
     device_rows = queries.device_rows(connection, None)
     partitions = partition_checksums.read_partitions(connection)
     summaries = []
     for number, row in device_rows.items():
         partition = partitions.get(partition_checksums.device_partition(number))
-        if partition is not None and partition.latest_unix_us is not None:
+        count = 0 if partition is None else partition.rows - left_out[number]
+        if partition is not None and partition.latest_unix_us is not None and count:
             latest = rows.iso_time(partition.latest_unix_us)
             names = (row["name"], row["device_id"], row["device_class"])
-            summaries.append(DeviceSummary(*names, partition.rows, latest))
+            summaries.append(DeviceSummary(*names, count, latest))
     return sorted(summaries, key=lambda device: (device.name, device.device_id, device.device_class))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, UniqueConstraint, select
@@ -15,6 +16,8 @@ from edgevit.store.refusals import RefusalCode
 from edgevit.store.row_checksums import shorten
 from edgevit.store.rows import DamagedError, Values
 from edgevit_runtime.record import Silicon
+
+_BATCH_IDS = 500  # in one statement
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,27 @@ def matches_device(row: Values, device: str) -> bool:
     return device in (row["name"], row["device_id"], row["device_class"])
 
 
-def silicon(connection: Connection, device: str) -> dict[Silicon, str]:
-    """Return what the rows of a device say of their silicon, with the device's class."""
+def silicon(connection: Connection, device: str, ignored: Container[str]) -> dict[Silicon, str]:
+    """Return what the rows of a device say of their silicon, with the device's class, without those of these ids."""
     numbers = device_rows(connection, device)
     measured, described = tables.measurement.c, tables.environment.c
     query = (
-        select(measured.device_no, described.silicon_json)
+        select(measured.measurement_id, measured.device_no, described.silicon_json)
         .join_from(tables.measurement, tables.environment)
         .where(measured.device_no.in_(numbers), described.silicon_json != "null")
-        .distinct()
     )
-    return {rows.read_silicon(text): numbers[number]["device_class"] for number, text in connection.execute(query)}
+    told = {(number, text) for name, number, text in connection.execute(query) if name not in ignored}
+    return {rows.read_silicon(text): numbers[number]["device_class"] for number, text in told}
+
+
+def rows_per_device(connection: Connection, ids: Iterable[str]) -> Counter[int]:
+    """Return how many of these measurements each device has, by its number."""
+    measured, wanted, counts = tables.measurement.c, sorted(ids), Counter[int]()
+    for start in range(0, len(wanted), _BATCH_IDS):
+        batch = wanted[start : start + _BATCH_IDS]
+        query = select(measured.device_no).where(measured.measurement_id.in_(batch))
+        counts.update(connection.execute(query).scalars())
+    return counts
 
 
 def device_numbers_of_models(connection: Connection, models: Collection[str]) -> set[int]:

@@ -76,7 +76,7 @@ def report(
     folder = None if artifacts is None else Path(artifacts)
     with LatencyDB.open(db, create_file=False) as whole:
         database = whole.trusting("trusted")
-        devices = None if names is None else [_known(name, database) for name in names]
+        devices = None if names is None else [_known(name, whole) for name in names]
         options = ReportOptions(devices, dataset, published, predict, confidence, folder)
         # `edgevit choose` has the same options.
         shared = {

@@ -438,6 +438,7 @@ def test_docs_of_the_database_give_the_constants_and_tables_as_they_are() -> Non
     for name, value in {
         "JUMP": f"{epochs.JUMP:g}",
         "UNKNOWN_FLOOR": f"{epochs.UNKNOWN_FLOOR:.0%}",
+        "LEAST_FLOOR": f"{epochs.LEAST_FLOOR:.0%}",
         "AGREE": f"{epochs.AGREE}",
     }.items():
         assert f"| `{name}` | {value} |" in text
