@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def test_mutations_damage_and_repeat() -> None:
 # What was found by trying
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"a":' * 50_000, "\ufeff[", "NaN"])
+@pytest.mark.parametrize("text", ["[" * 5_000, "9" * 5000, '{"a":' * 5_000, "\ufeff[", "NaN"])
 def test_json_that_no_record_holds_is_a_record_error(text: str) -> None:
     with pytest.raises(RecordError):
         from_json(Host, text)
@@ -174,16 +175,20 @@ def test_a_mark_at_the_start_of_a_table_is_not_part_of_its_first_column(tmp_path
 
 
 def test_a_header_that_claims_more_numbers_than_the_file_has_takes_no_memory(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 4), dtype=np.float32))
-    content = (tmp_path / "x.npy").read_bytes()
-    (tmp_path / "x.npy").write_bytes(content.replace(b"(2, 3, 4, 4)", b"(9999999, 3, 4, 4)"[:18].ljust(12)))
+    claimed = {"descr": "<f4", "fortran_order": False, "shape": (50_000_000, 3, 4, 4)}
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, claimed)
+        file.write(bytes(400))
+    tracemalloc.start()
     with pytest.raises(EdgevitError):
         read_rows(tmp_path / "x.npy", [TensorSpec("x", (1, 3, 4, 4))])
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_yaml_that_is_nested_deep_is_refused_at_once(tmp_path: Path, within_seconds: None) -> None:
     yaml = ROOT / "tests/published/made_net/perf.yaml"
-    (path := tmp_path / "perf.yaml").write_text(yaml.read_text() + "deep: " + "[" * 100_000)
+    (path := tmp_path / "perf.yaml").write_text(yaml.read_text() + "deep: " + "[" * 100 + "]" * 100 + "\n")
     with pytest.raises(EdgevitError, match="nested deeper"):
         list(screened("aihub", [Publication(path)]).records())
 
