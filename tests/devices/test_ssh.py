@@ -22,7 +22,7 @@ import pytest
 from edgevit.artifacts.folder import seal
 from edgevit.devices import openssh
 from edgevit.devices.openssh import SshTarget
-from edgevit.devices.transports import WORKER, load_transport
+from edgevit.devices.transports import WORKER, load_transport, ssh
 from edgevit.devices.worker_archive import pack_recipe
 from edgevit.errors import DeviceError, UsageError
 from edgevit.measurement.noise_floor import run_workload
@@ -512,3 +512,16 @@ def test_every_python_here_runs_the_worker(sshd: Sshd, fake: Callable[..., Reply
 @pytest.mark.parametrize("path", DEVICE_SIDE, ids=lambda path: path.name)
 def test_what_runs_on_a_device_is_in_the_oldest_pythons_grammar(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=openssh.MIN_PYTHON)
+
+
+@pytest.mark.parametrize("answer", [b"no JSON", b"[]", b"{}", b'{"lacking": []}'])
+def test_an_agent_that_answers_otherwise_is_told(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """A login script that prints, or another program behind the name."""
+
+    class Strange:
+        def receive(self) -> bytes:
+            return answer
+
+    target = SshTarget("board", "board.local")
+    with pytest.raises(DeviceError, match="agent's answer cannot be read"):
+        ssh._answer(Strange(), target, ("missing",))  # type: ignore[arg-type]

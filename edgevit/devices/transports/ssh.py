@@ -53,7 +53,8 @@ class SshTransport:
             connection.start((importlib.resources.files("edgevit_runtime") / "agent.py").read_bytes())
             connection.allow(_GRACE_S)
             connection.send(json.dumps(_request(device, trees, job, timeout_s)).encode())
-            missing = _answer(connection, target)["missing"]
+            # In the order in which the agent reads them.
+            missing = _answer(connection, target, ("missing",))["missing"]
             for name, tree in trees.items():
                 if tree.key not in missing:
                     _LOG.debug("cache hit: %s is on %s", name, device.name)
@@ -62,7 +63,7 @@ class SshTransport:
             for key in missing:
                 lacking[key].send(connection)
             connection.allow(timeout_s + 2 * _GRACE_S)
-            end = _answer(connection, target)
+            end = _answer(connection, target, ("replied", "code"))
             written, stderr = connection.receive(), connection.receive()
         reply = read_end(written if end["replied"] else None, stderr, end["code"], timeout_s)
         _require_room(reply, target)
@@ -115,10 +116,15 @@ def _request(device: Device, trees: Mapping[str, _Tree], job: Job, timeout_s: fl
     }
 
 
-def _answer(connection: Connection, target: SshTarget) -> dict[str, Any]:
-    """Receive the agent's next answer. Raises DeviceError where it reports a failure of the device itself."""
+def _answer(connection: Connection, target: SshTarget, keys: Sequence[str]) -> dict[str, Any]:
+    """Receive the agent's next answer, which has these keys.
+
+    Raises DeviceError where it has not, and where it reports a failure of the device itself.
+    """
     try:
         answer: dict[str, Any] = from_json(dict[str, Any], connection.receive())
+        if "error" not in answer and not answer.keys() >= set(keys):
+            raise RecordError(f"it has {', '.join(answer) or 'nothing'}, and not {', '.join(keys)}")
     except RecordError as error:
         why = f"its agent's answer cannot be read: {error}"
         raise DeviceError("the device cannot run a worker", where=target.label, why=why) from error
