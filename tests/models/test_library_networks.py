@@ -309,7 +309,13 @@ def test_normalisation_is_read(tmp_path: Path, processor: dict[str, Any], stated
 
 
 def test_a_damaged_preprocessing_is_refused(tmp_path: Path) -> None:
-    texts = ("{", "[]", '{"image_processor": 3}', '{"image_mean": [1e999], "image_std": [1]}', '{"size": -3}')
+    texts = (
+        "{",
+        "[]",
+        '{"image_processor": 3}',
+        '{"image_mean": [1e999], "image_std": [1]}',
+        '{"size": {"height": -3, "width": 4}}',
+    )
     for text in texts:
         (tmp_path / "preprocessor_config.json").write_text(text)
         with pytest.raises(ModelError, match="preprocessing cannot be read"):
