@@ -28,7 +28,7 @@ from edgevit.errors import DeviceError, UsageError
 from edgevit.measurement.runner import Protocol, profile, profile_all
 from edgevit.measurement.summary import FEW_PROCESSES
 from edgevit.records.artifact import Artifact
-from edgevit.records.measurement import BUSY, MEAN_ONLY, NOT_AS_VERIFIED, SUMMARY_ONLY, Device
+from edgevit.records.measurement import MEAN_ONLY, NOT_AS_VERIFIED, SUMMARY_ONLY, Device
 from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import still_to_measure
 from edgevit_runtime.record import Job, Reply, TensorSpec
@@ -36,6 +36,7 @@ from support import toys
 from support.adbd import ADB, BATTERY, MKSH, PROGRAMS, THERMAL, TMP, TOYBOX, Adbd, Server
 from support.command_line import edgevit
 from support.command_line import refused as refused_by_cli
+from support.measured import FLAGS_OF_LOAD
 from support.processes import is_running
 from support.shell_names import EVIL, TRAP
 from support.speed import seconds, wait_until
@@ -140,7 +141,7 @@ def test_a_row_of_summaries(phone: Device, tmp_path: Path) -> None:
     assert (row.p90_ns, row.p99_ns, row.p99_upper_ns, row.iqr_ns, row.mad_ns) == (None,) * 5
     assert row.p90_upper_ns == 8_400_000, "the largest 95th percentile: at most 30 of 600 runs lie above"
     # The stand-in for a phone is this machine, where other tests may run.
-    assert set(row.flags) - {BUSY} == {SUMMARY_ONLY} and row.grade == "B"
+    assert set(row.flags) - FLAGS_OF_LOAD == {SUMMARY_ONLY} and row.grade == "B"
     assert row.host is not None
     assert (row.host.system, row.host.cpu_model, row.host.python) == ("Android", "Nobody Chip 9", "")
     assert row.snapshots[0].power_source == "mains" and row.snapshots[1].throttled is False
@@ -167,7 +168,9 @@ def test_a_program_that_tells_a_mean_only(adbd: Adbd, tmp_path: Path) -> None:
     assert (row.status, row.error, row.p50_ns, row.p50_low_ns, row.p90_upper_ns) == ("ok", "", None, None, None)
     assert (row.mean_ns, row.min_ns, row.load_ns) == (8_050_000, 7_800_000, None)
     assert row.runs == 2 * 125, "a second of runs, as the few before told"
-    assert set(row.flags) - {BUSY} == {SUMMARY_ONLY, MEAN_ONLY, NOT_AS_VERIFIED, FEW_PROCESSES} and row.grade == "C"
+    assert (
+        set(row.flags) - FLAGS_OF_LOAD == {SUMMARY_ONLY, MEAN_ONLY, NOT_AS_VERIFIED, FEW_PROCESSES} and row.grade == "C"
+    )
     with LatencyDB.open(str(tmp_path / "x.db")) as database:
         database.add(row)
         assert database.get(row.measurement_id) == row
