@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -124,8 +126,11 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     results = []
     for name in [arguments.reader] if arguments.reader else _names():
-        with context.Pool(1) as pool:
-            result = pool.apply(run, (name, arguments.count, arguments.seed, arguments.seconds))
+        with ProcessPoolExecutor(1, context) as pool:
+            try:
+                result = pool.submit(run, name, arguments.count, arguments.seed, arguments.seconds).result()
+            except BrokenProcessPool:
+                result = {"reader": name, "failures": {"the process of the reader ended": {"count": 1, "example": []}}}
         results.append(result)
         print(json.dumps(result), file=sys.stderr, flush=True)
     report("fuzz_readers", {"seed": arguments.seed, "hang_s": HANG_S, "readers": results})

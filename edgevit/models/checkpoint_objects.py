@@ -14,6 +14,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 _PLAIN_DTYPE = re.compile(r"[fiu][1248]|b1")
 # A file of the older format is a magic number, a version, a description of the system, and the content.
 _LEGACY_PICKLES = 4
+_LONGEST_NAME = 1_000  # characters of a class with its modules
 _SCALARS = (str, bytes, int, float, complex, type(None))
 _NOT_STOOD_IN = frozenset({"torch", "torchvision", "numpy", *sys.stdlib_module_names})
 
@@ -184,6 +186,9 @@ def _names_in(operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None
     for operation, argument, _ in operations:
         if operation.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
+            if len(name) + len(module) > _LONGEST_NAME:
+                # torch's own refusal searches such a name in a time that grows with the square of its length.
+                raise UnpicklingError(f"it asks for a class whose name has {len(name) + len(module)} characters")
             if (module, name) in NAME_MAPPING:
                 module, name = NAME_MAPPING[module, name]
             yield f"{IMPORT_MAPPING.get(module, module)}.{name}"

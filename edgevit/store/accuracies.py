@@ -14,7 +14,7 @@ from edgevit.records.identity import accuracy_id
 from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy
 from edgevit.records.model import STATEABLE, Preprocessing, Provenance
 from edgevit.records.network import Network
-from edgevit.store import partition_checksums, small_tables, tables
+from edgevit.store import closed_lists, partition_checksums, small_tables, tables
 from edgevit.store.validate import unstorable
 from edgevit_runtime.codec import RecordError, from_json, to_json
 
@@ -42,6 +42,7 @@ def _problems(accuracy: Accuracy) -> Iterator[str]:
             yield f"{name} is empty"
     if accuracy.provenance not in get_args(Provenance):
         yield f"the provenance is {accuracy.provenance!r}"
+    yield from closed_lists.problems(accuracy)
     yield from _number_problems(accuracy)
     yield from _origin_problems(accuracy)
     if accuracy.accuracy_id != accuracy_id(accuracy):

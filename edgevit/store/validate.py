@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from edgevit.errors import RowRefusedError, StoreError
-from edgevit.records.artifact import Parity
 from edgevit.records.identity import validate_identity
-from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, UNVERIFIED, Measurement, NoiseFloor
+from edgevit.records.measurement import MEAN_ONLY, SUMMARY_ONLY, Measurement, NoiseFloor
 from edgevit.records.model import Provenance
+from edgevit.store import closed_lists
 from edgevit.store.tables import LOADING_NS, ORDERED_NS, SPREADS_NS, TIMES_NS
 from edgevit_runtime.record import Status, VendorSummary
 
@@ -26,8 +26,6 @@ PERCENTILES = ("p90_ns", "p99_ns")
 FASTEST_BYTES_PER_NS = 20_000
 _FROM_SAMPLES = tuple(name for name in TIMES_NS if name not in LOADING_NS)
 _HEADLINE = ("p50_ns", "p50_low_ns", "p50_high_ns")
-# What a row may say of the proof of its artifact; published rows say nothing.
-_PARITY = ("", UNVERIFIED, *get_args(typing.get_type_hints(Parity)["status"]))
 _FIRST = datetime(2015, 1, 1, tzinfo=UTC)  # no machine measured for edgevit before
 _AHEAD = timedelta(days=1)  # by which another machine's clock may be wrong
 _LONGEST_VERSION = 200  # characters
@@ -189,8 +187,10 @@ def _label_problems(row: Measurement) -> Iterator[str]:
             yield f"started is {row.started!r}, which is not in UTC"
         elif row.provenance == "measured" and not _FIRST <= datetime.fromisoformat(row.started) < _now() + _AHEAD:
             yield f"started is {row.started!r}, before this program or more than a day ahead of this machine's clock"
-    if row.parity_status not in _PARITY:
-        yield f"the parity status is {row.parity_status!r}, which is none of {', '.join(filter(None, _PARITY))}"
+    if row.parity_status not in closed_lists.PARITY_STATUSES:
+        names = ", ".join(filter(None, closed_lists.PARITY_STATUSES))
+        yield f"the parity status is {row.parity_status!r}, which is none of {names}"
+    yield from closed_lists.problems(row)
     if len(row.engine_version) > _LONGEST_VERSION:
         yield f"engine_version has {len(row.engine_version)} characters, more than any version"
     if row.status == "ok" and row.provenance == "measured" and not row.artifact_bytes:

@@ -205,6 +205,13 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path: Path, form: str)
     assert trace.exists() == (form == "torch")  # it would have run
 
 
+def test_a_class_with_an_endless_name_is_refused_at_once(tmp_path: Path) -> None:
+    """torch searches the name with a pattern that takes minutes for a million characters."""
+    path = write(tmp_path / "w.pth", STATE, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"FloatStorage", b"x" * 2_000))
+    assert "2005 characters" in refused(path).why
+
+
 @pytest.mark.parametrize("stowaway", [small_model(), torch.nn.Linear, os.getcwd, np.array([small_model()])])
 def test_whole_models_and_code_are_refused(tmp_path: Path, stowaway: object) -> None:
     error = refused(write(tmp_path / "w.pth", {"model": STATE, "extra": stowaway}))

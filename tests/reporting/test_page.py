@@ -53,7 +53,7 @@ def rows() -> Iterator[Measurement]:
                     device_id=f"{device}-1", artifact_sha256=f"{number:064x}", artifact_bytes=MS * (number + 1),
                     nonce=str(number), grade="ABCD"[number % 4])  # fmt: skip
     yield published(model="net_8", p50_ns=30 * MS, p90_ns=33 * MS, device="pi5", device_id="pi5-1", target="theirs")
-    yield failed(model="net_7", target="crasher", device="pi5", device_id="pi5-1", nonce="crash")
+    yield failed(model="net_7", target="executorch", device="pi5", device_id="pi5-1", nonce="crash")
 
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "a browser is there")
@@ -421,9 +421,9 @@ def test_a_heading_sorts_up_and_down_with_the_unknown_last(page: Any, key: str, 
 
 
 def test_rows_that_cannot_be_chosen_are_there_when_asked_for_with_the_reason(page: Any) -> None:
-    assert "crasher" not in column(page, "target")
+    assert "executorch" not in column(page, "target")
     page.check("input[name=unusable]")
-    page.fill("input[name=search]", "crasher")
+    page.fill("input[name=search]", "executorch")
     assert column(page, "reason") == ["cannot run here: crashed: SIGSEGV"]
 
 
@@ -562,8 +562,8 @@ HOSTILE = "<img src=x onerror=alert(1)><a href='javascript:alert(2)'>%{x}</a></s
 def test_names_are_text_wherever_they_are_shown(folder: Path, window: browser.Browser) -> None:
     with LatencyDB.open(new_file(folder / "hostile.db"), shipped=False) as database:
         for number in (1, 2):
-            named: dict[str, Any] = dict.fromkeys(("model", "family", "engine"), HOSTILE)
-            named |= dict.fromkeys(("target", "device"), f"{HOSTILE}{number}")
+            named: dict[str, Any] = dict.fromkeys(("model", "family", "engine_version"), HOSTILE)
+            named |= {"device": f"{HOSTILE}{number}", "target": ("onnx", "ncnn")[number - 1]}
             database.add(measured(**named, device_id=str(number), flags=(HOSTILE,), nonce=str(number)))
         write(
             collect(database, {HOSTILE: card(HOSTILE, 70.0, source=HOSTILE)}, command=HOSTILE), folder / "hostile.html"

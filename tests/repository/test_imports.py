@@ -57,7 +57,7 @@ exporting     | models folding verification artifacts count       | torch
 exporting     | recipes concurrency visible_text                  |
 measurement   | artifacts devices recipes concurrency             | numpy
 store         | concurrency                                       | sqlalchemy platformdirs
-store         |                                                   | (alembic psycopg pyarrow)
+store         | (recipes)                                         | (alembic psycopg pyarrow)
 prediction    |                                                   | numpy
 selection     | (artifacts) cards checkpoint_files devices        | packaging
 selection     | measurement prediction recipes (store)            |
