@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgevit.cli.common import print_json, say, split, warn
-from edgevit.cli.options import DbOption, EarlierKeyOption, OutOption, OutputOptions, QuickOption, grouped
+from edgevit.cli.options import DbOption, EarlierKeyOption, OriginOption, OutOption, OutputOptions, QuickOption, grouped
 from edgevit.cli.report import PlotOption, draw
 from edgevit.records.artifact import WeightsRequest
 
@@ -109,9 +109,7 @@ class EvidenceOptions:
             metavar="NAME", help="Data set of accuracies from `edgevit evaluate`; default: published, ImageNet"
         ),
     ] = None
-    origin: Annotated[
-        str, typer.Option(metavar="own|trusted|any", help="Whose rows decide: your own, those of trusted sources, any")
-    ] = "trusted"
+    origin: OriginOption = "trusted"
 
 
 @dataclass(frozen=True)

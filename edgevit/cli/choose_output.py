@@ -7,6 +7,7 @@ miss the budget by least. --why shows all candidates, each with every reason and
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 _SHOWN, _MISSES = 10, 4  # lines of a table, and of these for what does not fit, unless all are asked for
+_HERE, _LONGEST = "here", 24  # the origin of own rows, and characters of a source
 _NO_PICK = {
     "infeasible": "nothing on {} fits the budget",
     "unmeasured": "nothing on {} is known to fit the budget, and something may",
@@ -159,10 +161,13 @@ def _print_lines(lines: Sequence[_Line], choice: Choice, *, pareto: bool, why: b
     mixed = any(line.candidate.latency_provenance != "measured" for line in lines)
     identify = _Identities.of([line.candidate for line in lines])
     columns = [*identify.columns, ">thr.", ">top-1 %", f">p{choice.budget.percentile} ms", ">at most"]
-    columns += [*(["latency"] if mixed else []), ">MB", *(["verdict"] if verdicts else [])]
+    columns += [*(["latency"] if mixed else []), ">MB"]
+    # Where anything but own rows is shown.
+    has_origins = any(line.candidate.origin for line in lines)
+    columns += [*(["from"] if has_origins else []), *(["verdict"] if verdicts else [])]
     verdict = [[line.verdict] if verdicts else [] for line in lines]
     rows = [
-        (*identify.cells(line.candidate), *_cells(line.candidate, mixed), *cell)
+        (*identify.cells(line.candidate), *_cells(line.candidate, mixed), *_origin(line.candidate, has_origins), *cell)
         for line, cell in zip(lines, verdict, strict=True)
     ]
     print_table(columns, rows, tight=True, below=[_in_full(line) for line in lines] if why else None)
@@ -200,6 +205,16 @@ def _cells(candidate: Candidate, mixed: bool) -> tuple[object, ...]:
     size = "" if candidate.size_mb is None else f"{candidate.size_mb:.1f}"
     provenance = [_provenance(candidate)] if mixed else []
     return candidate.threads or "", _top1(candidate), *latencies, *provenance, size
+
+
+def _origin(candidate: Candidate, has_origins: bool) -> list[str]:
+    """Return the cell of a row's origin, if there is such a column: its kind, and the name of a file alone."""
+    if not has_origins or candidate.basis:
+        return [""] * has_origins
+    kind, _, source = (candidate.origin or _HERE).partition(" ")
+    name = re.split(r"[/\\]", source)[-1]
+    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return [f"{kind} {short}".strip()]
 
 
 def _provenance(candidate: Candidate) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from edgevit.cli.options import DbOption, OutputOptions, grouped
 
 if TYPE_CHECKING:
     from edgevit.records.measurement import Measurement
+    from edgevit.records.origin import Origin
     from edgevit.store import LatencyDB
 
 app = typer.Typer(help="The latency database: look, check, export, import, merge.", no_args_is_help=True)
@@ -74,11 +75,12 @@ def show(
         if row is not None:
             _show_one(database, row, output.as_json)
             return
-        rows = _filtered(database, filters)
+        rows, origins = _filtered(database, filters), database.foreign_origins()
     if output.as_json:
-        print_json({"measurements": [summary(row) for row in rows]})
+        lines = [{**summary(row), "origin": origins.get(row.measurement_id)} for row in rows]
+        print_json({"measurements": lines})
     else:
-        _print(rows, filters.limit)
+        _print(rows, origins, filters.limit)
 
 
 def _filtered(database: LatencyDB, filters: RowFilterOptions) -> list[Measurement]:
@@ -97,7 +99,7 @@ def _require_provenance(name: str | None) -> None:
         raise UnknownNameError("provenance", name, names, listing="edgevit db show --help")
 
 
-def _print(rows: Sequence[Measurement], limit: int) -> None:
+def _print(rows: Sequence[Measurement], origins: Mapping[str, Origin], limit: int) -> None:
     """Print measured rows and published rows, each in a table of their own."""
     from edgevit.cli.profile import print_rows
 
@@ -105,9 +107,12 @@ def _print(rows: Sequence[Measurement], limit: int) -> None:
     others = [row for row in rows if row.provenance != "published"]
     if others or not published:
         # The newest rows stand last.
-        print_rows(others[-limit:])
+        labels = {row_id: origin.label for row_id, origin in origins.items()}
+        print_rows(others[-limit:], labels)
     if published:
-        _print_published(published[:limit])
+        # The column of the publication says the origin of a row that an importer read from there.
+        labels = {row_id: origin.label for row_id, origin in origins.items() if origin.kind != "published"}
+        _print_published(published[:limit], labels)
     if hidden := len(others[:-limit]) + len(published[limit:]):
         say(f"{hidden} more rows: --limit, or narrow it down with --model, --device, --provenance, --source")
 
@@ -116,16 +121,19 @@ def _sort_key(row: Measurement) -> tuple[str, str, str, int]:
     return row.model, row.device, row.target, row.p50_ns or row.mean_ns or 0
 
 
-def _print_published(rows: Sequence[Measurement]) -> None:
+def _print_published(rows: Sequence[Measurement], origins: Mapping[str, str]) -> None:
+    has_origins = any(row.measurement_id in origins for row in rows)
     columns = (
         *("model", "device", "target", "prec.", ">batch", ">p50 ms", ">p90 ms", ">p99 ms", ">mean ms"),
-        *("flags", "date", "source", "id"),
+        *("flags", "date", "source", *(["from"] if has_origins else []), "id"),
     )
     lines = [
         (
             *(row.model, row.device, row.target, row.precision, "" if "batch" in row.untold else row.batch),
             *(ms(row.p50_ns) or ("" if row.status == "ok" else row.status), ms(row.p90_ns), ms(row.p99_ns)),
-            *(ms(row.mean_ns), ", ".join(row.flags), _date(row), row.source, row.measurement_id[:12]),
+            *(ms(row.mean_ns), ", ".join(row.flags), _date(row), row.source),
+            *([origins.get(row.measurement_id, "")] if has_origins else []),
+            row.measurement_id[:12],
         )
         for row in rows
     ]

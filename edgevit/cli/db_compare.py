@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from edgevit.cli.common import print_json, print_table, say
-from edgevit.cli.options import DbOption, OutputOptions, grouped
+from edgevit.cli.options import DbOption, OriginOption, OutputOptions, grouped
 from edgevit.cli.row_names import NamedRows, RowFinder, RowScope
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class GateOptions:
         str | None, typer.Option(metavar="FILE", help="File for a summary in Markdown; - for standard output")
     ] = None
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="File for a summary in JUnit XML")] = None
+    origin: OriginOption = "trusted"
 
 
 @app.command()
@@ -56,20 +57,24 @@ def compare(
 ) -> None:
     """Compare rows of equal configuration: B is FASTER, SLOWER or the SAME as A, or the result is AMBIGUOUS."""
     from edgevit.measurement.regression import judge, outcome
+    from edgevit.selection import origin_named
     from edgevit.store import LatencyDB
 
     _require_sense(first, second, gate, output)
+    origin = origin_named(gate.origin)
     with LatencyDB.open(db, create_file=False) as database:
-        finder = RowFinder(database, scope)
+        finder = RowFinder(database, scope, origin)
+        deciding = database.trusting(origin)
         pairs = _pairs(finder, first, second, gate.baseline)
         judged = []
         for pair in pairs:
             rows = [row for row in (pair.baseline, pair.candidate) if row is not None]
-            floors = [floor for row in rows if (floor := database.noise(row.device_id)) is not None]
-            judged.append(judge(_with_samples(database, pair, gate.percentile), floors, gate.percentile))
+            floors = [floor for row in rows if (floor := deciding.noise(row.device_id)) is not None]
+            whole = _with_samples(database, pair, gate.percentile)
+            judged.append(judge(whole, floors, gate.percentile, finder.untrusted))
     fail_if = cast("FailIf", gate.fail_if or "slower")
     result = outcome(judged, fail_if)
-    _show(judged, result, gate, output)
+    _show(judged, result, gate, finder.left_out, output)
     is_undecided = result == "undecided" if gate.fail_if else not any(pair.comparison for pair in judged)
     if code := EXIT_CODES["undecided"] if is_undecided else EXIT_CODES[result] if gate.fail_if else 0:
         raise typer.Exit(code)
@@ -118,7 +123,7 @@ def _since(finder: RowFinder, baseline: NamedRows, name: str | None) -> list[Row
     """
     from edgevit.measurement.regression import configuration, paired, reduced
 
-    candidates = finder.others(baseline.ids)
+    candidates = finder.others(baseline)
     named = None if name is None else finder.find(name)
     if named is not None:
         ids = named.ids if named.kind != "name" else _alike(finder, named)
@@ -173,11 +178,13 @@ def _with_samples(database: LatencyDB, pair: RowPair, percentile: int) -> RowPai
     return RowPair(database.get(pair.baseline.measurement_id), database.get(pair.candidate.measurement_id))
 
 
-def _show(pairs: Sequence[JudgedPair], result: str, gate: GateOptions, output: OutputOptions) -> None:
+def _show(
+    pairs: Sequence[JudgedPair], result: str, gate: GateOptions, left_out: Mapping[str, int], output: OutputOptions
+) -> None:
     """Write the summaries, then print the answer."""
     from edgevit.reporting import regression_summary
 
-    summary = regression_summary.GateSummary(tuple(pairs), gate.percentile, gate.fail_if, result)
+    summary = regression_summary.GateSummary(tuple(pairs), gate.percentile, gate.fail_if, result, left_out)
     if gate.junit is not None:
         regression_summary.save(gate.junit, regression_summary.junit(summary))
     markdown = regression_summary.markdown(summary) if gate.markdown is not None else ""

@@ -106,6 +106,9 @@ TagOption = Annotated[
     str, typer.Option(metavar="TAG", help="Name for the new rows, by which `edgevit db compare` finds them")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Output folder for artifacts")]
+OriginOption = Annotated[
+    str, typer.Option(metavar="own|trusted|any", help="Whose rows decide: your own, those of trusted sources, any")
+]
 PercentileOption = Annotated[
     int | None,
     typer.Option(help="Percentile whose upper bound must become known, 90 or 99; default: 99, with --quick 90"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -276,9 +277,9 @@ def print_layers(table: LayerTable) -> None:
     say("by operator: " + ", ".join(f"{name} {share:.0%}" for name, share in by_operator[:_KINDS_SHOWN]))
 
 
-def print_rows(rows: Sequence[Measurement]) -> None:
-    """Print rows as people read them, fastest first; every number measured here."""
-    paced = any(row.rate_hz for row in rows)
+def print_rows(rows: Sequence[Measurement], origins: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print rows as people read them, fastest first. origins: of rows that were not measured here, by id."""
+    paced, has_origins = any(row.rate_hz for row in rows), any(row.measurement_id in origins for row in rows)
     columns = (
         "model",
         "target",
@@ -293,6 +294,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
         "grade",
         ">MB",
         "parity",
+        *(["from"] if has_origins else []),
     )
     print_table(
         (*columns, "flags"),
@@ -311,6 +313,7 @@ def print_rows(rows: Sequence[Measurement]) -> None:
                 row.grade,
                 size(row.artifact_bytes),
                 row.parity_status,
+                *([origins.get(row.measurement_id, "here")] if has_origins else []),
                 ", ".join(row.flags),
             )
             for row in sorted(rows, key=lambda row: (row.p50_ns or row.mean_ns or float("inf"), row.model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,9 +12,10 @@ import typer
 from edgevit.cli.options import RateOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from edgevit.records.measurement import Measurement
+    from edgevit.records.origin import OriginPolicy
     from edgevit.store import LatencyDB
 
 _ID = re.compile(r"[0-9a-f]{6,64}")
@@ -49,15 +51,21 @@ class NamedRows:
 class RowFinder:
     """The measured rows of a database, and the names that users call them by."""
 
-    def __init__(self, database: LatencyDB, scope: RowScope) -> None:
+    def __init__(self, database: LatencyDB, scope: RowScope, origin: OriginPolicy = "trusted") -> None:
         from edgevit.selection import unit_or_class
 
         self._database, self._scope = database, scope
         self.rows = [row for row in database.measurements() if row.provenance == "measured"]
-        # A row of a source without trust is one that a person named by its id or gave a tag.
-        self._left_out = database.trusting("trusted").undecided()
+        # A row of a source without trust stays one that a person named by its id or gave a tag. Each has its source.
+        self.untrusted = database.trusting(origin).undecided()
+        self._left_out: dict[str, str] = {}
         self._key = None if scope.device is None else unit_or_class(scope.device)
         self.tags = database.tags()
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """The number of rows that a name or a baseline would have found in sources without trust, by source."""
+        return dict(sorted(Counter(self._left_out.values()).items()))
 
     def find(self, name: str) -> NamedRows:
         """Return the rows of a name. Raises UsageError for an ambiguous name, UnknownNameError for an unknown one."""
@@ -91,10 +99,20 @@ class RowFinder:
         rows = [row for row in self.rows if row.measurement_id in ids and self._in_scope(row, self._key)]
         return NamedRows(tag, "tag", rows)
 
-    def others(self, ids: frozenset[str]) -> list[Measurement]:
-        """Return the other rows that the scope allows, of trusted sources."""
-        rows = [row for row in self.rows if self._in_scope(row, self._key) and row.measurement_id not in self._left_out]
-        return [row for row in rows if row.measurement_id not in ids]
+    def others(self, baseline: NamedRows) -> list[Measurement]:
+        """Return the rows beside a baseline that the scope allows, of trusted sources."""
+        models = {row.model for row in baseline.rows}
+        rows = [row for row in self.rows if self._in_scope(row, self._key) and row.measurement_id not in baseline.ids]
+        self._leave_out(row for row in rows if row.model in models)
+        return self._trusted(rows)
+
+    def _leave_out(self, rows: Iterable[Measurement]) -> None:
+        """Remember which of these rows are of sources without trust."""
+        ids = [row.measurement_id for row in rows]
+        self._left_out |= {row_id: self.untrusted[row_id] for row_id in ids if row_id in self.untrusted}
+
+    def _trusted(self, rows: Iterable[Measurement]) -> list[Measurement]:
+        return [row for row in rows if row.measurement_id not in self.untrusted]
 
     def _by_id(self, name: str, ids: Sequence[str]) -> NamedRows:
         from edgevit.errors import UsageError
@@ -114,14 +132,15 @@ class RowFinder:
             for row in rows
             if row.model == model and target in ("", row.target) and precision in ("", row.precision)
         ]
-        return newest(matching, ("device_id",)) if name.count("@") <= 2 else []
+        self._leave_out(matching)
+        return newest(self._trusted(matching), ("device_id",)) if name.count("@") <= 2 else []
 
     def _of_device(self) -> list[Measurement]:
         from edgevit.devices.registry import LOCAL
         from edgevit.selection import unit_or_class
 
         key = self._key or unit_or_class(LOCAL)
-        return [row for row in self.rows if self._in_scope(row, key) and row.measurement_id not in self._left_out]
+        return [row for row in self.rows if self._in_scope(row, key)]
 
     def _in_scope(self, row: Measurement, key: str | None) -> bool:
         """Return whether a row is of the threads, the rate and the device that were asked for; None: of any."""
@@ -131,8 +150,13 @@ class RowFinder:
 
     def _unknown(self, name: str) -> NamedRows:
         from edgevit.devices.registry import LOCAL
-        from edgevit.errors import UnknownNameError
+        from edgevit.errors import UnknownNameError, UsageError
 
-        names = {f"{row.model}@{row.target}@{row.precision}" for row in self._of_device()} | set(self.tags)
+        if self._left_out:
+            why = ", ".join(f"{count} from {source}" for source, count in self.left_out.items())
+            fix = "edgevit db trust SOURCE, if they are to decide"
+            raise UsageError(f"{name!r} names no row of a trusted source", why=why, fix=fix)
+        names = {f"{row.model}@{row.target}@{row.precision}" for row in self._trusted(self._of_device())}
+        names |= set(self.tags)
         kind = f"measurement on {self._scope.device or LOCAL}"
         raise UnknownNameError(kind, name, names or {"none yet"}, listing="edgevit db show")

@@ -21,7 +21,7 @@ LEAST_DIFFERENCE = 0.01
 PERCENTILES = (50, 90, 99)
 ObstacleCode = Literal[
     "other_protocol", "other_rate", "not_measured", "emulated", "no_latency", "no_percentile",
-    "other_silicon", "unknown_silicon", "no_counterpart",
+    "other_silicon", "unknown_silicon", "no_counterpart", "untrusted_origin",
 ]  # fmt: skip
 
 
@@ -67,6 +67,7 @@ _WHAT: dict[ObstacleCode, str] = {
     "other_silicon": "the rows are of different silicon",
     "unknown_silicon": "a row does not tell its silicon, and the rows are of two devices",
     "no_counterpart": "a row has no counterpart",
+    "untrusted_origin": "a row was read from a source that is not trusted",
 }
 _FIX: dict[ObstacleCode, str] = {
     "other_protocol": "measure both alike",

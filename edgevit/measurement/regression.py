@@ -7,8 +7,9 @@ a counterpart, a run that failed and other silicon leave it undecided.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from edgevit.measurement.compare import Comparison, Obstacle, compare, why_incomparable
@@ -134,8 +135,13 @@ def _order(pair: RowPair) -> tuple[str, ...]:
     return row.model, row.target, row.precision, f"{row.threads:05}", row.device, row.measurement_id
 
 
-def judge(pair: RowPair, floors: Collection[NoiseFloor], percentile: int) -> JudgedPair:
-    """Compare a candidate with its baseline, and say what forbids or qualifies the verdict."""
+def judge(
+    pair: RowPair, floors: Collection[NoiseFloor], percentile: int, untrusted: Mapping[str, str] = MappingProxyType({})
+) -> JudgedPair:
+    """Compare a candidate with its baseline, and say what forbids or qualifies the verdict.
+
+    untrusted: ids of rows that decide nothing, each with the source that it was read from.
+    """
     baseline, candidate = pair.baseline, pair.candidate
     if baseline is None or candidate is None:
         side = "the baseline" if baseline is None else "the candidates"
@@ -143,7 +149,7 @@ def judge(pair: RowPair, floors: Collection[NoiseFloor], percentile: int) -> Jud
     if (obstacle := why_incomparable(candidate, baseline, percentile)) is not None:
         return JudgedPair(pair, None, (obstacle,), tuple(_caveats(baseline, candidate, ())))
     comparison = compare(candidate, baseline, floors, percentile)
-    obstacles = tuple(_silicon_obstacles(baseline, candidate))
+    obstacles = (*_origin_obstacles(pair, untrusted), *_silicon_obstacles(baseline, candidate))
     return JudgedPair(pair, comparison, obstacles, tuple(_caveats(baseline, candidate, floors)))
 
 
@@ -152,6 +158,12 @@ def outcome(pairs: Sequence[JudgedPair], fail_if: FailIf) -> Outcome:
     if any(pair.fails(fail_if) for pair in pairs):
         return "failed"
     return "passed" if pairs and all(pair.is_judged for pair in pairs) else "undecided"
+
+
+def _origin_obstacles(pair: RowPair, untrusted: Mapping[str, str]) -> Iterator[Obstacle]:
+    for side, row in (("A", pair.baseline), ("B", pair.candidate)):
+        if row is not None and row.measurement_id in untrusted:
+            yield Obstacle("untrusted_origin", f"{side} from {untrusted[row.measurement_id]} (edgevit db trust)")
 
 
 def _silicon_obstacles(baseline: Measurement, candidate: Measurement) -> Iterator[Obstacle]:

@@ -110,6 +110,8 @@ class Candidate:
     top1_artifact_sha256: str = ""
     # Of the images of a measured accuracy.
     top1_preprocessing: Preprocessing | None = None
+    # Where the row came from, as records.origin.Origin labels it; empty: measured here, or predicted.
+    origin: str = ""
 
 
 # Why the predictor says nothing of a model on a column.

@@ -14,6 +14,7 @@ OriginPolicy = Literal["own", "trusted", "any"]
 # measurement of one's own.
 TRUSTED_KINDS: tuple[OriginKind, ...] = ("shipped", "unrecorded", "published")
 SHIPPED = "edgevit"  # source of rows that ship with edgevit
+_SHOWN = 8  # digits of an installation's id
 UNRECORDED = "unrecorded"  # source of rows from before origins were recorded
 
 
@@ -31,6 +32,15 @@ class Origin:
     installation: str = ""
     by: str = ""
     since: str = ""
+
+    @property
+    def label(self) -> str:
+        """The kind with the source: `imported rows.jsonl`, `measured by ann in 0123abcd`, `shipped`."""
+        if self.kind in ("shipped", "unrecorded"):
+            return self.kind
+        if self.kind == "measured":
+            return f"measured by {self.by or 'another user'} in {self.installation[:_SHOWN]}"
+        return f"{self.kind} {self.source}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement
 from edgevit.records.model import ModelCard
+from edgevit.records.origin import Origin
 from edgevit.reporting.options import ReportOptions
 from edgevit.reporting.page_records import PERCENTILES
 from edgevit.reporting.units import Unit
@@ -28,6 +29,7 @@ class ReportContext(NamedTuple):
     ratings: Ratings
     options: ReportOptions
     files: NetworkFiles = NO_FILES
+    origins: Mapping[str, Origin] = {}
 
 
 class Setting(NamedTuple):
@@ -91,6 +93,7 @@ def _unit_answers(unit: Unit, context: ReportContext, others: OtherDevices) -> U
 
 def _evidence(unit: Unit, percentile: int, context: ReportContext, others: OtherDevices) -> Evidence:
     options, evidence = context.options, Evidence(unit.floors, context.ratings, unit.former, files=context.files)
+    evidence = evidence._replace(origins=context.origins)
     if not options.predict:
         return evidence
     current = [row for row in unit.rows if row.measurement_id not in unit.former]

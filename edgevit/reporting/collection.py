@@ -62,7 +62,7 @@ def collect(
     ratings = Ratings.of(accuracies, options.dataset)
     entries: list[Entry] = []
     parts: list[DevicePart] = []
-    context = ReportContext(cards, ratings, options, SourceFiles())
+    context = ReportContext(cards, ratings, options, SourceFiles(), database.foreign_origins())
     for number, unit_answers in enumerate(answers(database, units, context, on_device)):
         unit, listed = units[number], unit_answers.listed
         of_unit = _entries(unit, listed, number, cards, now)

@@ -78,6 +78,8 @@ class Entry:
     runs: int
     peak_memory_mb: float | None
     source: str
+    # As in Candidate: empty where the row was measured here, or is predicted.
+    origin: str
     licence: str
     artifact_sha256: str
     # What tells apart the networks of one model.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,12 +23,16 @@ _WORST_FIRST = ("SLOWER", "AMBIGUOUS", "SAME", "FASTER")
 
 @dataclass(frozen=True)
 class GateSummary:
-    """A comparison of rows with rows. fail_if: the verdict that makes the gate fail; None: it is no gate."""
+    """A comparison of rows with rows. fail_if: the verdict that makes the gate fail; None: it is no gate.
+
+    left_out: numbers of rows that have the names too and are of sources without trust, by source.
+    """
 
     pairs: tuple[JudgedPair, ...]
     percentile: int
     fail_if: str | None
     outcome: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def verdict(self, pair: JudgedPair) -> str:
         """Return the verdict on a pair. A gate has none where an obstacle forbids it; elsewhere a remark tells it."""
@@ -71,6 +75,8 @@ def remarks(summary: GateSummary) -> Iterator[str]:
             share, low, high = (_percent(value) for value in _ratios(pair))
             floor = f"{pair.comparison.floor_from}: {pair.comparison.floor:.1%}"
             yield f"{name}: {summary.verdict(pair)}: B takes {share} ({low} .. {high}) of A's time; {floor}"
+    for source, count in summary.left_out.items():
+        yield visible(f"left out: {count} rows from {source}, which is not trusted (edgevit db trust)")
     yield summary.headline
 
 
@@ -109,6 +115,7 @@ def to_data(summary: GateSummary) -> dict[str, Any]:
         "percentile": summary.percentile,
         "fail_if": summary.fail_if,
         "outcome": summary.outcome if summary.fail_if else None,
+        "left_out": dict(summary.left_out),
         "pairs": [_pair_data(pair, summary) for pair in summary.pairs],
     }
 

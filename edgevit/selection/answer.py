@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgevit.measurement.compare import resolution
 from edgevit.records.choice import Budget, Candidate, Choice, Note, Rejection
 from edgevit.records.measurement import EMULATED, Measurement, NoiseFloor
 from edgevit.records.model import IMAGENET, ModelCard
+from edgevit.records.origin import Origin
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.candidates import (
     EVERYTHING,
@@ -51,6 +53,7 @@ class Evidence(NamedTuple):
     floors: the noise floors of the rows' devices. ratings: the accuracies to choose by. former: ids of rows from
     epochs that are over. predicted: cells without a row. estimates: by measurement_id, of a percentile that rows do
     not keep. commands: those that run here. files: what is known of the files of networks here.
+    origins: by measurement_id, of rows that were not measured here.
     """
 
     floors: Collection[NoiseFloor] = ()
@@ -60,6 +63,7 @@ class Evidence(NamedTuple):
     estimates: Mapping[str, PercentileEstimate] = {}
     commands: Commands = NO_COMMANDS
     files: NetworkFiles = NO_FILES
+    origins: Mapping[str, Origin] = {}
 
 
 NOTHING = Evidence()
@@ -83,6 +87,8 @@ class _Judge(NamedTuple):
         for row in rows:
             card = self.cards.get(row.model)
             candidate = measured_candidate(row, ratings.top1(row, card), percentile.of(row), self.newest, card)
+            if origin := self.evidence.origins.get(row.measurement_id):
+                candidate = replace(candidate, origin=origin.label)
             excluded = why_row_excluded(row, candidate, self.candidate_filter, superseded, former)
             yield candidate, excluded or self._why_no_answer(candidate)
 

@@ -70,6 +70,7 @@ def ask(
         estimates=_estimates(db, current, budget.percentile),
         commands=Commands(reached_as(label or device)),
         files=SourceFiles(),
+        origins=db.foreign_origins(),
     )
     if prediction.enabled:
         others = read_other_devices(db, device, cards)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, Engine, exists, select
 
@@ -19,14 +16,13 @@ from edgevit.errors import StoreError
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
-from edgevit.records.origin import SHIPPED, Origin, OriginKind, OriginPolicy, SourceSummary
+from edgevit.records.origin import SHIPPED, OriginKind
 from edgevit.records.tag import require_tag
 from edgevit.store import (
     accuracies,
     confusions,
     epoch_table,
     exchange,
-    forgetting,
     graphs,
     jsonl,
     origins,
@@ -40,11 +36,12 @@ from edgevit.store import (
     tags,
 )
 from edgevit.store.check import CheckReport, check
-from edgevit.store.connect import WRITE, create, database_url, describe, require_file, translate_errors
+from edgevit.store.connect import create, database_url, describe, require_file, translate_errors
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord
 from edgevit.store.overview import DatabaseStats, DeviceSummary
 from edgevit.store.quarantine import QuarantinedRecord
 from edgevit.store.schema import ensure_schema
+from edgevit.store.sources import SourcedDatabase
 from edgevit.store.validate import validate_measurement, validate_noise
 from edgevit_runtime.codec import to_json
 from edgevit_runtime.record import Silicon, Status
@@ -54,7 +51,7 @@ _SHIPPED = "shipped_sha256"
 _PARQUET = ".parquet"
 
 
-class LatencyDB:
+class LatencyDB(SourcedDatabase):
     """The latency database. Use it as a context manager, one per process: an SQLite connection does not survive a fork.
 
     Every method raises StoreError where the database cannot be read or written, or was changed, with the reason and
@@ -63,11 +60,10 @@ class LatencyDB:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.opened_epochs: list[Epoch] = []
         self.left_forgotten = 0  # records of imports that were not added, because their source was forgotten here
         self._measured = origins.Writer("measured")
-        self._policy: OriginPolicy = "any"
 
     @classmethod
     def open(cls, url: str | None = None, *, shipped: bool = True, create_file: bool = True) -> LatencyDB:
@@ -91,45 +87,6 @@ class LatencyDB:
                 warnings.warn(f"{len(refused)} rows that come with edgevit were refused: {examples}", stacklevel=2)
             undo.pop_all()
         return database
-
-    def trusting(self, policy: OriginPolicy) -> LatencyDB:
-        """Return the same database, open for reading, as if it held only records that decide by a policy.
-
-        It has the connections of this one. Without a policy every record counts.
-        """
-        view = type(self)(self._engine)
-        view._policy = policy
-        return view
-
-    def undecided(self) -> dict[str, str]:
-        """Return the ids of the records that the policy leaves out, each with its newest source."""
-        with self._transaction() as connection:
-            return origins.undecided(connection, self._policy)
-
-    def left_out(self, device: str | None = None) -> dict[str, int]:
-        """Return the number of measurements of a device that the policy leaves out, by their source; None: of all."""
-        with self._transaction() as connection:
-            ignored = origins.undecided(connection, self._policy)
-            columns = queries.rows_of_device(connection, device) if ignored else ()
-            sources = [ignored[row["measurement_id"]] for row in columns if row["measurement_id"] in ignored]
-        return dict(Counter(sources))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def location(self) -> str:
-        """The file, or the URL without its password."""
-        return describe(self._engine.url)
 
     def add(self, measurement: Measurement, *, sweep_id: str | None = None, tag: str = "") -> bool:
         """Store a row and return whether it is new. Adding it again changes nothing.
@@ -234,16 +191,6 @@ class LatencyDB:
         """Return what the measured rows of a name, device_id or device_class say of their silicon, and the class."""
         with self._transaction() as connection:
             return queries.silicon(connection, device, origins.undecided(connection, self._policy))
-
-    def origins(self, ids: Iterable[str]) -> dict[str, tuple[Origin, ...]]:
-        """Return the origins of records by their ids, oldest first; a record without any is not in the result."""
-        with self._transaction() as connection:
-            return origins.origins_of(connection, ids)
-
-    def sources(self) -> list[SourceSummary]:
-        """Return every origin of records, with their number."""
-        with self._transaction() as connection:
-            return origins.summaries(connection)
 
     def stats(self) -> DatabaseStats:
         """Count the rows of the tables. Raises StoreError where a table has another number than was written."""
@@ -441,24 +388,6 @@ class LatencyDB:
         """
         return self._import("published", source, records)
 
-    def trust(self, source: str, *, is_trusted: bool = True) -> None:
-        """Let the records of a source decide from now on, or no more. Raises UnknownNameError."""
-        with self._transaction(write=True) as connection:
-            origins.decide(connection, source, is_trusted=is_trusted)
-
-    def forget(self, source: str) -> int:
-        """Delete the records that came from a source alone, for good, and return their number.
-
-        No import or merge brings them back. Raises UnknownNameError, UsageError for this installation.
-        """
-        with self._transaction(write=True) as connection:
-            return forgetting.forget(connection, source)
-
-    def remember(self, source: str) -> int:
-        """Let the records of a forgotten source be read again; return their number. Raises UnknownNameError."""
-        with self._transaction(write=True) as connection:
-            return forgetting.remember(connection, source)
-
     def _import(self, kind: OriginKind, source: str, records: Iterable[ParsedRecord]) -> ImportResult:
         origin = origins.Writer(kind, source)
         result = exchange.import_records(self._transaction, records, self.opened_epochs.append, origin)
@@ -490,9 +419,3 @@ class LatencyDB:
         refused = tuple(refusal for result in results for refusal in result.refused)
         added, duplicates = sum(result.added for result in results), sum(result.duplicates for result in results)
         return ImportResult(added, duplicates, refused)
-
-    @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[Connection]:
-        engine = self._engine.execution_options(**WRITE) if write else self._engine
-        with translate_errors(self._engine.url), engine.begin() as connection:
-            yield connection

@@ -120,14 +120,30 @@ def undecided(connection: Connection, policy: OriginPolicy) -> dict[str, str]:
 
     A record decides if one of its origins does.
     """
-    deciding = _deciding(connection, policy)
-    others = {number: origin.source for number, origin in _all(connection).items() if number not in deciding}
+    without = _without(connection, _deciding(connection, policy))
+    return {record: origin.source for record, origin in without.items()}
+
+
+def foreign(connection: Connection) -> dict[str, Origin]:
+    """Return the newest origin of each record that this installation did not measure, by the record's id."""
+    own = installation_id()
+    numbers = {number for number, origin in _all(connection).items() if _is_own(origin, own)}
+    return _without(connection, numbers)
+
+
+def _without(connection: Connection, numbers: Collection[int]) -> dict[str, Origin]:
+    """Return the newest origin of each record that has none of these origins, by the record's id."""
+    others = {number: origin for number, origin in _all(connection).items() if number not in numbers}
     if not others:
         return {}
     number, name = tables.record_origin.c.origin_no, tables.record_origin.c.record_id
-    decided = select(name).where(number.in_(deciding))
-    query = select(name, func.max(number)).where(number.in_(others), name.not_in(decided)).group_by(name)
+    excluded = select(name).where(number.in_(numbers))
+    query = select(name, func.max(number)).where(number.in_(others), name.not_in(excluded)).group_by(name)
     return {record: others[newest] for record, newest in connection.execute(query)}
+
+
+def _is_own(origin: Origin, installation: str) -> bool:
+    return origin.kind == "measured" and origin.installation == installation
 
 
 def decide(connection: Connection, source: str, *, is_trusted: bool) -> None:
@@ -153,7 +169,7 @@ def _deciding(connection: Connection, policy: OriginPolicy) -> set[int]:
     return {
         number
         for number, origin in origins.items()
-        if (origin.kind == "measured" and origin.installation == own)
+        if _is_own(origin, own)
         or (policy == "own" and origin.kind == "published")
         or (policy == "trusted" and decisions.get(origin.source, origin.kind in TRUSTED_KINDS))
     }

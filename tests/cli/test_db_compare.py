@@ -19,6 +19,7 @@ from edgevit.devices.registry import local_device
 from edgevit.records.measurement import Measurement
 from edgevit.records.network import Network
 from edgevit.store import LatencyDB
+from edgevit.store.jsonl import write_lines
 from support.measured import HOST, SILICON, failed, floor, measured, published
 
 ZEN = dataclasses.replace(HOST, silicon=SILICON)
@@ -235,6 +236,57 @@ def test_published_rows_have_no_names_here(db: LatencyDB, edgevit: Any) -> None:
 
 
 # Tags
+
+
+@pytest.fixture
+def foreign(db: LatencyDB, tmp_path: Path) -> Path:
+    """Own rows of two days, which differ by 40%, and a file read in: a slower row of the second day, and a noise floor.
+
+    The imported row and the slower own one have the tag `theirs` and `ours`.
+    """
+    file = tmp_path / "foreign.jsonl"
+    forged = row(30, 23, nonce="forged")
+    write_lines(file, [forged, floor(0.9, device_id=HERE["device_id"], started="2026-11-28T10:00:00+00:00")])
+    db.add(row(5, 21), tag="first")
+    db.add(row(7, 22), tag="ours")
+    db.import_jsonl(file)
+    db.add_tag([forged.measurement_id], "theirs")
+    return file
+
+
+def test_a_gate_goes_by_no_row_of_a_source_without_trust(edgevit: Any, foreign: Path) -> None:
+    gate = ("compare", "tag:first", "tag:theirs", "--fail-if", "slower")
+    untrusted = edgevit(*gate, "--json")
+    assert untrusted.code == 6
+    [pair] = json.loads(untrusted.out)["pairs"]
+    assert pair["verdict"] is None and [one["code"] for one in pair["obstacles"]] == ["untrusted_origin"]
+    assert f"B from {foreign}" in edgevit(*gate).out
+    assert edgevit("compare", "tag:first", "tag:theirs").code == 0, "no gate: the verdict is told with its obstacle"
+    assert edgevit(*gate, "--origin", "any").code == 4
+    assert edgevit("trust", foreign).code == 0
+    assert edgevit(*gate).code == 4 and edgevit(*gate, "--origin", "own").code == 6
+
+
+def test_a_noise_floor_of_a_source_without_trust_hides_nothing(edgevit: Any, foreign: Path) -> None:
+    gate = ("compare", "tag:first", "tag:ours", "--fail-if", "slower")
+    assert edgevit(*gate).code == 4
+    assert edgevit(*gate, "--origin", "any").code == 0, "with a floor of 90% nothing is slower"
+
+
+def test_what_a_comparison_leaves_out_is_named(edgevit: Any, foreign: Path) -> None:
+    since = edgevit("compare", "--baseline", "first", "--fail-if", "slower")
+    assert since.code == 4 and f"left out: 1 rows from {foreign}" in since.out
+    named = edgevit("compare", "tag:first", "net_s", "--json")
+    assert json.loads(named.out)["left_out"] == {str(foreign): 1}
+    [pair] = json.loads(named.out)["pairs"]
+    assert pair["b"]["started"].startswith("2026-11-22"), "the newest row of a name is an own one"
+
+
+def test_a_name_of_foreign_rows_alone_says_so(db: LatencyDB, edgevit: Any, tmp_path: Path) -> None:
+    write_lines(file := tmp_path / "f.jsonl", [row(5, 21)])
+    db.import_jsonl(file)
+    unknown = edgevit("compare", "net_s", "net_s@onnx")
+    assert unknown.code == 2 and str(file) in unknown.error and "db trust" in unknown.error
 
 
 def test_rows_that_are_there_get_a_tag(db: LatencyDB, edgevit: Any) -> None:

@@ -64,7 +64,7 @@ COMMANDS = {
     "db epochs": {"-d/--device", "--refresh", "--db"},
     "db sql": {"statement", "--limit", "--db"},
     "db compare": {"first", "second", "-d/--device", "--threads", "--rate", "--baseline", "--percentile", "--fail-if",
-                   "--markdown", "--junit", "--db"},
+                   "--markdown", "--junit", "--origin", "--db"},
     "db tag": {"name", "rows", "-d/--device", "--threads", "--rate", "--db"},
     "db export": {"file", "-d/--device", "--grade", "--db"},
     "db import": {"files", "--from", "--source", "--published", "--db"},

@@ -30,6 +30,7 @@ from edgevit.selection import (
 )
 from edgevit.selection.wording import describe
 from edgevit.store import LatencyDB
+from edgevit.store.jsonl import write_lines
 from support import browser
 from support.measured import card, failed, floor, measured, published
 from support.report_page import MS, drawn_fronts, points, press, radio, set_controls, timed, traces
@@ -551,6 +552,43 @@ def test_screens_wide_and_narrow_light_and_dark(folder: Path, opened: Any, windo
             assert bright < 60 if dark else bright > 200
     opened.set_viewport_size(browser.DESKTOP)
     press(opened, "theme", "auto")
+
+
+# Origins
+
+
+@pytest.fixture(scope="module")
+def mixed(folder: Path, window: browser.Browser) -> Iterator[Any]:
+    """A page with an own row, and a faster one of a file that is trusted."""
+    file = folder / "their rows.jsonl"
+    own, theirs = (timed(ms, 0.1, model=f"net_{ms}", family="net", nonce=str(ms)) for ms in (9, 4))
+    write_lines(file, [theirs])
+    with LatencyDB.open(new_file(folder / "mixed.db"), shipped=False) as database:
+        database.add(own)
+        database.import_jsonl(file)
+        database.trust(str(file))
+        cards = {"net_9": card("net_9", 70.0), "net_4": card("net_4", 71.0)}
+        options = ReportOptions(predict=False)
+        write(collect(database.trusting("trusted"), cards, options), folder / "mixed.html")
+    yield (page := window.open(folder / "mixed.html"))
+    window.finish(page)
+
+
+def test_each_point_has_its_origin_which_is_a_filter(mixed: Any, folder: Path) -> None:
+    label = f"imported {folder / 'their rows.jsonl'}"
+    assert sorted(column(mixed, "from")) == ["here", label]
+    assert len(drawn_fronts(mixed)["pi5"]) == 1
+    mixed.click("#table .pick >> text=net_4")
+    assert label in mixed.locator("#detail").inner_text()
+    mixed.uncheck(f"#facet-origin input[value='{label}']")
+    assert column(mixed, "model")[0].startswith("net_9") and len(column(mixed, "model")) == 1
+    assert drawn_fronts(mixed) == {}, "the pick of own rows alone is another question"
+    assert f"leaving out “Rows from {label}”" in mixed.locator("#front").inner_text()
+    mixed.click("#clear")
+
+
+def test_a_page_of_own_rows_has_no_column_of_origins(page: Any) -> None:
+    assert page.locator("#table th[data-key=from]").count() == page.locator("#facet-origin").count() == 0
 
 
 # Odd reports

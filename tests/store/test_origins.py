@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import platformdirs
@@ -16,7 +17,7 @@ from edgevit.store.json_records import PortableRecord
 from edgevit.store.jsonl import write_lines
 from edgevit.store.origins import installation_id, record_id
 from support.command_line import edgevit
-from support.measured import floor, measured, operators, rated
+from support.measured import floor, measured, operators, published, rated
 from support.old_databases import migrate
 from support.stored_rows import RECORDS, add_record, execute
 
@@ -242,6 +243,36 @@ def test_choices_say_what_they_leave_out(tmp_path: Path, foreign: Path) -> None:
     assert "net_x" in trusted.stdout and "not trusted" not in trusted.stdout + trusted.stderr
     wrong = edgevit(*options, "--origin", "mine", folder=tmp_path)
     assert wrong.returncode == 2 and "own" in wrong.stderr
+
+
+def test_tables_have_origins_where_not_all_rows_are_own(tmp_path: Path) -> None:
+    file = tmp_path / "from a board.jsonl"
+    own, read = measured(model="net_own"), measured(model="net_read", nonce="read")
+    write_lines(file, [read, published(), rated(70.0, model="net_own"), rated(60.0, model="net_read")])
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(own)
+        assert db.foreign_origins() == {}
+    choose = ("choose", "--device", "pi5", "--max-latency", "1s", "--measured-only", "--origin", "any", "--db", "x.db")
+    for command in (choose, ("db", "show", "-d", "pi5", "--db", "x.db")):
+        alone = edgevit(*command, folder=tmp_path)
+        assert "net_own" in alone.stdout and "here" not in alone.stdout
+    assert edgevit("db", "import", str(file), "--db", "x.db", folder=tmp_path).returncode == 0
+    for command in (choose, ("db", "show", "-d", "pi5", "--db", "x.db")):
+        lines = edgevit(*command, folder=tmp_path).stdout.splitlines()
+        [of_own], [of_read] = (
+            [one for one in lines if name in one and " onnx " in one and "fp32  " in one]
+            for name in ("net_own", "net_read")
+        )
+        assert "here" in of_own.split() and "imported" in of_read and "imported" not in of_own
+    answer = json.loads(edgevit(*choose, "--json", folder=tmp_path).stdout)
+    labels = {one["model"]: one["origin"] for one in answer["fitting"]}
+    assert labels == {"net_own": "", "net_read": f"imported {file}"}
+    shown = json.loads(edgevit("db", "show", "-d", "pi5", "--db", "x.db", "--json", folder=tmp_path).stdout)[
+        "measurements"
+    ]
+    origins = {one["model"]: one["origin"] for one in shown if one["provenance"] == "measured"}
+    assert origins["net_own"] is None and origins["net_read"]["kind"] == "imported"
+    assert "imported" in edgevit("db", "show", "--provenance", "published", "--db", "x.db", folder=tmp_path).stdout
 
 
 def test_a_forgotten_source_does_not_come_back(empty_url: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ const NARROWING = [
 const OPTIONLESS = {
   latency: (value) => value !== 'predicted' && value !== 'published',
   accuracy: (value) => value !== REBUILT && !(value === UNRATED && REPORT.evaluated),
+  origin: () => true,
 };
 const DEVICE_VALUES = valuesOfDevices();
 
@@ -54,10 +55,10 @@ function isLeftOut(device, key, value) {
 
 /** Return the filters on a device's rows for which `edgevit choose` has no option. */
 function filtersWithoutOption(device) {
-  const filters = FACETS.flatMap(({ key, title }) =>
+  const filters = FACETS.flatMap(({ key, title, name }) =>
     [...DEVICE_VALUES[device][key]]
       .filter((value) => OPTIONLESS[key]?.(value) && !isOn(key, value))
-      .map((value) => `leaving out “${title} ${value}”`),
+      .map((value) => `leaving out “${title} ${name(value)}”`),
   );
   return state.search.trim() ? ['a search', ...filters] : filters;
 }

@@ -104,6 +104,7 @@ function drawDetail() {
       ['Date', age(entry)],
       ['Epoch of the device', entry.epoch === null ? '' : String(entry.epoch)],
       ['Flags', entry.remarks.join(', ')],
+      ['Row from', isPredicted(entry) ? '' : entry.origin || OWN],
       ['Source', entry.source],
       ['Licence', entry.licence],
       [

@@ -1,5 +1,7 @@
 // The state of the page. A change goes through `changed`, which draws all listeners again.
 
+// Rows that this installation measured, and predictions.
+const OWN = 'here';
 const UNRATED = 'not known';
 // Models without published weights, which `edgevit choose` leaves out by default.
 const REBUILT = 'reconstructed';
@@ -20,6 +22,7 @@ const FACETS = [
     of: (entry) => (entry.top1_percent === null && entry.top1_provenance !== REBUILT ? UNRATED : entry.top1_provenance),
     name: (value) => value,
   },
+  { key: 'origin', title: 'Rows from', of: (entry) => entry.origin, name: (value) => value || OWN },
 ];
 // More devices than these are too many at once: then the one with the most points is shown first.
 const MANY_DEVICES = 6;
@@ -107,6 +110,7 @@ function words(entry) {
     entry.engine,
     entry.engine_version,
     entry.source,
+    entry.origin,
     entry.latency_provenance,
     entry.top1_provenance,
     latency(entry, 90).basis?.level ?? '',

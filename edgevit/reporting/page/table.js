@@ -97,6 +97,13 @@ function columns(entries) {
       wide: true,
     },
     {
+      key: 'from',
+      title: 'From',
+      sort: (entry) => entry.origin.toLowerCase(),
+      cell: (entry) => breakable(entry.origin || OWN),
+      wide: true,
+    },
+    {
       key: 'measured',
       title: 'Date',
       sort: (entry) => entry.measured || null,
@@ -110,7 +117,7 @@ function columns(entries) {
     },
     { key: 'reason', title: 'Why not', sort: (entry) => entry.reason, cell: (entry) => entry.reason, wide: true },
   ];
-  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason', REPORT.entries.some((entry) => entry.weights) ? '' : 'weights']);
+  const spare = new Set([...['device', 'precision'].filter(isAlike), state.unusable ? '' : 'reason', REPORT.entries.some((entry) => entry.weights) ? '' : 'weights', REPORT.entries.some((entry) => entry.origin) ? '' : 'from']);
   return all.filter(({ key }) => !spare.has(key));
 }
 
@@ -134,6 +141,7 @@ function modelCell(entry) {
     `${entry.target} ${entry.precision}`,
     threads(entry),
     entry.provenance === 'measured' ? '' : origin(entry),
+    entry.origin,
     entry.reason,
   ];
   return [
