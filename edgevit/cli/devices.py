@@ -74,11 +74,22 @@ def add(name: NameArgument, connection: ConnectionOptions, output: OutputOptions
 
     enrolled = enroll.add(name, connection.transport, connection.settings())
     _print(enrolled, output.as_json)
+    if enrolled.also_named:
+        _warn_of_same_unit(enrolled)
     if not output.as_json:
         command = f"--targets {_targets(enrolled)} --device {shlex.quote(name)}"
         say("added; next, with your own network as FILE.py:FUNCTION, or with models of `edgevit models`:")
         say(f"  edgevit sweep --models FILE.py:FUNCTION {command}")
         say(f"  edgevit sweep --models 'mobilevig_*' {command}")
+
+
+def _warn_of_same_unit(enrolled: DetectedDevice) -> None:
+    """Warn of other names for a unit: rows of both are those of one device."""
+    name, others = enrolled.device.name, " and ".join(enrolled.also_named)
+    warn(f"warning: {name} is the unit that is here as {others}: with one device_id their rows count together")
+    if enrolled.clonable_unit:
+        warn("  or it is a copy of that unit's disk, which nothing tells apart: give it a machine-id of its own")
+    warn(f"  edgevit devices remove {shlex.quote(name)} takes the second name away")
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
@@ -152,6 +163,7 @@ def _print(enrolled: DetectedDevice, as_json: bool) -> None:
                 "host": enrolled.host,
                 "detected": enrolled.detected,
                 "emulated": enrolled.emulated,
+                "also_named": enrolled.also_named,
             }
         )
         return

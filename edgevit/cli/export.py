@@ -186,6 +186,9 @@ def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_js
     say_weights(artifact.source for artifact in artifacts)
     for artifact in artifacts:
         say(finishing_line(artifact))
+    proofs = [artifact.parity for artifact in artifacts if artifact.parity is not None and artifact.parity.checks]
+    for label in dict.fromkeys(parity.network.label for parity in proofs if parity.network is not None):
+        say(f"compared with {label}")
     if verbose:
         for artifact in artifacts:
             print_checks(artifact)

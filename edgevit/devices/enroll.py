@@ -9,11 +9,11 @@ import secrets
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgevit.concurrency.scratch import scratch_folder
-from edgevit.devices.registry import LOCAL, describe, device_class, load_device, unit_id, user_folder
+from edgevit.devices.registry import LOCAL, describe, device_class, list_devices, load_device, unit_id, user_folder
 from edgevit.devices.silicon_names import microarchitecture
 from edgevit.devices.transports import WORKER, load_transport
 from edgevit.devices.worker_archive import pack_recipe
@@ -39,6 +39,7 @@ class DetectedDevice:
     detected: DeviceInventory
     emulated: str
     clonable_unit: bool = False  # a copy of its disk would pass for it
+    also_named: tuple[str, ...] = ()  # other devices here that have this device_id
 
     def facts(self) -> list[tuple[str, str]]:
         """Return (property, value) of each detected property, in the order of a listing."""
@@ -122,8 +123,9 @@ def add(name: str, transport: str, options: Mapping[str, str]) -> DetectedDevice
     if path.exists():
         raise UsageError(f"there is a device {name}", where=str(path), fix=f"edgevit devices remove {name}")
     enrolled = detect(Device(name, "", "", transport, options=dict(options)))
+    others = [device.name for device in list_devices() if device.device_id == enrolled.device.device_id]
     _write(path, to_toml(enrolled.device))
-    return enrolled
+    return replace(enrolled, also_named=tuple(others))
 
 
 def show(name: str) -> DetectedDevice:

@@ -45,7 +45,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """An origin with the number of its records: measurements, accuracies, noise floors, networks and confusions."""
+    """An origin with the number of its records: of measurements and all that is beside them, and of code built."""
 
     origin: Origin
     records: int

@@ -13,7 +13,6 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, exists, select
 
 from edgevit.errors import StoreError
-from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Measurement, NoiseFloor, SweepRecord
 from edgevit.records.model import Graph
 from edgevit.records.origin import SHIPPED, OriginKind
@@ -311,22 +310,6 @@ class LatencyDB(SourcedDatabase):
     def query(self, sql: str, limit: int = 1000) -> readonly_sql.QueryResult:
         """Return the first `limit` rows of one SQL statement. Raises UsageError for one that writes, or is wrong."""
         return readonly_sql.run_query(self._engine, sql, limit)
-
-    def record_built(self, artifact: Artifact, digests: Iterable[str] = ()) -> None:
-        """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
-
-        digests: those of its code; default: that of its payload.
-
-        Such records are never exported: imported rows give no code the permission to run.
-        """
-        with self._transaction(write=True) as connection:
-            for digest in sorted(digests) or [artifact.sha256]:
-                small_tables.insert_built(connection, artifact, digest)
-
-    def built(self) -> frozenset[str]:
-        """Return the digests of the code that was recorded as built here."""
-        with self._transaction() as connection:
-            return frozenset(connection.execute(select(tables.built.c.sha256)).scalars())
 
     def add_noise(self, floor: NoiseFloor) -> None:
         """Store a device's noise floor; the newest one counts. Raises StoreError for one that is no share."""

@@ -21,6 +21,7 @@ from edgevit.store.connect import POSTGRES
 from edgevit.store.small_tables import noise_id
 
 _ID_BYTES = 8
+_BUILT = "built "  # before the digest of code
 _BATCH = 500  # of ids in one statement
 # What names a record of each table, as record_id() does.
 NAMES: tuple[tuple[Table, ColumnElement[str]], ...] = (
@@ -65,6 +66,22 @@ def record_id(record: Measurement | Accuracy | NoiseFloor | Graph | Confusion) -
             return record.confusion_id
         case NoiseFloor():
             return noise_id(record)
+
+
+def built_id(digest: str) -> str:
+    """Return what names the digest of code among all records."""
+    return f"{_BUILT}{digest}"
+
+
+def built(connection: Connection) -> frozenset[str]:
+    """Return the digests of the code that this installation, or one that is trusted, built."""
+    kinds = _all(connection)
+    numbers = {number for number in _deciding(connection, "trusted") if kinds[number].kind == "measured"}
+    link = tables.record_origin.c
+    recorded = select(link.record_id).where(link.origin_no.in_(numbers), link.record_id.startswith(_BUILT))
+    ids = frozenset(connection.execute(recorded).scalars())
+    digests = connection.execute(select(tables.built.c.sha256)).scalars()
+    return frozenset(digest for digest in digests if built_id(digest) in ids)
 
 
 def installation_id() -> str:

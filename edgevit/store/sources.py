@@ -8,8 +8,9 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from edgevit.records.artifact import Artifact
 from edgevit.records.origin import Origin, OriginPolicy, SourceSummary
-from edgevit.store import forgetting, origins, queries
+from edgevit.store import forgetting, origins, queries, small_tables
 from edgevit.store.connected import ConnectedDatabase
 
 
@@ -74,3 +75,24 @@ class SourcedDatabase(ConnectedDatabase):
         """Let the records of a forgotten source be read again; return their number. Raises UnknownNameError."""
         with self._transaction(write=True) as connection:
             return forgetting.remember(connection, source)
+
+    def record_built(self, artifact: Artifact, digests: Iterable[str] = ()) -> None:
+        """Record that this artifact was built here, so that its code may run. Recording it again changes nothing.
+
+        digests: those of its code; default: that of its payload.
+
+        Such records are never exported: imported rows give no code the permission to run.
+        """
+        code = sorted(digests) or [artifact.sha256]
+        with self._transaction(write=True) as connection:
+            for digest in code:
+                small_tables.insert_built(connection, artifact, digest)
+            origins.Writer("measured").record(connection, [origins.built_id(digest) for digest in code])
+
+    def built(self) -> frozenset[str]:
+        """Return the digests of the code that this installation, or one that is trusted, recorded as built by it.
+
+        A shared database has the records of all its writers.
+        """
+        with self._transaction() as connection:
+            return origins.built(connection)

@@ -16,6 +16,7 @@ from edgevit.artifacts.folder import MANIFEST, seal
 from edgevit.artifacts.trust import code_digests, model_digest
 from edgevit.cli import main
 from edgevit.cli.choose_export import Sources, require_known_code
+from edgevit.cli.export import show
 from edgevit.errors import ArtifactError, EdgevitError, UsageError
 from edgevit.evaluation import EvaluationRequest, evaluate
 from edgevit.exporting.pipeline import verify_artifact
@@ -179,6 +180,9 @@ def test_passed_says_against_which_network(foreign: Artifact, db: str, capsys: p
         f"{foreign.source.model}, network {foreign.network_sha256[:12]}, weights {foreign.source.state_sha256[:12]}"
     )
     assert code == 0 and f"compared with {network}" in out
+    parity = edgevit.verify(foreign.folder, trust=True, db=db)
+    show([dataclasses.replace(foreign, parity=parity)], [], as_json=False, verbose=False)
+    assert f"compared with {network}" in capsys.readouterr().out, "as export shows it"
     _, out, _ = run(capsys, "verify", foreign.folder, "--trust", "--db", db, "--json")
     assert json.loads(out)["parity"]["network"] == {
         "model": foreign.source.model,

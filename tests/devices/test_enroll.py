@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgevit.artifacts.folder import open_artifact, reseal
+from edgevit.cli import main
 from edgevit.devices import enroll
 from edgevit.devices.registry import load_device, local_device, unit_id, user_folder
 from edgevit.errors import DeviceError, UnknownNameError, UsageError
@@ -187,6 +188,26 @@ def test_folder_that_cannot_be_written(own_folder: Path, answer: Callable[..., N
     own_folder.parent.write_text("")
     with pytest.raises(DeviceError, match="cannot be written"):
         enroll.add("pi", "ssh", {"host": "h"})
+
+
+@pytest.mark.parametrize("is_clonable", [False, True])
+def test_a_unit_with_two_names_is_told(
+    own_folder: Path, answer: Callable[..., None], capsys: pytest.CaptureFixture[str], is_clonable: bool
+) -> None:
+    def add(name: str, *words: str) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["devices", "add", name, *words])
+
+    answer(unit="one", clonable_unit=is_clonable)
+    add("first", "--host", "pi@192.0.2.1")
+    assert "warning" not in capsys.readouterr().err
+    add("second", "--host", "pi@192.0.2.2", "--json")
+    out, error = capsys.readouterr()
+    assert json.loads(out)["also_named"] == ["first"] and "warning: second is the unit that is here as first" in error
+    assert ("machine-id" in error) == is_clonable
+    answer(unit="another")
+    add("third", "--host", "pi@192.0.2.3")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_local_can_be_shown() -> None:

@@ -17,6 +17,7 @@ from edgevit.store.json_records import PortableRecord
 from edgevit.store.jsonl import write_lines
 from edgevit.store.origins import installation_id, record_id
 from support.command_line import edgevit
+from support.graders import artifact
 from support.measured import floor, measured, operators, published, rated
 from support.old_databases import migrate
 from support.stored_rows import RECORDS, add_record, execute
@@ -90,6 +91,27 @@ def test_two_installations_at_one_database(empty_url: str, request: pytest.Fixtu
         assert [(one.origin.installation, one.is_own) for one in db.sources()] == [
             (mine, False), (installation_id(), True),
         ]  # fmt: skip
+
+
+def test_code_that_another_installation_built_may_not_run_here(
+    empty_url: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A shared database has the permissions of all its writers; a digest without an origin gives none."""
+    mine = installation_id()
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        db.record_built(code := artifact(tmp_path / "made"), ["a" * 64, "b" * 64])
+        assert db.built() == {"a" * 64, "b" * 64}
+        assert db.check().problems == ()
+    request.getfixturevalue("elsewhere")
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.built() == frozenset()
+        db.record_built(code, ["b" * 64])
+        assert db.built() == {"b" * 64}, "it was built here too"
+        db.trust(mine)
+        assert db.built() == {"a" * 64, "b" * 64}
+    execute(empty_url, "DELETE FROM record_origin")
+    with LatencyDB.open(empty_url, shipped=False) as db:
+        assert db.built() == frozenset()
 
 
 def test_shipped_rows_say_so(tmp_path: Path) -> None:
