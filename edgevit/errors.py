@@ -76,6 +76,10 @@ class FoldError(ModelError):
     """A module cannot be folded exactly."""
 
 
+class QuantizationError(ModelError):
+    """A network cannot be quantized as asked."""
+
+
 class ExportError(EdgevitError):
     """A converter refused a model, or the model is not folded and its training form was not requested."""
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgevit.folding import Folded
-from edgevit.folding.graph import arguments, aten, is_call, pair
+from edgevit.folding.graph import arguments, aten, copied_graph, is_call, pair
 from edgevit.folding.values import ORIGIN, VALUE, infer, set_constant, shape
 
 
 def spelled(model: Folded, names: Sequence[str]) -> Folded:
     """Return the network with these spellings; the same object where none applies."""
-    net = GraphModule(model.net, _copied(model.net))
+    net = GraphModule(model.net, copied_graph(model.net))
     changed = [_Speller(net, node).apply(names) for node in list(net.graph.nodes)]
     if not any(changed):
         return model
@@ -30,15 +30,6 @@ def spelled(model: Folded, names: Sequence[str]) -> Folded:
     net.graph.lint()
     net.recompile()
     return Folded(net, model.shapes, model.report)
-
-
-def _copied(net: GraphModule) -> torch.fx.Graph:
-    graph = torch.fx.Graph(tracer_cls=net.graph._tracer_cls)
-    result = graph.graph_copy(net.graph, {}, return_output_node=True)
-    assert isinstance(result, tuple)
-    graph.output(result[0]).meta = dict(result[1].meta)
-    graph.set_codegen(net.graph._codegen)
-    return graph
 
 
 class _Speller:

@@ -311,7 +311,10 @@ class Net:
         """
         self.graph.eliminate_dead_code()
         # A GraphModule takes over what the graph refers to, and nothing else.
-        module = GraphModule(self.module if dtype is None else self._copied_constants(), self.graph)
+        if dtype is None:
+            module = GraphModule(self.module, self.graph)
+        else:
+            module = GraphModule(self._copied_constants(), copied_graph(self.module))
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             require_dense(name, tensor)
             if tensor.is_floating_point() or tensor.is_complex():
@@ -345,6 +348,16 @@ class Net:
 
 
 _NORM_TENSORS = ("running_mean", "running_var", "weight", "bias")
+
+
+def copied_graph(net: GraphModule) -> torch.fx.Graph:
+    """Return a copy of a network's graph, with the names and values of its nodes."""
+    graph = torch.fx.Graph(tracer_cls=net.graph._tracer_cls)
+    result = graph.graph_copy(net.graph, {}, return_output_node=True)
+    assert isinstance(result, tuple)
+    graph.output(result[0]).meta = dict(result[1].meta)
+    graph.set_codegen(net.graph._codegen)
+    return graph
 
 
 def arguments(node: Node) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Import rules of the package: every import is read with `ast` and compared with the table below.
 
-The rooms stand in one row, `models -> folding -> verification -> exporting -> measurement -> store -> prediction ->
-selection -> reporting`, and none imports one to its right. Around them are helpers. A new package needs a line here:
-that is the moment to ask which room it belongs to.
+The rooms stand in one row, `models -> folding -> verification -> quantization -> exporting -> measurement -> store ->
+prediction -> selection -> reporting`, and none imports one to its right. Around them are helpers. A new package needs a
+line here: that is the moment to ask which room it belongs to.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOMS = (
     "models",
     "folding",
     "verification",
+    "quantization",
     "exporting",
     "measurement",
     "store",
@@ -53,6 +54,7 @@ models        | checkpoint_files                                  | torch numpy 
 models        |                                                   | (timm transformers)
 folding       | count                                             | torch
 verification  | devices folding recipes concurrency               | torch numpy (PIL)
+quantization  | folding verification                              | torch numpy
 exporting     | models folding verification artifacts count       | torch
 exporting     | recipes concurrency visible_text                  |
 measurement   | artifacts devices recipes concurrency             | numpy

@@ -1,0 +1,56 @@
+"""Dialects: what an engine's int8 kernels compute, as far as it changes numbers.
+
+A recipe states the dialect of its engine. The room knows no engine by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+# Kinds of operators that engines have int8 kernels for. A depthwise layer is a convolution with one input channel for
+# each group.
+Kind = Literal["convolution", "depthwise", "transposed", "linear", "add"]
+KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "transposed", "linear", "add")
+LARGEST_WEIGHT = 127
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The int8 numbers and operators of an engine.
+
+    activations: their type; `uint8` has a zero point. symmetric: their zero point is 0, and the range is as wide below
+    it as above. largest_weight: the largest magnitude of a weight in steps; 64 keeps two products of a uint8 within 16
+    bits, which processors without a dot product of bytes need. operators: the kinds that run in int8. requantized: the
+    kinds whose outputs are int8 too, because the kernel has no other. per_channel: a scale for each output channel of a
+    weight, and one for all without it.
+    """
+
+    activations: Literal["uint8", "int8"] = "uint8"
+    symmetric: bool = False
+    largest_weight: int = LARGEST_WEIGHT
+    operators: tuple[Kind, ...] = KINDS
+    requantized: tuple[Kind, ...] = KINDS
+    per_channel: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a dialect that no engine could have."""
+        if self.symmetric and self.activations == "uint8":
+            raise ValueError("a uint8 without a zero point has no negative numbers")
+        if not 1 <= self.largest_weight <= LARGEST_WEIGHT:
+            raise ValueError(f"a weight of {self.largest_weight} steps does not fit in int8")
+        _require_known(self.operators)
+        _require_known(self.requantized)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The lowest and the highest number of an activation."""
+        if self.activations == "uint8":
+            return 0, 255
+        return (-127, 127) if self.symmetric else (-128, 127)
+
+
+def _require_known(kinds: Iterable[str]) -> None:
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"no kind of operator is called {', '.join(sorted(unknown))}")
