@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from edgevit.evaluation.proportion import Proportion
 
 
+@pytest.fixture(scope="module")
+def binomtest() -> Any:
+    """Return SciPy's test, whose import is left to the one worker that needs it."""
+    from scipy import stats
+
+    return stats.binomtest
+
+
 @given(st.integers(1, 100_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
-def test_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
+def test_interval_is_that_of_scipy(binomtest: Any, counts: tuple[int, int]) -> None:
     right, total = counts
     interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
     proportion = Proportion(right, total)

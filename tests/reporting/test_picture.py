@@ -9,9 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from conftest import new_file
@@ -147,6 +145,9 @@ def test_the_front_drawn_is_that_of_the_choice_and_ends_at_the_budget() -> None:
     [panel] = panels(answer)
     assert [point.candidate for point in panel.front] == list(answer.front)
     assert {point.candidate.model for point in panel.points} == {"a", "b", "c", "rebuilt"}
+    # Imported here, because only one worker runs this.
+    from matplotlib.figure import Figure
+
     axes = Figure().subplots()
     draw_panel(axes, panel, 10)
     [line] = [line for line in axes.get_lines() if line.get_label() == "front of what fits"]
@@ -175,6 +176,8 @@ def test_an_svg_says_it_all_in_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["choice.png", "choice.svg"])
 def test_the_same_choice_is_the_same_file_whatever_the_users_settings(tmp_path: Path, name: str) -> None:
     plot(choice(max_latency_ms=12), tmp_path / name)
+    import matplotlib
+
     with matplotlib.rc_context({"axes.facecolor": "red", "svg.hashsalt": None}):
         plot(choice(max_latency_ms=12), tmp_path / f"again_{name}")
         assert matplotlib.rcParams["axes.facecolor"] == "red"

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from support import new_databases
 from support.command_line import edgevit, programs
 from support.processes import is_running
 from support.speed import seconds, wait_until
 
+TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d.*")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="not Linux")
 
 
@@ -93,3 +99,37 @@ def test_commands_are_warm(tmp_path: Path) -> None:
     outcome = edgevit("fold", "net.py:net", "--input-size", "32", "-v", folder=tmp_path)
     assert outcome.returncode == 1
     assert "(True, ['net.py'])" in outcome.stderr
+
+
+def test_clients_that_go_away_unheard_cost_no_other_one_its_program(tmp_path: Path) -> None:
+    # Starts the zygote.
+    assert ended("print(1)", tmp_path)[:2] == (0, "1\n")
+    warm = programs().parent
+    path = next(path for path in warm.glob(f"command-{os.environ['OMP_NUM_THREADS']}-*") if path.is_socket())
+    for sent in (b"", b"\xff\0\0\0", b"\xff\0\0\0{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(sent)
+    assert ended("print(2)", tmp_path)[:2] == (0, "2\n")
+
+
+def test_the_new_database_of_a_command_is_what_opening_one_makes(tmp_path: Path) -> None:
+    opens = "from edgevit.store import LatencyDB; LatencyDB.open({name!r}, shipped={shipped}).close()"
+    for shipped in (True, False):
+        for name, variables in (("own.db", {new_databases.OWN: "1"}), ("copy.db", {})):
+            (tmp_path / name).unlink(missing_ok=True)
+            assert ended(opens.format(name=name, shipped=shipped), tmp_path, **variables) == (0, "", "")
+        assert (programs().parent / "databases" / ("shipped.db" if shipped else "empty.db")).exists()
+        own, copy = (contents(tmp_path / name) for name in ("own.db", "copy.db"))
+        assert own == copy and bool(own["measurement"]) is shipped
+
+
+def contents(path: Path) -> dict[str, set[object]]:
+    """Return the rows of each table, without the times at which they were added."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: {without_times(row) for row in connection.execute(f"SELECT * FROM {name}")} for name in names}
+
+
+def without_times(row: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple("a time" if TIME.fullmatch(str(value)) else value for value in row)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support.command_line import programs
+from support.new_databases import OWN
 from support.processes import is_running, queued_s, running_in
 from support.speed import seconds, wait_until
 
@@ -41,7 +42,7 @@ def start(arguments: Sequence[object], folder: Path, temporary: Path, *, warm: b
     """
     program = programs() if warm else Path(sys.executable).parent
     command = [str(program / "edgevit"), *map(str, arguments)]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
+    environment = {**os.environ, "TMPDIR": str(temporary), OWN: "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, stdin=subprocess.DEVNULL)  # fmt: skip
 

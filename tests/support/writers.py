@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from support.command_line import programs
+from support.new_databases import OWN
 from support.speed import seconds
 
 # The folder of the package `support`.
@@ -54,7 +55,8 @@ def script(body: str, *arguments: object, fresh: bool = False) -> subprocess.Pop
     with os.fdopen(number, "w", encoding="utf-8") as file:
         file.write(first + code)
     command = [str(programs() / "python"), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {OWN: "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def write_at_once(url: str, processes: int, rows: int) -> list[tuple[str, int]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import fcntl
 import gc
 import importlib
@@ -28,6 +27,7 @@ import threading
 import warnings
 import zipimport
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +35,6 @@ HEADER, NUMBER = struct.Struct("<I"), struct.Struct("<i")
 MOST_DESCRIPTORS = 64
 # Descriptors from here on are not those of a program.
 _FREE = 512
-_PR_SET_PDEATHSIG = 1
 _OURS = ("edgevit_runtime", "edgevit_recipes")
 # What commands import beside edgevit's own modules, which read nothing of the environment when they are imported.
 _FOR_COMMANDS = ("torch.export", "torch._dynamo", "torch.onnx._internal.exporter._core", "onnx", "onnxscript",
@@ -81,6 +80,7 @@ def import_for_commands(conversions: Path) -> None:
         sys.path.append(folder)
         importlib.import_module("exporters").share_registry()
         importlib.import_module("warmup").shorten_for_good()
+        importlib.import_module("new_databases").share(conversions.parent / "databases")
         with one_thread():
             export_once()
             importlib.import_module("shared_exports").share(conversions)
@@ -108,67 +108,92 @@ def export_once() -> None:
 
 
 def serve(path: Path, owner: int) -> None:
-    """Fork a program for each connection until the owner is gone."""
+    """Fork a program for each connection until the owner is gone and the last program has ended.
+
+    This process attends to all of them itself: a fork of it takes 30 ms for its pages alone.
+    """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{path}.new")
     listener.listen(64)
     # Clients find the socket only when it answers.
     Path(f"{path}.new").rename(path)
     gc.freeze()
+    gc.enable()
     owner_end = os.pidfd_open(owner)
     watched: list[Any] = [listener, owner_end]
-    while True:
-        ready, _, _ = select.select(watched, [], [], 1)
+    programs: list[Program] = []
+    while watched or programs:
+        ends = [program.end for program in programs]
+        clients = [program.connection for program in programs if not program.is_killed]
+        ready, _, _ = select.select([*watched, *ends, *clients], [], [])
         if owner_end in ready:
-            return
-        if listener in ready:
+            watched.clear()
+        elif listener in ready:
             connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                os.close(owner_end)
-                attend(connection)
-            connection.close()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            connections = [listener, *(program.connection for program in programs)]
+            programs += start(connection, [owner_end, *ends, *(other.fileno() for other in connections)])
+        for program in programs:
+            if program.end in ready:
+                program.report()
+            elif program.connection in ready:
+                program.kill()
+        programs = [program for program in programs if program.end not in ready]
 
 
-def attend(connection: socket.socket) -> NoReturn:
-    """Start the program of a connection and report how it ends. Kill it if the client goes away."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    request, descriptors = receive(connection)
-    program = os.fork()
-    if program == 0:
+@dataclass
+class Program:
+    """A forked program: its process, the descriptor that shows its end, and the connection of its client."""
+
+    process: int
+    end: int
+    connection: socket.socket
+    is_killed: bool = False
+
+    def kill(self) -> None:
+        """Kill the program of a client that went away. One that has no group of its own yet is killed by itself."""
+        self.is_killed = True
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(self.process, signal.SIGKILL)
+
+    def report(self) -> None:
+        """Report how the program ended, if its client is still there."""
+        _, status = os.waitpid(self.process, 0)
+        with contextlib.suppress(OSError):
+            self.connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+        self.connection.close()
+        os.close(self.end)
+
+
+def start(connection: socket.socket, others: list[int]) -> list[Program]:
+    """Start the program of a connection, without the descriptors of others. A client that is already gone has none."""
+    try:
+        request, descriptors = receive(connection)
+    except (OSError, ValueError, struct.error):
         connection.close()
+        return []
+    process = os.fork()
+    if process == 0:
+        for descriptor in [*others, connection.detach()]:
+            os.close(descriptor)
         # Tests that run in the background ignore interruptions; their programs must not.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         become(request, descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
-    # A client that is gone already shows below, as one that goes later does.
+    # A client that is gone by now shows in serve(), as one that goes later does.
     with contextlib.suppress(OSError):
-        connection.sendall(NUMBER.pack(program))
-    end = os.pidfd_open(program)
-    watched: list[Any] = [end, connection]
-    ready, _, _ = select.select(watched, [], [])
-    if end not in ready:
-        # A program that has no group of its own yet is killed by itself.
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError):
-                kill(program, signal.SIGKILL)
-    _, status = os.waitpid(program, 0)
-    with contextlib.suppress(OSError):
-        connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
-    os._exit(0)
+        connection.sendall(NUMBER.pack(process))
+    return [Program(process, os.pidfd_open(process), connection)]
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Read a request and its descriptors."""
+    """Read a request and its descriptors. Raises ValueError or struct.error if the client went away meanwhile."""
     header, descriptors, _, _ = socket.recv_fds(connection, HEADER.size, MOST_DESCRIPTORS)
     (size,) = HEADER.unpack(header)
     text = b""
-    while len(text) < size:
-        text += connection.recv(size - len(text))
+    while len(text) < size and (more := connection.recv(size - len(text))):
+        text += more
     return json.loads(text), descriptors
 
 
@@ -242,6 +267,8 @@ def leave(code: int, *, interrupted: bool) -> NoReturn:
 
 if __name__ == "__main__":
     socket_path, owner_number, kind, *details = sys.argv[1:]
+    # Collections take a fifth of the time of these imports and find nothing.
+    gc.disable()
     if kind == "worker":
         import_engine(*details)
     else:
