@@ -9,6 +9,8 @@ import importlib.resources
 import importlib.util
 import pkgutil
 import typing
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -120,3 +122,10 @@ def toolchain(recipe: Recipe) -> dict[str, str]:
                 fix=f"pip install 'edgevit[{recipe.extra}]'",
             ) from error
     return versions
+
+
+def import_shared(modules: Iterable[str]) -> None:
+    """Import modules that several recipes name in `imports`. The export itself says which ones are missing."""
+    for name in modules:
+        with suppress(ImportError):
+            importlib.import_module(name)

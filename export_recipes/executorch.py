@@ -34,6 +34,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "executorch"),
     extra="executorch",
+    imports=("torch._dynamo",),
     native="executor_runner",
     aliases=("et", "pte"),
     fixed_batch="a program has its memory planned for one batch when it is written",

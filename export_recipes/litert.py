@@ -27,6 +27,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
+    imports=("torch._dynamo",),
     native="benchmark_model",
     harness="litert_benchmark",
     aliases=("tflite",),

@@ -36,6 +36,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "pnnx"),
     extra="ncnn",
+    imports=("torch._dynamo",),
     native="benchncnn",
     fixed_batch="pnnx writes fixed shapes",
     input_dtypes=("float32", "int32", "int64", "uint8"),
@@ -43,8 +44,7 @@ RECIPE = Recipe(
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
-_TIMEOUT_S = 600
-_MOST_SLICES = 32  # that a gather may become
+_TIMEOUT_S, _MOST_SLICES = 600, 32  # the slices that a gather may become
 _MOST_AXES = 5  # of a tensor in ncnn: a batch and four
 _Axis = tuple[int, int]  # size, and a number that no other axis has
 _OFF = (

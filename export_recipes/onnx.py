@@ -28,6 +28,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16"),
     requires=("torch", "onnx", "onnxscript", "onnxsim"),
     extra="export",
+    imports=("torch._dynamo", "torch.onnx._internal.exporter._core", "onnxscript", "onnxsim"),
     aliases=("ort", "onnxruntime"),
     # On processors for which it has no half-precision kernels, and without rounding in between.
     widens_half=True,

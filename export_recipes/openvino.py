@@ -34,6 +34,7 @@ RECIPE = Recipe(
     precisions=("fp32", "fp16", "bf16"),
     requires=("torch", "openvino"),
     extra="openvino",
+    imports=("torch._dynamo",),
     aliases=("ov",),
     harness="benchmark_app",
     processor_needs={"bf16": "bf16"},

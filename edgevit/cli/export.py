@@ -36,6 +36,7 @@ from edgevit.errors import EdgevitError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from edgevit.exporting.forked_exports import Export
     from edgevit.records.artifact import Artifact, ExportRequest
     from edgevit_runtime.record import Recipe
 
@@ -80,16 +81,17 @@ def run(
 
     Each target and precision is exported in a process of its own, and one of several that fails stops no other.
     """
+    from edgevit.exporting.forked_exports import exports_of
     from edgevit.recipes import require_torch
 
     require_torch()
     requests = read_requests(model, target, precision, out, source, form)
     artifacts: list[Artifact] = []
     failed: list[EdgevitError] = []
-    with progress(output.hides_progress) as bars:
+    with progress(output.hides_progress) as bars, exports_of(requests) as run_export:
         for request in requests:
             try:
-                artifacts.append(_export(request, db, bars))
+                artifacts.append(_export(request, db, bars, run_export))
             except EdgevitError as error:
                 if len(requests) == 1:
                     raise
@@ -165,7 +167,7 @@ def plan(
     return pairs
 
 
-def _export(request: ExportRequest, db: str | None, bars: Progress) -> Artifact:
+def _export(request: ExportRequest, db: str | None, bars: Progress, run_export: Export) -> Artifact:
     """Export in a process of its own, with a progress row."""
     from edgevit.verbs.export import export_named
 
@@ -175,7 +177,7 @@ def _export(request: ExportRequest, db: str | None, bars: Progress) -> Artifact:
     def on_stage(stage: str) -> None:
         bars.update(task, description=f"{label}: {stage}", advance=1)
 
-    return export_named(request, db, on_stage=on_stage, on_wait=warn)
+    return export_named(request, db, run=run_export, on_stage=on_stage, on_wait=warn)
 
 
 def show(artifacts: Sequence[Artifact], failed: Sequence[EdgevitError], *, as_json: bool, verbose: bool) -> None:

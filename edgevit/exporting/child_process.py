@@ -3,33 +3,29 @@
 A converter may compute for minutes without hearing a signal. The parent hears it, and ends the process.
 
 The parent starts `python -m edgevit.exporting.child_process` with an ExportRequest as JSON on its standard input. The
-child answers line by line in JSON on a pipe: the stages as they start, records of the log, lines that the user's code
-prints, then the artifact or the error. What converters print goes to a file, whose end is shown where the child died
-without an answer. Its temporary files are in a folder of the parent, which is removed however the child ends.
+child sends its answers (answers.py) on a pipe. What converters print goes to a file. The child's temporary files are in
+a folder of the parent, which is removed however the child ends.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from edgevit import errors
 from edgevit.artifacts.folder_lock import clear_output
 from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import EdgevitError, ExportError
+from edgevit.exporting.answers import Answers, death, end_with, leave, listen
+from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
-from edgevit.visible_text import visible
-from edgevit_runtime.codec import from_data, from_json, to_data, to_json
+from edgevit_runtime.codec import from_json, to_json
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,15 +33,12 @@ if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
 _PRINTED = "printed.txt"
-_TAIL = 2000  # characters of what a dead child printed
-_GRACE_S = 1.0  # for the child to clean up, before it is killed
-_SHELL = 128  # what a shell adds to the number of a signal
-_PR_SET_PDEATHSIG = 1
+_GRACE_S = 1.0  # for a process to clean up, before it is killed
 
 
 def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None) -> Artifact:
     """Export in a fresh process. Raises what was raised there, and ExportError where the process itself died."""
-    with _temporary_files() as (folder, printed):
+    with temporary_files() as (folder, printed):
         reading, writing = os.pipe()
         level = logging.getLogger("edgevit").getEffectiveLevel()
         command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing), str(level)]
@@ -58,17 +51,20 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
             with suppress(BrokenPipeError), child.stdin:  # it may die before it reads
                 child.stdin.write(to_json(request).encode())
             with os.fdopen(reading, encoding="utf-8") as answers:
-                artifact = _listen(answers, request.model, on_stage)
+                answer = listen(answers, request.model, on_stage)
             code = child.wait()
         finally:
-            _end(child, request)
-        if artifact is None:
-            raise _death(request, code, printed)
-        return artifact
+            end(child)
+            clear_after(child.returncode, request)
+        if answer is None:
+            raise death(request, code, printed)
+        if isinstance(answer, EdgevitError):
+            raise answer
+        return answer
 
 
 @contextmanager
-def _temporary_files() -> Iterator[tuple[str, IO[str]]]:
+def temporary_files() -> Iterator[tuple[str, IO[str]]]:
     """Yield the child's folder for temporary files, and the file for what it prints. Raise ExportError without room."""
     with ExitStack() as stack:
         try:
@@ -84,17 +80,21 @@ def _temporary_files() -> Iterator[tuple[str, IO[str]]]:
         yield str(folder), printed
 
 
-def _end(child: subprocess.Popen[bytes], request: ExportRequest) -> None:
-    """End the child if it still runs, and remove what it could not remove itself."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process if it still runs."""
     try:
-        if child.poll() is None:
-            child.terminate()
+        if process.poll() is None:
+            process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                child.wait(_GRACE_S)
+                process.wait(_GRACE_S)
     finally:
-        child.kill()
-        child.wait()
-    if child.returncode != 0:
+        process.kill()
+        process.wait()
+
+
+def clear_after(code: int, request: ExportRequest) -> None:
+    """Remove what a process left of an export that it could not remove itself, if its exit code says so."""
+    if code != 0:
         clear_output(request.out)
         with suppress(OSError):
             # Empty, it held nothing but what was removed.
@@ -113,10 +113,19 @@ def export_here(request: ExportRequest, on_stage: Callable[[str], None] = lambda
 def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[str], None]) -> Artifact:
     """Export a loaded model in this process, with the preprocessing and labels of the request.
 
-    Raise what export_subject() raises, and CheckpointError or UsageError where it is not the network of the request.
+    Raise what completed() and export_subject() raise.
+    """
+    from edgevit.exporting.pipeline import export_subject
+
+    return export_subject(completed(subject, request), request, on_stage)
+
+
+def completed(subject: Subject, request: ExportRequest) -> Subject:
+    """Return a loaded model with the preprocessing and labels of the request.
+
+    Raise CheckpointError or UsageError where it is not the network of the request.
     """
     from edgevit.artifacts.labels import read_labels
-    from edgevit.exporting.pipeline import export_subject
     from edgevit.exporting.same_network import require_expected
     from edgevit.models.source import with_labels, with_preprocessing
 
@@ -126,104 +135,27 @@ def export_loaded(subject: Subject, request: ExportRequest, on_stage: Callable[[
         require_expected(subject, labels, request.network, request.batch)
     if labels:
         subject = with_labels(subject, labels, str(request.labels or f"`labels` of {subject.name}"), request.batch)
-    return export_subject(subject, request, on_stage)
+    return subject
 
 
-def _listen(answers: IO[str], model: str, on_stage: Callable[[str], None]) -> Artifact | None:
-    for line in answers:
-        kind, data = next(iter(json.loads(line).items()))
-        if kind == "stage":
-            on_stage(data)
-        elif kind == "print":
-            print(visible(f"{model}: {data}", keep="\t"), file=sys.stderr, flush=True)
-        elif kind == "log":
-            logging.getLogger(data["name"]).log(data["level"], "%s", data["text"])
-        elif kind == "artifact":
-            return from_data(Artifact, data)
-        else:
-            raise _raised(data)
-    return None
-
-
-def _raised(data: dict[str, str]) -> EdgevitError:
-    """Return an error of the child as one of the same kind here."""
-    kind: type[EdgevitError] = getattr(errors, data.pop("type"))
-    error = kind.__new__(kind)
-    EdgevitError.__init__(error, **data)
-    return error
-
-
-def _death(request: ExportRequest, code: int, printed: IO[str]) -> ExportError:
-    printed.seek(0)
-    tail = printed.read()[-_TAIL:].strip()
-    ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    last = tail.splitlines()[-1] if tail else "it said nothing"
-    fix = f"see it all: edgevit export {request.model} --target {request.target} --precision {request.precision} -v"
-    return ExportError(f"the export to {request.target} ended with {ended}", why=last, fix=fix)
-
-
-def _answer(pipe: IO[str], kind: str, data: Any) -> None:
-    pipe.write(json.dumps({kind: to_data(data)}, allow_nan=False) + "\n")
-    pipe.flush()
+def import_converter(target: str) -> None:
+    """Import a target's converter as a process needs it that serves this target alone."""
+    # The export itself says what is missing.
+    with suppress(ImportError):
+        getattr(load_recipe(target), "import_converter", lambda: None)()
 
 
 def _serve(pipe: IO[str], request: ExportRequest) -> None:
-    from edgevit.exporting.user_prints import UserPrints
-
-    prints = UserPrints(request.model, lambda line: _answer(pipe, "print", line))
-
-    def on_stage(stage: str) -> None:
-        prints.is_loading = False
-        _answer(pipe, "stage", stage)
-
-    try:
-        with prints.relayed():
-            artifact = export_here(request, on_stage)
-        _answer(pipe, "artifact", artifact)
-    except EdgevitError as error:
-        parts = {name: getattr(error, name) for name in ("what", "where", "why", "fix")}
-        _answer(pipe, "error", {"type": type(error).__name__, **parts})
-
-
-class _PipeHandler(logging.Handler):
-    """Sends records of the log to the parent."""
-
-    def __init__(self, pipe: IO[str]) -> None:
-        super().__init__()
-        self._pipe = pipe
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send a record as its text."""
-        _answer(self._pipe, "log", {"name": record.name, "level": record.levelno, "text": record.getMessage()})
-
-
-def _log_to(pipe: IO[str], level: int) -> None:
-    logger = logging.getLogger("edgevit")
-    logger.setLevel(level)
-    logger.addHandler(_PipeHandler(pipe))
-
-
-def _end_with_parent() -> None:
-    """End on SIGTERM and SIGHUP after cleaning up; at once where the parent is killed, as far as the system tells that.
-
-    A converter that computes on would disturb what is measured next, and hears no other signal. The next run cleans up.
-    """
-    parent = os.getppid()
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, lambda received, _: sys.exit(_SHELL + received))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(_SHELL + signal.SIGTERM)
+    answers = Answers(pipe, request)
+    with answers.relayed():
+        import_converter(request.target)
+        answers.artifact(export_here(request, answers.stage))
 
 
 if __name__ == "__main__":
-    _end_with_parent()
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
-        _log_to(answers, int(sys.argv[2]))
-        _serve(answers, from_json(ExportRequest, sys.stdin.buffer.read()))
-    logging.shutdown()
-    # Its files are the parent's to remove. To take down torch and a converter object by object costs up to a second.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    end_with(os.getppid())
+    logging.getLogger("edgevit").setLevel(int(sys.argv[2]))
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as pipe:
+        _serve(pipe, from_json(ExportRequest, sys.stdin.buffer.read()))
+    # Its files are the parent's to remove.
+    leave()

@@ -24,15 +24,14 @@ from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal,
 from edgevit.artifacts.folder_lock import unwritable
 from edgevit.artifacts.trust import require_built_here, require_known_model
 from edgevit.concurrency.scratch import mark
-from edgevit.count import count, merged, operator_costs
 from edgevit.errors import TargetUnavailableError
 from edgevit.exporting.convert import SOURCE, convert
-from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.exporting.outputs import plain_outputs
+from edgevit.exporting.preparation import Preparation
 from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
 from edgevit.exporting.same_network import compared_network, remember_files, require_same_network
-from edgevit.folding import Folded, fold, fold_and_digest
+from edgevit.folding import Folded, fold
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
 from edgevit.recipes import load_recipe, recipe_sha256
@@ -64,10 +63,14 @@ from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage
 
 
 def export_subject(
-    subject: Subject, request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None
+    subject: Subject,
+    request: ExportRequest,
+    on_stage: Callable[[str], None] = lambda name: None,
+    preparation: Preparation | None = None,
 ) -> Artifact:
     """Fold, export, verify and publish one artifact; returns it as it lies under its final name.
 
+    preparation: that of an earlier export of this subject, in which the fold is made already.
     Raises ParityError (exit 4) where a comparison fails, and the errors of each room; nothing is left under the final
     name then, and an older artifact of that name is untouched.
     """
@@ -79,14 +82,15 @@ def export_subject(
     name = _final(subject, request).name
     clock = _Clock(on_stage)
     with _staging(request.out, name) as folder, unchanged(subject.module):
-        model, network = _fold(subject, request, clock)
+        prepared = preparation or Preparation(subject, request, on_stage)
+        clock.times += prepared.stages
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
-                model,
+                prepared.model,
                 recipe,
                 payload,
-                inputs=subject.example(request.batch),
+                inputs=prepared.example,
                 precision=request.precision,
                 dynamic_batch=request.dynamic_batch,
                 allow_unfolded=request.unfolded,
@@ -94,22 +98,22 @@ def export_subject(
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
-            parity, reply, value_range = _verify(subject, model, recipe, stages, payload, request)
-        draft = _draft(subject, model, request, recipe, folder, payload)
+            parity, reply, value_range = _verify(prepared, recipe, stages, payload, request)
+        draft = _draft(prepared, request, recipe, folder, payload)
         draft = dataclasses.replace(
             draft,
             input_range=value_range,
-            network_sha256=network,
+            network_sha256=prepared.network_sha256,
             toolchain={"edgevit": __version__, **versions},
         )
         parity = dataclasses.replace(parity, network=compared_network(draft, subject))
         if parity.status == "failed":
             failed = dataclasses.replace(draft, parity=parity, stages=tuple(clock.times))
-            refuse(failed, request.out / QUARANTINE / name, subject, model, recipe, request)
+            refuse(failed, request.out / QUARANTINE / name, subject, prepared.model, recipe, request)
         shutil.rmtree(folder / "stages")
         if (folder / SOURCE).exists():
             shutil.rmtree(folder / SOURCE)
-        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(subject, model, request)
+        inputs, outputs = (reply.inputs, reply.outputs) if reply.inputs else _ends(prepared, request)
         sealed = dataclasses.replace(
             draft,
             inputs=inputs,
@@ -157,10 +161,13 @@ def verify_artifact(
     batch = 1 if artifact.dynamic_batch else artifact.inputs[0].shape[0]
     # The comparisons below judge the fold.
     folded = fold(subject.module, tuple(subject.example(batch).values()), check=False) if artifact.folded else None
-    half = _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision)
     samples = samples or SampleRequest(artifact.input_range)
+    # An open batch is tried open.
+    drawn = make_samples(subject.inputs, subject.preprocessing, samples, batch=2 if artifact.dynamic_batch else batch)
     with unchanged(subject.module):
-        references = _references(subject, folded, samples, batch, half=half, dynamic_batch=artifact.dynamic_batch)
+        references = References.of(drawn, subject.module, folded)
+        if _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision):
+            references = references.with_half(subject.module if folded is None else folded)
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)
@@ -184,23 +191,6 @@ def record_parity(artifact: Artifact, parity: Parity) -> Artifact | None:
     return reseal(artifact, parity)
 
 
-def _fold(subject: Subject, request: ExportRequest, clock: _Clock) -> tuple[nn.Module, str]:
-    """Return the form to export, and the digest of the network."""
-    if request.unfolded:
-        return subject.module, network_sha256(subject, request.batch)
-    with clock.stage("fold"):
-        # The verification of the artifact begins with the fold.
-        return fold_and_digest(subject.module, tuple(subject.example(request.batch).values()))
-
-
-def _references(
-    subject: Subject, folded: nn.Module | None, request: SampleRequest, batch: int, *, half: bool, dynamic_batch: bool
-) -> References:
-    batch = 2 if dynamic_batch else batch  # an open batch is tried open
-    samples = make_samples(subject.inputs, subject.preprocessing, request, batch=batch)
-    return References.of(samples, subject.module, folded, half=half)
-
-
 def _needs_half(recipe: Recipe, precision: str) -> bool:
     """Return whether torch has to try half precision, because the engine that is to prove it would hide an overflow."""
     widens = recipe.widens_half or (bool(recipe.source) and load_recipe(recipe.source).RECIPE.widens_half)
@@ -208,28 +198,21 @@ def _needs_half(recipe: Recipe, precision: str) -> bool:
 
 
 def _verify(
-    subject: Subject,
-    model: nn.Module,
-    recipe: RecipeModule,
-    stages: Sequence[Stage],
-    payload: Path,
-    request: ExportRequest,
+    prepared: Preparation, recipe: RecipeModule, stages: Sequence[Stage], payload: Path, request: ExportRequest
 ) -> tuple[Parity, Reply, tuple[float, float] | None]:
     """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship.
 
     Return the parity, the reply of the engine, and the range of the samples.
     """
-    folded = None if request.unfolded else model
-    half = _needs_half(recipe.RECIPE, request.precision)
-    references = _references(
-        subject, folded, request.samples, request.batch, half=half, dynamic_batch=request.dynamic_batch
-    )
+    references = prepared.references(request)
+    if _needs_half(recipe.RECIPE, request.precision):
+        references = references.with_half(prepared.model)
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):
         parity = judge(VerificationRun(Reply("failed"), (), ""), checks, references.samples)
         return parity, Reply("failed"), references.samples.value_range
-    recipe.annotate(payload, metadata(subject, model, references, request, target, _found(checks, references.samples)))
+    recipe.annotate(payload, metadata(prepared, references, request, target, _found(checks, references.samples)))
     shipped = _alone(payload)
     try:
         run = verify_payload(target, shipped, references, request.precision)
@@ -256,12 +239,10 @@ def _not_here(target: str, run: VerificationRun, device: Device | None = None) -
     return TargetUnavailableError(problem, why=run.reply.error, fix=fix)
 
 
-def _ends(
-    subject: Subject, model: nn.Module, request: ExportRequest
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _ends(prepared: Preparation, request: ExportRequest) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return inputs and outputs as the model has them, where no engine here can say what the artifact has."""
     batch = -1 if request.dynamic_batch else request.batch
-    examples = subject.example(request.batch)
+    model, examples = prepared.model, prepared.example
     names = plain_outputs(model, examples)[1]
     with torch.inference_mode():
         leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(model(*examples.values())) if torch.is_tensor(leaf)]
@@ -281,13 +262,14 @@ def _alone(payload: Path) -> Path:
 
 
 def metadata(
-    subject: Subject, model: nn.Module, references: References, request: ExportRequest, target: str, parity: str
+    prepared: Preparation, references: References, request: ExportRequest, target: str, parity: str
 ) -> dict[str, str]:
     """Return what a payload says of itself, under the keys that other tools read, and ours under `edgevit.`.
 
     `names`, `imgsz` and `stride` are there where they can be told: classes of a classifier, sides of an image, and how
     many input pixels a side of the smallest feature map's pixel spans.
     """
+    subject, model = prepared.subject, prepared.model
     card, shape = subject.card, subject.inputs[0].shape
     is_image = len(shape) == 4
     sides = list(shape[1:3] if subject.preprocessing_inside else shape[2:])
@@ -320,14 +302,9 @@ def metadata(
 
 
 def _draft(
-    subject: Subject,
-    model: nn.Module,
-    request: ExportRequest,
-    recipe: RecipeModule,
-    folder: Path,
-    payload: Path,
+    prepared: Preparation, request: ExportRequest, recipe: RecipeModule, folder: Path, payload: Path
 ) -> Artifact:
-    counted = count(model, *subject.example(request.batch).values())  # a model may take no other batch
+    subject, model = prepared.subject, prepared.model
     return Artifact(
         folder=folder,
         model=subject.name,
@@ -342,8 +319,8 @@ def _draft(
         dynamic_batch=request.dynamic_batch,
         folded=not request.unfolded,
         fold_summary=model.report.summary if isinstance(model, Folded) else "not folded",
-        params=counted.params,
-        macs=counted.macs // request.batch,
+        params=prepared.count.params,
+        macs=prepared.count.macs // request.batch,
         source=subject.source,
         preprocessing=subject.preprocessing,
         toolchain={},
@@ -356,8 +333,8 @@ def _draft(
         model_inputs=subject.model_inputs,
         recipe_sha256=recipe_sha256(recipe.RECIPE.target),
         batch=request.batch,
-        graph_digest=graph_sha256(model, subject, request.batch),
-        costs=merged(operator_costs(model, *subject.example(1).values())) if request.batch == 1 else (),
+        graph_digest=prepared.graph_sha256,
+        costs=prepared.costs,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -33,30 +33,49 @@ Refold = Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]
 LARGEST_CHANGE = 1e-6
 
 
-def check_fold(
-    model: nn.Module, folded: Folded, inputs: Sequence[Tensor], *, wide: nn.Module | None = None, refold: Refold
-) -> None:
+def check_fold(model: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> None:
     """Raise FoldError where the folded form differs from its model, or where nothing can be compared.
 
-    wide: the folded form with all its weights in float64. A network of several dtypes is then compared in float64
-    alone. refold: a fold without a check, for one that reads its own precision. A model on the meta device computes
-    nothing, so nothing is checked.
+    A model on the meta device computes nothing, so nothing is checked.
     """
-    if any(tensor.is_meta for tensor in (*model.parameters(), *inputs)):
+    if _computes_nothing(model, inputs):
         return
-    # A network may count its calls, so copies run.
-    limit = max((LIMITS[kind] for kind in _kinds(model, folded, inputs)), default=0.0)
-    if wide is not None and (trained := in_dtype(model, torch.float64)) is not None:
-        # One that makes tensors of its own in float32 may not run in float64.
-        with contextlib.suppress(RuntimeError):
-            mode = contextlib.nullcontext() if folded.follows_dtype else OneDtype(torch.float64)
-            if _agrees_in_float64(trained, wide, cast(inputs, torch.float64), mode, refold, limit):
-                return
+    limit = _limit(model, folded, inputs)
     dtype = "float64" if limit == LIMITS[torch.float64] else "the dtype of the model"
+    # A network may count its calls, so copies run.
     _judge(copied(model) or model, copied(folded) or folded, inputs, limit, dtype)
 
 
-def _agrees_in_float64(
+def agrees_in_float64(model: nn.Module, wide: Folded, inputs: Sequence[Tensor], *, refold: Refold) -> bool:
+    """Return whether the folded form computes what its model computes, in float64. Raises FoldError as check_fold does.
+
+    False: they do not run in float64, or they are not to be compared in it. wide: the folded form with all its weights
+    in float64. A network of several dtypes is compared in float64 alone. refold: a fold without a check, for one that
+    reads its own precision.
+    """
+    if _computes_nothing(model, inputs):
+        return False
+    limit = _limit(model, wide, inputs)
+    trained = in_dtype(model, torch.float64)
+    if trained is None:
+        return False
+    # One that makes tensors of its own in float32 may not run in float64.
+    with contextlib.suppress(RuntimeError):
+        mode = contextlib.nullcontext() if wide.follows_dtype else OneDtype(torch.float64)
+        return _agree(trained, wide, cast(inputs, torch.float64), mode, refold, limit)
+    return False
+
+
+def _computes_nothing(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
+    return any(tensor.is_meta for tensor in (*model.parameters(), *inputs))
+
+
+def _limit(model: nn.Module, folded: Folded, inputs: Sequence[Tensor]) -> float:
+    """Return the limit of the coarsest dtype in which a model computes."""
+    return max((LIMITS[kind] for kind in _kinds(model, folded, inputs)), default=0.0)
+
+
+def _agree(
     trained: nn.Module,
     wide: nn.Module,
     inputs: tuple[Tensor, ...],

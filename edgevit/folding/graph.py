@@ -326,6 +326,24 @@ class Net:
         module.recompile()
         return module
 
+    def wide(self) -> GraphModule:
+        """Return the module as it is now in float64, to be read until the Net is edited or finished.
+
+        It shares the float64 constants. Counters that the model writes to are copies. Raises FoldError for a constant
+        that is sparse.
+        """
+        self.graph.eliminate_dead_code()
+        copies: dict[int, Any] = {}
+        constants = {}
+        for node in self.graph.find_nodes(op="get_attr"):
+            value = _resolve(self.module, str(node.target))
+            if isinstance(value, Tensor):
+                require_dense(str(node.target), value)
+            if self.constant(node) is None or value.dtype != torch.float64 or not value.is_contiguous():
+                value = copies.setdefault(id(value), _widened(value))
+            constants[str(node.target)] = value
+        return GraphModule(constants, self.graph)
+
     def _copied_constants(self) -> dict[str, Any]:
         """Return new tensors for all constants that the graph reads, by path; tied ones stay tied."""
         copies: dict[int, Any] = {}
@@ -395,6 +413,15 @@ def _copy(value: Any) -> Any:
     if isinstance(value, nn.Parameter):
         return nn.Parameter(value.detach().clone(), requires_grad=False)
     return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _widened(value: Any) -> Any:
+    """Return a copy of a parameter or a tensor, a floating or complex one in float64, and any other value unchanged."""
+    if not isinstance(value, Tensor):
+        return value
+    wide = torch.complex128 if value.is_complex() else torch.float64 if value.is_floating_point() else value.dtype
+    tensor = value.detach().to(wide, copy=True, memory_format=torch.contiguous_format)
+    return nn.Parameter(tensor, requires_grad=False) if isinstance(value, nn.Parameter) else tensor
 
 
 def _resolve(module: nn.Module, path: str) -> Any:

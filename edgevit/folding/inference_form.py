@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 
 from edgevit.errors import FoldError, ModelError
 from edgevit.folding.capture import capture
-from edgevit.folding.check import check_fold
+from edgevit.folding.check import agrees_in_float64, check_fold
 from edgevit.folding.graph import Net, origin
 from edgevit.folding.model_code import FAILURES, ModelCode, first_line
 from edgevit.folding.plain_modules import require_plain
@@ -111,12 +111,26 @@ def fold(
     examples = tuple(inputs) if inputs is not None else example_inputs(model)
     with unchanged(model):
         net, report = _rewritten(model, examples)
-        can_widen = check and not (net.follows_dtype and net.dtype == torch.float64)
-        wide = _finished(net, report, memory_format, torch.float64) if can_widen else None
+        is_proven = check and _agrees_in_float64(model, net, report, examples)
         folded = _finished(net, report, memory_format)
-        if check:
-            check_fold(model, folded, examples, wide=wide, refold=lambda *subject: fold(*subject, check=False))
+        if check and not is_proven:
+            check_fold(model, folded, examples)
     return folded
+
+
+def _agrees_in_float64(model: nn.Module, net: Net, report: FoldReport, inputs: tuple[Tensor, ...]) -> bool:
+    """Check a fold in float64 before its constants return to their dtypes, where they take half the memory.
+
+    Return whether it agrees, and False where only the dtype of the model tells. Raises FoldError.
+    """
+    if net.follows_dtype and net.dtype == torch.float64:
+        return False
+    wide = Folded(net.wide(), _shapes(net), report, follows_dtype=net.follows_dtype)
+    return agrees_in_float64(model, wide, inputs, refold=lambda *subject: fold(*subject, check=False))
+
+
+def _shapes(net: Net) -> tuple[tuple[int, ...], ...]:
+    return tuple(net.shape(node) for node in net.graph.find_nodes(op="placeholder"))
 
 
 def fold_unchecked(
@@ -153,6 +167,9 @@ def _rewritten(
         net = captured(model, inputs)
         on_capture(net.module)
         applied = apply_rewrites(net)
+        # Weights that a rewrite has replaced take memory in float64.
+        net.graph.eliminate_dead_code()
+        net.module.delete_all_unused_submodules()
         return net, FoldReport(applied, tuple(_unfolded(net)), net.batch_is_open)
 
 
@@ -201,8 +218,7 @@ def _fills_a_cache(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
 def _finished(
     net: Net, report: FoldReport, memory_format: torch.memory_format, dtype: torch.dtype | None = None
 ) -> Folded:
-    shapes = tuple(net.shape(node) for node in net.graph.find_nodes(op="placeholder"))
-    return Folded(net.finish(memory_format, dtype=dtype), shapes, report, follows_dtype=net.follows_dtype)
+    return Folded(net.finish(memory_format, dtype=dtype), _shapes(net), report, follows_dtype=net.follows_dtype)
 
 
 def _unfolded(net: Net) -> Iterator[Unfolded]:

@@ -10,6 +10,7 @@ from edgevit.artifacts.folder_lock import locked_folder
 from edgevit.concurrency.lock_file import warn_in_log
 from edgevit.errors import UsageError
 from edgevit.exporting.child_process import export_here, export_separately
+from edgevit.exporting.forked_exports import Export
 from edgevit.recipes import load_recipe, require_torch
 from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
@@ -123,7 +124,7 @@ def export(
             raise UsageError("inputs are of an nn.Module", why=f"{model!r} is a name", fix="input_size=(height, width)")
         if name:
             raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
-        return export_named(request, db, own_process=own_process, on_stage=on_stage)
+        return export_named(request, db, run=export_separately if own_process else export_here, on_stage=on_stage)
     with locked_folder(request.out):
         artifact = _export_module(model, request, inputs, on_stage)
         record_built(artifact, db)
@@ -134,19 +135,19 @@ def export_named(
     request: ExportRequest,
     db: str | None = None,
     *,
-    own_process: bool = True,
+    run: Export = export_separately,
     on_stage: Callable[[str], None] | None = None,
     on_wait: Callable[[str], None] = warn_in_log,
 ) -> Artifact:
     """Export a model that the request names, and record it as built here. Raise as `export` does.
 
+    run: one of the ways to export, such as export_separately() or what exports_of() yields.
     on_wait: called with the run that holds the output folder, before waiting for its end.
     """
     require_torch()
     from edgevit.exporting.requirements import check_request
 
     check_request(load_recipe(request.target), request.precision, options=request.options)
-    run = export_separately if own_process else export_here
     with locked_folder(request.out, on_wait):
         require_weights_kept(request)
         artifact = run(request, on_stage or _ignore)

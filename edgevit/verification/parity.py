@@ -53,8 +53,8 @@ class References:
     near: tuple[NearAnswers | None, NearAnswers | None] = (None, None)
 
     @classmethod
-    def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None, *, half: bool = False) -> References:
-        """Run both forms on every sample, and with `half` the half-precision form too.
+    def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None) -> References:
+        """Run both forms on every sample.
 
         Raises ModelError where the trained form's own outputs can prove nothing.
         """
@@ -73,10 +73,12 @@ class References:
             plain = dataclasses.replace(plain, wide=_in_float64(trained, folded, samples))
             if plain.wide is None or not plain.wide.passed:
                 _require_steady(trained, samples)
-        if not half:
-            return plain
-        model = HalfPrecision(trained if folded is None else folded)
-        return dataclasses.replace(plain, half=_run(model, samples), overflow=model.overflow)
+        return plain
+
+    def with_half(self, exported: nn.Module) -> References:
+        """Return these with the outputs of the exported form in half precision."""
+        model = HalfPrecision(exported)
+        return dataclasses.replace(self, half=_run(model, self.samples), overflow=model.overflow)
 
 
 def _run(module: Callable[..., Any], samples: Samples) -> list[Arrays]:

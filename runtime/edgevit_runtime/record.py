@@ -68,6 +68,7 @@ class Recipe:
     requires: tuple[str, ...]  # distributions that the conversion imports
     extra: str  # `pip install edgevit[EXTRA]` installs all of them
     aliases: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()  # modules that export() imports and other recipes import too
     source: str = ""  # the target whose payload export() starts from, in place of a module
     evaluator: str = ""  # package of edgevit/verification that evaluates a payload where the engine cannot run
     harness: str = ""  # file of edgevit/devices/vendor_tools for the vendor's benchmark program
@@ -322,7 +323,7 @@ class RecipeModule(Protocol):
     export() would refuse, before any folding or conversion. `layers(path, *, threads, tensors, batch, runs) ->
     tuple[LayerTime, ...]` is for engines that time their operators: it opens the payload as load() does, feeds
     `tensors` and returns each operator's median over `runs` runs. `import_engine()` lets the worker time that part of
-    load() separately.
+    load() separately. `import_converter()` imports what export() needs, for a process that serves this target alone.
     """
 
     RECIPE: Recipe

@@ -25,7 +25,7 @@ import edgevit
 from edgevit.artifacts.folder import MANIFEST, folder_name, open_artifact, publish, seal
 from edgevit.artifacts.trust import code_digests
 from edgevit.errors import ArtifactError, ExportError, ModelError, TargetUnavailableError, UnknownNameError, UsageError
-from edgevit.exporting import pipeline
+from edgevit.exporting import pipeline, preparation
 from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.exporting.requirements import check_request
@@ -447,8 +447,8 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseException], Non
         def raising(*arguments: Any, **options: Any) -> Any:
             raise error
 
-        target, name = (RECIPE, "export") if step == "recipe" else (pipeline, step)
-        monkeypatch.setattr(target, name, raising)
+        targets = {"recipe": (RECIPE, "export"), "fold_and_digest": (preparation, step)}
+        monkeypatch.setattr(*targets.get(step, (pipeline, step)), raising)
 
     return arrange
 
@@ -481,7 +481,7 @@ def test_a_failed_export_leaves_nothing_behind(
     old = tmp_path / "old"
     shutil.copytree(exported[0].folder.parent, old)
     monkeypatch.setattr(RECIPE, "export", export)
-    monkeypatch.setattr(pipeline, "fold_and_digest", lambda module, inputs: (folded, ""))
+    monkeypatch.setattr(preparation, "fold_and_digest", lambda module, inputs: (folded, ""))
     fails(step, error)
     for out in (tmp_path / "out" / "deeper", old):
         with pytest.raises((ExportError, RuntimeError, KeyboardInterrupt)):

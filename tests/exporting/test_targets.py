@@ -18,6 +18,7 @@ from edgevit.cli.export import plan, snippet
 from edgevit.errors import EdgevitError, UsageError
 from edgevit.exporting import pipeline
 from edgevit.exporting.pipeline import export_subject
+from edgevit.exporting.preparation import Preparation
 from edgevit.models.source import Subject, load_subject, with_preprocessing
 from edgevit.recipes import list_recipes, load_recipe, missing
 from edgevit.records.artifact import Artifact, ExportRequest
@@ -69,27 +70,18 @@ def one_thread_and_no_garbage() -> Iterator[None]:
     gc.collect()
 
 
-# These steps are the same for every target, so they are computed once for a network. No recipe may change a module.
-FOR_EVERY_TARGET = ("fold_and_digest", "count", "operator_costs", "graph_sha256", "_references")
-COMPUTED: dict[tuple[object, ...], Any] = {}
-network = functools.cache(load_subject)
-
-
-def computed_once(name: str, step: str, right: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Do a step of the pipeline for a network, or return what it gave before; its numbers are part of it."""
-    key = (name, step, *(argument for argument in arguments if isinstance(argument, int)))
-    if key not in COMPUTED:
-        COMPUTED[key] = right(*arguments, **options)
-    return COMPUTED[key]
+@functools.cache
+def prepared(name: str) -> Preparation:
+    """Return a network's preparation, which is the same for every target. No recipe may change a module."""
+    return Preparation(load_subject(name), ExportRequest("", Path(), model=name))
 
 
 @pytest.mark.parametrize(("name", "target", "precision"), list(cases()))
 def test_every_family_in_every_target(
-    name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    name: str, target: str, precision: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    for step in FOR_EVERY_TARGET:
-        monkeypatch.setattr(pipeline, step, functools.partial(computed_once, name, step, getattr(pipeline, step)))
-    artifact = export_subject(network(name), ExportRequest(target, tmp_path, precision))
+    request = ExportRequest(target, tmp_path, precision)
+    artifact = export_subject(prepared(name).subject, request, preparation=prepared(name))
     assert artifact.parity is not None
     assert artifact.parity.status == expected_status(target, precision), artifact.parity
     assert artifact.parity.failing_stage == "" and all(check.passed for check in artifact.parity.checks)

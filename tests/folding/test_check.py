@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import FoldError
 from edgevit.folding import fold, graph, max_rel
+from edgevit.folding.inference_form import captured
 from support.nets import Toy, image, ready
 from support.saboteurs import wrong_epsilon
 
@@ -129,3 +130,26 @@ def test_an_answer_of_rounding_alone_is_named_as_that(name: str) -> None:
     model = ready(Toy(ROUNDED[name], a=nn.Conv2d(4, 4, 3, padding=1), n=nn.BatchNorm2d(4)))
     with pytest.raises(FoldError, match="rounding alone"):
         fold(model, (image(2, 4, 6, 6),))
+
+
+def test_the_check_shares_the_weights_of_the_fold_and_copies_what_the_model_counts() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.calls: Tensor
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)
+            result: Tensor = self.conv(x) + self.calls
+            return result
+
+    model = ready(Counting()).float()
+    net = captured(model, (IMAGE,))
+    wide = net.wide()
+    shared = {name for name, weight in wide.named_parameters() if any(weight is own for own in net.module.parameters())}
+    assert shared == {"conv.weight", "conv.bias"}
+    first, second = wide(IMAGE.double()), wide(IMAGE.double())
+    assert not torch.equal(first, second)
+    assert torch.equal(net.wide()(IMAGE.double()), first)

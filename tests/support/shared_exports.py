@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from edgevit.exporting import pipeline
+from edgevit.exporting import pipeline, preparation
 from edgevit.folding import Folded, fold, fold_and_digest
 from edgevit.folding.digest import operator_list
 from edgevit.models.source import load_subject, state_sha256
@@ -39,7 +39,7 @@ def share(folder: Path) -> None:
     subject = load_subject(OFTEN)
     inputs = tuple(subject.example().values())
     known = {module_key(subject.module, inputs): fold_and_digest(subject.module, inputs)}
-    pipeline.fold_and_digest = functools.partial(fold_once, known)  # type: ignore[attr-defined]
+    preparation.fold_and_digest = functools.partial(fold_once, known)  # type: ignore[attr-defined]
     pipeline.fold = functools.partial(refold_once, known)  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgevit.exporting import child_process
+from edgevit.exporting import child_process, forked_exports
 from support.command_line import programs
 
 
@@ -25,5 +25,6 @@ class WarmSys:
 
 @pytest.fixture
 def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let export_separately() start warm Pythons, for tests whose subject is not how they start."""
-    monkeypatch.setattr(child_process, "sys", WarmSys())
+    """Let exports start warm Pythons, for tests whose subject is not how they start."""
+    for module in (child_process, forked_exports):
+        monkeypatch.setattr(module, "sys", WarmSys())

@@ -191,7 +191,7 @@ def test_the_artifact_of_a_checkpoint_is_not_replaced_by_one_without(checkpoints
     assert first.source.weights == "function" and export_here(request).folder != first.folder
     trained = export_here(dataclasses.replace(request, out=Path("trained")))
     with pytest.raises(UsageError, match="options that are missing now") as caught:
-        export_named(dataclasses.replace(own, out=Path("trained")), "a.db", own_process=False)
+        export_named(dataclasses.replace(own, out=Path("trained")), "a.db", run=export_here)
     assert "--weights FILE" in caught.value.fix
     assert open_artifact(trained.folder) == trained
 
