@@ -17,9 +17,11 @@ from typing import Any
 from edgevit.artifacts.manifest import read_json_file, require_possible
 from edgevit.checkpoint_files import checkpoint_sha256
 from edgevit.concurrency.scratch import mark
-from edgevit.errors import ArtifactError, CheckpointError, UsageError
+from edgevit.errors import ArtifactError, CheckpointError, EdgevitError, UsageError
 from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, Parity, Source, is_named
+from edgevit.records.model import Preprocessing
 from edgevit.records.model_reference import ModelReference, place_digest
+from edgevit.records.preprocessing import StatedPreprocessing, complete
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
@@ -28,6 +30,7 @@ from edgevit_runtime.record import TensorSpec
 _LOG = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_TAG_DIGITS = 8  # of the digest of a statement
 _FIX = "export it again: edgevit export MODEL --target T"
 
 
@@ -50,7 +53,8 @@ def folder_of(request: ExportRequest, card_inputs: Sequence[TensorSpec] = (), na
     """Return the folder that the artifact of a request has, or will have. name: of the model, if not the request's.
 
     Its name is the plain one where that is free or has an artifact of this model and checkpoint. Otherwise the name of
-    the checkpoint is in it, and where that is taken, too, the digest of the places of both files.
+    the checkpoint is in it, and where that is taken, too, the digest of the places of both files. Where what is there
+    has another preprocessing than the request states, a digest of the statement is in the name.
     """
     model, size = name or request.model, request.size_label(card_inputs)
     form = "unfolded-" if request.unfolded else ""
@@ -60,11 +64,15 @@ def folder_of(request: ExportRequest, card_inputs: Sequence[TensorSpec] = (), na
         tagged = "-".join([short_name(model), *tags])
         return request.out / (form + folder_name(tagged, request.target, request.precision, size))
 
-    folders = [folder(), *(folder(*tags) for tags in _tags(request, origin))]
+    every = [(), *_tags(request, origin)]
+    folders = [folder(*tags) for tags in every]
     sources = [(one, _source_in(one)) for one in folders]
     own = (one for one, source in sources if source and _is_of(source, request, origin))
     free = (one for one, source in sources if source is None or _is_replaceable(source, origin))
-    return next(own, None) or next(free, folders[-1])
+    chosen = next(own, None) or next(free, folders[-1])
+    if not _has_other_preprocessing(chosen, request.preprocessing):
+        return chosen
+    return folder(*every[folders.index(chosen)], _stated_tag(request.preprocessing))
 
 
 def _tags(request: ExportRequest, origin: str) -> list[tuple[str, ...]]:
@@ -75,6 +83,29 @@ def _tags(request: ExportRequest, origin: str) -> list[tuple[str, ...]]:
     checkpoint = short_name("-".join(filter(None, [request.weights.name, request.weights_key])))
     place = place_digest(f"{origin}:{request.weights.resolve()}:{request.weights_key}")
     return [(checkpoint,), (checkpoint, place)]
+
+
+def _stated_tag(stated: StatedPreprocessing) -> str:
+    """Return what tells an artifact apart from one that differs in its preprocessing alone."""
+    return f"as-{hashlib.sha256(to_json(stated).encode('ascii')).hexdigest()[:_TAG_DIGITS]}"
+
+
+def _has_other_preprocessing(folder: Path, stated: StatedPreprocessing) -> bool:
+    """Return whether a folder has an artifact of which something else was stated. What it assumed may be replaced."""
+    if not stated:
+        return False
+    try:
+        data = read_json_file(folder / MANIFEST)[1]["artifact"]
+        present = from_data(Preprocessing, data["preprocessing"])
+        completed = complete(present, stated, from_data(tuple[TensorSpec, ...], data["model_inputs"]))
+    except (OSError, ValueError, KeyError, TypeError, EdgevitError):
+        return False
+    # The crop is three fields, and the colour is spelled in two ways.
+    geometry = ("resize", "stretch", "crop_pct")
+    fields = {"mean": ["mean"], "std": ["std"], "range": ["range"], "interpolation": ["interpolation"],
+              "color": ["colour"], "crop": geometry}  # fmt: skip
+    kept = [name for statement, names in fields.items() if statement not in present.assumed for name in names]
+    return any(getattr(completed, name) != getattr(present, name) for name in kept)
 
 
 def _source_in(folder: Path) -> Source | None:

@@ -22,7 +22,11 @@ def locked_folder(out: Path, on_wait: Callable[[str], None] = warn_in_log) -> It
     on_wait: called once before waiting, with the run that holds the folder. The folder is made where it is missing, and
     removed at the end if nothing came of it. Raises ArtifactError where it cannot be written.
     """
-    is_new = not out.exists()
+    try:
+        is_new = not out.exists()
+    except OSError as error:
+        # A folder above may not be entered.
+        raise unwritable(out, error) from error
     try:
         with ExitStack() as stack:
             try:
@@ -40,12 +44,13 @@ def locked_folder(out: Path, on_wait: Callable[[str], None] = warn_in_log) -> It
 def unwritable(out: Path, error: OSError) -> ArtifactError:
     """Return the error for an output folder that cannot be written, with the advice for its cause."""
     why = str(error.strerror or error)
-    fix = "free some space there, or name another folder with -o" if _is_full(error) else "-o FOLDER you may write to"
+    fix = "free some space there, or name another folder with -o" if is_full(error) else "-o FOLDER you may write to"
     return ArtifactError("cannot write to the output folder", where=str(out), why=why, fix=fix)
 
 
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_full(error: OSError) -> bool:
+    """Return whether a disk has no room for what is written: it is full, or a limit of the user or of files is met."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def clear_output(out: Path) -> None:

@@ -142,6 +142,8 @@ def noise(
     from edgevit.store import LatencyDB
 
     unit = load_device(device)
+    with LatencyDB.open(db) as database:
+        database.require_writable()
     with locked_device(unit, warn), progress(output.hides_progress) as bars:
         task = bars.add_task("measuring", total=NOISE_REPEATS)
         floor = measure_noise(unit, threads=threads, on_progress=lambda repeats: bars.update(task, completed=repeats))

@@ -190,7 +190,7 @@ def read_device(file: Traversable) -> Device:
 
 def _unreadable(file: Traversable, why: str) -> DeviceError:
     name = file.name.removesuffix(".toml")
-    fix = f"correct the file, or edgevit devices remove {name} and add it again"
+    fix = f"make it readable and correct it, or edgevit devices remove {name} and add it again"
     return DeviceError("a device's file cannot be read", where=str(file), why=why, fix=fix)
 
 

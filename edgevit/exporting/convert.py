@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgevit.artifacts.folder_lock import is_full
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.exporting.blame import refused_operator, root_cause
 from edgevit.exporting.outputs import plain_outputs
@@ -116,6 +117,10 @@ class _Refusals:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, Exception) or isinstance(error, EdgevitError):
             return False
+        cause = root_cause(error)
+        if isinstance(cause, OSError) and is_full(cause):
+            # No converter is to blame for a full disk.
+            raise cause
         self.error = error
         return True
 

@@ -21,7 +21,7 @@ from torch import nn
 from edgevit import __version__
 from edgevit.artifacts.export_command import export_command
 from edgevit.artifacts.folder import folder_of, publish, require_sealed, reseal, seal, short_name
-from edgevit.artifacts.folder_lock import unwritable
+from edgevit.artifacts.folder_lock import is_full, unwritable
 from edgevit.artifacts.trust import require_built_here, require_known_model
 from edgevit.concurrency.scratch import mark
 from edgevit.errors import TargetUnavailableError
@@ -354,6 +354,10 @@ def _staging(out: Path, name: str) -> Iterator[Path]:
         raise unwritable(out, error) from error
     try:
         yield folder
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise unwritable(out, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if is_new:

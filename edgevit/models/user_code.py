@@ -90,6 +90,8 @@ class UserCode:
             file = Path(reference.name).resolve()
             name = f"{file.parent.name}.{file.stem}:{reference.function}"
             return why, f"an __init__.py beside it, or: cd {file.parent.parent} && edgevit fold {name}"
+        if isinstance(error, PermissionError):
+            return why, f"make it readable: chmod u+r {error.filename}" if error.filename else "allow it"
         if self.inputs:
             return why, f"{_OTHER_INPUTS}; or mend that line"
         return why, f"mend that line; edgevit fold {self.model} -v shows the whole traceback"

@@ -54,6 +54,7 @@ _NOT_A_DATABASE = _Cause("the file is no SQLite database", "name another file wi
 _DAMAGED = _Cause("the database is damaged", _RESCUE)
 _DISK_ERROR = _Cause("the disk did not read or write", "check the disk, then: sqlite3 FILE 'PRAGMA integrity_check'")
 _NO_FOLDER = _Cause("the folder is missing or not writable", "make the folder, or name another file with --db")
+_NOT_READABLE = _Cause("the file exists, and may not be read", "chmod u+rw it, or name another file with --db")
 _READ_ONLY = _Cause("the file or its folder is not writable", "chmod u+w it, or name another file with --db")
 _LOCKED = _Cause(f"another program held it for {BUSY_SECONDS} s", "end the other program, then try again")
 _DEADLOCK = _Cause("other programs hold what this one needs", "try again")
@@ -184,18 +185,19 @@ def describe(url: URL) -> str:
 @contextmanager
 def translate_errors(url: URL) -> Iterator[None]:
     """Turn errors of the driver into a StoreError with the location, the cause and the remedy."""
-    with _translate_errors(describe(url)):
+    is_file = url.drivername.startswith("sqlite") and url.database
+    with _translate_errors(describe(url), Path(str(url.database)) if is_file else None):
         yield
 
 
 @contextmanager
-def _translate_errors(location: str) -> Iterator[None]:
+def _translate_errors(location: str, file: Path | None = None) -> Iterator[None]:
     try:
         yield
     # UnicodeDecodeError: of a message that quotes a damaged schema
     except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:
         message = str(getattr(error, "orig", None) or error)
-        cause = _cause_of(error, message)
+        cause = _NOT_READABLE if file and _is_unreadable(file) else _cause_of(error, message)
         _LOG.debug("%s: %s", location, message)
         if cause is not None:
             raise StoreError(
@@ -204,6 +206,13 @@ def _translate_errors(location: str) -> Iterator[None]:
         raise StoreError(
             "the latency database cannot be used", where=location, why=message, fix=_UNKNOWN_FIX
         ) from error
+
+
+def _is_unreadable(file: Path) -> bool:
+    try:
+        return file.is_file() and not os.access(file, os.R_OK)
+    except OSError:  # its folder may not be entered
+        return False
 
 
 def _cause_of(error: Exception, message: str) -> _Cause | None:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, update
 
+from edgevit.store import tables
 from edgevit.store.connect import WRITE, describe, translate_errors
 
 
@@ -34,6 +35,13 @@ class ConnectedDatabase:
     def location(self) -> str:
         """The file, or the URL without its password."""
         return describe(self._engine.url)
+
+    def require_writable(self) -> None:
+        """Raise StoreError where nothing can be written: before a measurement of minutes, and not after it."""
+        # SQLite refuses the first statement that may write, and not the start of its transaction.
+        nothing = update(tables.meta).where(tables.meta.c.key == "").values(value="")
+        with self._transaction(write=True) as connection:
+            connection.execute(nothing)
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Connection]:

@@ -61,6 +61,7 @@ def measure_and_record(
     allowed = built_here(artifacts, db, trust=trust)
     with locked_device(device), LatencyDB.open(db) as database:
         requests = [f"{artifact.model} {artifact.target} {artifact.precision}" for artifact in artifacts]
+        database.require_writable()
         sweep_id = database.begin_sweep(device, threads, requests).sweep_id if labels.sweep else None
         for row in profile_all(
             artifacts, device, threads=threads, protocol=protocol, on_progress=on_progress, built_here=allowed

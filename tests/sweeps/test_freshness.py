@@ -196,6 +196,37 @@ def test_the_artifact_of_a_checkpoint_is_not_replaced_by_one_without(checkpoints
     assert open_artifact(trained.folder) == trained
 
 
+@pytest.mark.onnx
+def test_preprocessings_of_one_function_have_folders_of_their_own(request_of: ExportRequest) -> None:
+    requests = [dataclasses.replace(request_of, preprocessing=read_stated({"mean": mean})) for mean in ("0.5", "0.4")]
+    first, second = map(export_here, requests)
+    assert first.folder.name == "net-net-24-onnx-fp32" and second.folder.name.startswith("net-net-as-")
+    for artifact, request in zip((first, second), requests, strict=True):
+        assert open_artifact(artifact.folder) == artifact and folder_of(request) == artifact.folder
+        assert plan.artifact_for(request, "a.db") == artifact, "it is there already"
+    more = dataclasses.replace(request_of, preprocessing=read_stated({"mean": "0.5", "std": "0.2"}))
+    assert folder_of(more) == first.folder, "a statement takes the place of what was assumed"
+
+
+@pytest.mark.onnx
+def test_weights_that_a_function_loads_itself_are_noticed(request_of: ExportRequest) -> None:
+    """The code stays as it is, and what it reads changes."""
+    text = NET.replace(
+        "    return Scaled().eval()",
+        "    net = Scaled()\n    net.load_state_dict(torch.load('x.pt', weights_only=True))\n    return net.eval()",
+    )
+    Path("loading.py").write_text(text, encoding="utf-8")
+    state = import_definitions(request_of.model).net().state_dict()
+    torch.save(state, "x.pt")
+    request = dataclasses.replace(request_of, model="loading.py:net")
+    artifact = export_here(request)
+    assert is_current(artifact, request)
+    torch.save({key: value + 1 for key, value in state.items()}, "x.pt")
+    assert not is_current(artifact, request)
+    again = plan.artifact_for(request, "a.db")
+    assert again.source.state_sha256 != artifact.source.state_sha256 and again.sha256 != artifact.sha256
+
+
 def test_sets_of_weights_of_one_file_have_folders_of_their_own(request_of: ExportRequest) -> None:
     request = dataclasses.replace(request_of, weights=Path("both.pt"), weights_key="ema")
     folder = folder_of(request)
