@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.fx import Node
 
+from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, fold
 from edgevit.folding.agreement import compare
 from edgevit.folding.graph import Net
@@ -64,6 +65,11 @@ NETS = {
                      value=nn.Linear(16, 16), out=nn.Linear(16, 16)), TOKENS),
     "groups": (Toy(lambda net, x: net.b(net.a(net.norm(x)).relu()),
                    norm=nn.GroupNorm(2, 6), a=conv(6, 6), b=conv(6, 6)), X),
+    "a norm with a shift": (chain(nn.GroupNorm(2, 6), conv(6, 6, 3, padding=1)), X),
+    "queries that a layer reads": (Toy(
+        lambda net, x: net.out(F.scaled_dot_product_attention(q := net.q(x), net.k(x), net.v(x)).squeeze(1) + 0)
+        + net.aside(q).squeeze(1), q=nn.Linear(16, 16), k=nn.Linear(16, 16), v=nn.Linear(16, 16),
+        out=nn.Linear(16, 16), aside=nn.Linear(16, 16)), TOKENS[:, None]),
 }  # fmt: skip
 
 
@@ -87,6 +93,9 @@ BLOCKED = {
     "a softmax": (Toy(lambda net, x: net.b(F.softmax(net.a(x), 1)), a=conv(6, 6), b=conv(6, 6)), X),
     "relu6": (chain(conv(6, 8), nn.ReLU6(), conv(8, 5)), X),
     "weights that another call reads": (Toy(lambda net, x: net.a(net.a(x).relu()), a=conv(6, 6)), X),
+    "weights that a call with another input reads": (
+        Toy(lambda net, x: net.b(net.a(x).relu()) + net.b(F.gelu(x)), a=conv(6, 6), b=conv(6, 6)), X),
+    "channels of several in one pool": (chain(conv(6, 8), nn.PixelShuffle(2), nn.AvgPool2d(2), conv(2, 5)), X),
     "a maximum over channels": (Toy(lambda net, x: net.b(net.a(x).amax(1, keepdim=True)),
                                     a=conv(6, 6), b=conv(1, 6)), X),
 }  # fmt: skip
@@ -168,6 +177,23 @@ def test_a_scramble_of_scales_by_64_comes_back_within_half_a_decibel(model: Any)
     assert plain.snr_db is not None and rescued.snr_db is not None and untreated is not None
     assert untreated < plain.snr_db - 6, "the scramble hurts"
     assert rescued.snr_db > plain.snr_db - 0.5
+    assert rescued.snr_db == max(step.snr_db or 0.0 for step in rescued.steps)
+    assert {step.taken for step in rescued.steps} == {True, False}, "what does not help is not kept"
+
+
+def test_a_move_that_is_no_equality_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof looks at the network, and not at the rule."""
+    net = ready_net("relu")
+
+    def wrong(editing: Net, *_: Any) -> int:
+        layer = next(node for node in editing.nodes() if editing.is_linear(node))
+        editing.scale_and_shift(layer, torch.full((8,), 1.0 + 1e-9, dtype=torch.float64), None)
+        return 1
+
+    monkeypatch.setattr("edgevit.quantization.quantized.absorb", wrong)
+    data = CalibrationData([(X,)], [(X,)], "noise")
+    with pytest.raises(QuantizationError, match="changed the network"):
+        quantize(net, data, Dialect(), Options(floor_db=0.0))
 
 
 @cache

@@ -45,7 +45,11 @@ def test_ends_and_means_are_those_of_all_samples_in_any_batches() -> None:
 def test_memory_does_not_grow_with_the_samples() -> None:
     net = folded_net()
     first = net.net.graph.find_nodes(op="placeholder")[0].name
-    few, many = (calibrate(net, batches((64,) * count), [(first, 1)]).observed(first).values for count in (3, 12))
+    counts = (3, 12)
+    observed = [calibrate(net, batches((64,) * count), [(first, 1)]).observed(first) for count in counts]
+    few, many = (tensor.values for tensor in observed)
+    for count, tensor in zip(counts, observed, strict=True):
+        assert len(tensor.values) * tensor.stride == pytest.approx(count * 64 * 3 * 64, rel=0.01)
     assert KEPT_VALUES <= len(few) <= 2 * KEPT_VALUES and KEPT_VALUES <= len(many) <= 2 * KEPT_VALUES
     assert abs(float(many.std()) - 1) < 0.02, "a stride is no selection by value"
 

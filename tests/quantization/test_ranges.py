@@ -89,8 +89,18 @@ def test_steps_of_a_weight(dialect: Dialect, method: str, axis: int) -> None:
     shape[axis] = -1
     bound = steps.scales.double().reshape(shape) * 0.5001
     error = (steps.dequantized() - weight.double()).abs()
+    assert int(steps.steps.min()) >= -dialect.largest_weight
     if method == "minmax":
         assert bool((error <= bound).all())
     else:
         plain = weight_steps(weight, axis, dialect)
         assert float(error.square().sum()) <= float((plain.dequantized() - weight.double()).square().sum())
+
+
+def test_a_weight_that_is_clipped_keeps_within_its_steps() -> None:
+    weight = torch.linspace(-1, 1, 100_000).repeat(2, 1)
+    weight[:, 0] = -1.6
+    for dialect in (Dialect(), Dialect(largest_weight=64)):
+        steps = weight_steps(weight, 0, dialect, "mse")
+        assert float(steps.scales[0]) * dialect.largest_weight < 1.5, "it is clipped"
+        assert int(steps.steps.min()) == -dialect.largest_weight

@@ -143,12 +143,20 @@ def test_a_sum_is_in_int8_where_both_operands_are() -> None:
     assert "add" in place(net.net.graph, Dialect()).operators.values()
     mixed = Toy(lambda net, x: net.second(F.gelu(net.first(x)) + x), first=conv(3, 3), second=conv(3, 3))
     assert "add" not in place(ready(mixed, X).net.graph, Dialect()).operators.values()
+    half = Toy(lambda net, x: net.second(F.gelu(y := net.first(x)) + y), first=conv(3, 3), second=conv(3, 3))
+    assert "add" not in place(ready(half, X).net.graph, Dialect()).operators.values()
 
 
 def test_an_activation_that_clips_belongs_to_the_kernel() -> None:
     net = ready(chain(conv(3, 4), nn.ReLU(), conv(4, 4), nn.GELU(), conv(4, 2)), X)
     results = [str(node.target) for node in place(net.net.graph, Dialect()).results]
     assert results == ["aten.relu.default", "aten.conv2d.default", "aten.conv2d.default"]
+
+
+def test_a_result_that_others_read_too_is_int8_ahead_of_the_activation() -> None:
+    model = Toy(lambda net, x: net.b(F.relu(y := net.a(x))) + F.gelu(y), a=conv(3, 4), b=conv(4, 4))
+    results = [str(node.target) for node in place(ready(model, X).net.graph, Dialect()).results]
+    assert results == ["aten.conv2d.default"] * 2
 
 
 def test_a_dialect_decides_which_layers_are_in_int8_and_whose_results_are() -> None:
@@ -168,12 +176,17 @@ def test_weights_that_are_used_twice_are_rounded_once() -> None:
 @pytest.mark.parametrize("layer", [
     nn.ConvTranspose2d(3, 4, 2), nn.Conv2d(3, 6, (1, 3), padding="same"), nn.ConvTranspose2d(3, 6, 2, groups=3),
 ], ids=["transposed", "same", "transposed in groups"])  # fmt: skip
-def test_every_kind_of_layer_has_steps_along_its_outputs(layer: nn.Module) -> None:
+def test_every_kind_of_layer_has_steps_along_its_outputs(layer: nn.Conv2d) -> None:
     net = ready(chain(layer, nn.ReLU()), X)
     simulation = simulator(net, X).network()
     with torch.no_grad():
         noise = (simulation(X) - net(X)).square().mean() / net(X).square().mean()
     assert 0 < float(noise) < 1e-3
+    [dequantize] = [node for node in simulation.net.graph.nodes if node.target is DEQUANTIZE_CHANNELS]
+    scales = simulation.net.get_buffer(str(dequantize.args[1].target))
+    in_groups = layer.groups > 1
+    assert len(scales) == (layer.in_channels if in_groups else layer.out_channels)
+    assert (len(set(scales.tolist())) == 1) == in_groups
 
 
 def test_a_network_in_another_precision_is_refused() -> None:
