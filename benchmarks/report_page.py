@@ -125,7 +125,7 @@ def entry(number: int, dice: random.Random) -> Entry:
         size_mb=10.0, parity_status="passed", grade="A", flags=(), remarks=(), usable=True, reason="",
         engine="engine", engine_version="1.0", provider="CPU",
         measured="2026-11-20T00:00:00+00:00", age_days=1, epoch=0, processes=5, runs=662,
-        peak_memory_mb=100.0, source="", licence="", artifact_sha256=f"{number:064x}",
+        peak_memory_mb=100.0, source="", origin="", licence="", artifact_sha256=f"{number:064x}",
         network_id="", weights="",
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ from edgevit.cli.evaluate import show
 from edgevit.errors import ArtifactError, CheckpointError, TargetUnavailableError, UsageError
 from edgevit.evaluation import EvaluationRequest, Proportion, accuracy, engine, evaluate
 from edgevit.evaluation.prefetch import in_order
-from edgevit.evaluation.reference_model import ReferenceModel
+from edgevit.evaluation.reference_model import MACS_OF_A_THREAD, ReferenceModel
 from edgevit.exporting.pipeline import export_subject
 from edgevit.models.source import load_subject, with_preprocessing
 from edgevit.records.artifact import Artifact, ExportRequest, Source, WeightsRequest
@@ -377,6 +377,24 @@ def test_images_that_change_their_class_are_counted(
     agreement = evaluation.agreement
     assert agreement is not None and agreement.changed == 360
     assert agreement.lost == agreement.top1.right and agreement.gained == evaluation.top1.right
+
+
+@pytest.mark.parametrize(
+    ("macs", "batch", "threads"),
+    [(MACS_OF_A_THREAD // 100, 1, 1), (MACS_OF_A_THREAD, 2, 2), (MACS_OF_A_THREAD, 64, 3), (0, 64, 1)],
+)
+def test_the_model_gets_as_many_threads_as_it_has_work_for(macs: int, batch: int, threads: int) -> None:
+    seen: list[int] = []
+
+    class Noting(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_num_threads())
+            return x
+
+    before = torch.get_num_threads()
+    reference = ReferenceModel(Noting(), torch.__version__, macs, 3)
+    assert len(list(reference.classify(iter([np.eye(batch, 4, dtype=np.float32)] * 2)))) == 2
+    assert seen == [threads] * 2 and torch.get_num_threads() == before
 
 
 def test_other_weights_are_not_the_model(trained_digits: Digits, data: Path, exported: Path, tmp_path: Path) -> None:
