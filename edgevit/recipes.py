@@ -125,7 +125,7 @@ def toolchain(recipe: Recipe) -> dict[str, str]:
 
 
 def import_shared(modules: Iterable[str]) -> None:
-    """Import modules that several recipes name in `imports`. The export itself says which ones are missing."""
+    """Import modules that several exports need. The export itself says which ones are missing."""
     for name in modules:
         with suppress(ImportError):
             importlib.import_module(name)

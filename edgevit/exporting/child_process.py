@@ -9,6 +9,7 @@ a folder of the parent, which is removed however the child ends.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shlex
@@ -23,7 +24,7 @@ from edgevit.artifacts.folder_lock import clear_output
 from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import EdgevitError, ExportError
 from edgevit.exporting.answers import Answers, death, end_with, leave, listen
-from edgevit.recipes import load_recipe
+from edgevit.recipes import import_shared, load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit_runtime.codec import from_json, to_json
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from edgevit.models.source import Subject
 
 _PRINTED = "printed.txt"
+# What every export imports.
+_PACKAGES = ("edgevit.exporting.pipeline", "edgevit.models.source", "torch._dynamo")
 _GRACE_S = 1.0  # for a process to clean up, before it is killed
 
 
@@ -145,10 +148,27 @@ def import_converter(target: str) -> None:
         getattr(load_recipe(target), "import_converter", lambda: None)()
 
 
+@contextmanager
+def imports_to_stay() -> Iterator[None]:
+    """Let a process of its own import what stays in it until its end, without looking for garbage meanwhile or later.
+
+    Collections take up to a quarter of the time of such imports, and find next to nothing.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _serve(pipe: IO[str], request: ExportRequest) -> None:
+    with imports_to_stay():
+        import_shared(_PACKAGES)
     answers = Answers(pipe, request)
     with answers.relayed():
-        import_converter(request.target)
+        with imports_to_stay():
+            import_converter(request.target)
         answers.artifact(export_here(request, answers.stage))
 
 

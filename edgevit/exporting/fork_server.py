@@ -9,7 +9,6 @@ sends back how the fork ended: its exit code, or that the process cannot fork.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edgevit.exporting.answers import Answers, end_with, leave
+from edgevit.exporting.child_process import imports_to_stay
 from edgevit.recipes import import_shared
 from edgevit.records.artifact import ExportRequest, SampleRequest
 from edgevit_runtime.codec import from_json
@@ -129,7 +129,8 @@ class _Server:
             self._connection.close()
             torch.set_num_threads(self._threads)
             with answers.relayed():
-                import_converter(request.target)
+                with imports_to_stay():
+                    import_converter(request.target)
                 artifact = export_subject(preparation.subject, request, answers.stage, preparation)
                 answers.artifact(artifact)
             code = 0
@@ -158,9 +159,9 @@ if __name__ == "__main__":
     end_with(os.getppid())
     number, level, *modules = sys.argv[1:]
     logging.getLogger("edgevit").setLevel(int(level))
-    import_shared(modules)
-    # What is here already stays, so that no fork looks for garbage in it and copies it by that.
-    gc.freeze()
+    # No fork looks for garbage in what is here already, and copies it by that.
+    with imports_to_stay():
+        import_shared(modules)
     with socket.socket(fileno=int(number)) as connection:
         _Server(connection).serve()
     leave()

@@ -238,6 +238,12 @@ def test_an_import_that_hangs_ends(install: Any, monkeypatch: pytest.MonkeyPatch
     assert try_imports(["fake-engine"])["fake-engine"].error == "no end after 0.5 s"
 
 
+def test_imports_are_not_interrupted_by_collections_of_garbage(install: Any) -> None:
+    install("fake-engine", "import gc\nif gc.isenabled():\n    raise ImportError('it collects')\n")
+    assert try_imports(["fake-engine"])["fake-engine"].error == ""
+    assert imports._import_together(["fake_engine", "json"]).keys() == {"fake_engine", "json"}
+
+
 def test_the_folder_one_stands_in_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pytest.py").write_text("raise RuntimeError('not this one')")
     monkeypatch.chdir(tmp_path)

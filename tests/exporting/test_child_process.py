@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from edgevit.cli.export import plan
 from edgevit.errors import ExportError, ModelError, UnknownNameError, UsageError
+from edgevit.exporting import child_process
 from edgevit.exporting.child_process import export_here, export_separately
 from edgevit.recipes import list_recipes
 from edgevit.records.artifact import ExportRequest
@@ -162,3 +166,26 @@ def test_a_converter_that_crashes_costs_a_sweep_one_row(tmp_path: Path) -> None:
     report = json.loads(outcome.stdout)
     assert [(row["model"], row["status"]) for row in report["measurements"]] == [("tiny.py:tiny", "ok")]
     assert [failure["error"] for failure in report["failures"]] == ["the export to onnx ended with signal SIGABRT"]
+
+
+def test_no_garbage_is_collected_during_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    states: list[tuple[str, bool]] = []
+
+    def load(request: ExportRequest, on_stage: object) -> None:
+        states.append(("model", gc.isenabled()))
+        raise ExportError("no model")
+
+    def note_import(name: str) -> None:
+        states.append((name, gc.isenabled()))
+
+    def note_imports(names: Iterable[str]) -> None:
+        for name in names:
+            note_import(name)
+
+    monkeypatch.setattr(child_process, "import_shared", note_imports)
+    monkeypatch.setattr(child_process, "import_converter", note_import)
+    monkeypatch.setattr(child_process, "export_here", load)
+    monkeypatch.setattr(gc, "freeze", lambda: note_import("freeze"))
+    child_process._serve(io.StringIO(), ExportRequest("coreml", tmp_path, "fp32", "net"))
+    assert states[-1] == ("model", True) and gc.isenabled()
+    assert states[:-1] == [(n, False) for n in (*child_process._PACKAGES, "freeze", "coreml", "freeze")]
