@@ -28,7 +28,7 @@ from edgevit_runtime.codec import from_json
 if TYPE_CHECKING:
     from edgevit.exporting.preparation import Preparation
 
-CANNOT_FORK = "cannot fork"
+CANNOT_FORK = "cannot_fork"
 MOST_BYTES = 1 << 17  # of a request or an answer
 
 
