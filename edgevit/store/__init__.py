@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgevit.store.accuracies import validate_accuracy
+from edgevit.store.accuracies import ACCURACIES
 from edgevit.store.check import CheckReport
 from edgevit.store.connect import has_own_database
 from edgevit.store.db import LatencyDB
@@ -15,6 +15,7 @@ from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.validate import validate_measurement
 
 __all__ = [
+    "ACCURACIES",
     "CheckReport",
     "DatabaseStats",
     "DeviceSummary",
@@ -29,6 +30,5 @@ __all__ = [
     "RefusalReason",
     "has_own_database",
     "published_row",
-    "validate_accuracy",
     "validate_measurement",
 ]

@@ -1,42 +1,21 @@
-"""Accuracies: their validation, and their rows of the `accuracy` table."""
+"""Accuracies: their validation, and their table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import get_args
 
-from sqlalchemy import Connection
-
-from edgevit.errors import StoreError
 from edgevit.records.identity import accuracy_id
 from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy
 from edgevit.records.model import STATEABLE, Preprocessing, Provenance
 from edgevit.records.network import Network
-from edgevit.store import closed_lists, partition_checksums, small_tables, tables
-from edgevit.store.validate import unstorable
-from edgevit_runtime.codec import RecordError, from_json, to_json
-
-_LISTS: dict[str, Any] = {
-    "untold": tuple[str, ...],
-    "input_size": tuple[int, ...],
-    "assumed": tuple[str, ...],
-    "preprocessing": Preprocessing | None,
-    "network": Network | None,
-}
-_REALS = ("value", "error")
-
-
-def validate_accuracy(accuracy: Accuracy) -> None:
-    """Check an accuracy before it enters the database. Raises StoreError with the first problem."""
-    if problem := next(_problems(accuracy), ""):
-        location = f"{accuracy.metric} of {accuracy.model} on {accuracy.dataset}"
-        raise StoreError("the accuracy is refused", where=location, why=problem, fix="correct it, or leave it out")
+from edgevit.store import closed_lists, tables
+from edgevit.store.content_table import ContentTable
 
 
 def _problems(accuracy: Accuracy) -> Iterator[str]:
-    yield from unstorable(accuracy, "accuracy")
     for name in ("model", "dataset", "metric"):
         if not getattr(accuracy, name):
             yield f"{name} is empty"
@@ -45,8 +24,6 @@ def _problems(accuracy: Accuracy) -> Iterator[str]:
     yield from closed_lists.problems(accuracy)
     yield from _number_problems(accuracy)
     yield from _origin_problems(accuracy)
-    if accuracy.accuracy_id != accuracy_id(accuracy):
-        yield "the accuracy_id is not that of its contents: identity.identify_accuracy makes it"
 
 
 def _number_problems(accuracy: Accuracy) -> Iterator[str]:
@@ -83,24 +60,24 @@ def _origin_problems(accuracy: Accuracy) -> Iterator[str]:
             yield f"started is {accuracy.started!r}, which is not an ISO 8601 time"
 
 
-def insert(connection: Connection, accuracy: Accuracy) -> bool:
-    """Add a validated accuracy and return whether it is new. Its id is the digest of its contents."""
-    values: dict[str, Any] = {name: value for name, value in vars(accuracy).items() if name not in _LISTS}
-    for name in _REALS:
-        values[name] = None if values[name] is None else float(values[name])
-    values |= {f"{name}_json": to_json(getattr(accuracy, name)) for name in _LISTS}
-    return small_tables.add_row(connection, tables.accuracy, values)
+def _real(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
-def read(connection: Connection) -> list[Accuracy]:
-    """Return every accuracy, by id. Raises StoreError where one was changed or is missing."""
-    return [_from_row(row) for row in partition_checksums.read_table(connection, tables.accuracy)]
-
-
-def _from_row(row: dict[str, Any]) -> Accuracy:
-    try:
-        for name, kind in _LISTS.items():
-            row[name] = from_json(kind, row.pop(f"{name}_json"))
-    except RecordError as error:
-        raise partition_checksums.damage_error(f"accuracy {row['accuracy_id'][:12]}: {error}") from error
-    return Accuracy(**row)
+ACCURACIES = ContentTable(
+    tables.accuracy,
+    "accuracy",
+    Accuracy,
+    accuracy_id,
+    {
+        "untold": tuple[str, ...],
+        "input_size": tuple[int, ...],
+        "assumed": tuple[str, ...],
+        "preprocessing": Preprocessing | None,
+        "network": Network | None,
+    },
+    _problems,
+    location=lambda accuracy: f"{accuracy.metric} of {accuracy.model} on {accuracy.dataset}",
+    fix="correct it, or leave it out",
+    pack={"value": _real, "error": _real},
+)

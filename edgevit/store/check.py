@@ -10,11 +10,8 @@ from sqlalchemy import Connection, Engine, text
 
 from edgevit.errors import StoreError
 from edgevit.store import (
-    accuracies,
-    confusions,
     epoch_table,
     exchange,
-    graphs,
     origins,
     partition_checksums,
     quarantine,
@@ -22,7 +19,10 @@ from edgevit.store import (
     schema,
     small_tables,
 )
+from edgevit.store.accuracies import ACCURACIES
+from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import describe, translate_errors
+from edgevit.store.graphs import GRAPHS
 from edgevit.store.sqlite_schema import expected_schema, schema_of
 from edgevit.store.validate import validate_measurement, validate_noise
 
@@ -102,15 +102,15 @@ class _CheckRun:
         for table in partition_checksums.WHOLE_TABLES:
             partition_checksums.read_table(connection, table)
         self.quarantined = len(quarantine.read(connection))
-        for accuracy in accuracies.read(connection):
+        for accuracy in ACCURACIES.read(connection):
             self.accuracies += 1
-            accuracies.validate_accuracy(accuracy)
+            ACCURACIES.validate(accuracy)
         for floor in small_tables.noise_floors(connection):
             validate_noise(floor)
-        for graph in graphs.read(connection):
-            graphs.validate_graph(graph)
-        for confusion in confusions.read(connection):
-            confusions.validate_confusion(confusion)
+        for graph in GRAPHS.read(connection):
+            GRAPHS.validate(graph)
+        for confusion in CONFUSIONS.read(connection):
+            CONFUSIONS.validate(confusion)
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:

@@ -18,11 +18,8 @@ from edgevit.records.model import Graph
 from edgevit.records.origin import SHIPPED, OriginKind
 from edgevit.records.tag import require_tag
 from edgevit.store import (
-    accuracies,
-    confusions,
     epoch_table,
     exchange,
-    graphs,
     jsonl,
     origins,
     overview,
@@ -34,8 +31,11 @@ from edgevit.store import (
     tables,
     tags,
 )
+from edgevit.store.accuracies import ACCURACIES
 from edgevit.store.check import CheckReport, check
+from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import create, database_url, describe, require_file, translate_errors
+from edgevit.store.graphs import GRAPHS
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord
 from edgevit.store.overview import DatabaseStats, DeviceSummary
 from edgevit.store.quarantine import QuarantinedRecord
@@ -206,7 +206,7 @@ class LatencyDB(SourcedDatabase):
     def add_accuracies(self, together: Sequence[Accuracy]) -> int:
         """Store all of these accuracies, or none where one cannot be true. Return how many are new."""
         for accuracy in together:
-            accuracies.validate_accuracy(accuracy)
+            ACCURACIES.validate(accuracy)
         with self._transaction(write=True) as connection:
             return self._insert_accuracies(connection, together)
 
@@ -223,7 +223,7 @@ class LatencyDB(SourcedDatabase):
         fields = {"model": model, "dataset": dataset, "metric": metric, "artifact_sha256": artifact_sha256}
         filters = {name: value for name, value in {**fields, "provenance": provenance}.items() if value is not None}
         with self._transaction() as connection:
-            stored, ignored = accuracies.read(connection), origins.undecided(connection, self._policy)
+            stored, ignored = ACCURACIES.read(connection), origins.undecided(connection, self._policy)
         matching = [one for one in stored if all(getattr(one, name) == value for name, value in filters.items())]
         matching = [one for one in matching if one.accuracy_id not in ignored]
         return sorted(matching, key=attrgetter("model", "dataset", "metric", "started", "accuracy_id"))
@@ -231,36 +231,36 @@ class LatencyDB(SourcedDatabase):
     def add_evaluation(self, together: Sequence[Accuracy], confusion: Confusion) -> int:
         """Store the accuracies of one evaluation and its confusion, or nothing. Return how many accuracies are new."""
         for accuracy in together:
-            accuracies.validate_accuracy(accuracy)
-        confusions.validate_confusion(confusion)
+            ACCURACIES.validate(accuracy)
+        CONFUSIONS.validate(confusion)
         with self._transaction(write=True) as connection:
-            confusions.insert(connection, confusion)
+            CONFUSIONS.insert(connection, confusion)
             self._measured.record(connection, [confusion.confusion_id])
             return self._insert_accuracies(connection, together)
 
     def _insert_accuracies(self, connection: Connection, together: Sequence[Accuracy]) -> int:
         self._measured.record(connection, [accuracy.accuracy_id for accuracy in together])
-        return sum([accuracies.insert(connection, accuracy) for accuracy in together])
+        return sum([ACCURACIES.insert(connection, accuracy) for accuracy in together])
 
     def confusions(self) -> list[Confusion]:
         """Return every confusion, by id."""
         with self._transaction() as connection:
-            return confusions.read(connection)
+            return CONFUSIONS.read(connection)
 
     def add_graph(self, graph: Graph) -> bool:
         """Store a network's operators and return whether they are new. Raises StoreError if they cannot be true.
 
         identity.identify_graph gives it its id.
         """
-        graphs.validate_graph(graph)
+        GRAPHS.validate(graph)
         with self._transaction(write=True) as connection:
             self._measured.record(connection, [graph.graph_id])
-            return graphs.insert(connection, graph)
+            return GRAPHS.insert(connection, graph)
 
     def graphs(self) -> list[Graph]:
         """Return every network's operators, by id."""
         with self._transaction() as connection:
-            return graphs.read(connection)
+            return GRAPHS.read(connection)
 
     def epochs(self, device: str | None = None) -> list[Epoch]:
         """Return the epochs of a name, device_id or device_class; None: of all devices.

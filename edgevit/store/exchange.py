@@ -20,11 +20,8 @@ from edgevit.errors import StoreError
 from edgevit.records.measurement import Accuracy, Confusion, Epoch, Measurement, NoiseFloor
 from edgevit.records.model import Graph
 from edgevit.store import (
-    accuracies,
-    confusions,
     epoch_table,
     forgetting,
-    graphs,
     origins,
     partition_checksums,
     quarantine,
@@ -33,6 +30,9 @@ from edgevit.store import (
     small_tables,
     tables,
 )
+from edgevit.store.accuracies import ACCURACIES
+from edgevit.store.confusions import CONFUSIONS
+from edgevit.store.graphs import GRAPHS
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord, Refusal, checksum_of
 from edgevit.store.queries import Conflict
 from edgevit.store.refusals import RefusalCode, RefusalReason
@@ -130,13 +130,13 @@ def _check(parsed: ParsedRecord) -> ParsedRecord:
                 validate_measurement(record)
                 columns = rows.measurement_values(record)
             case Accuracy():
-                accuracies.validate_accuracy(record)
+                ACCURACIES.validate(record)
             case NoiseFloor():
                 validate_noise(record)
             case Graph():
-                graphs.validate_graph(record)
+                GRAPHS.validate(record)
             case Confusion():
-                confusions.validate_confusion(record)
+                CONFUSIONS.validate(record)
     except StoreError as error:
         return _refuse(parsed, "impossible", error)
     expected = columns["row_sha256"] if columns else checksum_of(record)
@@ -171,13 +171,13 @@ def _insert(connection: Connection, batch: list[ParsedRecord]) -> list[bool | Pa
             case Measurement():
                 outcome = next(of_measurements)
             case Accuracy():
-                outcome = accuracies.insert(connection, parsed.record)
+                outcome = ACCURACIES.insert(connection, parsed.record)
             case NoiseFloor():
                 outcome = _insert_noise(connection, parsed.record)
             case Graph():
-                outcome = graphs.insert(connection, parsed.record)
+                outcome = GRAPHS.insert(connection, parsed.record)
             case Confusion():
-                outcome = confusions.insert(connection, parsed.record)
+                outcome = CONFUSIONS.insert(connection, parsed.record)
         outcomes.append(_refuse(parsed, outcome.code, outcome.error) if isinstance(outcome, Conflict) else outcome)
     return outcomes
 
@@ -215,10 +215,10 @@ def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
     if count < expected:
         raise partition_checksums.damage_error(f"{count} measurements found, {expected} written")
     with transaction() as connection:
-        yield from accuracies.read(connection)
+        yield from ACCURACIES.read(connection)
         yield from small_tables.noise_floors(connection)
-        yield from graphs.read(connection)
-        yield from confusions.read(connection)
+        yield from GRAPHS.read(connection)
+        yield from CONFUSIONS.read(connection)
 
 
 def count_measurements(connection: Connection) -> int:

@@ -48,9 +48,7 @@ def forecast(plan: SweepPlan, db: str | None) -> list[SweepStep]:
         rows = [row for row in database.trusting("trusted").measurements(device=device.device_id) if _run_ns(row)]
     artifacts = [artifact for _, artifact in existing if artifact is not None]
     for count in plan.thread_counts:
-        missing = artifacts
-        if not plan.again:
-            missing = still_to_measure(artifacts, device, count, db, protocol, engines=plan.engines, host=plan.host)
+        missing = artifacts if plan.again else still_to_measure(artifacts, plan.row_query(count, db))
         for request, artifact in existing:
             label = f"{request.label}, {count} thread(s)"
             if artifact is None or artifact in missing:

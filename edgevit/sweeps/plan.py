@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from edgevit.artifacts.folder import folder_of, open_artifact
 from edgevit.artifacts.trust import code_digests, require_built_here
@@ -165,59 +166,53 @@ def _export(request: ExportRequest) -> Artifact:
     return export_separately(request)
 
 
-def still_to_measure(
-    artifacts: Sequence[Artifact],
-    device: Device,
-    threads: int,
-    db: str | None,
-    protocol: Protocol,
-    *,
-    engines: Mapping[str, str] | None = None,
-    host: Host | None = None,
-) -> list[Artifact]:
-    """Return artifacts without a row of this device, thread count, batch, rate, engine version and protocol.
+class RowQuery(NamedTuple):
+    """A query for the rows that count: of this device, thread count, batch, rate, engine version and protocol.
 
-    `engines` are the device's, distribution -> version; None: those of this machine. A row of a quick look does not
-    stand in for the whole protocol, one without the percentile's bound not for one that was asked for it, unless the
-    program that measured it tells no bound at all. A throttled row says that the device was hot, and is tried again.
-    So is one that did not run, once its artifact or the device's system (`host`) is another.
+    db: the database; None: the user's own. engines: the device's, distribution -> version; None: those of this machine.
+    host: the device's system now; None: not known.
     """
-    rows = _standing_rows(device, threads, db, protocol)
-    return [artifact for artifact in artifacts if not _rows_of(artifact, rows, engines, host)]
+
+    device: Device
+    threads: int
+    db: str | None
+    protocol: Protocol
+    engines: Mapping[str, str] | None = None
+    host: Host | None = None
+
+    def rows(self, artifacts: Sequence[Artifact]) -> list[list[Measurement]]:
+        """Return the rows of each artifact: measured, or failed where nothing has changed since.
+
+        A row of a quick look does not stand in for the whole protocol, one without the percentile's bound not for one
+        that was asked for it, unless the program that measured it tells no bound at all. A throttled row says that the
+        device was hot, and does not count.
+        """
+        with LatencyDB.open(self.db) as database:
+            stored = database.trusting("trusted").measurements(device=self.device.device_id, threads=self.threads)
+        standing = [row for row in stored if _stands_for(row, self.protocol)]
+        return [[row for row in standing if self._counts_for(row, artifact)] for artifact in artifacts]
+
+    def _counts_for(self, row: Measurement, artifact: Artifact) -> bool:
+        if not _is_of(row, artifact, self.engines):
+            return False
+        return row.status == "ok" or failure_stands(row, artifact, self.host)
 
 
-def known_failures(
-    artifacts: Sequence[Artifact],
-    device: Device,
-    threads: int,
-    db: str | None,
-    protocol: Protocol,
-    *,
-    engines: Mapping[str, str] | None = None,
-    host: Host | None = None,
-) -> list[Measurement]:
+def still_to_measure(artifacts: Sequence[Artifact], query: RowQuery) -> list[Artifact]:
+    """Return the artifacts for which no row counts.
+
+    One that did not run is tried again once its artifact or the device's system is another.
+    """
+    return [artifact for artifact, rows in zip(artifacts, query.rows(artifacts), strict=True) if not rows]
+
+
+def known_failures(artifacts: Sequence[Artifact], query: RowQuery) -> list[Measurement]:
     """Return the newest row of each artifact that did not run and is not tried again, as still_to_measure decides."""
-    rows = _standing_rows(device, threads, db, protocol)
-    of_each = [_rows_of(artifact, rows, engines, host) for artifact in artifacts]
     return [
         max(of_one, key=lambda row: row.started)
-        for of_one in of_each
+        for of_one in query.rows(artifacts)
         if of_one and not any(row.status == "ok" for row in of_one)
     ]
-
-
-def _standing_rows(device: Device, threads: int, db: str | None, protocol: Protocol) -> list[Measurement]:
-    with LatencyDB.open(db) as database:
-        rows = database.trusting("trusted").measurements(device=device.device_id, threads=threads)
-    return [row for row in rows if _stands_for(row, protocol)]
-
-
-def _rows_of(
-    artifact: Artifact, rows: Sequence[Measurement], engines: Mapping[str, str] | None, host: Host | None
-) -> list[Measurement]:
-    """Return the rows that count for an artifact: measured, or failed where nothing has changed since."""
-    of_artifact = (row for row in rows if _is_of(row, artifact, engines))
-    return [row for row in of_artifact if row.status == "ok" or failure_stands(row, artifact, host)]
 
 
 def _stands_for(row: Measurement, protocol: Protocol) -> bool:

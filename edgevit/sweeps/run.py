@@ -14,7 +14,7 @@ from edgevit.errors import EdgevitError, RowRefusedError
 from edgevit.measurement.runner import Progress, Protocol
 from edgevit.records.artifact import Artifact, ExportRequest, Source
 from edgevit.records.measurement import Device, Epoch, Measurement
-from edgevit.sweeps.plan import artifact_for, known_failures, still_to_measure
+from edgevit.sweeps.plan import RowQuery, artifact_for, known_failures, still_to_measure
 from edgevit.sweeps.recording import RecordLabels, measure_and_record
 from edgevit_runtime.record import Host
 
@@ -44,6 +44,10 @@ class SweepPlan:
     engines: Mapping[str, str] | None = None
     host: Host | None = None  # the device's system now; None: not known
     tag: str = ""  # of the new rows; empty: none
+
+    def row_query(self, threads: int, db: str | None) -> RowQuery:
+        """Return the query for the rows that a database has already."""
+        return RowQuery(self.device, threads, db, self.protocol, self.engines, self.host)
 
 
 @dataclass
@@ -113,18 +117,14 @@ class SweepRun:
 
     def _missing(self, artifacts: Sequence[Artifact], count: int) -> list[Artifact]:
         """Return the artifacts that have no row yet, or all where they are measured again."""
-        plan = self.plan
-        if plan.again:
+        if self.plan.again:
             return list(artifacts)
-        where = (plan.device, count, self.db, plan.protocol)
-        return still_to_measure(artifacts, *where, engines=plan.engines, host=plan.host)
+        return still_to_measure(artifacts, self.plan.row_query(count, self.db))
 
     def _count(self, artifacts: Sequence[Artifact], missing: Sequence[Artifact], count: int) -> bool:
         """Count what the database has, and what remains if the time has ended. Return whether it has."""
-        plan = self.plan
-        where = (plan.device, count, self.db, plan.protocol)
         rest = [artifact for artifact in artifacts if artifact not in missing]
-        self.known_failures += known_failures(rest, *where, engines=plan.engines, host=plan.host) if rest else []
+        self.known_failures += known_failures(rest, self.plan.row_query(count, self.db)) if rest else []
         self.already_measured += len(rest)
         if not self.is_over:
             return False

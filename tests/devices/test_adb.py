@@ -30,7 +30,7 @@ from edgevit.measurement.summary import FEW_PROCESSES
 from edgevit.records.artifact import Artifact
 from edgevit.records.measurement import MEAN_ONLY, NOT_AS_VERIFIED, SUMMARY_ONLY, Device
 from edgevit.store import LatencyDB
-from edgevit.sweeps.plan import still_to_measure
+from edgevit.sweeps.plan import RowQuery, still_to_measure
 from edgevit_runtime.record import Job, Reply, TensorSpec
 from support import toys
 from support.adbd import ADB, BATTERY, MKSH, PROGRAMS, THERMAL, TMP, TOYBOX, Adbd, Server
@@ -505,7 +505,7 @@ def test_rows_before_the_break_stay_and_the_rest_is_measured_later(
     inventory = detect(phone).detected
     assert inventory is not None
     with_p99 = dataclasses.replace(protocol, percentile=99)  # which the program that measured `a` never tells
-    remaining = still_to_measure(artifacts, phone, 1, database, with_p99, engines=inventory.engines)
+    remaining = still_to_measure(artifacts, RowQuery(phone, 1, database, with_p99, inventory.engines))
     assert [artifact.model for artifact in remaining] == ["b"]
 
 

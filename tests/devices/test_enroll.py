@@ -220,7 +220,7 @@ def test_local_can_be_shown() -> None:
 def test_a_sweep_goes_by_the_engine_that_the_device_has(tmp_path: Path) -> None:
     """The device's may be older than ours; its rows are held all the same, and measured again once it is renewed."""
     from edgevit.store import LatencyDB
-    from edgevit.sweeps.plan import still_to_measure
+    from edgevit.sweeps.plan import RowQuery, still_to_measure
     from support import toys
     from support.measured import measured
 
@@ -230,4 +230,5 @@ def test_a_sweep_goes_by_the_engine_that_the_device_has(tmp_path: Path) -> None:
     with LatencyDB.open(f"{tmp_path}/x.db") as database:
         database.add(row)
     for engines, expected in (({"onnxruntime": "1.23.2"}, []), ({"onnxruntime": "1.24"}, [artifact]), ({}, [artifact])):
-        assert still_to_measure([artifact], board, 1, f"{tmp_path}/x.db", Protocol(), engines=engines) == expected
+        query = RowQuery(board, 1, f"{tmp_path}/x.db", Protocol(), engines)
+        assert still_to_measure([artifact], query) == expected

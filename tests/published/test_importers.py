@@ -23,7 +23,7 @@ from edgevit.errors import StoreError, UnknownNameError, UsageError
 from edgevit.published.importers import Publication, list_importers, load_importer, screened
 from edgevit.published.importers.reading.units import number
 from edgevit.records.measurement import Accuracy, Measurement
-from edgevit.store import LatencyDB, RefusalCode, validate_accuracy
+from edgevit.store import ACCURACIES, LatencyDB, RefusalCode
 from edgevit.store.validate import validate_measurement
 from support.measured import measured
 
@@ -163,7 +163,7 @@ def settle(form: str, path: Path) -> None:
             if isinstance(parsed.record, Measurement):
                 validate_measurement(parsed.record)
             elif isinstance(parsed.record, Accuracy):
-                validate_accuracy(parsed.record)
+                ACCURACIES.validate(parsed.record)
         assert (parsed.record is None) == (parsed.refusal is not None)
 
 

@@ -14,7 +14,7 @@ from edgevit.records.identity import identify_confusion
 from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, Accuracy, Confusion
 from edgevit.records.model import Preprocessing
 from edgevit.store import LatencyDB, partition_checksums, tables
-from edgevit.store.confusions import validate_confusion
+from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import create, database_url
 from support.measured import rated
 from support.old_databases import migrate
@@ -63,10 +63,10 @@ def test_an_evaluation_comes_back_and_travels_as_it_was_kept(db: LatencyDB, tmp_
 )
 def test_what_cannot_be_true_is_refused(counts: dict[tuple[int, int], int], why: str) -> None:
     with pytest.raises(StoreError) as caught:
-        validate_confusion(identify_confusion("a" * 64, ("cat", "dog"), counts))
+        CONFUSIONS.validate(identify_confusion("a" * 64, ("cat", "dog"), counts))
     assert why in caught.value.why
     with pytest.raises(StoreError, match="refused"):
-        validate_confusion(dataclasses.replace(confusion(), labels=("cat", "fox")))
+        CONFUSIONS.validate(dataclasses.replace(confusion(), labels=("cat", "fox")))
 
 
 def test_an_accuracy_can_rest_on_known_assumptions_alone(db: LatencyDB) -> None:

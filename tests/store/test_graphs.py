@@ -16,7 +16,7 @@ from edgevit.prediction import OperatorCost, structural_features
 from edgevit.records.identity import identify_graph
 from edgevit.records.model import Graph
 from edgevit.store import LatencyDB
-from edgevit.store.graphs import validate_graph
+from edgevit.store.graphs import GRAPHS
 from support.measured import operators
 
 
@@ -32,7 +32,7 @@ def test_every_card_has_its_operators() -> None:
     assert list(shipped) == list(cards)
     for name, card in cards.items():
         assert sum(operator.count * operator.macs for operator in shipped[name]) == card.folded_macs, name
-        validate_graph(identify_graph("0" * 64, shipped[name]))
+        GRAPHS.validate(identify_graph("0" * 64, shipped[name]))
 
 
 def test_operators_counted_together_have_the_features_of_each_for_itself() -> None:

@@ -18,7 +18,7 @@ from edgevit.records.measurement import Measurement
 from edgevit.store import LatencyDB
 from edgevit.sweeps import estimate as room
 from edgevit.sweeps.estimate import EXPORT_GUESS_S, MACS_PER_SECOND_GUESS, START_GUESS_S, SweepStep, forecast
-from edgevit.sweeps.plan import artifact_folder, still_to_measure
+from edgevit.sweeps.plan import RowQuery, artifact_folder, still_to_measure
 from edgevit.sweeps.run import SweepPlan
 from support import toys
 from support.measured import measured
@@ -138,6 +138,7 @@ SUFFICIENT: dict[str, tuple[dict[str, Any], bool]] = {
     "throttled": ({"status": "throttled", "error": "hot"}, False),
     "of a camera": ({"rate_hz": 30.0}, False),
     "of a batch": ({"batch": 8}, False),
+    "of other threads": ({"threads": 2}, False),
 }
 
 
@@ -148,7 +149,7 @@ def test_which_rows_stand_for_a_measurement(name: str, request_of: RequestFactor
     changes, is_enough = SUFFICIENT[name]
     request = request_of("a", 9.0)
     keep(row_of(request, **changes))
-    todo = still_to_measure([open_artifact(artifact_folder(request))], toys.LOCAL, 1, DB, PROTOCOL)
+    todo = still_to_measure([open_artifact(artifact_folder(request))], RowQuery(toys.LOCAL, 1, DB, PROTOCOL))
     assert (todo == []) is is_enough
 
 
@@ -158,9 +159,9 @@ def test_a_quick_row_stands_for_a_quick_one_and_a_camera_for_its_own_rate(reques
     request = request_of("a", 9.0)
     artifacts = [open_artifact(artifact_folder(request))]
     keep(row_of(request, flags=("few_processes",)), row_of(request, rate_hz=30.0))
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol.quick()) == []
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol(rate_hz=30.0)) == []
-    assert still_to_measure(artifacts, toys.LOCAL, 1, DB, Protocol(rate_hz=60.0)) == artifacts
+    assert still_to_measure(artifacts, RowQuery(toys.LOCAL, 1, DB, Protocol.quick())) == []
+    assert still_to_measure(artifacts, RowQuery(toys.LOCAL, 1, DB, Protocol(rate_hz=30.0))) == []
+    assert still_to_measure(artifacts, RowQuery(toys.LOCAL, 1, DB, Protocol(rate_hz=60.0))) == artifacts
 
 
 @pytest.mark.parametrize(("version", "does"), [("1.31.1", "nothing"), ("1.32.0", "measure")])

@@ -27,7 +27,7 @@ from edgevit.store import LatencyDB
 from edgevit.store.jsonl import write_lines
 from edgevit.sweeps import freshness, plan
 from edgevit.sweeps.freshness import failure_stands, is_current, is_current_so_far, is_of_form
-from edgevit.sweeps.plan import known_failures, still_to_measure
+from edgevit.sweeps.plan import RowQuery, known_failures, still_to_measure
 from edgevit.verbs.export import export_named
 from edgevit.verbs.sweep import SweepResult
 from support import toys
@@ -293,13 +293,13 @@ def test_a_failure_that_stands_is_told_and_is_no_success(
     )
     with LatencyDB.open("a.db", shipped=False) as db:
         db.add(row)
-    where = ([artifact], toys.LOCAL, 1, "a.db", Protocol())
-    assert still_to_measure(*where, host=HOST) == []
-    assert [row.status for row in known_failures(*where, host=HOST)] == ["unsupported"]
-    upgraded = dataclasses.replace(HOST, python="3.14.1")
-    assert still_to_measure(*where, host=upgraded) == [artifact] and known_failures(*where, host=upgraded) == []
+    query = RowQuery(toys.LOCAL, 1, "a.db", Protocol(), host=HOST)
+    assert still_to_measure([artifact], query) == []
+    assert [row.status for row in known_failures([artifact], query)] == ["unsupported"]
+    upgraded = query._replace(host=dataclasses.replace(HOST, python="3.14.1"))
+    assert still_to_measure([artifact], upgraded) == [artifact] and known_failures([artifact], upgraded) == []
     again = dataclasses.replace(artifact, created=(datetime.now(UTC) + timedelta(hours=2)).isoformat())
-    assert still_to_measure([again], *where[1:], host=HOST) == [again], "its network, recipe or tools changed"
+    assert still_to_measure([again], query) == [again], "its network, recipe or tools changed"
 
 
 def test_a_row_that_was_imported_passes_for_no_measurement(
@@ -312,12 +312,12 @@ def test_a_row_that_was_imported_passes_for_no_measurement(
         artifact_sha256=artifact.sha256, engine_version="1.0", device_id=toys.LOCAL.device_id, threads=1, host=HOST
     )
     write_lines(Path("rows.jsonl"), [row])
-    where = ([artifact], toys.LOCAL, 1, "b.db", Protocol.quick())
+    query = RowQuery(toys.LOCAL, 1, "b.db", Protocol.quick(), host=HOST)
     with LatencyDB.open("b.db", shipped=False) as db:
         db.import_jsonl("rows.jsonl")
-        assert still_to_measure(*where, host=HOST) == [artifact]
+        assert still_to_measure([artifact], query) == [artifact]
         db.trust(str(Path("rows.jsonl").absolute()))
-        assert still_to_measure(*where, host=HOST) == []
+        assert still_to_measure([artifact], query) == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from edgevit.records.artifact import ExportRequest, Source
 from edgevit.records.measurement import Device
 from edgevit.store import LatencyDB
 from edgevit.sweeps import run
+from edgevit.sweeps.plan import RowQuery
 from edgevit.sweeps.recording import Recorded, RecordLabels
 from support.command_line import edgevit, refused
 from support.measured import failed, floor, measured, rated
@@ -58,7 +59,7 @@ class Bench:
         self.exported: set[str] = set()
         self.measured: set[tuple[str, int]] = set()
         monkeypatch.setattr("time.monotonic", lambda: self.now)
-        monkeypatch.setattr(run, "known_failures", lambda *others, **options: [])
+        monkeypatch.setattr(run, "known_failures", lambda artifacts, query: [])
         for name in ("artifact_for", "still_to_measure", "measure_and_record"):
             monkeypatch.setattr(run, name, getattr(self, name))
 
@@ -72,10 +73,8 @@ class Bench:
         source = Source(request.model, "random", 0)
         return Made(request.label, request.model, request.target, request.precision, source)
 
-    def still_to_measure(
-        self, artifacts: list[Made], device: Device, count: int, *others: Any, **options: Any
-    ) -> list[Made]:
-        return [artifact for artifact in artifacts if (artifact.label, count) not in self.measured]
+    def still_to_measure(self, artifacts: list[Made], query: RowQuery) -> list[Made]:
+        return [artifact for artifact in artifacts if (artifact.label, query.threads) not in self.measured]
 
     def measure_and_record(
         self, artifacts: list[Made], device: Device, count: int, *others: Any, labels: RecordLabels, **options: Any
