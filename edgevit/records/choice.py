@@ -254,6 +254,7 @@ NoteKind = Literal[
     # About the device and its rows.
     "not_your_device",
     "imported_left_out",
+    "noise_imported",
     "unknown_silicon",
     "mixed_silicon",
     "other_silicon",

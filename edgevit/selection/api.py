@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from edgevit.cards import load_cards
@@ -22,7 +23,7 @@ from edgevit.selection.wording import note
 from edgevit_runtime import environment
 
 if TYPE_CHECKING:
-    from edgevit.store import LatencyDB
+    from edgevit.store import DeviceSummary, LatencyDB
 
 
 class Question(NamedTuple):
@@ -232,6 +233,8 @@ def answers(db: LatencyDB, question: Question) -> list[Choice]:
             label=name,
         )
         notes = (*_owner_note(deciding, name), *_origin_notes(db, deciding, name, choice.picked), *choice.notes)
+        if question.origin == "any":
+            notes = (*_noise_notes(db, deciding, name), *notes)
         choices.append(dataclasses.replace(choice, notes=notes))
     return choices
 
@@ -263,7 +266,7 @@ def _several(names: str | Collection[str] | None) -> tuple[str, ...] | None:
 def _owner_note(db: LatencyDB, name: str) -> Iterator[Note]:
     """Yield a note where no row is of this machine or of a device enrolled here: rows ship with edgevit, or merge."""
     key = unit_or_class(name)
-    units = {unit for unit in db.devices() if key in (unit.name, unit.device_id, unit.device_class)}
+    units = _units(db, key)
     if not {unit.device_id for unit in units} & {device.device_id for device in list_devices()}:
         yield note("not_your_device", *sorted({unit.device_class for unit in units}), numbers=(len(units),))
         yield from _silicon_note(db, key)
@@ -282,6 +285,25 @@ def _origin_notes(db: LatencyDB, deciding: LatencyDB, name: str, picked: Candida
         sources = [untrusted.get(one.accuracy_id, "") for one in of_pick if one.value == picked.top1_percent]
         if sources and all(sources):
             yield note("pick_accuracy_imported", sources[-1])
+
+
+def _noise_notes(db: LatencyDB, deciding: LatencyDB, name: str) -> Iterator[Note]:
+    """Yield a note for each unit of the device whose noise floor is of a source without trust.
+
+    By a unit's floor latencies count as equal, and a device as changed.
+    """
+    from edgevit.store.small_tables import noise_id
+
+    untrusted = db.trusting("trusted").undecided()
+    for unit in sorted(_units(deciding, unit_or_class(name)), key=attrgetter("device_id")) if untrusted else ():
+        floor = deciding.noise(unit.device_id)
+        if floor and (source := untrusted.get(noise_id(floor))):
+            yield note("noise_imported", floor.device, source, numbers=(floor.share,))
+
+
+def _units(db: LatencyDB, key: str) -> set[DeviceSummary]:
+    """Return the units with rows that have this name, device_id or device_class."""
+    return {unit for unit in db.devices() if key in (unit.name, unit.device_id, unit.device_class)}
 
 
 def _silicon_note(db: LatencyDB, key: str) -> Iterator[Note]:

@@ -89,6 +89,10 @@ _NOTES: dict[NoteKind, str] = {
     "pick_accuracy_imported": (
         "the accuracy of the pick was not measured by you, but read from {subjects[0]}, which is not trusted"
     ),
+    "noise_imported": (
+        "the noise floor of {subjects[0]} ({numbers[0]:.1%}), below which latencies count as equal, was not measured "
+        "by you, but read from {subjects[1]}, which is not trusted"
+    ),
     "unknown_silicon": (
         "nothing tells which silicon the rows of {listed} are of: its processor's name stands for several generations, "
         "and one may take twice the time of another"

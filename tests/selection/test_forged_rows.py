@@ -123,6 +123,40 @@ def test_an_imported_accuracy_of_an_own_row_is_named(tmp_path: Path) -> None:
         assert "pick_accuracy_imported" not in [note.kind for note in ask_own(db, dataset=dataset).notes]
 
 
+def test_an_imported_noise_floor_is_named_where_it_takes_part(tmp_path: Path) -> None:
+    file = tmp_path / "forged.jsonl"
+    write_lines(file, [floor(0.5, started=datetime.now(UTC).isoformat())])
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(measured(nonce="1"))
+        db.add_noise(floor())
+        db.import_jsonl(file)
+        [said] = [note for note in ask_own(db, origin="any").notes if note.kind == "noise_imported"]
+        assert said.subjects == ("pi5", str(file)) and said.numbers == (0.5,)
+        assert (
+            f"(50.0%), below which latencies count as equal, was not measured by you, but read from {file}" in said.text
+        )
+        for origin in ("own", "trusted"):
+            assert "noise_imported" not in kinds_of(ask_own(db, origin=origin))
+        db.add_noise(floor(started=(datetime.now(UTC) + timedelta(minutes=1)).isoformat()))
+        assert "noise_imported" not in kinds_of(ask_own(db, origin="any")), "the own one is newer"
+        db.forget(str(file))
+
+
+def test_a_trusted_noise_floor_is_no_matter_for_a_note(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    write_lines(file, [floor(0.5)])
+    with LatencyDB.open(str(tmp_path / "x.db"), shipped=False) as db:
+        db.add(measured(nonce="1"))
+        db.import_jsonl(file)
+        assert "noise_imported" in kinds_of(ask_own(db, origin="any"))
+        db.trust(str(file))
+        assert "noise_imported" not in kinds_of(ask_own(db, origin="any"))
+
+
+def kinds_of(choice: Choice) -> list[str]:
+    return [note.kind for note in choice.notes]
+
+
 def test_most_forged_rows_could_be_true(tmp_path: Path) -> None:
     """Nothing in a row itself tells that it was forged: that is what origins are for."""
     write_lines(tmp_path / "f.jsonl", [row for row in forged_records() if isinstance(row, Measurement)])
