@@ -140,6 +140,7 @@ from edgevit.measurement import runner as room
 from edgevit.artifacts import trust
 from edgevit.sweeps import plan as sweep
 from edgevit.devices.worker_archive import pack_recipe
+from edgevit.store import closed_lists
 from edgevit_runtime.record import Recipe
 
 # An installed distribution, so that the version of the engine is known before it runs.
@@ -151,6 +152,7 @@ room.pack = lambda target, path: pack_recipe(folder / "fake.py", path)
 room.Job = partial(room.Job, warmup_min_runs=2, warmup_min_ns=0, warmup_max_ns=0)
 for module in (room, sweep, trust):
     module.load_recipe = lambda target: Module
+closed_lists._names = lambda: closed_lists.Names(("fake",), ("fp32",), ("edgevit",))
 sweep.artifact_for = lambda request, db=None: sweep.open_artifact(sweep.artifact_folder(request))
 from edgevit.cli import sweep as verb
 import edgevit.devices.registry
