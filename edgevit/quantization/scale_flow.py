@@ -58,7 +58,7 @@ class Flow:
     """Where the labels of a source end.
 
     readers: layers, with the label of each of their input channels (C,). blocked: labels that reach an operator which
-    no factor passes. products: attention calls, with the labels (heads, channels) of their queries, or of their keys.
+    no factor passes. queries, keys: attention calls, with the labels (heads, channels) of what they read as that.
     """
 
     readers: list[tuple[Node, Tensor]] = field(default_factory=list)
@@ -76,8 +76,13 @@ def flow(net: Net, source: Node, axis: int) -> Flow:
     while pending:
         node = heapq.heappop(pending)
         passed = _passed(net, node, labels_of)
+        operands = [operand for operand in node.all_input_nodes if operand in labels_of]
+        if passed is not None:
+            # Values pass an attention; its queries, its keys and its mask end there.
+            ends_here = is_call(node, _ATTENTION)
+            operands = [operand for operand in operands if ends_here and operand is not node.args[2]]
+        _end(net, node, {operand: labels_of[operand] for operand in operands}, result)
         if passed is None:
-            _end(net, node, labels_of, result)
             continue
         labels_of[node] = passed
         for user in node.users.keys() - noted:
@@ -90,6 +95,8 @@ def _passed(net: Net, node: Node, labels_of: Mapping[Node, Any]) -> Any:
     """Return the labels of a node's output; None where no factor passes it, or not the way its inputs are labelled."""
     if is_call(node, *_JOINTS):
         return _joined(node, labels_of)
+    if is_call(node, _ATTENTION):
+        return _mixed(node, 2, labels_of)
     source = next((operand for operand in node.all_input_nodes if operand in labels_of), None)
     if source is None:
         return None
@@ -106,8 +113,9 @@ def _passed(net: Net, node: Node, labels_of: Mapping[Node, Any]) -> Any:
         return _pooled(node, given)
     if is_call(node, *_REDUCTIONS):
         return _reduced(node, given)
-    if is_call(node, _ATTENTION, aten.matmul.default):
-        return _mixed(node, source, given)
+    # A first operand with labels of its own would mix them.
+    if is_call(node, aten.matmul.default) and node.args[0] not in labels_of:
+        return _mixed(node, 1, labels_of)
     return None
 
 
@@ -151,22 +159,19 @@ def _reduced(node: Node, given: Tensor) -> Tensor | None:
     return highest if torch.equal(-minus_lowest, highest) else None
 
 
-def _mixed(node: Node, source: Node, given: Tensor) -> Tensor | None:
-    """Return the labels behind a product that sums its second operand, or an attention's values, over tokens."""
-    place = 2 if is_call(node, _ATTENTION) else 1
-    is_alone = len(node.args) > place and node.args[place] is source and list(node.args).count(source) == 1
-    if not is_alone or given.dim() < 2 or given.shape[:-2] != shape_at_probe(node)[:-2]:
+def _mixed(node: Node, place: int, labels_of: Mapping[Node, Any]) -> Tensor | None:
+    """Return the labels behind a product that sums the operand at this place over tokens, which share their labels."""
+    values = node.args[place] if len(node.args) > place else None
+    given = labels_of.get(values) if isinstance(values, Node) and list(node.args).count(values) == 1 else None
+    if not isinstance(given, Tensor) or given.dim() < 2 or given.shape[:-2] != shape_at_probe(node)[:-2]:
         return None
     first = given[..., :1, :]
     return first.expand(shape_at_probe(node)) if bool((given == first).all()) else None
 
 
-def _end(net: Net, node: Node, labels_of: Mapping[Node, Any], result: Flow) -> None:
-    """Take down what a node that ends the flow does to the labels it reads."""
-    for operand in node.all_input_nodes:
-        if operand not in labels_of:
-            continue
-        given = labels_of[operand]
+def _end(net: Net, node: Node, operands: Mapping[Node, Any], result: Flow) -> None:
+    """Take down what a node does to the labels of operands that end there."""
+    for operand, given in operands.items():
         if isinstance(given, Tensor):
             along = _of_layer(net, node, operand, given)
             if along is not None:

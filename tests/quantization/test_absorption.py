@@ -108,6 +108,19 @@ def test_what_no_factor_passes_keeps_its_scales(name: str) -> None:
     assert absorb(editable(net), calibration(net, inputs), Balance(0.0)) == 0
 
 
+def test_a_mask_that_a_layer_computes_blocks_its_channels() -> None:
+    """A factor on the mask of an attention would change its softmax."""
+    model = Toy(
+        lambda net, x: net.out(F.scaled_dot_product_attention(x, x, y := net.both(x), attn_mask=y[..., :9])),
+        both=nn.Linear(16, 16), out=nn.Linear(16, 16),
+    )  # fmt: skip
+    net = ready(model, TOKENS)
+    assert absorb(editable(net), calibration(net, TOKENS), Balance(0.0)) == 1
+    editing = editable(net)
+    source = next(node for node in editing.nodes() if source_axis(editing, node) is not None)
+    assert flow(editing, source, 2).blocked == set(range(9))
+
+
 def test_channels_of_one_layer_are_free_for_themselves() -> None:
     """Of queries, keys and values in one layer, each goes its own way; half of this layer reaches a GELU."""
     model = Toy(
@@ -140,6 +153,23 @@ def test_queries_and_keys_share_what_they_have() -> None:
     reach = ranges(finished(editing, net), TOKENS)["linear"]
     queries, keys = reach[:16], reach[16:32]
     assert torch.allclose(queries, keys, rtol=1e-3)
+
+
+def test_values_reach_the_projection_behind_their_attention() -> None:
+    """Queries, keys and values are of one layer; the values' channels get one magnitude ahead of the projection."""
+    net = ready(vit(), TOKENS)
+    editing = editable(net)
+    source = next(node for node in editing.nodes() if editing.is_linear(node))
+    reached = flow(editing, source, 2)
+    assert [labels.tolist() for _, labels in reached.readers] == [list(range(32, 48))]
+    assert not reached.blocked and len(reached.queries) == len(reached.keys) == 1
+    spoilt = scrambled(net, 30.0)
+    values = [ranges(each, TOKENS)["linear"][32:] for each in (net, spoilt)]
+    editing = editable(spoilt)
+    absorb(editing, calibration(spoilt, TOKENS), Balance(0.0))
+    values.append(ranges(finished(editing, net), TOKENS)["linear"][32:])
+    spreads = [float(value.max() / value.min()) for value in values]
+    assert spreads[1] > 10 and spreads[2] == pytest.approx(1.0, rel=1e-3)
 
 
 def scrambled(net: Folded, spread: float, seed: int = 3) -> Folded:
