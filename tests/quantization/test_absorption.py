@@ -121,6 +121,16 @@ def test_a_mask_that_a_layer_computes_blocks_its_channels() -> None:
     assert flow(editing, source, 2).blocked == set(range(9))
 
 
+def test_weights_of_a_sum_over_tokens_that_a_layer_computes_block_their_channels() -> None:
+    model = Toy(
+        lambda net, x: net.out((y := net.both(x))[..., :9] @ y[..., 9:]) + net.aside(y[..., :9]),
+        both=nn.Linear(16, 25), out=nn.Linear(16, 16), aside=nn.Linear(9, 16),
+    )  # fmt: skip
+    editing = editable(ready(model, TOKENS))
+    source = next(node for node in editing.nodes() if source_axis(editing, node) is not None)
+    assert set(range(9)) <= flow(editing, source, 2).blocked
+
+
 def test_channels_of_one_layer_are_free_for_themselves() -> None:
     """Of queries, keys and values in one layer, each goes its own way; half of this layer reaches a GELU."""
     model = Toy(

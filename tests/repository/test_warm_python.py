@@ -125,11 +125,14 @@ def test_the_new_database_of_a_command_is_what_opening_one_makes(tmp_path: Path)
 
 
 def contents(path: Path) -> dict[str, set[object]]:
-    """Return the rows of each table, without the times at which they were added."""
+    """Return the rows of each table, without the times at which they were added and who added them."""
     with closing(sqlite3.connect(path)) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: {without_times(row) for row in connection.execute(f"SELECT * FROM {name}")} for name in names}
+        adding = {installation for (installation,) in connection.execute("SELECT installation FROM origin")}
+        return {name: {plain(row, adding) for row in connection.execute(f"SELECT * FROM {name}")} for name in names}
 
 
-def without_times(row: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple("a time" if TIME.fullmatch(str(value)) else value for value in row)
+def plain(row: tuple[object, ...], installations: set[object]) -> tuple[object, ...]:
+    """Return a row without times; the one who opened the copied database first had an installation of its own."""
+    known = ("an installation" if value in installations and value else value for value in row)
+    return tuple("a time" if TIME.fullmatch(str(value)) else value for value in known)
