@@ -5,7 +5,8 @@
     |   `-- UnknownNameError        2  no such model, target, device...; suggests near ones
     |-- ModelError                  1  a module cannot be built or run
     |   |-- CheckpointError         1  a checkpoint is damaged, unsafe or of another model
-    |   `-- FoldError               1  a module cannot be folded exactly, and why
+    |   |-- FoldError               1  a module cannot be folded exactly, and why
+    |   `-- QuantizationError       1  a network cannot be quantized as asked
     |-- ExportError                 1  a converter refused a model, or the model is not folded
     |-- ArtifactError               1  an artifact is damaged, incomplete or cannot be written
     |-- DeviceError                 1  a device cannot be reached or is not what it was

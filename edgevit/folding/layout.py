@@ -42,6 +42,21 @@ SELECTIONS = (
     aten.index_select.default,
     operator.getitem,
 )
+# All of these, and others that keep, select or repeat numbers.
+ALL_MOVES = (
+    *MOVES,
+    *SELECTIONS,
+    aten.channel_shuffle.default,
+    aten.expand.default,
+    aten.flip.default,
+    aten.narrow.default,
+    aten.pixel_shuffle.default,
+    aten.pixel_unshuffle.default,
+    aten.repeat.default,
+    aten.roll.default,
+    aten.squeeze.default,
+    aten.t.default,
+)
 MAXIMA = (aten.amax.default, aten.maximum.default)
 
 

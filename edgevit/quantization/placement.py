@@ -6,7 +6,6 @@ only move numbers pass them on as they are, on the same grid.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -15,27 +14,12 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from edgevit.folding.graph import LINEAR, TRANSPOSED, WEIGHTED, arguments, aten, is_call
-from edgevit.folding.layout import MOVES, SELECTIONS
+from edgevit.folding.layout import ALL_MOVES
 from edgevit.folding.values import VALUE
 from edgevit.quantization.dialect import Dialect, Kind
 
 # Operators whose results are numbers of their first argument, zeros aside.
-_MOVES = (
-    *MOVES,
-    *SELECTIONS,
-    operator.getitem,
-    aten.channel_shuffle.default,
-    aten.expand.default,
-    aten.flip.default,
-    aten.max_pool1d.default,
-    aten.max_pool2d.default,
-    aten.max_pool3d.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-    aten.repeat.default,
-    aten.roll.default,
-    aten.squeeze.default,
-)
+_MOVES = (*ALL_MOVES, aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
 # Activations that clip: an int8 kernel computes them by the ends of its grid.
 _CLIPS = (aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default)
 

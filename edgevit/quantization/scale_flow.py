@@ -16,22 +16,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
-from edgevit.folding.layout import MOVES, SELECTIONS, labels, shape_at_probe
+from edgevit.folding.layout import ALL_MOVES, labels, shape_at_probe
 from edgevit.folding.values import VALUE
 
-_MOVES = (
-    *MOVES,
-    *SELECTIONS,
-    aten.channel_shuffle.default,
-    aten.contiguous.default,
-    aten.expand.default,
-    aten.flip.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-    aten.repeat.default,
-    aten.roll.default,
-    aten.squeeze.default,
-)
 _ELEMENTWISE = (aten.relu.default, aten.leaky_relu.default)
 _POOLS = (
     aten.max_pool1d.default,
@@ -100,7 +87,7 @@ def _passed(net: Net, node: Node, labels_of: Mapping[Node, Any]) -> Any:
     source = next((operand for operand in node.all_input_nodes if operand in labels_of), None)
     if source is None:
         return None
-    if is_call(node, *_MOVES):
+    if is_call(node, *ALL_MOVES):
         if node.args[0] is not source or len([each for each in node.all_input_nodes if each in labels_of]) > 1:
             return None
         return _sent(net, node, {source: labels_of[source]})

@@ -11,23 +11,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import BATCH_NORM, Net, aten, is_call
-from edgevit.folding.layout import MOVES, SELECTIONS, labels, send, shape_at_probe
+from edgevit.folding.layout import ALL_MOVES, SELECTIONS, labels, send, shape_at_probe
 from edgevit.folding.values import VALUE
 
-_MOVES = (
-    *MOVES,
-    *SELECTIONS,
-    aten.channel_shuffle.default,
-    aten.expand.default,
-    aten.flip.default,
-    aten.narrow.default,
-    aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-    aten.repeat.default,
-    aten.roll.default,
-    aten.squeeze.default,
-    aten.t.default,
-)
 # Resizing that selects pixels.
 _NEAREST = (
     aten.upsample_nearest1d.vec,
@@ -146,7 +132,7 @@ def _moved_inputs(net: Net, node: Node) -> list[Node]:
     """Return the tensors whose numbers make up a node's output, under any affine map of channels; none for others."""
     if is_call(node, *_JOINTS):
         return list(net.arguments(node)["tensors"])
-    if not is_call(node, *_MOVES, *_NEAREST, *_POOLS) and not _is_mean(net, node):
+    if not is_call(node, *ALL_MOVES, *_NEAREST, *_POOLS) and not _is_mean(net, node):
         return []
     if is_call(node, *_AVERAGES):
         named = net.arguments(node)
@@ -182,7 +168,7 @@ def _labels(net: Net, layers: list[Node], steps: list[Node]) -> tuple[dict[Node,
 
 def _after(net: Net, step: Node, labels_of: Mapping[Node, Any]) -> Any:
     """Return the labels behind a step; None where it blends numbers of several labels."""
-    if is_call(step, *_MOVES, *_JOINTS):
+    if is_call(step, *ALL_MOVES, *_JOINTS):
         return send(net, step, labels_of)
     before = labels_of[step.all_input_nodes[0]]
     if is_call(step, aten.mean.dim):
