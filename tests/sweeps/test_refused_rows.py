@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgevit.errors import RowRefusedError
+from edgevit.errors import RowRefusedError, StoreError
 from edgevit.measurement.runner import Protocol
 from edgevit.records.measurement import Measurement
 from edgevit.store import LatencyDB
@@ -39,3 +39,18 @@ def test_a_refused_row_costs_the_others_nothing(tmp_path: Path, monkeypatch: pyt
         assert "wrong" not in {row.model for row in database.measurements()}
     with pytest.raises(RowRefusedError, match="wrong"):
         outcome.require_all()
+
+
+def test_nothing_is_measured_for_a_database_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes of measuring would be lost."""
+    # With its shipped rows: to add them would be refused, too.
+    LatencyDB.open(str(tmp_path / "x.db")).close()
+
+    def profile_all(*_: Any, **options: Any) -> Iterator[Measurement]:
+        raise AssertionError("it measures")
+
+    monkeypatch.setattr(recording, "profile_all", profile_all)
+    db = f"sqlite:///file:{tmp_path}/x.db?mode=ro&uri=true"
+    with pytest.raises(StoreError, match="readonly") as refused:
+        recording.measure_and_record([], toys.LOCAL, 1, Protocol(), db)
+    assert "chmod u+w" in str(refused.value.fix)
