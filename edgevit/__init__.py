@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgevit.verbs.export import export as export
     from edgevit.verbs.predict import predict as predict
     from edgevit.verbs.profile import profile as profile
+    from edgevit.verbs.quantize import quantize as quantize
     from edgevit.verbs.report import report as report
     from edgevit.verbs.sweep import sweep as sweep
     from edgevit.verbs.verify import verify as verify
@@ -35,6 +36,7 @@ _PUBLIC = {
     "list_models": "edgevit.models",
     "predict": "edgevit.verbs.predict",
     "profile": "edgevit.verbs.profile",
+    "quantize": "edgevit.verbs.quantize",
     "report": "edgevit.verbs.report",
     "sweep": "edgevit.verbs.sweep",
     "verify": "edgevit.verbs.verify",
@@ -50,6 +52,7 @@ __all__ = [
     "list_models",
     "predict",
     "profile",
+    "quantize",
     "report",
     "sweep",
     "verify",

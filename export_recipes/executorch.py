@@ -13,7 +13,6 @@ The engine's Python package takes and gives torch tensors: on this target, unlik
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import statistics
 import tempfile
@@ -23,15 +22,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.dialect import QUANTIZED, Dialect
 from edgevit_runtime.input_layouts import half_inside
 from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
+from edgevit_runtime.xnnpack_spelling import respelled
 
 RECIPE = Recipe(
     target="executorch",
     suffix=".pte",
     engine="executorch",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     requires=("torch", "executorch"),
     extra="executorch",
     imports=("torch._dynamo",),
@@ -49,6 +50,8 @@ OPERATORS = "operators"
 _UNCOUNTED_RUNS = 3
 # Events of a trace that contain other events.
 _WHOLES = ("DELEGATE_CALL", "OPERATOR_CALL", "Method::execute")
+# Activations that XNNPACK computes by the ends of an int8 grid.
+_CLIPS = ("aten.relu.default", "aten.hardtanh.default", "aten.clamp.default")
 # The suffix of the stages before the lowering: graphs that torch runs.
 _GRAPH = ".pt2"
 
@@ -100,6 +103,7 @@ class GraphSession:
 
     def __init__(self, path: Path, threads: int) -> None:
         import torch
+        from torch.ao.quantization.fx import _decomposed  # noqa: F401, which registers the operators of int8
 
         torch.set_num_threads(threads)
         extra = {"specs": ""}
@@ -193,6 +197,11 @@ def load(path: Path, *, threads: int) -> Session:
         return GraphSession(path, threads) if path.suffix == _GRAPH else ExecuTorchSession(path, threads)
 
 
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return the numbers of XNNPACK's kernels: signed, with a zero point for activations alone."""
+    return Dialect(activations="int8")
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -213,11 +222,13 @@ def export(
     stages.mkdir()
     with quiet():
         start = time.perf_counter()
-        program = _respelled(model, inputs)
-        results = [_keep(program, inputs, outputs, stages, "respell", "fp32", start)]
+        program = respelled(model, inputs)
+        # A model in int8 has its numbers already.
+        first = precision if precision in QUANTIZED else "fp32"
+        results = [_keep(program, inputs, outputs, stages, "respell", first, start)]
         if precision == "fp16":
             start = time.perf_counter()
-            program = _respelled(half_inside(model), inputs)
+            program = respelled(half_inside(model), inputs)
             results.append(_keep(program, inputs, outputs, stages, "halve", "fp16", start))
         start = time.perf_counter()
         lowered = _lowered(program, list(inputs), outputs)
@@ -225,189 +236,6 @@ def export(
     for file in (path, result):
         file.write_bytes(lowered)
     return (*results, Stage("lower", time.perf_counter() - start, result, precision=precision))
-
-
-# ---- the graph in operators that XNNPACK has -----------------------------------------------------------------------
-
-
-def _respelled(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """Return the model as an exported program whose operators are replaced by their spellings in _spellings()."""
-    import torch
-
-    examples = tuple(inputs.values())
-
-    class Respeller(torch.fx.Interpreter):
-        def __init__(self, net: Any, spellings: Mapping[Any, Any]) -> None:
-            super().__init__(net)
-            self.spellings = spellings
-
-        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-            spell = self.spellings.get(target)
-            result = spell(*args, **kwargs) if spell else NotImplemented
-            return super().call_function(target, args, kwargs) if result is NotImplemented else result
-
-    class Respelled(torch.nn.Module):
-        def __init__(self, net: Any) -> None:
-            super().__init__()
-            self.net = net
-            # XNNPACK takes buffers for weights.
-            for width, dtype in _norm_widths(net.graph):
-                self.register_buffer(f"average_{width}", torch.full((1, width), 1 / width, dtype=dtype))
-
-        def forward(self, *args: Any) -> Any:
-            return Respeller(self.net, _spellings(dict(self.named_buffers(recurse=False)))).run(*args)
-
-    with torch.no_grad():
-        net = torch.export.export(model, examples).module(check_guards=False)
-        return torch.export.export(Respelled(net), examples)
-
-
-def _norm_widths(graph: Any) -> set[tuple[int, Any]]:
-    """Return the number of values that each norm averages in a row, and their dtype."""
-    import torch
-
-    aten = torch.ops.aten
-    axes = {aten.layer_norm.default: -1, aten.group_norm.default: 1}
-    inputs = [(node.args[0].meta["val"], axes[node.target]) for node in graph.nodes if node.target in axes]
-    return {(int(value.shape[axis]), value.dtype) for value, axis in inputs}
-
-
-def _spellings(averages: Mapping[str, Any]) -> dict[Any, Any]:
-    """Map operators to equal spellings; a spelling returns NotImplemented for arguments that it does not cover."""
-    import torch
-
-    aten = torch.ops.aten
-    return {
-        aten.scaled_dot_product_attention.default: _attention,
-        aten.matmul.default: _matmul,
-        aten.roll.default: _roll,
-        aten.chunk.default: _chunk,
-        aten.unbind.int: _unbind,
-        aten.select.int: _select,
-        aten.group_norm.default: functools.partial(_group_norm, averages),
-        aten.layer_norm.default: functools.partial(_layer_norm, averages),
-        aten.mean.dim: _mean,
-    }
-
-
-def _attention(
-    q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False, scale: Any = None, **more: Any
-) -> Any:
-    """Compute softmax(q k' scale + mask) v without a guard for queries whose mask hides every key.
-
-    torch's own decomposition makes rows of zeros for those with five operators more, none of which XNNPACK has.
-    """
-    if causal or dropout or more.get("enable_gqa") or (mask is not None and not mask.is_floating_point()):
-        return NotImplemented
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = _matmul(q if scale == 1.0 else q * scale, k.transpose(-2, -1))
-    if scores is NotImplemented:
-        return NotImplemented
-    return _matmul((scores if mask is None else scores + mask).softmax(-1), v)
-
-
-def _matmul(a: Any, b: Any) -> Any:
-    """Compute a batched product of three axes; a matrix on the left as a linear layer over the last axis but one."""
-    import torch
-
-    if a.dim() == 2 and b.dim() > 2:
-        return torch.nn.functional.linear(b.transpose(-2, -1), a).transpose(-2, -1)
-    if a.dim() < 3 or _batches(a) != _batches(b):
-        return NotImplemented
-    product = torch.bmm(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]))
-    longer = max(a.shape[:-2], b.shape[:-2], key=len)
-    return product.reshape(*longer, a.shape[-2], b.shape[-1])
-
-
-def _batches(x: Any) -> list[int]:
-    """Return the number of matrices along each axis, without leading ones."""
-    sizes = list(x.shape[:-2])
-    while sizes and sizes[0] == 1:
-        sizes.pop(0)
-    return sizes
-
-
-def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
-    """Move the last rows ahead of the others, axis by axis."""
-    import torch
-
-    if not dims:
-        return NotImplemented
-    for shift, dim in zip(shifts, dims, strict=True):
-        if cut := -shift % x.shape[dim]:
-            x = torch.cat([x.narrow(dim, cut, x.shape[dim] - cut), x.narrow(dim, 0, cut)], dim)
-    return x
-
-
-def _chunk(x: Any, chunks: int, dim: int = 0) -> list[Any]:
-    size = -(-x.shape[dim] // chunks)
-    return [x.narrow(dim, i, min(size, x.shape[dim] - i)) for i in range(0, x.shape[dim], size)]
-
-
-def _select(x: Any, dim: int, index: int) -> Any:
-    dim %= x.dim()
-    return x.narrow(dim, index % x.shape[dim], 1).reshape(*x.shape[:dim], *x.shape[dim + 1 :])
-
-
-def _unbind(x: Any, dim: int = 0) -> list[Any]:
-    return [_select(x, dim, i) for i in range(x.shape[dim])]
-
-
-def _mean(x: Any, dims: Sequence[int], keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """Compute a mean as one over the last two of four axes, which XNNPACK has."""
-    dims = sorted(dim % x.dim() for dim in dims)
-    if dtype is not None or (x.dim(), dims) not in ((4, [2, 3]), (3, [1])):
-        return NotImplemented
-    shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keepdim or i not in dims]
-    maps = x if x.dim() == 4 else x.transpose(1, 2).unsqueeze(-1)
-    return maps.mean([2, 3], keepdim=True).reshape(shape)
-
-
-def _group_norm(
-    averages: Mapping[str, Any],
-    x: Any,
-    groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    _: bool = True,
-) -> Any:
-    """Compute a norm of one group from the means of the channels, and a linear layer that averages those."""
-    import torch
-
-    if groups != 1 or x.dim() != 4:
-        return NotImplemented
-    average = averages[f"average_{x.shape[1]}"]
-
-    def mean(values: Any) -> Any:
-        channels = values.mean([2, 3], keepdim=True).reshape(x.shape[:2])
-        return torch.nn.functional.linear(channels, average).reshape(-1, 1, 1, 1)
-
-    centred = x - mean(x)
-    normed = centred * torch.rsqrt(mean(centred * centred) + eps)
-    normed = normed if weight is None else normed * weight.reshape(1, -1, 1, 1)
-    return normed if bias is None else normed + bias.reshape(1, -1, 1, 1)
-
-
-def _layer_norm(
-    averages: Mapping[str, Any],
-    x: Any,
-    shape: Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    _: bool = True,
-) -> Any:
-    """Compute a norm whose means over the last axis are products with a column of 1/n."""
-    import torch
-
-    if len(shape) != 1:
-        return NotImplemented
-    average = averages[f"average_{shape[0]}"]
-    centred = x - torch.nn.functional.linear(x, average)
-    normed = centred * torch.rsqrt(torch.nn.functional.linear(centred * centred, average) + eps)
-    normed = normed if weight is None else normed * weight
-    return normed if bias is None else normed + bias
 
 
 # ---- stages --------------------------------------------------------------------------------------------------------
@@ -443,14 +271,14 @@ def _lowered(program: Any, inputs: Sequence[str], outputs: Sequence[str]) -> byt
     # Verification judges the result.
     checks = EdgeCompileConfig(_check_ir_validity=False)
     # Lowering empties the graph.
-    counts = _operators(program.graph)
+    counts, int8 = _operators(program.graph), _int8(program.graph)
     with _without_patterns():
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=checks)
     edge_program = edge.exported_program()
     methods = {
         NAMES: "\n".join(inputs),
         OUTPUT_NAMES: "\n".join(outputs),
-        OPERATORS: json.dumps([counts, _operators(edge_program.graph)]),
+        OPERATORS: json.dumps([counts, _operators(edge_program.graph), int8]),
     }
     final = EdgeProgramManager(edge_program, constant_methods=methods, compile_config=checks)
     return bytes(final.to_executorch().buffer)
@@ -482,13 +310,37 @@ def _operators(graph: Any) -> dict[str, int]:
     return dict(sorted(Counter(name for name in named if name.startswith(("aten.", "dim_order_ops."))).items()))
 
 
+def _int8(graph: Any) -> dict[str, int]:
+    """Count the operators between quantizations, which XNNPACK computes in int8; it leaves no such pattern behind."""
+
+    def is_called(node: Any, name: str) -> bool:
+        return node.op == "call_function" and str(node.target).startswith(f"quantized_decomposed.{name}")
+
+    computed = (
+        str(node.target)
+        for node in graph.nodes
+        if node.op == "call_function"
+        and node.all_input_nodes
+        and is_called(node.all_input_nodes[0], "dequantize_per_tensor")
+        and all(_ends_in_int8(user, is_called) for user in node.users)
+    )
+    return dict(sorted(Counter(name for name in computed if name.startswith("aten.")).items()))
+
+
+def _ends_in_int8(user: Any, is_called: Any) -> bool:
+    """Return whether a result is quantized at once, or behind an activation that clips."""
+    return is_called(user, "quantize_per_tensor") or (
+        str(user.target) in _CLIPS and all(is_called(each, "quantize_per_tensor") for each in user.users)
+    )
+
+
 def operators(path: Path) -> Operators:
     """Return the graph's operators as XNNPACK received them, and those that it left to ExecuTorch's own kernels."""
     import torch  # noqa: F401, whose libraries the engine's own is linked with
     from executorch.extension.pybindings import _C
 
-    counts, outside = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
-    return Operators(counts, outside)
+    counts, outside, int8 = json.loads(_C._load_program(str(path)).load_method(OPERATORS)()[0])
+    return Operators(counts, outside, int8 or None)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

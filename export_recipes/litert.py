@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgevit_runtime.dialect import QUANTIZED, Dialect
+from edgevit_runtime.quantized_graph import float_weights
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
@@ -24,7 +26,7 @@ RECIPE = Recipe(
     target="litert",
     suffix=".tflite",
     engine="ai-edge-litert",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     requires=("torch", "litert-torch", "ai-edge-quantizer"),
     extra="litert",
     imports=("torch._dynamo",),
@@ -34,6 +36,10 @@ RECIPE = Recipe(
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
     spellings=("bilinear", "ceil_max", "nearest"),
 )
+
+
+# Operators that multiply or add, of which the types of the ends tell whether they compute in int8.
+_COMPUTING = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 class LiteRtSession:
@@ -132,6 +138,11 @@ def load(path: Path, *, threads: int) -> Session:
     return LiteRtSession(path, threads)
 
 
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return LiteRT's own numbers: signed, with a zero point for activations alone."""
+    return Dialect(activations="int8")
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -153,7 +164,9 @@ def export(
     start = time.perf_counter()
     with _quiet():
         _convert(model, inputs, outputs, stages / "convert.tflite")
-    results = [Stage("convert", time.perf_counter() - start, stages / "convert.tflite")]
+    # A model in int8 has its numbers already.
+    first = precision if precision in QUANTIZED else "fp32"
+    results = [Stage("convert", time.perf_counter() - start, stages / "convert.tflite", precision=first)]
     if precision == "fp16":
         start = time.perf_counter()
         with _quiet():
@@ -165,9 +178,74 @@ def export(
 
 def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: Path) -> None:
     import litert_torch
+    import torch
 
-    litert_torch.convert(model, tuple(inputs.values())).export(str(path))
+    config = None
+    if any(each.dtype == torch.int8 for each in model.buffers()):
+        # Its converter has no weight that comes as int8.
+        model, config = float_weights(model), _quantized_config()
+    litert_torch.convert(model, tuple(inputs.values()), quant_config=config).export(str(path))
     _rename(path, list(inputs), outputs)
+    if config is not None:
+        _open_ends(path)
+
+
+def _open_ends(path: Path) -> None:
+    """Give a model whose ends the converter left in int8 ends in float, as a call has them in every precision."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    (signature,) = model.signatureDefs
+    graph = model.subgraphs[signature.subgraphIndex]
+    ends = (
+        (graph.inputs, signature.inputs, schema.BuiltinOperator.QUANTIZE, schema.QuantizeOptionsT()),
+        (graph.outputs, signature.outputs, schema.BuiltinOperator.DEQUANTIZE, schema.DequantizeOptionsT()),
+    )
+    for tensors, named, kind, options in ends:
+        for position, number in enumerate(map(int, tensors)):
+            inner = graph.tensors[number]
+            if inner.type != schema.TensorType.INT8:
+                continue
+            outer, operator = schema.TensorT(), schema.OperatorT()
+            outer.name, outer.shape, outer.shapeSignature = inner.name + b"_float", inner.shape, inner.shapeSignature
+            outer.type, outer.buffer = schema.TensorType.FLOAT32, 0
+            graph.tensors.append(outer)
+            outside = len(graph.tensors) - 1
+            is_input = kind == schema.BuiltinOperator.QUANTIZE
+            operator.inputs, operator.outputs = ([outside], [number]) if is_input else ([number], [outside])
+            operator.opcodeIndex = _opcode(model, kind)
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+            graph.operators.insert(0 if is_input else len(graph.operators), operator)
+            tensors[position] = outside
+            for part in named:
+                part.tensorIndex = outside if part.tensorIndex == number else part.tensorIndex
+    flatbuffer_utils.write_model(model, str(path))
+
+
+def _opcode(model: Any, kind: int) -> int:
+    """Return the index of an operator's code in a model, which gets it where it has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == kind:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = kind
+    code.version = 2  # the first for int8
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _quantized_config() -> Any:
+    """Return the setting by which the converter makes int8 operators of quantizations that are in a graph already."""
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    return QuantConfig(
+        pt2e_quantizer=PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    )
 
 
 def _rename(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -212,8 +290,22 @@ def operators(path: Path) -> Operators:
         interpreter.allocate_tensors()
     counts = Counter(op["op_name"] for op in interpreter._get_ops_details())
     counts.pop("DELEGATE", None)
-    outside = fallbacks(interpreter)
-    return Operators(dict(sorted(counts.items())), counts if outside is None else outside)
+    outside, int8 = fallbacks(interpreter), _int8(interpreter)
+    return Operators(dict(sorted(counts.items())), counts if outside is None else outside, int8 or None)
+
+
+def _int8(interpreter: Any) -> dict[str, int]:
+    """Count the operators that compute int8 numbers from int8 numbers."""
+    import numpy as np
+
+    dtypes = {tensor["index"]: np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()}
+
+    def is_int8(op: Mapping[str, Any]) -> bool:
+        return all(dtypes.get(int(end)) == np.int8 for end in (op["inputs"][0], op["outputs"][0]))
+
+    listed = (op for op in interpreter._get_ops_details() if op["op_name"] in _COMPUTING)
+    computed = (op["op_name"] for op in listed if is_int8(op))
+    return dict(sorted(Counter(computed).items()))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

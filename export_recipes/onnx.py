@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import io
 import json
+import platform
 import shutil
 import statistics
 import tempfile
@@ -17,15 +18,26 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime import operator_cost
+from edgevit_runtime.dialect import QUANTIZED, UNSATURATED_WEIGHT, Dialect
 from edgevit_runtime.input_layouts import half_inside
-from edgevit_runtime.record import ITEM_BYTES, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import (
+    ITEM_BYTES,
+    LayerTime,
+    Operators,
+    ProcessorError,
+    Recipe,
+    Session,
+    Stage,
+    TensorSpec,
+)
 from edgevit_runtime.silence_converters import quiet
+from edgevit_runtime.silicon import read as read_silicon
 
 RECIPE = Recipe(
     target="onnx",
     suffix=".onnx",
     engine="onnxruntime",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8", "w8"),
     requires=("torch", "onnx", "onnxscript", "onnxsim"),
     extra="export",
     imports=("torch._dynamo", "torch.onnx._internal.exporter._core", "onnxscript", "onnxsim"),
@@ -33,8 +45,20 @@ RECIPE = Recipe(
     # On processors for which it has no half-precision kernels, and without rounding in between.
     widens_half=True,
     spellings=("attention_of_four_axes", "average_divisor"),
+    options={"processor": "that runs an int8 file: any (weights of 7 bits), vnni, arm"},
 )
+# Numbers of int8 files by the processors that run them. Without a dot product of bytes, x86 adds products of uint8 and
+# int8 in 16 bits. ONNX Runtime has kernels for sums of int8 on ARM alone where activations are signed.
+_DIALECTS = {
+    "any": Dialect(largest_weight=UNSATURATED_WEIGHT),
+    "vnni": Dialect(),
+    "arm": Dialect(activations="int8"),
+}
 
+# The key in a file's metadata that names its largest weight in int8 steps, where that may overflow on some processors.
+_LARGEST = "edgevit.largest_weight"
+# Parts of the names of ONNX Runtime's operators on int8 numbers.
+_INT8 = ("QLinear", "Integer", "QGemm", "QAttention", "DynamicQuantize")
 # The suffix of a kernel's time in ONNX Runtime's profile.
 _KERNEL = "_kernel_time"
 _CONVOLUTIONS = ("Conv", "FusedConv")
@@ -67,7 +91,7 @@ class OrtSession:
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime as ort
 
-        self._session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+        self._session = _session(path, _options(threads))
         self.engine_version: str = ort.__version__
         self.provider: str = self._session.get_providers()[0]
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
@@ -93,6 +117,19 @@ class OrtSession:
     def fetch(self) -> tuple[bytes, ...]:
         """Return the last outputs as raw bytes."""
         return tuple(result.tobytes() for result in self._results)
+
+
+def _session(path: Path, options: Any) -> Any:
+    """Open a file. Raise ProcessorError where its sums would overflow: x86 adds them in 16 bits without VNNI."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    largest = session.get_modelmeta().custom_metadata_map.get(_LARGEST)
+    if largest and platform.machine().lower() in ("x86_64", "amd64"):
+        silicon = read_silicon()
+        if silicon is not None and not any(name.endswith("vnni") for name in silicon.instruction_sets):
+            raise ProcessorError("vnni", f"products of weights of {largest} steps overflow 16 bits on this one")
+    return session
 
 
 def _spec(value: Any) -> TensorSpec:
@@ -129,7 +166,6 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
 
     Shapes are those of its blocked layouts, where channels are padded to what a vector register holds.
     """
-    import onnxruntime as ort
 
     session = OrtSession(path, threads)
     session.feed(tensors, batch)
@@ -137,7 +173,7 @@ def layers(path: Path, *, threads: int, tensors: Sequence[bytes], batch: int, ru
         options = _options(threads)
         options.enable_profiling = True
         options.profile_file_prefix = f"{folder}/profile"
-        profiled = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        profiled = _session(path, options)
         for _ in range(_UNCOUNTED_RUNS + runs):
             profiled.run(None, session._feeds)
         events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
@@ -183,6 +219,19 @@ def _packed_weights(operator: str, inputs: Sequence[Sequence[int]], outputs: Seq
     return inputs[0][-1] * outputs[0][-1] if hidden else 0
 
 
+def check(options: Mapping[str, str]) -> None:
+    """Raise ValueError for a processor of no known kind."""
+    if options.get("processor", "any") not in _DIALECTS:
+        raise ValueError(f"processor={options['processor']}: one of {', '.join(_DIALECTS)}")
+
+
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return the int8 numbers of the processor that the options name, or those that are right on any."""
+    if precision == "w8":
+        return Dialect(activations="float")
+    return _DIALECTS[options.get("processor", "any")]
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -204,6 +253,9 @@ def export(
             _timed("convert", stages / "convert.onnx", _convert, model, inputs, outputs, dynamic_batch),
             _timed("simplify", stages / "simplify.onnx", _simplify_single, stages / "convert.onnx"),
         ]
+        if precision in QUANTIZED:
+            # The model has its int8 numbers already.
+            results = [dataclasses.replace(stage, precision=precision) for stage in results]
         if precision == "fp16":
             halved = _timed("precision", stages / "precision.onnx", _halve, model, inputs, outputs, dynamic_batch)
             results.append(dataclasses.replace(halved, precision="fp16"))
@@ -242,6 +294,9 @@ def _convert(path: Path, model: Any, inputs: Mapping[str, Any], outputs: Sequenc
         raise RuntimeError("torch.onnx.export returned no program")
     for value, name in zip(program.model.graph.outputs, outputs, strict=True):
         value.name = name
+    largest = max((int(each.abs().max()) for each in model.buffers() if each.dtype == torch.int8), default=0)
+    if largest > UNSATURATED_WEIGHT and any(node.op_type == "QuantizeLinear" for node in program.model.graph):
+        program.model.metadata_props[_LARGEST] = str(largest)
     program.save(str(path))
 
 
@@ -293,11 +348,26 @@ def _halve(path: Path, model: Any, inputs: Mapping[str, Any], outputs: Sequence[
 
 
 def operators(path: Path) -> Operators:
-    """Count the graph's nodes by operator. All of them run on the one provider."""
+    """Count the graph's nodes by operator, all of which run on the one provider, and those that compute in int8."""
+    counts = _counts(path)
+    return Operators(counts, int8=_int8_kernels(path) if "DequantizeLinear" in counts else None)
+
+
+def _counts(path: Path) -> dict[str, int]:
     import onnx
 
     nodes = onnx.load(str(path), load_external_data=False).graph.node
-    return Operators(dict(sorted(Counter(node.op_type for node in nodes).items())))
+    return dict(sorted(Counter(node.op_type for node in nodes).items()))
+
+
+def _int8_kernels(path: Path) -> dict[str, int]:
+    """Count the operators on int8 numbers in the form that ONNX Runtime makes of a file on this processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(1)
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        _session(path, options)
+        return {name: count for name, count in _counts(Path(options.optimized_model_filepath)).items()
+                if any(part in name for part in _INT8)}  # fmt: skip
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
@@ -305,5 +375,6 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     import onnx
 
     model = onnx.load(str(path))
-    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == _LARGEST}
+    onnx.helper.set_model_props(model, dict(sorted({**metadata, **kept}.items())))
     onnx.save(model, str(path))

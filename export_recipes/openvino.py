@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime import operator_cost
+from edgevit_runtime.dialect import QUANTIZED, UNSATURATED_WEIGHT, Dialect
+from edgevit_runtime.quantized_graph import float_weights
 from edgevit_runtime.record import (
     ITEM_BYTES,
     LayerTime,
@@ -31,7 +33,7 @@ RECIPE = Recipe(
     target="openvino",
     suffix="_openvino_model",
     engine="openvino",
-    precisions=("fp32", "fp16", "bf16"),
+    precisions=("fp32", "fp16", "bf16", "int8", "w8"),
     requires=("torch", "openvino"),
     extra="openvino",
     imports=("torch._dynamo",),
@@ -39,8 +41,13 @@ RECIPE = Recipe(
     harness="benchmark_app",
     processor_needs={"bf16": "bf16"},
     spellings=("average_divisor", "ceil_average"),
+    options={"processor": "that runs an int8 file: any (weights of 7 bits) or vnni"},
 )
+# Numbers of int8 files by the processors that run them. A zero point in a weight would mean kernels in float.
+_DIALECTS = {"any": Dialect(largest_weight=UNSATURATED_WEIGHT), "vnni": Dialect()}
 
+# Operators that multiply, of which the type of the kernel tells whether they compute in int8.
+_COMPUTING = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
 # The path in a model's rt_info that names the precision it computes in.
 _PRECISION = ["edgevit", "computes_in"]
 # The first runs fill caches, so the counters leave them out.
@@ -209,6 +216,17 @@ def _xml(path: Path) -> Path:
     return next(iter(sorted(path.glob("*.xml"))), path)
 
 
+def check(options: Mapping[str, str]) -> None:
+    """Raise ValueError for a processor of no known kind."""
+    if options.get("processor", "any") not in _DIALECTS:
+        raise ValueError(f"processor={options['processor']}: one of {', '.join(_DIALECTS)}")
+
+
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return the int8 numbers of the processor that the options name, or those that are right on any."""
+    return Dialect(activations="float") if precision == "w8" else _DIALECTS[options.get("processor", "any")]
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -224,8 +242,10 @@ def export(
     name = path.name.removesuffix(RECIPE.suffix)
     stages, start = path.parent / "stages", time.perf_counter()
     converted = _convert(model, inputs, outputs, dynamic_batch)
-    results = [_save(converted, stages / f"convert{RECIPE.suffix}", name, "fp32", "convert", start)]
-    if precision != "fp32":
+    # A model in int8 has its numbers already.
+    first = precision if precision in QUANTIZED else "fp32"
+    results = [_save(converted, stages / f"convert{RECIPE.suffix}", name, first, "convert", start)]
+    if precision != first:
         start = time.perf_counter()
         # The file is read again: compressing changes the model in memory.
         again = ov.Core().read_model(_xml(results[0].path))
@@ -246,9 +266,13 @@ def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dyna
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for example in examples:
         shapes[example] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
+    # A weight that comes as int8 stays one where OpenVINO's frontend drops the step to float.
+    model = float_weights(model) if any(each.dtype == torch.int8 for each in model.buffers()) else model
     with torch.no_grad(), quiet():
         program = torch.export.export(model, examples, dynamic_shapes=shapes)
         converted = ov.convert_model(program)
+        if any(op.get_type_name() == "FakeQuantize" for op in converted.get_ops()):
+            _compress(converted)
     batch = -1 if dynamic_batch else None
     for port, (name, tensor) in zip(converted.inputs, inputs.items(), strict=True):
         port.get_node().set_partial_shape(ov.PartialShape([batch or tensor.shape[0], *tensor.shape[1:]]))
@@ -257,6 +281,13 @@ def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dyna
     for port, name in zip(converted.outputs, outputs, strict=True):
         port.get_tensor().set_names({name})
     return converted
+
+
+def _compress(model: Any) -> None:
+    """Store weights that are quantized on the way as int8."""
+    from openvino._offline_transformations import compress_quantize_weights_transformation
+
+    compress_quantize_weights_transformation(model)
 
 
 def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start: float) -> Stage:
@@ -273,12 +304,20 @@ def operators(path: Path) -> Operators:
     core = ov.Core()
     model = core.read_model(_xml(path))
     counts = Counter(op.get_type_name() for op in model.get_ops())
-    running = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).get_runtime_model().get_ops()
+    pinned: dict[str, Any] = {"INFERENCE_NUM_THREADS": 1}
+    pinned["INFERENCE_PRECISION_HINT"] = _HINTS[str(model.get_rt_info(_PRECISION).value)]
+    running = core.compile_model(model, "CPU", pinned).get_runtime_model().get_ops()
     kernels = [(op.get_rt_info()["layerType"].value, op.get_rt_info()["primitiveType"].value) for op in running]
     slow = Counter(kind for kind, kernel in kernels if kernel.startswith("ref"))
+    # The type stands at the end: brgconv_avx512_1x1_I8. `runtimePrecision` says u8 of products in float, too.
+    int8 = Counter(kind for kind, kernel in kernels if kernel.endswith("_I8") and kind in _COMPUTING)
     for kind in ("Constant", "Parameter", "Result"):
         counts.pop(kind, None)
-    return Operators(dict(sorted(counts.items())), dict(sorted(slow.items())))
+    return Operators(
+        dict(sorted(counts.items())),
+        dict(sorted(slow.items())),
+        dict(sorted(int8.items())) if "FakeQuantize" in counts else None,
+    )
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -25,13 +25,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgevit_runtime.dialect import Dialect
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
 
 RECIPE = Recipe(
     target="tensorrt",
     suffix="_tensorrt",
     engine="tensorrt",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     requires=("torch", "onnx"),
     extra="tensorrt",
     harness="trtexec",
@@ -254,6 +255,11 @@ def check(options: Mapping[str, str]) -> None:
     """Check the options before anything is converted. Raises ValueError for an unknown compute capability."""
     if (capabilities := options.get("compute_capability")) is not None:
         _capabilities(_installed(), capabilities)
+
+
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return the symmetric numbers that TensorRT has; it takes a uint8 without a zero point for an int8, in silence."""
+    return Dialect(activations="int8", symmetric=True)
 
 
 def export(

@@ -21,6 +21,7 @@ from edgevit.cli import (
     fold,
     models,
     profile,
+    quantize,
     report,
     sweep,
     targets,
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, targets, doctor, fold, export, verify, profile, evaluate, sweep, choose, report):
+for verb in (models, targets, doctor, fold, quantize, export, verify, profile, evaluate, sweep, choose, report):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 
 

@@ -27,6 +27,7 @@ from edgevit.cli.options import (
     OutOption,
     OutputOptions,
     PreprocessingOptions,
+    QuantizationOptions,
     SampleOptions,
     SourceOptions,
     grouped,
@@ -45,7 +46,7 @@ _STAGES = 3  # that a progress bar can name: fold, export, verify
 
 
 @dataclass(frozen=True)
-class FormOptions(PreprocessingOptions, SampleOptions):
+class FormOptions(PreprocessingOptions, SampleOptions, QuantizationOptions):
     """Which form of the model an artifact holds, and which options its target gets."""
 
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the artifact")] = 1
@@ -69,7 +70,7 @@ def run(
         str,
         typer.Option("--target", "-t", help="Names from `edgevit targets`, with commas between, or all that can"),
     ],
-    precision: Annotated[str, typer.Option(help="Precisions with commas between: fp32, fp16, bf16")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Precisions with commas between: fp32, fp16, bf16, int8, w8")] = "fp32",
     out: OutOption = Path("artifacts"),
     *,
     source: SourceOptions,
@@ -135,6 +136,7 @@ def read_requests(
             labels=form.labels,
             options=options[name],
             samples=SampleRequest(form.value_range, form.samples),
+            quantization=form.quantization,
         )
         for name, wished in pairs
     ]

@@ -35,6 +35,7 @@ from edgevit.cli.logs import raise_verbosity, set_verbosity
 from edgevit.records.artifact import WeightsRequest
 from edgevit.records.input_shapes import EXAMPLE, read_input_shapes
 from edgevit.records.preprocessing import StatedPreprocessing, read_stated
+from edgevit.records.quantization import DEFAULT_FLOOR_DB, QuantizationRequest, read_quantization
 from edgevit_runtime.record import TensorSpec
 
 ModelArgument = Annotated[
@@ -242,6 +243,34 @@ class SampleOptions(RangeOptions):
     samples: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="Samples of the input, as numpy.save writes them: (N, ...)")
     ] = None
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """How the numbers of int8 are found. Other precisions take no notice of it."""
+
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|FILE.npy",
+            help="Samples that int8 is calibrated on: images, or an array; default: photographs that ship (assumed)",
+        ),
+    ] = None
+    floor: Annotated[
+        float, typer.Option(metavar="DB", help="SNR that int8 must keep; the noisiest layers stay in float until then")
+    ] = DEFAULT_FLOOR_DB
+    ranges: Annotated[
+        str, typer.Option(metavar="minmax|mse", help="Ranges of int8: ends of the values, or least square error")
+    ] = "minmax"
+    no_absorb: Annotated[bool, typer.Option("--no-absorb", help="No scales moved between layers")] = False
+    no_correct: Annotated[bool, typer.Option("--no-correct", help="No biases that make up for rounded weights")] = False
+
+    @property
+    def quantization(self) -> QuantizationRequest:
+        """The options as a record. Raises UsageError for text that makes no sense."""
+        return read_quantization(
+            self.data, self.floor, self.ranges, absorbs=not self.no_absorb, corrects=not self.no_correct
+        )
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:

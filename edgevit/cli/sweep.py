@@ -33,6 +33,7 @@ from edgevit.cli.options import (
     OutputOptions,
     PreprocessingOptions,
     ProtocolOptions,
+    QuantizationOptions,
     RangeOptions,
     SeedOption,
     TagOption,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GridOptions(InputOptions, PreprocessingOptions, RangeOptions):
+class GridOptions(InputOptions, PreprocessingOptions, RangeOptions, QuantizationOptions):
     """What is swept beside models and targets, and how the exports are made."""
 
     device: DeviceOption = "local"
@@ -83,6 +84,7 @@ class GridOptions(InputOptions, PreprocessingOptions, RangeOptions):
             preprocessing=self.stated,
             labels=self.labels,
             samples=SampleRequest(self.value_range),
+            quantization=self.quantization,
         )
 
 

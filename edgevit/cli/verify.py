@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,16 @@ from edgevit.cli.options import (
 )
 
 
+@dataclass(frozen=True)
+class ComparisonOptions(SampleOptions):
+    """What an artifact is compared on."""
+
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Samples that an int8 artifact was calibrated on; default: where its manifest says"),
+    ] = None
+
+
 @grouped
 def run(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="Artifact folder that `edgevit export` wrote")],
@@ -31,7 +42,7 @@ def run(
         typer.Option("--device", "-d", help="Device to run it on, whose result the manifest keeps; default: here"),
     ] = None,
     *,
-    samples: SampleOptions,
+    samples: ComparisonOptions,
     database: DatabaseOptions,
     output: OutputOptions,
 ) -> None:
@@ -51,6 +62,7 @@ def run(
         db=database.db,
         input_range=samples.value_range,
         samples=samples.samples,
+        data=samples.data,
     )
     is_updated = device is not None and open_artifact(artifact).parity != before
     if output.as_json:

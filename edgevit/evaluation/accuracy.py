@@ -20,10 +20,10 @@ from edgevit.evaluation.class_order import BetterOrder, better_order, require_pl
 from edgevit.evaluation.confusion import ClassAccuracy, Counts, count_answers, per_class
 from edgevit.evaluation.engine import classify
 from edgevit.evaluation.image_folder import ImageFolder, examples_sha256, read_folder
-from edgevit.evaluation.images import image_size
 from edgevit.evaluation.prefetch import Batch, ImageFeed
 from edgevit.evaluation.proportion import Proportion
 from edgevit.evaluation.reference_model import ReferenceModel
+from edgevit.images.pictures import image_size
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import NO_CHECKPOINT, PROVEN, Artifact, WeightsRequest
 from edgevit.records.identity import identify_accuracy, identify_confusion

@@ -10,18 +10,16 @@ import hashlib
 import os
 import random
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edgevit.errors import UsageError
+from edgevit.images.files import SUFFIXES, composed, files_below, is_image
 from edgevit.records.model import IMAGENET
 
-# The suffixes of images in torchvision's ImageFolder.
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 _SYNSET = re.compile(r"n\d{8}")
 _IMAGENET_CLASSES = 1000
 _IMAGENET_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
@@ -115,9 +113,9 @@ def read_folder(
     folders = _class_folders(root)
     source, ordered = _order(root, list(folders), classes, labels, names)
     order = {name: number for number, name in enumerate(ordered) if name in folders}
-    files = {name: _files(path) for name, path in folders.items()}
+    files = {name: files_below(path) for name, path in folders.items()}
     examples = [Example(path, order[name], f"{name}/{inner}") for name in folders for inner, path in files[name]]
-    images = [example for example in examples if _is_image(example.path)]
+    images = [example for example in examples if is_image(example.path)]
     if not images:
         fix = f"FOLDER/CLASS/image{'|'.join(sorted(SUFFIXES))}"
         raise UsageError("no images in the data set", where=str(root), fix=fix)
@@ -127,7 +125,7 @@ def read_folder(
         images=len(images),
         classes=classes,
         empty=classes - len({example.label for example in images}),
-        passed_over=tuple(example.name for example in examples if not _is_image(example.path)),
+        passed_over=tuple(example.name for example in examples if not is_image(example.path)),
         labels=tuple(ordered),
         order=source,
     )
@@ -149,7 +147,7 @@ def _class_folders(root: Path) -> dict[str, Path]:
         raise UsageError("the data set cannot be read", where=str(root), why=str(error.strerror)) from error
     subfolders = [path for path in inside if path.is_dir()]
     if not subfolders:
-        count = sum(map(_is_image, inside))
+        count = sum(map(is_image, inside))
         why = f"{count} images are in it directly, so their classes are unknown" if count else "it has none"
         fix = "put the images of each class into a folder of their own: FOLDER/CLASS/image.jpg"
         raise UsageError("no class folders in the data set", where=str(root), why=why, fix=fix)
@@ -157,11 +155,6 @@ def _class_folders(root: Path) -> dict[str, Path]:
     if len(folders) < len(subfolders):
         raise UsageError("two class folders have one name", where=str(root), why="their names differ in form only")
     return folders
-
-
-def composed(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _order(
@@ -232,32 +225,6 @@ def _other_count(root: Path, folders: Sequence[str], classes: int) -> UsageError
     )
     why = f"{len(folders)} class folders ({', '.join(folders[:_SHOWN])}...), the model has {classes} classes"
     return UsageError("the data set does not fit the model", where=str(root), why=why, fix=fix)
-
-
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Return every visible file below a class folder, by its name in it. Links are followed, except in circles."""
-    return sorted((composed(path.relative_to(folder).as_posix()), path) for path in _walk(folder, ()))
-
-
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        inside = list(folder.iterdir())
-    except OSError as error:
-        raise UsageError("the data set cannot be read", where=str(folder), why=str(error.strerror)) from error
-    for path in inside:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path, (*above, real))
-        else:
-            yield path
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def _name(root: Path, examples: Sequence[Example]) -> str:

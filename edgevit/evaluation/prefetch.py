@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgevit.errors import UsageError
 from edgevit.evaluation.image_folder import Example
-from edgevit.evaluation.images import UnreadableError, as_input, image_size, read_picture
+from edgevit.images.pictures import UnreadableError, as_input, image_size, read_picture
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
 

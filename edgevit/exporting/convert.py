@@ -16,6 +16,7 @@ from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.spelling import spelled
 from edgevit.folding import Folded, origin
 from edgevit.recipes import load_recipe
+from edgevit_runtime.dialect import QUANTIZED
 from edgevit_runtime.record import RecipeModule, Stage
 
 SOURCE = "source"  # folder beside a payload: the payload it was made from
@@ -49,7 +50,9 @@ def convert(
             model, recipe, payload, inputs=inputs, precision=precision, dynamic_batch=dynamic_batch, options=options
         )
     except ExportError as error:
-        operator = refused_operator(model, recipe, inputs, precision, error) if isinstance(model, Folded) else None
+        # A quantization means nothing alone.
+        divides = isinstance(model, Folded) and precision not in QUANTIZED
+        operator = refused_operator(model, recipe, inputs, precision, error) if divides else None  # type: ignore[arg-type]
         if operator is None:
             raise
         name = operator.label.split()[0]

@@ -28,12 +28,14 @@ from edgevit.errors import TargetUnavailableError
 from edgevit.exporting.convert import SOURCE, convert
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.preparation import Preparation
+from edgevit.exporting.quantized_again import calibration_again, simulated_again
 from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
 from edgevit.exporting.same_network import compared_network, remember_files, require_same_network
 from edgevit.folding import Folded, fold
 from edgevit.folding.restoration import unchanged
 from edgevit.models.source import Subject, reload_subject
+from edgevit.quantization import Quantized
 from edgevit.recipes import load_recipe, recipe_sha256
 from edgevit.records.artifact import (
     NO_CHECKPOINT,
@@ -56,10 +58,12 @@ from edgevit.verification import (
     make_samples,
     verify_half,
     verify_payload,
+    verify_simulation,
     verify_stages,
 )
 from edgevit_runtime.codec import to_json
-from edgevit_runtime.record import Operators, Recipe, RecipeModule, Reply, Stage, TensorSpec
+from edgevit_runtime.dialect import QUANTIZED
+from edgevit_runtime.record import Operators, Quantizing, Recipe, RecipeModule, Reply, Stage, TensorSpec
 
 
 def export_subject(
@@ -84,10 +88,11 @@ def export_subject(
     with _staging(request.out, name) as folder, unchanged(subject.module):
         prepared = preparation or Preparation(subject, request, on_stage)
         clock.times += prepared.stages
+        quantized = _quantized(prepared, recipe, request, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
-                prepared.model,
+                prepared.model if quantized is None else quantized.simulation,
                 recipe,
                 payload,
                 inputs=prepared.example,
@@ -98,12 +103,13 @@ def export_subject(
             )
         clock.replace("export", stages)
         with clock.stage("verify"):
-            parity, reply, value_range = _verify(prepared, recipe, stages, payload, request)
+            parity, reply, value_range = _verify(prepared, quantized, recipe, stages, payload, request)
         draft = _draft(prepared, request, recipe, folder, payload)
         draft = dataclasses.replace(
             draft,
             input_range=value_range,
             network_sha256=prepared.network_sha256,
+            quantization=None if quantized is None else quantized.report,
             toolchain={"edgevit": __version__, **versions},
         )
         parity = dataclasses.replace(parity, network=compared_network(draft, subject))
@@ -142,11 +148,13 @@ def verify_artifact(
     device: Device | None = None,
     model: nn.Module | str = "",
     samples: SampleRequest | None = None,
+    data: Path | None = None,
 ) -> Parity:
     """Verify an artifact again, against the model it was made from; run here, or on this device.
 
     `built_here` are the digests of code that may run (artifacts/trust.py). `model` is the model itself, or its name as
-    a person gives it again. `samples` default to the range that the artifact was exported with. Raises CheckpointError
+    a person gives it again. `samples` default to the range that the artifact was exported with, and `data` of an int8
+    artifact to where its samples were. Raises CheckpointError
     for other weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
     TargetUnavailableError where its engine is not there, DeviceError. Raises UsageError for samples that do not fit,
     for another model's name, and for a network that was changed since the export.
@@ -163,15 +171,23 @@ def verify_artifact(
     folded = fold(subject.module, tuple(subject.example(batch).values()), check=False) if artifact.folded else None
     samples = samples or SampleRequest(artifact.input_range)
     # An open batch is tried open.
-    drawn = make_samples(subject.inputs, subject.preprocessing, samples, batch=2 if artifact.dynamic_batch else batch)
+    batch = 2 if artifact.dynamic_batch else batch
+    calibration = None
+    if artifact.quantization is not None:
+        calibration = calibration_again(artifact.quantization, subject, samples, data, batch)
+    pictures = calibration.judged if calibration else None
+    drawn = make_samples(subject.inputs, subject.preprocessing, samples, batch=batch, pictures=pictures)
     with unchanged(subject.module):
         references = References.of(drawn, subject.module, folded)
         if _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision):
             references = references.with_half(subject.module if folded is None else folded)
+        if calibration is not None and folded is not None:
+            references = simulated_again(artifact, folded, calibration, references)
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)
-    parity = judge(run, _stages_of(artifact) if device else verify_half(references), references.samples)
+    earlier = _stages_of(artifact) if device else (*verify_half(references), *verify_simulation(references))
+    parity = judge(run, earlier, references.samples)
     return dataclasses.replace(parity, network=compared_network(artifact, subject))
 
 
@@ -197,8 +213,22 @@ def _needs_half(recipe: Recipe, precision: str) -> bool:
     return precision == "fp16" and widens
 
 
+def _quantized(prepared: Preparation, recipe: RecipeModule, request: ExportRequest, clock: _Clock) -> Quantized | None:
+    """Return the network in the int8 that the target's engine has; None for another precision."""
+    if request.precision not in QUANTIZED:
+        return None
+    assert isinstance(recipe, Quantizing)
+    with clock.stage("quantize"):
+        return prepared.quantized(recipe.dialect(request.precision, request.options), request)
+
+
 def _verify(
-    prepared: Preparation, recipe: RecipeModule, stages: Sequence[Stage], payload: Path, request: ExportRequest
+    prepared: Preparation,
+    quantized: Quantized | None,
+    recipe: RecipeModule,
+    stages: Sequence[Stage],
+    payload: Path,
+    request: ExportRequest,
 ) -> tuple[Parity, Reply, tuple[float, float] | None]:
     """Judge the stages, write what was found into the payload's metadata, then judge the payload as it will ship.
 
@@ -207,6 +237,8 @@ def _verify(
     references = prepared.references(request)
     if _needs_half(recipe.RECIPE, request.precision):
         references = references.with_half(prepared.model)
+    if quantized is not None:
+        references = prepared.simulated(quantized, request)
     target = recipe.RECIPE.target
     checks = verify_stages(target, stages, references)
     if not all(check.passed for check in checks):

@@ -16,7 +16,7 @@ from torch.fx import Graph, Node
 from edgevit.folding.graph import LINEAR, TRANSPOSED, WEIGHTED, arguments, aten, is_call
 from edgevit.folding.layout import ALL_MOVES
 from edgevit.folding.values import VALUE
-from edgevit.quantization.dialect import Dialect, Kind
+from edgevit_runtime.dialect import Dialect, Kind
 
 # Operators whose results are numbers of their first argument, zeros aside.
 _MOVES = (*ALL_MOVES, aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
@@ -37,13 +37,20 @@ class Placement:
 
 
 def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Placement:
-    """Return where a dialect's int8 numbers are in a graph; `excluded` names operators that stay in float."""
+    """Return where a dialect's int8 numbers are in a graph; `excluded` names operators that stay in float.
+
+    With activations in float, the operators are those whose weights are int8.
+    """
     operators: dict[Node, Kind] = {}
     results: dict[Node, None] = {}
     edges: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         kind = kind_of(node)
         if kind is None or kind not in dialect.operators or node.name in excluded:
+            continue
+        if dialect.activations == "float":
+            if kind != "add":
+                operators[node] = kind
             continue
         operands = operands_of(node, kind)
         # A sum in int8 of numbers in float would cost more than it saves.

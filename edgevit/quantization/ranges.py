@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from edgevit.quantization.dialect import Dialect
+from edgevit.records.quantization import Method
+from edgevit_runtime.dialect import Dialect
 
-Method = Literal["minmax", "mse"]
 # Shares of the full range that the search of the least error tries.
 _SHARES = tuple(share / 100 for share in range(100, 39, -4))
 # A range of zero width, as a constant activation of zero has it, gets this scale.

@@ -21,9 +21,10 @@ from edgevit.folding.graph import TRANSPOSED, arguments, copied_graph, is_call
 from edgevit.folding.values import ORIGIN, infer, set_constant
 from edgevit.quantization.bias_correction import bias_correction
 from edgevit.quantization.calibration import Calibration
-from edgevit.quantization.dialect import Dialect, Kind
 from edgevit.quantization.placement import Placement, input_axis, place, source_of
-from edgevit.quantization.ranges import Grid, Method, WeightSteps, grid_of_range, grid_of_values, weight_steps
+from edgevit.quantization.ranges import Grid, WeightSteps, grid_of_range, grid_of_values, weight_steps
+from edgevit.records.quantization import Method
+from edgevit_runtime.dialect import Dialect, Kind
 
 quantized_decomposed = torch.ops.quantized_decomposed
 QUANTIZE = quantized_decomposed.quantize_per_tensor.default

@@ -13,6 +13,7 @@ from typing import Literal
 from edgevit.records.model import OperatorCost, Preprocessing
 from edgevit.records.network import Network, labels_sha256
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
+from edgevit.records.quantization import DEFAULT_QUANTIZATION, Quantization, QuantizationRequest
 from edgevit_runtime.record import Operators, TensorSpec
 
 SCHEMA_VERSION = 1
@@ -75,12 +76,18 @@ class ExportRequest:
     labels: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
     samples: SampleRequest = SampleRequest()
+    quantization: QuantizationRequest = DEFAULT_QUANTIZATION
     network: Network | None = None  # which the model has to be, by its digests; None: any
 
     @property
     def weights_request(self) -> WeightsRequest:
         """The weights of the model."""
         return WeightsRequest(self.weights, self.weights_key, self.seed)
+
+    @property
+    def calibration_data(self) -> Path | None:
+        """Where the samples of a quantization are: its own data, else the samples of the comparison."""
+        return self.quantization.data or self.samples.file
 
     @property
     def label(self) -> str:
@@ -303,6 +310,7 @@ class Artifact:
     network_sha256: str = ""  # of operators, weights and constants before the fold; empty: they cannot be captured
     batch: int = 1  # of the request; an open batch was tried with it
     graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
+    quantization: Quantization | None = None  # of a precision whose numbers come from samples
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
     schema_version: int = MANIFEST_VERSION
 

@@ -9,6 +9,7 @@ from edgevit import __version__
 from edgevit.artifacts.labels import read_labels
 from edgevit.cards import load_cards
 from edgevit.checkpoint_files import checkpoint_sha256
+from edgevit.images.calibration_files import calibration_sha256
 from edgevit.recipes import load_recipe, recipe_sha256, require_torch, toolchain
 from edgevit.records.artifact import Artifact, ExportRequest, Source, is_named
 from edgevit.records.measurement import Measurement
@@ -66,8 +67,18 @@ def is_current_so_far(artifact: Artifact, request: ExportRequest) -> bool:
     same_weights = request.weights is None or artifact.source.weights_sha256 == checkpoint_sha256(request.weights)
     choice = artifact.source.choice
     same_weights &= not request.weights_key or (choice is not None and is_named(request.weights_key, choice.key))
-    of_request = same_labels and same_weights and is_of_form(artifact, request)
+    of_request = same_labels and same_weights and is_of_form(artifact, request) and _has_samples(artifact, request)
     return same_tools and same_recipe and proven and in_range and of_request
+
+
+def _has_samples(artifact: Artifact, request: ExportRequest) -> bool:
+    """Return whether an artifact in int8 was made as the request says, on its samples as they are now."""
+    made, data = artifact.quantization, request.calibration_data
+    if made is None:
+        return True
+    if dataclasses.replace(made.request, data=None) != dataclasses.replace(request.quantization, data=None):
+        return False
+    return made.data_sha256 == ("" if data is None else calibration_sha256(data))
 
 
 def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
@@ -88,6 +99,8 @@ def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
 def lost_statements(artifact: Artifact, request: ExportRequest) -> list[str]:
     """Return the options that an artifact was made with, and that the request would lose by replacing it."""
     lost = lost_weights(artifact.source, request)
+    if artifact.quantization is not None and artifact.quantization.data_sha256 and request.calibration_data is None:
+        lost.append("--data FOLDER")
     has_labels = bool(artifact.labels) and request.labels is None
     stated = set(STATEABLE) - set(artifact.preprocessing.assumed) if takes_image(artifact.model_inputs) else set()
     if not (has_labels or stated) or request.model in load_cards():

@@ -15,6 +15,7 @@ from edgevit.recipes import load_recipe, require_torch
 from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.preprocessing import read_stated
+from edgevit.records.quantization import DEFAULT_FLOOR_DB, read_quantization
 from edgevit.sweeps.plan import record_built, require_weights_kept
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def export(
     options: Mapping[str, str] | None = None,
     input_range: tuple[float, float] | None = None,
     samples: str | Path | None = None,
+    data: str | Path | None = None,
+    floor_db: float = DEFAULT_FLOOR_DB,
+    ranges: str = "minmax",
+    absorb: bool = True,
+    correct: bool = True,
     own_process: bool = True,
     db: str | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -87,6 +93,8 @@ def export(
     input_range, samples
         Lowest and highest number of an input, such as (0, 255), or a file of `numpy.save` with samples (N, ..) of it:
         what the artifact is compared on. Default: noise around 0, photographs as the model's card preprocesses them.
+    data, floor_db, ranges, absorb, correct
+        How the numbers of int8 and w8 are found, as in `edgevit.quantize`; other precisions take no notice of it.
     own_process
         Export of a named model in a process of its own, so that a converter cannot change or crash this one.
     db
@@ -118,6 +126,7 @@ def export(
         labels=None if labels is None else Path(labels),
         options=dict(options or {}),
         samples=SampleRequest(input_range, None if samples is None else Path(samples)),
+        quantization=read_quantization(data, floor_db, ranges, absorbs=absorb, corrects=correct),
     )
     if isinstance(model, str):
         if inputs is not None:
@@ -125,10 +134,7 @@ def export(
         if name:
             raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
         return export_named(request, db, run=export_separately if own_process else export_here, on_stage=on_stage)
-    with locked_folder(request.out):
-        artifact = _export_module(model, request, inputs, on_stage)
-        record_built(artifact, db)
-    return artifact
+    return _export_module(model, request, inputs, db, on_stage)
 
 
 def export_named(
@@ -159,9 +165,10 @@ def _export_module(
     module: nn.Module,
     request: ExportRequest,
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None,
+    db: str | None,
     on_stage: Callable[[str], None] | None,
 ) -> Artifact:
-    """Export a module of this process in this process."""
+    """Export a module of this process in this process, and record it as built here."""
     from edgevit.exporting.child_process import export_loaded
     from edgevit.models.source import subject_of
 
@@ -175,7 +182,10 @@ def _export_module(
         input_shapes=request.input_shapes,
         preprocessing=request.preprocessing,
     )
-    return export_loaded(subject, request, on_stage or _ignore)
+    with locked_folder(request.out):
+        artifact = export_loaded(subject, request, on_stage or _ignore)
+        record_built(artifact, db)
+    return artifact
 
 
 def _ignore(stage: str) -> None:

@@ -26,6 +26,7 @@ def verify(
     db: str | None = None,
     input_range: tuple[float, float] | None = None,
     samples: str | Path | None = None,
+    data: str | Path | None = None,
 ) -> Parity:
     """Check every byte of an artifact, run it against the model it was made from, and return the comparison.
 
@@ -49,6 +50,8 @@ def verify(
         Latency database: a file or a URL; default: EDGEVIT_DB, else the user's own.
     input_range, samples
         Lowest and highest number of an input, or a file of NumPy with samples of it; default: the range of the export.
+    data
+        Samples that an int8 artifact was calibrated on, where they are not in their place any more.
 
     The status is "failed" where the two differ. Raises ArtifactError for a damaged folder or code of unknown origin,
     CheckpointError for other weights, UsageError for another model, TargetUnavailableError where its engine is missing,
@@ -62,7 +65,15 @@ def verify(
     checkpoint = WeightsRequest(None if weights is None else Path(weights), weights_key)
     allowed = built_here([opened], db, trust=trust)
     request = SampleRequest(input_range, None if samples is None else Path(samples)) if input_range or samples else None
-    parity = verify_artifact(opened, checkpoint, built_here=allowed, device=unit, model=model or "", samples=request)
+    parity = verify_artifact(
+        opened,
+        checkpoint,
+        built_here=allowed,
+        device=unit,
+        model=model or "",
+        samples=request,
+        data=None if data is None else Path(data),
+    )
     if unit is not None:
         record_parity(opened, parity)
     return parity

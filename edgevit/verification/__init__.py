@@ -10,6 +10,7 @@ from edgevit.verification.parity import (
     verify_fold,
     verify_half,
     verify_payload,
+    verify_simulation,
     verify_stages,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "verify_fold",
     "verify_half",
     "verify_payload",
+    "verify_simulation",
     "verify_stages",
 ]

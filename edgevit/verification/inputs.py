@@ -48,6 +48,20 @@ class Samples:
     batch: int
     extremes: int = 0  # sets at the end that amplify rounding
     value_range: tuple[float, float] | None = None  # of floating inputs; None: standard normal noise
+    pictures: int = 0  # sets behind the noise that are photographs or the caller's
+
+    @property
+    def natural(self) -> slice:
+        """The sets that are like what the model was made for: photographs or the caller's samples, else noise."""
+        return slice(_NOISE_SETS, _NOISE_SETS + self.pictures) if self.pictures else slice(0, _NOISE_SETS)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Batches of a model's only input, in place of the photographs that ship, and where they come from."""
+
+    batches: Sequence[NDArray[np.generic]]
+    origin: str
 
 
 def make_samples(
@@ -57,8 +71,11 @@ def make_samples(
     *,
     batch: int = 1,
     seed: int = 0,
+    pictures: Pictures | None = None,
 ) -> Samples:
     """Return noise, the caller's samples or photographs preprocessed as the model needs them, and extremes.
+
+    pictures: the caller's samples, where they are no file.
 
     Noise is standard normal, uniform in the range of the request, or uniform over all values of a byte, a boolean or an
     int8. Wider integers are 0 and 1, because only the model knows which other indices or sizes are legal. The same seed
@@ -66,25 +83,27 @@ def make_samples(
     """
     rng = np.random.default_rng(seed)
     sized = [spec.at_batch(batch) for spec in specs]
-    value_range, pictures, origin = request.value_range, list[NDArray[np.generic]](), ""
-    if request.file is not None:
+    value_range, found, origin = request.value_range, list[NDArray[np.generic]](), ""
+    if pictures is not None:
+        found, origin = list(pictures.batches), pictures.origin
+    elif request.file is not None:
         rows = read_rows(request.file, specs)
         value_range = value_range or (float(rows.min()), float(rows.max()))
-        pictures, origin = _batches(rows, sized[0]), f"{min(len(rows), _ROWS)} of {request.file.name}"
-    elif len(sized) == 1 and _is_image(sized[0]):
-        pictures = _photographs(sized[0], preprocessing, rng, value_range)
-        origin = f"{len(pictures)} photographs"
+        found, origin = _batches(rows[:_ROWS], sized[0]), f"{min(len(rows), _ROWS)} of {request.file.name}"
+    elif len(sized) == 1 and takes_photographs(sized[0]):
+        found = photographs(sized[0], preprocessing, rng, value_range)
+        origin = f"{len(found)} photographs"
     if not any(map(_is_floating, sized)):
         value_range = None  # integers have a range of their own
-    sets = [tuple(_noise(spec, rng, value_range) for spec in sized) for _ in range(_NOISE_SETS)]
+    sets = [tuple(noise(spec, rng, value_range) for spec in sized) for _ in range(_NOISE_SETS)]
     extremes = _extremes(sized, rng, value_range)
     bounds = f" from {value_range[0]:g} to {value_range[1]:g}" if value_range else ""
     sources = [f"{len(sets)} noise{bounds}{' (integers 0 and 1)' if any(map(_is_wide_integer, sized)) else ''}"]
-    sources += [origin] if pictures else ["no photographs (pip install 'edgevit[photos]', one image as input)"]
+    sources += [origin] if found else ["no photographs (pip install 'edgevit[photos]', one image as input)"]
     is_raw = len(sized) == 1 and _is_raw(sized[0])
     sources += list(extremes) if is_raw else [f"{len(extremes)} extremes"] * bool(extremes)
-    every = (*sets, *((picture,) for picture in pictures), *extremes.values())
-    return Samples(every, ", ".join(sources), batch, 0 if is_raw else len(extremes), value_range)
+    every = (*sets, *((picture,) for picture in found), *extremes.values())
+    return Samples(every, ", ".join(sources), batch, 0 if is_raw else len(extremes), value_range, len(found))
 
 
 def read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
@@ -121,14 +140,15 @@ def read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
 
 def _batches(rows: NDArray[np.generic], spec: TensorSpec) -> list[NDArray[np.generic]]:
     """Return rows in batches of the input's size, the last one filled up from the first rows."""
-    used, size = rows[:_ROWS], spec.shape[0]
-    count = -(-len(used) // size)
-    return np.split(np.resize(used, (count * size, *used.shape[1:])), count)
+    size = spec.shape[0]
+    count = -(-len(rows) // size)
+    return np.split(np.resize(rows, (count * size, *rows.shape[1:])), count)
 
 
-def _noise(
+def noise(
     spec: TensorSpec, rng: np.random.Generator, value_range: tuple[float, float] | None = None
 ) -> NDArray[np.generic]:
+    """Return noise for one input, as make_samples() describes it."""
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         numbers = rng.uniform(*value_range, spec.shape) if value_range else rng.standard_normal(spec.shape)
@@ -157,8 +177,8 @@ def _extremes(
     ends = np.array(value_range or _STANDARD)
 
     def dim(spec: TensorSpec) -> NDArray[np.float64]:
-        noise = rng.standard_normal(spec.shape) if value_range is None else rng.random(spec.shape) * (highest - lowest)
-        return (lowest if value_range else 0.0) + _DIM * noise
+        drawn = rng.standard_normal(spec.shape) if value_range is None else rng.random(spec.shape) * (highest - lowest)
+        return (lowest if value_range else 0.0) + _DIM * drawn
 
     def constant(spec: TensorSpec) -> NDArray[np.float64]:
         return np.full(spec.shape, (lowest + highest) / 2)
@@ -169,7 +189,7 @@ def _extremes(
 
     return {
         draw.__name__: tuple(
-            draw(spec).astype(spec.dtype) if _is_floating(spec) else _noise(spec, rng) for spec in specs
+            draw(spec).astype(spec.dtype) if _is_floating(spec) else noise(spec, rng) for spec in specs
         )
         for draw in (dim, constant, spiky)
     }
@@ -179,7 +199,7 @@ def _is_floating(spec: TensorSpec) -> bool:
     return np.dtype(spec.dtype).kind == "f"
 
 
-def _is_image(spec: TensorSpec) -> bool:
+def takes_photographs(spec: TensorSpec) -> bool:
     """Return whether the input is an image, float (N, C, H, W) or raw (N, H, W, C), coloured or grey."""
     if len(spec.shape) != 4:
         return False
@@ -190,12 +210,13 @@ def _is_raw(spec: TensorSpec) -> bool:
     return len(spec.shape) == 4 and spec.shape[3] in IMAGE_CHANNELS and spec.dtype == "uint8"
 
 
-def _photographs(
+def photographs(
     spec: TensorSpec,
     preprocessing: Preprocessing,
     rng: np.random.Generator,
     value_range: tuple[float, float] | None,
 ) -> list[NDArray[np.generic]]:
+    """Return a batch of crops of each photograph that ships; none where scikit-image is not installed."""
     if importlib.util.find_spec("skimage") is None:
         return []
     mean, std = (np.array(value)[:, None, None] for value in (preprocessing.mean, preprocessing.std))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,9 @@ from edgevit.verification.engine import compute
 from edgevit.verification.half_precision import HalfPrecision
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit.verification.near_answers import NearAnswers
+from edgevit.verification.simulated import SIMULATION, Simulated
+from edgevit.verification.torch_answers import torch_answers
+from edgevit_runtime.dialect import QUANTIZED
 from edgevit_runtime.record import Reply, Stage
 
 Status = Literal["passed", "evaluated", "built_not_run", "needs_processor"]
@@ -41,6 +44,7 @@ class References:
     An unfolded export has no folded outputs. `half` are the outputs of the exported form in half precision, or None.
     `overflow` names the first overflow in it, if any. `wide` is the comparison of the fold in float64, where float32
     alone does not show that the two are equal. `near` are answers near the samples, for a model that jumps there.
+    `simulated` is the folded form in int8, for a payload in such numbers.
     """
 
     samples: Samples
@@ -51,6 +55,7 @@ class References:
     wide: ParityCheck | None = None
     # Of the training form and of the folded form.
     near: tuple[NearAnswers | None, NearAnswers | None] = (None, None)
+    simulated: Simulated | None = None
 
     @classmethod
     def of(cls, samples: Samples, trained: nn.Module, folded: nn.Module | None) -> References:
@@ -58,14 +63,14 @@ class References:
 
         Raises ModelError where the trained form's own outputs can prove nothing.
         """
-        answers = _run(trained, samples)
-        again = _run(trained, dataclasses.replace(samples, sets=samples.sets[:1]))[0]
+        answers = torch_answers(trained, samples)
+        again = torch_answers(trained, dataclasses.replace(samples, sets=samples.sets[:1]))[0]
         require_answers(
             type(trained).__name__,
             [list(map(torch.from_numpy, a)) for a in answers],
             list(map(torch.from_numpy, again)),
         )
-        own = None if folded is None else _run(folded, samples)
+        own = None if folded is None else torch_answers(folded, samples)
         near = None if folded is None or own is None else NearAnswers(folded, samples, own)
         plain = cls(samples, answers, own, near=(NearAnswers(trained, samples, answers), near))
         if folded is not None and not all(check.passed for check in verify_fold(plain)):
@@ -75,16 +80,16 @@ class References:
                 _require_steady(trained, samples)
         return plain
 
+    def with_simulation(
+        self, simulation: Callable[..., Any], restless: Callable[..., Any], floor_db: float
+    ) -> References:
+        """Return these with the outputs of the folded form in int8, and limits from its restless form."""
+        return dataclasses.replace(self, simulated=Simulated.of(self.samples, simulation, restless, floor_db))
+
     def with_half(self, exported: nn.Module) -> References:
         """Return these with the outputs of the exported form in half precision."""
         model = HalfPrecision(exported)
-        return dataclasses.replace(self, half=_run(model, self.samples), overflow=model.overflow)
-
-
-def _run(module: Callable[..., Any], samples: Samples) -> list[Arrays]:
-    with torch.inference_mode():
-        results = [outputs(module, list(map(torch.from_numpy, sample_set))) for sample_set in samples.sets]
-    return [tuple(leaf.float().numpy() for leaf in result) for result in results]
+        return dataclasses.replace(self, half=torch_answers(model, self.samples), overflow=model.overflow)
 
 
 def _require_steady(trained: nn.Module, samples: Samples) -> None:
@@ -131,7 +136,7 @@ class VerificationRun:
 
 
 def verify_stages(target: str, stages: Sequence[Stage], references: References) -> list[ParityCheck]:
-    """Judge the fold, the half-precision form if there is one, then the last stage of each precision.
+    """Judge the fold, the form in half precision or int8 if there is one, then the last stage of each precision.
 
     What passes contains the stages before it. Where it fails or cannot be computed here, these are judged in order, so
     that the failing one is named. The first failure ends the list. A stage that nothing here computes gives no
@@ -139,15 +144,15 @@ def verify_stages(target: str, stages: Sequence[Stage], references: References) 
     """
     checks = verify_fold(references)
     if all(check.passed for check in checks):
-        checks += verify_half(references)
+        checks += verify_half(references) + verify_simulation(references)
     for precision, group in itertools.groupby(stages, lambda stage: stage.precision):
-        gate, judged = GATES[precision], list[ParityCheck]()
+        judged = list[ParityCheck]()
         *earlier, last = group
         if all(check.passed for check in checks):
-            final = _verify(last.target or target, last.path, references, gate, last.name)
+            final = _verify(last.target or target, last.path, references, precision, last.name)
             for stage in earlier if not (final.checks and final.passed) else ():
                 if all(check.passed for check in judged):
-                    judged += _verify(stage.target or target, stage.path, references, gate, stage.name).checks
+                    judged += _verify(stage.target or target, stage.path, references, precision, stage.name).checks
             checks += judged if not all(check.passed for check in judged) else [*judged, *final.checks]
     return checks
 
@@ -176,56 +181,81 @@ def verify_half(references: References) -> list[ParityCheck]:
     return [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, references.overflow))))]
 
 
+def verify_simulation(references: References) -> list[ParityCheck]:
+    """Compare the simulation of int8 with the folded form, both in torch, on samples of the kind that it is for."""
+    simulated, natural = references.simulated, references.samples.natural
+    if simulated is None or references.folded is None:
+        return []
+    pair = references.folded[natural], simulated.outputs[natural]
+    check = compare("quantize", FOLDED_FORM, *pair, simulated.floor)
+    return [dataclasses.replace(check, how=f"torch {torch.__version__}, rounded to int8")]
+
+
 def verify_payload(
     target: str, payload: Path, references: References, precision: str, device: Device | None = None
 ) -> VerificationRun:
     """Compare the finished payload with both forms; it runs here, or on the device."""
-    return _verify(target, payload, references, GATES[precision], ARTIFACT_STAGE, device)
+    return _verify(target, payload, references, precision, ARTIFACT_STAGE, device)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Answers that an engine's are compared with, and the limits; `on_natural` leaves noise and extremes out."""
+
+    name: str
+    answers: list[Arrays]
+    gate: Gate
+    near: NearAnswers | None = None
+    on_natural: bool = False
+
+    def judge(self, stage: str, results: list[Arrays], samples: Samples) -> ParityCheck:
+        """Compare; where the model jumps, with its answers near the samples."""
+        extremes, sets = (0, samples.natural) if self.on_natural else (samples.extremes, slice(None))
+        expected, results = self.answers[sets], results[sets]
+        check = compare(stage, self.name, expected, results, self.gate, extremes)
+        if check.passed or check.problem or self.near is None:
+            return check
+        chosen, replaced = self.near.nearest(results, self.gate)
+        settled = compare(stage, self.name, chosen, results, self.gate, extremes)
+        if not (replaced and settled.passed):
+            return check
+        how = (
+            f"on {replaced} of {len(chosen)} samples against the model's answer to an input changed in its last digits"
+        )
+        return dataclasses.replace(settled, how=how)
+
+
+def _comparisons(references: References, precision: str) -> Iterator[_Comparison]:
+    """Yield what a payload is compared with: both forms in float, or the simulation and the folded form."""
+    trained, folded = references.near
+    simulated = references.simulated
+    if simulated is not None and precision in QUANTIZED:
+        yield _Comparison(SIMULATION, simulated.outputs, simulated.engine)
+        if references.folded is not None:
+            yield _Comparison(FOLDED_FORM, references.folded, simulated.engine_floor, on_natural=True)
+        return
+    if references.folded is not None:
+        yield _Comparison(FOLDED_FORM, references.folded, GATES[precision], folded)
+    yield _Comparison(TRAINING_FORM, references.trained, GATES[precision], trained)
 
 
 def _verify(
-    target: str, payload: Path, references: References, gate: Gate, stage: str, device: Device | None = None
+    target: str, payload: Path, references: References, precision: str, stage: str, device: Device | None = None
 ) -> VerificationRun:
-    trained, folded = references.near
-    forms = [(FOLDED_FORM, references.folded, folded), (TRAINING_FORM, references.trained, trained)]
-    references_by_name = [(name, outputs, near) for name, outputs, near in forms if outputs is not None]
+    comparisons = tuple(_comparisons(references, precision))
     try:
         computed = compute(target, payload, references.samples, threads=1, device=device)
     except ArtifactError as error:
-        checks = [failed(stage, name, gate.label, error.why) for name, *_ in references_by_name]
+        checks = [failed(stage, one.name, one.gate.label, error.why) for one in comparisons]
         return VerificationRun(Reply("failed", error.why), tuple(checks), error.why)
     if computed.results is None:
         return VerificationRun(computed.reply, (), computed.computed_by)
     computed_by = computed.computed_by
-    checks = [
-        _judge(stage, name, (outputs, computed.results), near, gate, references.samples)
-        for name, outputs, near in references_by_name
-    ]
+    checks = [one.judge(stage, computed.results, references.samples) for one in comparisons]
     if computed.by_reference and not all(check.passed for check in checks):
         computed_by = "; ".join(filter(None, (computed_by, _divergence(payload, references.samples))))
     checks = [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, check.how)))) for check in checks]
     return VerificationRun(computed.reply, tuple(checks), computed_by, computed.by_reference)
-
-
-def _judge(
-    stage: str,
-    form: str,
-    pair: tuple[Sequence[Arrays], Sequence[Arrays]],
-    near: NearAnswers | None,
-    gate: Gate,
-    samples: Samples,
-) -> ParityCheck:
-    """Compare a form's answers with an engine's results; where it jumps, with its answers near the samples."""
-    expected, results = pair
-    check = compare(stage, form, expected, results, gate, samples.extremes)
-    if check.passed or check.problem or near is None:
-        return check
-    chosen, replaced = near.nearest(results, gate)
-    settled = compare(stage, form, chosen, results, gate, samples.extremes)
-    if not (replaced and settled.passed):
-        return check
-    how = f"on {replaced} of {len(chosen)} samples against the model's answer to an input changed in its last digits"
-    return dataclasses.replace(settled, how=how)
 
 
 def _divergence(payload: Path, samples: Samples) -> str:

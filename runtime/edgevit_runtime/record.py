@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from edgevit_runtime.dialect import Dialect
+
 Status = Literal["ok", "failed", "crashed", "timeout", "unsupported", "throttled"]
 ITEM_BYTES = {
     "float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "uint8": 1, "int8": 1, "int32": 4, "int64": 8, "bool": 1,
@@ -105,11 +107,14 @@ class Stage:
 class Operators:
     """The number of each operator in a payload, and the operators that run on the engine's slower kernels.
 
-    fallbacks: None where the engine does not report them, or has only one kind of kernel.
+    fallbacks: None where the engine does not report them, or has only one kind of kernel. int8: how many of each
+    compute with int8 numbers in the engine's own form of the payload on this processor; None where it does not tell,
+    and for payloads without such numbers.
     """
 
     counts: dict[str, int]
     fallbacks: dict[str, int] | None = None
+    int8: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -370,6 +375,14 @@ class HostBound(Protocol):
 
         This is quick and imports no engine.
         """
+
+
+@typing.runtime_checkable
+class Quantizing(Protocol):
+    """An addition to a recipe module with precisions of QUANTIZED."""
+
+    def dialect(self, precision: str, options: Mapping[str, str]) -> Dialect:
+        """Return the numbers and operators that the engine has in a precision, for checked options of export()."""
 
 
 @typing.runtime_checkable

@@ -16,6 +16,7 @@ from edgevit.cli import app
 from edgevit.cli.options import OutputOptions, grouped
 
 PREPROCESSING = {"--mean", "--std", "--range", "--resize", "--crop", "--interpolation", "--color"}
+QUANTIZATION = {"--data", "--floor", "--ranges", "--no-absorb", "--no-correct"}
 OUTPUT = {"--json", "-q/--quiet", "-v/--verbose"}
 # Every command with its options, those of OUTPUT aside, and its arguments.
 COMMANDS = {
@@ -24,13 +25,15 @@ COMMANDS = {
     "targets": set(),
     "doctor": {"-t/--target", "--try", "--db"},
     "fold": {"model", "--weights", "--weights-key", "--seed", "--input-size", "--input-shape", "--input-range"},
+    "quantize": {"model", "-t/--target", "--precision", "--option", "--weights", "--weights-key", "--seed",
+                 "--input-size", "--input-shape", "--input-range", *PREPROCESSING, *QUANTIZATION},
     "export": {"model", "-t/--target", "--precision", "-o/--out", "--weights", "--weights-key", "--seed",
                "--input-size", "--batch-size",
-               "--input-shape", *PREPROCESSING,
+               "--input-shape", *PREPROCESSING, *QUANTIZATION,
                "--dynamic-batch", "--unfolded", "--embed-preprocess", "--labels", "--option", "--compute-capability",
                "--input-range", "--samples", "--db"},
-    "verify": {"artifact", "--weights", "--weights-key", "--model", "-d/--device", "--input-range", "--samples", "--db",
-               "--trust"},
+    "verify": {"artifact", "--weights", "--weights-key", "--model", "-d/--device", "--input-range", "--samples",
+               "--data", "--db", "--trust"},
     "profile": {"artifacts", "-d/--device", "--threads", "--batch-size", "--quick", "--percentile", "--rate",
                 "--max-memory-gb", "--roofline", "--layers", "--harness", "--weights", "--weights-key",
                 "--labels", "--tag", "--db", "--trust"},
@@ -38,7 +41,7 @@ COMMANDS = {
                  "--skip-unreadable", "--against-model", "--weights", "--weights-key", "--model", *PREPROCESSING,
                  "--db", "--trust"},
     "sweep": {"--models", "--targets", "-d/--device", "--precision", "--threads", "--seed", "--input-size",
-              "--input-shape", *PREPROCESSING, "--weights", "--weights-key", "--labels",
+              "--input-shape", *PREPROCESSING, *QUANTIZATION, "--weights", "--weights-key", "--labels",
               "--input-range", "-o/--out",
               "--quick", "--percentile", "--rate", "--max-memory-gb", "--dry-run", "--max-time", "--tag", "--again",
               "--log", "--db"},

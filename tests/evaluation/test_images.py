@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
 from edgevit.errors import UsageError
-from edgevit.evaluation.images import UnreadableError, as_input, image_size, read_picture, resized_size
+from edgevit.images.pictures import UnreadableError, as_input, image_size, read_picture, resized_size
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
 

@@ -18,6 +18,7 @@ from edgevit.folding import fold
 from edgevit.models.source import Subject
 from edgevit.recipes import list_recipes, load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit_runtime.dialect import QUANTIZED
 from support import toys
 from support.nets import Toy
 from support.saboteurs import (
@@ -89,6 +90,8 @@ def passing(artifact: Artifact) -> list[str]:
 
 def before(target: str, precision: str) -> list[str]:
     """Return the stages that are judged before the conversion."""
+    if precision in QUANTIZED:
+        return ["fold", "quantize"]
     return ["fold", "half"] if (target, precision) in HALF else ["fold"]
 
 
@@ -143,8 +146,9 @@ LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for ca
 @pytest.mark.parametrize(("target", "precision"), LESS)
 def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
     artifact = export_subject(as_subject(residual_net()), ExportRequest(target, tmp_path / "out", precision))
+    quantized = ["quantize"] * (precision in QUANTIZED)
     stages = STAGES[target, precision]
-    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
+    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *quantized, *stages, "verify"]
     expected = [*judged(target, precision), *(["artifact"] if (target, "artifact") not in NOT_COMPUTED else [])]
     if missing_instructions(target, precision):
         expected = [stage for stage in expected if stage not in {"precision", "artifact"}]

@@ -18,11 +18,12 @@ from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, fold
 from edgevit.folding.agreement import compare
 from edgevit.folding.graph import Net
-from edgevit.quantization import CalibrationData, Dialect, Options, calibrate, quantize
+from edgevit.quantization import CalibrationData, Dialect, calibrate, quantize
 from edgevit.quantization.absorption import BALANCES, Balance, absorb, source_axis, watched
 from edgevit.quantization.placement import watched as watched_by_dialects
 from edgevit.quantization.quantized import editable, finished
 from edgevit.quantization.scale_flow import flow
+from edgevit.records.quantization import QuantizationRequest
 from support.fold_cases import chain, conv
 from support.nets import Toy
 
@@ -209,7 +210,7 @@ def test_a_scramble_of_scales_by_64_comes_back_within_half_a_decibel(model: Any)
     net = ready(model(), *_inputs_of(ready(model(), X if model is digits_like else TOKENS)))
     inputs = _inputs_of(net)
     data = CalibrationData([inputs], [inputs], "noise")
-    options = Options(floor_db=0.0, corrects=False)
+    options = QuantizationRequest(floor_db=0.0, corrects=False)
     spoilt = scrambled(net, 64.0)
     assert compare(net, spoilt, inputs) <= 1e-4
     plain, rescued = (quantize(each, data, Dialect(), options).report for each in (net, spoilt))
@@ -233,7 +234,7 @@ def test_a_move_that_is_no_equality_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("edgevit.quantization.quantized.absorb", wrong)
     data = CalibrationData([(X,)], [(X,)], "noise")
     with pytest.raises(QuantizationError, match="changed the network"):
-        quantize(net, data, Dialect(), Options(floor_db=0.0))
+        quantize(net, data, Dialect(), QuantizationRequest(floor_db=0.0))
 
 
 @cache

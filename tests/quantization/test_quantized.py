@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, fold
-from edgevit.quantization import CalibrationData, Dialect, Options, Quantized, quantize
-from edgevit.records.quantization import Quantization
+from edgevit.quantization import CalibrationData, Dialect, Quantized, quantize, requantize
+from edgevit.quantization.restless import Restless
+from edgevit.records.quantization import Quantization, QuantizationRequest
 from edgevit_runtime.codec import from_json, to_json
 from support.fold_cases import chain, conv
 
@@ -34,7 +36,9 @@ def net_with_a_coarse_layer() -> Folded:
 
 
 def quantized(net: Folded, **options: Any) -> Quantized:
-    return quantize(net, CalibrationData([(X[:4],)], [(X[4:5],), (X[5:],)], "noise"), Dialect(), Options(**options))
+    return quantize(
+        net, CalibrationData([(X[:4],)], [(X[4:5],), (X[5:],)], "noise"), Dialect(), QuantizationRequest(**options)
+    )
 
 
 def test_the_worst_layer_stays_in_float_until_the_floor_holds() -> None:
@@ -63,7 +67,7 @@ def test_a_network_without_layers_has_nothing_to_quantize() -> None:
 
 def test_the_report_tells_the_steps_that_were_taken_and_goes_through_json() -> None:
     report = quantized(net_with_a_coarse_layer(), floor_db=1.0).report
-    assert report.steps[0].name == "rounded" and report.steps[0].taken
+    assert report.steps[0].kind == "rounded" and report.steps[0].taken
     assert report.samples == 4 and report.description == "noise" and not report.is_assumed
     best = max(step.snr_db or 0.0 for step in report.steps)
     taken = [step.snr_db or 0.0 for step in report.steps if step.taken]
@@ -73,7 +77,7 @@ def test_the_report_tells_the_steps_that_were_taken_and_goes_through_json() -> N
 
 
 def test_steps_can_be_left_out() -> None:
-    assert [step.name for step in quantized(
+    assert [step.kind for step in quantized(
         net_with_a_coarse_layer(), floor_db=1.0, absorbs=False, corrects=False
     ).report.steps] == ["rounded"]  # fmt: skip
 
@@ -90,6 +94,48 @@ def test_the_folded_network_stays_as_it_was() -> None:
 def test_judged_samples_are_not_those_of_the_calibration() -> None:
     """A range that is too small for other samples is found: here those are ten times larger."""
     net = net_with_a_coarse_layer()
-    alike = quantize(net, CalibrationData([(X[:4],)], [(X[4:],)], ""), Dialect(), Options(floor_db=-5.0)).report
-    larger = quantize(net, CalibrationData([(X[:4],)], [(10 * X[4:],)], ""), Dialect(), Options(floor_db=-5.0)).report
+    alike = quantize(
+        net, CalibrationData([(X[:4],)], [(X[4:],)], ""), Dialect(), QuantizationRequest(floor_db=-5.0)
+    ).report
+    larger = quantize(
+        net, CalibrationData([(X[:4],)], [(10 * X[4:],)], ""), Dialect(), QuantizationRequest(floor_db=-5.0)
+    ).report
     assert alike.snr_db is not None and larger.snr_db is not None and larger.snr_db < alike.snr_db - 5
+
+
+def test_a_quantization_made_again_computes_the_same() -> None:
+    """What was decided then holds, also where another machine would decide otherwise."""
+    net = net_with_a_coarse_layer()
+    data = CalibrationData([(X[:4],)], [(X[4:5],), (X[5:],)], "noise")
+    first = quantize(net, data, Dialect(), QuantizationRequest(floor_db=15.0))
+    assert first.report.excluded and any(step.taken for step in first.report.steps[1:])
+    again = requantize(net, data, Dialect(), first.report)
+    assert torch.equal(first.simulation(X), again.simulation(X))
+    assert again.report is first.report
+    undecided = dataclasses.replace(first.report, steps=first.report.steps[:1], layers=())
+    assert not torch.equal(requantize(net, data, Dialect(), undecided).simulation(X), first.simulation(X))
+
+
+def test_layers_are_measured_only_where_that_is_asked_or_needed() -> None:
+    net, data = net_with_a_coarse_layer(), CalibrationData([(X[:4],)], [(X[4:],)], "noise")
+    unmeasured = quantize(net, data, Dialect(), QuantizationRequest(floor_db=1.0), measures_layers=False).report
+    assert {layer.snr_db for layer in unmeasured.layers} == {None}
+    needed = quantize(net, data, Dialect(), QuantizationRequest(floor_db=15.0), measures_layers=False).report
+    assert needed.excluded and None not in {layer.snr_db for layer in needed.layers}
+
+
+def test_weights_alone_leave_activations_as_they_are() -> None:
+    net, data = net_with_a_coarse_layer(), CalibrationData([(X[:4],)], [(X[4:],)], "noise")
+    simulation = quantize(net, data, Dialect(activations="float"), QuantizationRequest(floor_db=1.0)).simulation
+    kinds = {str(node.target) for node in simulation.net.graph.nodes if "quantize" in str(node.target)}
+    assert kinds == {"quantized_decomposed.dequantize_per_channel.default"}
+
+
+def test_a_restless_simulation_differs_a_little_and_always_alike() -> None:
+    simulation = quantized(net_with_a_coarse_layer(), floor_db=1.0).simulation
+    restless = Restless(simulation)
+    first, again = restless(X), restless(X)
+    exact = simulation(X)
+    assert torch.equal(*(torch.utils._pytree.tree_leaves(each)[0] for each in (first, again)))
+    moved = torch.utils._pytree.tree_leaves(first)[0] - exact
+    assert 0 < float(moved.abs().max()) < 0.05 * float(exact.abs().max())

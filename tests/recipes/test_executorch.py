@@ -80,7 +80,7 @@ def test_a_respelled_graph_is_the_same_function(compute: Any, shape: tuple[int, 
         for parameter in norm.parameters():
             nn.init.normal_(parameter)
     x = image(*shape, seed=3) * 3 + 1
-    program = recipe._respelled(model, {"x": x})
+    program = recipe.respelled(model, {"x": x})
     actual, expected = program.module()(x), model(x)
     assert actual.shape == expected.shape
     assert (actual - expected).abs().max() <= 1e-12 * expected.abs().max()

@@ -31,17 +31,24 @@ STAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("coreml", "fp16"): ("convert", "precision"),
     ("executorch", "fp32"): ("respell", "lower"),
     ("executorch", "fp16"): ("respell", "halve", "lower"),
+    ("executorch", "int8"): ("respell", "lower"),
     ("litert", "fp32"): ("convert",),
     ("litert", "fp16"): ("convert", "precision"),
+    ("litert", "int8"): ("convert",),
     ("ncnn", "fp32"): ("convert",),
     ("ncnn", "fp16"): ("convert", "precision"),
     ("onnx", "fp32"): ("convert", "simplify"),
     ("onnx", "fp16"): ("convert", "simplify", "precision"),
+    ("onnx", "int8"): ("convert", "simplify"),
+    ("onnx", "w8"): ("convert", "simplify"),
     ("openvino", "fp32"): ("convert",),
     ("openvino", "fp16"): ("convert", "precision"),
     ("openvino", "bf16"): ("convert", "precision"),
+    ("openvino", "int8"): ("convert",),
+    ("openvino", "w8"): ("convert",),
     ("tensorrt", "fp32"): ("convert", "simplify", "build"),
     ("tensorrt", "fp16"): ("convert", "simplify", "precision", "build"),
+    ("tensorrt", "int8"): ("convert", "simplify", "build"),
 }
 # Targets whose engine here computes in single what fp16 declares half. torch tries half between fold and conversion.
 HALF = {("onnx", "fp16"), ("tensorrt", "fp16")}
@@ -220,7 +227,7 @@ def damaged_afterwards(target: str, weights: bytes) -> Breaker:
 BREAKERS: dict[tuple[str, str], Breaker] = {
     ("coreml", "convert"): drops_a_branch("coreml", "_capture"),
     ("coreml", "precision"): misled_in_half("coreml", "_convert", without_relu, torch.export.ExportedProgram),
-    ("executorch", "respell"): drops_a_branch("executorch", "_respelled"),
+    ("executorch", "respell"): drops_a_branch("executorch", "respelled"),
     ("executorch", "halve"): drops_a_branch("executorch", "half_inside"),
     ("executorch", "lower"): misled("executorch", "_lowered", without_relu, torch.export.ExportedProgram),
     ("litert", "convert"): drops_a_branch("litert", "_convert"),

@@ -1,6 +1,6 @@
 """Dialects: what an engine's int8 kernels compute, as far as it changes numbers.
 
-A recipe states the dialect of its engine. The room knows no engine by name.
+A recipe states the dialect of its engine by its function `dialect`. The room that quantizes knows no engine by name.
 """
 
 from __future__ import annotations
@@ -9,25 +9,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+# Precisions whose numbers come from samples: int8 weights and activations, and int8 weights alone.
+QUANTIZED = ("int8", "w8")
 # Kinds of operators that engines have int8 kernels for. A depthwise layer is a convolution with one input channel for
 # each group.
 Kind = Literal["convolution", "depthwise", "transposed", "linear", "add"]
 KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "transposed", "linear", "add")
 LARGEST_WEIGHT = 127
+# Two products of a uint8 and a weight of this size fit in 16 bits. With more, processors without a dot product of bytes
+# clip their sum.
+UNSATURATED_WEIGHT = 64
 
 
 @dataclass(frozen=True)
 class Dialect:
     """The int8 numbers and operators of an engine.
 
-    activations: their type; `uint8` has a zero point. symmetric: their zero point is 0, and the range is as wide below
-    it as above. largest_weight: the largest magnitude of a weight in steps; 64 keeps two products of a uint8 within 16
-    bits, which processors without a dot product of bytes need. operators: the kinds that run in int8. requantized: the
-    kinds whose outputs are int8 too, because the kernel has no other. per_channel: a scale for each output channel of a
-    weight, and one for all without it.
+    activations: their type; `uint8` has a zero point, and `float` leaves them as they are. symmetric: their zero point
+    is 0, and the range is as wide below it as above. largest_weight: the largest magnitude of a weight in steps.
+    operators: the kinds that run in int8. requantized: the kinds whose outputs are int8 too, because the kernel has no
+    other. per_channel: a scale for each output channel of a weight, and one for all without it.
     """
 
-    activations: Literal["uint8", "int8"] = "uint8"
+    activations: Literal["uint8", "int8", "float"] = "uint8"
     symmetric: bool = False
     largest_weight: int = LARGEST_WEIGHT
     operators: tuple[Kind, ...] = KINDS
@@ -38,6 +42,8 @@ class Dialect:
         """Raise ValueError for a dialect that no engine could have."""
         if self.symmetric and self.activations == "uint8":
             raise ValueError("a uint8 without a zero point has no negative numbers")
+        if self.symmetric and self.activations == "float":
+            raise ValueError("activations in float have no range")
         if not 1 <= self.largest_weight <= LARGEST_WEIGHT:
             raise ValueError(f"a weight of {self.largest_weight} steps does not fit in int8")
         _require_known(self.operators)

@@ -1,0 +1,44 @@
+"""A quantization made again as an artifact's manifest says, so that the artifact can be compared with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgevit.errors import UsageError
+from edgevit.folding import Folded
+from edgevit.models.source import Subject
+from edgevit.quantization import requantize
+from edgevit.quantization.data import CalibrationSamples, calibration_samples
+from edgevit.quantization.restless import Restless
+from edgevit.recipes import load_recipe
+from edgevit.records.artifact import Artifact, SampleRequest
+from edgevit.records.quantization import Quantization
+from edgevit.verification import References
+from edgevit_runtime.record import Quantizing
+
+
+def calibration_again(
+    made: Quantization, subject: Subject, samples: SampleRequest, data: Path | None, batch: int
+) -> CalibrationSamples:
+    """Return the samples that a quantization had. Raises UsageError where they are not there any more, or changed."""
+    place = data or made.request.data
+    fix = "--data, with the folder or file as it was at the export, or export it again"
+    if place is not None and not place.exists():
+        raise UsageError("the samples of this quantization are not there", where=str(place), fix=fix)
+    found = calibration_samples(subject.inputs, subject.preprocessing, place, samples.value_range, batch=batch)
+    if found.sha256 != made.data_sha256:
+        where = str(place or "the samples that ship")
+        why = "other samples give other ranges, and the artifact has those of its export"
+        raise UsageError("these are not the samples of this quantization", where=where, why=why, fix=fix)
+    return found
+
+
+def simulated_again(
+    artifact: Artifact, folded: Folded, calibration: CalibrationSamples, references: References
+) -> References:
+    """Return the references with what an exact engine computes from this artifact."""
+    recipe, made = load_recipe(artifact.target), artifact.quantization
+    assert isinstance(recipe, Quantizing) and made is not None
+    dialect = recipe.dialect(artifact.precision, artifact.options)
+    simulation = requantize(folded, calibration.data(references.samples), dialect, made).simulation
+    return references.with_simulation(simulation, Restless(simulation), made.floor_db)
