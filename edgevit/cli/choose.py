@@ -78,6 +78,10 @@ class FilterOptions:
     outdated: Annotated[
         bool, typer.Option("--outdated", help="Include networks whose checkpoint or code was overwritten here")
     ] = False
+    allow_unevaluated: Annotated[
+        bool,
+        typer.Option("--allow-unevaluated", help="Networks in int8 count by a bound where they were not evaluated"),
+    ] = False
 
     def candidate_filter(self) -> CandidateFilter:
         """Return the filter. Raises UsageError for an empty list, UnknownNameError for an unknown target."""
@@ -94,6 +98,7 @@ class FilterOptions:
             models=_names(self.models, "model"),
             task=self.task,
             outdated=self.outdated,
+            unevaluated=self.allow_unevaluated,
         )
 
 

@@ -2,6 +2,6 @@
 
 from edgevit.evaluation.accuracy import Evaluation, EvaluationRequest, evaluate
 from edgevit.evaluation.image_folder import ImageFolder, read_folder
-from edgevit.evaluation.proportion import Proportion
+from edgevit.records.proportion import Proportion
 
 __all__ = ["Evaluation", "EvaluationRequest", "ImageFolder", "Proportion", "evaluate", "read_folder"]

@@ -21,7 +21,6 @@ from edgevit.evaluation.confusion import ClassAccuracy, Counts, count_answers, p
 from edgevit.evaluation.engine import classify
 from edgevit.evaluation.image_folder import ImageFolder, examples_sha256, read_folder
 from edgevit.evaluation.prefetch import Batch, ImageFeed
-from edgevit.evaluation.proportion import Proportion
 from edgevit.evaluation.reference_model import ReferenceModel
 from edgevit.images.pictures import image_size
 from edgevit.recipes import load_recipe
@@ -31,6 +30,7 @@ from edgevit.records.measurement import CLASS_ORDER, NO_CLASS, NOT_OF_MANIFEST, 
 from edgevit.records.model import Preprocessing
 from edgevit.records.network import Network
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing, complete, describe_assumed
+from edgevit.records.proportion import Proportion
 from edgevit_runtime.record import Reply
 
 _TOP5 = 5

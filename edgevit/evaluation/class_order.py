@@ -14,8 +14,8 @@ import numpy as np
 from edgevit.errors import UsageError
 from edgevit.evaluation.confusion import Counts
 from edgevit.evaluation.image_folder import CLASSES_FIX, ImageFolder
-from edgevit.evaluation.proportion import Proportion
 from edgevit.records.measurement import NO_CLASS
+from edgevit.records.proportion import Proportion
 
 _SIGNIFICANT = 2.0  # standard deviations by which the images of a class prefer another class
 _SHOWN = 3  # classes in a message

@@ -45,6 +45,7 @@ from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact
 from edgevit.records.identity import identify
 from edgevit.records.measurement import (
+    AGREEMENT,
     EMULATED,
     NOT_AS_VERIFIED,
     PROTOCOL_VERSION,
@@ -277,6 +278,8 @@ class _Sweep:
         )
         more = {EMULATED: bool(last.emulated), NOT_AS_VERIFIED: not last.as_verified}
         raised = [name for name, is_raised in more.items() if is_raised]
+        if artifact.quantization is not None and artifact.quantization.agreement is not None:
+            raised.append("{}{}/{}".format(AGREEMENT, *artifact.quantization.agreement))
         raised += circumstances(self.threads, last.host, measurement.snapshots)
         return identify(dataclasses.replace(measurement, flags=(*measurement.flags, *raised)))
 

@@ -39,6 +39,7 @@ from edgevit_runtime.dialect import Dialect
 ABSORPTION_TOLERANCE = 1e-10
 # Batches that the balance of scales is chosen by. The ranges of the result come from all.
 SEARCHED = 6
+_CLASSES_DIM = 2  # of the output of a classifier, (B, classes)
 
 Batches = Sequence[tuple[Tensor, ...]]
 
@@ -107,6 +108,7 @@ def quantize(
         floor_db=request.floor_db,
         snr_db=check.snr_db,
         top1_agreement=check.top1_agreement,
+        agreement=None if data.is_assumed else _agreement(folded, simulation, (*data.batches, *data.judged)),
     )
     return Quantized(simulator.folded, simulation, simulator, report)
 
@@ -235,6 +237,20 @@ def _require_equal(folded: Folded, absorbed: Net, inputs: tuple[Tensor, ...]) ->
             why=f"max_rel {error:.1e} in float64, above {ABSORPTION_TOLERANCE:g}",
             fix="--no-absorb, and tell us of this network",
         )
+
+
+def _agreement(folded: Folded, simulation: Folded, batches: Batches) -> tuple[int, int] | None:
+    """Return how many samples get the same class in int8, and how many there are; None for no classifier."""
+    same = total = 0
+    with torch.inference_mode():
+        for inputs in batches:
+            expected, computed = outputs(folded, inputs), outputs(simulation, inputs)
+            if len(expected) != 1 or expected[0].dim() != _CLASSES_DIM:
+                return None
+            classes = expected[0].argmax(1)
+            same += int((classes == computed[0].argmax(1)).sum())
+            total += len(classes)
+    return same, total
 
 
 def _layers(simulator: Simulator, noises: dict[str, float | None], excluded: Sequence[str]) -> Iterator[QuantizedLayer]:

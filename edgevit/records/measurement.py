@@ -21,6 +21,8 @@ UNVERIFIED = "unverified"  # parity_status of a row of an artifact without a par
 BUSY = "busy"  # flag of a row of a machine with more threads to run than cores
 UNKNOWN_SILICON = "unknown-silicon"  # end of the class of devices whose processor may be of several generations
 TASK = "task:"  # prefix of the flag of a published row whose source names the task of the model
+# prefix of the flag of a classifier in int8: of how many of its owner's images it gave the class of the float network
+AGREEMENT = "agreement:"
 DIGEST = "sha256:"  # prefix of an engine's version that is the digest of its program, which prints no version
 CLASS_ORDER = "class_order"  # assumed by an accuracy: the order of the classes in the output
 # assumed by an accuracy: preprocessing or an order of the classes that the artifact's manifest contradicts

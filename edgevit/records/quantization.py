@@ -94,8 +94,9 @@ class Quantization:
 
     is_assumed: the samples are not the caller's. data_sha256: of the samples that ranges come from. floor_db: the SNR
     that the result had to have. snr_db: that of the result, against the network in float32, of the worst output on the
-    worst judged sample. top1_agreement: share of the judged samples with the same largest output. request: what was
-    asked, with the place of the data as it was named.
+    worst judged sample. top1_agreement: share of the judged samples with the same largest output. agreement: of a
+    classifier the number of the caller's samples with the same class, and of all of them. request: what was asked, with
+    the place of the data as it was named.
     """
 
     samples: int
@@ -106,6 +107,7 @@ class Quantization:
     floor_db: float
     snr_db: float | None
     top1_agreement: float
+    agreement: tuple[int, int] | None = None
     data_sha256: str = ""
     request: QuantizationRequest = DEFAULT_QUANTIZATION
 

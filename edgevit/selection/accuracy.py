@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edgevit.records.choice import Candidate, Note
-from edgevit.records.measurement import TASK, Accuracy, Measurement
+from edgevit.records.measurement import AGREEMENT, TASK, Accuracy, Measurement
 from edgevit.records.model import CLASSIFY, IMAGENET, ModelCard, Provenance
+from edgevit.records.proportion import Proportion
 from edgevit.selection.cells import Run
 from edgevit.selection.wording import (
     NOT_AT_CARD_SIZE,
+    NOT_EVALUATED_IN_INT8,
+    TOP1_BOUNDED,
     TOP1_OF_FP32,
     TOP1_OF_OFFICIAL,
     TOP1_OF_OTHER_FILE,
@@ -21,7 +25,9 @@ from edgevit.selection.wording import (
 )
 
 TOP1 = "top1_percent"  # the metric that is chosen by
-_FLOAT = ("fp32", "fp16", "bf16")  # precisions that a card's accuracy is taken to hold for
+_FLOAT = ("fp32", "fp16", "bf16", "tf32", "amp")  # precisions that a card's accuracy is taken to hold for
+# Precisions in which numbers are rounded to few steps, as sources name them: int8, w8, w8a16, u8, fp8.
+_ROUNDED = re.compile(r"(u?int|[uwiq]|fp)[2-8](?!\d)")
 
 
 class Top1(NamedTuple):
@@ -46,7 +52,7 @@ class Ratings(NamedTuple):
 
     of_artifact, of_network, of_graph: measured on the data set; those of networks with and without their labels.
     of_model: published ones that the database keeps. sets_of: by artifact, the data sets that it was evaluated on.
-    rated: models with a top-1 accuracy on any data set.
+    rated: models with a top-1 accuracy on any data set. bounded: what was not evaluated in int8 counts by a bound.
     """
 
     dataset: str | None = None
@@ -56,9 +62,10 @@ class Ratings(NamedTuple):
     of_model: Mapping[str, Collection[Accuracy]] = {}
     sets_of: Mapping[str, Collection[str]] = {}
     rated: Collection[str] = frozenset()
+    bounded: bool = False
 
     @classmethod
-    def of(cls, accuracies: Iterable[Accuracy], dataset: str | None) -> Ratings:
+    def of(cls, accuracies: Iterable[Accuracy], dataset: str | None, *, bounded: bool = False) -> Ratings:
         """Return the index of these accuracies.
 
         Of one artifact, an accuracy that rests on nothing assumed comes first, then that from most images, then the
@@ -84,7 +91,7 @@ class Ratings(NamedTuple):
                 of_model.setdefault(accuracy.model, []).append(accuracy)
         rated = frozenset(accuracy.model for accuracy in top1)
         of_graphs = {graph: tuple(of_one.values()) for graph, of_one in of_graph.items()}
-        return cls(dataset, of_artifact, of_network, of_graphs, of_model, sets_of, rated)
+        return cls(dataset, of_artifact, of_network, of_graphs, of_model, sets_of, rated, bounded)
 
     def top1(self, run: Run, card: ModelCard | None) -> Top1:
         """Return the accuracy and the task of the model that a row ran, or that a cell would run."""
@@ -102,7 +109,7 @@ class Ratings(NamedTuple):
         that file has other labels, it is the candidate itself. A row of random weights takes the accuracy of the only
         network with its graph, target and precision that was evaluated, and is then that network's. No checkpoint gets
         the accuracy of another one. Then come published ones: for ImageNet the card's, and where that has none, or for
-        another data set, the database's.
+        another data set, the database's. Neither is that of a network in int8, unless it names that precision.
         """
         if accuracy := self.of_artifact.get(run.artifact_sha256):
             return _measured(accuracy)
@@ -115,10 +122,27 @@ class Ratings(NamedTuple):
             [other] = others
             return _measured(other, TOP1_OF_OTHER_WEIGHTS)
         of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
+        of_model = self.of_model.get(run.model, ())
+        if _is_rounded(run):
+            own = [one for one in of_model if one.precision == run.precision and _may_be_of(run, one, of_card)]
+            return _published(run, own) if own else self._not_evaluated(run, of_card)
         if of_card.percent is not None or of_card.provenance == "reconstructed":
             return of_card
-        published = [accuracy for accuracy in self.of_model.get(run.model, ()) if _may_be_of(run, accuracy, of_card)]
+        published = [accuracy for accuracy in of_model if _may_be_of(run, accuracy, of_card)]
         return _published(run, published) if published else of_card
+
+    def _not_evaluated(self, run: Run, of_card: Top1) -> Top1:
+        """Return what is known of a network in int8 of which only the accuracy in float is.
+
+        It loses at most as many right answers as it gives other classes than in float. So the share of equal classes
+        gives a bound, as far as the images of both are alike.
+        """
+        agreement = next((flag.removeprefix(AGREEMENT) for flag in run.flags if flag.startswith(AGREEMENT)), "")
+        same, _, total = agreement.partition("/")
+        if not (self.bounded and total and of_card.percent is not None):
+            return Top1(None, of_card.provenance, flags=(NOT_EVALUATED_IN_INT8,))
+        lost = 100 - Proportion(int(same), int(total)).interval_percent[0]
+        return Top1(max(0.0, of_card.percent - lost), "predicted", flags=(*of_card.flags, TOP1_BOUNDED))
 
     def notes(
         self, rows: Sequence[Measurement], candidates: Collection[Candidate], picked: Candidate | None
@@ -138,6 +162,11 @@ class Ratings(NamedTuple):
             yield note("images_differ", self.dataset, numbers=(len(images),))
         if picked and picked.top1_assumed:
             yield note("pick_accuracy_assumed", describe_assumptions(picked.top1_assumed))
+
+
+def _is_rounded(run: Run) -> bool:
+    """Return whether the numbers of a run, or its weights at least, have few steps."""
+    return _ROUNDED.match(run.precision) is not None
 
 
 def _measured(accuracy: Accuracy, *flags: str) -> Top1:

@@ -58,6 +58,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
+    unevaluated: bool = ...,
     origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
@@ -85,6 +86,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
+    unevaluated: bool = ...,
     origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
@@ -111,6 +113,7 @@ def choose(
     published: bool = False,
     reconstructed: bool = False,
     outdated: bool = False,
+    unevaluated: bool = False,
     origin: OriginPolicy = "trusted",
     predict: bool = True,
     confidence: float = 0.9,
@@ -160,6 +163,9 @@ def choose(
         Include models rebuilt from papers that released no weights.
     outdated
         Include networks whose checkpoint or code was overwritten on this machine.
+    unevaluated
+        Count networks in int8 that were not evaluated by a bound: the published accuracy, less what the images may cost
+        that get another class in int8 than in float.
     origin
         Whose rows and accuracies decide: `own`, those of this installation alone; `trusted`, those of trusted sources
         too (`edgevit db sources`); `any`.
@@ -194,6 +200,7 @@ def choose(
         models=_several(models),
         task=task,
         outdated=outdated,
+        unevaluated=unevaluated,
     )
     question = Question(
         (device,) if isinstance(device, str) else tuple(device),

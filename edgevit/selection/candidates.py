@@ -34,7 +34,8 @@ class CandidateFilter:
     licences: of the model, by its card. published: rows that others published count. reconstructed: models count
     whose papers published no weights. unrated: models count without an accuracy on the data set of the question.
     models: patterns of names. task: what the models do. A measured model of unknown task is in question for each task,
-    a published one for ANY_TASK only. outdated: networks count whose files hold another one now.
+    a published one for ANY_TASK only. outdated: networks count whose files hold another one now. unevaluated: networks
+    in int8 count by a bound on what they lose, where they were not evaluated.
     """
 
     targets: Collection[str] | None = None
@@ -48,6 +49,7 @@ class CandidateFilter:
     models: Collection[str] | None = None
     task: str = CLASSIFY
     outdated: bool = False
+    unevaluated: bool = False
 
     def names(self, model: str) -> bool:
         """Return whether a model of this name is in question; a pattern may leave out the folder of a file."""

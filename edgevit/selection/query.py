@@ -65,7 +65,7 @@ def ask(
     current = [row for row in rows if row.measurement_id not in former]
     evidence = Evidence(
         noise_floors(db, rows),
-        Ratings.of(db.accuracies(metric=TOP1), dataset),
+        Ratings.of(db.accuracies(metric=TOP1), dataset, bounded=candidate_filter.unevaluated),
         former,
         estimates=_estimates(db, current, budget.percentile),
         commands=Commands(reached_as(label or device)),

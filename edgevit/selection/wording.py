@@ -195,6 +195,8 @@ _BETTER: dict[Objective, str] = {
 OLDER_ENGINE = "older_engine"
 NOT_AT_CARD_SIZE = "not_at_card_size"
 TOP1_OF_FP32 = "top1_of_fp32"
+NOT_EVALUATED_IN_INT8 = "not_evaluated_in_int8"
+TOP1_BOUNDED = "top1_bounded"
 TOP1_OF_OTHER_WEIGHTS = "top1_of_other_weights"
 TOP1_OF_OTHER_FILE = "top1_of_other_file"
 TOP1_OF_OTHER_LABELS = "top1_of_other_labels"
@@ -206,6 +208,8 @@ _FLAGS = {
     OLDER_ENGINE: "older engine",
     NOT_AT_CARD_SIZE: "not at the card's input size",
     TOP1_OF_FP32: "top-1 is that of the fp32 model",
+    NOT_EVALUATED_IN_INT8: "top-1 is known in float only: edgevit evaluate, or --allow-unevaluated",
+    TOP1_BOUNDED: "top-1 is a bound: the published one less what the images with another class in int8 may cost",
     TOP1_OF_OTHER_WEIGHTS: "the latency was measured with random weights, top-1 with those of its own artifact",
     TOP1_OF_OTHER_FILE: "top-1 was measured of another file of this network",
     TOP1_OF_OTHER_LABELS: "top-1 was measured of a file of this network with other labels, and is that file's",

@@ -48,6 +48,7 @@ COMMANDS = {
     "choose": {"--max-latency/--budget", "--objective", "--models", "--task", "-d/--device", "--percentile",
                "--min-top1", "--max-size-mb", "--max-memory-mb", "--max-energy-mj", "-t/--target", "--precision",
                "--engine", "--threads", "--licence", "--published", "--reconstructed", "--outdated",
+               "--allow-unevaluated",
                "--confidence", "--measured-only", "--dataset", "--origin", "--pareto", "--why", "--measure", "--export",
                "--weights", "--weights-key", "--labels", "--random-weights", "--artifacts", "-o/--out", "--quick",
                "--plot", "--db"},

@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 
 from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
-from edgevit.records.measurement import CLASS_ORDER, NOT_OF_MANIFEST, Accuracy, Measurement
+from edgevit.records.measurement import AGREEMENT, CLASS_ORDER, NOT_OF_MANIFEST, Accuracy, Measurement
 from edgevit.records.model import IMAGENET
 from edgevit.selection import Evidence, ask, choose_among
 from edgevit.selection.accuracy import Ratings
-from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32, TOP1_OF_OTHER_WEIGHTS, remarks
+from edgevit.selection.wording import (
+    NOT_AT_CARD_SIZE,
+    NOT_EVALUATED_IN_INT8,
+    TOP1_BOUNDED,
+    TOP1_OF_FP32,
+    TOP1_OF_OTHER_WEIGHTS,
+    remarks,
+)
 from edgevit.store import LatencyDB
 from edgevit_runtime.record import TensorSpec
 from support.candidates import texts
@@ -126,10 +133,36 @@ def test_of_another_input_size_nothing_is_published() -> None:
     assert accuracies(answer([small], [evaluated(66.0)], IMAGENET))["net_s"][0] == 66.0
 
 
-def test_of_int8_the_published_one_is_flagged_and_the_measured_one_is_not() -> None:
+def test_of_int8_no_accuracy_is_published_and_the_measured_one_counts() -> None:
     small = row(precision="int8")
-    assert TOP1_OF_FP32 in answer([small], []).fitting[0].flags
-    assert answer([small], [evaluated(66.0, precision="int8")], IMAGENET).fitting[0].flags == ()
+    unknown = answer([small], []).fitting[0]
+    assert unknown.top1_percent is None and unknown.flags == (NOT_EVALUATED_IN_INT8,)
+    assert answer([small], []).outcome == "no_accuracy"
+    evaluated_one = answer([small], [evaluated(66.0, precision="int8")], IMAGENET).fitting[0]
+    assert (evaluated_one.top1_percent, evaluated_one.flags) == (66.0, ())
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8", "w8a16", "uint8", "fp8", "i8"])
+def test_a_precision_of_few_steps_never_has_the_cards_accuracy(precision: str) -> None:
+    assert Ratings.of([], None).top1(row(precision=precision), CARDS["net_s"]).percent is None
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "amp", "not stated", ""])
+def test_others_have_it(precision: str) -> None:
+    top1 = Ratings.of([], None).top1(row(precision=precision), CARDS["net_s"])
+    assert top1.percent == 75.0 and (TOP1_OF_FP32 in top1.flags) == (precision in ("not stated", ""))
+
+
+@pytest.mark.parametrize(("same", "total", "bound"), [(512, 512, 74.26), (500, 512, 70.95), (8, 8, 42.56)])
+def test_without_an_evaluation_a_bound_may_count(same: int, total: int, bound: float) -> None:
+    """The share of images that keep their class is at least Wilson's lower end, and each other one may be lost."""
+    small = row(precision="int8", flags=(f"{AGREEMENT}{same}/{total}",))
+    assert Ratings.of([], None).top1(small, CARDS["net_s"]).percent is None
+    top1 = Ratings.of([], None, bounded=True).top1(small, CARDS["net_s"])
+    assert top1.percent == pytest.approx(bound, abs=0.01) and top1.provenance == "predicted"
+    assert TOP1_BOUNDED in top1.flags
+    unlike = Ratings.of([], None, bounded=True).top1(row(precision="int8"), CARDS["net_s"])
+    assert unlike.percent is None, "nothing is known of its classes"
 
 
 @given(
@@ -250,10 +283,9 @@ def test_what_differs_from_the_row_does_not_count(
     assert top1_of(stranger(**of_row), published_top1(81.0, **of_accuracy))[0] == expected
 
 
-def test_a_published_accuracy_of_another_precision_is_flagged() -> None:
-    flag = TOP1_OF_FP32
-    assert flag in top1_of(stranger(precision="int8"), published_top1(81.0))[1]
-    assert flag not in top1_of(stranger(precision="int8"), published_top1(81.0, precision="int8"))[1]
+def test_a_published_accuracy_in_float_is_not_that_of_int8() -> None:
+    assert top1_of(stranger(precision="int8"), published_top1(81.0)) == (None, (NOT_EVALUATED_IN_INT8,))
+    assert top1_of(stranger(precision="int8"), published_top1(81.0, precision="int8"))[0] == 81.0
 
 
 def test_at_another_size_than_the_cards_only_one_that_names_it_counts() -> None:

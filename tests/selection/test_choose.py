@@ -13,7 +13,7 @@ from edgevit.records.choice import Budget, Choice
 from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.selection import CandidateFilter, Evidence, choose_among
 from edgevit.selection.accuracy import Ratings
-from edgevit.selection.wording import NOT_AT_CARD_SIZE, TOP1_OF_FP32
+from edgevit.selection.wording import NOT_AT_CARD_SIZE, NOT_EVALUATED_IN_INT8
 from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.record import TensorSpec
 from support.candidates import BOUND, CARDS, DAYS, MS, answer, noisy, picked, reasons, row, texts
@@ -113,7 +113,7 @@ def test_emulated_rows_are_never_picked_and_speak_for_nobody() -> None:
 
 
 def test_quantised_accuracy_is_said_to_be_of_the_float_model() -> None:
-    assert answer(row(precision="int8")).fitting[0].flags == (TOP1_OF_FP32,)
+    assert answer(row(precision="int8")).fitting[0].flags == (NOT_EVALUATED_IN_INT8,)
     assert answer(row(precision="fp16")).fitting[0].flags == ()
 
 

@@ -18,7 +18,8 @@ from support.measured import INPUT
 
 def breaks(one: Measurement, budget: Budget) -> bool:
     """Return whether a row breaks a limit, by the row alone."""
-    top1 = CARDS[one.model].top1_percent if one.inputs in ((INPUT,), ()) else None
+    of_card = one.inputs in ((INPUT,), ()) and one.precision != "int8"
+    top1 = CARDS[one.model].top1_percent if of_card else None
     bound, size = getattr(one, BOUND[budget.percentile]), one.artifact_bytes
     return (
         (budget.max_latency_ms is not None and (bound is None or bound > budget.max_latency_ms * MS))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgevit.evaluation.proportion import Proportion
+from edgevit.records.proportion import Proportion
 
 
 @pytest.fixture(scope="module")
