@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from edgevit.cli.common import millions, print_json, print_table, say, say_weights
 from edgevit.cli.options import ModelArgument, OutputOptions, RangeOptions, SourceOptions, grouped
+
+if TYPE_CHECKING:
+    from edgevit.folding.proof import Proof
 
 
 @grouped
@@ -21,7 +26,8 @@ def run(model: ModelArgument, source: SourceOptions, inputs: RangeOptions, outpu
     require_taken(subject, batch=2)
     evidence = examine(subject.module, subject.example(batch=2), source.seed, inputs.value_range)
     if output.as_json:
-        print_json({"model": subject.name, "source": subject.source, **vars(evidence), "passed": evidence.proof.passed})
+        verdict = {"status": evidence.proof.status, "passed": evidence.proof.passed}
+        print_json({"model": subject.name, "source": subject.source, **vars(evidence), **verdict})
     else:
         _print(subject.name, subject.source.weights, evidence)
         say_weights([subject.source])
@@ -50,7 +56,27 @@ def _print(name: str, weights: str, evidence: object) -> None:
             ("float32", _error(proof.float32_max_rel), f"{proof.float32_tolerance:.0e}"),
         ],
     )
-    say("the folded form is the trained model" if proof.passed else "PROOF FAILED: the folded form is another function")
+    say(_verdict(proof))
+
+
+def _verdict(proof: Proof) -> str:
+    """Return what a proof shows, in one sentence or two."""
+    match proof.status:
+        case "proven":
+            return "the folded form is the trained model"
+        case "failed":
+            return "PROOF FAILED: the folded form is another function"
+    every = {
+        "float64": (proof.float64_max_rel, proof.float64_tolerance, proof.float64_rounding),
+        "float32": (proof.float32_max_rel, proof.float32_tolerance, proof.float32_rounding),
+    }
+    for dtype, (error, limit, rounding) in every.items():
+        if error is not None and error > limit:
+            return (
+                f"not proven: in {dtype} the two differ by {error:.1e}, and rounding alone may move the model's own "
+                f"answer by {min(rounding, 1):.1e}. A proof allows {limit:.0e}: load trained weights, --weights FILE"
+            )
+    return "not proven: the model runs neither in float64 nor in float32"
 
 
 def _share(after: int, before: int) -> str:

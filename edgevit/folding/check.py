@@ -134,7 +134,8 @@ def _judge(trained: nn.Module, folded: nn.Module, inputs: Sequence[Tensor], limi
             raise FoldError(
                 "the fold cannot be checked",
                 where=name,
-                why=f"rounding alone may move the model's answer by {min(rounding, 1):.0%}: it is 0, or noise",
+                why=f"they differ by {error:.1e} of the output, and rounding alone may move the model's own by "
+                f"{min(rounding, 1):.1e}",
                 fix="load trained weights; fold(model, inputs, check=False) does not compare",
             )
         raise FoldError(

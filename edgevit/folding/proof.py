@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ from edgevit.folding.restoration import unchanged
 # A right fold is about 1e-15 in float64 and 1e-7 in float32; a wrong epsilon is 1e-2 with a cosine of 1.000.
 FLOAT64_TOLERANCE = 1e-10
 FLOAT32_TOLERANCE = 1e-5
-# Where the model amplifies rounding. A mistake is larger in float64; in float32 such a model proves nothing.
-LARGEST_TOLERANCE = {torch.float64: 1e-7, torch.float32: float("inf")}
+# Where the model amplifies rounding. A mistake is larger; beside float64, float32 need not prove anything.
+LARGEST_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
+# failed: more than rounding makes the fold another function. not_proven: rounding alone may do as much in the model.
+ProofStatus = Literal["proven", "not_proven", "failed"]
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,35 @@ class Proof:
     """Largest absolute difference over the reference's largest magnitude, the worst over outputs, per dtype.
 
     None in a dtype in which the model cannot run, because it makes tensors of another one in its code. Where the model
-    amplifies rounding, a tolerance is what rounding alone may cause.
+    amplifies rounding, a tolerance is what rounding alone may cause, up to a limit. rounding: what it may cause without
+    that limit; 0: it was not computed, because the difference is within the usual tolerance.
     """
 
     float64_max_rel: float | None
     float32_max_rel: float | None
     float64_tolerance: float = FLOAT64_TOLERANCE
     float32_tolerance: float = FLOAT32_TOLERANCE
+    float64_rounding: float = 0.0
+    float32_rounding: float = 0.0
+
+    @property
+    def status(self) -> ProofStatus:
+        """Whether every difference is within tolerance, or at least within what rounding does in the model itself."""
+        every = (
+            (self.float64_max_rel, self.float64_tolerance, self.float64_rounding),
+            (self.float32_max_rel, self.float32_tolerance, self.float32_rounding),
+        )
+        differences = [(error, limit, rounding) for error, limit, rounding in every if error is not None]
+        # A NaN is within no limit.
+        if not all(error <= max(limit, rounding) for error, limit, rounding in differences):
+            return "failed"
+        proven = bool(differences) and all(error <= limit for error, limit, _ in differences)
+        return "proven" if proven else "not_proven"
 
     @property
     def passed(self) -> bool:
-        """Return whether there is an error, and each is within tolerance; a NaN is not."""
-        limits = ((self.float64_max_rel, self.float64_tolerance), (self.float32_max_rel, self.float32_tolerance))
-        proven = [error <= limit for error, limit in limits if error is not None]
-        return bool(proven) and all(proven)
+        """Return whether there is a difference, and each is within tolerance."""
+        return self.status == "proven"
 
 
 def prove(model: nn.Module, inputs: Sequence[Tensor]) -> Proof:
@@ -63,10 +80,14 @@ def fold_and_prove(model: nn.Module, inputs: Sequence[Tensor]) -> tuple[Folded, 
         tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
         subjects = {kind: _Subject(kind, _in(kind, model, mixed), cast(inputs, kind), mixed) for kind in tolerances}
         errors = {kind: subjects[kind].error(folds.get(kind), limit) for kind, limit in tolerances.items()}
+        roundings = dict.fromkeys(tolerances, 0.0)
         for kind, error in errors.items():
             if error is not None and error > tolerances[kind]:
-                tolerances[kind] = max(tolerances[kind], min(subjects[kind].rounding(), LARGEST_TOLERANCE[kind]))
-    return folded, Proof(errors[torch.float64], errors[torch.float32], *tolerances.values())
+                roundings[kind] = subjects[kind].rounding()
+                proves = kind is torch.float64 or errors[torch.float64] is None
+                largest = LARGEST_TOLERANCE[kind] if proves else roundings[kind]
+                tolerances[kind] = max(tolerances[kind], min(roundings[kind], largest))
+    return folded, Proof(errors[torch.float64], errors[torch.float32], *tolerances.values(), *roundings.values())
 
 
 def _in(dtype: torch.dtype, model: nn.Module, mixed: bool) -> nn.Module | None:

@@ -81,6 +81,36 @@ def test_fold_prints_counts_and_proof(here: Path) -> None:
     assert "the folded form is the trained model" in edgevit(*fold, folder=here).stdout
 
 
+RESTLESS = """
+from torch import nn
+
+class Restless(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x)).sigmoid()
+        for _ in range(45):
+            y = 3.9 * y * (1 - y)
+        return y.mean((2, 3))
+
+def net():
+    return Restless().eval()
+"""
+
+
+def test_fold_says_where_nothing_is_proven_either_way(tmp_path: Path) -> None:
+    (tmp_path / "restless.py").write_text(RESTLESS)
+    fold = ("fold", "restless.py:net", "--input-size", 8)
+    outcome = edgevit(*fold, folder=tmp_path)
+    assert outcome.returncode == 4, outcome.stderr
+    assert "not proven: in float64" in outcome.stdout and "PROOF FAILED" not in outcome.stdout
+    report = json.loads(edgevit(*fold, "--json", folder=tmp_path).stdout)
+    assert report["status"] == "not_proven" and not report["passed"]
+    assert report["proof"]["float64_max_rel"] < report["proof"]["float64_rounding"]
+
+
 def test_export_leaves_one_verified_artifact(here: Path) -> None:
     [artifact] = json.loads((here / "export.json").read_text())["artifacts"]
     assert artifact["parity"]["status"] == "passed" and artifact["folded"]

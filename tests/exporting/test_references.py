@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from edgevit.exporting.pipeline import export_subject, verify_artifact
 from edgevit.folding import prove
 from edgevit.records.artifact import ExportRequest, SampleRequest
 from support.narrowing import present
-from support.nets import Toy
+from support.nets import Toy, restless
 from support.subjects import SIZE, as_subject
 
 pytestmark = pytest.mark.onnx
@@ -67,20 +66,8 @@ def test_equal_infinities_of_a_mask_are_equal(tmp_path: Path) -> None:
     assert parity is not None and parity.status == "passed"
 
 
-def restless() -> nn.Module:
-    """Iterate a logistic map, which moves a change of the last digit to the second one."""
-
-    def compute(net: Any, x: torch.Tensor) -> Any:
-        y = net.norm(net.conv(x)).sigmoid()
-        for _ in range(25):
-            y = 3.9 * y * (1 - y)
-        return y.mean((2, 3))
-
-    return Toy(compute, conv=nn.Conv2d(3, 4, 1), norm=nn.BatchNorm2d(4))
-
-
 def test_a_model_that_amplifies_rounding_is_named_and_its_fold_proven_in_float64(tmp_path: Path) -> None:
-    subject = as_subject(restless())
+    subject = as_subject(restless(25))
     with pytest.raises(ModelError, match="nothing can be proven") as caught:
         export_subject(subject, ExportRequest("onnx", tmp_path / "out"))
     assert "amplifies rounding" in caught.value.why

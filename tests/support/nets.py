@@ -34,6 +34,18 @@ class Toy(nn.Module):
         return self._compute(self, *inputs)
 
 
+def restless(rounds: int) -> nn.Module:
+    """Build (B, 3, H, W) -> (B, 4): a logistic map, each round of which doubles a change of the last digit."""
+
+    def compute(net: Any, x: Tensor) -> Any:
+        y = net.norm(net.conv(x)).sigmoid()
+        for _ in range(rounds):
+            y = 3.9 * y * (1 - y)
+        return y.mean((2, 3))
+
+    return Toy(compute, conv=nn.Conv2d(3, 4, 1), norm=nn.BatchNorm2d(4))
+
+
 def ready(model: nn.Module, seed: int = 0) -> nn.Module:
     """Return the model in eval mode and float64, its norms and weights random.
 
