@@ -50,6 +50,7 @@ OPERATORS = "operators"
 _UNCOUNTED_RUNS = 3
 # Events of a trace that contain other events.
 _WHOLES = ("DELEGATE_CALL", "OPERATOR_CALL", "Method::execute")
+_LAYERS = ("aten.conv", "aten.linear", "aten._convolution")
 # Activations that XNNPACK computes by the ends of an int8 grid.
 _CLIPS = ("aten.relu.default", "aten.hardtanh.default", "aten.clamp.default")
 # The suffix of the stages before the lowering: graphs that torch runs.
@@ -311,7 +312,7 @@ def _operators(graph: Any) -> dict[str, int]:
 
 
 def _int8(graph: Any) -> dict[str, int]:
-    """Count the operators between quantizations, which XNNPACK computes in int8; it leaves no such pattern behind."""
+    """Count the layers between quantizations, which XNNPACK computes in int8; it leaves no such pattern behind."""
 
     def is_called(node: Any, name: str) -> bool:
         return node.op == "call_function" and str(node.target).startswith(f"quantized_decomposed.{name}")
@@ -324,7 +325,7 @@ def _int8(graph: Any) -> dict[str, int]:
         and is_called(node.all_input_nodes[0], "dequantize_per_tensor")
         and all(_ends_in_int8(user, is_called) for user in node.users)
     )
-    return dict(sorted(Counter(name for name in computed if name.startswith("aten.")).items()))
+    return dict(sorted(Counter(name for name in computed if name.startswith(_LAYERS)).items()))
 
 
 def _ends_in_int8(user: Any, is_called: Any) -> bool:

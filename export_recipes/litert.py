@@ -38,8 +38,8 @@ RECIPE = Recipe(
 )
 
 
-# Operators that multiply or add, of which the types of the ends tell whether they compute in int8.
-_COMPUTING = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+# Layers, of which the types of the ends tell whether they compute in int8.
+_COMPUTING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 class LiteRtSession:
@@ -295,7 +295,7 @@ def operators(path: Path) -> Operators:
 
 
 def _int8(interpreter: Any) -> dict[str, int]:
-    """Count the operators that compute int8 numbers from int8 numbers."""
+    """Count the layers that compute int8 numbers from int8 numbers."""
     import numpy as np
 
     dtypes = {tensor["index"]: np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()}

@@ -57,8 +57,8 @@ _DIALECTS = {
 
 # The key in a file's metadata that names its largest weight in int8 steps, where that may overflow on some processors.
 _LARGEST = "edgevit.largest_weight"
-# Parts of the names of ONNX Runtime's operators on int8 numbers.
-_INT8 = ("QLinear", "Integer", "QGemm", "QAttention", "DynamicQuantize")
+# ONNX Runtime's operators that multiply int8 numbers by weights.
+_INT8 = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
 # The suffix of a kernel's time in ONNX Runtime's profile.
 _KERNEL = "_kernel_time"
 _CONVOLUTIONS = ("Conv", "FusedConv")
@@ -361,13 +361,13 @@ def _counts(path: Path) -> dict[str, int]:
 
 
 def _int8_kernels(path: Path) -> dict[str, int]:
-    """Count the operators on int8 numbers in the form that ONNX Runtime makes of a file on this processor."""
+    """Count the layers on int8 numbers in the form that ONNX Runtime makes of a file on this processor."""
     with tempfile.TemporaryDirectory() as folder:
         options = _options(1)
         options.optimized_model_filepath = f"{folder}/optimized.onnx"
         _session(path, options)
-        return {name: count for name, count in _counts(Path(options.optimized_model_filepath)).items()
-                if any(part in name for part in _INT8)}  # fmt: skip
+        counts = _counts(Path(options.optimized_model_filepath))
+    return {name: count for name, count in counts.items() if name in _INT8}
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -46,7 +46,7 @@ RECIPE = Recipe(
 # Numbers of int8 files by the processors that run them. A zero point in a weight would mean kernels in float.
 _DIALECTS = {"any": Dialect(largest_weight=UNSATURATED_WEIGHT), "vnni": Dialect()}
 
-# Operators that multiply, of which the type of the kernel tells whether they compute in int8.
+# Layers, of which the type of the kernel tells whether they compute in int8.
 _COMPUTING = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
 # The path in a model's rt_info that names the precision it computes in.
 _PRECISION = ["edgevit", "computes_in"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -235,8 +235,20 @@ def finishing_line(artifact: Artifact) -> str:
     seconds = sum(stage.seconds for stage in artifact.stages)
     counts, fallbacks = artifact.operators.counts, artifact.operators.fallbacks
     slow = f" ({sum(fallbacks.values())} left to slower kernels)" if fallbacks else ""
-    facts = (f"{artifact.size_bytes / 1e6:.1f} MB", f"{sum(counts.values())} operators{slow}", _proof(artifact))
+    facts = [f"{artifact.size_bytes / 1e6:.1f} MB", f"{sum(counts.values())} operators{slow}"]
+    facts += [*_int8_facts(artifact), _proof(artifact)]
     return f"{artifact.target} {artifact.precision} {seconds:.1f} s, {', '.join(facts)} -> {artifact.folder}"
+
+
+def _int8_facts(artifact: Artifact) -> Iterator[str]:
+    """Yield how much of an artifact is in int8, by its numbers and by its engine's own form of it."""
+    quantization, kernels = artifact.quantization, artifact.operators.int8
+    if quantization is None:
+        return
+    yield quantization.summary
+    layers = len(quantization.layers) - len(quantization.excluded)
+    if kernels is not None and sum(kernels.values()) < layers:
+        yield f"only {sum(kernels.values())} of them in the engine's int8 kernels here"
 
 
 BUILT = ("built_not_run", "needs_processor")  # the statuses of Parity whose finished file nothing computed

@@ -107,9 +107,9 @@ class Stage:
 class Operators:
     """The number of each operator in a payload, and the operators that run on the engine's slower kernels.
 
-    fallbacks: None where the engine does not report them, or has only one kind of kernel. int8: how many of each
-    compute with int8 numbers in the engine's own form of the payload on this processor; None where it does not tell,
-    and for payloads without such numbers.
+    fallbacks: None where the engine does not report them, or has only one kind of kernel. int8: the number of
+    layers of each kind that multiply int8 numbers in the engine's own form of the payload on this processor; None where
+    it does not tell, and for payloads without such numbers.
     """
 
     counts: dict[str, int]
