@@ -9,6 +9,7 @@ from pathlib import Path
 from edgevit.records.artifact import Artifact, ExportRequest, is_named
 from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import StatedPreprocessing, stated_in, takes_image
+from edgevit.records.quantization import DEFAULT_QUANTIZATION, QuantizationRequest
 from edgevit_runtime.record import TensorSpec
 
 # Where `edgevit export` puts artifacts by default.
@@ -46,6 +47,8 @@ def export_command(
         options += ["--labels", str(labels or artifact.labels_file)]
     for name, value in sorted(artifact.options.items()):
         options += ["--option", f"{name}={value}"]
+    if artifact.quantization is not None:
+        options += _quantization(artifact.quantization.request)
     if artifact.input_range is not None:
         options.append(f"--input-range={_joined(artifact.input_range)}")
     out = artifact.folder.parent
@@ -94,6 +97,21 @@ def _preprocessing(stated: StatedPreprocessing) -> Iterator[str]:
     for name, text in texts.items():
         if text:
             yield from (f"--{name}", text)
+
+
+def _quantization(asked: QuantizationRequest) -> Iterator[str]:
+    """Yield the options of a quantization that are not the usual ones."""
+    if asked.data is not None:
+        yield from ("--data", str(asked.data))
+    if asked.floor_db != DEFAULT_QUANTIZATION.floor_db:
+        # A leading minus would begin an option.
+        yield f"--floor={_number(asked.floor_db)}"
+    if asked.method != DEFAULT_QUANTIZATION.method:
+        yield from ("--ranges", asked.method)
+    if not asked.absorbs:
+        yield "--no-absorb"
+    if not asked.corrects:
+        yield "--no-correct"
 
 
 def _joined(numbers: Sequence[float]) -> str:

@@ -207,7 +207,7 @@ def test_samples_that_were_prepared_otherwise_show_before_the_conversion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ranges from pixels of a tenth of the size clip the network's inputs."""
-    right = preparation.calibration_samples
+    right = preparation.calibration_samples  # type: ignore[attr-defined]
 
     def dimmed(*arguments: Any, **options: Any) -> Any:
         samples = right(*arguments, **options)
