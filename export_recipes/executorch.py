@@ -24,6 +24,7 @@ from typing import Any
 
 from edgevit_runtime.dialect import QUANTIZED, Dialect
 from edgevit_runtime.input_layouts import half_inside
+from edgevit_runtime.quantized_graph import one_reader_each
 from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 from edgevit_runtime.xnnpack_spelling import respelled
@@ -223,7 +224,7 @@ def export(
     stages.mkdir()
     with quiet():
         start = time.perf_counter()
-        program = respelled(model, inputs)
+        program = respelled(one_reader_each(model) if precision in QUANTIZED else model, inputs)
         # A model in int8 has its numbers already.
         first = precision if precision in QUANTIZED else "fp32"
         results = [_keep(program, inputs, outputs, stages, "respell", first, start)]

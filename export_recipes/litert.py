@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.dialect import QUANTIZED, Dialect
-from edgevit_runtime.quantized_graph import float_weights
+from edgevit_runtime.quantized_graph import float_weights, one_reader_each
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
@@ -183,7 +183,7 @@ def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path
     config = None
     if any(each.dtype == torch.int8 for each in model.buffers()):
         # Its converter has no weight that comes as int8.
-        model, config = float_weights(model), _quantized_config()
+        model, config = one_reader_each(float_weights(model)), _quantized_config()
     litert_torch.convert(model, tuple(inputs.values()), quant_config=config).export(str(path))
     _rename(path, list(inputs), outputs)
     if config is not None:

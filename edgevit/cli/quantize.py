@@ -30,6 +30,9 @@ class NumberOptions(QuantizationOptions, PreprocessingOptions, RangeOptions):
         str, typer.Option("--target", "-t", help="Name from `edgevit targets`; default: numbers right on any processor")
     ] = ""
     precision: Annotated[str, typer.Option(help="int8, or w8 for weights alone")] = "int8"
+    why: Annotated[bool, typer.Option("--why", help="Explain the noisiest layers by their weights and branches")] = (
+        False
+    )
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of the target, from `edgevit targets --json`; repeatable"),
@@ -50,6 +53,7 @@ def run(model: ModelArgument, source: SourceOptions, numbers: NumberOptions, out
         ranges=numbers.ranges,
         absorb=not numbers.no_absorb,
         correct=not numbers.no_correct,
+        why=numbers.why,
         weights=source.weights,
         weights_key=source.weights_key,
         seed=source.seed,
@@ -82,6 +86,8 @@ def _print(report: Quantization) -> None:
     print_table(("layer, noisiest first", "module", "kind", ">SNR dB alone", "stays in"), rows)
     steps = [(step.label, _db(step.snr_db), "yes" if step.taken else "no") for step in report.steps]
     print_table(("step", ">SNR dB", "taken"), steps)
+    for spread in report.spreads:
+        say(f"{spread.label}; channels differ by {spread.channel_spread_db:.0f} dB")
     say(f"simulated: {report.summary}; floor {report.floor_db:g} dB, top-1 agreement {report.top1_agreement:.1%}")
 
 

@@ -131,13 +131,13 @@ class _Simulation:
         if correction is None:
             return
         named = arguments(node)
-        bias = correction if named["bias"] is None else _constant(self._net, named["bias"]).double() + correction
+        bias = correction if named["bias"] is None else constant(self._net, named["bias"]).double() + correction
         with self._net.graph.inserting_before(node):
             corrected = self._constant(f"{node.name}_bias", bias.float())
         node.args, node.kwargs = (*node.args[:2], corrected, *node.args[3:]), dict(node.kwargs)
 
     def _weight(self, source: Node, node: Node) -> Tensor:
-        weight = _constant(self._net, source)
+        weight = constant(self._net, source)
         if weight.dtype == torch.float32:
             return weight
         raise QuantizationError(
@@ -183,7 +183,8 @@ def _weight_axis(node: Node) -> int | None:
     return 0
 
 
-def _constant(net: GraphModule, node: Node) -> Tensor:
+def constant(net: GraphModule, node: Node) -> Tensor:
+    """Return the tensor that a node of a network takes from it."""
     value: Any = net
     for part in str(node.target).split("."):
         value = getattr(value, part)

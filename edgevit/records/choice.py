@@ -259,6 +259,7 @@ NoteKind = Literal[
     "mixed_silicon",
     "other_silicon",
     "several_units",
+    "int8_is_slower",
     "nothing_succeeded",
     "published_left_out",
     "other_tasks_left_out",

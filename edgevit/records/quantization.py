@@ -65,6 +65,34 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True)
+class WeightSpread:
+    """How much larger the largest weights of a folded layer are than the usual ones, all in dB.
+
+    peak_db: root mean square of the channels' largest magnitudes over that of all weights, which int8 loses.
+    channel_spread_db: the largest magnitude of all channels over that of the median one. peak_before_db: the largest
+    peak of the layers that were folded into it. driver: the layer or norm of the model that raises it most, and
+    without_driver_db the peak that is left without that one; empty and None where none raises it.
+    """
+
+    name: str
+    module: str
+    peak_db: float
+    channel_spread_db: float
+    peak_before_db: float | None
+    driver: str = ""
+    without_driver_db: float | None = None
+
+    @property
+    def label(self) -> str:
+        """`stages.2.3: its largest weights are 31 dB above the usual ones, 26 of them by stages.2.3.identity`."""
+        by = ""
+        if self.without_driver_db is not None:
+            by = f", {self.peak_db - self.without_driver_db:.0f} of them by {self.driver}"
+        before = "" if self.peak_before_db is None else f" (at most {self.peak_before_db:.0f} before folding)"
+        return f"{self.module}: its largest weights are {self.peak_db:.0f} dB above the usual ones{before}{by}"
+
+
+@dataclass(frozen=True)
 class QuantizationStep:
     """A step on the way to int8, and the SNR of the network's outputs after it, all of it in int8.
 
@@ -96,7 +124,7 @@ class Quantization:
     that the result had to have. snr_db: that of the result, against the network in float32, of the worst output on the
     worst judged sample. top1_agreement: share of the judged samples with the same largest output. agreement: of a
     classifier the number of the caller's samples with the same class, and of all of them. request: what was asked, with
-    the place of the data as it was named.
+    the place of the data as it was named. spreads: of the noisiest layers, where that was asked.
     """
 
     samples: int
@@ -110,6 +138,7 @@ class Quantization:
     agreement: tuple[int, int] | None = None
     data_sha256: str = ""
     request: QuantizationRequest = DEFAULT_QUANTIZATION
+    spreads: tuple[WeightSpread, ...] = ()
 
     @property
     def excluded(self) -> tuple[str, ...]:

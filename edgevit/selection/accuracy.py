@@ -123,7 +123,7 @@ class Ratings(NamedTuple):
             return _measured(other, TOP1_OF_OTHER_WEIGHTS)
         of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
         of_model = self.of_model.get(run.model, ())
-        if _is_rounded(run):
+        if is_rounded(run.precision):
             own = [one for one in of_model if one.precision == run.precision and _may_be_of(run, one, of_card)]
             return _published(run, own) if own else self._not_evaluated(run, of_card)
         if of_card.percent is not None or of_card.provenance == "reconstructed":
@@ -164,9 +164,9 @@ class Ratings(NamedTuple):
             yield note("pick_accuracy_assumed", describe_assumptions(picked.top1_assumed))
 
 
-def _is_rounded(run: Run) -> bool:
-    """Return whether the numbers of a run, or its weights at least, have few steps."""
-    return _ROUNDED.match(run.precision) is not None
+def is_rounded(precision: str) -> bool:
+    """Return whether the numbers of a precision, or its weights at least, have few steps."""
+    return _ROUNDED.match(precision) is not None
 
 
 def _measured(accuracy: Accuracy, *flags: str) -> Top1:

@@ -31,6 +31,7 @@ from edgevit.selection.caveats import (
     notes_on_medians,
     notes_on_networks,
     notes_on_omissions,
+    notes_on_precision,
     notes_on_prediction,
     notes_on_rows,
 )
@@ -142,6 +143,7 @@ def choose_among(
     notes: list[Note] = [
         *notes_on_rows(counted, device, picked, newest),
         *notes_on_prediction(picked),
+        *notes_on_precision([one for one, excluded in judged if _is_in_question(excluded)]),
         *notes_on_accuracy(fitting, budget.objective),
         *notes_on_networks([one for one, excluded in judged if _is_in_question(excluded)], picked),
         *notes_on_files(picked, evidence.files),

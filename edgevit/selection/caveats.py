@@ -8,10 +8,12 @@ from typing import NamedTuple
 from edgevit.records.choice import Budget, Candidate, Note, NoteKind, Objective, Rejection
 from edgevit.records.measurement import UNKNOWN_SILICON, Measurement
 from edgevit.records.network import describe_network, full_name, network_labels
+from edgevit.selection.accuracy import is_rounded
 from edgevit.selection.constraints import latency_for_budget
 from edgevit.selection.ranking import as_accurate, rank, rank_by_speed
 from edgevit.selection.wording import OLDER_ENGINE, note
 
+_SINGLE = "fp32"
 _AGREEMENT = 0.1  # share beyond which the processes of a grade D disagree
 
 
@@ -32,6 +34,23 @@ def nearness(fitting: Sequence[Candidate], budget: Budget, noise: tuple[float, s
         yield note(kind, _name(fastest), source, numbers=(share,))
     if budget.max_latency_ms is not None and fitting[0].latency_upper_ms * (1 + share) > budget.max_latency_ms:
         yield note("near_limit", source, numbers=(share,))
+
+
+def notes_on_precision(candidates: Iterable[Candidate]) -> Iterable[Note]:
+    """Yield a note for each network whose int8 form was measured to be slower than its form in fp32."""
+    measured = [one for one in candidates if one.latency_provenance == "measured" and one.latency_ms]
+    single = {_form(one): one for one in measured if one.precision == _SINGLE}
+    for one in measured:
+        other = single.get(_form(one))
+        if is_rounded(one.precision) and other is not None and one.latency_ms and other.latency_ms:
+            times = one.latency_ms / other.latency_ms
+            if times > 1:
+                yield note("int8_is_slower", _name(one), other.precision, numbers=(times,))
+
+
+def _form(candidate: Candidate) -> tuple[object, ...]:
+    """Return what two files of one network have in common whose precisions are compared."""
+    return (candidate.model, candidate.network_id, candidate.target, candidate.threads, candidate.input_shape)
 
 
 def notes_on_accuracy(fitting: Sequence[Candidate], objective: Objective) -> Iterable[Note]:

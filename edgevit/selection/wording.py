@@ -161,6 +161,9 @@ _NOTES: dict[NoteKind, str] = {
         "the pick is predicted ({subjects[0]}, {numbers[0]:g} rows of the device{nearest}): with {numbers[1]:.0%} "
         "confidence its latency is at most what is shown; --measure tells"
     ),
+    "int8_is_slower": (
+        "{subjects[0]} takes {numbers[0]:.2f} times as long as {subjects[1]} of the same network on this device"
+    ),
     "pick_not_exported": "the pick has not been exported yet: --export exports and verifies it",
     "pick_accuracy_unknown": (
         "the accuracy of the pick is not known, nor that of anything else that fits, so that nothing is chosen"

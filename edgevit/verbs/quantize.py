@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def quantize(
     ranges: str = "minmax",
     absorb: bool = True,
     correct: bool = True,
+    why: bool = False,
     inputs: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
     weights: str | Path | None = None,
     weights_key: str = "",
@@ -62,6 +64,8 @@ def quantize(
         How ranges follow from values: "minmax", by their ends, or "mse", by the least square error.
     absorb, correct
         Whether scales may be moved between layers, and biases may make up for rounded weights.
+    why
+        Also explain the noisiest layers: how large their largest weights are, and which branch of the model makes them.
     inputs
         Example inputs of an nn.Module.
     weights, weights_key, seed, input_size, input_shape, preprocessing, input_range
@@ -76,6 +80,7 @@ def quantize(
     from edgevit.exporting.preparation import Preparation
     from edgevit.exporting.requirements import check_request
     from edgevit.models.source import load_requested, require_taken, subject_of
+    from edgevit.quantization.weight_spread import spreads
 
     recipe = load_recipe(target) if target else None
     if precision not in QUANTIZED or not (recipe is None or isinstance(recipe, Quantizing)):
@@ -105,7 +110,12 @@ def quantize(
         shapes, stated = request.input_shapes, request.preprocessing
         subject = subject_of(model, inputs, request.input_size, "", input_shapes=shapes, preprocessing=stated)
     dialect = recipe.dialect(precision, request.options) if isinstance(recipe, Quantizing) else _portable(precision)
-    return Preparation(subject, request).quantized(dialect, request, measures_layers=True).report
+    prepared = Preparation(subject, request)
+    report = prepared.quantized(dialect, request, measures_layers=True).report
+    if not why or prepared.folded is None:
+        return report
+    examples = tuple(prepared.example.values())
+    return dataclasses.replace(report, spreads=spreads(subject.module, prepared.folded, examples, report.layers))
 
 
 def _portable(precision: str) -> Dialect:

@@ -20,6 +20,7 @@ from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.measurement import Measurement
 from edgevit.records.measurements import Measurements
 from edgevit.records.preprocessing import read_stated
+from edgevit.records.quantization import DEFAULT_FLOOR_DB, read_quantization
 from edgevit.records.tag import require_tag
 from edgevit.sweeps.plan import plan
 from edgevit.sweeps.recording import describe_epoch
@@ -76,6 +77,11 @@ def sweep(
     preprocessing: Mapping[str, Any] | None = None,
     labels: str | Path | None = None,
     input_range: tuple[float, float] | None = None,
+    data: str | Path | None = None,
+    floor_db: float = DEFAULT_FLOOR_DB,
+    ranges: str = "minmax",
+    absorb: bool = True,
+    correct: bool = True,
     out: str | Path = "artifacts",
     quick: bool = False,
     percentile: int | None = None,
@@ -109,6 +115,8 @@ def sweep(
         What the models take and put out, as for `edgevit.export`.
     input_range, out
         Range of the inputs that artifacts are verified on, and the folder for artifacts.
+    data, floor_db, ranges, absorb, correct
+        How the numbers of int8 and w8 are found, as for `edgevit.quantize`.
     quick, percentile, rate, max_memory_gb
         How each artifact is measured, as for `edgevit.profile`.
     max_time_s
@@ -137,6 +145,7 @@ def sweep(
         preprocessing=read_stated(preprocessing or {}),
         labels=None if labels is None else Path(labels),
         samples=SampleRequest(input_range),
+        quantization=read_quantization(data, floor_db, ranges, absorbs=absorb, corrects=correct),
     )
     requests = plan(_several(models), _several(targets), _several(precision), template)
     counts = [threads] if isinstance(threads, int) else list(threads)

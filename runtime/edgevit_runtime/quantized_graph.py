@@ -35,6 +35,26 @@ def float_weights(model: Any) -> Any:
     return copied
 
 
+def one_reader_each(model: Any) -> Any:
+    """Return the model with a step to float for each reader of an activation in int8, where several had one in common.
+
+    Converters divide a graph by what a part computes, or by the order of its axes. A step that two parts share belongs
+    to one of them then, and the other one gets what it does not expect.
+    """
+    import torch
+    from torch.ao.quantization.fx import _decomposed  # noqa: F401, which registers the operators
+
+    copied = copy.deepcopy(model)
+    for net in [module for module in copied.modules() if isinstance(module, torch.fx.GraphModule)]:
+        for node in list(net.graph.nodes):
+            if node.target is torch.ops.quantized_decomposed.dequantize_per_tensor.default:
+                for reader in list(node.users)[1:]:
+                    with net.graph.inserting_before(reader):
+                        reader.replace_input_with(node, net.graph.node_copy(node))
+        net.recompile()
+    return copied
+
+
 def _attribute(net: Any, target: str) -> Any:
     for part in target.split("."):
         net = getattr(net, part)

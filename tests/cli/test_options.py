@@ -25,7 +25,7 @@ COMMANDS = {
     "targets": set(),
     "doctor": {"-t/--target", "--try", "--db"},
     "fold": {"model", "--weights", "--weights-key", "--seed", "--input-size", "--input-shape", "--input-range"},
-    "quantize": {"model", "-t/--target", "--precision", "--option", "--weights", "--weights-key", "--seed",
+    "quantize": {"model", "-t/--target", "--precision", "--option", "--why", "--weights", "--weights-key", "--seed",
                  "--input-size", "--input-shape", "--input-range", *PREPROCESSING, *QUANTIZATION},
     "export": {"model", "-t/--target", "--precision", "-o/--out", "--weights", "--weights-key", "--seed",
                "--input-size", "--batch-size",

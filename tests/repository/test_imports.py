@@ -78,7 +78,7 @@ sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
 doctor        | concurrency                                       |
 verbs         | artifacts cards concurrency devices evaluation    | (torch)
-verbs         | exporting                                         |
+verbs         | exporting (quantization)                          |
 verbs         | measurement prediction recipes reporting          |
 verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)
