@@ -139,11 +139,13 @@ class _Search:
         taken: Balance | None = None
         for balance in BALANCES if self._request.absorbs else ():
             net = editable(self._folded)
-            if absorb(net, plain, balance):
-                absorbed = finished(net, self._folded)
-                candidate = self._simulator(absorbed, _calibrated(absorbed, some))
-                better = self._try("absorbed", candidate, best, balance.weight_share)
-                best, taken = better, balance if better is candidate else taken
+            if not absorb(net, plain, balance):
+                # Nothing can be moved, by any balance.
+                break
+            absorbed = finished(net, self._folded)
+            candidate = self._simulator(absorbed, _calibrated(absorbed, some))
+            better = self._try("absorbed", candidate, best, balance.weight_share)
+            best, taken = better, balance if better is candidate else taken
         if taken is not None:
             self._absorbed(plain, taken)
         if len(some) < len(self._data.batches):

@@ -19,6 +19,8 @@ from edgevit_runtime.record import Quantizing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgevit.models.source import Subject
+
 
 def quantize(
     model: str | nn.Module,
@@ -76,10 +78,8 @@ def quantize(
     overflow computes.
     """
     require_torch()
-    from edgevit.exporting.child_process import completed
     from edgevit.exporting.preparation import Preparation
     from edgevit.exporting.requirements import check_request
-    from edgevit.models.source import load_requested, require_taken, subject_of
     from edgevit.quantization.weight_spread import spreads
 
     recipe = load_recipe(target) if target else None
@@ -103,19 +103,30 @@ def quantize(
     )
     if recipe is not None:
         check_request(recipe, precision, options=request.options)
-    if isinstance(model, str):
-        subject = completed(load_requested(request), request)
-        require_taken(subject, request.batch)
-    else:
-        shapes, stated = request.input_shapes, request.preprocessing
-        subject = subject_of(model, inputs, request.input_size, "", input_shapes=shapes, preprocessing=stated)
+    prepared = Preparation(_subject(model, inputs, request), request)
     dialect = recipe.dialect(precision, request.options) if isinstance(recipe, Quantizing) else _portable(precision)
-    prepared = Preparation(subject, request)
     report = prepared.quantized(dialect, request, measures_layers=True).report
     if not why or prepared.folded is None:
         return report
     examples = tuple(prepared.example.values())
-    return dataclasses.replace(report, spreads=spreads(subject.module, prepared.folded, examples, report.layers))
+    return dataclasses.replace(
+        report, spreads=spreads(prepared.subject.module, prepared.folded, examples, report.layers)
+    )
+
+
+def _subject(
+    model: str | nn.Module, inputs: Mapping[str, Tensor] | Sequence[Tensor] | None, request: ExportRequest
+) -> Subject:
+    """Return a model that a request names, or a module with its example inputs."""
+    from edgevit.exporting.child_process import completed
+    from edgevit.models.source import load_requested, require_taken, subject_of
+
+    if not isinstance(model, str):
+        shapes, stated = request.input_shapes, request.preprocessing
+        return subject_of(model, inputs, request.input_size, "", input_shapes=shapes, preprocessing=stated)
+    subject = completed(load_requested(request), request)
+    require_taken(subject, request.batch)
+    return subject
 
 
 def _portable(precision: str) -> Dialect:

@@ -224,15 +224,17 @@ def test_a_scramble_of_scales_by_64_comes_back_within_half_a_decibel(model: Any)
 
 def test_a_move_that_is_no_equality_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof looks at the network, and not at the rule."""
-    net = ready_net("relu")
+    net = scrambled(ready(digits_like(), X), 64.0)
 
-    def wrong(editing: Net, *_: Any) -> int:
+    def wrong(editing: Net, *parts: Any) -> int:
+        count = absorb(editing, *parts)
         layer = next(node for node in editing.nodes() if editing.is_linear(node))
-        editing.scale_and_shift(layer, torch.full((8,), 1.0 + 1e-9, dtype=torch.float64), None)
-        return 1
+        editing.scale_and_shift(layer, torch.full((32,), 1.0 + 1e-9, dtype=torch.float64), None)
+        return count
 
-    monkeypatch.setattr("edgevit.quantization.quantized.absorb", wrong)
     data = CalibrationData([(X,)], [(X,)], "noise")
+    assert quantize(net, data, Dialect(), QuantizationRequest(floor_db=0.0)).report.steps[1:]
+    monkeypatch.setattr("edgevit.quantization.quantized.absorb", wrong)
     with pytest.raises(QuantizationError, match="changed the network"):
         quantize(net, data, Dialect(), QuantizationRequest(floor_db=0.0))
 
