@@ -1,5 +1,8 @@
 """Core ML's ML programs, run by Core ML on macOS.
 
+int8 and w8 store weights in int8 with a scale for each output channel. Unless an option asks for single precision, the
+rest computes in half, which is all that the Neural Engine has.
+
 load() has never been run, for want of a Mac. A reference evaluator computes what export() writes on any machine,
 operator by operator (edgevit/verification/mil/).
 """
@@ -17,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgevit_runtime.dialect import QUANTIZED, Dialect
 from edgevit_runtime.hidden_packages import hidden
 from edgevit_runtime.input_layouts import of_planes
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
@@ -26,7 +30,7 @@ RECIPE = Recipe(
     target="coreml",
     suffix=".mlpackage",
     engine="coremltools",
-    precisions=("fp16", "fp32"),
+    precisions=("fp16", "fp32", "w8", "int8"),
     requires=("torch", "coremltools"),
     extra="coreml",
     imports=("torch._dynamo",),
@@ -34,6 +38,7 @@ RECIPE = Recipe(
     evaluator="mil",
     needs="macOS",
     input_dtypes=("float32", "int32", "uint8"),
+    options={"floats": "type of all that is not int8 in int8 and w8 files: fp16 or fp32"},
     spellings=(
         "average_divisor",
         "bilinear",
@@ -50,6 +55,8 @@ RECIPE = Recipe(
 
 # Core ML asks for a bound of an open batch.
 _LARGEST_BATCH = 64
+# The types of what is not int8. The first is what the option `floats` means where it is not given.
+_FLOATS = ("fp16", "fp32")
 # ArrayFeatureType's numbers in the specification.
 _DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -138,6 +145,21 @@ def why_unavailable(to: Literal["build", "run"]) -> str:
     return "Core ML runs on macOS only" if to == "run" and platform.system() != "Darwin" else ""
 
 
+def check(options: Mapping[str, str]) -> None:
+    """Raise ValueError for a type that Core ML does not compute in."""
+    if options.get("floats", _FLOATS[0]) not in _FLOATS:
+        raise ValueError(f"floats={options['floats']}: one of {', '.join(_FLOATS)}")
+
+
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return numbers that the Neural Engine multiplies in int8 from the A17 Pro and the M4 on.
+
+    It needs one scale for each activation (apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html),
+    and coremltools says of its pass nullify_redundant_quantization_zero_point that no zero point is faster.
+    """
+    return Dialect(activations="float") if precision == "w8" else Dialect(activations="int8", symmetric=True)
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -148,22 +170,26 @@ def export(
     dynamic_batch: bool,
     options: Mapping[str, str],
 ) -> tuple[Stage, ...]:
-    """Convert the captured graph, once in single precision and, for fp16, once more with half weights and arithmetic.
+    """Convert the captured graph, once in single precision and once more in half, unless floats are to stay single.
 
     Both forms take and give float32. A raw image (1, H, W, 3) becomes an image of Core ML's. Raises ValueError for
     inputs of other types, and for several raw images at once.
     """
     _check(inputs, dynamic_batch)
+    # A model in int8 has its numbers already.
+    first = precision if precision in QUANTIZED else "fp32"
+    halves = precision == "fp16" or (precision in QUANTIZED and options.get("floats", _FLOATS[0]) == "fp16")
     stages, start = path.parent / "stages", time.perf_counter()
     stages.mkdir()
     with _quiet():
         program = _capture(model, inputs, dynamic_batch)
-        results = [_convert(program, inputs, outputs, stages / f"convert{RECIPE.suffix}", "fp32", dynamic_batch, start)]
-        if precision == "fp16":
+        forms = [("convert", first, "fp32"), *([("precision", precision, "fp16")] if halves else [])]
+        results = []
+        for name, of_stage, floats in forms:
+            file = stages / f"{name}{RECIPE.suffix}"
+            _convert(program, inputs, outputs, file, floats, dynamic_batch)
+            results.append(Stage(name, time.perf_counter() - start, file, precision=of_stage))
             start = time.perf_counter()
-            results.append(
-                _convert(program, inputs, outputs, stages / f"precision{RECIPE.suffix}", "fp16", dynamic_batch, start)
-            )
     shutil.copytree(results[-1].path, path)
     return tuple(results)
 
@@ -204,10 +230,10 @@ def _convert(
     inputs: Mapping[str, Any],
     outputs: Sequence[str],
     path: Path,
-    precision: str,
+    floats: str,
     dynamic_batch: bool,
-    start: float,
-) -> Stage:
+) -> None:
+    """Write a program whose floats compute in this precision."""
     import coremltools as ct
     import numpy as np
 
@@ -225,13 +251,12 @@ def _convert(
         outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(outputs, _output_kinds(program), strict=True)],
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS17,
-        compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
+        compute_precision=ct.precision.FLOAT16 if floats == "fp16" else ct.precision.FLOAT32,
         skip_model_load=True,
     )
     converted.save(str(path))
     # The map is for ExecuTorch's debugger.
     (path / _DEBUG_MAP).unlink(missing_ok=True)
-    return Stage(path.name.removesuffix(RECIPE.suffix), time.perf_counter() - start, path, precision=precision)
 
 
 def _output_kinds(program: Any) -> list[Any]:

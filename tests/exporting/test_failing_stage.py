@@ -101,7 +101,8 @@ def judged(target: str, precision: str, failing: str = "") -> list[str]:
     They are the last of each precision, and ahead of one that fails or is not computed all of its precision.
     """
     stages = STAGES[target, precision]
-    split = next((at for at, stage in enumerate(stages) if stage in {"precision", "halve"}), len(stages))
+    changes = set() if precision in QUANTIZED else {"precision", "halve"}
+    split = next((at for at, stage in enumerate(stages) if stage in changes), len(stages))
     passed = before(target, precision)
     for group in filter(None, (stages[:split], stages[split:])):
         if failing in group:

@@ -34,8 +34,8 @@ def quiet() -> AbstractContextManager[None]:
     return context
 
 
-def saved(folder: Path, build: Callable[..., Any], *inputs: Tensor, half: bool = False) -> Path:
-    """Save a package of the operators that `build(mb, *inputs)` adds, none of them rewritten."""
+def saved(folder: Path, build: Callable[..., Any], *inputs: Tensor, half: bool = False, system: str = "iOS17") -> Path:
+    """Save a package of the operators that `build(mb, *inputs)` adds, none of them rewritten, for a system."""
     import coremltools as ct
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil import types
@@ -43,12 +43,13 @@ def saved(folder: Path, build: Callable[..., Any], *inputs: Tensor, half: bool =
     names = [f"in_{i}" for i in range(len(inputs))]
     dtype = types.fp16 if half else types.fp32
     specs = [mb.TensorSpec(tuple(tensor.shape), dtype=dtype) for tensor in inputs]
-    program = mb.program(input_specs=specs, opset_version=ct.target.iOS17)(_named(names, lambda *a: build(mb, *a)))
+    opset = ct.target[system]
+    program = mb.program(input_specs=specs, opset_version=opset)(_named(names, lambda *a: build(mb, *a)))
     path = folder / f"{next(_numbers)}.mlpackage"
     with quiet():
         nothing = ct.PassPipeline.EMPTY
         package = ct.convert(program, convert_to="mlprogram", pass_pipeline=nothing, skip_model_load=True,
-                          minimum_deployment_target=ct.target.iOS17)  # fmt: skip
+                          minimum_deployment_target=opset)  # fmt: skip
         package.save(str(path))
     return path
 

@@ -32,7 +32,8 @@ pytestmark = pytest.mark.coreml
 def test_every_operator_is_tried() -> None:
     """Each is in a table or a test of the files about ML programs."""
     files = sorted(Path(__file__).parent.glob("test_mil*.py"))
-    assert [file.name for file in files] == ["test_mil.py", "test_mil_inference.py", "test_mil_layers.py"]
+    names = [f"test_mil{part}.py" for part in ("", "_inference", "_layers", "_quantization")]
+    assert [file.name for file in files] == names
     words = "".join(file.read_text(encoding="utf-8") for file in files)
     assert not {name for name in OPERATORS if f'"{name}"' not in words and f"mb.{name}(" not in words}
 

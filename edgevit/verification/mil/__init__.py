@@ -17,7 +17,7 @@ RECIPE = Recipe(
     target="mil",
     suffix=".mlpackage",
     engine="torch",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8", "w8"),
     requires=("torch",),
     extra="export",
 )

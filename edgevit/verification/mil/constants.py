@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from edgevit_runtime.record import UnsupportedError
 
+from .packing import unpack
 from .proto import Message
 
 # MIL's element types by their numbers, in NumPy's spelling.
 _DTYPES = {
     1: "bool", 2: "str", 10: "float16", 11: "float32", 12: "float64", 21: "int8", 22: "int16", 23: "int32",
-    24: "int64", 31: "uint8", 32: "uint16", 33: "uint32",
+    24: "int64", 25: "int4", 31: "uint8", 32: "uint16", 33: "uint32", 35: "uint4", 36: "uint2", 37: "uint1",
+    38: "uint6", 39: "uint3",
 }  # fmt: skip
+# The types that are narrower than a byte, with their bits.
+_BITS = {"int4": 4, "uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "uint6": 6}
 _PACKAGE_PREFIX = "@model_path/"  # begins each path inside the package
 _SENTINEL = 0xDEADBEEF  # begins each record of the weight file
 
@@ -31,10 +35,11 @@ class ConstantReader:
         self._folder = folder
         self._weight_files: dict[Path, NDArray[np.uint8]] = {}
 
-    def read(self, value: Message) -> Any:
+    def read(self, value: Message, *, keeps_bytes: bool = False) -> Any:
         """Return a text, or a tensor: floats in their declared type, integers as int64.
 
-        torch computes on few other integer types. Value: type = 2, immediateValue = 3, blobFileValue = 5.
+        torch computes on few other integer types. keeps_bytes: integers of up to 8 bits stay int8 or uint8, which takes
+        an eighth of the memory. Value: type = 2, immediateValue = 3, blobFileValue = 5.
         """
         dtype, shape = element_type(value.one(2))
         if value.has(5):
@@ -45,15 +50,18 @@ class ConstantReader:
             tensor = value.one(3).one(1)  # ImmediateValue.tensor
             if dtype == "str":
                 return tensor.one(4).text(1)
-            array = _immediate(tensor, dtype).reshape(shape)
-        return torch.from_numpy(array.astype(array.dtype if array.dtype.kind in "fb" else np.int64, copy=False))
+            array = _immediate(tensor, dtype, math.prod(shape)).reshape(shape)
+        keeps = array.dtype.kind in "fb" or (keeps_bytes and array.dtype.itemsize == 1)
+        return torch.from_numpy(array.astype(array.dtype if keeps else np.int64, copy=False))
 
     def _stored(self, path: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a constant of the weight file. Its record holds sentinel, type, size and offset of the data."""
         weights = self._weight_file(path)
         sentinel, _, size, start = struct.unpack_from("<IIQQ", weights.data, offset)
-        if sentinel != _SENTINEL or size != math.prod(shape) * np.dtype(dtype).itemsize:
+        if sentinel != _SENTINEL or size != _bytes(dtype, math.prod(shape)):
             raise ValueError(f"{path.name} holds no {dtype} of {list(shape)} at {offset}")
+        if dtype in _BITS:
+            return _narrow(weights[start : start + size], dtype, math.prod(shape)).reshape(shape)
         return np.frombuffer(weights, dtype, math.prod(shape), start).reshape(shape)
 
     def _weight_file(self, path: Path) -> NDArray[np.uint8]:
@@ -75,11 +83,24 @@ def element_type(value_type: Message) -> tuple[str, tuple[int, ...]]:
     return _DTYPES[tensor.number(1)], shape
 
 
-def _immediate(tensor: Message, dtype: str) -> NDArray[Any]:
+def _bytes(dtype: str, count: int) -> int:
+    """Return how many bytes so many numbers take."""
+    return -(-count * _BITS[dtype] // 8) if dtype in _BITS else count * np.dtype(dtype).itemsize
+
+
+def _narrow(data: NDArray[np.uint8], dtype: str, count: int) -> NDArray[Any]:
+    """Return numbers of a type that is narrower than a byte, as uint8 or int8."""
+    numbers = unpack(data, _BITS[dtype], count)
+    return numbers if dtype[0] == "u" else ((numbers.astype(np.int8) ^ 8) - 8).astype(np.int8)
+
+
+def _immediate(tensor: Message, dtype: str, count: int) -> NDArray[Any]:
     """Return the values of a TensorValue as a vector that may be written to.
 
     TensorValue: floats = 1, ints = 2, bools = 3, longInts = 5, doubles = 6, bytes = 7, each with values = 1.
     """
+    if dtype in _BITS:
+        return _narrow(np.frombuffer(tensor.one(7).raw(1), np.uint8), dtype, count)
     for number, raw_dtype in ((1, "<f4"), (6, "<f8"), (7, dtype)):
         if tensor.has(number):
             return np.frombuffer(tensor.one(number).raw(1), raw_dtype).astype(dtype)

@@ -15,6 +15,8 @@ from .operators import OPERATORS
 from .proto import Message
 
 _ML_PROGRAM = 502  # field of Model
+# Begins the operators that make a constant from a stored form of it. Until iOS 17 their arguments are attributes.
+_STORED = "constexpr_"
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,19 @@ def _operation(index: int, message: Message, constants: dict[str, Any], reader: 
 
     Operation: type = 1, inputs = 2, outputs = 3, attributes = 5. Binding: name = 1, or value = 2.
     """
-    arguments = {}
+    arguments: dict[str, tuple[str, ...]] = {}
+    attributes = message.entries(5)
+    is_stored = message.text(1).startswith(_STORED)
     for parameter, argument in message.entries(2).items():
         names = []
         for i, binding in enumerate(argument.all(1)):
             names.append(binding.text(1) if binding.has(1) else f"{index}.{parameter}.{i}")
             if binding.has(2):
-                constants[names[-1]] = reader.read(binding.one(2))
+                constants[names[-1]] = reader.read(binding.one(2), keeps_bytes=is_stored)
         arguments[parameter] = tuple(names)
-    attributes = message.entries(5)
+    for parameter in attributes.keys() - {"name"} if is_stored else ():
+        arguments[parameter] = (f"{index}.{parameter}",)
+        constants[f"{index}.{parameter}"] = reader.read(attributes[parameter], keeps_bytes=True)
     name = reader.read(attributes["name"]) if "name" in attributes else ""
     operation = Operation(message.text(1), str(name), index, arguments, tuple(map(_declaration, message.all(3))))
     if operation.operator not in OPERATORS:

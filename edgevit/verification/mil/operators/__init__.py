@@ -4,7 +4,18 @@ Defaults are those of the MIL reference,
 https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html.
 """
 
-from . import activations, arithmetic, convolution, indexing, normalization, pooling, reductions, resizing, shapes
+from . import (
+    activations,
+    arithmetic,
+    convolution,
+    indexing,
+    normalization,
+    pooling,
+    quantization,
+    reductions,
+    resizing,
+    shapes,
+)
 from .arguments import Arguments, Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -14,6 +25,7 @@ OPERATORS: dict[str, Operator] = {
     **indexing.OPERATORS,
     **normalization.OPERATORS,
     **pooling.OPERATORS,
+    **quantization.OPERATORS,
     **reductions.OPERATORS,
     **resizing.OPERATORS,
     **shapes.OPERATORS,
