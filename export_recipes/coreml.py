@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from edgevit_runtime.dialect import QUANTIZED, Dialect
+from edgevit_runtime.dialect import QUANTIZED, Dialect, Kind
 from edgevit_runtime.hidden_packages import hidden
 from edgevit_runtime.input_layouts import of_planes
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
@@ -53,10 +53,14 @@ RECIPE = Recipe(
     ),
 )
 
+# The oldest systems that the files are for: iOS 17, macOS 14. `quantize` is of these.
+_SYSTEMS = "iOS17"
 # Core ML asks for a bound of an open batch.
 _LARGEST_BATCH = 64
 # The types of what is not int8. The first is what the option `floats` means where it is not given.
 _FLOATS = ("fp16", "fp32")
+# The kinds that coremltools quantizes. A transposed convolution stays as it is.
+_INT8: tuple[Kind, ...] = ("convolution", "depthwise", "linear", "add")
 # ArrayFeatureType's numbers in the specification.
 _DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -154,10 +158,12 @@ def check(options: Mapping[str, str]) -> None:
 def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
     """Return numbers that the Neural Engine multiplies in int8 from the A17 Pro and the M4 on.
 
-    It needs one scale for each activation (apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html),
-    and coremltools says of its pass nullify_redundant_quantization_zero_point that no zero point is faster.
+    They are those of coremltools' own linear_quantize_activations: one scale for each activation and no zero point, in
+    these operators, and floats at the ends (apple.github.io/coremltools/docs-guides/source/opt-quantization-api.html).
     """
-    return Dialect(activations="float") if precision == "w8" else Dialect(activations="int8", symmetric=True)
+    if precision == "w8":
+        return Dialect(activations="float")
+    return Dialect(activations="int8", symmetric=True, operators=_INT8, requantized=_INT8, ends_in_float=True)
 
 
 def export(
@@ -250,7 +256,7 @@ def _convert(
         inputs=types,
         outputs=[ct.TensorType(name, dtype=kind) for name, kind in zip(outputs, _output_kinds(program), strict=True)],
         convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS17,
+        minimum_deployment_target=ct.target[_SYSTEMS],
         compute_precision=ct.precision.FLOAT16 if floats == "fp16" else ct.precision.FLOAT32,
         skip_model_load=True,
     )
@@ -305,4 +311,5 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     fields.license = metadata.get("license", "")
     fields.versionString = metadata.get("version", "")
     fields.userDefined.update(metadata)
+    fields.userDefined["edgevit.minimum_deployment_target"] = _SYSTEMS
     file.write_bytes(model.SerializeToString(deterministic=True))

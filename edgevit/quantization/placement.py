@@ -60,8 +60,9 @@ def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Pla
         for operand in operands:
             if operand not in results:
                 edges.setdefault(operand, []).append(node)
-        if kind in dialect.requantized:
-            results[end_of(node)] = None
+        end = end_of(node)
+        if kind in dialect.requantized and not (dialect.ends_in_float and _is_output(end)):
+            results[end] = None
     return Placement(operators, tuple(results), {tensor: tuple(readers) for tensor, readers in edges.items()})
 
 
@@ -111,6 +112,11 @@ def end_of(node: Node) -> Node:
     """Return the tensor that an int8 kernel gives in place of a node's: behind an activation that clips, if alone."""
     reader = next(iter(node.users), None)
     return reader if reader is not None and len(node.users) == 1 and is_call(reader, *_CLIPS) else node
+
+
+def _is_output(tensor: Node) -> bool:
+    """Return whether a tensor leaves the network, and nothing but moves reads it before."""
+    return all(user.op == "output" or (is_call(user, *_MOVES) and _is_output(user)) for user in tensor.users)
 
 
 def input_axis(node: Node, kind: Kind) -> int:

@@ -28,7 +28,8 @@ class Dialect:
     activations: their type; `uint8` has a zero point, and `float` leaves them as they are. symmetric: their zero point
     is 0, and the range is as wide below it as above. largest_weight: the largest magnitude of a weight in steps.
     operators: the kinds that run in int8. requantized: the kinds whose outputs are int8 too, because the kernel has no
-    other. per_channel: a scale for each output channel of a weight, and one for all without it.
+    other. per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels
+    give floats where nothing in the network reads their results.
     """
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
@@ -37,6 +38,7 @@ class Dialect:
     operators: tuple[Kind, ...] = KINDS
     requantized: tuple[Kind, ...] = KINDS
     per_channel: bool = True
+    ends_in_float: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for a dialect that no engine could have."""
@@ -51,10 +53,8 @@ class Dialect:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The lowest and the highest number of an activation."""
-        if self.activations == "uint8":
-            return 0, 255
-        return (-127, 127) if self.symmetric else (-128, 127)
+        """The lowest and the highest number of an activation, by which engines clip."""
+        return (0, 255) if self.activations == "uint8" else (-128, 127)
 
 
 def _require_known(kinds: Iterable[str]) -> None:

@@ -95,6 +95,11 @@ def before(target: str, precision: str) -> list[str]:
     return ["fold", "half"] if (target, precision) in HALF else ["fold"]
 
 
+def timed(target: str, precision: str) -> list[str]:
+    """Return the stages whose durations an artifact has."""
+    return ["fold", *["quantize"] * (precision in QUANTIZED), *STAGES[target, precision], "verify"]
+
+
 def judged(target: str, precision: str, failing: str = "") -> list[str]:
     """Return the stages that pass.
 
@@ -135,8 +140,7 @@ def test_the_stage_that_changed_the_function_is_named(
     breaker(monkeypatch)
     out = tmp_path / "out"
     artifact, _ = blamed(out, ExportRequest(target, out, precision), as_subject(residual_net()), stage)
-    stages = STAGES[target, precision]
-    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *stages, "verify"]
+    assert [stage_time.name for stage_time in artifact.stages] == timed(target, precision)
     assert passing(artifact) == judged(target, precision, stage)
 
 
@@ -147,9 +151,7 @@ LESS = [pytest.param(*case, marks=marks(case[0], slow=case[0] in PHONES)) for ca
 @pytest.mark.parametrize(("target", "precision"), LESS)
 def test_left_alone_the_same_network_passes_every_stage(target: str, precision: str, tmp_path: Path) -> None:
     artifact = export_subject(as_subject(residual_net()), ExportRequest(target, tmp_path / "out", precision))
-    quantized = ["quantize"] * (precision in QUANTIZED)
-    stages = STAGES[target, precision]
-    assert [stage_time.name for stage_time in artifact.stages] == ["fold", *quantized, *stages, "verify"]
+    assert [stage_time.name for stage_time in artifact.stages] == timed(target, precision)
     expected = [*judged(target, precision), *(["artifact"] if (target, "artifact") not in NOT_COMPUTED else [])]
     if missing_instructions(target, precision):
         expected = [stage for stage in expected if stage not in {"precision", "artifact"}]

@@ -207,3 +207,22 @@ def test_a_corrected_bias_makes_up_for_the_mean_error_of_the_weights() -> None:
     assert shifts[1] < 0.5 * shifts[0]
     untouched = simulator(net, inputs, corrects_biases=True)
     assert torch.equal(untouched.network(set(untouched.layers))(inputs), net(inputs)), "float layers keep theirs"
+
+
+def test_a_network_may_end_in_float() -> None:
+    """A result that leaves the network, moved or not, stays as the kernel sums it; one that is also read does not."""
+
+    def compute(net: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inner = F.relu(net.first(x))
+        return inner, net.second(inner).flatten(1), net.head(inner.mean((2, 3)))
+
+    layers = {"first": conv(3, 8, 3), "second": conv(8, 4, 1), "head": nn.Linear(8, 5)}
+    net = ready(Toy(compute, **layers), X)
+    simulations = [simulator(net, X, dialect=Dialect(ends_in_float=ends)).network() for ends in (False, True)]
+    counts = [sum(node.target is QUANTIZE for node in simulation.net.graph.nodes) for simulation in simulations]
+    # The input, the inner map, the mean, and the ends of two layers.
+    assert counts == [5, 3]
+    with torch.no_grad():
+        inner, *ends = simulations[1](X)
+        assert torch.equal(inner, simulations[0](X)[0])
+        assert all(len(end.unique()) > 0.9 * end.numel() for end in ends) and len(inner.unique()) <= 256

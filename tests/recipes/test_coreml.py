@@ -68,6 +68,7 @@ def test_a_small_network_end_to_end(tmp_path: Path, precision: str) -> None:
     assert description.metadata.shortDescription.endswith(f"tiny for coreml, {precision}")
     assert description.metadata.versionString == "0.1.0"
     assert description.metadata.userDefined["edgevit.precision"] == precision
+    assert description.metadata.userDefined["edgevit.minimum_deployment_target"] == "iOS17"
     assert description.metadata.userDefined["edgevit.parity"].startswith("passed: max_rel")
     assert (
         json.loads(description.metadata.userDefined["edgevit.source"])["state_sha256"] == artifact.source.state_sha256

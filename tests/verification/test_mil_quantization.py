@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgevit.verification.divergence import first_divergence
 from edgevit.verification.mil import read_program
-from edgevit.verification.mil.packing import unpack
+from edgevit.verification.mil.operators.packing import unpack
 from support.ml_programs import X, assert_close, evaluate, few_examples, saved
 from support.nets import image
 
@@ -191,7 +191,8 @@ def test_numbers_that_are_not_there_are_an_error() -> None:
         unpack(np.zeros(1, np.uint8), 6, 2)
 
 
-def test_stored_constants_stay_as_small_as_in_the_file(ct: Any, tmp_path: Path) -> None:
+def stored(folder: Path) -> Path:
+    """Save a package with a constant (4, 15) in int8."""
     steps = np.arange(60, dtype=np.int8).reshape(4, 15)
 
     def build(mb: Any, v: Any) -> Any:
@@ -199,8 +200,22 @@ def test_stored_constants_stay_as_small_as_in_the_file(ct: Any, tmp_path: Path) 
         value = mb.constexpr_affine_dequantize(quantized_data=steps, zero_point=np.int8(0), scale=scale, axis=axis)
         return constant(mb, v, value)
 
-    constants = read_program(saved(tmp_path, build, zeros(steps))).constants.values()
-    assert [value.dtype for value in constants if getattr(value, "shape", ()) == steps.shape] == [torch.int8]
+    return saved(folder, build, zeros(steps))
+
+
+def test_stored_constants_stay_as_small_as_in_the_file(ct: Any, tmp_path: Path) -> None:
+    constants = read_program(stored(tmp_path)).constants.values()
+    assert [value.dtype for value in constants if getattr(value, "shape", ()) == (4, 15)] == [torch.int8]
+
+
+def test_bytes_of_another_type_than_declared_are_refused(ct: Any, tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    weights = path / "Data/com.apple.CoreML/weights/weight.bin"
+    record = bytes.fromhex("efbeadde 04000000")
+    assert weights.read_bytes().count(record) == 1
+    weights.write_bytes(weights.read_bytes().replace(record, record[:4] + b"\3\0\0\0"))
+    with pytest.raises(ValueError, match=r"weight.bin holds no int8 of \[4, 15\]"):
+        read_program(path)
 
 
 def test_a_step_that_went_the_other_way_is_no_divergence(ct: Any, tmp_path: Path) -> None:

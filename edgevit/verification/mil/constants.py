@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgevit_runtime.record import UnsupportedError
 
-from .packing import unpack
+from .operators.packing import unpack
 from .proto import Message
 
 # MIL's element types by their numbers, in NumPy's spelling.
@@ -26,6 +26,11 @@ _DTYPES = {
 _BITS = {"int4": 4, "uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "uint6": 6}
 _PACKAGE_PREFIX = "@model_path/"  # begins each path inside the package
 _SENTINEL = 0xDEADBEEF  # begins each record of the weight file
+# The types of the weight file by their numbers there, which are others.
+_FILED = {
+    1: "float16", 2: "float32", 3: "uint8", 4: "int8", 6: "int16", 7: "uint16", 8: "int4", 9: "uint1", 10: "uint2",
+    11: "uint4", 12: "uint3", 13: "uint6", 14: "int32", 15: "uint32",
+}  # fmt: skip
 
 
 class ConstantReader:
@@ -57,8 +62,8 @@ class ConstantReader:
     def _stored(self, path: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a constant of the weight file. Its record holds sentinel, type, size and offset of the data."""
         weights = self._weight_file(path)
-        sentinel, _, size, start = struct.unpack_from("<IIQQ", weights.data, offset)
-        if sentinel != _SENTINEL or size != _bytes(dtype, math.prod(shape)):
+        sentinel, filed, size, start = struct.unpack_from("<IIQQ", weights.data, offset)
+        if (sentinel, _FILED.get(filed), size) != (_SENTINEL, dtype, _bytes(dtype, math.prod(shape))):
             raise ValueError(f"{path.name} holds no {dtype} of {list(shape)} at {offset}")
         if dtype in _BITS:
             return _narrow(weights[start : start + size], dtype, math.prod(shape)).reshape(shape)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..packing import unpack
 from .arguments import Arguments, Operator
+from .packing import unpack
 
 _BOUNDS = {"int8": (-128, 127), "uint8": (0, 255)}
 
