@@ -7,7 +7,8 @@ import errno
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,6 +47,14 @@ class Sources(NamedTuple):
         folder = None if given else find_artifact(self.out, sha256)
         return given if folder is None else open_artifact(folder)
 
+    def all(self) -> Iterator[Artifact]:
+        """Yield the given artifacts, then those in `out` that can be read."""
+        from edgevit.artifacts.folder import read_artifacts
+
+        yield from self.artifacts
+        if self.out.is_dir():
+            yield from read_artifacts(self.out)[0]
+
 
 def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str | None) -> list[dict[str, str]]:
     """Put the picked artifact into a folder below `out`, and describe it; do nothing where nothing is chosen.
@@ -69,7 +78,7 @@ def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str
             _require_permitted(picked, artifact, sources)
             require_origin(artifact, NO_CHECKPOINT, sources.labels)
             artifact = _copy(artifact, out)
-            description = "a copy of the artifact that the numbers are of"
+            description = f"a copy{_describe_copy(picked, artifact)}"
         else:
             artifact = _exported(picked, sources, out, db)
             description = _describe(picked, artifact)
@@ -78,26 +87,61 @@ def hand_over(choice: Choice | JointChoice, sources: Sources, out: Path, db: str
 
 
 def _measured(picked: Candidate, sources: Sources) -> Artifact | None:
-    """Return the artifact of the numbers, if it is here. Raise UsageError where its manifest contradicts them.
+    """Return the artifact of the numbers, if it is here. Raise UsageError where no manifest here agrees with them.
 
     Where the latency is that of random weights or of other labels, it is the artifact of the accuracy. It is that one,
-    too, where the file that was timed is not here.
+    too, where the file that was timed is not here, or states another preprocessing than the accuracy is by. Where that
+    does as well, it is another artifact of the same network that states what the accuracy is by.
     """
     from edgevit.selection.wording import TOP1_OF_ANOTHER
 
     timed = None if set(TOP1_OF_ANOTHER) & set(picked.flags) else sources.find(picked.artifact_sha256)
-    artifact = timed or sources.find(picked.top1_artifact_sha256)
+    of_numbers = [one for one in (timed, sources.find(picked.top1_artifact_sha256)) if one is not None]
+    if not of_numbers:
+        return None
+    beside = (one for one in sources.all() if _is_of_network(one, picked))
     stated = picked.top1_preprocessing
-    if artifact is not None and stated is not None and _steps(artifact.preprocessing) != _steps(stated):
-        from edgevit.records.preprocessing import describe_preprocessing
+    as_stated = (
+        one for one in chain(of_numbers, beside) if stated is None or _steps(one.preprocessing) == _steps(stated)
+    )
+    if (artifact := next(as_stated, None)) is not None:
+        return artifact
+    from edgevit.records.preprocessing import describe_preprocessing
 
-        raise UsageError(
-            "the accuracy was measured with another preprocessing than the manifest's",
-            where=str(artifact.folder),
-            why=f"it was measured with: {describe_preprocessing(stated)}",
-            fix="export it with these options, and evaluate and measure it again",
-        )
-    return artifact
+    raise UsageError(
+        "the accuracy was measured with another preprocessing than the manifest's",
+        where=str(of_numbers[0].folder),
+        why=f"it was measured with: {describe_preprocessing(stated)}" if stated is not None else "",
+        fix="export it with these options, and name its folder with --artifacts",
+    )
+
+
+def _is_of_network(artifact: Artifact, picked: Candidate) -> bool:
+    """Return whether an artifact is proven, and is of the network, the labels and the kind of the pick.
+
+    In int8 the network does not decide: files of other calibrations are other networks.
+    """
+    from edgevit.records.artifact import PROVEN
+    from edgevit_runtime.dialect import QUANTIZED
+
+    network = picked.network
+    if network is None or artifact.parity is None or artifact.parity.status not in PROVEN:
+        return False
+    if artifact.precision in QUANTIZED:
+        return False
+    same_kind = (artifact.model, artifact.target, artifact.precision) == (picked.model, picked.target, picked.precision)
+    own = artifact.network
+    same_inputs = (own.inputs, own.labels_sha256) == (network.inputs, network.labels_sha256)
+    return same_kind and same_inputs and own.is_same(network)
+
+
+def _describe_copy(picked: Candidate, artifact: Artifact) -> str:
+    """Return how an artifact that was copied for the answer compares with the measured one."""
+    if artifact.sha256 == picked.artifact_sha256:
+        return " of the artifact that the numbers are of"
+    if artifact.sha256 == picked.top1_artifact_sha256:
+        return " of the artifact that the accuracy is of; the latency is another file's"
+    return f", {_describe(picked, artifact)}"
 
 
 def _steps(preprocessing: Preprocessing) -> Preprocessing:

@@ -144,6 +144,49 @@ def test_an_accuracy_by_another_preprocessing_is_not_handed_over_with_the_manife
     assert "another preprocessing than the manifest's" in text and "0.4" in text
 
 
+def test_of_two_exports_that_differ_in_their_mean_the_one_that_the_accuracy_is_by_is_handed_over(
+    swept: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(swept, tmp_path / "means")
+    weights = ("--weights", "both.pt", "--weights-key", "good")
+    export = ("export", NAME, "-t", "onnx", "--input-size", 8, *weights, "--mean", "0.4", "-o", "good", "--db", "x.db")
+    assert edgevit(*export, folder=folder).returncode == 0
+    plain = folder / "good/mine-net-8-onnx-fp32"
+    [tinted] = [path for path in (folder / "good").iterdir() if path != plain]
+    evaluate = ("evaluate", "--data", "colours", "--db", "x.db", "--dataset")
+    for evaluated, *options in (
+        (tinted, "alone"),
+        (plain, "both"),
+        (tinted, "both"),
+        (plain, "stated", "--mean", "0.4"),
+    ):
+        outcome = edgevit(*evaluate, *options, evaluated, folder=folder)
+        assert outcome.returncode == 0, outcome.stderr
+
+    def asked(dataset: str, *options: str) -> tuple[str, ...]:
+        return "choose", "--db", "x.db", "--dataset", dataset, "--export", f"of-{dataset}", *options
+
+    def handed_over(dataset: str, *options: str) -> tuple[Artifact, str]:
+        outcome = edgevit(*asked(dataset, *options), "--json", folder=folder)
+        assert outcome.returncode == 0, outcome.stderr
+        [one] = json.loads(outcome.stdout)["exported"]
+        return open_artifact(folder / one["folder"]), one["says"]
+
+    # The plain one alone was timed. It has an accuracy of its own, or that of the other one, or one by an option.
+    artifact, says = handed_over("both", "--artifacts", "good")
+    assert artifact.sha256 == open_artifact(plain).sha256 and says == "a copy of the artifact that the numbers are of"
+    artifact, says = handed_over("alone", "--artifacts", "good")
+    assert artifact.sha256 == open_artifact(tinted).sha256 and "of the artifact that the accuracy is of" in says
+    artifact, says = handed_over("stated", "--out", "good")
+    assert artifact.sha256 == open_artifact(tinted).sha256 and "not its very file" in says
+    shutil.rmtree(tinted)
+    for dataset in ("alone", "stated"):
+        shutil.rmtree(folder / f"of-{dataset}")
+        text = refused(2, *asked(dataset, "--artifacts", "good,bad"), folder=folder)
+        assert "another preprocessing than the manifest's" in text and "0.4" in text
+        assert not list((folder / f"of-{dataset}").glob("*"))
+
+
 def test_a_function_that_was_changed_is_noticed(swept: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(swept, tmp_path / "changed")
     (folder / "mine.py").write_text(FILE.replace('"blue", "red"', '"red", "blue"'))
