@@ -63,12 +63,12 @@ def load_weights(
     """
     path = Path(path)
     content = read_content(path)
-    flat = flatten(content)
+    flat = flatten(content, path)
     expected = Expected.of(model)
     if not any(isinstance(value, Tensor) for value in flat.values()):
         kind = f"a {type(content).__name__} without tensors" if content else "an empty file"
         raise CheckpointError("no weights in this checkpoint", where=str(path), why=f"it holds {kind}", fix=SAVE_AGAIN)
-    sets = find_sets(flat, expected)
+    sets = find_sets(flat, expected, path)
     if not key and any(weights.key == earlier_key for weights in sets):
         key = earlier_key
     weights, choice = _Chooser(path, flat, expected, sets).choose(key, model, classes)
@@ -88,7 +88,7 @@ def count_classes(model: nn.Module, path: str | Path, classes: int, *, key: str 
     Raises CheckpointError for a file that cannot be read.
     """
     expected = Expected.of(model)
-    sets = find_sets(flatten(read_content(Path(path))), expected)
+    sets = find_sets(flatten(read_content(Path(path)), path), expected, path)
     counts = [_its_classes(expected, weights, classes) for weights in sets if not key or is_named(key, weights.key)]
     return next((count for count in counts if count), None)
 

@@ -6,25 +6,20 @@ enumerations and configurations. A stand-in takes the place of each such object,
 
 from __future__ import annotations
 
-import pickletools
 import re
 import sys
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from edgevit.models.pickle_scan import global_names
+
 _PLAIN_DTYPE = re.compile(r"[fiu][1248]|b1")
-# A file of the older format is a magic number, a version, a description of the system, and the content.
-_LEGACY_PICKLES = 4
-_LONGEST_NAME = 1_000  # characters of a class with its modules
 _SCALARS = (str, bytes, int, float, complex, type(None))
 _NOT_STOOD_IN = frozenset({"torch", "torchvision", "numpy", *sys.stdlib_module_names})
 
@@ -110,7 +105,7 @@ def stand_ins(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any],
 
     Classes of the standard library, torch and NumPy have none: what is not harmless there, the reader refuses.
     """
-    names = {name for name in _global_names(path) if name.partition(".")[0] not in _NOT_STOOD_IN}
+    names = {name for name in global_names(path) if name.partition(".")[0] not in _NOT_STOOD_IN}
     return [*HARMLESS, *((_class_named(name), name) for name in sorted(names))]
 
 
@@ -145,16 +140,18 @@ def _class_named(name: str) -> type:
 
 def object_with_tensors(content: Any) -> str:
     """Return the name of a class whose object holds tensors as attributes; empty where no object does."""
-    for value in _values(content):
+    # What one object holds has no tensors, or nothing more is searched: no value is visited twice.
+    searched = set[int]()
+    for value in _values(content, set()):
         name = getattr(value, "_edgevit_class", "")
-        if name and any(isinstance(inner, (Tensor, StoredArray)) for inner in _values(list(vars(value).values()))):
+        if name and any(isinstance(inner, (Tensor, StoredArray)) for inner in _values(vars(value), searched)):
             return str(name)
     return ""
 
 
-def _values(content: Any) -> Iterator[Any]:
-    """Yield a container and all that is in it."""
-    pending, seen_ids = [content], set[int]()
+def _values(content: Any, seen_ids: set[int]) -> Iterator[Any]:
+    """Yield a container and all that is in it, without what was seen before."""
+    pending = [content]
     while pending:
         value = pending.pop()
         if id(value) in seen_ids:
@@ -165,30 +162,3 @@ def _values(content: Any) -> Iterator[Any]:
             pending += [*value.values(), *([vars(value)] if isinstance(value, OrderedDict) else [])]
         elif isinstance(value, (list, tuple, set)):
             pending += value
-
-
-def _global_names(path: Path) -> set[str]:
-    """Return the dotted names of all that a file's pickles want to import."""
-    names: set[str] = set()
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if member.endswith("data.pkl"):
-                    names.update(_names_in(pickletools.genops(archive.read(member))))
-        return names
-    with path.open("rb") as file:
-        for _ in range(_LEGACY_PICKLES):
-            names.update(_names_in(pickletools.genops(file)))
-    return names
-
-
-def _names_in(operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> Iterator[str]:
-    for operation, argument, _ in operations:
-        if operation.name == "GLOBAL":
-            module, _, name = str(argument).partition(" ")
-            if len(name) + len(module) > _LONGEST_NAME:
-                # torch's own refusal searches such a name in a time that grows with the square of its length.
-                raise UnpicklingError(f"it asks for a class whose name has {len(name) + len(module)} characters")
-            if (module, name) in NAME_MAPPING:
-                module, name = NAME_MAPPING[module, name]
-            yield f"{IMPORT_MAPPING.get(module, module)}.{name}"

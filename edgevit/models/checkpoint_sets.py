@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgevit.errors import CheckpointError
+from edgevit.models.checkpoint_file import SAVE_AGAIN
 from edgevit.models.checkpoint_objects import StoredArray
 
 Path = tuple[str, ...]  # of a tensor in nested containers, names split at dots
@@ -27,6 +29,9 @@ _AVERAGED = re.compile(r"(?<![a-z])(?:ema|swa|avg|average|averaged|polyak)(?![a-
 _NO_WEIGHTS = re.compile(r"(?<![a-z])(?:opt|optim|optimizers?|schedulers?|scaler|amp|grads?|gradients?)(?![a-z])")
 _CONTAINERS = (Mapping, list, tuple)
 _DEEPEST = 32  # steps of a path; a container may contain itself
+# Ten containers that each hold the next one ten times would be ten thousand million values.
+_MOST_REPEATED = 100_000
+_MOST_COMPARISONS = 10_000_000  # of paths with the keys of sets, some of them in a microsecond
 _COUNTS = frozenset({"n_averaged", "num_updates", "decay", "initted", "step", "global_step", "epoch", "updates"})
 # Lightning's weight averaging puts the averaged weights in the place of the raw ones, and its count here.
 _AVERAGING_STATE = "averaging_state"
@@ -84,15 +89,24 @@ class Expected:
         )
 
 
-def flatten(content: Any) -> dict[Path, Any]:
-    """Return the leaves of nested containers by their paths; names with dots are several steps of a path."""
+def flatten(content: Any, file: object) -> dict[Path, Any]:
+    """Return the leaves of nested containers by their paths; names with dots are several steps of a path.
+
+    file: that they were read from. Raises CheckpointError where containers hold one another without end.
+    """
     flat: dict[Path, Any] = {}
     pending: list[tuple[Path, Any]] = [((), content)]
+    opened, repeated = set[int](), 0
     while pending:
         path, value = pending.pop()
         if not isinstance(value, _CONTAINERS) or len(path) > _DEEPEST:
             flat[path] = _as_tensor(value)
             continue
+        repeated += len(value) if id(value) in opened else 0
+        opened.add(id(value))
+        if repeated > _MOST_REPEATED:
+            why = f"containers in it hold others again and again: more than {_MOST_REPEATED} values are repetitions"
+            raise CheckpointError("checkpoint cannot be read", where=str(file), why=why, fix=SAVE_AGAIN)
         pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
         inner = [((*path, *str(key).split(".")), child) for key, child in pairs]
         pending += [
@@ -103,13 +117,19 @@ def flatten(content: Any) -> dict[Path, Any]:
     return flat
 
 
-def find_sets(flat: Mapping[Path, Any], expected: Expected) -> list[WeightSet]:
-    """Return the sets that share names with a model, those that fit first, each with what is wrong with it."""
+def find_sets(flat: Mapping[Path, Any], expected: Expected, file: object) -> list[WeightSet]:
+    """Return the sets that share names with a model, those that fit first, each with what is wrong with it.
+
+    Raises CheckpointError for a file with more of them than can be compared in seconds.
+    """
     groups: dict[Path, dict[str, Path]] = {}
     names_by_steps = _names_by_steps(expected)
     for path in flat:
         for prefix, name in _matches(path, names_by_steps):
             groups.setdefault(prefix, {}).setdefault(name, path)
+    if len(groups) * len(flat) > _MOST_COMPARISONS:
+        why = f"{len(groups)} parts of it have names of the model, and each would be compared with {len(flat)} values"
+        raise CheckpointError("too many sets of weights in this checkpoint", where=str(file), why=why, fix=SAVE_AGAIN)
     half = max(1, len(expected.tensors) // 2)
     large = [prefix for prefix, names in groups.items() if len(names) >= half]
     sets = [_examined(prefix, groups[prefix], flat, expected, large) for prefix in groups]

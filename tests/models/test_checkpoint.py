@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import pickletools
 import random
+import time
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from edgevit.errors import CheckpointError
 from edgevit.models import create_model, load_weights
+from edgevit.models.checkpoint_objects import object_of, object_with_tensors
 from edgevit.models.vanillanet import VanillaNet
 from support.parity_fill import fill, load_golden
 
@@ -210,6 +213,106 @@ def test_a_class_with_an_endless_name_is_refused_at_once(tmp_path: Path) -> None
     path = write(tmp_path / "w.pth", STATE, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes().replace(b"FloatStorage", b"x" * 2_000))
     assert "2005 characters" in refused(path).why
+
+
+def with_pickle(path: Path, operations: bytes) -> Path:
+    """Write a file of torch's form whose content is this pickle."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w/data.pkl", pickle.PROTO + b"\x02" + operations + pickle.STOP)
+        archive.writestr("w/version", "3\n")
+    return path
+
+
+def text(characters: str) -> bytes:
+    return pickle.BINUNICODE + len(encoded := characters.encode()).to_bytes(4, "little") + encoded
+
+
+# Each is far too small to keep anything busy.
+CALLS: dict[str, tuple[bytes, str]] = {
+    "a text": (text("x" * 2_000) + pickle.EMPTY_TUPLE + pickle.REDUCE, "calls something that is no class"),
+    "a text for a new object": (text("x") + pickle.EMPTY_TUPLE + pickle.NEWOBJ, "calls something that is no class"),
+    "the result of a call": (
+        pickle.GLOBAL + b"collections\nOrderedDict\n" + (pickle.EMPTY_TUPLE + pickle.REDUCE) * 2,
+        "calls something that is no class",
+    ),
+    "a slow encoding": (
+        pickle.GLOBAL + b"_codecs\nencode\n" + text("ä") + text("punycode") + pickle.TUPLE2 + pickle.REDUCE,
+        "_codecs.encode with an encoding",
+    ),
+    "a slow encoding in a list": (
+        pickle.GLOBAL + b"_codecs\nencode\n" + pickle.EMPTY_LIST + pickle.MARK + text("ä") + text("punycode")
+        + pickle.APPENDS + pickle.REDUCE,
+        "_codecs.encode with an encoding",
+    ),
+    "a slow encoding of an array of bytes": (
+        pickle.GLOBAL + b"__builtin__\nbytearray\n" + text("ä") + text("idna") + pickle.TUPLE2 + pickle.REDUCE,
+        "builtins.bytearray with an encoding",
+    ),
+    "a tuple of itself again and again": (
+        pickle.EMPTY_TUPLE + b"".join(pickle.BINPUT + bytes([n]) + pickle.BINGET + bytes([n]) + pickle.TUPLE2
+                                      for n in range(16)),
+        "most of which are the same",
+    ),
+    "what is not there": (pickle.EMPTY_TUPLE + pickle.REDUCE, "takes more than it has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CALLS)
+def test_what_torch_refuses_slowly_is_refused_before(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch searches its own refusal with a pattern, and hashes a tuple with all that is in it, as often as it is."""
+    operations, why = CALLS[kind]
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("torch has read it"))
+    assert why in refused(with_pickle(tmp_path / "w.pth", operations)).why
+
+
+def test_every_pickle_of_an_older_file_is_looked_at(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.pth", STATE, _use_new_zipfile_serialization=False)
+    with path.open("rb") as file:
+        for _ in range(4):
+            list(pickletools.genops(file))
+        head = path.read_bytes()[: file.tell()]
+    path.write_bytes(head + pickle.PROTO + b"\x02" + text("x") + pickle.EMPTY_TUPLE + pickle.REDUCE + pickle.STOP)
+    assert "calls something that is no class" in refused(path).why
+
+
+def test_containers_that_hold_each_other_again_and_again_are_refused(tmp_path: Path) -> None:
+    nested: list[Any] = [STATE]
+    for _ in range(15):
+        nested = [nested, nested]
+    assert "again and again" in refused(write(tmp_path / "w.pth", nested)).why
+    itself: list[Any] = [STATE]
+    itself += [itself, itself]
+    assert "again and again" in refused(write(tmp_path / "w.pth", itself)).why
+    shared = {"a": STATE, "b": STATE, "log": [[0.5] * 9_000] * 3}
+    assert same(loaded(write(tmp_path / "w.pth", shared)), STATE), "what is shared a few times is read"
+
+
+def test_more_sets_than_can_be_compared_are_refused(tmp_path: Path) -> None:
+    """Every one is compared with all values of the file: ten thousand small ones would take minutes."""
+    many = {f"epoch_{number}": {"0.weight": STATE["0.weight"]} for number in range(3_500)}
+    assert "too many sets of weights" in refused(write(tmp_path / "w.pth", many)).what
+    few = {f"epoch_{number}": [STATE, AVERAGED][number % 2] for number in range(30)}
+    assert "several sets of weights" in refused(write(tmp_path / "w.pth", few)).what
+
+
+def test_objects_in_objects_are_searched_once(tmp_path: Path) -> None:
+    """Each holds all that are inside it: 4,000 in a row were searched eight million times."""
+    inner: Any = torch.ones(1)
+    for _ in range(4_000):
+        outer = object_of("mine.Thing")
+        vars(outer)["inner"] = inner
+        inner = outer
+    begin = time.process_time()
+    assert object_with_tensors(inner) == "mine.Thing"
+    vars(outer)["inner"] = [object_of("mine.Other"), object_of("mine.Other")]
+    assert object_with_tensors(outer) == ""
+    chain = None
+    for _ in range(4_000):
+        outer = object_of("mine.Thing")
+        vars(outer)["inner"], chain = chain, outer
+    assert object_with_tensors(chain) == "" and time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize("stowaway", [small_model(), torch.nn.Linear, os.getcwd, np.array([small_model()])])
