@@ -266,9 +266,9 @@ def _convert(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], dyna
     shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for example in examples:
         shapes[example] = {0: torch.export.Dim.AUTO} if dynamic_batch else {}
-    # A weight that comes as int8 stays one where OpenVINO's frontend drops the step to float.
-    model = float_weights(model) if any(each.dtype == torch.int8 for each in model.buffers()) else model
     with torch.no_grad(), quiet():
+        # A weight that comes as int8 stays one where OpenVINO's frontend drops the step to float.
+        model = float_weights(model) if any(each.dtype == torch.int8 for each in model.buffers()) else model
         program = torch.export.export(model, examples, dynamic_shapes=shapes)
         converted = ov.convert_model(program)
         if any(op.get_type_name() == "FakeQuantize" for op in converted.get_ops()):
