@@ -16,6 +16,7 @@ from edgevit.cli.common import warn
 from edgevit.concurrency.scratch import mark, remove
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.records.model_reference import ModelReference
+from edgevit_runtime.dialect import QUANTIZED
 
 if TYPE_CHECKING:
     from edgevit.records.artifact import Artifact, ExportRequest, WeightsRequest
@@ -122,7 +123,6 @@ def _is_of_network(artifact: Artifact, picked: Candidate) -> bool:
     In int8 the network does not decide: files of other calibrations are other networks.
     """
     from edgevit.records.artifact import PROVEN
-    from edgevit_runtime.dialect import QUANTIZED
 
     network = picked.network
     if network is None or artifact.parity is None or artifact.parity.status not in PROVEN:
@@ -227,6 +227,9 @@ def _require_source(picked: Candidate, sources: Sources) -> None:
     network, file = picked.network, sources.weights.file
     elsewhere = "--artifacts FOLDER with the artifact that was measured"
     where = f"{picked.model} {picked.target} {picked.precision}"
+    if picked.precision in QUANTIZED:
+        why = f"numbers of {picked.precision} come from samples, which no row keeps: another export would have others"
+        raise UsageError("the picked artifact is not here", where=where, why=why, fix=elsewhere)
     if network is None and (":" in picked.model or picked.top1_provenance == "measured"):
         why = f"its rows keep no digest of it: they are of artifact {picked.artifact_sha256[:8] or 'unknown'}"
         raise UsageError("nothing tells which network the numbers are of", where=where, why=why, fix=elsewhere)

@@ -287,6 +287,17 @@ def test_an_own_network_that_no_row_names_is_not_exported_as_it_is_today(artifac
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("precision", ["int8", "w8"])
+def test_numbers_from_samples_are_never_made_anew(precision: str, tmp_path: Path) -> None:
+    """Another export would be calibrated on other samples, and is not what was evaluated."""
+    row = measured(model="vanillanet_5", precision=precision, artifact_sha256="a" * 64)
+    choice = choose_among([row], "pi5", Budget(objective="fastest"), cards={})
+    sources = Sources((), tmp_path / "artifacts", NO_CHECKPOINT, random=True)
+    with pytest.raises(UsageError, match="come from samples") as refused_:
+        hand_over(choice, sources, tmp_path / "out", None)
+    assert "--artifacts FOLDER" in refused_.value.fix and not (tmp_path / "out").exists()
+
+
 def test_neither_the_pick_nor_a_suggestion_runs_code_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask about rows whose network is that of a function, which an export would call."""
     monkeypatch.chdir(tmp_path)
