@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgevit.errors import StoreError
 _LOG = logging.getLogger(__name__)
 # SQLite lets waiting writers retry in no order: of 16 writers, one may wait for long.
 BUSY_SECONDS = 120
+_ROOM_BYTES = 256 * 1024  # of a row with thousands of samples, and of the pages that its transaction changes
 # Execution option of a connection that is going to write.
 WRITE = {"edgevit_write": True}
 # Up to SQLite 3.51.2 a reset of the write-ahead log can corrupt the file, and Debian 12 has 3.40.
@@ -64,6 +66,10 @@ _NO_DATABASE = _Cause("the server has no such database", "createdb NAME, or name
 _UNREACHABLE = _Cause("the server cannot be reached", "start it, or correct host and port of --db")
 _NOT_PERMITTED = _Cause("the user may not do that", "grant it: GRANT ALL ON SCHEMA public TO USER")
 _DISK_FULL = _Cause("the disk is full", "free some space, then try again")
+_DISK_TAKES_NOTHING = _Cause(
+    "the disk did not take what was written: it is full, a quota is used up, or it fails",
+    "free some space, then try again; else check the disk",
+)
 _UNKNOWN_FIX = "name another database with --db"
 _BY_SQLITE_CODE = {
     sqlite3.SQLITE_NOTADB: _NOT_A_DATABASE,
@@ -74,6 +80,11 @@ _BY_SQLITE_CODE = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_FULL: _DISK_FULL,
+}
+# The write-ahead log has a file of its own that may not fit, and SQLite calls a full disk so only without a quota.
+_BY_EXTENDED_CODE = {
+    sqlite3.SQLITE_IOERR_SHMSIZE: _DISK_FULL,
+    sqlite3.SQLITE_IOERR_WRITE: _DISK_TAKES_NOTHING,
 }
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_SQLSTATE = {
@@ -93,6 +104,8 @@ _BY_ERRNO = {
     errno.ENOENT: _NO_FOLDER,
     errno.EROFS: _READ_ONLY,
     errno.ENOSPC: _DISK_FULL,
+    errno.EDQUOT: _DISK_FULL,
+    errno.EFBIG: _DISK_FULL,
 }
 # The drivers give no code for a login that failed, and for text that is not UTF-8.
 _BY_TEXT = (
@@ -151,6 +164,16 @@ def require_file(url: URL) -> None:
     why = f"beside it are {', '.join(near[:3])}" if near else "no file of its kind is beside it"
     fix = "name an existing file with --db; edgevit profile and sweep make a new one"
     raise StoreError("there is no such database", where=str(path), why=why, fix=fix)
+
+
+def require_room(url: URL) -> None:
+    """Raise StoreError where the disk of an SQLite file has no room for a row with its journal."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return
+    # It has no name, so that nothing is left of it whatever happens. What the system says is free may be under a quota.
+    with translate_errors(url), tempfile.TemporaryFile(dir=Path(url.database).parent) as file:
+        file.write(bytes(_ROOM_BYTES))
+        file.flush()
 
 
 def create(url: URL) -> Engine:
@@ -220,6 +243,8 @@ def _cause_of(error: Exception, message: str) -> _Cause | None:
     driver_error = getattr(error, "orig", None) or error
     # An extended result code of SQLite has its primary code in the lowest byte.
     sqlite_code = getattr(driver_error, "sqlite_errorcode", None)
+    if sqlite_code in _BY_EXTENDED_CODE:
+        return _BY_EXTENDED_CODE[sqlite_code]
     if sqlite_code is not None and sqlite_code & 0xFF in _BY_SQLITE_CODE:
         return _BY_SQLITE_CODE[sqlite_code & 0xFF]
     if (sqlstate := getattr(driver_error, "sqlstate", None)) in _BY_SQLSTATE:

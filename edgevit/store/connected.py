@@ -10,7 +10,7 @@ from typing import Self
 from sqlalchemy import Connection, Engine, update
 
 from edgevit.store import tables
-from edgevit.store.connect import WRITE, describe, translate_errors
+from edgevit.store.connect import WRITE, describe, require_room, translate_errors
 
 
 class ConnectedDatabase:
@@ -42,6 +42,7 @@ class ConnectedDatabase:
         nothing = update(tables.meta).where(tables.meta.c.key == "").values(value="")
         with self._transaction(write=True) as connection:
             connection.execute(nothing)
+        require_room(self._engine.url)
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[Connection]:

@@ -22,6 +22,7 @@ from edgevit.records.measurements import Measurements
 from edgevit.records.preprocessing import read_stated
 from edgevit.records.quantization import DEFAULT_FLOOR_DB, read_quantization
 from edgevit.records.tag import require_tag
+from edgevit.store import LatencyDB
 from edgevit.sweeps.plan import plan
 from edgevit.sweeps.recording import describe_epoch
 from edgevit.sweeps.run import SweepFailure, SweepPlan, SweepRun, by_model
@@ -175,6 +176,8 @@ def sweep_plan(
 def finish(run: SweepRun, *, in_turns: bool) -> SweepResult:
     """Run a sweep, model by model or all in one go, and return what came of it."""
     requests = run.plan.requests
+    with LatencyDB.open(run.db) as database:
+        database.require_writable()
     # Another sweep into the same folder ends first; what it measured is not measured again.
     with locked_folder(requests[0].out, run.on_wait):
         run.run(by_model(requests) if in_turns else [requests])
