@@ -60,7 +60,7 @@ _LARGEST_BATCH = 64
 # The types of what is not int8. The first is what the option `floats` means where it is not given.
 _FLOATS = ("fp16", "fp32")
 # The kinds that coremltools quantizes. A transposed convolution stays as it is.
-_INT8: tuple[Kind, ...] = ("convolution", "depthwise", "linear", "add")
+_INT8: tuple[Kind, ...] = ("convolution", "depthwise", "grouped", "linear", "add")
 # ArrayFeatureType's numbers in the specification.
 _DTYPES = {65568: "float32", 65552: "float16", 131104: "int32"}
 _SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"

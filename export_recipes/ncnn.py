@@ -6,22 +6,23 @@ arithmetic. By default ncnn computes in half or bfloat16 where a processor can.
 
 from __future__ import annotations
 
-import itertools
-import math
-import operator
 import re
 import shutil
 import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgevit_runtime.codec import from_json, to_json
+from edgevit_runtime.dialect import QUANTIZED, Dialect, Kind
 from edgevit_runtime.input_layouts import of_planes
+from edgevit_runtime.ncnn_int8 import in_int8, int8_kinds, read_layers, write_layers
+from edgevit_runtime.ncnn_spelling import respell
+from edgevit_runtime.quantized_graph import Int8Weight, int8_weights, plain_arithmetic
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 
@@ -33,7 +34,7 @@ RECIPE = Recipe(
     target="ncnn",
     suffix="_ncnn_model",
     engine="ncnn",
-    precisions=("fp32", "fp16"),
+    precisions=("fp32", "fp16", "int8"),
     requires=("torch", "pnnx"),
     extra="ncnn",
     imports=("torch._dynamo",),
@@ -44,9 +45,7 @@ RECIPE = Recipe(
 )
 
 _PARAM, _BIN, _SIDECAR = "model.ncnn.param", "model.ncnn.bin", "metadata.json"
-_TIMEOUT_S, _MOST_SLICES = 600, 32  # the slices that a gather may become
-_MOST_AXES = 5  # of a tensor in ncnn: a batch and four
-_Axis = tuple[int, int]  # size, and a number that no other axis has
+_TIMEOUT_S = 600
 _OFF = (
     "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
     "use_bf16_storage", "use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic",
@@ -55,6 +54,8 @@ _ON = (
     "lightmode", "use_packing_layout", "use_sgemm_convolution", "use_winograd_convolution",
     "use_winograd23_convolution", "use_winograd43_convolution", "use_winograd63_convolution",
 )  # fmt: skip
+# Of files in int8. Winograd's F(4, 3) multiplies sums by 576, which overflows 32 bits; its F(2, 3) does so by 4.
+_INT8 = {"use_int8_inference": True, "use_winograd43_convolution": False, "use_winograd63_convolution": False}
 # Types of tensors inside ncnn. A raw image (N, H, W, 3) becomes planes (N, 3, H, W) of 0.0 to 255.0.
 _MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32", "uint8": "float32"}
 
@@ -85,11 +86,15 @@ class NcnnSession:
         for names, value in ((_OFF, False), (_ON, True)):
             for name in names:
                 setattr(self._net.opt, name, value)
+        if sidecar.precision in QUANTIZED:
+            for name, value in _INT8.items():
+                setattr(self._net.opt, name, value)
         _check(self._net.load_param(str(path / _PARAM)), f"cannot read {_PARAM}: a layer it does not know, or damage")
         _check(self._net.load_model(str(path / _BIN)), f"cannot read {_BIN}")
         self._mat = ncnn.Mat
         self.engine_version: str = ncnn.__version__
-        self.provider = f"CPU {sidecar.precision} weights, fp32 arithmetic"
+        arithmetic = "int8 and fp32" if sidecar.precision in QUANTIZED else "fp32"
+        self.provider = f"CPU {sidecar.precision} weights, {arithmetic} arithmetic"
         self.inputs, self.outputs = sidecar.inputs, sidecar.outputs
         self._input_axes = sidecar.batch_axes[: len(self.inputs)]
         self._output_axes = sidecar.batch_axes[len(self.inputs) :]
@@ -140,8 +145,9 @@ def _check(code: int, failure: str) -> None:
 
 def snippet(path: str, inputs: Sequence[TensorSpec]) -> str:
     """Run it with ncnn, in the precision it was verified in."""
-    axes = from_json(Sidecar, (Path(path) / _SIDECAR).read_bytes()).batch_axes
-    ends = [f"batch_index={axis}" if axis >= 0 else "" for axis in axes]
+    sidecar = from_json(Sidecar, (Path(path) / _SIDECAR).read_bytes())
+    ends = [f"batch_index={axis}" if axis >= 0 else "" for axis in sidecar.batch_axes]
+    of_int8 = [f"net.opt.{name} = {value}\n" for name, value in _INT8.items() if sidecar.precision in QUANTIZED]
     feeds = "\n".join(
         f'extractor.input("in{i}", ncnn.Mat({_mat(spec)}{", " * bool(ends[i])}{ends[i]}).clone())'
         for i, spec in enumerate(inputs)
@@ -152,7 +158,7 @@ import numpy as np
 
 net = ncnn.Net()
 net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
-net.load_param("{path}/{_PARAM}")
+{"".join(of_int8)}net.load_param("{path}/{_PARAM}")
 net.load_model("{path}/{_BIN}")
 extractor = net.create_extractor()
 {feeds}
@@ -180,6 +186,15 @@ def load(path: Path, *, threads: int) -> Session:
 # ---- the conversion ----------------------------------------------------------------------------------------------
 
 
+def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
+    """Return the numbers of ncnn's int8 kernels, which are symmetric.
+
+    Results stay in float, as do depthwise layers, whose int8 kernels are slower than those in float.
+    """
+    operators: tuple[Kind, ...] = ("convolution", "linear")
+    return Dialect(activations="int8", symmetric=True, operators=operators, requantized=(), maps=(2,))
+
+
 def export(
     model: Any,
     inputs: Mapping[str, Any],
@@ -199,8 +214,16 @@ def export(
     stages, start = path.parent / "stages", time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgevit-ncnn-") as name:
         trace = Path(name) / "model.pt"
-        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), _trace(*of_planes(model, inputs), outputs, trace), ())
+        weights = int8_weights(model) if precision in QUANTIZED else []
+        with quiet():
+            form = plain_arithmetic(model) if precision in QUANTIZED else model
+        ends = _trace(*of_planes(form, inputs), outputs, trace, [weight.product for weight in weights])
+        sidecar = Sidecar("fp32", _specs(inputs, _MAT_DTYPES), ends, ())
         results = [_stage("convert", trace, stages, sidecar, start)]
+        if precision in QUANTIZED:
+            # In float, the first stage computes the numbers of int8 already.
+            results = [replace(results[0], precision=precision)]
+            results.append(_store_int8(results[0], stages, weights, precision))
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
             results.append(_stage("precision", trace, stages, halved, time.perf_counter()))
@@ -216,17 +239,16 @@ def _specs(tensors: Mapping[str, Any], dtypes: Iterable[str]) -> tuple[TensorSpe
     return specs
 
 
-def _trace(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: Path) -> tuple[TensorSpec, ...]:
+def _trace(
+    model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: Path, int8: Sequence[Any] = ()
+) -> tuple[TensorSpec, ...]:
     """Save a TorchScript trace of the model with its outputs as one flat tuple, and return their specs."""
     import torch
 
     examples = tuple(inputs.values())
     with torch.no_grad(), quiet():
         captured = torch.export.export(model, examples).module(check_guards=False)
-        _without_unbinds(captured)
-        _with_flat_rows(captured)
-        _without_gathers(captured)
-        _without_deep_moves(captured)
+        respell(captured, int8)
         # Outputs become a flat tuple, however the model nests them.
         captured.graph.set_codegen(torch.fx.graph.CodeGen())
         captured.recompile()
@@ -258,6 +280,20 @@ def _stage(name: str, trace: Path, stages: Path, sidecar: Sidecar, start: float)
     axes = _batch_axes((work / "model_ncnn.py").read_text(encoding="utf-8"), sidecar)
     (folder / _SIDECAR).write_text(to_json(replace(sidecar, batch_axes=axes), indent=1), encoding="utf-8")
     return Stage(name, time.perf_counter() - start, folder, precision=sidecar.precision)
+
+
+def _store_int8(source: Stage, stages: Path, weights: Sequence[Int8Weight], precision: str) -> Stage:
+    """Write the int8 form of a stage's files."""
+    start = time.perf_counter()
+    folder = stages / f"store_int8{RECIPE.suffix}"
+    folder.mkdir()
+    layers = read_layers((source.path / _PARAM).read_text(encoding="utf-8"), (source.path / _BIN).read_bytes())
+    param, data = write_layers(in_int8(layers, weights))
+    (folder / _PARAM).write_text(param, encoding="utf-8")
+    (folder / _BIN).write_bytes(data)
+    sidecar = from_json(Sidecar, (source.path / _SIDECAR).read_bytes())
+    (folder / _SIDECAR).write_text(to_json(replace(sidecar, precision=precision), indent=1), encoding="utf-8")
+    return Stage("store_int8", time.perf_counter() - start, folder, precision=precision)
 
 
 def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:
@@ -312,9 +348,10 @@ def _batch_axes(script: str, sidecar: Sidecar) -> tuple[int, ...]:
 
 
 def operators(path: Path) -> Operators:
-    """Count the layers of the param file."""
-    layers = (line.split()[0] for line in (path / _PARAM).read_text(encoding="utf-8").splitlines()[2:] if line.strip())
-    return Operators(dict(sorted(Counter(kind for kind in layers if kind not in ("Input", "MemoryData")).items())))
+    """Count the layers of the param file, and those that compute in int8."""
+    layers = read_layers((path / _PARAM).read_text(encoding="utf-8"))
+    counts = Counter(layer.kind for layer in layers if layer.kind not in ("Input", "MemoryData"))
+    return Operators(dict(sorted(counts.items())), int8=int8_kinds(layers) or None)
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:
@@ -322,179 +359,3 @@ def annotate(path: Path, metadata: Mapping[str, str]) -> None:
     file = path / _SIDECAR
     sidecar = from_json(Sidecar, file.read_bytes())
     file.write_text(to_json(replace(sidecar, metadata=dict(sorted(metadata.items()))), indent=1), encoding="utf-8")
-
-
-# ---- what ncnn has not, or has slowly, as what it has -------------------------------------------------------------
-
-
-def _call(graph: Any, name: Any, *inputs: Any) -> Any:
-    """Add a call of an ATen operator, or of a function, with its result's shape, which later rewrites may read."""
-    import torch
-
-    function = operator.attrgetter(name)(torch.ops.aten) if isinstance(name, str) else name
-    node = graph.call_function(function, inputs)
-    node.meta["val"] = function(*torch.fx.map_arg(inputs, lambda source: source.meta["val"]))
-    return node
-
-
-def _without_unbinds(captured: Any) -> None:
-    """Replace unbind by reshaped chunks of size one. For unbind pnnx writes slow reshapes to sizes known at run time.
-
-    Those were three quarters of TurboViT's time.
-    """
-    import torch
-
-    aten, graph = torch.ops.aten, captured.graph
-    for node in graph.find_nodes(op="call_function", target=aten.unbind.int):
-        source, axis = node.args[0], node.args[1] if len(node.args) > 1 else 0
-        size = source.meta["val"].shape[axis]
-        with graph.inserting_before(node):
-            chunks = _call(graph, "chunk.default", source, size, axis)
-        for user in list(node.users):
-            with graph.inserting_before(user):
-                chunk = _call(graph, operator.getitem, chunks, user.args[1])
-                new = _call(graph, "reshape.default", chunk, list(user.meta["val"].shape))
-            user.replace_all_uses_with(new)
-            graph.erase_node(user)
-        graph.erase_node(node)
-
-
-def _with_flat_rows(captured: Any) -> None:
-    """Put the rows of products with a constant matrix in one axis, for the same reason: AFFNet took 4 times as long."""
-    import torch
-
-    graph, products = captured.graph, (torch.ops.aten.linear.default, torch.ops.aten.matmul.default)
-    for node in [node for node in graph.nodes if node.target in products]:
-        source, factor, shape = node.args[0], node.args[1], list(node.meta["val"].shape)
-        if len(shape) < 4 or factor.meta["val"].ndim != 2:
-            continue
-        view = [shape[0], -1, source.meta["val"].shape[-1]]
-        with graph.inserting_before(node):
-            rows = _call(graph, "reshape.default", source, view)
-        node.replace_input_with(source, rows)
-        node.meta["val"] = node.meta["val"].reshape(*view[:-1], shape[-1])
-        with graph.inserting_after(node):
-            new = _call(graph, "reshape.default", node, shape)
-        node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
-
-
-def _without_deep_moves(captured: Any) -> None:
-    """Split transpositions of more axes than ncnn holds into several of fewer: window attention has them."""
-    import torch
-
-    aten, graph = torch.ops.aten, captured.graph
-    reshapes = (aten.reshape.default, aten.view.default)
-    for node in graph.find_nodes(op="call_function", target=aten.permute.default):
-        source, shape = node.args[0], list(node.args[0].meta["val"].shape)
-        order = [axis % len(shape) for axis in node.args[1]]
-        if len(shape) <= _MOST_AXES:
-            continue
-        fixed = 1 if order[0] == 0 else 0
-        axes = [(shape[i], i) for i in range(len(shape))]
-        moves = _block_swaps(axes[fixed:], [axes[i] for i in order[fixed:]])
-        # A reshape keeps the numbers in their order.
-        while source.target in reshapes:
-            source = source.args[0]
-        with graph.inserting_before(node):
-            moved = _transposed(graph, source, shape[0] if fixed else 1, moves)
-            new = _call(graph, "reshape.default", moved, list(node.meta["val"].shape))
-        for user in list(node.users):
-            user.replace_input_with(node, moved if user.target in reshapes else new)
-    graph.eliminate_dead_code()
-
-
-def _without_gathers(captured: Any) -> None:
-    """Replace index_select with a constant index by transpositions of blocks or a few slices; ncnn has no gather.
-
-    Any other one stays, and an error names it when pnnx does not convert it.
-    """
-    import torch
-
-    aten, graph = torch.ops.aten, captured.graph
-    for node in graph.find_nodes(op="call_function", target=aten.index_select.default):
-        source, axis, index = node.args
-        if index.op != "get_attr":
-            continue
-        shape = list(source.meta["val"].shape)
-        axis %= len(shape)
-        indices = operator.attrgetter(index.target)(captured).tolist()
-        digits = _digits(indices) if len(indices) == shape[axis] else None
-        runs = list(_runs(indices))
-        with graph.inserting_before(node):
-            if digits is not None:
-                new = _reordered(graph, source, shape, axis, digits)
-            elif len(runs) <= _MOST_SLICES:
-                parts = [_call(graph, "slice.Tensor", source, axis, *run) for run in runs]
-                new = _call(graph, "cat.default", parts, axis)
-            else:
-                continue
-        node.replace_all_uses_with(new)
-        graph.erase_node(node)
-
-
-def _reordered(graph: Any, source: Any, shape: list[int], axis: int, digits: list[_Axis]) -> Any:
-    batch = shape[0] if axis else 1
-    # Strides of 0 and -1 distinguish these two from every digit.
-    before = (math.prod(shape[:axis]) // batch, 0)
-    after = (math.prod(shape[axis + 1 :]), -1)
-    now = sorted(digits, key=lambda digit: -digit[1])
-    moved = _transposed(graph, source, batch, _block_swaps([before, *now, after], [before, *digits, after]))
-    return _call(graph, "reshape.default", moved, shape)
-
-
-def _transposed(graph: Any, value: Any, batch: int, moves: list[tuple[int, ...]]) -> Any:
-    """Apply each move to a tensor of a batch and four axes, the most that ncnn holds."""
-    for outer, *sizes in moves:
-        view = [batch, *sizes] if outer == 1 else [batch, outer, *sizes]
-        value = _call(graph, "reshape.default", value, view)
-        value = _call(graph, "transpose.int", value, -3, -2)
-    return value
-
-
-def _block_swaps(now: list[_Axis], goal: list[_Axis]) -> list[tuple[int, ...]]:
-    """Turn one order of axes into another by swaps of neighbouring blocks.
-
-    Each swap is (left, a, b, right), sizes of merged axes whose two in the middle change places.
-    """
-    moves = []
-    for i in range(len(goal)):
-        start = end = now.index(goal[i])
-        if start == i:
-            continue
-        while end < len(now) and now[end] == goal[i + end - start]:
-            end += 1
-        blocks = now[:i], now[i:start], now[start:end], now[end:]
-        moves.append(tuple(math.prod(size for size, _ in block) for block in blocks))
-        now = [*blocks[0], *blocks[2], *blocks[1], *blocks[3]]
-    return moves
-
-
-def _digits(indices: Sequence[int]) -> list[_Axis] | None:
-    """Return sizes and strides, slowest first, so that an index is the sum of digit times stride; None if impossible.
-
-    The strides must be those of a dense tensor, in any order.
-    """
-    digits: list[_Axis] = []
-    starts = list(indices)
-    while len(starts) > 1:
-        stride, size = starts[1] - starts[0], 1
-        while size < len(starts) and starts[size] == starts[0] + size * stride:
-            size += 1
-        heads = starts[::size]
-        if starts != [head + k * stride for head in heads for k in range(size)]:
-            return None
-        digits.append((size, stride))
-        starts = heads
-    ascending = sorted(digits, key=lambda digit: digit[1])
-    dense = itertools.accumulate((size for size, _ in ascending), operator.mul, initial=1)
-    is_dense = all(stride == expected for (_, stride), expected in zip(ascending, dense, strict=False))
-    return digits[::-1] if is_dense and starts == [0] else None
-
-
-def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the index as ranges of consecutive numbers, each as (start, end)."""
-    start = 0
-    for i in range(1, len(indices) + 1):
-        if i == len(indices) or indices[i] != indices[i - 1] + 1:
-            yield indices[start], indices[i - 1] + 1
-            start = i

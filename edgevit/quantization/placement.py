@@ -46,7 +46,7 @@ def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Pla
     edges: dict[Node, list[Node]] = {}
     for node in graph.nodes:
         kind = kind_of(node)
-        if kind is None or kind not in dialect.operators or node.name in excluded:
+        if kind is None or not _has_kernel(node, kind, dialect) or node.name in excluded:
             continue
         if dialect.activations == "float":
             if kind != "add":
@@ -79,7 +79,15 @@ def kind_of(node: Node) -> Kind | None:
         return "linear"
     if is_call(node, *TRANSPOSED):
         return "transposed"
-    return "depthwise" if named["groups"] > 1 and named["weight"].meta[VALUE].shape[1] == 1 else "convolution"
+    if named["groups"] == 1:
+        return "convolution"
+    return "depthwise" if named["weight"].meta[VALUE].shape[1] == 1 else "grouped"
+
+
+def _has_kernel(node: Node, kind: Kind, dialect: Dialect) -> bool:
+    """Return whether an engine computes an operator in int8."""
+    is_of_maps = kind not in ("linear", "add")
+    return kind in dialect.operators and not (is_of_maps and _rank(node) - 2 not in dialect.maps)
 
 
 def _is_plain_sum(node: Node) -> bool:

@@ -12,9 +12,9 @@ from typing import Literal
 # Precisions whose numbers come from samples: int8 weights and activations, and int8 weights alone.
 QUANTIZED = ("int8", "w8")
 # Kinds of operators that engines have int8 kernels for. A depthwise layer is a convolution with one input channel for
-# each group.
-Kind = Literal["convolution", "depthwise", "transposed", "linear", "add"]
-KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "transposed", "linear", "add")
+# each group, and a grouped one has several.
+Kind = Literal["convolution", "depthwise", "grouped", "transposed", "linear", "add"]
+KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "grouped", "transposed", "linear", "add")
 LARGEST_WEIGHT = 127
 # Two products of a uint8 and a weight of this size fit in 16 bits. With more, processors without a dot product of bytes
 # clip their sum.
@@ -28,8 +28,9 @@ class Dialect:
     activations: their type; `uint8` has a zero point, and `float` leaves them as they are. symmetric: their zero point
     is 0, and the range is as wide below it as above. largest_weight: the largest magnitude of a weight in steps.
     operators: the kinds that run in int8. requantized: the kinds whose outputs are int8 too, because the kernel has no
-    other. per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels
-    give floats where nothing in the network reads their results.
+    other. maps: the axes of the maps that convolutions run over in int8: 1 for signals, 2 for images, 3 for volumes.
+    per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels give
+    floats where nothing in the network reads their results.
     """
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
@@ -37,6 +38,7 @@ class Dialect:
     largest_weight: int = LARGEST_WEIGHT
     operators: tuple[Kind, ...] = KINDS
     requantized: tuple[Kind, ...] = KINDS
+    maps: tuple[int, ...] = (1, 2, 3)
     per_channel: bool = True
     ends_in_float: bool = False
 

@@ -14,7 +14,8 @@ from edgevit.folding import Folded, fold
 from edgevit.folding.graph import arguments, is_call
 from edgevit.quantization import Dialect, Simulator, calibrate
 from edgevit.quantization.placement import place, watched
-from edgevit.quantization.simulation import DEQUANTIZE_CHANNELS, QUANTIZE
+from edgevit.quantization.simulation import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE
+from edgevit_runtime.quantized_graph import plain_arithmetic
 from support.fold_cases import chain, conv
 from support.nets import Toy
 
@@ -165,6 +166,37 @@ def test_a_dialect_decides_which_layers_are_in_int8_and_whose_results_are() -> N
     assert len(depthwise_in_float.layers) == 2
     placement = place(net.net.graph, Dialect(requantized=("convolution",)))
     assert [str(node.target) for node in placement.results] == ["aten.relu.default"]
+
+
+def test_a_dialect_tells_grouped_layers_and_those_of_signals_apart() -> None:
+    grouped = chain(conv(8, 8, groups=2), nn.ReLU(), conv(8, 4), nn.ReLU(), conv(4, 8, groups=4))
+    x = noise(1, 8, 6, 6)
+    graph = ready(grouped, x).net.graph
+    assert list(place(graph, Dialect()).operators.values()) == ["grouped", "convolution", "depthwise"]
+    assert len(place(graph, Dialect(operators=("convolution",))).operators) == 1
+    signals = ready(chain(nn.Conv1d(4, 4, 3), nn.ReLU(), nn.Linear(6, 5)), noise(1, 4, 8))
+    assert list(place(signals.net.graph, Dialect()).operators.values()) == ["convolution", "linear"]
+    assert list(place(signals.net.graph, Dialect(maps=(2,))).operators.values()) == ["linear"]
+
+
+def test_where_no_kernel_gives_int8_each_layer_rounds_what_it_reads() -> None:
+    net = ready(residual(), X)
+    dialect = Dialect("int8", symmetric=True, operators=("convolution", "linear"), requantized=())
+    placement = place(net.net.graph, dialect)
+    assert placement.results == () and len(placement.edges) == len(placement.operators) == 2
+    simulation = simulator(net, X, dialect=dialect).network()
+    readers = [user for node in simulation.net.graph.nodes if node.target is DEQUANTIZE for user in node.users]
+    assert [str(reader.target) for reader in readers] == ["aten.conv2d.default", "aten.linear.default"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_plain_arithmetic_computes_the_simulation_to_the_bit(dialect: Dialect) -> None:
+    simulation = simulator(ready(residual(), X), X, dialect=dialect).network()
+    plain = plain_arithmetic(simulation)
+    assert not any("quantized" in str(node.target) for node in plain.net.graph.nodes)
+    assert any("quantized" in str(node.target) for node in simulation.net.graph.nodes)
+    with torch.no_grad():
+        assert torch.equal(plain(X), simulation(X))
 
 
 def test_weights_that_are_used_twice_are_rounded_once() -> None:

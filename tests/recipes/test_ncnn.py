@@ -22,6 +22,7 @@ from edgevit.exporting.pipeline import export_subject
 from edgevit.folding import fold
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit_runtime.ncnn_spelling import _block_swaps, _digits
 from edgevit_runtime.record import Stage, TensorSpec
 from support.nets import Toy, image
 from support.subjects import SIZE, as_subject
@@ -246,10 +247,11 @@ def permuted(sizes: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_transpositions_are_found_in_a_gather(order: tuple[int, ...]) -> None:
     indices = permuted((2, 3, 2, 5), order)
-    digits = RECIPE._digits(indices)
+    digits = _digits(indices)
+    assert digits is not None
     now = sorted(digits, key=lambda digit: -digit[1])
-    value = np.arange(len(indices))
-    for sizes in RECIPE._block_swaps(now, digits):
+    value: Any = np.arange(len(indices))
+    for sizes in _block_swaps(now, digits):
         value = value.reshape(sizes).swapaxes(1, 2)
     assert value.ravel().tolist() == indices
 
@@ -268,7 +270,7 @@ def test_transpositions_are_found_in_a_gather(order: tuple[int, ...]) -> None:
     ],
 )
 def test_other_gathers_are_not_taken_for_transpositions(indices: list[int]) -> None:
-    assert RECIPE._digits(indices) is None
+    assert _digits(indices) is None
 
 
 @pytest.mark.parametrize("axis", [1, 2, -1])
@@ -298,6 +300,16 @@ def test_a_product_of_what_was_unbound_converts(tmp_path: Path) -> None:
         return result
 
     assert_computes(tmp_path, Toy(attend, patches=nn.Conv2d(3, 4, 2, 2), qkv=nn.Linear(4, 24)), f32(1, 3, 8, 6))
+
+
+@pytest.mark.parametrize("present", ["weight", "bias"])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_a_norm_with_weights_or_biases_alone_converts(tmp_path: Path, norm: str, present: str) -> None:
+    def compute(net: Any, x: Tensor) -> Tensor:
+        affine = (net.affine, None) if present == "weight" else (None, net.affine)
+        return F.group_norm(x, 2, *affine) if norm == "group" else F.layer_norm(x.transpose(1, 3), (4,), *affine)
+
+    assert_computes(tmp_path, Toy(compute, affine=nn.Parameter(torch.randn(4))), f32(1, 4, 6, 6))
 
 
 def test_no_reshape_is_left_to_the_run_time(tmp_path: Path) -> None:

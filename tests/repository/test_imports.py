@@ -332,7 +332,13 @@ def test_nothing_imports_recipes_or_the_database_files_by_name() -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("edgevit_runtime")])
 def test_runtime_needs_the_standard_library_only(name: str) -> None:
     """Parts of recipes for the host import torch inside functions, as recipes do."""
-    of_host = name.split(".")[-1] in ("input_layouts", "quantized_graph", "xnnpack_spelling")
+    of_host = name.split(".")[-1] in (
+        "input_layouts",
+        "ncnn_int8",
+        "ncnn_spelling",
+        "quantized_graph",
+        "xnnpack_spelling",
+    )
     for imported in imports(name):
         light = is_stdlib(imported.name) or imported.name.startswith("edgevit_runtime")
         on_host = of_host and imported.name.split(".")[0] == "torch" and imported.name not in at_once(name)

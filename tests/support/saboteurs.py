@@ -39,6 +39,7 @@ STAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("litert", "int8"): ("convert",),
     ("ncnn", "fp32"): ("convert",),
     ("ncnn", "fp16"): ("convert", "precision"),
+    ("ncnn", "int8"): ("convert", "store_int8"),
     ("onnx", "fp32"): ("convert", "simplify"),
     ("onnx", "fp16"): ("convert", "simplify", "precision"),
     ("onnx", "int8"): ("convert", "simplify"),
@@ -204,6 +205,22 @@ def ncnn_without_relu(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, "_pnnx", wrong)
 
 
+def ncnn_with_doubled_scales(patch: pytest.MonkeyPatch) -> None:
+    """Make the writer of int8 files halve the scales of a layer's weights, by which ncnn multiplies."""
+    import numpy as np
+
+    recipe = load_recipe("ncnn")
+    right = recipe.in_int8  # type: ignore[attr-defined]
+
+    def wrong(layers: Any, weights: Any) -> Any:
+        stored = right(layers, weights)
+        layer = next(layer for layer in stored if layer.kind == "Convolution")
+        layer.constants[-2] = (np.frombuffer(layer.constants[-2], "float32") / 2).tobytes()
+        return stored
+
+    patch.setattr(recipe, "in_int8", wrong)
+
+
 def damaged_afterwards(target: str, weights: bytes) -> Breaker:
     """Return a breaker that damages these bytes of the payload, four at least, when the metadata is written."""
 
@@ -236,6 +253,7 @@ BREAKERS: dict[tuple[str, str], Breaker] = {
     ("litert", "precision"): misled("litert", "_halve", tflite_with_a_lost_scale, Path),
     ("ncnn", "convert"): drops_a_branch("ncnn", "_trace"),
     ("ncnn", "precision"): ncnn_without_relu,
+    ("ncnn", "store_int8"): ncnn_with_doubled_scales,
     ("onnx", "convert"): drops_a_branch("onnx", "_convert"),
     ("onnx", "simplify"): leaky_simplifier,
     ("onnx", "precision"): drops_a_branch("onnx", "half_inside"),
