@@ -192,7 +192,7 @@ def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
     Results stay in float, as do depthwise layers, whose int8 kernels are slower than those in float.
     """
     operators: tuple[Kind, ...] = ("convolution", "linear")
-    return Dialect(activations="int8", symmetric=True, operators=operators, requantized=(), maps=(2,))
+    return Dialect("int8", symmetric=True, lowest=-127, operators=operators, requantized=(), maps=(2,))
 
 
 def export(

@@ -26,7 +26,8 @@ class Dialect:
     """The int8 numbers and operators of an engine.
 
     activations: their type; `uint8` has a zero point, and `float` leaves them as they are. symmetric: their zero point
-    is 0, and the range is as wide below it as above. largest_weight: the largest magnitude of a weight in steps.
+    is 0, and the range is as wide below it as above. lowest: the least number of an int8, by which the engine clips.
+    largest_weight: the largest magnitude of a weight in steps.
     operators: the kinds that run in int8. requantized: the kinds whose outputs are int8 too, because the kernel has no
     other. maps: the axes of the maps that convolutions run over in int8: 1 for signals, 2 for images, 3 for volumes.
     per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels give
@@ -35,6 +36,7 @@ class Dialect:
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
     symmetric: bool = False
+    lowest: int = -128
     largest_weight: int = LARGEST_WEIGHT
     operators: tuple[Kind, ...] = KINDS
     requantized: tuple[Kind, ...] = KINDS
@@ -50,13 +52,15 @@ class Dialect:
             raise ValueError("activations in float have no range")
         if not 1 <= self.largest_weight <= LARGEST_WEIGHT:
             raise ValueError(f"a weight of {self.largest_weight} steps does not fit in int8")
+        if self.lowest not in (-128, -127):
+            raise ValueError(f"no engine's int8 begins at {self.lowest}")
         _require_known(self.operators)
         _require_known(self.requantized)
 
     @property
     def bounds(self) -> tuple[int, int]:
         """The lowest and the highest number of an activation, by which engines clip."""
-        return (0, 255) if self.activations == "uint8" else (-128, 127)
+        return (0, 255) if self.activations == "uint8" else (self.lowest, 127)
 
 
 def _require_known(kinds: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ DIALECTS = {
     "uint8": Dialect(),
     "int8": Dialect("int8"),
     "symmetric": Dialect("int8", symmetric=True),
+    "symmetric to the end": Dialect("int8", symmetric=True, lowest=-127),
     "narrow": Dialect(largest_weight=64),
     "one scale": Dialect(per_channel=False),
 }
@@ -28,6 +29,8 @@ def test_no_engine_has_a_dialect_like_that() -> None:
         Dialect(largest_weight=128)
     with pytest.raises(ValueError, match="lstm"):
         Dialect(operators=("linear", "lstm"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="begins at -64"):
+        Dialect("int8", lowest=-64)
 
 
 @each_dialect

@@ -24,6 +24,7 @@ DIALECTS = {
     "uint8": UINT8,
     "int8": Dialect("int8"),
     "symmetric": Dialect("int8", symmetric=True),
+    "symmetric to the end": Dialect("int8", symmetric=True, lowest=-127),
     "narrow": Dialect(largest_weight=64),
 }
 
