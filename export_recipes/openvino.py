@@ -294,6 +294,9 @@ def _save(model: Any, folder: Path, name: str, precision: str, stage: str, start
     ov = _openvino()
     folder.mkdir(parents=True)
     model.set_rt_info("bf16" if precision == "bf16" else "fp32", _PRECISION)
+    if precision == "w8":
+        # Beside weights in int8, OpenVINO rounds the activations of fully connected layers to int8, unless told not to.
+        model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
     ov.save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=precision == "fp16")
     return Stage(stage, time.perf_counter() - start, folder, precision=precision)
 

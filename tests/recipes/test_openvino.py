@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from edgevit.exporting.pipeline import export_subject
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import ExportRequest
 from support.command_line import programs
 from support.speed import seconds
-from support.subjects import SIZE, tiny_file, tiny_subject
+from support.subjects import SIZE, as_subject, tiny_file, tiny_subject
 from support.targets import require_instructions
 
 pytestmark = pytest.mark.openvino
@@ -139,3 +140,14 @@ def test_a_processor_without_bfloat16_exports_what_it_cannot_run(tmp_path: Path)
     assert " up to stage convert, " in report["line"]
     assert report["row"] == ["unsupported", "needs_processor", why]
     assert report["verified"] == why
+
+
+def test_weights_in_int8_alone_leave_activations_in_float(tmp_path: Path) -> None:
+    """By itself OpenVINO rounds the activations of fully connected layers, and differs by 42 dB."""
+    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, 64), nn.ReLU())
+    artifact = export_subject(
+        as_subject(nn.Sequential(*layers, nn.Linear(64, 32))), ExportRequest("openvino", tmp_path, "w8")
+    )
+    assert artifact.parity is not None
+    (exact,) = [check for check in artifact.parity.checks if (check.stage, check.against) == ("artifact", "simulation")]
+    assert exact.snr_db is not None and exact.snr_db > 100
