@@ -27,6 +27,10 @@ class ComparisonOptions(SampleOptions):
         Path | None,
         typer.Option(help="Samples that an int8 artifact was calibrated on; default: where its manifest says"),
     ] = None
+    processor: Annotated[
+        str,
+        typer.Option(metavar="x86-without-vnni", help="Simulate the sums of an int8 artifact there, in place of a run"),
+    ] = ""
 
 
 @grouped
@@ -63,6 +67,7 @@ def run(
         input_range=samples.value_range,
         samples=samples.samples,
         data=samples.data,
+        processor=samples.processor,
     )
     is_updated = device is not None and open_artifact(artifact).parity != before
     if output.as_json:

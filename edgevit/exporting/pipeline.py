@@ -28,7 +28,7 @@ from edgevit.errors import TargetUnavailableError
 from edgevit.exporting.convert import SOURCE, convert
 from edgevit.exporting.outputs import plain_outputs
 from edgevit.exporting.preparation import Preparation
-from edgevit.exporting.quantized_again import calibration_again, simulated_again
+from edgevit.exporting.quantized_again import calibration_again, require_simulated, simulated_again, verify_saturated
 from edgevit.exporting.quarantine import QUARANTINE, refuse
 from edgevit.exporting.requirements import check_request
 from edgevit.exporting.same_network import compared_network, remember_files, require_same_network
@@ -149,20 +149,23 @@ def verify_artifact(
     model: nn.Module | str = "",
     samples: SampleRequest | None = None,
     data: Path | None = None,
+    processor: str = "",
 ) -> Parity:
     """Verify an artifact again, against the model it was made from; run here, or on this device.
 
     `built_here` are the digests of code that may run (artifacts/trust.py). `model` is the model itself, or its name as
     a person gives it again. `samples` default to the range that the artifact was exported with, and `data` of an int8
-    artifact to where its samples were. Raises CheckpointError
-    for other weights, ArtifactError for code of unknown origin and for a folder that is not as it was sealed,
-    TargetUnavailableError where its engine is not there, DeviceError. Raises UsageError for samples that do not fit,
-    for another model's name, and for a network that was changed since the export.
+    artifact to where its samples were. `processor` stands for one that is not here, whose sums are simulated. Raises
+    CheckpointError for other weights, ArtifactError for code of unknown origin and for a folder that is not as it was
+    sealed, TargetUnavailableError where its engine is not there, DeviceError. Raises UsageError for samples that do not
+    fit, for another model's name, and for a network that was changed since the export.
     """
     require_sealed(artifact)
     require_built_here(artifact, load_recipe(artifact.target).RECIPE, built_here)
     if isinstance(model, str):
         require_known_model(artifact, built_here, model)
+    if processor:
+        require_simulated(artifact, processor)
     subject = reload_subject(artifact, weights, model)
     command = export_command(artifact, weights=weights.file, weights_key=weights.key)
     require_same_network(artifact, subject, f"{command}, or give back its code as it was")
@@ -182,7 +185,10 @@ def verify_artifact(
         if _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision):
             references = references.with_half(subject.module if folded is None else folded)
         if calibration is not None and folded is not None:
-            references = simulated_again(artifact, folded, calibration, references)
+            references, simulation = simulated_again(artifact, folded, calibration, references)
+            if processor:
+                run = verify_saturated(simulation, references, artifact.precision)
+                return judge(run, (*verify_half(references), *verify_simulation(references)), references.samples)
     run = verify_payload(artifact.target, artifact.folder / artifact.payload, references, artifact.precision, device)
     if not run.checks:
         raise _not_here(artifact.target, run, device)

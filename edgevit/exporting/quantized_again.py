@@ -10,11 +10,25 @@ from edgevit.models.source import Subject
 from edgevit.quantization import requantize
 from edgevit.quantization.data import CalibrationSamples, calibration_samples
 from edgevit.quantization.restless import Restless
+from edgevit.quantization.saturation import Saturating
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, SampleRequest
 from edgevit.records.quantization import Quantization
-from edgevit.verification import References
+from edgevit.verification import References, VerificationRun, verify_answers
+from edgevit.verification.torch_answers import torch_answers
 from edgevit_runtime.record import Quantizing
+
+# The processors whose sums can be simulated.
+WITHOUT_VNNI = "x86-without-vnni"
+
+
+def require_simulated(artifact: Artifact, processor: str) -> None:
+    """Raise UsageError where nothing can be said of a processor that is not here."""
+    if processor != WITHOUT_VNNI:
+        raise UsageError(f"no processor {processor!r} can be simulated", fix=f"--processor {WITHOUT_VNNI}")
+    if artifact.precision != "int8":
+        why = f"the artifact is in {artifact.precision}, which every processor computes alike"
+        raise UsageError("only sums of int8 depend on the processor", where=str(artifact.folder), why=why)
 
 
 def calibration_again(
@@ -35,10 +49,19 @@ def calibration_again(
 
 def simulated_again(
     artifact: Artifact, folded: Folded, calibration: CalibrationSamples, references: References
-) -> References:
-    """Return the references with what an exact engine computes from this artifact."""
+) -> tuple[References, Folded]:
+    """Return the references with what an exact engine computes from this artifact, and the network that does so."""
     recipe, made = load_recipe(artifact.target), artifact.quantization
     assert isinstance(recipe, Quantizing) and made is not None
     dialect = recipe.dialect(artifact.precision, artifact.options)
     simulation = requantize(folded, calibration.data(references.samples), dialect, made).simulation
-    return references.with_simulation(simulation, Restless(simulation), made.floor_db)
+    return references.with_simulation(simulation, Restless(simulation), made.floor_db), simulation
+
+
+def verify_saturated(simulation: Folded, references: References, precision: str) -> VerificationRun:
+    """Compare what x86 without VNNI would compute of a simulation with the simulation itself, and with the model."""
+    clipping = Saturating(simulation)
+    answers = torch_answers(clipping, references.samples)
+    clipped = f"{clipping.clipped} sums clipped" if clipping.clipped else "no sum clipped"
+    computed_by = f"simulated: pairs of products in 16 bits, as on {WITHOUT_VNNI}, {clipped}"
+    return verify_answers(references, precision, answers, computed_by)

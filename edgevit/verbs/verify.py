@@ -27,6 +27,7 @@ def verify(
     input_range: tuple[float, float] | None = None,
     samples: str | Path | None = None,
     data: str | Path | None = None,
+    processor: str = "",
 ) -> Parity:
     """Check every byte of an artifact, run it against the model it was made from, and return the comparison.
 
@@ -52,6 +53,8 @@ def verify(
         Lowest and highest number of an input, or a file of NumPy with samples of it; default: the range of the export.
     data
         Samples that an int8 artifact was calibrated on, where they are not in their place any more.
+    processor
+        "x86-without-vnni": what an int8 artifact would compute there is simulated. Default: it runs.
 
     The status is "failed" where the two differ. Raises ArtifactError for a damaged folder or code of unknown origin,
     CheckpointError for other weights, UsageError for another model, TargetUnavailableError where its engine is missing,
@@ -73,6 +76,7 @@ def verify(
         model=model or "",
         samples=request,
         data=None if data is None else Path(data),
+        processor=processor,
     )
     if unit is not None:
         record_parity(opened, parity)

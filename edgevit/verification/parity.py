@@ -191,6 +191,13 @@ def verify_simulation(references: References) -> list[ParityCheck]:
     return [dataclasses.replace(check, how=f"torch {torch.__version__}, rounded to int8")]
 
 
+def verify_answers(references: References, precision: str, results: list[Arrays], computed_by: str) -> VerificationRun:
+    """Compare what something else than an engine computed of a payload, with a description of it."""
+    judged = (one.judge(ARTIFACT_STAGE, results, references.samples) for one in _comparisons(references, precision))
+    checks = tuple(dataclasses.replace(check, how=computed_by) for check in judged)
+    return VerificationRun(Reply("ok"), checks, computed_by, by_reference=True)
+
+
 def verify_payload(
     target: str, payload: Path, references: References, precision: str, device: Device | None = None
 ) -> VerificationRun:

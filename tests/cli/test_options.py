@@ -33,7 +33,7 @@ COMMANDS = {
                "--dynamic-batch", "--unfolded", "--embed-preprocess", "--labels", "--option", "--compute-capability",
                "--input-range", "--samples", "--db"},
     "verify": {"artifact", "--weights", "--weights-key", "--model", "-d/--device", "--input-range", "--samples",
-               "--data", "--db", "--trust"},
+               "--data", "--processor", "--db", "--trust"},
     "profile": {"artifacts", "-d/--device", "--threads", "--batch-size", "--quick", "--percentile", "--rate",
                 "--max-memory-gb", "--roofline", "--layers", "--harness", "--weights", "--weights-key",
                 "--labels", "--tag", "--db", "--trust"},

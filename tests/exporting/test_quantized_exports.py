@@ -17,7 +17,7 @@ from edgevit.artifacts.folder import open_artifact
 from edgevit.errors import QuantizationError, UsageError
 from edgevit.exporting import quantized_again
 from edgevit.exporting.pipeline import export_subject, verify_artifact
-from edgevit.models.source import Subject
+from edgevit.models.source import Subject, state_sha256
 from edgevit.recipes import list_recipes, load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.model import ASSUMED_PREPROCESSING
@@ -215,3 +215,24 @@ def test_weights_that_overflow_16_bits_are_not_run_where_they_do(
     monkeypatch.setattr(recipe.platform, "machine", lambda: "aarch64")  # type: ignore[attr-defined]
     monkeypatch.setattr(recipe, "read_silicon", lambda: silicon(("asimd",)))
     recipe.load(file, threads=1)
+
+
+def test_sums_of_another_processor_are_simulated(made: Artifact, subject: Subject, tmp_path: Path) -> None:
+    parity = verify_artifact(made, model=subject.module, processor="x86-without-vnni")
+    assert parity.status == "evaluated" and "simulated" in parity.how and "no sum clipped" in parity.how
+    request = dataclasses.replace(order(tmp_path, floor_db=15.0), options={"processor": "vnni"})
+    loud = as_subject(residual_net())
+    with torch.no_grad():
+        # All products of the second layer have one sign, and are as large as they can be.
+        wide = loud.module.get_submodule("wide")
+        assert isinstance(wide, nn.Conv2d)
+        wide.weight.fill_(1.0)
+    source = dataclasses.replace(loud.source, state_sha256=state_sha256(loud.module))
+    loud = dataclasses.replace(loud, source=source)
+    artifact = export_subject(loud, request)
+    clipped = verify_artifact(artifact, model=loud.module, processor="x86-without-vnni")
+    assert clipped.status == "failed" and clipped.failing_stage == "artifact" and "sums clipped" in clipped.how
+    with pytest.raises(UsageError, match="no processor 'avx2'"):
+        verify_artifact(made, model=subject.module, processor="avx2")
+    with pytest.raises(UsageError, match="only sums of int8"):
+        verify_artifact(dataclasses.replace(made, precision="w8"), model=subject.module, processor="x86-without-vnni")
