@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from edgevit_runtime.dialect import QUANTIZED, Dialect, Kind
+from edgevit_runtime.dialect import PALETTE, QUANTIZED, Dialect, Kind
 from edgevit_runtime.hidden_packages import hidden
 from edgevit_runtime.input_layouts import of_planes
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec, UnsupportedError
@@ -30,7 +30,7 @@ RECIPE = Recipe(
     target="coreml",
     suffix=".mlpackage",
     engine="coremltools",
-    precisions=("fp16", "fp32", "w8", "int8"),
+    precisions=("fp16", "fp32", "w8", "int8", "w6"),
     requires=("torch", "coremltools"),
     extra="coreml",
     imports=("torch._dynamo",),
@@ -59,6 +59,8 @@ _SYSTEMS = "iOS17"
 _LARGEST_BATCH = 64
 # The types of what is not int8. The first is what the option `floats` means where it is not given.
 _FLOATS = ("fp16", "fp32")
+# A smaller weight takes less space without its table.
+_LEAST_PALETTIZED = 512
 # The kinds that coremltools quantizes. A transposed convolution stays as it is.
 _INT8: tuple[Kind, ...] = ("convolution", "depthwise", "grouped", "linear", "add")
 # ArrayFeatureType's numbers in the specification.
@@ -161,8 +163,8 @@ def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
     They are those of coremltools' own linear_quantize_activations: one scale for each activation and no zero point, in
     these operators, and floats at the ends (apple.github.io/coremltools/docs-guides/source/opt-quantization-api.html).
     """
-    if precision == "w8":
-        return Dialect(activations="float")
+    if precision in ("w8", "w6"):
+        return Dialect(activations="float", palette=PALETTE if precision == "w6" else 0)
     return Dialect(activations="int8", symmetric=True, operators=_INT8, requantized=_INT8, ends_in_float=True)
 
 
@@ -193,7 +195,7 @@ def export(
         results = []
         for name, of_stage, floats in forms:
             file = stages / f"{name}{RECIPE.suffix}"
-            _convert(program, inputs, outputs, file, floats, dynamic_batch)
+            _convert(program, inputs, outputs, file, floats, dynamic_batch, precision == "w6")
             results.append(Stage(name, time.perf_counter() - start, file, precision=of_stage))
             start = time.perf_counter()
     shutil.copytree(results[-1].path, path)
@@ -238,8 +240,9 @@ def _convert(
     path: Path,
     floats: str,
     dynamic_batch: bool,
+    has_palettes: bool,
 ) -> None:
-    """Write a program whose floats compute in this precision."""
+    """Write a program whose floats compute in this precision, with large weights of few values in a table."""
     import coremltools as ct
     import numpy as np
 
@@ -260,9 +263,32 @@ def _convert(
         compute_precision=ct.precision.FLOAT16 if floats == "fp16" else ct.precision.FLOAT32,
         skip_model_load=True,
     )
+    if has_palettes:
+        converted = _palettized(converted)
     converted.save(str(path))
     # The map is for ExecuTorch's debugger.
     (path / _DEBUG_MAP).unlink(missing_ok=True)
+
+
+def _palettized(model: Any) -> Any:
+    """Return a model whose large weights of few values are stored as a table and numbers of 6 bits; none changes."""
+    from coremltools.optimize import coreml
+
+    # Its mode for weights of few values counts them by numpy's sort of half precision, which is wrong in places.
+    config = coreml.OpPalettizerConfig(mode="custom", lut_function=_table, weight_threshold=_LEAST_PALETTIZED)
+    weights = coreml.get_weights_metadata(model, weight_threshold=_LEAST_PALETTIZED)
+    few = {name: config for name, weight in weights.items() if len(_table(weight.val)[0]) == PALETTE}
+    return coreml.palettize_weights(model, coreml.OptimizationConfig(op_name_configs=few)) if few else model
+
+
+def _table(weight: Any) -> tuple[Any, Any]:
+    """Return the values of a weight, at least as many as a palette has, and the number of each element's value."""
+    import numpy as np
+
+    values, numbers = np.unique(weight.astype("float32"), return_inverse=True)
+    table = np.zeros(max(len(values), PALETTE), weight.dtype)
+    table[: len(values)] = values
+    return table, numbers.flatten().astype("uint8")
 
 
 def _output_kinds(program: Any) -> list[Any]:

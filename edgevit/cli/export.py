@@ -70,7 +70,9 @@ def run(
         str,
         typer.Option("--target", "-t", help="Names from `edgevit targets`, with commas between, or all that can"),
     ],
-    precision: Annotated[str, typer.Option(help="Precisions with commas between: fp32, fp16, bf16, int8, w8")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Precisions with commas between: fp32, fp16, bf16, int8, w8, w6")
+    ] = "fp32",
     out: OutOption = Path("artifacts"),
     *,
     source: SourceOptions,

@@ -29,7 +29,7 @@ class NumberOptions(QuantizationOptions, PreprocessingOptions, RangeOptions):
     target: Annotated[
         str, typer.Option("--target", "-t", help="Name from `edgevit targets`; default: numbers right on any processor")
     ] = ""
-    precision: Annotated[str, typer.Option(help="int8, or w8 for weights alone")] = "int8"
+    precision: Annotated[str, typer.Option(help="int8, or w8 or w6 for weights alone")] = "int8"
     why: Annotated[bool, typer.Option("--why", help="Explain the noisiest layers by their weights and branches")] = (
         False
     )

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import CONVOLUTION, LINEAR, arguments, is_call
+from edgevit.quantization.palettes import Palette
 from edgevit.quantization.ranges import WeightSteps
 
 
-def bias_correction(node: Node, weight: Tensor, steps: WeightSteps, mean: Tensor) -> Tensor | None:
+def bias_correction(node: Node, weight: Tensor, steps: WeightSteps | Palette, mean: Tensor) -> Tensor | None:
     """Return (W - W in int8) * mean(input) of each output channel in float64; None for an operator without a rule.
 
     mean: of each input channel, (in,). At borders, padding makes it smaller; that is left out, as in Data-Free

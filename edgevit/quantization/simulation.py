@@ -21,6 +21,7 @@ from edgevit.folding.graph import TRANSPOSED, arguments, copied_graph, is_call
 from edgevit.folding.values import ORIGIN, infer, set_constant
 from edgevit.quantization.bias_correction import bias_correction
 from edgevit.quantization.calibration import Calibration
+from edgevit.quantization.palettes import Palette, palette_of
 from edgevit.quantization.placement import Placement, input_axis, place, source_of
 from edgevit.quantization.ranges import Grid, WeightSteps, grid_of_range, grid_of_values, weight_steps
 from edgevit.records.quantization import Method
@@ -50,7 +51,7 @@ class Simulator:
     ) -> None:
         self.folded, self.calibration, self.dialect = folded, calibration, dialect
         self.method, self.corrects_biases = method, corrects_biases
-        self.steps: dict[tuple[str, int, bool], WeightSteps] = {}
+        self.steps: dict[tuple[str, int, bool], WeightSteps | Palette] = {}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -117,7 +118,11 @@ class _Simulation:
             axis, dialect = 0, dataclasses.replace(dialect, per_channel=False)
         key, weight = (str(source.target), axis, dialect.per_channel), self._weight(source, node)
         if key not in self._of.steps:
-            self._of.steps[key] = weight_steps(weight, axis, dialect, self._of.method)
+            self._of.steps[key] = (
+                palette_of(weight, dialect.palette)
+                if dialect.palette
+                else weight_steps(weight, axis, dialect, self._of.method)
+            )
         steps = self._of.steps[key]
         if key not in self._weights:
             self._weights[key] = self._dequantized(source, node, steps)
@@ -147,9 +152,11 @@ class _Simulation:
             fix="model.float()",
         )
 
-    def _dequantized(self, source: Node, node: Node, weight: WeightSteps) -> Node:
+    def _dequantized(self, source: Node, node: Node, weight: WeightSteps | Palette) -> Node:
         stem = str(source.target).replace(".", "_")
         with self._net.graph.inserting_before(source):
+            if isinstance(weight, Palette):
+                return self._constant(f"{stem}_palettized", weight.dequantized().float())
             constants = [
                 self._constant(f"{stem}_{name}", tensor)
                 for name, tensor in (

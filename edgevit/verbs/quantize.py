@@ -13,7 +13,7 @@ from edgevit.records.artifact import ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.preprocessing import read_stated
 from edgevit.records.quantization import DEFAULT_FLOOR_DB, Quantization, read_quantization
-from edgevit_runtime.dialect import QUANTIZED, UNSATURATED_WEIGHT, Dialect
+from edgevit_runtime.dialect import PALETTE, QUANTIZED, UNSATURATED_WEIGHT, Dialect
 from edgevit_runtime.record import Quantizing
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def quantize(
         Folder of images, or a file of `numpy.save` with samples (N, ..). Default: the photographs that ship, which the
         report marks as assumed.
     target, precision, options
-        Name from `edgevit targets`, "int8", or "w8" for weights alone, and options of the target. Without a target the
-        numbers are those that are right on any processor: uint8, and weights of 7 bits.
+        Name from `edgevit targets`, "int8", or "w8" or "w6" for weights alone, and options of the target. Without a
+        target the numbers are those that are right on any processor: uint8, and weights of 7 bits.
     floor_db
         SNR of the outputs that int8 must keep. Layers stay in float, the noisiest first, until it does.
     ranges
@@ -131,4 +131,6 @@ def _subject(
 
 def _portable(precision: str) -> Dialect:
     """Return the numbers that are right on any processor."""
-    return Dialect(largest_weight=UNSATURATED_WEIGHT) if precision == "int8" else Dialect(activations="float")
+    if precision == "int8":
+        return Dialect(largest_weight=UNSATURATED_WEIGHT)
+    return Dialect(activations="float", palette=PALETTE if precision == "w6" else 0)

@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-# Precisions whose numbers come from samples: int8 weights and activations, and int8 weights alone.
-QUANTIZED = ("int8", "w8")
+# Precisions whose numbers come from samples: int8 weights and activations, int8 weights alone, weights of 64 values.
+QUANTIZED = ("int8", "w8", "w6")
 # Kinds of operators that engines have int8 kernels for. A depthwise layer is a convolution with one input channel for
 # each group, and a grouped one has several.
 Kind = Literal["convolution", "depthwise", "grouped", "transposed", "linear", "add"]
 KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "grouped", "transposed", "linear", "add")
 LARGEST_WEIGHT = 127
+# Values of a weight in numbers of 6 bits.
+PALETTE = 64
 # Two products of a uint8 and a weight of this size fit in 16 bits. With more, processors without a dot product of bytes
 # clip their sum.
 UNSATURATED_WEIGHT = 64
@@ -31,7 +33,8 @@ class Dialect:
     operators: the kinds that run in int8. requantized: the kinds whose outputs are int8 too, because the kernel has no
     other. maps: the axes of the maps that convolutions run over in int8: 1 for signals, 2 for images, 3 for volumes.
     per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels give
-    floats where nothing in the network reads their results.
+    floats where nothing in the network reads their results. palette: how many values a weight may have, at any
+    distances, in place of steps; 0 for steps.
     """
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
@@ -43,6 +46,7 @@ class Dialect:
     maps: tuple[int, ...] = (1, 2, 3)
     per_channel: bool = True
     ends_in_float: bool = False
+    palette: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a dialect that no engine could have."""
@@ -50,6 +54,8 @@ class Dialect:
             raise ValueError("a uint8 without a zero point has no negative numbers")
         if self.symmetric and self.activations == "float":
             raise ValueError("activations in float have no range")
+        if self.palette and self.activations != "float":
+            raise ValueError("weights of a palette are multiplied in float")
         if not 1 <= self.largest_weight <= LARGEST_WEIGHT:
             raise ValueError(f"a weight of {self.largest_weight} steps does not fit in int8")
         if self.lowest not in (-128, -127):

@@ -170,7 +170,7 @@ def test_precisions_from_samples_come_with_a_dialect() -> None:
         assert bool(offered) == isinstance(recipe, Quantizing), described.target
         for precision in offered:
             dialect = recipe.dialect(precision, {})  # type: ignore[attr-defined]
-            assert isinstance(dialect, Dialect) and (dialect.activations == "float") == (precision == "w8")
+            assert isinstance(dialect, Dialect) and (dialect.activations == "float") == (precision != "int8")
 
 
 def test_a_file_for_every_processor_has_weights_of_seven_bits() -> None:

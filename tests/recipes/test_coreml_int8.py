@@ -28,6 +28,7 @@ from edgevit.records.artifact import Artifact, ExportRequest, ParityCheck
 from edgevit.verification import References, Samples, parity, verify_stages
 from edgevit.verification.engine import Computed
 from edgevit.verification.mil import Program, read_program
+from edgevit.verification.mil.operators.packing import unpack
 from edgevit_runtime.record import Reply, Stage
 from support.ml_programs import evaluate
 from support.nets import Toy, image
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.coreml
 RECIPE = load_recipe("coreml")
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
-STORED = "constexpr_affine_dequantize"
+STORED, TABLE = "constexpr_affine_dequantize", "constexpr_lut_to_dense"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,9 +58,9 @@ def network() -> nn.Module:
         return result
 
     torch.manual_seed(0)
-    layers = {"stem": nn.Conv2d(3, 12, 3, padding=1), "square": nn.Conv2d(12, 12, 1)}
-    layers |= {"deep": nn.Conv2d(12, 12, 3, padding=1, groups=12)}
-    return Toy(compute, **layers, up=nn.ConvTranspose2d(12, 10, 2, stride=2), head=nn.Linear(10, 5)).eval()
+    layers = {"stem": nn.Conv2d(3, 24, 3, padding=1), "square": nn.Conv2d(24, 24, 1)}
+    layers |= {"deep": nn.Conv2d(24, 24, 3, padding=1, groups=24)}
+    return Toy(compute, **layers, up=nn.ConvTranspose2d(24, 10, 2, stride=2), head=nn.Linear(10, 5)).eval()
 
 
 def exported(folder: Path, precision: str, **options: str) -> Artifact:
@@ -113,6 +114,44 @@ def test_the_numbers_of_the_simulation_arrive(tmp_path: Path, precision: str) ->
         assert all("zero_point" not in operation.arguments for operation in quantizations), "none is faster"
 
 
+def test_palettes_of_the_simulation_arrive(tmp_path: Path) -> None:
+    """Large weights are a table and numbers of 6 bits; small ones are as they are, with as few values."""
+    x = image(1, 3, 16, 12, dtype=torch.float32)
+    simulation = simulated("w6", x)
+    path = tmp_path / "net.mlpackage"
+    convert(simulation, RECIPE, path, inputs={"x": x}, precision="w6")
+    weights = [tensor for name, tensor in simulation.net.named_buffers() if name.endswith("_palettized")]
+    large = [weight for weight in weights if weight.numel() > 512]
+    assert (len(weights), len(large)) == (5, 3)
+    for file, dtype in ((tmp_path / "stages/convert.mlpackage", torch.float32), (path, torch.float16)):
+        program = read_program(file)
+        tables = operators(program, TABLE)
+        assert len(tables) == len(large)
+        for operation in tables:
+            lut, indices, shape = (argument(program, operation, name) for name in ("lut", "indices", "shape"))
+            (weight,) = (weight for weight in large if tuple(weight.shape) == tuple(shape.tolist()))
+            assert len(lut) == 64 and lut.dtype == dtype
+            assert len(indices) == weight.numel() * 6 // 8, "6 bits for each"
+            numbers = unpack(indices.numpy(), 6, weight.numel())
+            assert torch.equal(lut[torch.from_numpy(numbers).long()], weight.to(dtype).flatten())
+    artifact = exported(tmp_path, "w6")
+    assert artifact.parity is not None
+    assert (artifact.parity.status, artifact.operators.counts[TABLE]) == ("evaluated", 3)
+
+
+def test_a_weight_of_many_numbers_takes_6_bits_for_each(tmp_path: Path) -> None:
+    """coremltools would count the values of this one by a sort that numpy 2.4.6 gets wrong with AVX-512."""
+    x = image(1, 160, 2, 2, dtype=torch.float32)
+    folded = fold(as_subject(nn.Sequential(nn.Conv2d(160, 240, 1), nn.ReLU())).module, (x,))
+    calibration = calibrate(folded, [(x,)], watched(folded.net.graph))
+    simulation = Simulator(folded, calibration, RECIPE.dialect("w6", {})).network()  # type: ignore[attr-defined]
+    path = tmp_path / "net.mlpackage"
+    convert(simulation, RECIPE, path, inputs={"x": x}, precision="w6")
+    program = read_program(path)
+    (operation,) = operators(program, TABLE)
+    assert len(argument(program, operation, "indices")) == 160 * 240 * 6 // 8
+
+
 @pytest.mark.parametrize("precision", ["w8", "int8"])
 def test_a_network_in_int8_end_to_end(tmp_path: Path, precision: str) -> None:
     artifact = exported(tmp_path, precision)
@@ -131,6 +170,8 @@ def test_a_network_in_int8_end_to_end(tmp_path: Path, precision: str) -> None:
     layers = [operation for kind in kinds for operation in operators(program, kind)]
     results = {spec.name for operation in operators(program, STORED) for spec in operation.results}
     assert len(layers) == len(results) and all(operation.arguments["weight"][0] in results for operation in layers)
+    last = [operation.operator for operation in program.operations if operation.operator != "cast"][-1]
+    assert last == "linear", "the outputs are never int8"
     dtypes = {spec.dtype for op in program.operations if op.operator != "cast" for spec in op.results}
     assert dtypes == ({"float16"} if precision == "w8" else {"float16", "int8"})
     again = verify_artifact(artifact, model=as_subject(network()).module)
@@ -168,7 +209,7 @@ class Package:
 
     def change(self, value: Any, change: Callable[[NDArray[Any]], Any]) -> None:
         """Change the numbers of a value, in place or in the weight file."""
-        dtype = {10: "<f2", 11: "<f4", 21: "<i1", 23: "<i4"}[value.type.tensorType.dataType]
+        dtype = {10: "<f2", 11: "<f4", 21: "<i1", 23: "<i4", 31: "<u1"}[value.type.tensorType.dataType]
         if value.HasField("blobFileValue"):
             offset = value.blobFileValue.offset
             size, start = np.frombuffer(self.weights, "<u8", 2, offset + 8)
@@ -184,25 +225,32 @@ class Package:
             tensor.bytes.values = np.array(change(np.frombuffer(tensor.bytes.values, dtype)), dtype).tobytes()
 
 
-def of_weight(attribute: str, change: Callable[[NDArray[Any]], Any], shape: tuple[int, ...]) -> Callable[..., None]:
+def of_weight(
+    attribute: str, change: Callable[[NDArray[Any]], Any], shape: tuple[int, ...], kind: str = STORED
+) -> Callable[..., None]:
     """Return what changes the numbers of the stored weight that has this shape."""
 
     def edit(package: Package) -> None:
         (operation,) = (
             op
             for op in package.operations
-            if op.type == STORED and [d.constant.size for d in op.outputs[0].type.tensorType.dimensions] == list(shape)
+            if op.type == kind and [d.constant.size for d in op.outputs[0].type.tensorType.dimensions] == list(shape)
         )
         package.change(operation.attributes[attribute], change)
 
     return edit
 
 
-SQUARE, DEEP = (12, 12, 1, 1), (12, 1, 3, 3)
+SQUARE, DEEP = (24, 24, 1, 1), (24, 1, 3, 3)
 
 
 def doubled(numbers: NDArray[Any]) -> NDArray[Any]:
     return numbers * 2
+
+
+def one_doubled(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Double a value that many numbers have, and that is not small."""
+    return np.where(np.arange(len(numbers)) == 3 * len(numbers) // 4, numbers * 2, numbers)
 
 
 def first_doubled(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -249,10 +297,16 @@ OF_ACTIVATIONS: dict[str, Callable[[Package], None]] = {
     "the scale of an activation": twice_as_coarse,
     "the zero point of an activation": shifted,
 }
+OF_TABLES: dict[str, Callable[[Package], None]] = {
+    "one value of a table": of_weight("lut", one_doubled, SQUARE, TABLE),
+    "a table of another order": of_weight("lut", lambda numbers: numbers[::-1], SQUARE, TABLE),
+    "numbers of 6 bits that begin elsewhere": of_weight("indices", lambda numbers: np.roll(numbers, 1), SQUARE, TABLE),
+}
 CASES = [
     *(pytest.param(precision, edit, id=f"{precision}, {name}")
       for precision in ("w8", "int8") for name, edit in MISTAKES.items()),
     *(pytest.param("int8", edit, id=f"int8, {name}") for name, edit in OF_ACTIVATIONS.items()),
+    *(pytest.param("w6", edit, id=f"w6, {name}") for name, edit in OF_TABLES.items()),
 ]  # fmt: skip
 
 
@@ -268,7 +322,7 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     results, subject = {}, as_subject(network())
     prepared = Preparation(subject, ExportRequest("coreml", Path("unused"), "int8"))
-    for precision in ("w8", "int8"):
+    for precision in ("w8", "int8", "w6"):
         request = ExportRequest("coreml", Path("unused"), precision)
         quantized = prepared.quantized(RECIPE.dialect(precision, {}), request)  # type: ignore[attr-defined]
         payload = tmp_path_factory.mktemp(precision) / "net.mlpackage"
@@ -322,7 +376,7 @@ def test_a_mistake_of_half_precision_alone_is_found_there(
 
 
 @pytest.mark.usefixtures("computed_here")
-@pytest.mark.parametrize("precision", ["w8", "int8"])
+@pytest.mark.parametrize("precision", ["w8", "int8", "w6"])
 def test_left_alone_the_stages_pass(tmp_path: Path, made: dict[str, Made], precision: str) -> None:
     checks = judged(made[precision], tmp_path, lambda package: None, "convert", "precision")
     assert all(check.passed for check in checks)

@@ -30,6 +30,7 @@ STAGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("coreml", "fp32"): ("convert",),
     ("coreml", "fp16"): ("convert", "precision"),
     ("coreml", "int8"): ("convert", "precision"),
+    ("coreml", "w6"): ("convert", "precision"),
     ("coreml", "w8"): ("convert", "precision"),
     ("executorch", "fp32"): ("respell", "lower"),
     ("executorch", "fp16"): ("respell", "halve", "lower"),
