@@ -126,7 +126,7 @@ def choose(
     where `outcome` is "chosen":
 
         >>> import edgevit
-        >>> answer = edgevit.choose("x86_64-linux-amd-epyc-2c-unknown-silicon", max_latency="40fps", min_top1=70)
+        >>> answer = edgevit.choose("x86_64-zen5-avx512bf16-2c", max_latency="40fps", min_top1=70)
         >>> answer.outcome, answer.picked.model, answer.picked.latency_upper_ms
         >>> answer.to_frame()
 

@@ -48,7 +48,7 @@ def report(
     """Write one HTML file with accuracy against latency, the front, and every row; it needs no network.
 
         >>> import edgevit
-        >>> edgevit.report("report.html", device="x86_64-linux-amd-epyc-2c-unknown-silicon")
+        >>> edgevit.report("report.html", device="x86_64-zen5-avx512bf16-2c")
 
     Parameters
     ----------
