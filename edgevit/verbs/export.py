@@ -94,7 +94,7 @@ def export(
         Lowest and highest number of an input, such as (0, 255), or a file of `numpy.save` with samples (N, ..) of it:
         what the artifact is compared on. Default: noise around 0, photographs as the model's card preprocesses them.
     data, floor_db, ranges, absorb, correct
-        How the numbers of int8 and w8 are found, as in `edgevit.quantize`; other precisions take no notice of it.
+        How the numbers of int8, w8 and w6 are found, as in `edgevit.quantize`; other precisions take no notice of it.
     own_process
         Export of a named model in a process of its own, so that a converter cannot change or crash this one.
     db

@@ -117,7 +117,7 @@ def sweep(
     input_range, out
         Range of the inputs that artifacts are verified on, and the folder for artifacts.
     data, floor_db, ranges, absorb, correct
-        How the numbers of int8 and w8 are found, as for `edgevit.quantize`.
+        How the numbers of int8, w8 and w6 are found, as for `edgevit.quantize`.
     quick, percentile, rate, max_memory_gb
         How each artifact is measured, as for `edgevit.profile`.
     max_time_s

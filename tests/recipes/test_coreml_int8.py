@@ -142,14 +142,18 @@ def test_palettes_of_the_simulation_arrive(tmp_path: Path) -> None:
 def test_a_weight_of_many_numbers_takes_6_bits_for_each(tmp_path: Path) -> None:
     """coremltools would count the values of this one by a sort that numpy 2.4.6 gets wrong with AVX-512."""
     x = image(1, 160, 2, 2, dtype=torch.float32)
-    folded = fold(as_subject(nn.Sequential(nn.Conv2d(160, 240, 1), nn.ReLU())).module, (x,))
+    layers = nn.Conv2d(160, 240, 1), nn.ReLU(), nn.Conv2d(240, 40, 1)
+    folded = fold(as_subject(nn.Sequential(*layers)).module, (x,))
     calibration = calibrate(folded, [(x,)], watched(folded.net.graph))
-    simulation = Simulator(folded, calibration, RECIPE.dialect("w6", {})).network()  # type: ignore[attr-defined]
+    simulator = Simulator(folded, calibration, RECIPE.dialect("w6", {}))  # type: ignore[attr-defined]
+    simulation = simulator.network(simulator.layers[1:])
     path = tmp_path / "net.mlpackage"
     convert(simulation, RECIPE, path, inputs={"x": x}, precision="w6")
     program = read_program(path)
     (operation,) = operators(program, TABLE)
     assert len(argument(program, operation, "indices")) == 160 * 240 * 6 // 8
+    excluded = operators(program, "conv")[1]
+    assert argument(program, excluded, "weight").shape == (40, 240, 1, 1), "it is stored as it is"
 
 
 @pytest.mark.parametrize("precision", ["w8", "int8"])
