@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgevit.errors import UsageError
+from edgevit.plain_files import read_plain
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
     """Return the lines of a file that are not blank. Raises UsageError where it cannot be read, or has none."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_plain(file).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = str(error.strerror) if isinstance(error, OSError) else "it is no text in UTF-8"
         raise UsageError("the labels cannot be read", where=str(file), why=why) from error

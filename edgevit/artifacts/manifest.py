@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgevit.errors import UsageError
+from edgevit.plain_files import NotPlainError, read_plain
 from edgevit.recipes import list_recipes
 from edgevit.records.artifact import Artifact
 from edgevit.records.preprocessing import NOTHING_STATED, complete, read_stated
@@ -34,13 +33,10 @@ def read_json_file(path: Path) -> tuple[str, Any]:
     Raises OSError where it cannot be read, and RecordError where it is too large, not JSON, nested too deep, or has a
     number that no record may hold.
     """
-    # Opening a device may already do something.
-    _require_plain(path.stat())
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        # Another file may have taken its name.
-        _require_plain(os.fstat(descriptor))
-        content = file.read(_MOST_BYTES + 1)
+    try:
+        content = read_plain(path, _MOST_BYTES + 1)
+    except NotPlainError as error:
+        raise RecordError(error.strerror) from error
     if len(content) > _MOST_BYTES:
         raise RecordError(f"it has more than {_MOST_BYTES >> 20} MiB")
     try:
@@ -54,11 +50,6 @@ def read_json_file(path: Path) -> tuple[str, Any]:
     except RecursionError:
         raise RecordError(_TOO_DEEP) from None
     return text, data
-
-
-def _require_plain(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise RecordError("it is no plain file")
 
 
 _TOO_DEEP = f"its values are nested deeper than {_DEEPEST} levels"

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2  # between two attempts to get a lock
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+# In a URL, ahead of the host or among its options.
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
 
 
 def warn_in_log(text: str) -> None:
@@ -64,7 +65,12 @@ def _acquire(lock: FileLock, path: Path, subject: str, on_wait: Callable[[str], 
 def _this_run() -> dict[str, object]:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "command": _PASSWORD.sub("***@", command), "since": since}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "command": without_password(command), "since": since}
+
+
+def without_password(text: str) -> str:
+    """Return a text with the passwords of URLs in it replaced by stars."""
+    return _PASSWORD.sub("***", text)
 
 
 def _holder(path: Path) -> str:

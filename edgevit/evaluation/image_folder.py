@@ -18,6 +18,7 @@ from typing import Literal
 
 from edgevit.errors import UsageError
 from edgevit.images.files import SUFFIXES, composed, files_below, is_image
+from edgevit.plain_files import read_plain
 from edgevit.records.model import IMAGENET
 
 _SYNSET = re.compile(r"n\d{8}")
@@ -206,9 +207,10 @@ def _not_in(folders: Sequence[str], count: Counter[str]) -> list[str]:
 def _read_names(file: Path, classes: int, folders: Sequence[str]) -> list[str]:
     """Return the lines of a file, or their first words where no whole line is a folder (ImageNet's synset lists)."""
     try:
-        lines = [composed(line.strip()) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = read_plain(file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("the names of the classes cannot be read", where=str(file), why=str(error)) from error
+    lines = [composed(line.strip()) for line in text.splitlines() if line.strip()]
     if len(lines) != classes:
         why = f"it has {len(lines)} lines, the model has {classes} classes"
         raise UsageError("the names are not those of the model's classes", where=str(file), why=why)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgevit.errors import UsageError
 from edgevit.evaluation.image_folder import Example
 from edgevit.images.pictures import UnreadableError, as_input, image_size, read_picture
+from edgevit.plain_files import read_plain
 from edgevit.records.model import Preprocessing
 from edgevit_runtime.record import TensorSpec
 
@@ -81,7 +82,7 @@ class ImageFeed:
 
     def _read(self, example: Example) -> _Read:
         try:
-            data = example.path.read_bytes()
+            data = read_plain(example.path)
         except OSError as error:
             return _Read("", None, why=str(error.strerror or error))
         digest = hashlib.sha256(data).hexdigest()

@@ -44,7 +44,8 @@ def export_separately(request: ExportRequest, on_stage: Callable[[str], None] = 
     with temporary_files() as (folder, printed):
         reading, writing = os.pipe()
         level = logging.getLogger("edgevit").getEffectiveLevel()
-        command = [sys.executable, "-m", "edgevit.exporting.child_process", str(writing), str(level)]
+        # -P: a module in the current folder never takes the place of a package.
+        command = [sys.executable, "-P", "-m", "edgevit.exporting.child_process", str(writing), str(level)]
         _LOG.debug("process started: %s", shlex.join(command))
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=printed, pass_fds=[writing],
                                  env=os.environ | {"TMPDIR": folder})  # fmt: skip

@@ -101,7 +101,7 @@ class _ForkServer:
         with there:
             level = logging.getLogger("edgevit").getEffectiveLevel()
             details = [str(there.fileno()), str(level), *self._modules]
-            command = [sys.executable, "-m", "edgevit.exporting.fork_server", *details]
+            command = [sys.executable, "-P", "-m", "edgevit.exporting.fork_server", *details]
             _LOG.debug("process started: %s", shlex.join(command))
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
                                        pass_fds=[there.fileno()], env=os.environ | {"TMPDIR": folder})  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgevit.errors import UsageError
 from edgevit.images.files import SUFFIXES, image_files
+from edgevit.plain_files import read_plain
 
 # Of a folder, images at a regular distance; of a file, samples. More do not change the ranges much.
 MOST = 512
@@ -35,7 +36,7 @@ def calibration_sha256(data: Path) -> str:
     digest = hashlib.sha256()
     for file in calibration_files(data):
         try:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(hashlib.sha256(read_plain(file)).digest())
         except OSError as error:
             why = error.strerror or str(error)
             raise UsageError("samples cannot be read", where=str(file), why=why, fix="--data FOLDER") from error

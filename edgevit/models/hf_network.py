@@ -21,6 +21,7 @@ from edgevit.models.hf_preprocessing import read_preprocessing
 from edgevit.models.library_network import LibraryNetwork, distinct, has_weights, require_library
 from edgevit.models.random_weights import randomize
 from edgevit.models.user_code import UserCode
+from edgevit.plain_files import read_plain
 from edgevit.records.artifact import WeightsChoice, WeightsRequest
 from edgevit_runtime.record import TensorSpec
 
@@ -82,8 +83,8 @@ def _read_json(file: Path, model: str) -> dict[str, Any]:
         fix = f"hf download {file.parent} --local-dir FOLDER, then hf:FOLDER"
         raise ModelError(f"{model} names no folder", why="edgevit downloads nothing", fix=fix)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_plain(file))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{model} has no readable config.json", where=str(file), why=str(error)) from error
     if not isinstance(content, dict):
         raise ModelError(f"{model} has no readable config.json", where=str(file), why="it is no JSON object")

@@ -19,6 +19,7 @@ from torch import Tensor
 from edgevit.errors import UsageError
 from edgevit.images.calibration_files import MOST, calibration_files, calibration_sha256, spread
 from edgevit.images.pictures import Pixels, UnreadableError, as_input, image_size, read_picture
+from edgevit.plain_files import read_plain
 from edgevit.quantization.quantized import CalibrationData
 from edgevit.records.model import Preprocessing
 from edgevit.verification.inputs import Arrays, Pictures, Samples, noise, photographs, read_rows, takes_photographs
@@ -114,7 +115,7 @@ def _images(folder: Path, preprocessing: Preprocessing, specs: Sequence[TensorSp
 def _pixels(file: Path, preprocessing: Preprocessing, height: int, width: int) -> Pixels:
     problem, where = "an image cannot be read", str(file)
     try:
-        return read_picture(file.read_bytes(), preprocessing, height, width).pixels
+        return read_picture(read_plain(file), preprocessing, height, width).pixels
     except OSError as error:
         raise UsageError(problem, where=where, why=error.strerror or str(error), fix="another folder") from error
     except UnreadableError as error:

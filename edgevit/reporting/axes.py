@@ -8,6 +8,7 @@ from typing import Any
 from edgevit.records.choice import Choice
 from edgevit.reporting.candidates import origin
 from edgevit.reporting.points import Panel, Point, Standing
+from edgevit.visible_text import visible
 
 INK, MUTED, GRID = "#17202b", "#55606e", "#e6eaf0"
 # Okabe and Ito's hues, darkened.
@@ -58,7 +59,7 @@ def draw_names(axes: Any, panel: Panel) -> None:
     for point in (*picked, *(point for point in panel.front if point not in picked)):
         style = {"color": _PICK, "fontweight": "bold"} if point in picked else {"color": INK}
         beside = {"xytext": (-8, 6), "textcoords": "offset points", "ha": "right", "fontsize": 9}
-        name = axes.annotate(point.candidate.model, (point.x, point.top1), **beside, **style)
+        name = axes.annotate(visible(point.candidate.model), (point.x, point.top1), **beside, **style)
         box = name.get_window_extent()
         if any(box.overlaps(other) for other in boxes):
             name.remove()

@@ -17,6 +17,7 @@ from edgevit.records.network import full_name
 from edgevit.reporting.axes import GRID, INK, MUTED, draw_names, draw_panel
 from edgevit.reporting.points import Panel, panels
 from edgevit.store.jsonl import atomic_write
+from edgevit.visible_text import visible
 
 _METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": "edgevit"}}
 _SIZE_INCHES, _DPI = (9.0, 5.4), 150
@@ -127,7 +128,7 @@ def _answer(picked: Candidate | None, outcome: Outcome) -> str:
     """Return the pick in words; nothing of unknown accuracy is one."""
     if outcome == "no_accuracy":
         return "nothing chosen, as no accuracy is known"
-    return "nothing fits" if picked is None else f"{full_name(picked)}, {picked.target} {picked.precision}"
+    return "nothing fits" if picked is None else visible(f"{full_name(picked)}, {picked.target} {picked.precision}")
 
 
 def _threads(picked: Candidate | None) -> str:

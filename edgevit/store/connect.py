@@ -18,6 +18,7 @@ import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from edgevit.concurrency.lock_file import without_password
 from edgevit.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -135,9 +136,8 @@ def database_url(url: str | None = None) -> URL:
     # ValueError: a port that is no number
     except (SQLAlchemyError, ValueError) as error:
         fix = "write sqlite:///path/to/file.db, the path alone, or postgresql://USER@HOST/DATABASE"
-        raise StoreError(
-            "not the URL of a database", where=re.sub("://.*@", "://***@", text), why=str(error), fix=fix
-        ) from error
+        where = without_password(re.sub("://.*@", "://***@", text))
+        raise StoreError("not the URL of a database", where=where, why=str(error), fix=fix) from error
     # SQLAlchemy's own default is another driver, which we do not test.
     return address.set(drivername=f"{POSTGRES}+psycopg") if address.drivername in (POSTGRES, "postgres") else address
 
@@ -202,7 +202,8 @@ def describe(url: URL) -> str:
     """Return the database as a message may show it: the path of an SQLite file, or the URL without its password."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
-    return url.render_as_string(hide_password=True)
+    secrets = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ from edgevit_runtime.codec import to_data
 _LOG = logging.getLogger(__name__)
 # Records per transaction: each costs a sync of the disk, and keeps other writers waiting.
 BATCH_ROWS = 500
+_BATCH_BYTES = 64 * 2**20
 # Devices per transaction that stores their epochs, which reads all their rows.
 BATCH_DEVICES = 20
 
@@ -67,7 +68,7 @@ def import_records(
     refusals: list[Refusal] = []
     touched: set[str] = set()
     checked = map(_check, records)
-    while batch := list(islice(checked, BATCH_ROWS)):
+    for batch in _batches(checked):
         with transaction(write=True) as connection:
             known = forgetting.forgotten(connection, (origins.record_id(one.record) for one in batch if one.record))
             origin.forgotten += len(known)
@@ -89,6 +90,19 @@ def import_records(
         on_epoch(epoch)
     _LOG.debug("imported: %d added, %d duplicates, %d refused", added, duplicates, len(refusals))
     return ImportResult(added, duplicates, tuple(refusals))
+
+
+def _batches(records: Iterable[ParsedRecord]) -> Iterator[list[ParsedRecord]]:
+    """Yield records in batches of so many rows, or of so many bytes: refused lines may be large."""
+    batch, size = list[ParsedRecord](), 0
+    for record in records:
+        batch.append(record)
+        size += len(record.content)
+        if len(batch) == BATCH_ROWS or size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _accepted_ids(batch: list[ParsedRecord], outcomes: list[bool | ParsedRecord]) -> list[str]:

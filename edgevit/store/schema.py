@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # The newest file of latency_db/migrations/versions; a test compares the two.
 HEAD = "0011"
+_SHOWN = 100  # characters of a name
 
 
 def ensure_schema(engine: Engine) -> None:
     """Create or migrate the tables, in one transaction, unless they are up to date already.
 
-    Raises StoreError for a database of another program, or of a newer edgevit.
+    Raises StoreError for a database of another program, or of a newer edgevit, and for one with triggers.
     """
     with engine.connect() as connection:
+        _refuse_triggers(connection)
         if revision(connection) == HEAD:
             return
     with engine.execution_options(**WRITE).begin() as connection:
@@ -81,6 +83,18 @@ def require_supported(connection: Connection, current: str | None) -> None:
         raise StoreError(
             "the latency database is too new", where=location, why=why, fix="pip install --upgrade edgevit"
         )
+
+
+def _refuse_triggers(connection: Connection) -> None:
+    """Raise StoreError for an SQLite file with triggers, which would change or add what edgevit writes into it."""
+    if connection.dialect.name != "sqlite":
+        return
+    names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars().all()
+    if names:
+        location = describe(connection.engine.url)
+        why = f"{str(names[0])[:_SHOWN]!r} would change what is written, and edgevit makes none"
+        fix = "take a file of your own; if the trigger is yours: sqlite3 FILE 'DROP TRIGGER NAME'"
+        raise StoreError("the database has triggers", where=location, why=why, fix=fix)
 
 
 def _refuse_foreign(connection: Connection) -> None:

@@ -20,6 +20,7 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from edgevit.errors import UsageError
+from edgevit.plain_files import require_plain
 from edgevit.records.artifact import SampleRequest
 from edgevit.records.model import IMAGE_CHANNELS, Preprocessing
 from edgevit_runtime.record import TensorSpec
@@ -113,6 +114,7 @@ def read_rows(file: Path, specs: Sequence[TensorSpec]) -> NDArray[np.generic]:
     if len(specs) != 1:
         raise UsageError(problem, where=str(file), why=f"the model has {len(specs)} inputs", fix="--input-range 0,1")
     try:
+        require_plain(file)
         with file.open("rb") as content:
             is_array = content.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
         if not is_array:

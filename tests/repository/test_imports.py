@@ -41,21 +41,22 @@ TABLE = """
 # below the rooms: each knows nothing of any room
 errors        |                                                   |
 visible_text  |                                                   |
+plain_files   |                                                   |
 concurrency   |                                                   | filelock
 records       | visible_text                                      | (pandas)
 recipes       |                                                   |
 cards         |                                                   |
 checkpoint_files |                                                |
 count         |                                                   | torch
-artifacts     | checkpoint_files concurrency recipes              | platformdirs
+artifacts     | checkpoint_files concurrency plain_files recipes  | platformdirs
 devices       | artifacts recipes concurrency                     | platformdirs
-images        |                                                   | numpy PIL
+images        | plain_files                                       | numpy PIL
 # the rooms
-models        | checkpoint_files                                  | torch numpy safetensors
+models        | checkpoint_files plain_files                      | torch numpy safetensors
 models        |                                                   | (timm transformers)
 folding       | count                                             | torch
-verification  | devices folding recipes concurrency               | torch numpy (PIL)
-quantization  | folding images verification                       | torch numpy
+verification  | devices folding recipes concurrency plain_files   | torch numpy (PIL)
+quantization  | folding images verification plain_files           | torch numpy
 exporting     | models folding verification artifacts count       | torch
 exporting     | recipes concurrency quantization visible_text     |
 measurement   | artifacts devices recipes concurrency             | numpy
@@ -69,7 +70,7 @@ reporting     | visible_text                                      |
 # above the rooms: what puts them in a row
 published     | cards recipes store                               | numpy (pyarrow yaml)
 evaluation    | artifacts devices images recipes concurrency      | numpy (torch scipy)
-evaluation    | (models)                                          |
+evaluation    | (models) plain_files                              |
 evaluation    | (exporting)                                       |
 sweeps        | artifacts cards checkpoint_files concurrency      |
 sweeps        | devices exporting images                          |
