@@ -147,10 +147,8 @@ class Quantization:
 
     @property
     def summary(self) -> str:
-        """`45 of 47 layers in int8, 27.3 dB, calibrated on 3 photographs (assumed)`."""
+        """`45 of 47 layers quantized, 27.3 dB, calibrated on 3 photographs (assumed)`."""
         total = len(self.layers)
         snr = "equal to the bit" if self.snr_db is None else f"{self.snr_db:.1f} dB"
-        assumed = " (assumed)" if self.is_assumed else ""
-        return (
-            f"{total - len(self.excluded)} of {total} layers in int8, {snr}, calibrated on {self.description}{assumed}"
-        )
+        calibrated = f"calibrated on {self.description}{' (assumed)' if self.is_assumed else ''}"
+        return f"{total - len(self.excluded)} of {total} layers quantized, {snr}, {calibrated}"

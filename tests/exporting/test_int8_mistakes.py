@@ -200,7 +200,7 @@ def test_a_layer_that_is_silently_in_float_shows_in_the_count(tmp_path: Path, mo
     artifact = export_subject(as_subject(residual_net()), request(tmp_path / "out"))
     assert artifact.operators.int8 == {"QGemm": 1, "QLinearConv": 1}, "both neighbours lose a side"
     line = finishing_line(artifact)
-    assert "4 of 4 layers in int8" in line and "only 2 of them in the engine's int8 kernels here" in line
+    assert "4 of 4 layers quantized" in line and "only 2 of them in the engine's int8 kernels here" in line
 
 
 def test_samples_that_were_prepared_otherwise_show_before_the_conversion(

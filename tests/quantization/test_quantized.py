@@ -73,7 +73,7 @@ def test_the_report_tells_the_steps_that_were_taken_and_goes_through_json() -> N
     taken = [step.snr_db or 0.0 for step in report.steps if step.taken]
     assert taken == sorted(taken) and taken[-1] == best == report.snr_db
     assert from_json(Quantization, to_json(report)) == report
-    assert report.summary == f"3 of 3 layers in int8, {report.snr_db:.1f} dB, calibrated on noise"
+    assert report.summary == f"3 of 3 layers quantized, {report.snr_db:.1f} dB, calibrated on noise"
 
 
 def test_steps_can_be_left_out() -> None:
