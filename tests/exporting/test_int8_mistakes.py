@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from edgevit.cli.export import finishing_line
 from edgevit.errors import ParityError, QuantizationError
 from edgevit.exporting import preparation
 from edgevit.exporting.pipeline import export_subject
+from edgevit.exporting.preparation import Preparation
 from edgevit.recipes import load_recipe
-from edgevit.records.artifact import ExportRequest
-from edgevit.records.quantization import QuantizationRequest
+from edgevit.records.artifact import Artifact, ExportRequest
 from support.saboteurs import residual_net
 from support.subjects import as_subject
 
@@ -165,8 +166,18 @@ def make(mistake: Mistake, step: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipe, step, wrong)
 
 
-def request(out: Path, **more: Any) -> ExportRequest:
-    return ExportRequest("onnx", out, "int8", quantization=QuantizationRequest(**more))
+def request(out: Path) -> ExportRequest:
+    return ExportRequest("onnx", out, "int8")
+
+
+@cache
+def prepared() -> Preparation:
+    """Return the network with its numbers, which are right in every test but the last."""
+    return Preparation(as_subject(residual_net()), request(Path()))
+
+
+def export(out: Path) -> Artifact:
+    return export_subject(prepared().subject, request(out), preparation=prepared())
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
@@ -175,13 +186,13 @@ def test_a_mistake_in_the_file_is_found_and_its_stage_named(
 ) -> None:
     make(mistake, "_convert", monkeypatch)
     with pytest.raises(ParityError) as error:
-        export_subject(as_subject(residual_net()), request(tmp_path / "out"))
+        export(tmp_path / "out")
     assert error.value.where.startswith("stage convert;")
 
 
 def test_the_same_file_without_a_mistake_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(lambda model: None, "_convert", monkeypatch)
-    artifact = export_subject(as_subject(residual_net()), request(tmp_path / "out"))
+    artifact = export(tmp_path / "out")
     assert artifact.parity is not None and artifact.parity.status == "passed"
     assert artifact.operators.int8 == {"QGemm": 1, "QLinearConv": 3}
 
@@ -197,7 +208,7 @@ def test_a_layer_that_is_silently_in_float_shows_in_the_count(tmp_path: Path, mo
                     reader.input[position] = quantize.input[0]
 
     make(one_in_float, "_convert", monkeypatch)
-    artifact = export_subject(as_subject(residual_net()), request(tmp_path / "out"))
+    artifact = export(tmp_path / "out")
     assert artifact.operators.int8 == {"QGemm": 1, "QLinearConv": 1}, "both neighbours lose a side"
     line = finishing_line(artifact)
     assert "4 of 4 layers quantized" in line and "only 2 of them in the engine's int8 kernels here" in line
