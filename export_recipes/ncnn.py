@@ -20,7 +20,7 @@ from typing import Any
 from edgevit_runtime.codec import from_json, to_json
 from edgevit_runtime.dialect import QUANTIZED, Dialect, Kind
 from edgevit_runtime.input_layouts import of_planes
-from edgevit_runtime.ncnn_int8 import in_int8, int8_kinds, read_layers, write_layers
+from edgevit_runtime.ncnn_int8 import in_int8, int8_kinds, is_int8, read_layers, write_layers
 from edgevit_runtime.ncnn_spelling import respell
 from edgevit_runtime.quantized_graph import Int8Weight, int8_weights, plain_arithmetic
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
@@ -56,6 +56,8 @@ _ON = (
 )  # fmt: skip
 # Of files in int8. Winograd's F(4, 3) multiplies sums by 576, which overflows 32 bits; its F(2, 3) does so by 4.
 _INT8 = {"use_int8_inference": True, "use_winograd43_convolution": False, "use_winograd63_convolution": False}
+# Of a layer in int8 against its float form, and of one channel: numbers in the middle between two steps go either way.
+_LAYER_NOISE, _CHANNEL_NOISE = 1e-4, 1e-2
 # Types of tensors inside ncnn. A raw image (N, H, W, 3) becomes planes (N, 3, H, W) of 0.0 to 255.0.
 _MAT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32", "uint8": "float32"}
 
@@ -75,9 +77,12 @@ class Sidecar:
 
 
 class NcnnSession:
-    """A net whose options are all pinned. Each run makes an extractor, as every call of ncnn's users does."""
+    """A net whose options are all pinned. Each run makes an extractor, as every call of ncnn's users does.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    keeps_blobs: results of all layers stay in memory, so that blobs() can return them.
+    """
+
+    def __init__(self, path: Path, threads: int, *, keeps_blobs: bool = False) -> None:
         import ncnn
 
         sidecar = from_json(Sidecar, (path / _SIDECAR).read_bytes())
@@ -89,6 +94,7 @@ class NcnnSession:
         if sidecar.precision in QUANTIZED:
             for name, value in _INT8.items():
                 setattr(self._net.opt, name, value)
+        self._net.opt.lightmode = not keeps_blobs
         _check(self._net.load_param(str(path / _PARAM)), f"cannot read {_PARAM}: a layer it does not know, or damage")
         _check(self._net.load_model(str(path / _BIN)), f"cannot read {_BIN}")
         self._mat = ncnn.Mat
@@ -124,6 +130,17 @@ class NcnnSession:
             code, mat = extractor.extract(f"out{i}")
             _check(code, f"cannot compute {spec.name}")
             self._results.append(mat)
+
+    def blobs(self, names: Sequence[str], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Compute inner results, in the order of the layers: from the inputs, or from inner results that are given."""
+        extractor = self._net.create_extractor()
+        for name, mat in (given or {f"in{i}": mat for i, mat in enumerate(self._feeds)}).items():
+            _check(extractor.input(name, mat), f"does not take {name}")
+        results = {}
+        for name in names:
+            code, results[name] = extractor.extract(name)
+            _check(code, f"cannot compute {name}")
+        return results
 
     def fetch(self) -> tuple[bytes, ...]:
         """Return the last outputs as raw bytes."""
@@ -224,6 +241,7 @@ def export(
             # In float, the first stage computes the numbers of int8 already.
             results = [replace(results[0], precision=precision)]
             results.append(_store_int8(results[0], stages, weights, precision))
+            _require_exact(results[0].path, results[1].path, inputs)
         if precision == "fp16":
             halved = replace(sidecar, precision="fp16")
             results.append(_stage("precision", trace, stages, halved, time.perf_counter()))
@@ -294,6 +312,35 @@ def _store_int8(source: Stage, stages: Path, weights: Sequence[Int8Weight], prec
     sidecar = from_json(Sidecar, (source.path / _SIDECAR).read_bytes())
     (folder / _SIDECAR).write_text(to_json(replace(sidecar, precision=precision), indent=1), encoding="utf-8")
     return Stage("store_int8", time.perf_counter() - start, folder, precision=precision)
+
+
+def _require_exact(float_form: Path, int8_form: Path, inputs: Mapping[str, Any]) -> None:
+    """Raise RuntimeError unless each int8 layer gives what its float form does, on what that form makes of noise.
+
+    The outputs of a deep network do not tell a wrong channel in one layer from the noise of int8.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def noise(tensor: Any) -> Any:
+        if str(tensor.dtype) == "torch.uint8":
+            return rng.integers(0, 256, tensor.shape, np.uint8)
+        # Numbers of words stay as they are.
+        return rng.normal(size=tensor.shape).astype("float32") if tensor.is_floating_point() else tensor.numpy()
+
+    reference, stored = (NcnnSession(path, 1, keeps_blobs=True) for path in (float_form, int8_form))
+    reference.feed([noise(tensor).tobytes() for tensor in inputs.values()], 1)
+    layers = [layer for layer in read_layers((int8_form / _PARAM).read_text(encoding="utf-8")) if is_int8(layer)]
+    expected = reference.blobs([blob for layer in layers for blob in (*layer.inputs, *layer.outputs)])
+    for layer in layers:
+        (source,), (result,) = layer.inputs, layer.outputs
+        right = np.array(expected[result]).astype(np.float64)
+        wrong = np.array(stored.blobs([result], {source: expected[source]})[result]) - right
+        noise_of, energy_of = (np.square(each).reshape(len(each), -1).sum(1) for each in (wrong, right))
+        channels = noise_of <= _CHANNEL_NOISE * np.maximum(energy_of, energy_of.mean())
+        if not (channels.all() and noise_of.sum() <= _LAYER_NOISE * energy_of.sum()):
+            raise RuntimeError(f"ncnn computes {layer.kind} {layer.name} in int8 otherwise than in float")
 
 
 def _pnnx(trace: Path, folder: Path, sidecar: Sidecar) -> None:

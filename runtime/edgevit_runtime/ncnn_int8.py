@@ -228,11 +228,14 @@ def _store(layer: Layer, weight: Int8Weight, scale: float) -> None:
     ]
 
 
+def is_int8(layer: Layer) -> bool:
+    """Return whether ncnn computes a layer in int8."""
+    return layer.kind in _INT8_KINDS and _FORM in layer.params
+
+
 def int8_kinds(layers: Sequence[Layer]) -> dict[str, int]:
     """Count the layers that ncnn computes in int8, by their kinds."""
-    return dict(
-        sorted(Counter(layer.kind for layer in layers if _FORM in layer.params and layer.kind in _INT8_KINDS).items())
-    )
+    return dict(sorted(Counter(layer.kind for layer in layers if is_int8(layer)).items()))
 
 
 def _bytes(tensor: Any) -> bytes:

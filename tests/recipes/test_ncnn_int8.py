@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgevit.errors import ParityError
+from edgevit.errors import ExportError, ParityError
 from edgevit.exporting.convert import convert
 from edgevit.exporting.pipeline import export_subject
 from edgevit.folding import Folded, fold
@@ -345,7 +345,7 @@ def weights_in_another_order(layer: Layer) -> None:
 @pytest.mark.parametrize(
     "damage", [twice_the_scale, a_channel_of_zeros, a_wrong_scale_of_inputs, weights_in_another_order]
 )
-def test_damage_to_one_layer_is_found_and_its_stage_named(
+def test_damage_to_one_layer_is_found_there_and_in_the_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Layer], None]
 ) -> None:
     def damaged(layers: Sequence[Layer], weights: Sequence[Int8Weight]) -> list[Layer]:
@@ -354,6 +354,27 @@ def test_damage_to_one_layer_is_found_and_its_stage_named(
         return stored
 
     monkeypatch.setattr(RECIPE, "in_int8", damaged)
+    with pytest.raises(ExportError, match="converter refused") as refused:
+        converted(tmp_path / "layer", simulated(network(), X), X)
+    assert "Convolution convrelu_1 in int8 otherwise" in refused.value.why
+    monkeypatch.setattr(RECIPE, "_require_exact", lambda *arguments: None)
     with pytest.raises(ParityError) as caught:
         exported(tmp_path)
     assert "stage store_int8;" in caught.value.where
+
+
+def test_one_channel_of_many_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than the noise that a layer may have is missing in all."""
+    model = nn.Conv2d(3, 1024, 1, bias=False)
+    with torch.no_grad():
+        model.weight[0] *= 0.3
+
+    def damaged(layers: Sequence[Layer], weights: Sequence[Int8Weight]) -> list[Layer]:
+        stored = in_int8(layers, weights)
+        a_channel_of_zeros(stored[-1])
+        return stored
+
+    monkeypatch.setattr(RECIPE, "in_int8", damaged)
+    with pytest.raises(ExportError) as refused:
+        converted(tmp_path, simulated(model, X), X)
+    assert "in int8 otherwise" in refused.value.why
