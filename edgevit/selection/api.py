@@ -58,7 +58,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
-    unevaluated: bool = ...,
+    allow_unevaluated: bool = ...,
     origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
@@ -86,7 +86,7 @@ def choose(
     published: bool = ...,
     reconstructed: bool = ...,
     outdated: bool = ...,
-    unevaluated: bool = ...,
+    allow_unevaluated: bool = ...,
     origin: OriginPolicy = ...,
     predict: bool = ...,
     confidence: float = ...,
@@ -113,7 +113,7 @@ def choose(
     published: bool = False,
     reconstructed: bool = False,
     outdated: bool = False,
-    unevaluated: bool = False,
+    allow_unevaluated: bool = False,
     origin: OriginPolicy = "trusted",
     predict: bool = True,
     confidence: float = 0.9,
@@ -163,7 +163,7 @@ def choose(
         Include models rebuilt from papers that released no weights.
     outdated
         Include networks whose checkpoint or code was overwritten on this machine.
-    unevaluated
+    allow_unevaluated
         Count networks in int8 that were not evaluated by a bound: the published accuracy, less what the images may cost
         that get another class in int8 than in float.
     origin
@@ -200,7 +200,7 @@ def choose(
         models=_several(models),
         task=task,
         outdated=outdated,
-        unevaluated=unevaluated,
+        unevaluated=allow_unevaluated,
     )
     question = Question(
         (device,) if isinstance(device, str) else tuple(device),

@@ -219,8 +219,8 @@ def test_an_export_says_nothing_of_its_own_accord(tmp_path: Path, capfd: pytest.
 
 def test_what_a_target_cannot_do_is_refused_before_anything_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"torch", "onnx", "onnxruntime"} <= set(check_request(RECIPE, "fp32"))
-    with pytest.raises(UsageError, match=r"(?s)no precision 'int8'.*--precision fp32 or fp16"):
-        check_request(RECIPE, "int8")
+    with pytest.raises(UsageError, match=r"(?s)no precision 'int4'.*--precision fp32 or fp16"):
+        check_request(RECIPE, "int4")
 
     def version(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

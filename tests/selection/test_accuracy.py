@@ -359,12 +359,12 @@ def test_an_accuracy_that_rests_on_nothing_assumed_counts_before_one_from_more_i
 
 def test_a_note_names_int8_that_is_slower_than_fp32_and_is_not_picked() -> None:
     kind = "int8_is_slower"
-    slow = [row("a", p50_ns=5_000_000), row("b", precision="int8", p50_ns=6_500_000)]
+    slow = [row("a", p90_ns=5_000_000), row("b", precision="int8", p90_ns=6_500_000)]
     choice = answer(slow, [evaluated(75.0, "a"), evaluated(75.0, "b", precision="int8")], IMAGENET)
     (found,) = [one for one in choice.notes if one.kind == kind]
     assert found.numbers == (1.3,) and found.subjects == ("net_s onnx int8", "fp32")
     assert choice.picked is not None and choice.picked.precision == "fp32"
-    others = [row("a", p50_ns=5_000_000), row("b", precision="int8", p50_ns=4_000_000)]
+    others = [row("a", p90_ns=5_000_000), row("b", precision="int8", p90_ns=4_000_000)]
     assert not [one for one in answer(others, [], IMAGENET).notes if one.kind == kind]
-    elsewhere = [row("a", p50_ns=5_000_000), row("b", precision="int8", threads=2, p50_ns=6_500_000)]
+    elsewhere = [row("a", p90_ns=5_000_000), row("b", precision="int8", threads=2, p90_ns=6_500_000)]
     assert not [one for one in answer(elsewhere, [], IMAGENET).notes if one.kind == kind]
