@@ -113,6 +113,9 @@ class Ratings(NamedTuple):
         """
         if accuracy := self.of_artifact.get(run.artifact_sha256):
             return _measured(accuracy)
+        if is_rounded(run.precision):
+            # Another file of this network has numbers from other samples, and is another network.
+            return self._of_rounded(run, card)
         if accuracy := self.of_network.get(_labelled(run)):
             return _measured(accuracy, TOP1_OF_OTHER_FILE)
         if accuracy := self.of_network.get(_network(run)):
@@ -122,14 +125,17 @@ class Ratings(NamedTuple):
             [other] = others
             return _measured(other, TOP1_OF_OTHER_WEIGHTS)
         of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
-        of_model = self.of_model.get(run.model, ())
-        if is_rounded(run.precision):
-            own = [one for one in of_model if one.precision == run.precision and _may_be_of(run, one, of_card)]
-            return _published(run, own) if own else self._not_evaluated(run, of_card)
         if of_card.percent is not None or of_card.provenance == "reconstructed":
             return of_card
-        published = [accuracy for accuracy in of_model if _may_be_of(run, accuracy, of_card)]
+        published = [accuracy for accuracy in self.of_model.get(run.model, ()) if _may_be_of(run, accuracy, of_card)]
         return _published(run, published) if published else of_card
+
+    def _of_rounded(self, run: Run, card: ModelCard | None) -> Top1:
+        """Return the accuracy of a network in int8 whose very file was not evaluated: one of its precision, if any."""
+        of_card = _by_card(run, card) if self.dataset in (None, IMAGENET) else Top1(None, "published")
+        of_model = (one for one in self.of_model.get(run.model, ()) if one.precision == run.precision)
+        own = [one for one in of_model if _may_be_of(run, one, of_card)]
+        return _published(run, own) if own else self._not_evaluated(run, of_card)
 
     def _not_evaluated(self, run: Run, of_card: Top1) -> Top1:
         """Return what is known of a network in int8 of which only the accuracy in float is.

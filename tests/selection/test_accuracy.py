@@ -15,6 +15,7 @@ from edgevit.records.choice import Budget, Choice
 from edgevit.records.identity import identify_accuracy
 from edgevit.records.measurement import AGREEMENT, CLASS_ORDER, NOT_OF_MANIFEST, Accuracy, Measurement
 from edgevit.records.model import IMAGENET
+from edgevit.records.network import Network
 from edgevit.selection import Evidence, ask, choose_among
 from edgevit.selection.accuracy import Ratings
 from edgevit.selection.wording import (
@@ -368,3 +369,14 @@ def test_a_note_names_int8_that_is_slower_than_fp32_and_is_not_picked() -> None:
     assert not [one for one in answer(others, [], IMAGENET).notes if one.kind == kind]
     elsewhere = [row("a", p90_ns=5_000_000), row("b", precision="int8", threads=2, p90_ns=6_500_000)]
     assert not [one for one in answer(elsewhere, [], IMAGENET).notes if one.kind == kind]
+
+
+def test_in_int8_the_accuracy_of_another_file_says_nothing() -> None:
+    """Its numbers came from other samples. In fp32 both files are one network."""
+    for precision, expected in (("int8", None), ("fp32", 66.0)):
+        network = Network("file", "a" * 64, "b" * 64, "2.13.0")
+        of_a = evaluated(66.0, "a", precision=precision, network=network)
+        other = answer([row("b", precision=precision, network=network)], [of_a], IMAGENET)
+        assert accuracies(other)["net_s"][0] == expected, precision
+    drawn = row("b", precision="int8")
+    assert accuracies(answer([drawn], [evaluated(66.0, "a", precision="int8")], IMAGENET))["net_s"][0] is None
