@@ -242,12 +242,15 @@ def _require_equal(folded: Folded, absorbed: Net, inputs: tuple[Tensor, ...]) ->
 
 
 def _agreement(folded: Folded, simulation: Folded, batches: Batches) -> tuple[int, int] | None:
-    """Return how many samples get the same class in int8, and how many there are; None for no classifier."""
+    """Return how many samples get the same class in int8, and how many there are.
+
+    None for no classifier, and for batches of several samples, of which the last is filled up with samples again.
+    """
     same = total = 0
     with torch.inference_mode():
         for inputs in batches:
             expected, computed = outputs(folded, inputs), outputs(simulation, inputs)
-            if len(expected) != 1 or expected[0].dim() != _CLASSES_DIM:
+            if len(expected) != 1 or expected[0].dim() != _CLASSES_DIM or len(expected[0]) > 1:
                 return None
             classes = expected[0].argmax(1)
             same += int((classes == computed[0].argmax(1)).sum())

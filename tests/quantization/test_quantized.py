@@ -139,3 +139,14 @@ def test_a_restless_simulation_differs_a_little_and_always_alike() -> None:
     assert torch.equal(*(torch.utils._pytree.tree_leaves(each)[0] for each in (first, again)))
     moved = torch.utils._pytree.tree_leaves(first)[0] - exact
     assert 0 < float(moved.abs().max()) < 0.05 * float(exact.abs().max())
+
+
+def test_samples_that_fill_up_a_batch_are_not_counted_as_agreeing() -> None:
+    torch.manual_seed(0)
+    net = fold(chain(conv(3, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval(), (X,))
+    for size, expected in ((1, 6), (3, None)):
+        data = CalibrationData(
+            [(x,) for x in torch.split(X[:3], size)], [(x,) for x in torch.split(X[3:], size)], "noise"
+        )
+        agreement = quantize(net, data, Dialect(), QuantizationRequest(floor_db=1.0)).report.agreement
+        assert (agreement and agreement[1]) == expected
