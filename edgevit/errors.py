@@ -81,6 +81,10 @@ class QuantizationError(ModelError):
     """A network cannot be quantized as asked."""
 
 
+class TuningError(ModelError):
+    """A form cannot be used on a network, or no tuning of it is known."""
+
+
 class ExportError(EdgevitError):
     """A converter refused a model, or the model is not folded and its training form was not requested."""
 

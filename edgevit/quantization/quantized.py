@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 
 from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, origin
-from edgevit.folding.agreement import cast, compare, outputs
-from edgevit.folding.graph import Net, copied_graph
+from edgevit.folding.agreement import outputs
+from edgevit.folding.editing import difference, editable, finished
+from edgevit.folding.graph import Net
 from edgevit.quantization import absorption
 from edgevit.quantization.absorption import BALANCES, Balance, absorb
 from edgevit.quantization.calibration import Calibration, calibrate
@@ -207,18 +207,6 @@ class _Judge:
             return [tuple(np.asarray(tensor) for tensor in outputs(network, inputs)) for inputs in self._samples]
 
 
-def editable(folded: Folded) -> Net:
-    """Return a copy of a folded network for editing, with its constants in float64."""
-    module = GraphModule(folded.net, copied_graph(folded.net))
-    return Net(module, torch.float32, batch_is_open=folded.report.batch_is_open, follows_dtype=folded.follows_dtype)
-
-
-def finished(net: Net, like: Folded, dtype: torch.dtype | None = None) -> Folded:
-    """Return an edited copy as a folded network, in float32 or another dtype."""
-    module = net.finish(torch.contiguous_format, dtype=dtype)
-    return Folded(module, like.shapes, like.report, follows_dtype=like.follows_dtype)
-
-
 def _calibrated(folded: Folded, samples: Sequence[tuple[Tensor, ...]]) -> Calibration:
     return calibrate(folded, samples, watched(folded.net.graph) | set(absorption.watched(editable(folded))))
 
@@ -231,8 +219,7 @@ def _spread(batches: Batches) -> Batches:
 
 def _require_equal(folded: Folded, absorbed: Net, inputs: tuple[Tensor, ...]) -> None:
     """Raise QuantizationError where a network with moved scales does not compute the same in float64."""
-    before, after = (finished(net, folded, torch.float64) for net in (editable(folded), absorbed))
-    error = compare(before, after, cast(inputs, torch.float64))
+    error = difference(folded, absorbed, inputs)
     if not error <= ABSORPTION_TOLERANCE:
         raise QuantizationError(
             "moving scales between layers changed the network",

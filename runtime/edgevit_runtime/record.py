@@ -60,6 +60,18 @@ def output_names(count: int) -> list[str]:
 
 
 @dataclass(frozen=True)
+class FormRule:
+    """A form (edgevit/tuning/forms) that a recipe takes on every device, because its engine was faster on all of them.
+
+    above_taps: of convolutions, those whose kernels have more taps. precisions: in which it was measured.
+    """
+
+    form: str
+    above_taps: int
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The static properties of a target, declared by its recipe module."""
 
@@ -84,9 +96,10 @@ class Recipe:
     widens_half: bool = False  # the engine runs an fp16 payload in single precision, which hides an overflow
     fixed_batch: str = ""  # reason why it takes no open batch; empty: it does
     input_dtypes: tuple[str, ...] = ()  # accepted types; empty: those of its source, or any
-    spellings: tuple[
-        str, ...
-    ] = ()  # operators that the converter gets wrong as they are (edgevit/exporting/spelling.py)
+    # Operators that the converter gets wrong as they are (edgevit/exporting/spelling.py).
+    spellings: tuple[str, ...] = ()
+    # Exactly equal ways to compute that the engine is faster with, in the order of preference.
+    forms: tuple[FormRule, ...] = ()
 
 
 @dataclass(frozen=True)

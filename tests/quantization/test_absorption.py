@@ -17,11 +17,11 @@ from torch.fx import Node
 from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, fold
 from edgevit.folding.agreement import compare
+from edgevit.folding.editing import editable, finished
 from edgevit.folding.graph import Net
 from edgevit.quantization import CalibrationData, Dialect, calibrate, quantize
 from edgevit.quantization.absorption import BALANCES, Balance, absorb, source_axis, watched
 from edgevit.quantization.placement import watched as watched_by_dialects
-from edgevit.quantization.quantized import editable, finished
 from edgevit.quantization.scale_flow import flow
 from edgevit.records.quantization import QuantizationRequest
 from support.fold_cases import chain, conv

@@ -1,8 +1,8 @@
 """Import rules of the package: every import is read with `ast` and compared with the table below.
 
-The rooms stand in one row, `models -> folding -> verification -> quantization -> exporting -> measurement -> store ->
-prediction -> selection -> reporting`, and none imports one to its right. Around them are helpers. A new package needs a
-line here: that is the moment to ask which room it belongs to.
+The rooms stand in one row, `models -> folding -> verification -> quantization -> tuning -> exporting -> measurement ->
+store -> prediction -> selection -> reporting`, and none imports one to its right. Around them are helpers. A new
+package needs a line here: that is the moment to ask which room it belongs to.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ROOMS = (
     "folding",
     "verification",
     "quantization",
+    "tuning",
     "exporting",
     "measurement",
     "store",
@@ -57,6 +58,7 @@ models        |                                                   | (timm transf
 folding       | count                                             | torch
 verification  | devices folding recipes concurrency plain_files   | torch numpy (PIL)
 quantization  | folding images verification plain_files           | torch numpy
+tuning        | folding                                           | torch
 exporting     | models folding verification artifacts count       | torch
 exporting     | recipes concurrency quantization visible_text     |
 measurement   | artifacts devices recipes concurrency             | numpy
@@ -457,6 +459,7 @@ LOADERS = {
     "edgevit.devices.vendor_tools": {"import_module"},  # its own modules
     "edgevit.published.importers": {"import_module"},  # its own modules
     "edgevit.devices.transports": {"import_module"},  # its own modules
+    "edgevit.tuning.forms": {"import_module"},  # its own modules
     "edgevit.models.user_code": {"spec_from_file_location", "exec_module", "import_module"},  # FILE.py of the user
     "edgevit_runtime.worker": {"import_module"},  # the one recipe packed with it
 }
@@ -481,6 +484,7 @@ def allowed_methods(calls: list[ast.Call]) -> set[str]:
         "edgevit.devices.transports",
         "edgevit.devices.vendor_tools",
         "edgevit.published.importers",
+        "edgevit.tuning.forms",
     ],
 )
 def test_a_package_loads_only_what_is_in_it(name: str) -> None:
