@@ -101,6 +101,15 @@ def test_commands_are_warm(tmp_path: Path) -> None:
     assert "(True, ['net.py'])" in outcome.stderr
 
 
+@pytest.mark.parametrize("targets", ["onnx", "onnx,ncnn"])
+def test_processes_that_exports_start_are_warm(targets: str, tmp_path: Path) -> None:
+    """A new Python of an export imports no command line."""
+    (tmp_path / "net.py").write_text("import sys\nraise RuntimeError('edgevit.cli.export' in sys.modules, sys.argv)\n")
+    outcome = edgevit("export", "net.py:net", "-t", targets, "--input-size", "32", "--out", "out", folder=tmp_path)
+    assert outcome.returncode == 1
+    assert "(True, ['net.py'])" in outcome.stderr
+
+
 def test_clients_that_go_away_unheard_cost_no_other_one_its_program(tmp_path: Path) -> None:
     # Starts the zygote.
     assert ended("print(1)", tmp_path)[:2] == (0, "1\n")

@@ -1,7 +1,7 @@
 """A Python that starts edgevit's commands and workers by forking a process that has imported their engines already.
 
-`bin/python` of a run's folder takes the place of the real one. `-m edgevit.MODULE ...`, `FILE.py`, and the worker that
-computes or classifies become programs of a zygote (zygote.py), which start seconds sooner. The real Python gets
+`bin/python` of a run's folder takes the place of the real one. `-P -m edgevit.MODULE ...`, `FILE.py`, and the worker
+that computes or classifies become programs of a zygote (zygote.py), which start seconds sooner. The real Python gets
 anything else as it stands. `bin/edgevit` is the command line. Each such process loads this module; it imports little.
 """
 
@@ -51,8 +51,8 @@ class Run:
         if program.endswith("/edgevit"):
             request |= {"module": "edgevit.cli", "program": "edgevit", "arguments": arguments}
             return self.run(["command"], request)
-        if arguments[:1] == ["-m"] and "".join(arguments[1:2]).startswith("edgevit."):
-            request |= {"module": arguments[1], "program": arguments[1], "arguments": arguments[2:]}
+        if arguments[:2] == ["-P", "-m"] and "".join(arguments[2:3]).startswith("edgevit."):
+            request |= {"module": arguments[2], "program": arguments[2], "arguments": arguments[3:]}
             return self.run(["command"], request)
         if len(arguments) == 1 and arguments[0].endswith(".py"):
             return self.run(["command"], request | {"module": "", "program": arguments[0], "arguments": []})

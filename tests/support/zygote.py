@@ -233,7 +233,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 def run(request: dict[str, Any]) -> None:
     """Run an archive's or a module's `__main__`."""
     if request["module"]:
-        sys.path.insert(0, request["folder"])
+        # The current folder is not on the path: neither a script nor `-P -m` puts it there.
         # A module is run anew, without an earlier import of it.
         if not hasattr(sys.modules.get(request["module"]), "__path__"):
             sys.modules.pop(request["module"], None)
