@@ -17,6 +17,7 @@ from edgevit.folding.values import VALUE
 from edgevit.records.tuning import AppliedForm, SiteForm
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms import load_form
+from edgevit.tuning.site_proof import site_difference
 from edgevit.tuning.sites import Site, describe, site_of
 from edgevit_runtime.record import FormRule
 
@@ -30,9 +31,9 @@ def apply_forms(folded: Folded, choice: Choice, inputs: Sequence[Tensor]) -> tup
     """Return the network with the chosen forms, and what was applied; the same object where nothing was.
 
     inputs: examples, by whose shapes the proof is made. Raises TuningError where the result does not compute what the
-    folded network computes, in float64 where it runs in it.
+    folded network computes, in float64 where it runs in it. Of sites with one signature, one is proven by itself too.
     """
-    net, applied = editable(folded), list[tuple[Site, str, str]]()
+    net, applied, proven = editable(folded), list[tuple[Site, str, str]](), set[tuple[str, str]]()
     for node in net.nodes():
         if node.op != "call_function" or node._erased or (form := choice(net, node)) is None:
             continue
@@ -40,7 +41,11 @@ def apply_forms(folded: Folded, choice: Choice, inputs: Sequence[Tensor]) -> tup
         assert nodes is not None, f"{form.name} was chosen where it does not apply"
         site = site_of(net, nodes)
         applied.append((site, form.name, describe(site)))
-        net.replace(node, form.write(net, node))
+        written = form.write(net, node)
+        if (site.digest, form.name) not in proven:
+            _require_equal_site(net, site, form.name, written)
+            proven.add((site.digest, form.name))
+        net.replace(node, written)
     if not applied:
         return folded, ()
     _require_equal(folded, net, sorted({name for _, name, _ in applied}), inputs)
@@ -69,11 +74,22 @@ def _require_equal(folded: Folded, net: Net, names: Sequence[str], inputs: Seque
         limit, dtype = FLOAT32_TOLERANCE, torch.float32
         error = compare(folded, finished(net, folded, dtype), noise)
     if not error <= limit:
-        raise TuningError(
-            f"another function comes of {', '.join(names)}",
-            why=f"max_rel {error:.1e} in {str(dtype).removeprefix('torch.')}, above {limit:g}",
-            fix="--form portable, and tell us of this network",
-        )
+        raise _refusal(", ".join(names), error, dtype, limit)
+
+
+def _require_equal_site(net: Net, site: Site, name: str, written: Node) -> None:
+    """Raise TuningError where a form differs from its site on noise."""
+    error = site_difference(net, site.nodes, written)
+    if not error <= TOLERANCE:
+        raise _refusal(f"{name} at {site.module}", error, torch.float64, TOLERANCE)
+
+
+def _refusal(forms: str, error: float, dtype: torch.dtype, limit: float) -> TuningError:
+    return TuningError(
+        f"another function comes of {forms}",
+        why=f"max_rel {error:.1e} in {str(dtype).removeprefix('torch.')}, above {limit:g}",
+        fix="--form portable, and tell us of this network",
+    )
 
 
 def named(name: str) -> Choice:

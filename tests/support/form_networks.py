@@ -17,7 +17,7 @@ Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
 class Computed(nn.Module):
     """A function of an input and of layers: compute(network, x)."""
 
-    def __init__(self, compute: Callable[..., Tensor], **parts: Any) -> None:
+    def __init__(self, compute: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
         self.compute = compute
         for name, part in parts.items():
@@ -25,12 +25,11 @@ class Computed(nn.Module):
             is_weight = isinstance(part, Tensor) and not is_index
             setattr(self, name, nn.Buffer(part) if is_index else nn.Parameter(part) if is_weight else part)
 
-    def forward(self, x: Tensor) -> Tensor:
-        computed: Tensor = self.compute(self, x)
-        return computed
+    def forward(self, x: Tensor) -> Any:
+        return self.compute(self, x)
 
 
-def of(compute: Callable[..., Tensor], shape: tuple[int, ...], **parts: Callable[[], Any]) -> Case:
+def of(compute: Callable[..., Any], shape: tuple[int, ...], **parts: Callable[[], Any]) -> Case:
     """Return the case of a function with parts, each of which is built anew."""
     return (lambda: Computed(compute, **{name: build() for name, build in parts.items()}), shape)
 
@@ -245,6 +244,7 @@ EXAMPLES: dict[str, list[Case]] = {
     ],
     # attention
     "attention_scaled_product": [
+        of(by_columns, (1, 8, 3, 5), **{name: lambda: nn.Conv2d(8, 8, 1) for name in "qkv"}),
         attention(TOKENS),
         attention((2, 5, 12), heads=3, scale=1.0),
         attention(TOKENS, fused=False, place="query"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +12,24 @@ from torch.fx import Node
 
 from edgevit.errors import TuningError, UnknownNameError
 from edgevit.folding import fold
-from edgevit.folding.graph import Net
+from edgevit.folding.graph import Net, aten
 from edgevit.tuning.application import apply_forms, named
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms import list_forms, load_form
-from support.form_networks import EXAMPLES
+from support.form_near_misses import NEAR_MISSES
+from support.form_networks import EXAMPLES, Case, Computed
 
-CASES = [
-    pytest.param(name, *case, id=f"{name}-{number}")
-    for name, cases in EXAMPLES.items()
-    for number, case in enumerate(cases)
-]
+
+def listed(table: dict[str, list[Case]]) -> list[Any]:
+    """Return the name of a form, the network and the shape of each case."""
+    return [
+        pytest.param(name, *case, id=f"{name}-{number}")
+        for name, cases in table.items()
+        for number, case in enumerate(cases)
+    ]
+
+
+CASES = listed(EXAMPLES)
 
 
 def of(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -30,8 +38,16 @@ def of(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[nn.Modul
 
 
 @pytest.mark.parametrize("form", list_forms(), ids=lambda form: form.name)
-def test_each_form_has_an_example(form: Form) -> None:
+def test_each_form_has_examples_and_near_misses(form: Form) -> None:
     assert EXAMPLES.get(form.name), f"add networks on which {form.name} applies"
+    assert NEAR_MISSES.get(form.name), f"add networks on which {form.name} must not apply"
+
+
+@pytest.mark.parametrize(("name", "build", "shape"), listed(NEAR_MISSES))
+def test_form_leaves_near_misses_alone(name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    model, inputs = of(build, shape)
+    folded = fold(model, inputs)
+    assert apply_forms(folded, named(name), inputs) == (folded, ())
 
 
 @pytest.mark.parametrize(("name", "build", "shape"), CASES)
@@ -71,6 +87,29 @@ def test_form_that_computes_something_else_is_refused(monkeypatch: pytest.Monkey
     model, inputs = of(*EXAMPLES["depthwise_rows"][0])
     with pytest.raises(TuningError, match="another function comes of depthwise_rows"):
         apply_forms(fold(model, inputs), named("depthwise_rows"), inputs)
+
+
+def test_error_that_fades_on_its_way_is_seen_at_its_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = load_form("silu_spelled")
+    wrong = Form(
+        "silu_spelled", "", right.nodes, lambda net, node: net.call(aten.tanh.default, net.input(node), before=node)
+    )
+    monkeypatch.setattr("edgevit.tuning.application.load_form", lambda name: wrong)
+    model, inputs = of(lambda: Computed(lambda network, x: x + 1e-13 * nn.functional.silu(x)), (1, 5))
+    with pytest.raises(TuningError, match="another function comes of silu_spelled at"):
+        apply_forms(fold(model, inputs), named("silu_spelled"), inputs)
+
+
+def test_form_reads_nothing_that_its_site_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def past_its_site(net: Net, node: Node) -> Node:
+        before = net.input(net.input(node))
+        return net.call(aten.silu.default, net.call(aten.tanh.default, before, before=node), before=node)
+
+    wide = Form("silu_spelled", "", load_form("silu_spelled").nodes, past_its_site)
+    monkeypatch.setattr("edgevit.tuning.application.load_form", lambda name: wide)
+    model, inputs = of(lambda: nn.Sequential(nn.Tanh(), nn.SiLU()), (1, 5))
+    with pytest.raises(AssertionError, match="which its site does not"):
+        apply_forms(fold(model, inputs), named("silu_spelled"), inputs)
 
 
 def test_form_that_nobody_knows_is_named_with_those_that_exist() -> None:

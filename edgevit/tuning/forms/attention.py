@@ -38,10 +38,21 @@ def _scaled(net: Net, tensor: Node, attention: Attention, is_here: bool) -> Node
 
 def _transposed(net: Net, key: Node, before: Node) -> Node:
     """Return keys (.., S, d) as (.., d, S); keys that were transposed are taken as they were."""
-    if swaps_last_two(net, key):
+    if _is_own_move(net, key):
         return net.input(key)
     rank = len(net.shape(key))
     return swapped(net, key, rank - 2, rank - 1, before=before)
+
+
+def _is_own_move(net: Net, key: Node) -> bool:
+    """Return whether keys are a transposition that nothing else reads."""
+    return swaps_last_two(net, key) and len(key.users) == 1
+
+
+def _with_move(net: Net, attention: Attention) -> tuple[Node, ...]:
+    """Return the nodes of an attention, with the transposition that its keys come from."""
+    moves = [attention.key] if _is_own_move(net, attention.key) else []
+    return tuple(sorted({*attention.nodes, *moves}))
 
 
 # ---- spelled ------------------------------------------------------------------------------------------------------
@@ -53,9 +64,9 @@ def _spelled_nodes(place: str, net: Net, node: Node) -> tuple[Node, ...] | None:
         return None
     if attention.places is None:
         # Without a scale the three are one.
-        return attention.nodes if attention.scale != 1.0 or place == ON_PRODUCT else None
+        return _with_move(net, attention) if attention.scale != 1.0 or place == ON_PRODUCT else None
     moves = bool(attention.places) and attention.places != {place}
-    return attention.nodes if moves else None
+    return _with_move(net, attention) if moves else None
 
 
 def _write_spelled(place: str, net: Net, node: Node) -> Node:
@@ -81,7 +92,7 @@ def _weighted(net: Net, scores: Node, attention: Attention) -> Node:
 def _moved_keys(net: Net, attention: Attention) -> Node | None:
     """Return the (B, S, h, d) that keys (B, h, S, d) are made of by a transposition, or None."""
     key = attention.key
-    if not is_call(key, aten.transpose.int) or len(net.shape(key)) != 4:
+    if not is_call(key, aten.transpose.int) or len(net.shape(key)) != 4 or len(key.users) > 1:
         return None
     named = net.arguments(key)
     return net.input(key) if {named["dim0"] % 4, named["dim1"] % 4} == {1, 2} else None
@@ -91,8 +102,7 @@ def _moved_nodes(net: Net, node: Node) -> tuple[Node, ...] | None:
     attention = read_attention(net, node)
     if attention is None or _moved_keys(net, attention) is None:
         return None
-    is_private = len(attention.key.users) == 1
-    return tuple(sorted({*attention.nodes, attention.key})) if is_private else attention.nodes
+    return tuple(sorted({*attention.nodes, attention.key}))
 
 
 def _write_moved(net: Net, node: Node) -> Node:
