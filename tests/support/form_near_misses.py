@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from support.form_networks import (
-    BIAS,
-    MAPS,
-    TOKENS,
-    WIDE,
+from support.form_modules import (
     Case,
     attention,
     both,
@@ -23,9 +20,12 @@ from support.form_networks import (
     linear,
     normed,
     of,
+    plain_heads,
     sequence,
+    split_heads,
     two_sides,
 )
+from support.form_networks import BIAS, MAPS, TOKENS, WIDE
 
 # A kernel in two groups, one with several channels in a group, and one that is read by two.
 _DENSE = conv(MAPS, 4, 4, 7, padding=3)
@@ -48,6 +48,12 @@ def two_readers(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torc
     """Compute attention whose scores are an output too."""
     scores = torch.tanh(x) @ torch.sigmoid(x).transpose(1, 2) * 0.3
     return torch.softmax(scores, -1) @ x, scores
+
+
+def read_layer(network: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute attention of tokens by one layer, whose result is an output too."""
+    result = network.layer(x)
+    return F.scaled_dot_product_attention(*result.chunk(3, dim=-1)), result
 
 
 _READ_SCORES = of(two_readers, TOKENS)
@@ -134,6 +140,34 @@ NEAR_MISSES: dict[str, list[Case]] = {
     ],
     "attention_fused": [*_NOT_ATTENTION, _READ_SCORES, attention(TOKENS)],
     "attention_batched": [*_NOT_ATTENTION, _CAUSAL, attention(TOKENS, BIAS, fused=False, place="query", mask=True)],
+    "attention_layers_apart": [
+        attention(TOKENS),
+        of(plain_heads, TOKENS, **{name: lambda: nn.Linear(8, 8) for name in "qkv"}),
+        # Its heads are those of a mask unit, so tokens are split among them.
+        of(
+            lambda network, x: F.scaled_dot_product_attention(*network.layer(x).reshape(-1, 3, 6, 8).unbind(1)),
+            TOKENS,
+            layer=lambda: nn.Linear(8, 24),
+        ),
+        of(read_layer, TOKENS, layer=lambda: nn.Linear(8, 24)),
+    ],
+    "attention_layers_joined": [
+        attention(TOKENS),
+        of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24)),
+        of(
+            lambda network, x: F.scaled_dot_product_attention(
+                network.q(x), network.k(torch.tanh(x)), network.v(torch.sigmoid(x))
+            ),
+            TOKENS,
+            **{name: lambda: nn.Linear(8, 8) for name in "qkv"},
+        ),
+    ],
+    "attention_columns": [attention(TOKENS), of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24))],
+    "maxima_reduced": [
+        of(lambda network, x: torch.maximum(x, torch.tanh(x)), TOKENS),
+        of(lambda network, x: torch.maximum(*x.reshape(-1, 3, 2, 8).unbind(1)[:2]), TOKENS),
+    ],
+    "maxima_sliced": [of(lambda network, x: x.amax(1), (1, 9, 4)), of(lambda network, x: x.amax((1, 2)), TOKENS)],
     "product_separated": [
         of(lambda network, x: x @ network.matrix, (2, 3, 24), matrix=lambda: torch.randn(24, 15)),
         of(
@@ -166,6 +200,7 @@ NEAR_MISSES: dict[str, list[Case]] = {
         of(lambda network, x: x @ x.transpose(1, 2), (1, 3, 4)),
     ],
     "product_rows": [of(lambda network, x: network.matrix @ x, (1, 3, 4, 6), matrix=lambda: torch.randn(5, 4))],
+    "product_pointwise": [of(lambda network, x: x @ network.matrix, (1, 3, 4, 6), matrix=lambda: torch.randn(6, 5))],
     "product_turned": [of(lambda network, x: x @ network.matrix, (1, 3, 4, 6), matrix=lambda: torch.randn(6, 5))],
     "roll_sliced": [
         of(lambda network, x: torch.roll(x, (1, 2), (2, 3)), MAPS),
@@ -187,6 +222,7 @@ NEAR_MISSES: dict[str, list[Case]] = {
     "group_norm_spelled": [(lambda: nn.LayerNorm(11), MAPS), (lambda: nn.InstanceNorm2d(4), MAPS)],
     "group_norm_as_layer": [(lambda: nn.LayerNorm(11), MAPS)],
     "map_norm_spelled": [(lambda: nn.GroupNorm(2, 4), MAPS)],
+    "map_norm_pooled": [(lambda: nn.GroupNorm(2, 4), MAPS), (lambda: nn.GroupNorm(1, 6), (2, 6, 5))],
     "map_norm_as_layer": [(lambda: nn.GroupNorm(4, 4), MAPS)],
     "norm_node": [
         of(lambda network, x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.var(1, keepdim=True) + 1e-5), MAPS),

@@ -1,149 +1,39 @@
-"""Networks for the tests of forms: for each form some on which it applies, and near misses on which it must not."""
+"""Networks on which forms apply, by form."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-# A function that builds a network, with the shape of its input.
-Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
-
-
-class Computed(nn.Module):
-    """A function of an input and of layers: compute(network, x)."""
-
-    def __init__(self, compute: Callable[..., Any], **parts: Any) -> None:
-        super().__init__()
-        self.compute = compute
-        for name, part in parts.items():
-            is_index = isinstance(part, Tensor) and not part.is_floating_point()
-            is_weight = isinstance(part, Tensor) and not is_index
-            setattr(self, name, nn.Buffer(part) if is_index else nn.Parameter(part) if is_weight else part)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.compute(self, x)
-
-
-def of(compute: Callable[..., Any], shape: tuple[int, ...], **parts: Callable[[], Any]) -> Case:
-    """Return the case of a function with parts, each of which is built anew."""
-    return (lambda: Computed(compute, **{name: build() for name, build in parts.items()}), shape)
-
-
-def conv(shape: tuple[int, ...], *arguments: Any, **geometry: Any) -> Case:
-    return (lambda: nn.Conv2d(*arguments, **geometry), shape)
-
-
-def depthwise(shape: tuple[int, ...], size: int | tuple[int, int], **geometry: Any) -> Case:
-    return conv(shape, 4, 4, size, groups=4, **geometry)
-
-
-def linear(shape: tuple[int, ...], inputs: int, outputs: int, **options: Any) -> Case:
-    return (lambda: nn.Linear(inputs, outputs, **options), shape)
-
-
-def sequence(shape: tuple[int, ...], *parts: Callable[[], nn.Module]) -> Case:
-    return (lambda: nn.Sequential(*(part() for part in parts)), shape)
-
-
-# ---- parts of networks --------------------------------------------------------------------------------------------
-
-
-def heads_joined(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)
-
-
-def attend(network: Any, x: Tensor, *, heads: int = 2, place: str = "", fused: bool = True, **options: Any) -> Tensor:
-    """Compute attention of tokens (B, N, C), one operator or spelled with its scale at a place."""
-    batch, tokens, channels = x.shape
-    query, key, value = (
-        layer(x).reshape(batch, tokens, heads, channels // heads).transpose(1, 2)
-        for layer in (network.q, network.k, network.v)
-    )
-    if fused:
-        result = F.scaled_dot_product_attention(torch.tanh(query), torch.sigmoid(key), value, **options)
-        return heads_joined(result)
-    # An activation keeps the scale from going into a layer.
-    query, key, scale = torch.tanh(query), torch.sigmoid(key), 0.3
-    query = query * scale if place == "query" else query
-    turned = key.transpose(-2, -1)
-    turned = turned / (1 / scale) if place == "key" else turned
-    scores = query @ turned
-    scores = scores * scale if place == "product" else scores
-    if "mask" in options:
-        scores = scores + network.mask
-    axis = options.get("axis", -1)
-    return heads_joined(torch.softmax(scores, axis) @ value)
-
-
-def attention(shape: tuple[int, int, int], parts: dict[str, Callable[[], Any]] | None = None, **options: Any) -> Case:
-    channels = shape[2]
-    layers = {name: lambda: nn.Linear(channels, channels) for name in "qkv"}
-    return of(lambda network, x: attend(network, x, **options), shape, **layers, **(parts or {}))
-
-
-def by_columns(network: Any, x: Tensor) -> Tensor:
-    """Compute attention of pixels, with channels of a head ahead of them."""
-    batch, channels, height, width = x.shape
-    maps = (layer(x).reshape(batch, 2, channels // 2, height * width) for layer in (network.q, network.k, network.v))
-    query, key, value = (each.transpose(2, 3) for each in maps)
-    attended = F.scaled_dot_product_attention(query, key, value)
-    result: Tensor = attended.transpose(2, 3).reshape(batch, channels, height, width)
-    return result
-
-
-def normed(x: Tensor, axis: int, *, by_variance: bool = False, divides: bool = False) -> Tensor:
-    centred = x - x.mean(axis, keepdim=True)
-    if by_variance:
-        variance = x.var(axis, correction=0, keepdim=True)
-    else:
-        variance = (centred * centred if divides else centred.pow(2)).mean(axis, keepdim=True)
-    result: Tensor = centred / torch.sqrt(variance + 1e-5) if divides else centred * torch.rsqrt(variance + 1e-5)
-    return result
-
-
-def fourier(x: Tensor) -> Tensor:
-    """Filter the frequencies of maps; real and imaginary parts separately."""
-    spectrum = torch.fft.rfft2(x, norm="ortho")
-    spectrum = torch.complex(torch.tanh(spectrum.real), torch.tanh(spectrum.imag))
-    filtered: Tensor = torch.fft.irfft2(spectrum, s=x.shape[2:], norm="ortho")
-    return filtered
-
-
-def kronecker(*sizes: int) -> Tensor:
-    """Return a Kronecker product of small whole numbers, which float32 rounds nowhere."""
-    height, height_out, width, width_out = sizes
-    return torch.kron(torch.randint(-9, 9, (height, height_out)), torch.randint(-9, 9, (width, width_out))).float()
-
-
-def two_sides(network: Any, x: Tensor) -> Tensor:
-    return torch.sigmoid(torch.matmul(network.rows, torch.matmul(x, network.columns)))
-
-
-def convnext(network: Any, x: Tensor) -> Tensor:
-    y = x.permute(0, 2, 3, 1)
-    y = network.scale * network.second(F.gelu(network.first(y)))
-    return torch.tanh(y.permute(0, 3, 1, 2))
-
-
-def both(network: Any, x: Tensor) -> Tensor:
-    """Compute a layer of two maps behind one another."""
-    layer: Tensor = network.layer(torch.cat((F.relu(x), torch.tanh(x)), network.axis))
-    return layer
-
-
-def apart(network: Any, x: Tensor) -> Tensor:
-    total: Tensor = network.first(F.relu(x)) + network.second(torch.tanh(x))
-    return total
-
-
-def alike(names: Iterable[str], cases: list[Case]) -> dict[str, list[Case]]:
-    return {name: list(cases) for name in names}
-
+from support.form_modules import (
+    Case,
+    Computed,
+    alike,
+    apart,
+    attention,
+    both,
+    by_columns,
+    conv,
+    convnext,
+    depthwise,
+    fourier,
+    kronecker,
+    linear,
+    normed,
+    of,
+    permuted_heads,
+    plain_heads,
+    sequence,
+    split_heads,
+    split_maps,
+    statistics,
+    two_sides,
+)
 
 SILU = of(lambda network, x: x * torch.sigmoid(x), (2, 3, 5))
 GELU = of(lambda network, x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))), (1, 3, 5))
@@ -280,6 +170,34 @@ EXAMPLES: dict[str, list[Case]] = {
         attention((2, 5, 12), heads=3, fused=False, place="query"),
         of(by_columns, (1, 8, 3, 5), **{name: lambda: nn.Conv2d(8, 8, 1) for name in "qkv"}),
     ],
+    "attention_layers_apart": [
+        of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24)),
+        of(permuted_heads, (2, 5, 12), layer=lambda: nn.Linear(12, 36, bias=False)),
+        of(split_maps, (1, 8, 3, 5), layer=lambda: nn.Conv2d(8, 24, 1)),
+    ],
+    "attention_layers_joined": [
+        of(plain_heads, TOKENS, **{name: lambda: nn.Linear(8, 8) for name in "qkv"}),
+        of(
+            plain_heads,
+            (2, 6, 8),
+            q=lambda: nn.Linear(8, 8),
+            k=lambda: nn.Linear(8, 8, bias=False),
+            v=lambda: nn.Linear(8, 8),
+        ),
+        of(by_columns, (1, 8, 3, 5), **{name: lambda: nn.Conv2d(8, 8, 1, bias=False) for name in "qkv"}),
+    ],
+    "attention_columns": [
+        of(by_columns, (1, 8, 3, 5), **{name: lambda: nn.Conv2d(8, 8, 1) for name in "qkv"}),
+        of(split_maps, (2, 8, 3, 3), layer=lambda: nn.Conv2d(8, 24, 1)),
+    ],
+    "maxima_reduced": [
+        of(lambda network, x: x.reshape(-1, 3, 2, 5).amax(1), (1, 6, 5)),
+        of(lambda network, x: x.reshape(x.shape[0], 4, 2, 5).amax(1), (2, 8, 5)),
+    ],
+    "maxima_sliced": [
+        of(lambda network, x: x.reshape(-1, 3, 2, 5).amax(1), (1, 6, 5)),
+        of(lambda network, x: torch.tanh(x).amax(3), (2, 3, 4, 7)),
+    ],
     # constant products
     "product_separated": [
         of(lambda network, x: x.flatten(2) @ network.matrix, (1, 3, 4, 6), matrix=lambda: kronecker(4, 3, 6, 5)),
@@ -306,6 +224,10 @@ EXAMPLES: dict[str, list[Case]] = {
     "product_rows": [
         of(lambda network, x: x @ network.matrix, (1, 3, 4, 6), matrix=lambda: torch.randn(6, 5)),
         of(lambda network, x: x @ network.matrix, (2, 3, 7), matrix=lambda: torch.randn(7, 3)),
+    ],
+    "product_pointwise": [
+        of(lambda network, x: network.matrix @ x, (1, 3, 4, 6), matrix=lambda: torch.randn(5, 4)),
+        of(lambda network, x: network.matrix @ x, (2, 7, 3), matrix=lambda: torch.randn(2, 7)),
     ],
     "product_turned": [
         of(lambda network, x: network.matrix @ x, (1, 3, 4, 6), matrix=lambda: torch.randn(5, 4)),
@@ -336,6 +258,7 @@ EXAMPLES: dict[str, list[Case]] = {
     "group_norm_spelled": [(lambda: nn.GroupNorm(2, 4), MAPS), (lambda: nn.GroupNorm(1, 6, affine=False), (2, 6, 5))],
     "group_norm_as_layer": [(lambda: nn.GroupNorm(2, 4), MAPS), (lambda: nn.GroupNorm(1, 6, affine=False), (2, 6, 5))],
     "map_norm_spelled": [(lambda: nn.GroupNorm(1, 4), MAPS), (lambda: nn.GroupNorm(1, 6, affine=False), (2, 6, 5))],
+    "map_norm_pooled": [(lambda: nn.GroupNorm(1, 4), MAPS), (lambda: nn.GroupNorm(1, 6, affine=False), (2, 6, 5, 3))],
     "map_norm_as_layer": [(lambda: nn.GroupNorm(1, 4), MAPS), (lambda: nn.GroupNorm(1, 6, affine=False), (2, 6, 5))],
     "norm_node": [
         of(lambda network, x: normed(x, -1), (1, 5, 7)),
@@ -434,12 +357,3 @@ EXAMPLES: dict[str, list[Case]] = {
         sequence((2, 3, 5, 7), lambda: nn.AdaptiveAvgPool2d(1)),
     ],
 }
-
-
-def statistics(norm: nn.Module) -> nn.Module:
-    """Return a batch norm with running statistics that are not those of a new one."""
-    with torch.no_grad():
-        for name, value in {**dict(norm.named_parameters()), **dict(norm.named_buffers())}.items():
-            if value.is_floating_point():
-                value.copy_(torch.rand_like(value) + (0.5 if "var" in name else 0.0))
-    return norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from torch.fx import Node
 from edgevit.errors import TuningError, UnknownNameError
 from edgevit.folding import fold
 from edgevit.folding.graph import Net, aten
+from edgevit.folding.inference_form import Folded
+from edgevit.records.tuning import AppliedForm
 from edgevit.tuning.application import apply_forms, named
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms import list_forms, load_form
+from support.form_modules import Case, Computed
 from support.form_near_misses import NEAR_MISSES
-from support.form_networks import EXAMPLES, Case, Computed
+from support.form_networks import EXAMPLES
 
 
 def listed(table: dict[str, list[Case]]) -> list[Any]:
@@ -50,27 +54,36 @@ def test_form_leaves_near_misses_alone(name: str, build: Callable[[], nn.Module]
     assert apply_forms(folded, named(name), inputs) == (folded, ())
 
 
-@pytest.mark.parametrize(("name", "build", "shape"), CASES)
-def test_form_computes_the_same_function(name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+@cache
+def formed_network(
+    name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> tuple[nn.Module, Folded, Folded, tuple[AppliedForm, ...]]:
+    """Return the model of a case, its fold, that with a form, and the form as it was applied."""
     model, inputs = of(build, shape)
     folded = fold(model, inputs)
-    formed, applied = apply_forms(folded, named(name), inputs)
+    return model, folded, *apply_forms(folded, named(name), inputs)
+
+
+@pytest.mark.parametrize(("name", "build", "shape"), CASES)
+def test_form_computes_the_same_function(name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    model, folded, formed, applied = formed_network(name, build, shape)
     assert {one.form for one in applied} == {name}
     assert formed.net.code != folded.net.code
+    inputs = torch.randn(shape)
     with torch.no_grad():
-        expected, computed = model(*inputs), formed(*inputs)
+        expected, computed = model(inputs), formed(inputs)
     assert torch.allclose(computed, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(("name", "build", "shape"), CASES)
 def test_form_keeps_an_open_batch_open(name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
-    model, inputs = of(build, shape)
-    folded = fold(model, inputs)
-    formed, _ = apply_forms(folded, named(name), inputs)
+    model, folded, formed, _ = formed_network(name, build, shape)
+    assert folded.report.batch_is_open
     assert formed.shapes == folded.shapes
-    if folded.report.batch_is_open:
-        more = torch.randn(3, *shape[1:])
-        assert torch.allclose(formed(more), model(more), rtol=1e-4, atol=1e-5)
+    more = torch.randn(3, *shape[1:])
+    with torch.no_grad():
+        expected, computed = model(more), formed(more)
+    assert torch.allclose(computed, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_form_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
+from edgevit.folding.kernel import Kernel
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms_parts import called, enclosed, is_plain, projected, reshaped, swapped
 
@@ -192,10 +193,19 @@ def _write_turned(net: Net, node: Node) -> Node:
     return swapped(net, projected(net, turned, matrix, None, before=node), rank - 2, rank - 1, before=node)
 
 
+def _write_pointwise(net: Net, node: Node) -> Node:
+    source, matrix = _read(net, node, 0)
+    *_, rows, columns = net.shape(source)
+    maps = net.call(aten.reshape.default, source, [-1, rows, 1, columns], before=node)
+    product = net.convolve(maps, Kernel.of(matrix), before=node)
+    return net.call(aten.reshape.default, product, [-1, *net.shape(node)[1:]], before=node)
+
+
 FORMS = (
     Form("product_separated", "products with a separable matrix as two", _separable_nodes, _write_separable),
     Form("products_merged", "products along rows and columns as one", _merged_nodes, _write_merged),
     Form("product_linear", "products with a constant as a fully connected layer", partial(_nodes, 1), _write_linear),
     Form("product_rows", "products with a constant as one product of all rows", partial(_nodes, 1), _write_rows),
+    Form("product_pointwise", "products from the left as 1x1 convolutions", partial(_nodes, 0), _write_pointwise),
     Form("product_turned", "products from the left between transpositions", partial(_nodes, 0), _write_turned),
 )

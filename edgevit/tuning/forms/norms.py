@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from edgevit.folding.graph import Net, aten, is_call
+from edgevit.folding.kernel import Kernel
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms_parts import called, enclosed, has_fixed_sizes, is_plain, operands, reshaped, with_number
 
@@ -104,6 +106,27 @@ def _write_maps_as_layer(net: Net, node: Node) -> Node:
     sizes = list(net.shape(node)[1:])
     result = net.call(_LAYER_NORM, net.input(node), sizes, None, None, net.arguments(node)["eps"], before=node)
     return _scaled(net, result, node, (sizes[0], *[1] * (len(sizes) - 1)))
+
+
+def _map_nodes(net: Net, node: Node) -> tuple[Node, ...] | None:
+    nodes = _one_group_nodes(net, node)
+    return nodes if nodes is not None and len(net.shape(node)) == 4 else None
+
+
+def _write_maps_pooled(net: Net, node: Node) -> Node:
+    """Write a norm of whole maps whose means are global pools and products with a constant over channels."""
+    source, channels = net.input(node), net.shape(node)[1]
+    average = Kernel(torch.full((1, channels, 1, 1), 1 / channels, dtype=torch.float64, device=net.device))
+
+    def mean(tensor: Node) -> Node:
+        pooled = net.call(aten.adaptive_avg_pool2d.default, tensor, [1, 1], before=node)
+        return net.convolve(pooled, average, before=node)
+
+    centred = net.call(aten.sub.Tensor, source, mean(source), before=node)
+    variance = mean(net.call(aten.mul.Tensor, centred, centred, before=node))
+    shifted = net.call(aten.add.Tensor, variance, net.arguments(node)["eps"], before=node)
+    root = net.call(aten.rsqrt.default, shifted, before=node)
+    return _scaled(net, net.call(aten.mul.Tensor, centred, root, before=node), node, (channels, 1, 1))
 
 
 # ---- norms that are spelled ---------------------------------------------------------------------------------------
@@ -229,6 +252,7 @@ FORMS = (
     Form(
         "map_norm_as_layer", "norms of whole maps as layer norms of three axes", _one_group_nodes, _write_maps_as_layer
     ),
+    Form("map_norm_pooled", "norms of whole maps with pools and 1x1 layers as means", _map_nodes, _write_maps_pooled),
     Form("norm_node", "spelled norms as one operator", _spelled_nodes, _write_layer),
     Form("channel_norm_spelled", "norms between two transpositions without these", _permuted_nodes, _write_permuted),
 )
