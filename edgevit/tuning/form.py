@@ -17,7 +17,8 @@ class Form:
     name: in lower case with underscores. summary: what is written in place of what. nodes: returns the nodes that the
     form replaces where this node is their result, in order of execution and with this node as the last; None where it
     does not apply. No node but the last has a reader outside of them. write: adds the calls ahead of that node, and
-    returns the one whose value takes its place.
+    returns the one whose value takes its place. It reads no other values than these nodes do: their signature tells all
+    that a measurement depends on.
     """
 
     name: str

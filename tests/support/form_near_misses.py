@@ -106,6 +106,14 @@ NEAR_MISSES: dict[str, list[Case]] = {
     "pointwise_tokens": _POINTWISE,
     "pointwise_rows": _POINTWISE,
     "pointwise_matrix": _POINTWISE,
+    "pixel_bands_256kb": [
+        sequence((1, 4, 15, 17), lambda: nn.Conv2d(4, 64, 1), nn.GELU, lambda: nn.Conv2d(64, 6, 1)),
+        sequence((1, 4, 45, 37), lambda: nn.Conv2d(4, 64, 1), nn.GELU),
+        sequence((1, 4, 45, 37), lambda: nn.Conv2d(4, 64, 1), nn.GELU, lambda: nn.Conv2d(64, 6, 3)),
+        sequence((1, 1111, 8), lambda: nn.Linear(8, 80), lambda: nn.Softmax(1), lambda: nn.Linear(80, 8)),
+        sequence((1, 4, 45, 37), lambda: nn.Conv2d(4, 64, 1), nn.GELU, lambda: nn.Linear(37, 8)),
+    ],
+    "pixel_bands_1024kb": [sequence((1, 1111, 8), lambda: nn.Linear(8, 80), nn.ReLU, lambda: nn.Linear(80, 8))],
     "pointwise_groups": [conv(MAPS, 4, 6, 1), conv(MAPS, 4, 6, 3, groups=2), depthwise(MAPS, 1)],
     "channels_last": _POINTWISE,
     "channels_first": [

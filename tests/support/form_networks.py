@@ -114,6 +114,15 @@ EXAMPLES: dict[str, list[Case]] = {
         ("pointwise_tokens", "pointwise_rows", "pointwise_matrix", "channels_last"),
         [conv(MAPS, 4, 6, 1), conv((3, 4, 1, 7), 4, 2, 1, bias=False)],
     ),
+    "pixel_bands_256kb": [
+        sequence(
+            (1, 4, 45, 37), lambda: nn.Conv2d(4, 64, 1), nn.GELU, lambda: nn.Conv2d(64, 6, 1, groups=2, bias=False)
+        ),
+        sequence((2, 1111, 8), lambda: nn.Linear(8, 80, bias=False), nn.SiLU, lambda: nn.Linear(80, 8), nn.Tanh),
+    ],
+    "pixel_bands_1024kb": [
+        sequence((1, 4001, 8), lambda: nn.Linear(8, 80), nn.ReLU, lambda: nn.Linear(80, 8)),
+    ],
     "pointwise_groups": [conv(MAPS, 4, 6, 1, groups=2), conv((2, 12, 3, 5), 12, 12, 1, groups=3, bias=False)],
     "tokens_pointwise": [linear((1, 7, 5), 5, 3), linear((2, 3, 4, 5), 5, 8, bias=False)],
     "tokens_rows": [linear((1, 7, 5), 5, 3), linear((2, 3, 4, 5), 5, 8, bias=False)],

@@ -20,7 +20,7 @@ NETWORKS: dict[str, tuple[int, dict[str, int]]] = {
     "mobilevig_ti": (128, {"gelu_spelled": 27, "roll_sliced": 4, "concat_as_sum": 2}),
     "fmvit_t": (96, {"attention_batched": 4, "groups_apart": 5, "average_depthwise": 6}),
     "affnet_et": (128, {"map_norm_spelled": 21, "products_merged": 4, "pointwise_groups": 18}),
-    "turbovit": (224, {"attention_keys_once": 12, "layer_norm_spelled": 25, "tokens_rows": 50}),
+    "turbovit": (224, {"attention_keys_once": 12, "layer_norm_spelled": 25, "attention_layers_apart": 9}),
     "hiera_tiny": (224, {"attention_scaled_product": 12, "output_chunks_1mb_summed": 8}),
 }
 

@@ -38,7 +38,7 @@ _FLATTEN = aten.flatten.using_ints
 
 
 def _chunk(net: Net, kernel: Kernel, limit: int) -> int:
-    """Return the channels of a chunk whose weights fill so many bytes at most; all of them where one is enough."""
+    """Return the channels of a chunk whose weights fill about so many bytes; all of them where one is enough."""
     total = kernel.weight.numel() * net.dtype.itemsize
     even = -(-kernel.channels_out // -(-total // limit))
     return min(kernel.channels_out, -(-even // _MULTIPLE) * _MULTIPLE)
