@@ -111,9 +111,14 @@ EXAMPLES: dict[str, list[Case]] = {
         sequence((1, 900, 3, 3), lambda: nn.Conv2d(900, 700, 1), nn.Tanh, lambda: nn.Conv2d(700, 4, 3, 2, 1)),
     ],
     **alike(
-        ("pointwise_tokens", "pointwise_rows", "pointwise_matrix", "channels_last"),
+        ("pointwise_tokens", "pointwise_rows", "pointwise_matrix"),
         [conv(MAPS, 4, 6, 1), conv((3, 4, 1, 7), 4, 2, 1, bias=False)],
     ),
+    "channels_last": [
+        conv(MAPS, 4, 6, 1),
+        conv((3, 4, 1, 7), 4, 2, 1, bias=False),
+        sequence((2, 4, 3, 5), lambda: nn.Conv2d(4, 8, 1), nn.GELU, lambda: nn.Conv2d(8, 3, 1, bias=False)),
+    ],
     "pixel_bands_256kb": [
         sequence(
             (1, 4, 45, 37), lambda: nn.Conv2d(4, 64, 1), nn.GELU, lambda: nn.Conv2d(64, 6, 1, groups=2, bias=False)
