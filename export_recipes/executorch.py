@@ -200,8 +200,11 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
-    """Return the numbers of XNNPACK's kernels: signed, with a zero point for activations alone."""
-    return Dialect(activations="int8")
+    """Return the numbers of XNNPACK's kernels: signed, with a zero point for activations alone.
+
+    It takes each concatenation of int8 numbers for one in int8, which it refuses unless all of them are on one grid.
+    """
+    return Dialect(activations="int8", keepers=("concatenation",), aligns=False)
 
 
 def export(

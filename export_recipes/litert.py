@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgevit_runtime.dialect import QUANTIZED, Dialect
+from edgevit_runtime.dialect import QUANTIZED, Dialect, Keeper
 from edgevit_runtime.quantized_graph import float_weights, one_reader_each
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
@@ -34,7 +34,7 @@ RECIPE = Recipe(
     harness="litert_benchmark",
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
-    spellings=("bilinear", "ceil_max", "nearest"),
+    spellings=("average_in_int8", "bilinear", "ceil_max", "nearest"),
 )
 
 
@@ -139,8 +139,13 @@ def load(path: Path, *, threads: int) -> Session:
 
 
 def dialect(precision: str, options: Mapping[str, str]) -> Dialect:
-    """Return LiteRT's own numbers: signed, with a zero point for activations alone."""
-    return Dialect(activations="int8")
+    """Return LiteRT's own numbers: signed, with a zero point for activations alone.
+
+    Its converter puts each pool, clip, concatenation and resizing beside int8 numbers into int8, and takes the grid of
+    one of their tensors for all of them. The kernel of pools rounds half a step away from zero, always.
+    """
+    keepers: tuple[Keeper, ...] = ("uneven_average", "clip", "concatenation", "resize")
+    return Dialect(activations="int8", keepers=keepers, softmax=(1 / 256, -128))
 
 
 def export(

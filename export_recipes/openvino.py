@@ -40,7 +40,7 @@ RECIPE = Recipe(
     aliases=("ov",),
     harness="benchmark_app",
     processor_needs={"bf16": "bf16"},
-    spellings=("average_divisor", "ceil_average"),
+    spellings=("average_divisor", "ceil_average", "padded_in_int8"),
     options={"processor": "that runs an int8 file: any (weights of 7 bits) or vnni"},
 )
 # Numbers of int8 files by the processors that run them. A zero point in a weight would mean kernels in float.

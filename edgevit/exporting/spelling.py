@@ -17,6 +17,8 @@ from torch.fx import GraphModule, Node
 from edgevit.folding import Folded
 from edgevit.folding.graph import arguments, aten, copied_graph, is_call, pair
 from edgevit.folding.values import ORIGIN, VALUE, infer, set_constant, shape
+from edgevit.quantization.placement import even_window
+from edgevit.quantization.simulation import QUANTIZE
 
 
 def spelled(model: Folded, names: Sequence[str]) -> Folded:
@@ -109,6 +111,25 @@ def ceil_average(at: _Speller) -> Node | None:
     """
     is_average = is_call(at.node, aten.avg_pool2d.default)
     return _plain_average(at) if is_average and arguments(at.node)["ceil_mode"] else None
+
+
+def average_in_int8(at: _Speller) -> Node | None:
+    """Write an average pool of a network in int8 as a depthwise convolution, whose weights are on any grid exactly."""
+    is_quantized = bool(at.net.graph.find_nodes(op="call_function", target=QUANTIZE))
+    window = even_window(at.node) if is_quantized else None
+    if window is None:
+        return None
+    size, stride, padding = window
+    channels, value = shape(at.source)[1], at.node.meta[VALUE]
+    weight = at.constant(torch.full((channels, 1, *size), 1 / math.prod(size), dtype=value.dtype, device=at.device))
+    return at.call(aten.conv2d.default, at.source, weight, None, stride, padding, [1, 1], channels)
+
+
+def padded_in_int8(at: _Speller) -> Node | None:
+    """Write the padding of an average pool of a network in int8 apart from it."""
+    is_quantized = bool(at.net.graph.find_nodes(op="call_function", target=QUANTIZE))
+    is_average = is_quantized and is_call(at.node, aten.avg_pool2d.default)
+    return _plain_average(at) if is_average and any(pair(arguments(at.node)["padding"])) else None
 
 
 def attention_of_four_axes(at: _Speller) -> Node | None:
@@ -405,6 +426,7 @@ def celu(at: _Speller) -> Node | None:
 SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "attention_of_four_axes": attention_of_four_axes,
     "average_divisor": average_divisor,
+    "average_in_int8": average_in_int8,
     "bilinear": bilinear,
     "ceil_average": ceil_average,
     "ceil_max": ceil_max,
@@ -414,6 +436,7 @@ SPELLINGS: dict[str, Callable[[_Speller], Node | None]] = {
     "log_sigmoid": log_sigmoid,
     "matrix_transpose": matrix_transpose,
     "nearest": nearest,
+    "padded_in_int8": padded_in_int8,
     "remainder": remainder,
     "rms_norm": rms_norm,
     "six_axes": six_axes,

@@ -1,27 +1,37 @@
 """Placement: which operators of a network run in int8, and which of its tensors are int8 there.
 
 A tensor is int8 for all its readers where an int8 kernel makes it; otherwise for int8 readers alone. Operators that
-only move numbers pass them on as they are, on the same grid.
+only move numbers pass them on as they are, on the same grid. Some engines average and join numbers on one grid, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from edgevit.folding.graph import LINEAR, TRANSPOSED, WEIGHTED, arguments, aten, is_call
+from edgevit.folding.graph import LINEAR, TRANSPOSED, WEIGHTED, arguments, aten, is_call, pair
 from edgevit.folding.layout import ALL_MOVES
 from edgevit.folding.values import VALUE
-from edgevit_runtime.dialect import Dialect, Kind
+from edgevit_runtime.dialect import Dialect, Keeper, Kind
 
 # Operators whose results are numbers of their first argument, zeros aside.
 _MOVES = (*ALL_MOVES, aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
 # Activations that clip: an int8 kernel computes them by the ends of its grid.
 _CLIPS = (aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.clamp.default)
+_KEEPERS: dict[Keeper, tuple[Any, ...]] = {
+    "uneven_average": (
+        aten.avg_pool1d.default,
+        aten.avg_pool2d.default,
+        aten.adaptive_avg_pool2d.default,
+    ),
+    "clip": _CLIPS,
+    "concatenation": (aten.cat.default,),
+    "resize": (aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default),
+}
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,15 @@ class Placement:
     """The operators that run in int8 with their kinds, and the int8 tensors.
 
     results: the tensors that int8 kernels make. edges: tensors that something else makes, with their int8 readers.
+    joined: concatenations in int8 whose operands have to be on their grids. sources: results that have the grid of
+    another tensor, and that tensor.
     """
 
     operators: dict[Node, Kind]
     results: tuple[Node, ...]
     edges: dict[Node, tuple[Node, ...]]
+    joined: tuple[Node, ...] = ()
+    sources: dict[Node, Node] = field(default_factory=dict)
 
 
 def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Placement:
@@ -44,7 +58,21 @@ def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Pla
     operators: dict[Node, Kind] = {}
     results: dict[Node, None] = {}
     edges: dict[Node, list[Node]] = {}
+    joined: list[Node] = []
+    sources: dict[Node, Node] = {}
     for node in graph.nodes:
+        keeper = _keeper(node, dialect, results, excluded)
+        if keeper == "concatenation":
+            joined += [] if dialect.aligns else [node]
+            results[node] = None
+        elif keeper:
+            source = source_of(node.args[0])
+            if source not in results:
+                source = node.args[0]
+                edges.setdefault(source, []).append(node)
+            # The kernel clips, too, on this grid.
+            sources[end_of(node)] = sources.get(source, source)
+            results[end_of(node)] = None
         kind = kind_of(node)
         if kind is None or not _has_kernel(node, kind, dialect) or node.name in excluded:
             continue
@@ -63,7 +91,8 @@ def place(graph: Graph, dialect: Dialect, excluded: Collection[str] = ()) -> Pla
         end = end_of(node)
         if kind in dialect.requantized and not (dialect.ends_in_float and _is_output(end)):
             results[end] = None
-    return Placement(operators, tuple(results), {tensor: tuple(readers) for tensor, readers in edges.items()})
+    readers = {tensor: tuple(readers) for tensor, readers in edges.items()}
+    return Placement(operators, tuple(results), readers, tuple(joined), sources)
 
 
 def kind_of(node: Node) -> Kind | None:
@@ -82,6 +111,53 @@ def kind_of(node: Node) -> Kind | None:
     if named["groups"] == 1:
         return "convolution"
     return "depthwise" if named["weight"].meta[VALUE].shape[1] == 1 else "grouped"
+
+
+def _keeper(node: Node, dialect: Dialect, results: Collection[Node], excluded: Collection[str]) -> Keeper | None:
+    """Return what an operator keeps the grid as: one that reads int8 numbers, or whose own are read in int8."""
+    for keeper in dialect.keepers:
+        if not is_call(node, *_KEEPERS[keeper]) or _is_mean(node) or even_window(node):
+            continue
+        if any(source_of(tensor) in results for tensor in node.all_input_nodes):
+            # A kernel may clip already.
+            return keeper if node not in results else None
+        return keeper if keeper != "clip" and _is_read_in_int8(node, dialect, excluded) else None
+    return None
+
+
+def _is_mean(node: Node) -> bool:
+    """Return whether a pool averages whole maps, for which engines have another kernel."""
+    return is_call(node, aten.adaptive_avg_pool2d.default) and tuple(node.meta[VALUE].shape[2:]) == (1, 1)
+
+
+def even_window(node: Node) -> tuple[list[int], list[int], list[int]] | None:
+    """Return size, stride and padding of a pool that divides each sum by the size; None for another operator."""
+    if is_call(node, aten.adaptive_avg_pool2d.default) and not _is_mean(node):
+        sides, results = (each.meta[VALUE].shape[2:] for each in (node.all_input_nodes[0], node))
+        if any(side % result for side, result in zip(sides, results, strict=True)):
+            return None
+        size = [side // result for side, result in zip(sides, results, strict=True)]
+        return size, size, [0, 0]
+    if not is_call(node, aten.avg_pool2d.default):
+        return None
+    named = arguments(node)
+    size, padding = (list(pair(named[name])) for name in ("kernel_size", "padding"))
+    is_plain = not named["ceil_mode"] and not named["divisor_override"]
+    if not is_plain or (any(padding) and not named["count_include_pad"]):
+        return None
+    return size, list(pair(named["stride"] or size)), padding
+
+
+def _is_read_in_int8(tensor: Node, dialect: Dialect, excluded: Collection[str]) -> bool:
+    """Return whether a layer in int8 reads a tensor, moved or not."""
+    for user in tensor.users:
+        kind = kind_of(user)
+        if kind not in (None, "add") and _has_kernel(user, kind, dialect) and user.name not in excluded:
+            return True
+        passes = is_call(user, *_MOVES, *(each for keeper in dialect.keepers for each in _KEEPERS[keeper]))
+        if passes and _is_read_in_int8(user, dialect, excluded):
+            return True
+    return False
 
 
 def _has_kernel(node: Node, kind: Kind, dialect: Dialect) -> bool:
@@ -155,3 +231,6 @@ def _watched(graph: Graph) -> Iterator[tuple[str, int]]:
                 yield source.name, channel_axis(source)
             end = end_of(node)
             yield end.name, channel_axis(end)
+        if is_call(node, *(each for operators in _KEEPERS.values() for each in operators)):
+            for tensor in (node, *node.all_input_nodes):
+                yield tensor.name, channel_axis(tensor)

@@ -7,8 +7,8 @@ products of int8 numbers almost exactly, so an engine that sums in 32-bit intege
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from edgevit.errors import QuantizationError
 from edgevit.folding import Folded, origin
-from edgevit.folding.graph import TRANSPOSED, arguments, copied_graph, is_call
+from edgevit.folding.graph import TRANSPOSED, arguments, aten, copied_graph, is_call
 from edgevit.folding.values import ORIGIN, infer, set_constant
 from edgevit.quantization.bias_correction import bias_correction
 from edgevit.quantization.calibration import Calibration
@@ -86,17 +86,29 @@ class _Simulation:
         readers = {tensor: tuple(tensor.users) for tensor in placement.results} | placement.edges
         # Behind a quantization, the source of a tensor that is only moved cannot be told any more.
         grids = {tensor: self._grid(tensor) for tensor in readers}
+        others = {node: self._on_other_grids(node, grids[node]) for node in placement.joined}
         for tensor, grid in grids.items():
             self._quantize(tensor, grid, readers[tensor])
+        for node, positions in others.items():
+            operands = cast(Sequence[Node], node.args[0])
+            for operand in {operands[position] for position in positions}:
+                self._quantize(operand, grids[node], (node,))
         self._net.graph.eliminate_dead_code()
         self._net.graph.lint()
         # A network takes over what its graph refers to, and nothing else.
         return Folded(GraphModule(self._net, self._net.graph), self._of.folded.shapes, self._of.folded.report)
 
+    def _on_other_grids(self, node: Node, grid: Grid) -> list[int]:
+        """Return which operands of a concatenation have numbers that are not on its grid yet."""
+        operands = enumerate(cast(Sequence[Node], node.args[0]))
+        return [n for n, each in operands if source_of(each) not in self._placement.results or self._grid(each) != grid]
+
     def _grid(self, tensor: Node) -> Grid:
         source = source_of(tensor)
-        name = source.name if source in self._placement.results else tensor.name
-        observed = self._of.calibration.observed(name)
+        if self._dialect.softmax and is_call(source, aten.softmax.int):
+            return Grid(*self._dialect.softmax, *self._dialect.bounds)
+        source = self._placement.sources.get(source, source) if source in self._placement.results else tensor
+        observed = self._of.calibration.observed(source.name)
         if self._of.method == "mse":
             return grid_of_values(*observed.range, observed.values, self._dialect, stride=observed.stride)
         return grid_of_range(*observed.range, self._dialect)

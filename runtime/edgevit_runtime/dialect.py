@@ -15,6 +15,9 @@ QUANTIZED = ("int8", "w8", "w6")
 # each group, and a grouped one has several.
 Kind = Literal["convolution", "depthwise", "grouped", "transposed", "linear", "add"]
 KINDS: tuple[Kind, ...] = ("convolution", "depthwise", "grouped", "transposed", "linear", "add")
+# Operators whose int8 kernels give numbers on the grid of what they read. An uneven average is a pool some of whose
+# windows have fewer numbers than others; even ones are depthwise convolutions, which have a grid of their own.
+Keeper = Literal["uneven_average", "clip", "concatenation", "resize"]
 LARGEST_WEIGHT = 127
 # Values of a weight in numbers of 6 bits.
 PALETTE = 64
@@ -34,7 +37,9 @@ class Dialect:
     other. maps: the axes of the maps that convolutions run over in int8: 1 for signals, 2 for images, 3 for volumes.
     per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels give
     floats where nothing in the network reads their results. palette: how many values a weight may have, at any
-    distances, in place of steps; 0 for steps.
+    distances, in place of steps; 0 for steps. keepers: operators that the converter puts into int8 wherever they stand
+    beside int8 numbers, with one grid for what they read and give. aligns: the converter brings the operands of a
+    concatenation onto its grid. softmax: scale and zero point of the only grid on which its kernel gives numbers.
     """
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
@@ -47,6 +52,9 @@ class Dialect:
     per_channel: bool = True
     ends_in_float: bool = False
     palette: int = 0
+    keepers: tuple[Keeper, ...] = ()
+    aligns: bool = True
+    softmax: tuple[float, int] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a dialect that no engine could have."""

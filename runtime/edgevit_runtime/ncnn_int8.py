@@ -105,6 +105,8 @@ def _sizes(layer: Layer) -> Iterator[tuple[int, bool]]:
         channels, affine, constants = _NORMS[layer.kind]
         if affine is None or layer.count(affine, 1):
             yield from [(layer.count(channels), False)] * constants
+    elif layer.kind == "Normalize":
+        yield layer.count(3), False
     elif layer.kind == "Scale":
         yield from [(layer.count(0), False)] * (1 + layer.count(1))
     elif layer.kind == "MemoryData":

@@ -64,7 +64,16 @@ def _spellings(averages: Mapping[str, Any]) -> dict[Any, Any]:
         aten.group_norm.default: functools.partial(_group_norm, averages),
         aten.layer_norm.default: functools.partial(_layer_norm, averages),
         aten.mean.dim: _mean,
+        aten.clamp.default: _clamp,
     }
+
+
+def _clamp(x: Any, lowest: Any = None, highest: Any = None) -> Any:
+    """Compute the same as hardtanh, which XNNPACK has in the kernel of a convolution in int8, as it has no clamp."""
+    import torch
+
+    is_float = lowest is not None and highest is not None and x.is_floating_point()
+    return torch.ops.aten.hardtanh.default(x, lowest, highest) if is_float else NotImplemented
 
 
 def _attention(
