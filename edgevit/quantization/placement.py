@@ -118,6 +118,8 @@ def _keeper(node: Node, dialect: Dialect, results: Collection[Node], excluded: C
     for keeper in dialect.keepers:
         if not is_call(node, *_KEEPERS[keeper]) or _is_mean(node) or even_window(node):
             continue
+        if keeper == "concatenation" and not dialect.aligns:
+            return keeper if all(_is_layer_in_int8(user, dialect, excluded) for user in node.users) else None
         if any(source_of(tensor) in results for tensor in node.all_input_nodes):
             # A kernel may clip already.
             return keeper if node not in results else None
@@ -151,13 +153,17 @@ def even_window(node: Node) -> tuple[list[int], list[int], list[int]] | None:
 def _is_read_in_int8(tensor: Node, dialect: Dialect, excluded: Collection[str]) -> bool:
     """Return whether a layer in int8 reads a tensor, moved or not."""
     for user in tensor.users:
-        kind = kind_of(user)
-        if kind not in (None, "add") and _has_kernel(user, kind, dialect) and user.name not in excluded:
+        if _is_layer_in_int8(user, dialect, excluded):
             return True
         passes = is_call(user, *_MOVES, *(each for keeper in dialect.keepers for each in _KEEPERS[keeper]))
         if passes and _is_read_in_int8(user, dialect, excluded):
             return True
     return False
+
+
+def _is_layer_in_int8(node: Node, dialect: Dialect, excluded: Collection[str]) -> bool:
+    kind = kind_of(node)
+    return kind not in (None, "add") and _has_kernel(node, kind, dialect) and node.name not in excluded
 
 
 def _has_kernel(node: Node, kind: Kind, dialect: Dialect) -> bool:

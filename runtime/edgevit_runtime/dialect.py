@@ -38,8 +38,9 @@ class Dialect:
     per_channel: a scale for each output channel of a weight, and one for all without it. ends_in_float: kernels give
     floats where nothing in the network reads their results. palette: how many values a weight may have, at any
     distances, in place of steps; 0 for steps. keepers: operators that the converter puts into int8 wherever they stand
-    beside int8 numbers, with one grid for what they read and give. aligns: the converter brings the operands of a
-    concatenation onto its grid. softmax: scale and zero point of the only grid on which its kernel gives numbers.
+    beside int8 numbers, with one grid for what they read and give. aligns: it puts a concatenation into int8 for any
+    reader, and brings its operands onto its grid; without, it does so for layers in int8 alone, and the operands have
+    to be there. softmax: scale and zero point of the only grid on which its kernel gives numbers.
     """
 
     activations: Literal["uint8", "int8", "float"] = "uint8"
