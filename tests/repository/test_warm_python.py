@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from support import new_databases
+from support import new_databases, warm_python
 from support.command_line import edgevit, programs
 from support.processes import is_running
 from support.speed import seconds, wait_until
@@ -108,6 +109,32 @@ def test_processes_that_exports_start_are_warm(targets: str, tmp_path: Path) -> 
     outcome = edgevit("export", "net.py:net", "-t", targets, "--input-size", "32", "--out", "out", folder=tmp_path)
     assert outcome.returncode == 1
     assert "(True, ['net.py'])" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "of_tests", "of_commands"), [("infer", "onnx", "onnx"), ("time", "", "onnx"), ("detect", "", "")]
+)
+def test_a_timed_worker_is_warm_for_commands_alone(task: str, of_tests: str, of_commands: str, tmp_path: Path) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"task": task, "target": "onnx"}))
+    for name, tasks, expected in (
+        ("bin", warm_python.WARM_TASKS, of_tests),
+        ("timed", warm_python.WARM_TASKS + warm_python.TIMED_TASKS, of_commands),
+    ):
+        assert f", {tasks!r})" in (programs().parent / name / "python").read_text()
+        assert warm_python.Run("", 0, "", ("onnx",), tasks)._warm_target(str(job)) == expected
+
+
+def test_what_libraries_do_at_their_end_is_left_out_of_a_program(tmp_path: Path) -> None:
+    code = """import atexit, sys, weakref
+class Own: pass
+own = Own()
+weakref.finalize(own, print, "a finalizer of its own")
+others = sum(finalizer.atexit for finalizer in list(weakref.finalize._registry)) - 1
+atexit.register(print, "an exit function of its own")
+atexit._run_exitfuncs()
+print("tabulate" in sys.modules, others)"""
+    assert ended(code, tmp_path)[:2] == (0, "an exit function of its own\na finalizer of its own\nFalse 0\n")
 
 
 def test_clients_that_go_away_unheard_cost_no_other_one_its_program(tmp_path: Path) -> None:

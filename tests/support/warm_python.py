@@ -17,8 +17,9 @@ import struct
 import time
 
 WORKER_OPTIONS = ["-I", "-X", "faulthandler"]
-# Timed tasks start afresh, as they do for a user.
 WARM_TASKS = ("infer", "classify")
+# Timed tasks start afresh, as they do for a user, except those of commands: `timed/python` is the Python of these.
+TIMED_TASKS = ("time", "layers")
 START_S = 300
 _HEADER, _NUMBER = struct.Struct("<I"), struct.Struct("<i")
 _SUPPORT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes longer than a fork
@@ -26,28 +27,41 @@ SCRIPT = """#!{python} -IS
 import sys
 sys.path.append({support!r})
 import warm_python
-sys.exit(warm_python.Run({folder!r}, {owner}, {python!r}, {targets!r}).main(sys.argv))
+sys.exit(warm_python.Run({folder!r}, {owner}, {python!r}, {targets!r}, {warm_tasks!r}).main(sys.argv))
 """
 
 
 class Run:
-    """The zygotes of a test run: their folder, the process that they end with, the real Python, the known targets."""
+    """The zygotes of a test run: their folder, the process that they end with, the real Python, the known targets.
 
-    def __init__(self, folder: str, owner: int, python: str, targets: tuple[str, ...]) -> None:
+    warm_tasks: of workers that a zygote starts.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        owner: int,
+        python: str,
+        targets: tuple[str, ...],
+        warm_tasks: tuple[str, ...] = WARM_TASKS,
+    ) -> None:
         self.folder, self.owner, self.python, self.targets = folder, owner, python, targets
+        self.warm_tasks = warm_tasks
 
     def write_scripts(self) -> None:
-        """Write `bin/python` and `bin/edgevit`."""
-        os.makedirs(f"{self.folder}/bin")  # noqa: PTH103
-        for name in ("python", "edgevit"):
-            with open(f"{self.folder}/bin/{name}", "w", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(SCRIPT.format(support=_SUPPORT, **vars(self)))
-            os.chmod(f"{self.folder}/bin/{name}", 0o755)  # noqa: PTH101
+        """Write `bin/python`, `bin/edgevit`, and the Python of commands."""
+        scripts = {"bin/python": WARM_TASKS, "bin/edgevit": WARM_TASKS, "timed/python": WARM_TASKS + TIMED_TASKS}
+        for name, warm_tasks in scripts.items():
+            path = f"{self.folder}/{name}"
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(SCRIPT.format(support=_SUPPORT, **vars(self) | {"warm_tasks": warm_tasks}))
+            os.chmod(path, 0o755)  # noqa: PTH101
 
     def main(self, command_line: list[str]) -> int:
         """Run a program as the real Python would, and return its exit code."""
         program, *arguments = command_line
-        request: dict[str, object] = {"executable": f"{self.folder}/bin/python"}
+        request: dict[str, object] = {"executable": f"{self.folder}/timed/python"}
         if program.endswith("/edgevit"):
             request |= {"module": "edgevit.cli", "program": "edgevit", "arguments": arguments}
             return self.run(["command"], request)
@@ -66,7 +80,8 @@ class Run:
         """Return the target of a job that a warm worker may do; empty for any other."""
         with open(job, encoding="utf-8") as file:  # noqa: PTH123
             described = json.load(file)
-        return described["target"] if described["task"] in WARM_TASKS and described["target"] in self.targets else ""
+        is_warm = described["task"] in self.warm_tasks and described["target"] in self.targets
+        return described["target"] if is_warm else ""
 
     def run(self, kind: list[str], request: dict[str, object]) -> int:
         """Let a zygote run a program with this process's descriptors, folder and environment, and end as it ends."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MODULES = (runner, noise_floor, roofline)
 # Of one process of a command. It still goes on until the times have settled, as a user's does.
-COMMANDS_MIN_NS, COMMANDS_MAX_NS = 50_000_000, 1_000_000_000
+COMMANDS_MIN_NS, COMMANDS_MAX_NS = 50_000_000, 500_000_000
 
 
 def shorten_warmups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 import zipimport
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,6 +106,14 @@ def export_once() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
     with warnings.catch_warnings(action="ignore"):
         torch.onnx.export(model, (torch.zeros(2, 3, 8, 8),), dynamo=True, opset_version=20, verbose=False)
+
+
+def forget_ends_of_imports() -> None:
+    """Let no program run at its end what libraries do at the end of theirs: torch's report takes longer than a fork."""
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    if "torch._dynamo.utils" in sys.modules:
+        atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
 
 
 def serve(path: Path, owner: int) -> None:
@@ -273,4 +282,5 @@ if __name__ == "__main__":
         import_engine(*details)
     else:
         import_for_commands(Path(socket_path).parent / "conversions")
+    forget_ends_of_imports()
     serve(Path(socket_path), int(owner_number))
