@@ -40,6 +40,8 @@ _POINTWISE = [
 _NOT_ATTENTION = [
     attention(TOKENS, fused=False, place="product", axis=-2),
     of(lambda network, x: torch.sigmoid(x @ x.transpose(1, 2)) @ x, TOKENS),
+    # Its keys are no transposition, and as many as their channels.
+    of(lambda network, x: torch.softmax(torch.tanh(x) @ torch.sigmoid(x.transpose(1, 2)), -1) @ x, (1, 6, 6)),
 ]
 _CAUSAL = attention(TOKENS, is_causal=True)
 
@@ -158,6 +160,14 @@ NEAR_MISSES: dict[str, list[Case]] = {
             layer=lambda: nn.Linear(8, 24),
         ),
         of(read_layer, TOKENS, layer=lambda: nn.Linear(8, 24)),
+        # It attends to the heads of a token, which are as many as tokens.
+        of(
+            lambda network, x: F.scaled_dot_product_attention(
+                *network.layer(x).reshape(x.shape[0], 3, 3, 3, 4).permute(2, 0, 1, 3, 4).unbind(0)
+            ),
+            (1, 3, 8),
+            layer=lambda: nn.Linear(8, 36),
+        ),
     ],
     "attention_layers_joined": [
         attention(TOKENS),
@@ -170,7 +180,11 @@ NEAR_MISSES: dict[str, list[Case]] = {
             **{name: lambda: nn.Linear(8, 8) for name in "qkv"},
         ),
     ],
-    "attention_columns": [attention(TOKENS), of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24))],
+    "attention_columns": [
+        of(lambda network, x: F.scaled_dot_product_attention(x, torch.tanh(x), x).transpose(1, 2), (1, 6, 6)),
+        attention(TOKENS),
+        of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24)),
+    ],
     "maxima_reduced": [
         of(lambda network, x: torch.maximum(x, torch.tanh(x)), TOKENS),
         of(lambda network, x: torch.maximum(*x.reshape(-1, 3, 2, 8).unbind(1)[:2]), TOKENS),
@@ -180,8 +194,8 @@ NEAR_MISSES: dict[str, list[Case]] = {
         of(lambda network, x: x @ network.matrix, (2, 3, 24), matrix=lambda: torch.randn(24, 15)),
         of(
             lambda network, x: x @ network.matrix,
-            (2, 3, 24),
-            matrix=lambda: sum(kronecker(4, 3, 6, 5) for _ in range(3)),
+            (2, 3, 120),
+            matrix=lambda: sum(kronecker(10, 8, 12, 8) for _ in range(3)),
         ),
         of(lambda network, x: network.matrix @ x, (2, 12, 3), matrix=lambda: kronecker(2, 3, 5, 4)),
     ],
@@ -224,7 +238,7 @@ NEAR_MISSES: dict[str, list[Case]] = {
         of(lambda network, x: torch.cat((x[:, 2:], x[:, :2]), 2), (1, 4, 4)),
     ],
     "gather_sliced": [
-        of(lambda network, x: x[:, :, network.index], (1, 2, 20), index=lambda: torch.arange(20).flip(0))
+        of(lambda network, x: x.index_select(2, network.index), (1, 2, 20), index=lambda: torch.arange(20).flip(0))
     ],
     "layer_norm_spelled": [(lambda: nn.GroupNorm(1, 4), MAPS)],
     "group_norm_spelled": [(lambda: nn.LayerNorm(11), MAPS), (lambda: nn.InstanceNorm2d(4), MAPS)],
@@ -233,7 +247,10 @@ NEAR_MISSES: dict[str, list[Case]] = {
     "map_norm_pooled": [(lambda: nn.GroupNorm(2, 4), MAPS), (lambda: nn.GroupNorm(1, 6), (2, 6, 5))],
     "map_norm_as_layer": [(lambda: nn.GroupNorm(4, 4), MAPS)],
     "norm_node": [
-        of(lambda network, x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.var(1, keepdim=True) + 1e-5), MAPS),
+        of(
+            lambda network, x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.var(1, correction=1, keepdim=True) + 1e-5),
+            MAPS,
+        ),
         of(lambda network, x: (x - x.mean(1, keepdim=True)) * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-5), MAPS),
         of(
             lambda network, x: (x - x.mean(2, keepdim=True)) * torch.rsqrt(x.var(1, correction=0, keepdim=True) + 1e-5),

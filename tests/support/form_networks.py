@@ -118,6 +118,13 @@ EXAMPLES: dict[str, list[Case]] = {
         conv(MAPS, 4, 6, 1),
         conv((3, 4, 1, 7), 4, 2, 1, bias=False),
         sequence((2, 4, 3, 5), lambda: nn.Conv2d(4, 8, 1), nn.GELU, lambda: nn.Conv2d(8, 3, 1, bias=False)),
+        of(
+            lambda network, x: network.shift - network.scale * F.gelu(network.layer(x)),
+            MAPS,
+            layer=lambda: nn.Conv2d(4, 3, 1),
+            scale=lambda: torch.randn(3, 1, 1),
+            shift=lambda: torch.randn(3, 1, 1),
+        ),
     ],
     "pixel_bands_256kb": [
         sequence(
@@ -133,6 +140,15 @@ EXAMPLES: dict[str, list[Case]] = {
     "tokens_rows": [linear((1, 7, 5), 5, 3), linear((2, 3, 4, 5), 5, 8, bias=False)],
     "tokens_product": [linear((1, 7, 5), 5, 3), linear((2, 5), 5, 8, bias=False)],
     "channels_first": [
+        of(
+            lambda network, x: (network.shift - network.scale * F.gelu(network.layer(x.permute(0, 2, 3, 1)))).permute(
+                0, 3, 1, 2
+            ),
+            MAPS,
+            layer=lambda: nn.Linear(4, 3),
+            scale=lambda: torch.randn(3),
+            shift=lambda: torch.randn(3),
+        ),
         of(
             convnext,
             MAPS,
