@@ -257,6 +257,12 @@ NEAR_MISSES: dict[str, list[Case]] = {
             MAPS,
         ),
         of(lambda network, x: (x - x.mean(1, keepdim=True)).pow(2).mean(1, keepdim=True) + x, MAPS),
+        of(
+            lambda network, x: (
+                (c := x - x.mean(1, keepdim=True)) * torch.rsqrt((c * F.relu(c)).mean(1, keepdim=True) + 1e-5)
+            ),
+            MAPS,
+        ),
         of(lambda network, x: normed(x, 0), (3, 4)),
     ],
     "channel_norm_spelled": [
@@ -274,6 +280,7 @@ NEAR_MISSES: dict[str, list[Case]] = {
     ],
     "batch_norm_spelled": [of(lambda network, x: x * network.scale + 1.0, MAPS, scale=lambda: torch.randn(4, 1, 1))],
     "affine_batch_norm": [
+        of(lambda network, x: ((y := x * network.scale), y + 1.0), MAPS, scale=lambda: torch.randn(4, 1, 1)),
         of(lambda network, x: x * network.scale + 1.0, MAPS, scale=lambda: torch.randn(11)),
         of(lambda network, x: (x * network.scale, x + 1.0), MAPS, scale=lambda: torch.randn(4, 1, 1)),
         of(lambda network, x: x * torch.sigmoid(x) + 1.0, MAPS),
@@ -365,7 +372,11 @@ NEAR_MISSES: dict[str, list[Case]] = {
         sequence(MAPS, lambda: nn.MaxPool2d(2)),
     ],
     "average_tiles": [sequence(MAPS, lambda: nn.AvgPool2d(3, 2)), sequence(MAPS, lambda: nn.AvgPool2d(2, padding=1))],
-    "global_mean": [sequence(MAPS, lambda: nn.AdaptiveAvgPool2d(2)), sequence(MAPS, lambda: nn.AvgPool2d((9, 10)))],
+    "global_mean": [
+        sequence(MAPS, lambda: nn.AdaptiveAvgPool2d(2)),
+        sequence(MAPS, lambda: nn.AvgPool2d((9, 10))),
+        sequence(MAPS, lambda: nn.AvgPool2d((9, 10), divisor_override=99)),
+    ],
     "global_pool": [
         of(lambda network, x: x.mean(2), MAPS),
         of(lambda network, x: x.mean((1, 2)), MAPS),

@@ -201,7 +201,7 @@ def _read_spelled(net: Net, node: Node) -> _Spelled | None:
 
 def _spelled_nodes(net: Net, node: Node) -> tuple[Node, ...] | None:
     norm = _read_spelled(net, node)
-    return None if norm is None or norm.axis == 0 else norm.nodes
+    return None if norm is None else norm.nodes
 
 
 def _write_layer(net: Net, node: Node) -> Node:
