@@ -113,6 +113,20 @@ def test_error_that_fades_on_its_way_is_seen_at_its_site(monkeypatch: pytest.Mon
         apply_forms(fold(model, inputs), named("silu_spelled"), inputs)
 
 
+def test_error_at_a_later_site_of_the_same_signature_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = load_form("silu_spelled")
+
+    def right_once(net: Net, node: Node) -> Node:
+        is_first = not any(other.target is aten.sigmoid.default for other in net.nodes())
+        return right.write(net, node) if is_first else net.call(aten.tanh.default, net.input(node), before=node)
+
+    wrong = Form("silu_spelled", "", right.nodes, right_once)
+    monkeypatch.setattr("edgevit.tuning.application.load_form", lambda name: wrong)
+    model, inputs = of(lambda: nn.Sequential(nn.SiLU(), nn.Tanh(), nn.SiLU()), (1, 5))
+    with pytest.raises(TuningError, match="another function comes of silu_spelled\n"):
+        apply_forms(fold(model, inputs), named("silu_spelled"), inputs)
+
+
 def test_form_reads_nothing_that_its_site_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def past_its_site(net: Net, node: Node) -> Node:
         before = net.input(net.input(node))
