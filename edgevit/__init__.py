@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgevit.verbs.quantize import quantize as quantize
     from edgevit.verbs.report import report as report
     from edgevit.verbs.sweep import sweep as sweep
+    from edgevit.verbs.tune import tune as tune
     from edgevit.verbs.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _PUBLIC = {
     "quantize": "edgevit.verbs.quantize",
     "report": "edgevit.verbs.report",
     "sweep": "edgevit.verbs.sweep",
+    "tune": "edgevit.verbs.tune",
     "verify": "edgevit.verbs.verify",
 }
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "quantize",
     "report",
     "sweep",
+    "tune",
     "verify",
 ]
 

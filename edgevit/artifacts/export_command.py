@@ -10,6 +10,7 @@ from edgevit.records.artifact import Artifact, ExportRequest, is_named
 from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import StatedPreprocessing, stated_in, takes_image
 from edgevit.records.quantization import DEFAULT_QUANTIZATION, QuantizationRequest
+from edgevit.records.tuning import DEFAULT
 from edgevit_runtime.record import TensorSpec
 
 # Where `edgevit export` puts artifacts by default.
@@ -43,6 +44,7 @@ def export_command(
         "--embed-preprocess": artifact.preprocessing_inside,
     }
     options += [name for name, is_on in switches.items() if is_on]
+    options += ["--form", artifact.form] if artifact.form != DEFAULT else []
     if labels is not None or artifact.labels_file:
         options += ["--labels", str(labels or artifact.labels_file)]
     for name, value in sorted(artifact.options.items()):

@@ -25,6 +25,7 @@ from edgevit.cli import (
     report,
     sweep,
     targets,
+    tune,
     verify,
 )
 from edgevit.cli.common import report_error
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (models, targets, doctor, fold, quantize, export, verify, profile, evaluate, sweep, choose, report):
+for verb in (models, targets, doctor, fold, quantize, tune, export, verify, profile, evaluate, sweep, choose, report):
     app.command(verb.__name__.rpartition(".")[2])(verb.run)
 
 

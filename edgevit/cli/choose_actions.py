@@ -52,15 +52,16 @@ def _artifact(suggestion: Suggestion, sources: Sources, db: str | None) -> Artif
     """Return the artifact of a suggestion: the very one, another one of its network, or one that is exported now."""
     from edgevit.records.artifact import NO_CHECKPOINT
     from edgevit.sweeps.plan import artifact_for
+    from edgevit.sweeps.tunings import with_tuning
 
     if (same := sources.find(suggestion.artifact_sha256)) is not None:
         return same
-    request = request_of(suggestion, suggestion.input_size, NO_CHECKPOINT, sources.out)
+    request = with_tuning(request_of(suggestion, suggestion.input_size, NO_CHECKPOINT, sources.out), db)
     if (given := _given(request, sources)) is not None:
         return given
     network = suggestion.network
     if network is not None and network.weights in ("file", "module"):
-        request = request_of(suggestion, suggestion.input_size, sources.weights, sources.out)
+        request = with_tuning(request_of(suggestion, suggestion.input_size, sources.weights, sources.out), db)
         if request.weights is None:
             fix = f"--artifacts FOLDER, or --weights path/to/{network.file}" if network.file else "--artifacts FOLDER"
             where = f"{suggestion.model} {suggestion.target} {suggestion.precision}"

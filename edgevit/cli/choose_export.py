@@ -16,6 +16,7 @@ from edgevit.cli.common import warn
 from edgevit.concurrency.scratch import mark, remove
 from edgevit.errors import ArtifactError, UsageError
 from edgevit.records.model_reference import ModelReference
+from edgevit.records.tuning import DEFAULT
 from edgevit_runtime.dialect import QUANTIZED
 
 if TYPE_CHECKING:
@@ -207,11 +208,12 @@ def _exported(picked: Candidate, sources: Sources, out: Path, db: str | None) ->
     from edgevit.records.preprocessing import stated_in
     from edgevit.selection.accuracy import image_size
     from edgevit.sweeps.plan import artifact_for, record_built
+    from edgevit.sweeps.tunings import with_tuning
 
     _require_source(picked, sources)
     require_known_code(picked.model, (picked.artifact_sha256, picked.top1_artifact_sha256), sources, db)
     request = request_of(picked, image_size(picked.input_shape), sources.weights, out)
-    request = dataclasses.replace(request, labels=sources.labels)
+    request = with_tuning(dataclasses.replace(request, labels=sources.labels), db)
     if picked.top1_preprocessing is not None:
         request = dataclasses.replace(request, preprocessing=stated_in(picked.top1_preprocessing))
     if request.weights is None:
@@ -274,6 +276,7 @@ def request_of(
         unfolded=network.unfolded,
         embed_preprocess=network.embed_preprocess,
         options=dict(network.options),
+        form=network.forms or DEFAULT,
         network=None if is_any else network,
     )
 

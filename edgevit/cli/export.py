@@ -22,6 +22,7 @@ from edgevit.cli.common import (
 )
 from edgevit.cli.options import (
     DbOption,
+    FormOption,
     LabelsOption,
     ModelArgument,
     OutOption,
@@ -33,6 +34,7 @@ from edgevit.cli.options import (
     grouped,
 )
 from edgevit.errors import EdgevitError, UsageError
+from edgevit.records.tuning import DEFAULT
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,6 +54,7 @@ class FormOptions(PreprocessingOptions, SampleOptions, QuantizationOptions):
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of the artifact")] = 1
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Open batch size")] = False
     unfolded: Annotated[bool, typer.Option("--unfolded", help="Training form, for comparisons")] = False
+    form: FormOption = DEFAULT
     embed_preprocess: Annotated[
         bool, typer.Option("--embed-preprocess", help="Input of uint8 images (N, H, W, 3), normalized inside")
     ] = False
@@ -86,9 +89,10 @@ def run(
     """
     from edgevit.exporting.forked_exports import exports_of
     from edgevit.recipes import require_torch
+    from edgevit.sweeps.tunings import with_tuning
 
     require_torch()
-    requests = read_requests(model, target, precision, out, source, form)
+    requests = [with_tuning(one, db) for one in read_requests(model, target, precision, out, source, form)]
     artifacts: list[Artifact] = []
     failed: list[EdgevitError] = []
     with progress(output.hides_progress) as bars, exports_of(requests) as run_export:
@@ -134,6 +138,7 @@ def read_requests(
             batch=form.batch_size,
             dynamic_batch=form.dynamic_batch,
             unfolded=form.unfolded,
+            form=form.form,
             embed_preprocess=form.embed_preprocess,
             labels=form.labels,
             options=options[name],

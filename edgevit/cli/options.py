@@ -106,6 +106,10 @@ TrustOption = Annotated[
 TagOption = Annotated[
     str, typer.Option(metavar="TAG", help="Name for the new rows, by which `edgevit db compare` finds them")
 ]
+FormOption = Annotated[
+    str,
+    typer.Option(metavar="FORM", help="Equal form: default (the recipe's), portable (none), tuned, or a form's name"),
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Output folder for artifacts")]
 OriginOption = Annotated[
     str, typer.Option(metavar="own|trusted|any", help="Whose rows decide: your own, those of trusted sources, any")

@@ -101,7 +101,7 @@ def run(
             print_rows(rows)
         if analysis.roofline or analysis.layers:
             show, quick = not output.as_json, protocol_options.quick
-            analyses = understand(opened, rows, unit, threads, batch_size, analysis, quick=quick, show=show)
+            analyses = understand(opened, rows, unit, analysis, db, quick=quick, show=show)
             shown = {**shown, **analyses} if output.as_json else {}
         if analysis.harness:
             checks = held_against_vendors(opened, unit, threads, batch_size, db, trust)
@@ -173,18 +173,18 @@ def understand(
     artifacts: Sequence[Artifact],
     rows: Sequence[Measurement],
     device: Device,
-    threads: int,
-    batch: int,
     analysis: AnalysisOptions,
+    db: str | None,
     *,
     quick: bool,
     show: bool,
 ) -> dict[str, Any]:
-    """Explain latencies: against the machine's peak, and operator by operator."""
+    """Explain latencies: against the machine's peak, and operator by operator. The operators' times are kept."""
     from edgevit.measurement.noise_floor import measure_peak
     from edgevit.measurement.roofline import layer_times, roofline_point
 
     by_artifact = {row.artifact_sha256: row for row in rows if row.p50_ns}
+    threads, batch = rows[0].threads, rows[0].batch
     peak = measure_peak(device, threads=threads, quick=quick) if analysis.roofline else None
     analyses: dict[str, Any] = {}
     if peak is not None:
@@ -199,9 +199,20 @@ def understand(
         for artifact in artifacts:
             table = layer_times(artifact, device, threads=threads, batch=batch, peak=peak)
             analyses["layers"].append(table)
+            if (row := by_artifact.get(artifact.sha256)) is not None:
+                keep_layers(table, row, db)
             if show:
                 print_layers(table)
     return analyses
+
+
+def keep_layers(table: LayerTable, row: Measurement, db: str | None) -> None:
+    """Store operators' times. row: of the same artifact."""
+    from edgevit.measurement.layer_records import layer_records
+    from edgevit.store import LatencyDB
+
+    with LatencyDB.open(db) as database:
+        database.add_operator_times(layer_records(table, row))
 
 
 def held_against_vendors(

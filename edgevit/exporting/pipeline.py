@@ -49,6 +49,7 @@ from edgevit.records.artifact import (
 )
 from edgevit.records.measurement import Device
 from edgevit.records.model_reference import ModelReference
+from edgevit.records.tuning import AppliedForm
 from edgevit.verification import (
     ARTIFACT_STAGE,
     References,
@@ -88,11 +89,12 @@ def export_subject(
     with _staging(request.out, name) as folder, unchanged(subject.module):
         prepared = preparation or Preparation(subject, request, on_stage)
         clock.times += prepared.stages
+        formed = prepared.formed(recipe.RECIPE, request)
         quantized = _quantized(prepared, recipe, request, clock)
         payload = folder / f"{_stem(subject)}{recipe.RECIPE.suffix}"
         with clock.stage("export"):
             stages = convert(
-                prepared.model if quantized is None else quantized.simulation,
+                formed.model if quantized is None else quantized.simulation,
                 recipe,
                 payload,
                 inputs=prepared.example,
@@ -104,7 +106,7 @@ def export_subject(
         clock.replace("export", stages)
         with clock.stage("verify"):
             parity, reply, value_range = _verify(prepared, quantized, recipe, stages, payload, request)
-        draft = _draft(prepared, request, recipe, folder, payload)
+        draft = _draft(prepared, request, recipe, payload, formed.applied)
         draft = dataclasses.replace(
             draft,
             input_range=value_range,
@@ -185,7 +187,8 @@ def verify_artifact(
         if _needs_half(load_recipe(artifact.target).RECIPE, artifact.precision):
             references = references.with_half(subject.module if folded is None else folded)
         if calibration is not None and folded is not None:
-            references, simulation = simulated_again(artifact, folded, calibration, references)
+            examples = tuple(subject.example(batch).values())
+            references, simulation = simulated_again(artifact, folded, calibration, references, examples)
             if processor:
                 run = verify_saturated(simulation, references, artifact.precision)
                 return judge(run, (*verify_half(references), *verify_simulation(references)), references.samples)
@@ -225,7 +228,7 @@ def _quantized(prepared: Preparation, recipe: RecipeModule, request: ExportReque
         return None
     assert isinstance(recipe, Quantizing)
     with clock.stage("quantize"):
-        return prepared.quantized(recipe.dialect(request.precision, request.options), request)
+        return prepared.quantized(recipe.dialect(request.precision, request.options), request, recipe.RECIPE)
 
 
 def _verify(
@@ -340,11 +343,15 @@ def metadata(
 
 
 def _draft(
-    prepared: Preparation, request: ExportRequest, recipe: RecipeModule, folder: Path, payload: Path
+    prepared: Preparation,
+    request: ExportRequest,
+    recipe: RecipeModule,
+    payload: Path,
+    forms: tuple[AppliedForm, ...],
 ) -> Artifact:
     subject, model = prepared.subject, prepared.model
     return Artifact(
-        folder=folder,
+        folder=payload.parent,
         model=subject.name,
         family=subject.family,
         target=recipe.RECIPE.target,
@@ -373,6 +380,9 @@ def _draft(
         batch=request.batch,
         graph_digest=prepared.graph_sha256,
         costs=prepared.costs,
+        form=request.form,
+        forms=forms,
+        tuning=request.tuning,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

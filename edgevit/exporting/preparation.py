@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from edgevit.count import Count, count, merged, operator_costs
-from edgevit.errors import UsageError
+from edgevit.errors import TuningError, UsageError
 from edgevit.exporting.digests import graph_sha256, network_sha256
 from edgevit.folding import Folded, fold_and_digest
 from edgevit.models.source import Subject
@@ -20,9 +21,24 @@ from edgevit.quantization.data import CalibrationSamples, calibration_samples
 from edgevit.quantization.restless import Restless
 from edgevit.records.artifact import ExportRequest, SampleRequest, StageTime
 from edgevit.records.model import OperatorCost
-from edgevit.records.quantization import QuantizationRequest
+from edgevit.records.tuning import DEFAULT, PORTABLE, TUNED, AppliedForm, SiteForm
+from edgevit.tuning.application import any_is_meant, apply_forms, by_rules, by_sites, named, rules_for
 from edgevit.verification import References, make_samples
 from edgevit_runtime.dialect import QUANTIZED, Dialect
+from edgevit_runtime.record import FormRule, Recipe
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Formed:
+    """A network in an exactly equal form, and what was written in place of what."""
+
+    model: nn.Module
+    applied: tuple[AppliedForm, ...]
+
+    @property
+    def sites(self) -> tuple[SiteForm, ...]:
+        """The form of each kind of site."""
+        return tuple(SiteForm(one.site, one.form) for one in self.applied)
 
 
 class Preparation:
@@ -32,16 +48,29 @@ class Preparation:
     """
 
     def __init__(
-        self, subject: Subject, request: ExportRequest, on_stage: Callable[[str], None] = lambda name: None
+        self,
+        subject: Subject,
+        request: ExportRequest,
+        on_stage: Callable[[str], None] = lambda name: None,
+        *,
+        folded: Folded | None = None,
     ) -> None:
-        """Fold the subject, unless the request is for its training form. Raises ModelError and FoldError."""
+        """Fold the subject, unless it is folded already, or the request is for its training form.
+
+        Raises ModelError and FoldError.
+        """
         self.subject, self.batch = subject, request.batch
         self.folded: Folded | None = None
         self.model: nn.Module = subject.module
         self.stages: tuple[StageTime, ...] = ()
         self._references: dict[tuple[SampleRequest, int, Path | None], References] = {}
         self._calibrations: dict[tuple[SampleRequest, int, Path | None], CalibrationSamples] = {}
-        self._quantized: dict[tuple[Dialect, QuantizationRequest, SampleRequest, int], Quantized] = {}
+        self._quantized: dict[tuple[Any, ...], Quantized] = {}
+        self._formed: dict[tuple[str, tuple[SiteForm, ...] | tuple[FormRule, ...]], Formed] = {}
+        if folded is not None:
+            self.folded = self.model = folded
+            self.network_sha256 = ""
+            return
         if request.unfolded:
             self.network_sha256 = network_sha256(subject, request.batch)
             return
@@ -82,17 +111,59 @@ class Preparation:
             self._calibrations[key] = calibration_samples(specs, preprocessing, data, samples.value_range, batch=batch)
         return self._calibrations[key]
 
-    def quantized(self, dialect: Dialect, request: ExportRequest, *, measures_layers: bool = False) -> Quantized:
-        """Return the folded form in a dialect's int8. Raises UsageError for the training form, QuantizationError."""
+    def formed(self, recipe: Recipe | None, request: ExportRequest) -> Formed:
+        """Return the folded network in the form of a request for a target; without a target, as it is.
+
+        Raises UsageError for a form of the training form, UnknownNameError, and TuningError where a form applies
+        nowhere, is not equal, or was chosen for another network.
+        """
+        if self.folded is None:
+            if request.form not in (DEFAULT, PORTABLE):
+                why = "forms are of the folded network"
+                raise UsageError("the training form has one form alone", why=why, fix="without --unfolded")
+            return Formed(self.subject.module, ())
+        rules = rules_for(recipe, request.precision) if request.form == DEFAULT and recipe is not None else ()
+        sites = () if request.tuning is None else request.tuning.forms
+        key = (request.form, rules or sites)
+        if key not in self._formed:
+            self._formed[key] = self._in_form(self.folded, rules, request)
+        return self._formed[key]
+
+    def _in_form(self, folded: Folded, rules: Sequence[FormRule], request: ExportRequest) -> Formed:
+        if request.form == PORTABLE or (request.form == DEFAULT and not any_is_meant(rules, folded)):
+            return Formed(folded, ())
+        examples = tuple(self.example.values())
+        if request.form == DEFAULT:
+            return Formed(*apply_forms(folded, by_rules(rules), examples))
+        if request.form != TUNED:
+            formed = Formed(*apply_forms(folded, named(request.form), examples))
+            if not formed.applied:
+                raise TuningError(f"{request.form} applies nowhere", where=self.subject.name, fix="--form default")
+            return formed
+        if request.tuning is None or request.tuning.graph_digest != self.graph_sha256:
+            why = "a tuning is of the operators of one network at one input size"
+            fix = f"edgevit tune {self.subject.name} --target {request.target}"
+            raise TuningError("no tuning of this network is known", where=self.subject.name, why=why, fix=fix)
+        return Formed(*apply_forms(folded, by_sites(request.tuning.forms), examples))
+
+    def quantized(
+        self, dialect: Dialect, request: ExportRequest, recipe: Recipe | None = None, *, measures_layers: bool = False
+    ) -> Quantized:
+        """Return the folded network in a target's form, in a dialect's int8.
+
+        Raises UsageError for the training form, QuantizationError, and what formed() raises.
+        """
         if self.folded is None:
             fix = "without --unfolded"
             raise UsageError("int8 is made of the folded form", why="scales are those of folded layers", fix=fix)
+        formed = self.formed(recipe, request)
+        assert isinstance(formed.model, Folded)
         samples = self.references(request).samples
-        key = (dialect, request.quantization, request.samples, samples.batch)
+        key = (dialect, request.quantization, request.samples, samples.batch, formed.sites)
         if key not in self._quantized or measures_layers:
             data = self._calibration(request).data(samples)
             asked = dataclasses.replace(request.quantization, data=request.calibration_data)
-            self._quantized[key] = quantize(self.folded, data, dialect, asked, measures_layers=measures_layers)
+            self._quantized[key] = quantize(formed.model, data, dialect, asked, measures_layers=measures_layers)
         return self._quantized[key]
 
     def simulated(self, quantized: Quantized, request: ExportRequest) -> References:

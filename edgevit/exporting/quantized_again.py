@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from edgevit.errors import UsageError
 from edgevit.folding import Folded
@@ -14,6 +17,8 @@ from edgevit.quantization.saturation import Saturating
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, SampleRequest
 from edgevit.records.quantization import Quantization
+from edgevit.records.tuning import SiteForm
+from edgevit.tuning.application import apply_forms, by_sites
 from edgevit.verification import References, VerificationRun, verify_answers
 from edgevit.verification.torch_answers import torch_answers
 from edgevit_runtime.record import Quantizing
@@ -48,13 +53,21 @@ def calibration_again(
 
 
 def simulated_again(
-    artifact: Artifact, folded: Folded, calibration: CalibrationSamples, references: References
+    artifact: Artifact,
+    folded: Folded,
+    calibration: CalibrationSamples,
+    references: References,
+    inputs: Sequence[Tensor],
 ) -> tuple[References, Folded]:
-    """Return the references with what an exact engine computes from this artifact, and the network that does so."""
+    """Return the references with what an exact engine computes from this artifact, and the network that does so.
+
+    inputs: examples of the network's inputs.
+    """
     recipe, made = load_recipe(artifact.target), artifact.quantization
     assert isinstance(recipe, Quantizing) and made is not None
     dialect = recipe.dialect(artifact.precision, artifact.options)
-    simulation = requantize(folded, calibration.data(references.samples), dialect, made).simulation
+    formed, _ = apply_forms(folded, by_sites(SiteForm(one.site, one.form) for one in artifact.forms), inputs)
+    simulation = requantize(formed, calibration.data(references.samples), dialect, made).simulation
     return references.with_simulation(simulation, Restless(simulation), made.floor_db), simulation
 
 

@@ -74,6 +74,7 @@ class Protocol:
     rate_hz: float | None = None  # frames of a camera; None: one run after the other
     max_memory_bytes: int | None = None  # of a process; None: the watchdog's share of the device's memory
     cool_down_s: float = COOL_DOWN_S
+    warmup_ns: int = 500_000_000  # at least, per process
 
     @classmethod
     def quick(cls, **others: Any) -> Protocol:
@@ -231,6 +232,7 @@ class _Sweep:
             batch=protocol.batch,
             min_runs=protocol.runs_per_process,
             min_ns=protocol.min_ns,
+            warmup_min_ns=protocol.warmup_ns,
             rate_hz=protocol.rate_hz,
             cold=cold,
             max_memory_bytes=protocol.max_memory_bytes,

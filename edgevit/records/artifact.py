@@ -14,6 +14,8 @@ from edgevit.records.model import OperatorCost, Preprocessing
 from edgevit.records.network import Network, labels_sha256
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
 from edgevit.records.quantization import DEFAULT_QUANTIZATION, Quantization, QuantizationRequest
+from edgevit.records.tuning import DEFAULT, AppliedForm, Tuning, form_name
+from edgevit_runtime.codec import LATER
 from edgevit_runtime.record import Operators, TensorSpec
 
 SCHEMA_VERSION = 1
@@ -78,6 +80,8 @@ class ExportRequest:
     samples: SampleRequest = SampleRequest()
     quantization: QuantizationRequest = DEFAULT_QUANTIZATION
     network: Network | None = None  # which the model has to be, by its digests; None: any
+    form: str = DEFAULT  # which exactly equal form: "default", "portable", "tuned", or the name of one
+    tuning: Tuning | None = None  # that "tuned" means
 
     @property
     def weights_request(self) -> WeightsRequest:
@@ -309,9 +313,14 @@ class Artifact:
     recipe_sha256: str = ""  # of the recipe's file, which wrote the payload
     network_sha256: str = ""  # of operators, weights and constants before the fold; empty: they cannot be captured
     batch: int = 1  # of the request; an open batch was tried with it
-    graph_digest: str = ""  # of the operators that were exported, without weights and names; see edgevit.folding.digest
+    # Of the folded network's operators, without weights and names and ahead of any form; see edgevit.folding.digest.
+    graph_digest: str = ""
     quantization: Quantization | None = None  # of a precision whose numbers come from samples
     costs: tuple[OperatorCost, ...] = ()  # of those operators, as a Graph has them; empty: not told, or not of batch 1
+    form: str = field(default=DEFAULT, metadata=LATER)  # of the request
+    # What was written in place of operators of the folded network, and the tuning that chose it.
+    forms: tuple[AppliedForm, ...] = field(default=(), metadata=LATER)
+    tuning: Tuning | None = field(default=None, metadata=LATER)
     schema_version: int = MANIFEST_VERSION
 
     @property
@@ -334,6 +343,7 @@ class Artifact:
             inputs=self.model_inputs,
             labels_sha256=labels_sha256(self.labels),
             options=tuple(sorted(self.options.items())),
+            forms=form_name(self.form, self.tuning),
         )
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from edgevit.errors import StoreError
 from edgevit.records.measurement import Accuracy, Confusion, Measurement
 from edgevit.records.model import Graph, OperatorCost
+from edgevit.records.tuning import OperatorTime, Tuning
 from edgevit_runtime.codec import to_data, to_json
 from edgevit_runtime.record import Host, Snapshot, VendorSummary
 
@@ -72,6 +73,30 @@ def identify_confusion(accuracy_id: str, labels: Sequence[str], counts: Mapping[
     ordered = tuple((actual, predicted, images) for (actual, predicted), images in sorted(counts.items()))
     confusion = Confusion("", accuracy_id, tuple(labels), ordered)
     return dataclasses.replace(confusion, confusion_id=confusion_id(confusion))
+
+
+def operator_time_id(time: OperatorTime) -> str:
+    """Return the digest of all fields of an operator's time except the id."""
+    return _contents_sha256(time, "operator_time_id")
+
+
+def identify_operator_time(time: OperatorTime) -> OperatorTime:
+    """Return the operator's time with its id filled in."""
+    return dataclasses.replace(time, operator_time_id=operator_time_id(time))
+
+
+def tuning_id(tuning: Tuning) -> str:
+    """Return the digest of all fields of a tuning except the id."""
+    return _contents_sha256(tuning, "tuning_id")
+
+
+def identify_tuning(tuning: Tuning) -> Tuning:
+    """Return the tuning with its id filled in."""
+    return dataclasses.replace(tuning, tuning_id=tuning_id(tuning))
+
+
+def _contents_sha256(record: Any, id_name: str) -> str:
+    return _sha256(to_json({name: value for name, value in to_data(record).items() if name != id_name}))
 
 
 def graph_id(graph: Graph) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from edgevit_runtime.codec import LATER
 from edgevit_runtime.record import TensorSpec
 
 _DIGITS = 8
@@ -43,6 +44,8 @@ class Network:
     inputs: tuple[TensorSpec, ...] = ()
     labels_sha256: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    # `--form`, with what a tuning chose: "portable", "tuned:depthwise_rows:3f0c2a91"; empty: the recipe's own.
+    forms: str = field(default="", metadata=LATER)
 
     @property
     def form(self) -> str:
@@ -54,6 +57,7 @@ class Network:
             f"batch={self.batch}": self.batch != 1,
         }
         words = [word for word, is_on in switches.items() if is_on]
+        words += [f"form={self.forms}"] if self.forms else []
         return " ".join([*words, *(f"{name}={value}" for name, value in self.options)])
 
     @property

@@ -9,6 +9,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 from edgevit.errors import StoreError
+from edgevit.records.measurement import Accuracy
 from edgevit.store import (
     epoch_table,
     exchange,
@@ -19,10 +20,8 @@ from edgevit.store import (
     schema,
     small_tables,
 )
-from edgevit.store.accuracies import ACCURACIES
-from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import describe, translate_errors
-from edgevit.store.graphs import GRAPHS
+from edgevit.store.content_tables import CONTENT_TABLES
 from edgevit.store.sqlite_schema import expected_schema, schema_of
 from edgevit.store.validate import validate_measurement, validate_noise
 
@@ -102,15 +101,13 @@ class _CheckRun:
         for table in partition_checksums.WHOLE_TABLES:
             partition_checksums.read_table(connection, table)
         self.quarantined = len(quarantine.read(connection))
-        for accuracy in ACCURACIES.read(connection):
-            self.accuracies += 1
-            ACCURACIES.validate(accuracy)
+        for record_type, content in CONTENT_TABLES.items():
+            records = content.read(connection)
+            self.accuracies += len(records) if record_type is Accuracy else 0
+            for record in records:
+                content.validate(record)
         for floor in small_tables.noise_floors(connection):
             validate_noise(floor)
-        for graph in GRAPHS.read(connection):
-            GRAPHS.validate(graph)
-        for confusion in CONFUSIONS.read(connection):
-            CONFUSIONS.validate(confusion)
         yield from ()
 
     def epochs(self, connection: Connection) -> Iterator[str]:

@@ -7,12 +7,13 @@ and no list of them is complete: its names only need the form of a name.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from edgevit.records.artifact import Parity
 from edgevit.records.measurement import UNVERIFIED, Accuracy, Measurement
+from edgevit.records.tuning import OperatorTime, Tuning
 
 # What a row may say of the proof of its artifact; published rows say nothing.
 PARITY_STATUSES = ("", UNVERIFIED, *typing.get_args(typing.get_type_hints(Parity)["status"]))
@@ -37,7 +38,13 @@ def problems(record: Measurement | Accuracy) -> Iterator[str]:
                 yield f"{field} is {name[:LONGEST_NAME]!r}, which is no name"
         return
     # An accuracy of the model in its own framework has no target, and a reference evaluator is an engine of its own.
-    more = ("", REFERENCE_ENGINE) if isinstance(record, Accuracy) else ()
+    yield from measured_problems(record, ("", REFERENCE_ENGINE) if isinstance(record, Accuracy) else ())
+
+
+def measured_problems(
+    record: Measurement | Accuracy | OperatorTime | Tuning, more: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the names of a record that was measured that no recipe knows, and that are not among `more`."""
     for field, known in zip(Names._fields, _names(), strict=True):
         name = getattr(record, field)
         if name not in known and name not in more:

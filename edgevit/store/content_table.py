@@ -1,4 +1,4 @@
-"""Small tables whose records are named by the digest of their contents: accuracies, graphs and confusions."""
+"""Small tables whose records are named by the digest of their contents: accuracies, graphs and others."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ContentTable(Generic[Record]):
     def _all_problems(self, record: Record) -> Iterator[str]:
         yield from unstorable(record, self.name)
         yield from self.problems(record)
-        if getattr(record, self._id) != self.digest(record):
-            yield f"the {self._id} is not that of its contents: identity.identify_{self.name} makes it"
+        if getattr(record, self.id_name) != self.digest(record):
+            yield f"the {self.id_name} is not that of its contents: identity.identify_{self.name} makes it"
 
     def insert(self, connection: Connection, record: Record) -> bool:
         """Add a validated record and return whether it is new. Its id is the digest of its contents."""
@@ -64,9 +64,10 @@ class ContentTable(Generic[Record]):
             for name, kind in self.lists.items():
                 row[name] = from_json(kind, row.pop(f"{name}_json"))
         except RecordError as error:
-            raise partition_checksums.damage_error(f"{self.name} {row[self._id][:12]}: {error}") from error
+            raise partition_checksums.damage_error(f"{self.name} {row[self.id_name][:12]}: {error}") from error
         return self.record_type(**row | {name: change(row[name]) for name, change in self.unpack.items()})
 
     @property
-    def _id(self) -> str:
+    def id_name(self) -> str:
+        """The field that names a record."""
         return f"{self.name}_id"

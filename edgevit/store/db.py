@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, exists, select
 
@@ -17,6 +18,7 @@ from edgevit.records.measurement import Accuracy, Confusion, Device, Epoch, Meas
 from edgevit.records.model import Graph
 from edgevit.records.origin import SHIPPED, OriginKind
 from edgevit.records.tag import require_tag
+from edgevit.records.tuning import OperatorTime, Tuning
 from edgevit.store import (
     epoch_table,
     exchange,
@@ -35,8 +37,11 @@ from edgevit.store.accuracies import ACCURACIES
 from edgevit.store.check import CheckReport, check
 from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import create, database_url, describe, require_file, translate_errors
+from edgevit.store.content_table import ContentTable
+from edgevit.store.content_tables import table_of
 from edgevit.store.graphs import GRAPHS
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord
+from edgevit.store.operator_times import OPERATOR_TIMES, TUNINGS
 from edgevit.store.overview import DatabaseStats, DeviceSummary
 from edgevit.store.quarantine import QuarantinedRecord
 from edgevit.store.schema import ensure_schema
@@ -261,6 +266,38 @@ class LatencyDB(SourcedDatabase):
         """Return every network's operators, by id."""
         with self._transaction() as connection:
             return GRAPHS.read(connection)
+
+    def add_operator_times(self, times: Sequence[OperatorTime]) -> int:
+        """Store times of operators, and return how many are new. Raises StoreError if one cannot be true."""
+        return self._add_content(times)
+
+    def add_tuning(self, tuning: Tuning) -> bool:
+        """Store what a search for forms found, and return whether it is new. Raises StoreError if it cannot be true."""
+        return bool(self._add_content([tuning]))
+
+    def _add_content(self, records: Sequence[OperatorTime] | Sequence[Tuning]) -> int:
+        for record in records:
+            table_of(record).validate(record)
+        with self._transaction(write=True) as connection:
+            self._measured.record(connection, [origins.record_id(record) for record in records])
+            return sum([table_of(record).insert(connection, record) for record in records])
+
+    def operator_times(self, target: str | None = None, device: str | None = None) -> list[OperatorTime]:
+        """Return the times of operators, by when they were measured. device: a device_id or device_class."""
+        return self._decided(OPERATOR_TIMES, target, device)
+
+    def tunings(self, target: str | None = None, device: str | None = None) -> list[Tuning]:
+        """Return the tunings, the oldest first. device: a device_id or device_class."""
+        return self._decided(TUNINGS, target, device)
+
+    def _decided(self, table: ContentTable[Any], target: str | None, device: str | None) -> list[Any]:
+        """Return the records of a table that were measured, of sources that are not distrusted."""
+        with self._transaction() as connection:
+            stored, ignored = table.read(connection), origins.undecided(connection, self._policy)
+        of_target = (one for one in stored if target in (None, one.target))
+        matching = [one for one in of_target if device is None or device in (one.device_id, one.device_class)]
+        decided = [one for one in matching if origins.record_id(one) not in ignored]
+        return sorted(decided, key=lambda one: (one.started, origins.record_id(one)))
 
     def epochs(self, device: str | None = None) -> list[Epoch]:
         """Return the epochs of a name, device_id or device_class; None: of all devices.

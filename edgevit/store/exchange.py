@@ -17,8 +17,7 @@ from typing import Protocol
 from sqlalchemy import Connection, select
 
 from edgevit.errors import StoreError
-from edgevit.records.measurement import Accuracy, Confusion, Epoch, Measurement, NoiseFloor
-from edgevit.records.model import Graph
+from edgevit.records.measurement import Epoch, Measurement, NoiseFloor
 from edgevit.store import (
     epoch_table,
     forgetting,
@@ -30,9 +29,7 @@ from edgevit.store import (
     small_tables,
     tables,
 )
-from edgevit.store.accuracies import ACCURACIES
-from edgevit.store.confusions import CONFUSIONS
-from edgevit.store.graphs import GRAPHS
+from edgevit.store.content_tables import CONTENT_TABLES, table_of
 from edgevit.store.json_records import ImportResult, ParsedRecord, PortableRecord, Refusal, checksum_of
 from edgevit.store.queries import Conflict
 from edgevit.store.refusals import RefusalCode, RefusalReason
@@ -143,14 +140,10 @@ def _check(parsed: ParsedRecord) -> ParsedRecord:
             case Measurement():
                 validate_measurement(record)
                 columns = rows.measurement_values(record)
-            case Accuracy():
-                ACCURACIES.validate(record)
             case NoiseFloor():
                 validate_noise(record)
-            case Graph():
-                GRAPHS.validate(record)
-            case Confusion():
-                CONFUSIONS.validate(record)
+            case _:
+                table_of(record).validate(record)
     except StoreError as error:
         return _refuse(parsed, "impossible", error)
     expected = columns["row_sha256"] if columns else checksum_of(record)
@@ -184,14 +177,10 @@ def _insert(connection: Connection, batch: list[ParsedRecord]) -> list[bool | Pa
                 continue
             case Measurement():
                 outcome = next(of_measurements)
-            case Accuracy():
-                outcome = ACCURACIES.insert(connection, parsed.record)
             case NoiseFloor():
                 outcome = _insert_noise(connection, parsed.record)
-            case Graph():
-                outcome = GRAPHS.insert(connection, parsed.record)
-            case Confusion():
-                outcome = CONFUSIONS.insert(connection, parsed.record)
+            case record:
+                outcome = table_of(record).insert(connection, record)
         outcomes.append(_refuse(parsed, outcome.code, outcome.error) if isinstance(outcome, Conflict) else outcome)
     return outcomes
 
@@ -210,7 +199,7 @@ _moment = attrgetter("device_id", "started")
 
 
 def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
-    """Yield all portable records: measurements by id, then accuracies, noise floors, graphs and confusions.
+    """Yield all portable records: measurements by id, then noise floors, accuracies and what else is small.
 
     Each batch of rows has its own transaction, because a slow reader would keep writers out. Raises StoreError where a
     record is damaged, or where rows are missing.
@@ -229,10 +218,9 @@ def export_records(transaction: Transaction) -> Iterator[PortableRecord]:
     if count < expected:
         raise partition_checksums.damage_error(f"{count} measurements found, {expected} written")
     with transaction() as connection:
-        yield from ACCURACIES.read(connection)
         yield from small_tables.noise_floors(connection)
-        yield from GRAPHS.read(connection)
-        yield from CONFUSIONS.read(connection)
+        for table in CONTENT_TABLES.values():
+            yield from table.read(connection)
 
 
 def count_measurements(connection: Connection) -> int:

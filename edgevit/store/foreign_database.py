@@ -16,10 +16,8 @@ from sqlalchemy import URL, Engine, create_engine, event
 from edgevit.concurrency.scratch import scratch_folder
 from edgevit.errors import StoreError
 from edgevit.store import exchange, queries, schema, small_tables
-from edgevit.store.accuracies import ACCURACIES
-from edgevit.store.confusions import CONFUSIONS
 from edgevit.store.connect import BUSY_SECONDS, create, database_url, describe, translate_errors
-from edgevit.store.graphs import GRAPHS
+from edgevit.store.content_tables import CONTENT_TABLES
 from edgevit.store.json_records import ParsedRecord
 from edgevit.store.refusals import RefusalReason
 from edgevit.store.sqlite_schema import expected_schema, schema_of
@@ -121,7 +119,7 @@ def parse_records(engine: Engine) -> Iterator[ParsedRecord]:
             exchange.count_measurements(connection)
     except StoreError as error:
         yield ParsedRecord(name, None, RefusalReason("missing_rows", f"{error.what}: {error.why}"), b"")
-    for read in (ACCURACIES.read, small_tables.noise_floors, GRAPHS.read, CONFUSIONS.read):
+    for read in (small_tables.noise_floors, *(table.read for table in CONTENT_TABLES.values())):
         try:
             with translate_errors(engine.url), engine.connect() as connection:
                 records: Sequence[Any] = read(connection)

@@ -6,22 +6,19 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
-from edgevit.records.identity import accuracy_id, confusion_id, graph_id
-from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
-from edgevit.records.model import Graph
+from edgevit.records.measurement import Measurement, NoiseFloor
+from edgevit.store.content_tables import CONTENT_TABLES, ContentRecord, table_of
 from edgevit.store.refusals import RefusalCode, RefusalReason
 from edgevit.store.row_checksums import row_sha256
 from edgevit.store.rows import Values, head_values
 from edgevit_runtime.codec import RecordError, from_data, to_json
 
-PortableRecord = Measurement | Accuracy | NoiseFloor | Graph | Confusion
+PortableRecord = Measurement | NoiseFloor | ContentRecord
 # A measurement is the JSON object itself, with its checksum beside its fields. Other records stand below their kind.
 _CHECKSUM = "row_sha256"
-_KINDS: dict[str, type[Accuracy] | type[NoiseFloor] | type[Graph] | type[Confusion]] = {
-    "accuracy": Accuracy,
+_KINDS: dict[str, type[NoiseFloor] | type[ContentRecord]] = {
     "noise_floor": NoiseFloor,
-    "graph": Graph,
-    "confusion": Confusion,
+    **{table.name: record_type for record_type, table in CONTENT_TABLES.items()},
 }
 
 
@@ -68,13 +65,9 @@ def checksum_of(record: PortableRecord) -> str:
     """Return the digest of all contents of a record; samples and snapshots of a measurement are included."""
     if isinstance(record, Measurement):
         return row_sha256(head_values(record))
-    if isinstance(record, Accuracy):
-        return accuracy_id(record)
-    if isinstance(record, Graph):
-        return graph_id(record)
-    if isinstance(record, Confusion):
-        return confusion_id(record)
-    return hashlib.sha256(to_json(record).encode("ascii")).hexdigest()
+    if isinstance(record, NoiseFloor):
+        return hashlib.sha256(to_json(record).encode("ascii")).hexdigest()
+    return table_of(record).digest(record)
 
 
 def read_line(location: str, line: bytes) -> ParsedRecord:

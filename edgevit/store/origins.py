@@ -13,11 +13,11 @@ from sqlalchemy import ColumnElement, Connection, Insert, Table, delete, func, s
 
 from edgevit.concurrency.created_once import read_or_create
 from edgevit.errors import StoreError, UnknownNameError
-from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
-from edgevit.records.model import Graph
+from edgevit.records.measurement import Measurement, NoiseFloor
 from edgevit.records.origin import TRUSTED_KINDS, Origin, OriginKind, OriginPolicy, SourceSummary
 from edgevit.store import tables
 from edgevit.store.connect import POSTGRES
+from edgevit.store.content_tables import CONTENT_TABLES, ContentRecord, table_of
 from edgevit.store.small_tables import noise_id
 
 _ID_BYTES = 8
@@ -26,9 +26,7 @@ _BATCH = 500  # of ids in one statement
 # What names a record of each table, as record_id() does.
 NAMES: tuple[tuple[Table, ColumnElement[str]], ...] = (
     (tables.measurement, tables.measurement.c.measurement_id),
-    (tables.accuracy, tables.accuracy.c.accuracy_id),
-    (tables.graph, tables.graph.c.graph_id),
-    (tables.confusion, tables.confusion.c.confusion_id),
+    *((content.table, content.table.c[content.id_name]) for content in CONTENT_TABLES.values()),
     (tables.noise, tables.noise.c.device_id + " " + tables.noise.c.started),
 )
 
@@ -53,19 +51,15 @@ class Writer:
         connection.execute(_insert_absent(connection), values)
 
 
-def record_id(record: Measurement | Accuracy | NoiseFloor | Graph | Confusion) -> str:
+def record_id(record: Measurement | NoiseFloor | ContentRecord) -> str:
     """Return what names a record among all kinds."""
     match record:
         case Measurement():
             return record.measurement_id
-        case Accuracy():
-            return record.accuracy_id
-        case Graph():
-            return record.graph_id
-        case Confusion():
-            return record.confusion_id
         case NoiseFloor():
             return noise_id(record)
+        case _:
+            return str(getattr(record, table_of(record).id_name))
 
 
 def built_id(digest: str) -> str:

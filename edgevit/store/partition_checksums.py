@@ -22,8 +22,8 @@ from edgevit.store.row_checksums import line_checksum, shorten
 
 # Small tables that are read, and checked, as a whole. Other columns of a row cover the contents of a binary column.
 WHOLE_TABLES = (
-    tables.device, tables.noise, tables.accuracy, tables.confusion, tables.graph, tables.built, tables.sweep,
-    tables.sweep_row, tables.tag, tables.quarantine,
+    tables.device, tables.noise, tables.accuracy, tables.confusion, tables.graph, tables.operator_time, tables.tuning,
+    tables.built, tables.sweep, tables.sweep_row, tables.tag, tables.quarantine,
 )  # fmt: skip
 # Columns of later schemas, with their empty values, as row_checksums.LATER has those of measurements.
 _LATER = {"accuracy": {"assumed_json": "[]", "preprocessing_json": "null", "network_json": "null"}}

@@ -7,6 +7,7 @@ to row (model, artifact, device, environment) are stored once, under a number th
 from __future__ import annotations
 
 import typing
+from typing import Any
 
 from sqlalchemy import (
     REAL,
@@ -29,6 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from edgevit.records.model import Provenance
 from edgevit.records.origin import OriginKind
+from edgevit.records.tuning import OperatorTimeKind
 from edgevit_runtime.record import Status
 
 METADATA = MetaData(
@@ -121,6 +123,13 @@ def _one_of(column: str, kind: object) -> CheckConstraint:
 def _digest(table: str, name: str) -> Column[str]:
     check = CheckConstraint(f"length({name}) IN (0, 64)", conv(f"ck_{table}_{name}"))
     return Column(name, Text, check, nullable=False, server_default=text("''"))
+
+
+def _configuration() -> list[Column[Any]]:
+    """Return the columns of the engine, the device and the settings that a time is of."""
+    texts = ("target", "precision", "engine", "engine_version", "provider", "device", "device_id", "device_class")
+    numbers = (Column(name, Integer, nullable=False) for name in ("threads", "batch"))
+    return [*(Column(name, Text, nullable=False) for name in texts), *numbers]
 
 
 measurement = Table(
@@ -285,6 +294,53 @@ graph = Table(
     Column("graph_digest", Text, nullable=False),
     Column("operators_json", Text, nullable=False),
     CheckConstraint("length(graph_id) = 64 AND length(graph_digest) = 64", "digests"),
+    sqlite_strict=True,
+)
+
+# See records.tuning.OperatorTime; the id is the digest of the other columns.
+operator_time = Table(
+    "operator_time",
+    METADATA,
+    Column("operator_time_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("form", Text, nullable=False),
+    *_configuration(),
+    Column("macs", Wide),
+    Column("moved", Wide),
+    Column("p50_ns", Wide, nullable=False),
+    Column("p50_low_ns", Wide, nullable=False),
+    Column("p50_high_ns", Wide, nullable=False),
+    Column("processes", Integer, nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("protocol_version", Integer, nullable=False),
+    _one_of("kind", OperatorTimeKind),
+    CheckConstraint("length(operator_time_id) = 64", "digest"),
+    CheckConstraint("p50_low_ns > 0 AND p50_low_ns <= p50_ns AND p50_ns <= p50_high_ns", "ordered"),
+    Index("ix_operator_time_site", "site", "target"),
+    sqlite_strict=True,
+)
+
+# See records.tuning.Tuning; the id is the digest of the other columns.
+tuning = Table(
+    "tuning",
+    METADATA,
+    Column("tuning_id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("graph_digest", Text, nullable=False),
+    *_configuration(),
+    Column("forms_json", Text, nullable=False),
+    Column("gain_json", Text, nullable=False),
+    Column("over_default_json", Text, nullable=False),
+    Column("tried_json", Text, nullable=False),
+    Column("complete", Integer, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("protocol_version", Integer, nullable=False),
+    CheckConstraint("length(tuning_id) = 64 AND length(graph_digest) = 64", "digests"),
+    Index("ix_tuning_model", "model", "target"),
     sqlite_strict=True,
 )
 

@@ -79,6 +79,19 @@ def _problems(row: Measurement) -> Iterator[str]:
     yield from _summary_problems(row)
 
 
+def moment_problems(started: str, *, is_measured: bool = True) -> Iterator[str]:
+    """Yield what cannot be true of a moment. One of a measurement is after this program began, and not ahead of us."""
+    try:
+        offset = datetime.fromisoformat(started).utcoffset()
+    except ValueError:
+        yield f"started is {started!r}, which is not an ISO 8601 time"
+        return
+    if offset != timedelta(0):
+        yield f"started is {started!r}, which is not in UTC"
+    elif is_measured and not _FIRST <= datetime.fromisoformat(started) < _now() + _AHEAD:
+        yield f"started is {started!r}, before this program or more than a day ahead of this machine's clock"
+
+
 def unstorable(record: Any, name: str) -> Iterator[str]:
     """Yield the first value of a record or its JSON data that no database holds.
 
@@ -178,15 +191,7 @@ def _label_problems(row: Measurement) -> Iterator[str]:
             yield f"{name} is {value}, not positive: what was not measured is null"
     if row.artifact_sha256 and len(row.artifact_sha256) != 64:
         yield f"artifact_sha256 is {row.artifact_sha256!r}"
-    try:
-        offset = datetime.fromisoformat(row.started).utcoffset()
-    except ValueError:
-        yield f"started is {row.started!r}, which is not an ISO 8601 time"
-    else:
-        if offset != timedelta(0):
-            yield f"started is {row.started!r}, which is not in UTC"
-        elif row.provenance == "measured" and not _FIRST <= datetime.fromisoformat(row.started) < _now() + _AHEAD:
-            yield f"started is {row.started!r}, before this program or more than a day ahead of this machine's clock"
+    yield from moment_problems(row.started, is_measured=row.provenance == "measured")
     if row.parity_status not in closed_lists.PARITY_STATUSES:
         names = ", ".join(filter(None, closed_lists.PARITY_STATUSES))
         yield f"the parity status is {row.parity_status!r}, which is none of {names}"

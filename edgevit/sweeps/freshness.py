@@ -16,6 +16,7 @@ from edgevit.records.measurement import Measurement
 from edgevit.records.model import STATEABLE, ModelCard, Preprocessing
 from edgevit.records.model_reference import ModelReference
 from edgevit.records.preprocessing import complete, takes_image
+from edgevit.records.tuning import form_name
 from edgevit_runtime.record import Host, TensorSpec
 
 
@@ -85,7 +86,8 @@ def is_of_form(artifact: Artifact, request: ExportRequest) -> bool:
     """Return whether an artifact has the form and the input size of a request. Without a size it is the card's."""
     form = (artifact.folded, artifact.dynamic_batch, artifact.preprocessing_inside, artifact.options, artifact.batch)
     requested = (not request.unfolded, request.dynamic_batch, request.embed_preprocess, request.options, request.batch)
-    if form != requested:
+    written = form_name(artifact.form, artifact.tuning)
+    if form != requested or written != form_name(request.form, request.tuning):
         return False
     shapes = [(spec.shape, spec.dtype) for spec in artifact.model_inputs]
     if request.input_shapes:

@@ -19,7 +19,7 @@ from edgevit.tuning.form import Form
 from edgevit.tuning.forms import load_form
 from edgevit.tuning.site_proof import site_difference
 from edgevit.tuning.sites import Site, describe, site_of
-from edgevit_runtime.record import FormRule
+from edgevit_runtime.record import FormRule, Recipe
 
 # Of a network with forms, against the one without, in float64; and in float32 where float64 cannot tell.
 TOLERANCE, FLOAT32_TOLERANCE = 1e-10, 1e-5
@@ -107,6 +107,16 @@ def by_rules(rules: Sequence[FormRule]) -> Choice:
         return next(fitting, None)
 
     return choose
+
+
+def rules_for(recipe: Recipe, precision: str) -> tuple[FormRule, ...]:
+    """Return a recipe's rules for a precision."""
+    return tuple(rule for rule in recipe.forms if precision in rule.precisions)
+
+
+def any_is_meant(rules: Sequence[FormRule], folded: Folded) -> bool:
+    """Return whether a rule speaks of a node of a network: most networks need no copy to find that out."""
+    return any(is_meant(rule, node) for rule in rules for node in folded.net.graph.nodes)
 
 
 def is_meant(rule: FormRule, node: Node) -> bool:

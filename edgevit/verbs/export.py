@@ -16,7 +16,9 @@ from edgevit.records.artifact import Artifact, ExportRequest, SampleRequest
 from edgevit.records.input_shapes import read_input_shapes
 from edgevit.records.preprocessing import read_stated
 from edgevit.records.quantization import DEFAULT_FLOOR_DB, read_quantization
+from edgevit.records.tuning import DEFAULT
 from edgevit.sweeps.plan import record_built, require_weights_kept
+from edgevit.sweeps.tunings import with_tuning
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +41,7 @@ def export(
     batch_size: int = 1,
     dynamic_batch: bool = False,
     unfolded: bool = False,
+    form: str = DEFAULT,
     embed_preprocess: bool = False,
     labels: str | Path | None = None,
     options: Mapping[str, str] | None = None,
@@ -86,6 +89,9 @@ def export(
         Batch size of the artifact, or an open one.
     unfolded
         Training form in place of the folded one, for comparisons.
+    form
+        Which exactly equal form: "default", that of the recipe; "portable", none; "tuned", what `edgevit.tune` chose;
+        or the name of a form, wherever it applies.
     embed_preprocess
         Input of uint8 images (N, H, W, 3), normalized inside as the model's card says; without a card as for ImageNet.
     labels
@@ -122,19 +128,26 @@ def export(
         batch=batch_size,
         dynamic_batch=dynamic_batch,
         unfolded=unfolded,
+        form=form,
         embed_preprocess=embed_preprocess,
         labels=None if labels is None else Path(labels),
         options=dict(options or {}),
         samples=SampleRequest(input_range, None if samples is None else Path(samples)),
         quantization=read_quantization(data, floor_db, ranges, absorbs=absorb, corrects=correct),
     )
+    request = with_tuning(request, db)
     if isinstance(model, str):
-        if inputs is not None:
-            raise UsageError("inputs are of an nn.Module", why=f"{model!r} is a name", fix="input_size=(height, width)")
-        if name:
-            raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
+        _require_name_alone(model, inputs, name)
         return export_named(request, db, run=export_separately if own_process else export_here, on_stage=on_stage)
     return _export_module(model, request, inputs, db, on_stage)
+
+
+def _require_name_alone(model: str, inputs: object, name: str) -> None:
+    """Raise UsageError for what a module needs beside it, and a model's name does not."""
+    if inputs is not None:
+        raise UsageError("inputs are of an nn.Module", why=f"{model!r} is a name", fix="input_size=(height, width)")
+    if name:
+        raise UsageError("a name is for an nn.Module", why=f"{model!r} has one", fix="leave name= out")
 
 
 def export_named(

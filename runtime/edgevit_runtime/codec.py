@@ -19,6 +19,9 @@ from typing import Any, Literal, TypeVar
 RecordT = TypeVar("RecordT")
 # NaN is beyond it as well, and an integer that no float holds.
 _LARGEST = sys.float_info.max
+# Metadata of a field that a record got later. JSON has it only where it is not the default, so that digests of older
+# records hold.
+LATER = {"later": True}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -32,7 +35,7 @@ def to_data(record: Any) -> Any:
     if kind in _PLAIN:
         return record
     if (names := _names(typing.cast(Hashable, kind))) is not None:
-        return {name: to_data(getattr(record, name)) for name in names}
+        return {name: to_data(value) for name, value in _told(record, kind, names).items()}
     if isinstance(record, Mapping):
         return {str(key): to_data(value) for key, value in record.items()}
     if isinstance(record, (tuple, list)):
@@ -46,6 +49,20 @@ def _names(kind: Hashable) -> tuple[str, ...] | None:
     return tuple(member.name for member in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
+@functools.cache
+def _later_defaults(kind: Hashable) -> dict[str, Any]:
+    """Return the fields of a dataclass that came later, with their defaults."""
+    return {member.name: member.default for member in dataclasses.fields(kind) if "later" in member.metadata}  # type: ignore[arg-type]
+
+
+def _told(record: Any, kind: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of a dataclass that JSON has."""
+    if not (defaults := _later_defaults(kind)):
+        return {name: getattr(record, name) for name in names}
+    values = {name: getattr(record, name) for name in names}
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+
 def to_json(record: Any, *, indent: int | None = None) -> str:
     """Return canonical JSON: sorted keys, no NaN. Equal records give equal texts, so the text can be hashed."""
     if indent is None:
@@ -55,13 +72,14 @@ def to_json(record: Any, *, indent: int | None = None) -> str:
 
 def _one_level(record: Any) -> Any:
     """Convert the outer level of an object that JSON cannot represent; the encoder then visits its values."""
-    if (names := _names(typing.cast(Hashable, type(record)))) is not None:
-        return {name: getattr(record, name) for name in names}
+    kind = type(record)
+    if (names := _names(typing.cast(Hashable, kind))) is not None:
+        return _told(record, kind, names)
     if isinstance(record, Mapping):
         return dict(record)
     if isinstance(record, Path):
         return str(record)
-    raise TypeError(f"{type(record).__name__} has no JSON representation")
+    raise TypeError(f"{kind.__name__} has no JSON representation")
 
 
 # The encoder visits tuples, lists and dicts itself, in C, in half the time of to_data. Records are frozen, so they

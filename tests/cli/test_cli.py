@@ -330,6 +330,9 @@ def test_a_number_is_explained(here: Path) -> None:
     assert bound["share"] > 0 and bound["bound_by"] in ("compute", "memory")
     assert table["layers"] and sum(table["by_operator"].values()) == pytest.approx(1.0)
     assert [check["note"] for check in report["harness"]] == [NO_HARNESS]
+    with LatencyDB.open(str(here / "l.db")) as db:
+        kept = {(time.kind, time.operator, time.p50_ns) for time in db.operator_times("onnx")}
+    assert kept == {("layer", layer["operator"], layer["ns"]) for layer in table["layers"] if layer["ns"]}
     shown = edgevit(*profile, folder=here).stdout
     assert shown.endswith(f"onnx: {NO_HARNESS}\n")
     assert "GFLOP/s in float32" in shown and "of its limit" in shown and "by operator: " in shown

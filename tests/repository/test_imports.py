@@ -58,9 +58,10 @@ models        |                                                   | (timm transf
 folding       | count                                             | torch
 verification  | devices folding recipes concurrency plain_files   | torch numpy (PIL)
 quantization  | folding images verification plain_files           | torch numpy
-tuning        | folding                                           | torch
+tuning        | folding count                                     | torch
 exporting     | models folding verification artifacts count       | torch
-exporting     | recipes concurrency quantization visible_text     |
+exporting     | recipes concurrency quantization tuning           |
+exporting     | visible_text                                      |
 measurement   | artifacts devices recipes concurrency             | numpy
 store         | concurrency                                       | sqlalchemy platformdirs
 store         | (recipes)                                         | (alembic psycopg pyarrow)
@@ -74,6 +75,8 @@ published     | cards recipes store                               | numpy (pyarr
 evaluation    | artifacts devices images recipes concurrency      | numpy (torch scipy)
 evaluation    | (models) plain_files                              |
 evaluation    | (exporting)                                       |
+races         | exporting folding measurement models              |
+races         | recipes tuning                                    |
 sweeps        | artifacts cards checkpoint_files concurrency      |
 sweeps        | devices exporting images                          |
 sweeps        | measurement prediction                            |
@@ -81,7 +84,7 @@ sweeps        | recipes selection store (models)                  |
 doctor        | devices exporting measurement recipes store       | (torch)
 doctor        | concurrency                                       |
 verbs         | artifacts cards concurrency devices evaluation    | (torch)
-verbs         | exporting (quantization)                          |
+verbs         | exporting (quantization races)                    |
 verbs         | measurement prediction recipes reporting          |
 verbs         | selection store sweeps (models)                   |
 cli           | (artifacts cards count devices doctor evaluation) | typer (rich torch)

@@ -11,9 +11,16 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from edgevit.records.identity import identify, identify_accuracy, identify_graph
+from edgevit.records.identity import (
+    identify,
+    identify_accuracy,
+    identify_graph,
+    identify_operator_time,
+    identify_tuning,
+)
 from edgevit.records.measurement import Accuracy, Measurement, NoiseFloor
 from edgevit.records.model import Graph, ModelCard, Preprocessing, PublishedLatency
+from edgevit.records.tuning import OperatorTime, TimeRatio, Tuning
 from edgevit_runtime.codec import to_data
 from support.measured import (
     HOST,
@@ -29,6 +36,7 @@ from support.measured import (
     rated,
     snapshot,
 )
+from support.tuned import operator_time, tuning
 
 _EVALUATED: dict[str, Any] = {
     "provenance": "measured", "error": 0.5, "examples": 100, "untold": (), "target": "onnx", "precision": "fp32",
@@ -39,7 +47,8 @@ _SAMPLES: dict[type, Any] = {
     type(sample): sample
     for sample in (
         HOST, INPUT, NETWORK, SILICON, VENDOR_SUMMARY, SILICON.clusters[0], snapshot(), Preprocessing(),
-        operators().operators[0], PublishedLatency("a phone", "coreml", "fp16", 1.0, "a paper"),
+        operators().operators[0], *tuning().forms, *tuning().tried[:1], tuning().gain,
+        PublishedLatency("a phone", "coreml", "fp16", 1.0, "a paper"),
     )
 }  # fmt: skip
 _HOST = dataclasses.replace(HOST, silicon=SILICON)
@@ -51,13 +60,23 @@ BASES: dict[str, Any] = {
     "measured accuracy": rated(75.5, **_EVALUATED),
     "noise floor": floor(),
     "graph": operators(),
+    "operator time": operator_time(),
+    "tuning": tuning(over_default=TimeRatio(0.9, 0.8, 1.0)),
 }
 CARD = card()
-_KINDS = {Accuracy: "accuracy", NoiseFloor: "noise_floor", Graph: "graph"}
+_KINDS = {
+    Accuracy: "accuracy",
+    NoiseFloor: "noise_floor",
+    Graph: "graph",
+    OperatorTime: "operator_time",
+    Tuning: "tuning",
+}
 _IDENTIFY: dict[type, Callable[[Any], Any]] = {
     Measurement: identify,
     Accuracy: identify_accuracy,
     Graph: lambda graph: identify_graph(graph.graph_digest, graph.operators),
+    OperatorTime: identify_operator_time,
+    Tuning: identify_tuning,
 }
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from edgevit.records.identity import identify, identify_confusion
 from edgevit.records.measurement import Accuracy, Confusion, Measurement, NoiseFloor
 from edgevit.records.model import Graph
+from edgevit.records.tuning import OperatorTime, Tuning
 from edgevit.store import LatencyDB, PublishedValues, published_row
 from edgevit.store.connect import WRITE, create, database_url
 from edgevit.store.json_records import PortableRecord
@@ -28,6 +29,7 @@ from support.measured import (
     snapshot,
     vendor_row,
 )
+from support.tuned import operator_time, tuning
 
 _SHAPES = {
     "measured": measured(),
@@ -99,6 +101,8 @@ RECORDS: list[PortableRecord] = [
     *SHAPES.values(), *variants(9), rated(), rated(92.4, metric="top5_percent"), rated(model="net_m"), floor(),
     floor(0.03, started="2026-11-22T10:00:00+00:00"), operators(), operators(8e8), operators(8e8, "c" * 64),
     rated(75.5, network=NETWORK), identify_confusion("a" * 64, ("cat", "dog"), {(0, 0): 5, (0, 1): 1}), *_JUMP,
+    operator_time(), operator_time("depthwise_rows", 500_000), operator_time(kind="layer", macs=None), tuning(),
+    tuning(model="net_b", forms=(), gain=None, complete=False),
 ]  # fmt: skip
 
 
@@ -115,3 +119,7 @@ def add_record(db: LatencyDB, record: PortableRecord) -> None:
             db.add_graph(record)
         case Confusion():
             db.add_evaluation([], record)
+        case OperatorTime():
+            db.add_operator_times([record])
+        case Tuning():
+            db.add_tuning(record)

@@ -28,7 +28,9 @@ from support.signatures import signature_text
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 FUNCTIONS = [name for name in edgevit.__all__ if inspect.isfunction(getattr(edgevit, name))]
-VERBS = {"fold", "quantize", "export", "verify", "evaluate", "profile", "sweep", "predict", "choose", "report"}
+VERBS = {
+    "fold", "quantize", "tune", "export", "verify", "evaluate", "profile", "sweep", "predict", "choose", "report",
+}  # fmt: skip
 
 
 class Net(nn.Module):

@@ -1,0 +1,1 @@
+"""Races: forms of a network timed against each other on a device."""
