@@ -80,6 +80,10 @@ NEAR_MISSES: dict[str, list[Case]] = {
             MAPS,
             layer=lambda: nn.Conv2d(4, 6, 2, 2, groups=2),
         ),
+        of(
+            lambda network, x: network.layer(x).flatten(1, 2).transpose(1, 2), MAPS, layer=lambda: nn.Conv2d(4, 6, 2, 2)
+        ),
+        of(lambda network, x: network.layer(x).flatten(2).transpose(0, 1), MAPS, layer=lambda: nn.Conv2d(4, 6, 2, 2)),
         of(lambda network, x: network.layer(x).transpose(2, 3).flatten(2), MAPS, layer=lambda: nn.Conv2d(4, 6, 2, 2)),
     ],
     "output_chunks_1mb": [
@@ -181,7 +185,12 @@ NEAR_MISSES: dict[str, list[Case]] = {
         ),
     ],
     "attention_columns": [
-        of(lambda network, x: F.scaled_dot_product_attention(x, torch.tanh(x), x).transpose(1, 2), (1, 6, 6)),
+        of(
+            lambda network, x: F.scaled_dot_product_attention(torch.sigmoid(x), torch.tanh(x), F.relu(x)).transpose(
+                1, 2
+            ),
+            (1, 6, 6),
+        ),
         attention(TOKENS),
         of(split_heads, TOKENS, layer=lambda: nn.Linear(8, 24)),
     ],
