@@ -268,7 +268,7 @@ NEAR_MISSES: dict[str, list[Case]] = {
         of(lambda network, x: (x - x.mean(1, keepdim=True)).pow(2).mean(1, keepdim=True) + x, MAPS),
         of(
             lambda network, x: (
-                (c := x - x.mean(1, keepdim=True)) * torch.rsqrt((c * F.relu(c)).mean(1, keepdim=True) + 1e-5)
+                (c := x - x.mean(1, keepdim=True)) * torch.rsqrt((c * torch.tanh(x)).mean(1, keepdim=True) + 1e-5)
             ),
             MAPS,
         ),
