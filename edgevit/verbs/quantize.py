@@ -105,7 +105,8 @@ def quantize(
         check_request(recipe, precision, options=request.options)
     prepared = Preparation(_subject(model, inputs, request), request)
     dialect = recipe.dialect(precision, request.options) if isinstance(recipe, Quantizing) else _portable(precision)
-    report = prepared.quantized(dialect, request, measures_layers=True).report
+    described = None if recipe is None else recipe.RECIPE
+    report = prepared.quantized(dialect, request, described, measures_layers=True).report
     if not why or prepared.folded is None:
         return report
     examples = tuple(prepared.example.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ import edgevit
 from edgevit.devices.registry import local_device
 from edgevit.errors import TuningError, UsageError
 from edgevit.measurement.runner import Protocol
+from edgevit.models.source import subject_of
 from edgevit.races import bench
-from edgevit.records.tuning import TriedForm
+from edgevit.races.race import Course, race
+from edgevit.records.artifact import ExportRequest
+from edgevit.records.tuning import OperatorTime, TriedForm
 from edgevit.store import LatencyDB
 from edgevit.tuning import places
 from edgevit.tuning.forms import load_form
+from support.sshd import Sshd
 
 SHORT = Protocol(processes=2, min_runs=2, min_ns=0, percentile=None, warmup_ns=0)
 
@@ -74,6 +79,30 @@ def test_a_form_whose_export_fails_is_named_and_the_race_goes_on(
     [one] = tuning.tried
     assert (one.verdict, one.ratio) == ("refused", None) and "another function" in one.reason
     assert tuning.forms == () and tuning.gain is None
+
+
+@pytest.mark.usefixtures("few_forms")
+def test_a_device_behind_ssh_is_raced_on(tmp_path: Path) -> None:
+    subject = subject_of(Wide().eval(), (torch.zeros(1, 3, 16, 12),), name="wide")
+    request = ExportRequest("onnx", tmp_path / "out", model=subject.name)
+    kept = list[OperatorTime]()
+    with Sshd(tmp_path) as sshd:
+        here = local_device()
+        board = dataclasses.replace(sshd.device("board"), device_id=here.device_id, device_class=here.device_class)
+        tuning = race(Course(subject, request, board, threads=1, budget_s=600), kept, kept.extend)
+    assert (tuning.device, tuning.device_id, tuning.device_class) == ("board", here.device_id, here.device_class)
+    assert [(one.form, one.device) for one in kept] == [("", "board"), ("depthwise_rows", "board")]
+
+
+@pytest.mark.usefixtures("few_forms")
+def test_int8_is_raced_too(tmp_path: Path) -> None:
+    subject = subject_of(Wide().eval(), (torch.zeros(1, 3, 16, 12),), name="wide")
+    request = ExportRequest("onnx", tmp_path / "out", "int8", model=subject.name)
+    kept = list[OperatorTime]()
+    tuning = race(Course(subject, request, local_device(), threads=1, budget_s=600), kept, kept.extend)
+    [one] = tuning.tried
+    assert one.ratio is not None, one.reason
+    assert {time.precision for time in kept} == {"int8"}
 
 
 def test_no_time_is_no_budget(tmp_path: Path) -> None:
