@@ -68,6 +68,8 @@ NEAR_MISSES: dict[str, list[Case]] = {
     "depthwise_blocks_3": [depthwise(MAPS, (5, 3)), _DENSE],
     "depthwise_blocks_4": [depthwise(MAPS, (4, 7))],
     "depthwise_blocks_5": [depthwise(MAPS, 5)],
+    "depthwise_taps_9": [depthwise(MAPS, 3)],
+    "depthwise_taps_25": [depthwise(MAPS, 5), _DENSE],
     "strides_unshuffled": [*_STRIDED, conv(MAPS, 4, 6, 3, (1, 2)), conv(MAPS, 4, 6, 1, 2)],
     "strides_moved": [*_STRIDED, conv(MAPS, 4, 6, (3, 2), 3)],
     "strides_sliced": _STRIDED,

@@ -59,6 +59,12 @@ EXAMPLES: dict[str, list[Case]] = {
     "depthwise_blocks_3": [depthwise(MAPS, 7, padding=3), depthwise((2, 4, 13, 11), 5, stride=2, bias=False)],
     "depthwise_blocks_4": [depthwise(MAPS, 7, padding=3), depthwise((1, 4, 17, 19), (5, 7), dilation=2, padding=4)],
     "depthwise_blocks_5": [depthwise(MAPS, 7, padding=3), depthwise((1, 4, 21, 17), 11, stride=(2, 3), padding=5)],
+    "depthwise_taps_9": [depthwise(MAPS, 7, padding=3), depthwise((1, 4, 13, 15), (2, 11), stride=2, bias=False)],
+    "depthwise_taps_25": [
+        depthwise(MAPS, 7, padding=3),
+        depthwise((1, 4, 31, 17), (27, 1), padding=5),
+        depthwise((1, 4, 13, 33), (3, 31), dilation=(2, 1), bias=False),
+    ],
     # strides
     **alike(
         ("strides_unshuffled", "strides_moved", "strides_sliced"),

@@ -67,6 +67,7 @@ def expected_forms(layer: nn.Conv2d) -> set[str]:
         ),
         "pointwise_groups": not is_plain and has_one_tap and stride == (1, 1) and layer.in_channels > layer.groups,
     }
+    pieces |= {f"depthwise_taps_{taps}" for taps in (9, 25) if size[0] * size[1] > taps}
     return {name for name, applies in rules.items() if applies} | (pieces if is_depthwise else set())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,9 @@ def test_form_reads_nothing_that_its_site_does_not(monkeypatch: pytest.MonkeyPat
 def test_form_that_nobody_knows_is_named_with_those_that_exist() -> None:
     with pytest.raises(UnknownNameError, match="depthwise_rows"):
         named("depthwise_row")
+
+
+def test_docs_list_every_form() -> None:
+    page = (Path(__file__).parents[2] / "docs/tune.md").read_text(encoding="utf-8")
+    rows = {form.name: f"| `{form.name}` | {form.summary} |\n" for form in list_forms()}
+    assert not {name for name, row in rows.items() if row not in page}

@@ -5,6 +5,8 @@ Engines have fast kernels for a certain number of taps, and slow ones for more.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 from torch.fx import Node
@@ -15,17 +17,18 @@ from edgevit.tuning.form import Form
 from edgevit.tuning.forms_parts import cut, is_depthwise, padded, summed
 
 
-def _nodes(height: int | None, width: int | None, net: Net, node: Node) -> tuple[Node, ...] | None:
-    if not is_depthwise(net, node):
-        return None
-    sizes = zip((height, width), net.kernel(node).size, strict=True)
-    return (node,) if all(piece is None or size > piece for piece, size in sizes) else None
+# Returns rows and columns of a piece from those of a kernel; None where the kernel is no larger.
+_Size = Callable[[int, int], tuple[int, int] | None]
 
 
-def _write(height: int | None, width: int | None, net: Net, node: Node) -> Node:
+def _nodes(size: _Size, net: Net, node: Node) -> tuple[Node, ...] | None:
+    return (node,) if is_depthwise(net, node) and size(*net.kernel(node).size) is not None else None
+
+
+def _write(size: _Size, net: Net, node: Node) -> Node:
     kernel = net.kernel(node)
     rows, columns = kernel.size
-    height, width = height or rows, width or columns
+    height, width = size(rows, columns) or (rows, columns)
     source = padded(net, net.input(node), kernel.padding, before=node)
     terms: list[Node] = []
     for top in range(0, rows, height):
@@ -47,16 +50,32 @@ def _reach(net: Net, node: Node, source: Node, kernel: Kernel, axis: int, tap: i
     return cut(net, source, axis, first, last + 1, before=node)
 
 
-_PIECES: dict[str, tuple[str, tuple[int | None, int | None]]] = {
-    "depthwise_rows": ("their rows", (1, None)),
-    "depthwise_bands_2": ("2 of their rows at a time", (2, None)),
-    "depthwise_bands_3": ("3 of their rows at a time", (3, None)),
-    "depthwise_columns": ("their columns", (None, 1)),
-    "depthwise_blocks_3": ("blocks of 3x3", (3, 3)),
-    "depthwise_blocks_4": ("blocks of 4x4", (4, 4)),
-    "depthwise_blocks_5": ("blocks of 5x5", (5, 5)),
+def _fixed(height: int | None, width: int | None, rows: int, columns: int) -> tuple[int, int] | None:
+    """Return a piece of so many rows and columns; None: all of them."""
+    is_larger = (height is None or rows > height) and (width is None or columns > width)
+    return (height or rows, width or columns) if is_larger else None
+
+
+def _of_taps(taps: int, rows: int, columns: int) -> tuple[int, int] | None:
+    """Return the piece of at most so many taps of which a kernel needs fewest, the widest of these."""
+    if rows * columns <= taps:
+        return None
+    sizes = [(min(rows, taps // width), width) for width in range(min(columns, taps), 0, -1)]
+    return min(sizes, key=lambda size: math.ceil(rows / size[0]) * math.ceil(columns / size[1]))
+
+
+_PIECES: dict[str, tuple[str, _Size]] = {
+    "depthwise_rows": ("their rows", partial(_fixed, 1, None)),
+    "depthwise_bands_2": ("2 of their rows at a time", partial(_fixed, 2, None)),
+    "depthwise_bands_3": ("3 of their rows at a time", partial(_fixed, 3, None)),
+    "depthwise_columns": ("their columns", partial(_fixed, None, 1)),
+    "depthwise_blocks_3": ("blocks of 3x3", partial(_fixed, 3, 3)),
+    "depthwise_blocks_4": ("blocks of 4x4", partial(_fixed, 4, 4)),
+    "depthwise_blocks_5": ("blocks of 5x5", partial(_fixed, 5, 5)),
+    "depthwise_taps_9": ("as few pieces as have 9 taps at most", partial(_of_taps, 9)),
+    "depthwise_taps_25": ("as few pieces as have 25 taps at most", partial(_of_taps, 25)),
 }
 FORMS = tuple(
-    Form(name, f"depthwise kernels as sums over {words}", partial(_nodes, *size), partial(_write, *size))
+    Form(name, f"depthwise kernels as sums over {words}", partial(_nodes, size), partial(_write, size))
     for name, (words, size) in _PIECES.items()
 )
