@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +46,6 @@ def of(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[nn.Modul
 def test_each_form_has_examples_and_near_misses(form: Form) -> None:
     assert EXAMPLES.get(form.name), f"add networks on which {form.name} applies"
     assert NEAR_MISSES.get(form.name), f"add networks on which {form.name} must not apply"
-
-
-def test_guide_lists_every_form() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "tune.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
-    assert [row for row in table if row[0] in EXAMPLES] == [(form.name, form.summary) for form in list_forms()]
 
 
 @pytest.mark.parametrize(("name", "build", "shape"), listed(NEAR_MISSES))

@@ -16,7 +16,6 @@ from edgevit.folding.kernel import Kernel
 from edgevit.tuning.form import Form
 from edgevit.tuning.forms_parts import cut, is_depthwise, padded, summed
 
-
 # Returns rows and columns of a piece from those of a kernel; None where the kernel is no larger.
 _Size = Callable[[int, int], tuple[int, int] | None]
 
