@@ -21,6 +21,7 @@ from edgevit_runtime.dialect import QUANTIZED, Dialect, Keeper
 from edgevit_runtime.quantized_graph import float_weights, one_reader_each
 from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
+from edgevit_runtime.stated_numbers import StatedNumbers, stated_weight
 
 RECIPE = Recipe(
     target="litert",
@@ -311,6 +312,35 @@ def _int8(interpreter: Any) -> dict[str, int]:
     listed = (op for op in interpreter._get_ops_details() if op["op_name"] in _COMPUTING)
     computed = (op["op_name"] for op in listed if is_int8(op))
     return dict(sorted(Counter(computed).items()))
+
+
+def stated_numbers(path: Path) -> StatedNumbers:
+    """Return the numbers of the model's layers, and of its activations."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name in _COMPUTING}
+    weights, grids = [], set()
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            has_data = model.buffers[tensor.buffer].data is not None
+            if tensor.type == schema.TensorType.INT8 and not has_data and tensor.quantization is not None:
+                grids.add((float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])))
+        for operator in graph.operators:
+            kind = names.get(model.operatorCodes[operator.opcodeIndex].builtinCode, "")
+            weight = graph.tensors[operator.inputs[1]] if kind else None
+            if weight is None or weight.type != schema.TensorType.INT8:
+                continue
+            steps = np.frombuffer(bytes(model.buffers[weight.buffer].data), np.int8).reshape(weight.shape)
+            # Channels are last; outputs are first, but for depthwise layers.
+            order = {"DEPTHWISE_CONV_2D": (3, 0, 1, 2)}.get(kind, (0, 3, 1, 2))
+            steps = steps.transpose(order) if steps.ndim == len(order) else steps
+            ends = (weight.quantization.scale, weight.quantization.zeroPoint)
+            scales, zeros = (np.array(end).reshape(-1, *[1] * (steps.ndim - 1)) for end in ends)
+            weights.append(stated_weight(weight.name.decode(), steps, zeros, scales))
+    return StatedNumbers(tuple(weights), frozenset(grids))
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -32,6 +32,7 @@ from edgevit_runtime.record import (
 )
 from edgevit_runtime.silence_converters import quiet
 from edgevit_runtime.silicon import read as read_silicon
+from edgevit_runtime.stated_numbers import StatedNumbers, stated_weight
 
 RECIPE = Recipe(
     target="onnx",
@@ -358,6 +359,34 @@ def _counts(path: Path) -> dict[str, int]:
 
     nodes = onnx.load(str(path), load_external_data=False).graph.node
     return dict(sorted(Counter(node.op_type for node in nodes).items()))
+
+
+def stated_numbers(path: Path) -> StatedNumbers:
+    """Return the numbers of the file's quantizations."""
+    import numpy as np
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    arrays |= {
+        node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    weights, grids = [], set()
+    for node in graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scales = arrays[node.input[1]]
+        zeros = arrays[node.input[2]] if len(node.input) > 2 else np.zeros_like(scales, np.int8)
+        if node.input[0] not in arrays:
+            grids.add((float(scales.flat[0]), int(zeros.flat[0])))
+            continue
+        steps = arrays[node.input[0]]
+        axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
+        shape = [-1 if dim == axis and scales.size > 1 else 1 for dim in range(steps.ndim)]
+        weights.append(stated_weight(node.output[0], steps, zeros.reshape(shape), scales.reshape(shape)))
+    return StatedNumbers(tuple(weights), frozenset(grids))
 
 
 def _int8_kernels(path: Path) -> dict[str, int]:

@@ -28,6 +28,7 @@ from edgevit_runtime.record import (
     TensorSpec,
 )
 from edgevit_runtime.silence_converters import quiet
+from edgevit_runtime.stated_numbers import StatedNumbers, stated_weight
 
 RECIPE = Recipe(
     target="openvino",
@@ -321,6 +322,39 @@ def operators(path: Path) -> Operators:
         dict(sorted(slow.items())),
         dict(sorted(int8.items())) if "FakeQuantize" in counts else None,
     )
+
+
+def stated_numbers(path: Path) -> StatedNumbers:
+    """Return the numbers of the model's weights, and of its quantizations of activations."""
+    import numpy as np
+
+    weights, grids = [], set()
+    for op in _openvino().Core().read_model(_xml(path)).get_ordered_ops():
+        kind = op.get_type_name()
+        if kind == "Constant" and op.get_element_type().to_string() in ("i8", "u8") and _readers(op, "Convert"):
+            (convert,) = _readers(op, "Convert")
+            shifts, steps = _readers(convert, "Subtract"), op.get_data()
+            zeros = _constant(shifts[0]) if shifts else np.zeros((1,) * steps.ndim)
+            for product in _readers(shifts[0] if shifts else convert, "Multiply"):
+                weights.append(stated_weight(product.get_friendly_name(), steps, zeros, _constant(product)))
+        elif kind == "FakeQuantize":
+            low, high = (float(op.input_value(end).get_node().get_data().flat[0]) for end in (1, 2))
+            scale = (high - low) / (op.get_attributes()["levels"] - 1)
+            grids.add((scale, round(-low / scale)))
+    return StatedNumbers(tuple(weights), frozenset(grids))
+
+
+def _readers(op: Any, kind: str) -> list[Any]:
+    """Return the operators of a kind that read an operator's result."""
+    readers = (port.get_node() for port in op.output(0).get_target_inputs())
+    return [reader for reader in readers if reader.get_type_name() == kind]
+
+
+def _constant(op: Any) -> Any:
+    """Return the second operand, in float32 where it is stored in a narrower type."""
+    source = op.input_value(1).get_node()
+    source = source.input_value(0).get_node() if source.get_type_name() == "Convert" else source
+    return source.get_data()
 
 
 def annotate(path: Path, metadata: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from edgevit.folding import Folded, fold_and_digest
 from edgevit.models.source import Subject
 from edgevit.quantization import Quantized, quantize
 from edgevit.quantization.data import CalibrationSamples, calibration_samples
+from edgevit.quantization.expected_numbers import expected_numbers
 from edgevit.quantization.restless import Restless
 from edgevit.records.artifact import ExportRequest, SampleRequest, StageTime
 from edgevit.records.model import OperatorCost
@@ -169,7 +170,8 @@ class Preparation:
     def simulated(self, quantized: Quantized, request: ExportRequest) -> References:
         """Return the references of a request with what an exact engine computes in int8."""
         simulation, floor_db = quantized.simulation, request.quantization.floor_db
-        return self.references(request).with_simulation(simulation, Restless(simulation), floor_db)
+        numbers = expected_numbers(simulation)
+        return self.references(request).with_simulation(simulation, Restless(simulation), floor_db, numbers)
 
     @functools.cached_property
     def count(self) -> Count:

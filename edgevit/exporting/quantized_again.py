@@ -12,6 +12,7 @@ from edgevit.folding import Folded
 from edgevit.models.source import Subject
 from edgevit.quantization import requantize
 from edgevit.quantization.data import CalibrationSamples, calibration_samples
+from edgevit.quantization.expected_numbers import expected_numbers
 from edgevit.quantization.restless import Restless
 from edgevit.quantization.saturation import Saturating
 from edgevit.recipes import load_recipe
@@ -68,7 +69,8 @@ def simulated_again(
     dialect = recipe.dialect(artifact.precision, artifact.options)
     formed, _ = apply_forms(folded, by_sites(SiteForm(one.site, one.form) for one in artifact.forms), inputs)
     simulation = requantize(formed, calibration.data(references.samples), dialect, made).simulation
-    return references.with_simulation(simulation, Restless(simulation), made.floor_db), simulation
+    numbers = expected_numbers(simulation)
+    return references.with_simulation(simulation, Restless(simulation), made.floor_db, numbers), simulation
 
 
 def verify_saturated(simulation: Folded, references: References, precision: str) -> VerificationRun:

@@ -22,6 +22,7 @@ from edgevit.records.measurement import Device
 from edgevit.verification.compare import FOLD_GATE, GATES, Gate, compare, failed
 from edgevit.verification.divergence import first_divergence
 from edgevit.verification.engine import compute
+from edgevit.verification.file_numbers import verify_numbers
 from edgevit.verification.half_precision import HalfPrecision
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit.verification.near_answers import NearAnswers
@@ -29,6 +30,7 @@ from edgevit.verification.simulated import SIMULATION, Simulated
 from edgevit.verification.torch_answers import torch_answers
 from edgevit_runtime.dialect import QUANTIZED
 from edgevit_runtime.record import Reply, Stage
+from edgevit_runtime.stated_numbers import StatedNumbers
 
 Status = Literal["passed", "evaluated", "built_not_run", "needs_processor"]
 # By how much rounding of the input alone may move an output, beyond which a gate tells nothing.
@@ -81,10 +83,15 @@ class References:
         return plain
 
     def with_simulation(
-        self, simulation: Callable[..., Any], restless: Callable[..., Any], floor_db: float
+        self,
+        simulation: Callable[..., Any],
+        restless: Callable[..., Any],
+        floor_db: float,
+        numbers: StatedNumbers,
     ) -> References:
-        """Return these with the outputs of the folded form in int8, and limits from its restless form."""
-        return dataclasses.replace(self, simulated=Simulated.of(self.samples, simulation, restless, floor_db))
+        """Return these with outputs and numbers of the folded form in int8, and limits from its restless form."""
+        simulated = Simulated.of(self.samples, simulation, restless, floor_db, numbers)
+        return dataclasses.replace(self, simulated=simulated)
 
     def with_half(self, exported: nn.Module) -> References:
         """Return these with the outputs of the exported form in half precision."""
@@ -262,6 +269,8 @@ def _verify(
     if computed.by_reference and not all(check.passed for check in checks):
         computed_by = "; ".join(filter(None, (computed_by, _divergence(payload, references.samples))))
     checks = [dataclasses.replace(check, how="; ".join(filter(None, (computed_by, check.how)))) for check in checks]
+    if references.simulated is not None and precision in QUANTIZED:
+        checks = [*verify_numbers(stage, target, payload, references.simulated.numbers), *checks]
     return VerificationRun(computed.reply, tuple(checks), computed_by, computed.by_reference)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from edgevit.verification.compare import Gate, compare
 from edgevit.verification.inputs import Arrays, Samples
 from edgevit.verification.torch_answers import torch_answers
+from edgevit_runtime.stated_numbers import StatedNumbers
 
 SIMULATION = "simulation"
 # An engine that computes a shallow network right is this near to its simulation at least.
@@ -27,18 +28,24 @@ FLOOR_ALLOWANCE_DB = 1.5
 class Simulated:
     """The outputs of a simulation on the samples, and the limits.
 
-    engine: of an engine against the simulation. floor: of the simulation against the network in float. restless_db: SNR
-    between two forms of the simulation; None where they are equal to the bit.
+    numbers: that the file has to state. engine: of an engine against the simulation. floor: of the simulation against
+    the network in float. restless_db: SNR between two forms of the simulation; None where they are equal to the bit.
     """
 
     outputs: list[Arrays]
     floor: Gate
     engine: Gate
     restless_db: float | None
+    numbers: StatedNumbers
 
     @classmethod
     def of(
-        cls, samples: Samples, simulation: Callable[..., Any], restless: Callable[..., Any], floor_db: float
+        cls,
+        samples: Samples,
+        simulation: Callable[..., Any],
+        restless: Callable[..., Any],
+        floor_db: float,
+        numbers: StatedNumbers,
     ) -> Simulated:
         """Run both forms on every sample."""
         outputs = torch_answers(simulation, samples)
@@ -46,7 +53,7 @@ class Simulated:
         others = torch_answers(restless, samples)
         restless_db = compare(SIMULATION, SIMULATION, outputs[ordinary], others[ordinary], Gate()).snr_db
         limit = ENGINE_GATE_DB if restless_db is None else min(ENGINE_GATE_DB, restless_db - RESTLESS_ALLOWANCE_DB)
-        return cls(outputs, Gate(min_snr_db=floor_db), Gate(min_snr_db=round(limit, 1)), restless_db)
+        return cls(outputs, Gate(min_snr_db=floor_db), Gate(min_snr_db=round(limit, 1)), restless_db, numbers)
 
     @property
     def engine_floor(self) -> Gate:

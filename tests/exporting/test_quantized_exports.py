@@ -23,6 +23,7 @@ from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.model import ASSUMED_PREPROCESSING
 from edgevit.records.quantization import QuantizationRequest
 from edgevit.sweeps.freshness import is_current_so_far, lost_statements
+from edgevit.verification.file_numbers import NUMBERS
 from edgevit_runtime.dialect import QUANTIZED, UNSATURATED_WEIGHT, Dialect
 from edgevit_runtime.record import ProcessorError, Quantizing
 from support.saboteurs import residual_net
@@ -71,7 +72,7 @@ def test_the_manifest_tells_the_samples_the_layers_and_the_agreement(made: Artif
 def test_it_can_be_verified_again_from_the_same_samples(made: Artifact, subject: Subject, tmp_path: Path) -> None:
     parity = verify_artifact(made, model=subject.module)
     assert parity.status == "passed"
-    assert {check.against for check in parity.checks} == {"folded form", "simulation"}
+    assert {check.against for check in parity.checks} == {"folded form", "simulation", NUMBERS}
     assert made.quantization is not None and made.quantization.request.data is not None
     place = made.quantization.request.data
     moved = place.rename(tmp_path / "moved")
