@@ -211,7 +211,7 @@ _FLAGS = {
     OLDER_ENGINE: "older engine",
     NOT_AT_CARD_SIZE: "not at the card's input size",
     TOP1_OF_FP32: "top-1 is that of the fp32 model",
-    NOT_EVALUATED_IN_INT8: "top-1 is known in float only: edgevit evaluate, or --allow-unevaluated",
+    NOT_EVALUATED_IN_INT8: "top-1 is unknown in this precision: edgevit evaluate, or --allow-unevaluated",
     TOP1_BOUNDED: "top-1 is a bound: the published one less what the images with another class in int8 may cost",
     TOP1_OF_OTHER_WEIGHTS: "the latency was measured with random weights, top-1 with those of its own artifact",
     TOP1_OF_OTHER_FILE: "top-1 was measured of another file of this network",
