@@ -94,6 +94,17 @@ def test_samples_of_a_file_are_used_as_they_are(tmp_path: Path) -> None:
     assert len(samples.judged.batches) == 2, "3 of 12, in batches of 2"
 
 
+def test_of_a_large_file_samples_at_a_regular_distance_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "MOST", 10)
+    np.save(tmp_path / "rows.npy", np.arange(40, dtype=np.float32).reshape(40, 1))
+    samples = calibration_samples((TensorSpec("x", (-1, 1)),), PLAIN, tmp_path / "rows.npy", batch=1)
+    assert samples.judged is not None
+    every = [float(row) for (row,) in samples.batches] + [float(row.item()) for row in samples.judged.batches]
+    assert sorted(every) == list(range(0, 40, 4))
+
+
 def test_without_data_the_photographs_that_ship_are_assumed() -> None:
     samples = calibration_samples(IMAGE, PLAIN, None, batch=1)
     assert samples.is_assumed and samples.judged is None and len(samples.batches) == 24

@@ -103,12 +103,14 @@ def test_judged_samples_are_not_those_of_the_calibration() -> None:
     assert alike.snr_db is not None and larger.snr_db is not None and larger.snr_db < alike.snr_db - 5
 
 
-def test_a_quantization_made_again_computes_the_same() -> None:
+@pytest.mark.parametrize("corrects", [True, False])
+def test_a_quantization_made_again_computes_the_same(corrects: bool) -> None:
     """What was decided then holds, also where another machine would decide otherwise."""
     net = net_with_a_coarse_layer()
     data = CalibrationData([(X[:4],)], [(X[4:5],), (X[5:],)], "noise")
-    first = quantize(net, data, Dialect(), QuantizationRequest(floor_db=15.0))
-    assert first.report.excluded and any(step.taken for step in first.report.steps[1:])
+    first = quantize(net, data, Dialect(), QuantizationRequest(floor_db=15.0, corrects=corrects))
+    assert first.report.excluded
+    assert any(step.kind == "corrected" and step.taken for step in first.report.steps) == corrects
     again = requantize(net, data, Dialect(), first.report)
     assert torch.equal(first.simulation(X), again.simulation(X))
     assert again.report is first.report

@@ -16,7 +16,8 @@ from edgevit.records.quantization import QuantizationRequest
 from edgevit_runtime.dialect import UNSATURATED_WEIGHT
 from support.fold_cases import chain
 
-X = torch.rand(2, 6, 9, 7, generator=torch.Generator().manual_seed(1))
+# Of both signs, so that what pads is a zero point above 0.
+X = torch.rand(2, 6, 9, 7, generator=torch.Generator().manual_seed(1)) - 0.4
 
 
 def simulation(model: nn.Module, largest: int, x: Tensor = X) -> Folded:
@@ -58,17 +59,26 @@ def test_linear_layers_over_tokens_are_added_in_pairs_too() -> None:
     assert torch.allclose(net(tokens), outputs(Saturating(net)(tokens)), atol=float(net(tokens).abs().max()) / 100)
 
 
-def test_weights_of_eight_bits_overflow_as_16_bits_do() -> None:
-    """All products are as large as they can be: 255 * 127 * 2 is 64770, and 32767 is left of it."""
+ONES = torch.ones(1, 2, 3, 3)
+
+
+def of_equal_weights(weight: float) -> nn.Module:
     conv = nn.Conv2d(2, 1, 1, bias=False)
     with torch.no_grad():
-        conv.weight.fill_(1.0)
-    ones = torch.ones(1, 2, 3, 3)
-    net = simulation(chain(conv), 127, ones)
+        conv.weight.fill_(weight)
+    return chain(conv)
+
+
+@pytest.mark.parametrize(("weight", "end"), [(1.0, 32767), (-1.0, 32768)])
+def test_weights_of_eight_bits_overflow_as_16_bits_do(weight: float, end: int) -> None:
+    """All products are as large as they can be: 255 * 127 * 2 is 64770, and 32767 is left of it."""
+    net = simulation(of_equal_weights(weight), 127, ONES)
     clipping = Saturating(net)
-    assert outputs(net(ones)).flatten()[0] == pytest.approx(2.0, rel=1e-2)
-    assert outputs(clipping(ones)).flatten()[0] == pytest.approx(2.0 * 32767 / 64770, rel=1e-2)
+    assert outputs(net(ONES)).flatten()[0] == pytest.approx(2.0 * weight, rel=1e-2)
+    assert outputs(clipping(ONES)).flatten()[0] == pytest.approx(2.0 * weight * end / 64770, rel=1e-2)
     assert clipping.clipped == 9
+    clipping(ONES)
+    assert clipping.clipped == 18, "of all runs"
 
 
 def test_depthwise_layers_are_not_clipped() -> None:
