@@ -25,7 +25,7 @@ from typing import Any
 from edgevit_runtime.dialect import QUANTIZED, Dialect
 from edgevit_runtime.input_layouts import half_inside
 from edgevit_runtime.quantized_graph import one_reader_each
-from edgevit_runtime.record import LayerTime, Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import FormRule, LayerTime, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 from edgevit_runtime.xnnpack_spelling import respelled
 
@@ -41,6 +41,8 @@ RECIPE = Recipe(
     aliases=("et", "pte"),
     fixed_batch="a program has its memory planned for one batch when it is written",
     spellings=("bilinear", "tanh_gelu"),
+    # XNNPACK has no fast depthwise kernel for more taps.
+    forms=(FormRule("depthwise_taps_25", above_taps=25),),
 )
 
 # A method of a program that returns the inputs' names, which the format itself does not hold.

@@ -19,7 +19,7 @@ from typing import Any
 
 from edgevit_runtime.dialect import QUANTIZED, Dialect, Keeper
 from edgevit_runtime.quantized_graph import float_weights, one_reader_each
-from edgevit_runtime.record import Operators, Recipe, Session, Stage, TensorSpec
+from edgevit_runtime.record import FormRule, Operators, Recipe, Session, Stage, TensorSpec
 from edgevit_runtime.silence_converters import quiet
 from edgevit_runtime.stated_numbers import StatedNumbers, stated_weight
 
@@ -36,6 +36,8 @@ RECIPE = Recipe(
     aliases=("tflite",),
     fixed_batch="XNNPACK plans its part of a model for one batch, and leaves the rest to slow kernels",
     spellings=("average_in_int8", "bilinear", "ceil_max", "nearest"),
+    # XNNPACK has no fast depthwise kernel for more taps.
+    forms=(FormRule("depthwise_taps_25", above_taps=25),),
 )
 
 
