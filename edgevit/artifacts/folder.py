@@ -22,7 +22,7 @@ from edgevit.records.artifact import MANIFEST_VERSION, Artifact, ExportRequest, 
 from edgevit.records.model import Preprocessing
 from edgevit.records.model_reference import ModelReference, place_digest
 from edgevit.records.preprocessing import StatedPreprocessing, complete
-from edgevit.records.tuning import DEFAULT
+from edgevit.records.tuning import form_name
 from edgevit_runtime.codec import RecordError, from_data, to_data, to_json
 from edgevit_runtime.containment import ContainmentError, UnreadableError, check_contained
 from edgevit_runtime.digest import DigestError, digest_of, file_digests, tree_bytes
@@ -58,7 +58,8 @@ def folder_of(request: ExportRequest, card_inputs: Sequence[TensorSpec] = (), na
     has another preprocessing than the request states, a digest of the statement is in the name.
     """
     model, size = name or request.model, request.size_label(card_inputs)
-    form = "unfolded-" if request.unfolded else "" if request.form == DEFAULT else f"{request.form}-"
+    written = form_name(request.form, request.tuning).replace(":", "-")
+    form = "unfolded-" if request.unfolded else f"{written}-" if written else ""
     origin = ModelReference.parse(model).origin
 
     def folder(*tags: str) -> Path:

@@ -40,7 +40,7 @@ def _record(layer: Layer, row: Measurement) -> OperatorTime:
             threads=row.threads,
             batch=row.batch,
             macs=layer.macs,
-            moved=layer.bytes,
+            moved_bytes=layer.bytes,
             p50_ns=layer.ns,
             p50_low_ns=layer.ns,
             p50_high_ns=layer.ns,

@@ -119,7 +119,8 @@ class RaceBench:
         for (form, artifact), row in zip(artifacts.items(), rows, strict=True):
             times[form] = _span(row)
             if row.status == "ok":
-                moved = sum(spec.nbytes for spec in (*artifact.inputs, *artifact.outputs)) // _FLOAT_BYTES
+                ends = sum(spec.nbytes for spec in (*artifact.inputs, *artifact.outputs))
+                moved = ends + _FLOAT_BYTES * artifact.params
                 measured.append(_operator_time(place, form, row, moved, started))
         self.keep(measured)
         return times
@@ -197,7 +198,7 @@ def tuning_of(row: Measurement, graph_digest: str, forms: Combination) -> Tuning
     return identify_tuning(tuning)
 
 
-def _operator_time(place: Place, form: str, row: Measurement, moved: int, started: str) -> OperatorTime:
+def _operator_time(place: Place, form: str, row: Measurement, moved_bytes: int, started: str) -> OperatorTime:
     assert row.p50_ns is not None and row.p50_low_ns is not None and row.p50_high_ns is not None
     return identify_operator_time(
         OperatorTime(
@@ -217,7 +218,7 @@ def _operator_time(place: Place, form: str, row: Measurement, moved: int, starte
             threads=row.threads,
             batch=row.batch,
             macs=place.macs,
-            moved=moved,
+            moved_bytes=moved_bytes,
             p50_ns=row.p50_ns,
             p50_low_ns=row.p50_low_ns,
             p50_high_ns=row.p50_high_ns,

@@ -54,8 +54,9 @@ class OperatorTime:
 
     kind: alone: a network of its own, measured by the protocol; layer: a part of a network, by the engine's own trace.
     site: digest of its signature (tuning.sites); of a layer that of the engine's name and its costs. operator: what it
-    computes, in words. form: in which it was computed; empty: as it is. macs: its multiply-accumulates; moved: numbers
-    or bytes that it reads and writes. None: not told. p50_low_ns, p50_high_ns: over processes.
+    computes, in words. form: in which it was computed; empty: as it is. macs: its multiply-accumulates. moved_bytes: of
+    its inputs, weights and outputs, each counted once; of a network alone as in float32. None: not told. p50_low_ns,
+    p50_high_ns: over processes.
     operator_time_id: digest of the other fields.
     """
 
@@ -75,7 +76,7 @@ class OperatorTime:
     threads: int
     batch: int
     macs: int | None
-    moved: int | None
+    moved_bytes: int | None
     p50_ns: int
     p50_low_ns: int
     p50_high_ns: int

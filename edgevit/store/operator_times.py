@@ -22,8 +22,8 @@ def _time_problems(time: OperatorTime) -> Iterator[str]:
         yield f"its times are {time.p50_low_ns}, {time.p50_ns} and {time.p50_high_ns} ns"
     if min(time.threads, time.batch, time.processes, time.runs) < 1:
         yield f"it has {time.threads} threads, batch {time.batch}, {time.processes} processes and {time.runs} runs"
-    if any(number is not None and number < 0 for number in (time.macs, time.moved)):
-        yield f"it costs {time.macs} MACs and moves {time.moved} numbers"
+    if any(number is not None and number < 0 for number in (time.macs, time.moved_bytes)):
+        yield f"it costs {time.macs} MACs and moves {time.moved_bytes} bytes"
     if not time.site or not time.operator or not time.device_id:
         yield "it does not say which operator on which device it is of"
     yield from closed_lists.measured_problems(time)

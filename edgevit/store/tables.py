@@ -308,7 +308,7 @@ operator_time = Table(
     Column("form", Text, nullable=False),
     *_configuration(),
     Column("macs", Wide),
-    Column("moved", Wide),
+    Column("moved_bytes", Wide),
     Column("p50_ns", Wide, nullable=False),
     Column("p50_low_ns", Wide, nullable=False),
     Column("p50_high_ns", Wide, nullable=False),

@@ -24,8 +24,9 @@ def with_tuning(request: ExportRequest, db: str | None = None) -> ExportRequest:
         stored = store.tunings(request.target)
     settings = (request.model, request.precision, request.batch)
     of_request = [one for one in stored if (one.model, one.precision, one.batch) == settings]
-    # The latest of each configuration replaces earlier ones.
-    latest = {(one.device_class or one.device_id, one.threads): one for one in of_request}
+    # The latest of each configuration replaces earlier ones, but one that its budget ended no complete one.
+    ordered = sorted(of_request, key=lambda one: one.complete)
+    latest = {(one.device_class or one.device_id, one.threads): one for one in ordered}
     meant = {describe_forms(one.forms): one for one in latest.values() if not forms}
     for one in of_request:
         if forms and describe_forms(one.forms) == forms:

@@ -36,7 +36,7 @@ def operator_time(form: str = "", p50_ns: int = 1_000_000, **changes: Any) -> Op
         "form": form,
         **_CONFIGURATION,
         "macs": 78_675_968,
-        "moved": 3_211_264,
+        "moved_bytes": 12_945_408,
         "p50_ns": p50_ns,
         "p50_low_ns": p50_ns - p50_ns // 100,
         "p50_high_ns": p50_ns + p50_ns // 100,

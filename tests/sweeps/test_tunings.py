@@ -32,6 +32,12 @@ def test_the_latest_of_a_configuration_counts(tmp_path: Path) -> None:
     assert with_tuning(REQUEST, url).tuning == later
 
 
+def test_a_search_that_its_budget_ended_replaces_no_complete_one(tmp_path: Path) -> None:
+    ended = tuning(forms=(), gain=None, complete=False, started="2026-11-22T10:00:00+00:00")
+    url = stored(tmp_path, tuning(), ended)
+    assert with_tuning(REQUEST, url).tuning == tuning()
+
+
 def test_other_requests_stay_as_they_are(tmp_path: Path) -> None:
     other = ExportRequest("litert", Path(), model="net_a")
     assert with_tuning(other, str(tmp_path / "none.db")) is other and not any(tmp_path.iterdir())

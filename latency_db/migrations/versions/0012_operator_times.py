@@ -25,7 +25,7 @@ def upgrade() -> None:
         *_texts("operator_time_id", "kind", "site", "operator", "form", *TEXTS),
         *_numbers("threads", "batch"),
         sa.Column("macs", WIDE, nullable=True),
-        sa.Column("moved", WIDE, nullable=True),
+        sa.Column("moved_bytes", WIDE, nullable=True),
         *(sa.Column(name, WIDE, nullable=False) for name in ("p50_ns", "p50_low_ns", "p50_high_ns")),
         *_numbers("processes", "runs"),
         *_texts("started"),
