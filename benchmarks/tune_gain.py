@@ -95,12 +95,16 @@ def cell(name: str, target: str, options: argparse.Namespace) -> dict[str, Any]:
     }
     for form, artifact in artifacts.items():
         row = rows[artifact.sha256]
-        facts[form] = (
-            {"p50_ms": row.p50_ns / 1e6, "grade": row.grade, "peak_mb": round((row.peak_rss_bytes or 0) / 1e6)}
-            if row.p50_ns
-            else f"{row.status}: {row.error}"
-        )
-        facts[form] |= {"forms": [one.label for one in artifact.forms]} if artifact.forms and row.p50_ns else {}
+        if not row.p50_ns:
+            facts[form] = f"{row.status}: {row.error}"
+            continue
+        facts[form] = {
+            "p50_ms": row.p50_ns / 1e6,
+            "grade": row.grade,
+            "peak_mb": round((row.peak_rss_bytes or 0) / 1e6),
+        }
+        if artifact.forms:
+            facts[form]["forms"] = [one.label for one in artifact.forms]
     return facts
 
 
