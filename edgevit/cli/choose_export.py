@@ -276,7 +276,7 @@ def request_of(
         unfolded=network.unfolded,
         embed_preprocess=network.embed_preprocess,
         options=dict(network.options),
-        form=network.forms or DEFAULT,
+        form=network.own_form or DEFAULT,
         network=None if is_any else network,
     )
 

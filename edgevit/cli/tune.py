@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,10 +91,23 @@ def run(
     if output.as_json:
         print_json({"tuning": tuning})
     else:
-        _print(tuning)
+        _print(tuning, _export_command(tuning, asked, source))
 
 
-def _print(tuning: Tuning) -> None:
+def _export_command(tuning: Tuning, asked: RaceOptions, source: SourceOptions) -> str:
+    """Return the command that exports what was tuned."""
+    words = ["edgevit", "export", tuning.model, "--target", tuning.target, "--form", "tuned"]
+    words += ["--precision", asked.precision] if asked.precision != "fp32" else []
+    words += ["--batch-size", str(asked.batch_size)] if asked.batch_size != 1 else []
+    words += ["--input-size", source.input_size] if source.input_size else []
+    for shape in source.input_shape or []:
+        words += ["--input-shape", shape]
+    words += ["--weights", str(source.weights)] if source.weights else []
+    words += ["--weights-key", source.weights_key] if source.weights_key else []
+    return shlex.join(words)
+
+
+def _print(tuning: Tuning, export_command: str) -> None:
     taken = {(one.site, one.form) for one in tuning.forms}
     rows = [
         (
@@ -113,7 +127,7 @@ def _print(tuning: Tuning) -> None:
     if not tuning.complete:
         say("the budget ended the search before every site was tried; the next one goes on from here")
     if tuning.forms:
-        say(f"use it: edgevit export {tuning.model} --target {tuning.target} --form tuned")
+        say(f"use it: {export_command}")
 
 
 def _describe(ratio: TimeRatio | None) -> str:

@@ -14,7 +14,7 @@ from edgevit.records.model import OperatorCost, Preprocessing
 from edgevit.records.network import Network, labels_sha256
 from edgevit.records.preprocessing import NOTHING_STATED, StatedPreprocessing
 from edgevit.records.quantization import DEFAULT_QUANTIZATION, Quantization, QuantizationRequest
-from edgevit.records.tuning import DEFAULT, AppliedForm, Tuning, form_name
+from edgevit.records.tuning import DEFAULT, AppliedForm, Tuning, form_in_rows
 from edgevit_runtime.codec import LATER
 from edgevit_runtime.record import Operators, TensorSpec
 
@@ -343,7 +343,7 @@ class Artifact:
             inputs=self.model_inputs,
             labels_sha256=labels_sha256(self.labels),
             options=tuple(sorted(self.options.items())),
-            forms=form_name(self.form, self.tuning),
+            forms=form_in_rows(self.form, self.tuning, self.forms),
         )
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from edgevit.records.tuning import DEFAULT
 from edgevit_runtime.codec import LATER
 from edgevit_runtime.record import TensorSpec
 
@@ -44,8 +45,13 @@ class Network:
     inputs: tuple[TensorSpec, ...] = ()
     labels_sha256: str = ""
     options: tuple[tuple[str, str], ...] = ()
-    # `--form`, with what a tuning chose: "portable", "tuned:depthwise_rows:3f0c2a91"; empty: the recipe's own.
+    # `--form`, with what was written: "portable", "tuned:depthwise_rows:3f0c2a91", "default:..."; empty: nothing was.
     forms: str = field(default="", metadata=LATER)
+
+    @property
+    def own_form(self) -> str:
+        """The exactly equal form that was asked for; empty: the recipe's own."""
+        return "" if self.forms.partition(":")[0] == DEFAULT else self.forms
 
     @property
     def form(self) -> str:
@@ -57,7 +63,7 @@ class Network:
             f"batch={self.batch}": self.batch != 1,
         }
         words = [word for word, is_on in switches.items() if is_on]
-        words += [f"form={self.forms}"] if self.forms else []
+        words += [f"form={self.own_form}"] if self.own_form else []
         return " ".join([*words, *(f"{name}={value}" for name, value in self.options)])
 
     @property

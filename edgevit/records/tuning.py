@@ -159,7 +159,16 @@ class Tuning:
 
 
 def form_name(form: str, tuning: Tuning | None) -> str:
-    """Return a form with what a tuning chose, as rows keep it: `tuned:depthwise_rows:3f0c2a91`; empty: the recipe's."""
+    """Return a form with what a tuning chose: `tuned:depthwise_rows:3f0c2a91`; empty: the recipe's."""
     if form == TUNED and tuning is not None:
         return f"{TUNED}:{describe_forms(tuning.forms)}"
     return "" if form == DEFAULT else form
+
+
+def form_in_rows(form: str, tuning: Tuning | None, applied: Iterable[AppliedForm]) -> str:
+    """Return a form as rows keep it: its name, and of the recipe's own what it was, `default:depthwise_rows:3f0c2a91`.
+
+    A recipe may take other forms in its next version, and then its rows are no repeats of earlier ones.
+    """
+    own = describe_forms(SiteForm(one.site, one.form) for one in applied) if form == DEFAULT else ""
+    return f"{DEFAULT}:{own}" if own else form_name(form, tuning)

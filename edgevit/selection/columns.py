@@ -42,9 +42,13 @@ class Configuration(NamedTuple):
 
 
 def is_comparable(row: Measurement) -> bool:
-    """Return whether a row says how long one run of one input takes, so that other rows can be compared with it."""
+    """Return whether a row says how long one run of one input takes, so that other rows can be compared with it.
+
+    A form that was asked for suits one engine: it says nothing of the same network elsewhere.
+    """
     measured_now = row.provenance != "measured" or row.protocol_version == PROTOCOL_VERSION
     special = row.batch != 1 or row.rate_hz is not None or EMULATED in row.flags or NOT_AS_VERIFIED in row.flags
+    special |= row.network is not None and bool(row.network.own_form)
     return row.status == "ok" and measured_now and not special and row.provenance != "predicted"
 
 

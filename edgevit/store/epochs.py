@@ -7,6 +7,8 @@ the same epochs, in any order of their rows.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,11 +61,19 @@ def timed_row(values: Values) -> TimedRow | None:
     # Another version of an engine is another speed of the same device. Publishers name the version of each row and
     # change it with every one, and there the agreement of many rows has to decide.
     version = values["engine_version"] if measured else ""
-    key = (network, version, *(values[name] for name in configuration))
+    key = (network, _form(values["network_json"]), version, *(values[name] for name in configuration))
     low, high = (values["p50_low_ns"], values["p50_high_ns"]) if measured else (None, None)
     model = values["model"].partition("/")[0]
     started = values["started_unix_us"]
     return TimedRow(values["measurement_id"], values["device"], started, key, values["p50_ns"], low, high, model)
+
+
+@functools.lru_cache(maxsize=4096)
+def _form(network_json: str) -> tuple[object, ...]:
+    """Return what of an artifact's form is no part of its graph: the exactly equal form that was written, options."""
+    network = json.loads(network_json) or {}
+    options = tuple(map(tuple, network.get("options", ())))
+    return network.get("forms", ""), options, bool(network.get("embed_preprocess"))
 
 
 @dataclass

@@ -16,9 +16,12 @@ from edgevit.exporting.preparation import Preparation
 from edgevit.folding import fold
 from edgevit.recipes import load_recipe
 from edgevit.records.artifact import Artifact, ExportRequest
+from edgevit.records.network import Network
 from edgevit.records.tuning import SiteForm
+from edgevit.selection.columns import is_comparable
 from edgevit.tuning.application import apply_forms, named
 from edgevit_runtime.record import FormRule
+from support.measured import measured
 from support.subjects import as_subject
 from support.tuned import tuning
 
@@ -117,3 +120,14 @@ def test_int8_of_a_form_is_verified_again_in_that_form(tmp_path: Path) -> None:
     with pytest.raises((ParityError, AssertionError)):
         parity = verify_artifact(dataclasses.replace(artifact, forms=()), model=SUBJECT.module)
         assert parity.status == "passed"
+
+
+def test_rows_of_a_recipes_form_name_it_and_are_no_candidate_of_their_own(in_rows: Artifact) -> None:
+    default = dataclasses.replace(in_rows, form="default").network
+    assert default.forms.startswith("default:depthwise_rows:") and (default.form, default.own_form) == ("", "")
+    assert in_rows.network.own_form == "depthwise_rows"
+
+
+def test_a_form_that_was_asked_for_predicts_nothing_elsewhere() -> None:
+    usual = measured(network=Network("random", forms="default:depthwise_rows:3f0c2a91"))
+    assert is_comparable(usual) and not is_comparable(measured(network=Network("random", forms="portable")))

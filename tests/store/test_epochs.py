@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from conftest import new_file
 from edgevit.errors import StoreError
 from edgevit.records.measurement import EMULATED, Measurement
+from edgevit.records.network import Network
 from edgevit.store import LatencyDB, epochs, jsonl
 from edgevit.store.epochs import JUMP, UNKNOWN_FLOOR, TimedRow
 from support.measured import failed, floor
@@ -74,6 +75,9 @@ def test_the_noise_floor_decides_what_is_a_jump(db: LatencyDB) -> None:
         {"threads": 2}, {"engine": "openvino"}, {"engine_version": "1.32.0"}, {"precision": "fp16"}, {"batch": 8},
         {"artifact_sha256": "b" * 64, "model": "net_m"}, {"rate_hz": 30.0}, {"compute_unit": "gpu"}, {"affinity": (0,)},
         {"device_id": "pi-0002"}, {"target": "openvino"}, {"protocol_version": 2},
+        {"network": Network("random", forms="portable")}, {"network": Network("random", embed_preprocess=True)},
+        {"network": Network("random", forms="default:depthwise_rows:3f0c2a91")},
+        {"network": Network("random", options=(("opset", "18"),))},
     ],
     ids=str,
 )  # fmt: skip
