@@ -145,7 +145,13 @@ class Preparation:
             why = "a tuning is of the operators of one network at one input size"
             fix = f"edgevit tune {self.subject.name} --target {request.target}"
             raise TuningError("no tuning of this network is known", where=self.subject.name, why=why, fix=fix)
-        return Formed(*apply_forms(folded, by_sites(request.tuning.forms), examples))
+        formed = Formed(*apply_forms(folded, by_sites(request.tuning.forms), examples))
+        if set(formed.sites) != set(request.tuning.forms):
+            # Rows of the artifact would name forms that are not in it.
+            why = "its forms apply no more: edgevit was changed since"
+            fix = f"edgevit tune {self.subject.name} --target {request.target}"
+            raise TuningError("the tuning of this network is out of date", where=self.subject.name, why=why, fix=fix)
+        return formed
 
     def quantized(
         self, dialect: Dialect, request: ExportRequest, recipe: Recipe | None = None, *, measures_layers: bool = False

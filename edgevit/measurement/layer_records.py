@@ -7,7 +7,7 @@ import hashlib
 from edgevit.measurement.roofline import LAYER_RUNS, Layer, LayerTable
 from edgevit.records.identity import identify_operator_time
 from edgevit.records.measurement import Measurement
-from edgevit.records.tuning import OperatorTime
+from edgevit.records.tuning import OperatorTime, configuration_of
 
 _DIGITS = 32
 
@@ -29,16 +29,6 @@ def _record(layer: Layer, row: Measurement) -> OperatorTime:
             site=hashlib.sha256(signature.encode()).hexdigest()[:_DIGITS],
             operator=layer.operator,
             form="",
-            target=row.target,
-            precision=row.precision,
-            engine=row.engine,
-            engine_version=row.engine_version,
-            provider=row.provider,
-            device=row.device,
-            device_id=row.device_id,
-            device_class=row.device_class,
-            threads=row.threads,
-            batch=row.batch,
             macs=layer.macs,
             moved_bytes=layer.bytes,
             p50_ns=layer.ns,
@@ -47,6 +37,6 @@ def _record(layer: Layer, row: Measurement) -> OperatorTime:
             processes=1,
             runs=LAYER_RUNS,
             started=row.started,
-            protocol_version=row.protocol_version,
+            **configuration_of(row),
         )
     )

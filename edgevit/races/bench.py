@@ -18,7 +18,7 @@ from edgevit.models.source import Subject, subject_of
 from edgevit.records.artifact import Artifact, ExportRequest
 from edgevit.records.identity import identify_operator_time, identify_tuning
 from edgevit.records.measurement import PROTOCOL_VERSION, Device, Measurement, NoiseFloor
-from edgevit.records.tuning import PORTABLE, TUNED, OperatorTime, TimeRatio, TriedVerdict, Tuning
+from edgevit.records.tuning import PORTABLE, TUNED, OperatorTime, TimeRatio, TriedVerdict, Tuning, configuration_of
 from edgevit.tuning.places import inputs_of
 from edgevit.tuning.search import PLAIN, Combination, Failure, Place, Span
 
@@ -177,23 +177,13 @@ def tuning_of(row: Measurement, graph_digest: str, forms: Combination) -> Tuning
         model=row.model,
         family=row.family,
         graph_digest=graph_digest,
-        target=row.target,
-        precision=row.precision,
-        engine=row.engine,
-        engine_version=row.engine_version,
-        provider=row.provider,
-        device=row.device,
-        device_id=row.device_id,
-        device_class=row.device_class,
-        threads=row.threads,
-        batch=row.batch,
         forms=tuple(sorted(forms)),
         gain=None,
         over_default=None,
         tried=(),
         complete=False,
         started=row.started,
-        protocol_version=row.protocol_version,
+        **configuration_of(row),
     )
     return identify_tuning(tuning)
 
@@ -207,16 +197,6 @@ def _operator_time(place: Place, form: str, row: Measurement, moved_bytes: int, 
             site=place.site,
             operator=place.operator,
             form=form,
-            target=row.target,
-            precision=row.precision,
-            engine=row.engine,
-            engine_version=row.engine_version,
-            provider=row.provider,
-            device=row.device,
-            device_id=row.device_id,
-            device_class=row.device_class,
-            threads=row.threads,
-            batch=row.batch,
             macs=place.macs,
             moved_bytes=moved_bytes,
             p50_ns=row.p50_ns,
@@ -225,7 +205,7 @@ def _operator_time(place: Place, form: str, row: Measurement, moved_bytes: int, 
             processes=row.processes,
             runs=row.runs,
             started=started,
-            protocol_version=row.protocol_version,
+            **configuration_of(row),
         )
     )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from edgevit.records.measurement import Measurement
 
 # What `--form` says besides the name of a form: that of the recipe, none at all, that of a tuning.
 DEFAULT, PORTABLE, TUNED = "default", "portable", "tuned"
@@ -46,6 +49,15 @@ def describe_forms(forms: Iterable[SiteForm]) -> str:
 
 
 OperatorTimeKind = Literal["alone", "layer"]
+_CONFIGURATION = (
+    "target", "precision", "engine", "engine_version", "provider", "device", "device_id", "device_class", "threads",
+    "batch", "protocol_version",
+)  # fmt: skip
+
+
+def configuration_of(row: Measurement) -> dict[str, Any]:
+    """Return the fields of a row that its operators' times and tunings have too."""
+    return {name: getattr(row, name) for name in _CONFIGURATION}
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,14 @@ def test_a_tuning_decides_the_form(tmp_path: Path) -> None:
     assert artifact.network.form.startswith("form=tuned:depthwise_rows:")
 
 
+def test_a_tuning_whose_forms_do_not_apply_any_more_is_refused(tmp_path: Path) -> None:
+    """Otherwise rows would name forms that no file has."""
+    digest = Preparation(SUBJECT, ExportRequest("onnx", tmp_path)).graph_sha256
+    for forms in ((SiteForm("0" * 32, "depthwise_rows"),), (*SITES, SiteForm("0" * 32, "depthwise_columns"))):
+        with pytest.raises(TuningError, match="out of date"):
+            exported(tmp_path, "tuned", tuning=tuning(target="onnx", graph_digest=digest, forms=forms))
+
+
 def test_int8_of_a_form_is_verified_again_in_that_form(tmp_path: Path) -> None:
     artifact = exported(tmp_path, "depthwise_rows", precision="int8")
     assert artifact.quantization is not None and len(artifact.quantization.layers) > 7

@@ -105,6 +105,11 @@ def test_a_form_that_makes_the_whole_network_slower_is_not_taken() -> None:
     assert search(bench, place("a", "rows", "blocks")).forms == ()
 
 
+def test_a_tie_of_the_whole_network_is_not_taken() -> None:
+    bench = MadeUp(TIMES, interaction=lambda combination: 599_000.0 if combination else 0.0)
+    assert search(bench, place("a", "rows")).forms == () and bench.networks
+
+
 def test_sites_that_interact_are_tried_apart_too() -> None:
     times = {**TIMES, ("b", "rows"): 200_000, ("b", "other"): 150_000}
     bench = MadeUp(times, interaction=lambda combination: 900_000.0 * (len(combination) > 1))
